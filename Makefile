@@ -1,0 +1,54 @@
+# make demo | make test | make lint | make wheels: each sets up what it needs in .venv and says what it does.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# Real data and weights for research live beside the checkout, when they are there.
+ifneq ($(wildcard ../shared/data),)
+export EDGEMTL_DATA ?= $(abspath ../shared/data)
+export EDGEMTL_WEIGHTS ?= $(abspath ../shared/weights)
+endif
+
+.PHONY: setup demo test lint format wheels bench-rgbir bench-live clean
+setup: $(READY)
+
+# opencv-python needs the system's libGL; where that is missing its headless twin takes its place.
+$(READY): pyproject.toml runtime/pyproject.toml export/pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e runtime -e export -e '.[dev]'
+	@$(BIN)/python -c 'import cv2' 2>/dev/null || { \
+	  echo 'cv2 does not load here (libGL missing?): installing opencv-python-headless instead; --show needs a desktop'; \
+	  $(BIN)/uv pip uninstall --quiet --python $(BIN)/python opencv-python; \
+	  $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt opencv-python-headless; }
+	@touch $@
+
+demo: setup
+	$(BIN)/edgemtl demo --out out/demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+wheels: setup
+	rm -rf dist
+	for room in runtime export .; do $(BIN)/uv build --quiet --wheel --out-dir dist $$room; done
+
+bench-rgbir: setup
+	$(BIN)/python benchmarks/rgbir.py
+
+bench-live: setup
+	$(BIN)/python benchmarks/live.py
+
+clean:
+	rm -rf out dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Train, shrink and export multi-task networks for paired colour and thermal cameras."""

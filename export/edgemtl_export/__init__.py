@@ -1,0 +1,1 @@
+"""Remove zeroed channels exactly and write a checked ONNX bundle."""

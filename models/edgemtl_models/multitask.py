@@ -1,0 +1,109 @@
+"""A multi-task network: named images in, named heads out, built from a YAML file read top to bottom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import Tensor, nn
+
+from .backbone import BACKBONES
+from .heads import DenseHead
+from .streams import Trunk
+from .yolo import BoxHead
+
+STRIDE = 32
+"""Heights and widths divide by this: the coarsest feature's stride."""
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One camera's input: its channels and the normalisation (x / 255 - mean) / std that the network expects."""
+
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class MultiTask(nn.Module):
+    """``forward(rgb=…, ir=…)`` on normalised (B, C, H, W) images gives a dict of the heads' outputs by name.
+
+    ``trunk`` and ``heads`` are separate parameter sets, as the sharing methods need them.
+    """
+
+    def __init__(self, trunk: Trunk, heads: dict[str, nn.Module], inputs: dict[str, InputSpec], name: str) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.heads = nn.ModuleDict(heads)
+        self.inputs = inputs
+        self.name = name
+
+    def forward(self, **images: Tensor) -> dict[str, Any]:
+        """Return the raw output of every head, by name."""
+        p4, *pyramid = self.trunk(images)
+        return {name: head(pyramid if isinstance(head, BoxHead) else p4) for name, head in self.heads.items()}
+
+
+def zoo() -> list[str]:
+    """Return the names of the networks that come with the package."""
+    folder = resources.files("edgemtl_models") / "zoo"
+    return sorted(Path(file.name).stem for file in folder.iterdir() if file.name.endswith(".yaml"))
+
+
+def build(name: str, classes: dict[str, int], size: tuple[int, int], *, pretrained: bool = True) -> MultiTask:
+    """Build a network of the zoo, or from a YAML file, with the heads named in ``classes`` (head to class count).
+
+    ``size`` is (height, width) in pixels. ``pretrained=False`` leaves out the start weights, for loading a trained
+    state. Raises `ValueError` with the reason when the network cannot be built.
+    """
+    description = _describe(name)
+    height, width = size
+    if height % STRIDE or width % STRIDE:
+        raise ValueError(f"size {height}x{width} does not divide by {STRIDE}; take the next multiple")
+    inputs, backbones = {}, {}
+    for camera, stream in description["streams"].items():
+        options = dict(stream["backbone"])
+        kind = options.pop("kind")
+        if kind not in BACKBONES:
+            raise ValueError(f"{name}: stream '{camera}' asks for backbone '{kind}'; known: {', '.join(BACKBONES)}")
+        if not pretrained:
+            options.pop("weights", None)
+        inputs[camera] = InputSpec(stream["channels"], tuple(stream["mean"]), tuple(stream["std"]))
+        backbones[camera] = BACKBONES[kind](stream["channels"], **options)
+    trunk = Trunk(backbones, description["neck"])
+    heads: dict[str, nn.Module] = {}
+    for head, count in classes.items():
+        options = description["heads"].get(head)
+        if options is None:
+            raise ValueError(f"{name} has no head '{head}'; it has: {', '.join(description['heads'])}")
+        heads[head] = _head(trunk, count, size, **options)
+    return MultiTask(trunk, heads, inputs, description["name"])
+
+
+def _head(trunk: Trunk, classes: int, size: tuple[int, int], kind: str, **options: Any) -> nn.Module:
+    if kind == "boxes":
+        head = BoxHead(trunk.widths[1:], list(trunk.strides[1:]), classes, **options)
+        head.bias_init(*size)
+        return head
+    if kind == "dense":
+        return DenseHead(trunk.widths[0], classes, **options)
+    raise ValueError(f"unknown kind of head '{kind}'; known: boxes, dense")
+
+
+def _describe(name: str) -> dict[str, Any]:
+    if name in zoo():
+        text = (resources.files("edgemtl_models") / "zoo" / f"{name}.yaml").read_text()
+    elif name.endswith((".yaml", ".yml")) and Path(name).is_file():
+        text = Path(name).read_text()
+    else:
+        raise ValueError(f"no network '{name}'; the zoo has {', '.join(zoo())}, or give a YAML file")
+    description = yaml.safe_load(text)
+    missing = {"name", "streams", "neck", "heads"} - set(description or {})
+    if missing:
+        raise ValueError(f"{name}: {', '.join(sorted(missing))} missing")
+    if len(description["neck"]) != 4:
+        raise ValueError(f"{name}: neck lists the channels at strides 4, 8, 16 and 32, not {description['neck']}")
+    return dict(description)

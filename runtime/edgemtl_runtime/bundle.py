@@ -1,0 +1,191 @@
+"""The bundle: a directory with a manifest and the network, checked to the last byte before it is used."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from .errors import BundleError
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+MODEL = "model.onnx"
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+class ThermalRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How 16-bit thermal counts become the network's 8 bits.
+
+    ``kind`` "radiometric": ``low`` and ``high`` are counts. ``kind`` "percentile": they are percentiles of each frame.
+    """
+
+    kind: str = "percentile"
+    low: float = 1.0
+    high: float = 99.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("radiometric", "percentile"):
+            raise ValueError(f"thermal_range kind is 'radiometric' or 'percentile', not '{self.kind}'")
+        if not self.low < self.high:
+            raise ValueError(f"thermal_range needs low < high, not {self.low} and {self.high}")
+        if self.kind == "percentile" and not (0 <= self.low and self.high <= 100):
+            raise ValueError(f"thermal_range percentiles lie in [0, 100], not {self.low} and {self.high}")
+
+
+class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One camera's input: uint8 (1, height, width, channels), normalised in the graph as (x / 255 - mean) / std."""
+
+    name: str
+    height: int
+    width: int
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    modality: str = "rgb"
+    dtype: str = "uint8"
+    layout: str = "NHWC"
+    blank: int = 114
+    """The value of pixels that no camera saw: padding, and the frame of an absent camera."""
+    thermal_range: ThermalRange = ThermalRange()
+
+
+class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One output: its task, the decoder that reads it, its classes and its threshold."""
+
+    name: str
+    task: str
+    decoder: str
+    classes: tuple[str, ...]
+    units: str = ""
+    threshold: float = 0.25
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a bundle holds and how to read it."""
+
+    name: str
+    inputs: tuple[Input, ...]
+    heads: tuple[Head, ...]
+    files: dict[str, str]
+    """SHA-256 of each file beside the manifest."""
+    licence: str
+    schema_version: int = SCHEMA_VERSION
+    producer: str = ""
+    removed: dict[str, Any] = {}
+    """What shrinking took away: parameters and FLOPs before and after."""
+    parity: dict[str, Any] = {}
+    """How far the shipped network is from the trained run, on real frames."""
+
+    def head(self, name: str) -> Head:
+        """Return the head of that name."""
+        return next(head for head in self.heads if head.name == name)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as hexadecimal digits."""
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256") if hasattr(hashlib, "file_digest") else None
+        if digest is None:  # Python 3.10 (JetPack 6)
+            digest = hashlib.sha256()
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+class Bundle:
+    """A bundle that was opened and verified: ``manifest`` and the folder ``path``."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    @property
+    def model(self) -> Path:
+        """Path of the network in ONNX."""
+        return self.path / MODEL
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Bundle:
+        """Open a bundle and verify its schema version and every file's SHA-256; raises `BundleError`."""
+        folder = Path(path)
+        file = folder / MANIFEST
+        if not folder.is_dir() or not file.is_file():
+            raise BundleError(f"{folder}: no bundle here ({MANIFEST} is missing); make one with `edgemtl export`")
+        manifest = _read_manifest(file)
+        for name, expected in manifest.files.items():
+            if not _PLAIN_NAME.fullmatch(name):
+                raise BundleError(f"{file}: '{name}' is not a plain file name; do not use this bundle")
+            part = folder / name
+            if part.is_symlink() or not part.is_file():
+                raise BundleError(f"{folder}: {name} is missing; copy the whole bundle again")
+            if sha256(part) != expected:
+                raise BundleError(f"{part}: damaged (its SHA-256 is not the manifest's); copy the bundle again")
+        if MODEL not in manifest.files:
+            raise BundleError(f"{file}: lists no {MODEL}; export the bundle again")
+        return cls(folder, manifest)
+
+
+def _read_manifest(file: Path) -> Manifest:
+    try:
+        raw = msgspec.json.decode(file.read_bytes())
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BundleError(f"{file}: not JSON ({error}); copy the bundle again") from error
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if not isinstance(version, int):
+        raise BundleError(f"{file}: has no schema_version; this is not an edgemtl bundle")
+    if not 1 <= version <= SCHEMA_VERSION:
+        raise BundleError(
+            f"{file}: schema version {version}, this runtime reads up to {SCHEMA_VERSION}; update edgemtl-runtime"
+        )
+    try:
+        manifest = msgspec.convert(raw, Manifest)
+    except msgspec.ValidationError as error:
+        raise BundleError(f"{file}: {error}; export the bundle again") from error
+    if not manifest.inputs or not manifest.heads:
+        raise BundleError(f"{file}: names no inputs or no heads; export the bundle again")
+    return manifest
+
+
+class BundleWriter:
+    """Writes a bundle aside and puts it in place whole, or not at all.
+
+    A context manager: write files into ``folder``, call `finish` with the manifest; without it nothing is left behind.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.folder = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+
+    def __enter__(self) -> BundleWriter:
+        if self.path.exists() and not (self.path / MANIFEST).is_file() and any(self.path.iterdir()):
+            raise BundleError(f"{self.path}: exists and is not a bundle; choose another --out")
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        return self
+
+    def finish(self, manifest: Manifest) -> Bundle:
+        """Hash the files, write the manifest, and swap the finished folder into place."""
+        files = {part.name: sha256(part) for part in sorted(self.folder.iterdir())}
+        manifest = msgspec.structs.replace(manifest, files=files)
+        (self.folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+        replace_folder(self.folder, self.path)
+        return Bundle.open(self.path)
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def replace_folder(new: Path, place: Path) -> None:
+    """Put folder ``new`` at ``place``; what was there is set aside first and removed only after the swap."""
+    old = place.with_name(f".{place.name}.{os.getpid()}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if place.exists():
+        place.rename(old)
+    new.rename(place)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,23 @@
+"""The errors a person can act on: each message says what was found, where, and what to do."""
+
+from __future__ import annotations
+
+
+class EdgemtlError(Exception):
+    """Bad input or a missing part, told in one line; every command turns it into exit code 2."""
+
+
+class BundleError(EdgemtlError):
+    """A bundle that is damaged, incomplete or newer than this runtime."""
+
+
+class CameraError(EdgemtlError):
+    """A camera that cannot be opened, has stopped, or has changed its picture size."""
+
+
+def nearest_hint(word: str, known: list[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the known word nearest to a misspelt one, or an empty string."""
+    import difflib
+
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean '{near[0]}'?" if near else f"; known are: {', '.join(known)}"

@@ -1,0 +1,105 @@
+"""Camera image to network input, and results back to camera pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .bundle import Input, ThermalRange
+from .errors import EdgemtlError
+
+
+def to_uint8(image: NDArray[Any], thermal_range: ThermalRange) -> NDArray[np.uint8]:
+    """Bring a 16-bit thermal image to the network's 8 bits; 8-bit images pass as they are.
+
+    Training and the runtime both come through here, so that the network sees on the robot what it was trained on.
+    """
+    if image.dtype == np.uint8:
+        return image
+    if thermal_range.kind == "radiometric":
+        low, high = thermal_range.low, thermal_range.high
+    else:
+        low, high = (float(v) for v in np.percentile(image, (thermal_range.low, thermal_range.high)))
+    scale = 255.0 / max(high - low, 1.0)
+    return np.clip((image.astype(np.float32) - low) * scale + 0.5, 0, 255).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The letterbox from one camera size to one network size: scale evenly, put top left, fill the rest.
+
+    A network pixel x is a camera pixel x / scale; heights and widths are pixels. Make it once a stream with `plan`.
+    """
+
+    camera_height: int
+    camera_width: int
+    height: int
+    width: int
+    scale: float
+    scaled_height: int
+    scaled_width: int
+
+    @classmethod
+    def plan(cls, camera_size: tuple[int, int], network_size: tuple[int, int]) -> Fit:
+        """Plan the letterbox from ``camera_size`` to ``network_size``, both (height, width)."""
+        (h, w), (height, width) = camera_size, network_size
+        scale = min(height / h, width / w)
+        return cls(h, w, height, width, scale, min(round(h * scale), height), min(round(w * scale), width))
+
+    def image(self, image: NDArray[Any], channels: int, blank: int) -> NDArray[np.uint8]:
+        """Return ``image`` (H, W[, 3]) uint8 as the network's (height, width, channels) uint8."""
+        if image.shape[:2] != (self.camera_height, self.camera_width):
+            raise ValueError(f"planned for {self.camera_height}x{self.camera_width}, got {image.shape[:2]}")
+        image = _with_channels(image, channels)
+        if (self.scaled_height, self.scaled_width) != image.shape[:2]:
+            image = _resize(image, self.scaled_height, self.scaled_width, smooth=True).reshape(
+                self.scaled_height, self.scaled_width, channels
+            )
+        if image.shape[:2] == (self.height, self.width):
+            return np.ascontiguousarray(image)
+        out = np.full((self.height, self.width, channels), blank, np.uint8)
+        out[: self.scaled_height, : self.scaled_width] = image
+        return out
+
+    def boxes_to_camera(self, xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (N, 4) network boxes in camera pixels, clipped to the camera's picture."""
+        limit = np.array([self.camera_width, self.camera_height] * 2, np.float32)
+        return np.clip(xyxy / np.float32(self.scale), 0, limit)
+
+    def map_to_camera(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return a (height, width) network map as (camera_height, camera_width), nearest neighbour."""
+        inside = labels[: self.scaled_height, : self.scaled_width]
+        if inside.shape == (self.camera_height, self.camera_width):
+            return np.ascontiguousarray(inside)
+        return _resize(inside, self.camera_height, self.camera_width, smooth=False)
+
+
+def _with_channels(image: NDArray[Any], channels: int) -> NDArray[np.uint8]:
+    if image.ndim == 2:
+        image = image[:, :, None]
+    if image.shape[2] == channels:
+        return image
+    if channels == 1:  # a grey camera that delivers colour: ITU-R BT.601 luma
+        return np.rint(image @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.uint8)[:, :, None]
+    return np.repeat(image, channels, axis=2)
+
+
+def _resize(image: NDArray[np.uint8], height: int, width: int, *, smooth: bool) -> NDArray[np.uint8]:
+    if not smooth:
+        rows = np.minimum((np.arange(height) + 0.5) * image.shape[0] / height, image.shape[0] - 1).astype(np.intp)
+        columns = np.minimum((np.arange(width) + 0.5) * image.shape[1] / width, image.shape[1] - 1).astype(np.intp)
+        return image[rows[:, None], columns[None, :]]
+    try:
+        import cv2
+    except ImportError as error:
+        raise EdgemtlError(
+            f"the camera's {image.shape[1]}x{image.shape[0]} must be resized: pip install 'edgemtl-runtime[opencv]'"
+        ) from error
+    shrink = height < image.shape[0]
+    resized: NDArray[np.uint8] = cv2.resize(  # type: ignore[assignment]
+        image, (width, height), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
+    )
+    return resized

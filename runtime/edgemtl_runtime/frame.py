@@ -1,0 +1,61 @@
+"""Frames and pairs of frames: an image and when it was taken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+StampSource = Literal["rate", "file", "arrival"]
+"""How a stamp was had: from a nominal rate, from the file's own time base, or when the frame reached us."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One image of one camera.
+
+    ``image`` is (H, W, 3) uint8 in RGB order, or (H, W) uint8 or uint16 for one channel. ``stamp_ns`` is the capture
+    time on the host's monotonic clock, nanoseconds; ``stamp_source`` says how good it is. ``index`` counts the
+    camera's frames from 0; ``name`` is the file's stem where there is one.
+    """
+
+    image: NDArray[Any]
+    stamp_ns: int
+    camera: str
+    index: int
+    stamp_source: StampSource = "arrival"
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        image = self.image
+        grey = image.ndim == 2 and image.dtype in (np.uint8, np.uint16)
+        colour = image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8
+        if not (grey or colour) or not image.size:
+            raise ValueError(f"a frame is (H, W, 3) uint8 or (H, W) uint8/uint16, not {image.dtype} {image.shape}")
+        if self.stamp_ns < 0:
+            raise ValueError(f"a capture stamp is not negative: {self.stamp_ns}")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.image.shape[0], self.image.shape[1]
+
+
+@dataclass(frozen=True, eq=False)
+class FramePair:
+    """The frames of the cameras that belong together, by camera name, in the order of the cameras."""
+
+    frames: dict[str, Frame]
+
+    @property
+    def skew_ns(self) -> int:
+        """Time between the earliest and the latest frame of the pair."""
+        stamps = [frame.stamp_ns for frame in self.frames.values()]
+        return max(stamps) - min(stamps)
+
+    @property
+    def stamp_ns(self) -> int:
+        """Capture time of the pair: that of its later frame."""
+        return max(frame.stamp_ns for frame in self.frames.values())

@@ -1,0 +1,82 @@
+"""Results, one type a task, in the pixels of the camera they are told for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Boxes:
+    """Detected objects, best first: ``xyxy`` (N, 4) float32 pixels, ``scores`` (N,) in [0, 1], ``classes`` (N,) ids."""
+
+    xyxy: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    classes: NDArray[np.int64]
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        n = len(self.xyxy)
+        if self.xyxy.shape != (n, 4) or self.scores.shape != (n,) or self.classes.shape != (n,):
+            raise ValueError(f"boxes disagree: {self.xyxy.shape}, {self.scores.shape}, {self.classes.shape}")
+        if n and not 0 <= self.classes.min() <= self.classes.max() < len(self.names):
+            raise ValueError(f"a class id outside 0..{len(self.names) - 1}")
+
+    def __len__(self) -> int:
+        return len(self.xyxy)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a list of plain objects for JSON."""
+        rows = zip(self.xyxy.tolist(), self.scores.tolist(), self.classes.tolist(), strict=True)
+        return {
+            "boxes": [
+                {"xyxy": [round(v, 2) for v in box], "score": round(score, 4), "class": self.names[c]}
+                for box, score, c in rows
+            ]
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class LabelMap:
+    """One class id a pixel: ``labels`` (H, W) uint8."""
+
+    labels: NDArray[np.uint8]
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.labels.ndim != 2 or self.labels.dtype != np.uint8:
+            raise ValueError(f"a label map is (H, W) uint8, not {self.labels.dtype} {self.labels.shape}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the share of the picture that each class covers, for JSON."""
+        counts = np.bincount(self.labels.ravel(), minlength=len(self.names))[: len(self.names)]
+        return {"share": {n: round(float(c) / self.labels.size, 4) for n, c in zip(self.names, counts, strict=True)}}
+
+
+HeadResult = Boxes | LabelMap
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What was seen in one pair of frames: ``heads`` by name, in the pixels of camera ``camera``."""
+
+    heads: dict[str, HeadResult]
+    camera: str
+    stamp_ns: int
+    skew_ns: int
+    index: int
+    name: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a plain object for JSON: stamps in nanoseconds, boxes in pixels."""
+        return {
+            "index": self.index,
+            "name": self.name,
+            "camera": self.camera,
+            "stamp_ns": self.stamp_ns,
+            "skew_ns": self.skew_ns,
+            "heads": {name: head.to_dict() for name, head in self.heads.items()},
+        }
