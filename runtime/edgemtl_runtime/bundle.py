@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from .aside import FolderAside
 from .errors import BundleError
 
 SCHEMA_VERSION = 1
@@ -152,40 +152,10 @@ def _read_manifest(file: Path) -> Manifest:
     return manifest
 
 
-class BundleWriter:
-    """Writes a bundle aside and puts it in place whole, or not at all.
-
-    A context manager: write files into ``folder``, call `finish` with the manifest; without it nothing is left behind.
-    """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        self.folder = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
-
-    def __enter__(self) -> BundleWriter:
-        if self.path.exists() and not (self.path / MANIFEST).is_file() and any(self.path.iterdir()):
-            raise BundleError(f"{self.path}: exists and is not a bundle; choose another --out")
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
-        return self
-
-    def finish(self, manifest: Manifest) -> Bundle:
-        """Hash the files, write the manifest, and swap the finished folder into place."""
-        files = {part.name: sha256(part) for part in sorted(self.folder.iterdir())}
-        manifest = msgspec.structs.replace(manifest, files=files)
-        (self.folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
-        replace_folder(self.folder, self.path)
-        return Bundle.open(self.path)
-
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def replace_folder(new: Path, place: Path) -> None:
-    """Put folder ``new`` at ``place``; what was there is set aside first and removed only after the swap."""
-    old = place.with_name(f".{place.name}.{os.getpid()}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if place.exists():
-        place.rename(old)
-    new.rename(place)
-    shutil.rmtree(old, ignore_errors=True)
+def write_bundle(aside: FolderAside, manifest: Manifest) -> Bundle:
+    """Hash the files in a folder aside, write the manifest beside them, and put the bundle in place."""
+    files = {part.name: sha256(part) for part in sorted(aside.folder.iterdir())}
+    manifest = msgspec.structs.replace(manifest, files=files)
+    (aside.folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+    Bundle.open(aside.folder)
+    return Bundle(aside.place(), manifest)

@@ -1,0 +1,164 @@
+"""The configuration of a training: read from YAML and ``key=value`` words, checked before anything is computed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import yaml
+
+from edgemtl_runtime.bundle import ThermalRange
+
+from .errors import ConfigError, nearest_hint
+
+
+class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the pictures come from: ``source`` is "streets" (drawn) or a folder of pairs."""
+
+    source: str = "streets"
+    labels: Literal["fused", "rgb", "ir", "union"] = "fused"
+    train: int = 1200
+    """Drawn streets to train on."""
+    val: int = 200
+    """Drawn streets to judge on."""
+
+
+class Augment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Geometry, the same for both views and the boxes; and light, for each view by itself."""
+
+    mosaic: float = 0.5
+    """Share of training items that are put together from four."""
+    mosaic_zoom: float = 1.0
+    """A mosaic's window is up to 1 + this many pictures wide."""
+    mosaic_until: float = 0.8
+    """Share of the training after which mosaics stop."""
+    flip: bool = True
+    rotate_deg: float = 0.0
+    translate: float = 0.1
+    scale: float = 0.3
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.5
+    hue: float = 0.02
+
+
+class Sparsity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Group lasso towards a share of the parameters gone; at the target the pattern is frozen."""
+
+    target: float = 0.0
+    """Share of the parameters to remove; 0 trains a dense network."""
+    strength: float = 0.3
+    start: float = 0.1
+    """Share of the training before the first step towards zero."""
+    deadline: float = 0.6
+    """Share of the training by which the target is met: what is missing then is cut by size."""
+    keep: float = 0.2
+    """At least this share of every layer's channels stays."""
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One training."""
+
+    network: str = "rgbir-n"
+    size: tuple[int, int] = (128, 160)
+    """Height and width of the network's input, pixels."""
+    data: Data = Data()
+    tasks: tuple[str, ...] = ("boxes", "semantic")
+    """Heads to train; one that the data have no labels for is left out."""
+    steps: int = 0
+    """Optimiser steps; 0 takes ``epochs``."""
+    epochs: float = 20
+    batch: int = 16
+    lr: float = 2e-3
+    weight_decay: float = 0.01
+    warmup: int = 40
+    """Steps over which the learning rate rises."""
+    clip: float = 10.0
+    """Largest norm of the gradient."""
+    ema: float = 0.998
+    """Decay a step of the averaged weights, which are the ones judged and kept."""
+    weights: dict[str, float] = {}
+    """Weight of each task's loss; 1 where nothing is said."""
+    augment: Augment = Augment()
+    sparsity: Sparsity = Sparsity()
+    thermal_range: ThermalRange = ThermalRange()
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """"auto" computes in bf16 where the processor has matrix units for it (AMX, or a GPU's)."""
+    threads: int = 0
+    """Processor threads; 0 leaves torch's own choice."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value, low, high in (
+            ("steps", self.steps, 0, 10**9),
+            ("epochs", self.epochs, 0, 10**6),
+            ("batch", self.batch, 1, 10**5),
+            ("lr", self.lr, 1e-9, 10),
+            ("ema", self.ema, 0, 0.999999),
+            ("data.train", self.data.train, 1, 10**6),
+            ("data.val", self.data.val, 1, 10**6),
+            ("sparsity.target", self.sparsity.target, 0, 0.95),
+            ("sparsity.keep", self.sparsity.keep, 0, 1),
+            ("sparsity.deadline", self.sparsity.deadline, self.sparsity.start, 1),
+            ("augment.mosaic", self.augment.mosaic, 0, 1),
+        ):
+            if not low <= value <= high:
+                raise ValueError(f"{name}={value} is not between {low} and {high}")
+        if not self.steps and not self.epochs:
+            raise ValueError("steps and epochs are both 0: nothing to train")
+
+
+def load(file: str | Path | None = None, words: tuple[str, ...] | list[str] = ()) -> Config:
+    """Read a YAML file and ``key=value`` words (``sparsity.target=0.6``); raises `ConfigError` with what to do."""
+    try:
+        tree = yaml.safe_load(Path(file).read_text()) if file else {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{file}: {' '.join(str(error).split())}") from error
+    if tree is None:
+        tree = {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{file}: holds no keys; write lines like 'epochs: 45'")
+    for word in words:
+        _set(tree, word)
+    _check_keys(tree, Config, "")
+    try:
+        return msgspec.convert(tree, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{file or 'configuration'}: {error}") from error
+
+
+def save(config: Config, file: Path) -> None:
+    """Write a configuration that `load` reads back."""
+    file.write_text(yaml.safe_dump(msgspec.to_builtins(config), sort_keys=False))
+
+
+def _set(tree: dict[str, Any], word: str) -> None:
+    key, equals, text = word.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"'{word}' is not key=value, like epochs=45 or sparsity.target=0.6")
+    *path, last = key.split(".")
+    for part in path:
+        tree = tree.setdefault(part, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"'{word}': {part} holds a value, not keys")
+    try:
+        tree[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"'{word}': the value cannot be read") from error
+    if isinstance(tree[last], str):  # YAML reads 1e-3 as a word
+        try:
+            tree[last] = float(tree[last])
+        except ValueError:
+            pass
+
+
+def _check_keys(tree: Any, struct: Any, place: str) -> None:
+    """Name the nearest right key for a wrong one, at every depth."""
+    fields = {field.name: field.type for field in msgspec.structs.fields(struct)}
+    for key, value in tree.items():
+        if key not in fields:
+            raise ConfigError(f"unknown key '{place}{key}'{nearest_hint(str(key), list(fields))}")
+        kind = fields[key]
+        if isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            _check_keys(value, kind, f"{place}{key}.")

@@ -1,0 +1,48 @@
+"""What a person sees on the terminal: lines, tables and progress bars, on standard error or as JSON alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+console = Console(stderr=True)
+output = Console(soft_wrap=True)
+Bar = Callable[[int, dict[str, float]], None]
+
+
+def say(text: str) -> None:
+    """Print a line for a person."""
+    console.print(text, highlight=False, markup=False)
+
+
+@contextmanager
+def progress_bar(title: str, total: int) -> Iterator[Bar]:
+    """Show a bar; call what it gives with how much is done and the figures to show beside it."""
+    columns = (
+        TextColumn(title),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}"),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(title, total=total, figures="")
+
+        def update(done: int, figures: dict[str, float]) -> None:
+            progress.update(task, completed=done, figures="  ".join(f"{k} {v:.3g}" for k, v in figures.items()))
+
+        yield update
+
+
+def print_table(rows: list[list[str]], title: str = "") -> None:
+    """Print rows of words, the first one as the header, on standard output."""
+    table = Table(title=title or None, title_justify="left")
+    for index, head in enumerate(rows[0]):
+        table.add_column(head, justify="right" if index else "left")
+    for row in rows[1:]:
+        table.add_row(*row)
+    output.print(table)

@@ -1,0 +1,122 @@
+"""Batches for training, prepared one ahead of the step that needs them."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+from edgemtl_export.to_onnx import normalise
+from edgemtl_runtime.bundle import Input
+
+from ..config import Config
+from ..errors import DataError
+from .augment import Augmenter, Item, to_item
+from .pairs import open_pairs
+from .sample import IGNORE, Sample, Samples
+from .streets import HELD_OUT, Streets
+
+Batch = dict[str, Any]
+
+
+def open_data(config: Config) -> dict[str, Samples]:
+    """Return the splits "train" and "val" that a configuration asks for."""
+    data = config.data
+    if data.source != "streets":
+        splits: dict[str, Samples] = dict(open_pairs(data.source, data.labels))
+        for split in ("train", "val"):
+            if split not in splits or not len(splits[split]):
+                raise DataError(f"{data.source}: split '{split}' has no pictures")
+        return splits
+    train = Streets(data.train, config.size, config.seed * data.train)
+    return {"train": train, "val": Streets(data.val, config.size, HELD_OUT)}
+
+
+class Loader:
+    """Endless batches of augmented training items, in an order that the seed decides.
+
+    A thread prepares the next batches while a step computes. It alone draws random numbers from torch's global state,
+    so that the same seed gives the same batches.
+    """
+
+    def __init__(self, samples: Samples, config: Config, inputs: dict[str, Input], steps: int) -> None:
+        self.samples, self.config, self.inputs, self.steps = samples, config, inputs, steps
+        self.augment = Augmenter(config.augment, inputs)
+        self.items: dict[int, Item] = {}
+        self.ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=2)
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self._prepare, name="loader", daemon=True)
+
+    def __iter__(self) -> Iterator[Batch]:
+        self.thread.start()
+        try:
+            for _ in range(self.steps):
+                batch = self.ready.get()
+                if isinstance(batch, BaseException):
+                    raise batch
+                yield batch
+        finally:
+            self.stop.set()
+            while self.thread.is_alive():
+                try:
+                    self.ready.get(timeout=0.05)
+                except queue.Empty:
+                    continue
+
+    def _prepare(self) -> None:
+        try:
+            order = iter(self._order())
+            for step in range(self.steps):
+                if self.stop.is_set():
+                    return
+                mosaic = self.config.augment.mosaic if step < self.config.augment.mosaic_until * self.steps else 0.0
+                items = [self._item(next(order), mosaic) for _ in range(self.config.batch)]
+                self.ready.put(collate(items, self.inputs))
+        except BaseException as error:  # handed to the training thread, which raises it
+            self.ready.put(error)
+
+    def _order(self) -> Iterator[int]:
+        while True:
+            yield from torch.randperm(len(self.samples)).tolist()
+
+    def _fitted(self, index: int) -> Item:
+        if index not in self.items:
+            self.items[index] = to_item(self.samples[index], self.inputs)
+        return self.items[index]
+
+    def _item(self, index: int, mosaic: float) -> Item:
+        others: list[Item] = []
+        if mosaic and float(torch.rand(())) < mosaic:
+            others = [self._fitted(i) for i in torch.randint(0, len(self.samples), (3,)).tolist()]
+        return self.augment(dict(self._fitted(index)), others)
+
+
+def collate(items: list[Item], inputs: dict[str, Input]) -> Batch:
+    """Return normalised images by name and targets: boxes as normalised centre and size, semantic (B, H, W)."""
+    batch: Batch = {
+        name: normalise(torch.stack([item[name].as_subclass(Tensor) for item in items]), spec).contiguous(
+            memory_format=torch.channels_last
+        )
+        for name, spec in inputs.items()
+    }
+    h, w = items[0]["boxes"].canvas_size
+    xyxy = torch.cat([item["boxes"].as_subclass(Tensor) for item in items]) / torch.tensor([w, h, w, h])
+    batch["bboxes"] = v2.functional.convert_bounding_box_format(xyxy, "XYXY", "CXCYWH")
+    batch["cls"] = torch.cat([item["classes"] for item in items]).float()
+    counts = torch.tensor([len(item["classes"]) for item in items])
+    batch["batch_idx"] = torch.arange(len(items)).repeat_interleave(counts).float()
+    if any("semantic" in item for item in items):
+        blank = torch.full((h, w), IGNORE, dtype=torch.uint8)
+        batch["semantic"] = torch.stack([item.get("semantic", blank).as_subclass(Tensor) for item in items])
+    return batch
+
+
+def fitted_images(sample: Sample, inputs: dict[str, Input]) -> dict[str, Any]:
+    """Return a sample's images as an engine takes them: uint8 (1, H, W, C) arrays by input name."""
+    item = to_item(sample, inputs)
+    return {name: item[name].permute(1, 2, 0).contiguous().numpy()[None] for name in inputs}

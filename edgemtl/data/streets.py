@@ -1,0 +1,37 @@
+"""The drawn streets as a data set: no download, every task labelled, the same pictures for the same seed."""
+
+from __future__ import annotations
+
+from . import scenes
+from .sample import Sample
+
+HELD_OUT = 1_000_000
+"""Seeds from here on are never trained on."""
+
+
+class Streets:
+    """``count`` scenes of the given size from consecutive seeds, drawn when first asked for and kept."""
+
+    classes = scenes.CLASSES
+    semantic_classes = scenes.SEMANTIC_CLASSES
+
+    def __init__(self, count: int, size: tuple[int, int], first_seed: int) -> None:
+        self.size = size
+        self.first_seed = first_seed
+        self.drawn: list[Sample | None] = [None] * count
+
+    def __len__(self) -> int:
+        return len(self.drawn)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self.drawn[index]
+        if sample is None:
+            sample = self.drawn[index] = street(self.first_seed + index, self.size)
+        return sample
+
+
+def street(seed: int, size: tuple[int, int], is_day: bool | None = None, time_s: float = 0.0) -> Sample:
+    """Draw one street as a sample; ``size`` is (height, width)."""
+    scene = scenes.draw(seed, height=size[0], width=size[1], is_day=is_day, time_s=time_s)
+    images = {"rgb": scene.rgb, "ir": scene.ir}
+    return Sample(images, scene.boxes, scene.classes, scene.semantic, scene.is_day, f"{seed:07d}")

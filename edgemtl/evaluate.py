@@ -1,0 +1,96 @@
+"""How good a run or a bundle is: the same figures by the same way, at the pixels of the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from edgemtl_runtime.bundle import Bundle, Head, Input
+from edgemtl_runtime.decode import decode
+from edgemtl_runtime.engine.ort import OrtEngine
+from edgemtl_runtime.fit import Fit
+from edgemtl_runtime.result import HeadResult
+
+from .data.loader import fitted_images
+from .data.sample import Sample, Samples, label_classes
+from .errors import EdgemtlError
+from .run import CONFIG, Run
+from .tasks import TASKS, Metric
+
+Figures = dict[str, dict[str, float]]
+"""Figures by part of the data: "all", and "day" and "night" where both are known."""
+
+
+class Engine(Protocol):
+    """What runs a network: a runtime's engine, or a deployed network in torch."""
+
+    def run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]: ...
+
+
+class Predictor:
+    """A network with its inputs and heads: a sample in, typed results in the sample's own pixels out."""
+
+    def __init__(self, engine: Engine, inputs: tuple[Input, ...], heads: tuple[Head, ...], threshold: float | None) -> None:
+        self.engine = engine
+        self.inputs = {spec.name: spec for spec in inputs}
+        # Average precision looks at boxes of every score.
+        self.heads = heads if threshold is None else tuple(_with_threshold(head, threshold) for head in heads)
+
+    def __call__(self, sample: Sample) -> dict[str, HeadResult]:
+        """Return every head's result."""
+        spec = next(iter(self.inputs.values()))
+        fit = Fit.plan(sample.size, (spec.height, spec.width))
+        outputs = self.engine.run(fitted_images(sample, self.inputs))
+        return decode({name: output[0] for name, output in outputs.items()}, self.heads, fit)
+
+
+def _with_threshold(head: Head, threshold: float) -> Head:
+    import msgspec
+
+    return msgspec.structs.replace(head, threshold=threshold)
+
+
+def open_predictor(path: str | Path, threshold: float | None = 0.0) -> Predictor:
+    """Open a run or a bundle, whichever the folder holds."""
+    folder = Path(path)
+    if (folder / CONFIG).is_file():
+        run = Run.open(folder)
+        return Predictor(run.deployed(), run.interface.inputs, run.interface.heads, threshold)
+    if not folder.is_dir():
+        raise EdgemtlError(f"{folder}: no such folder; give a run or a bundle")
+    bundle = Bundle.open(folder)
+    return Predictor(OrtEngine(bundle.model), bundle.manifest.inputs, bundle.manifest.heads, threshold)
+
+
+def evaluate(predictor: Predictor, samples: Samples, progress: Callable[[int], None] | None = None) -> Figures:
+    """Judge a predictor on every sample: all of them, and by day and by night where that is known."""
+    labelled = label_classes(samples)
+    for head in predictor.heads:
+        if head.name in labelled and labelled[head.name] != head.classes:
+            theirs, ours = ", ".join(labelled[head.name]), ", ".join(head.classes)
+            raise EdgemtlError(f"head '{head.name}' knows the classes {ours}; the data have {theirs}")
+    tasks = {head.name: TASKS[head.task](head.classes) for head in predictor.heads if head.name in labelled}
+    if not tasks:
+        raise EdgemtlError(f"the data have labels for {', '.join(labelled) or 'nothing'}, the network has other heads")
+    metrics: dict[str, list[Metric]] = {}
+    for index in range(len(samples)):
+        sample = samples[index]
+        results = predictor(sample)
+        light = [] if sample.is_day is None else ["day" if sample.is_day else "night"]
+        for part in ["all", *light]:
+            for metric, name in zip(metrics.setdefault(part, [t.metric() for t in tasks.values()]), tasks, strict=True):
+                metric.update(results[name], sample)
+        if progress:
+            progress(index + 1)
+    order = [part for part in ("all", "day", "night") if part in metrics]
+    return {part: {k: v for metric in metrics[part] for k, v in metric.compute().items()} for part in order}
+
+
+def table(figures: Figures) -> list[list[str]]:
+    """Return the figures as rows of words, a header first."""
+    names = list(figures["all"])
+    rows = [["", *figures]]
+    return rows + [[name, *(f"{figures[part][name]:.3f}" if name in figures[part] else "-" for part in figures)] for name in names]

@@ -1,0 +1,86 @@
+"""A run: a directory with the configuration, the trained weights and the figures of one training."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+import edgemtl_models
+from edgemtl_export.to_onnx import Deployed
+from edgemtl_runtime.bundle import Head, Input
+
+from . import config as configuration
+from .config import Config
+from .errors import EdgemtlError
+
+CONFIG, WEIGHTS, METRICS = "config.yaml", "weights.safetensors", "metrics.json"
+
+
+class Interface(msgspec.Struct, frozen=True):
+    """What goes in and out of a trained network: the inputs and heads that its bundle will have."""
+
+    inputs: tuple[Input, ...]
+    heads: tuple[Head, ...]
+
+    def classes(self) -> dict[str, int]:
+        """Return the number of classes of each head."""
+        return {head.name: len(head.classes) for head in self.heads}
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished training, with its network in evaluation mode."""
+
+    path: Path
+    config: Config
+    interface: Interface
+    network: nn.Module
+    metrics: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """Read a run; raises `EdgemtlError` with what is missing."""
+        folder = Path(path)
+        for name in (CONFIG, WEIGHTS, METRICS):
+            if not (folder / name).is_file():
+                raise EdgemtlError(f"{folder}: no run here ({name} is missing); make one with `edgemtl train`")
+        config = configuration.load(folder / CONFIG)
+        try:
+            with safe_open(folder / WEIGHTS, "pt") as file:
+                interface = msgspec.json.decode(file.metadata()["interface"], type=Interface)
+                state = {name: file.get_tensor(name) for name in file.keys()}
+            network = edgemtl_models.build(config.network, interface.classes(), config.size, pretrained=False)
+            network.load_state_dict(state)
+            metrics = json.loads((folder / METRICS).read_text())
+        except (SafetensorError, msgspec.MsgspecError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise EdgemtlError(f"{folder}: damaged run ({' '.join(str(error).split())[:200]}); train again") from error
+        return cls(folder, config, interface, network.eval(), metrics)
+
+    def deployed(self) -> Deployed:
+        """Return the network as it would be shipped, unshrunk."""
+        return Deployed(self.network, self.interface.inputs, self.interface.heads)
+
+
+def interface_of(network: edgemtl_models.MultiTask, config: Config, heads: tuple[Head, ...]) -> Interface:
+    """Return the interface of a network that was built for ``config``."""
+    height, width = config.size
+    inputs = tuple(
+        Input(name, height, width, spec.channels, spec.mean, spec.std, name, thermal_range=config.thermal_range)
+        for name, spec in network.inputs.items()
+    )
+    return Interface(inputs, heads)
+
+
+def write_weights(folder: Path, config: Config, network: nn.Module, interface: Interface) -> None:
+    """Write the configuration and the weights into a folder."""
+    configuration.save(config, folder / CONFIG)
+    state = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
+    metadata = {"interface": msgspec.json.encode(interface).decode(), "format": "pt"}
+    save_file(state, folder / WEIGHTS, metadata)

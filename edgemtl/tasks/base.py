@@ -1,0 +1,48 @@
+"""What the rest of the system knows of a task."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from edgemtl_runtime.bundle import Head
+from edgemtl_runtime.result import HeadResult
+
+from ..data.sample import Sample
+
+Batch = dict[str, Any]
+
+
+class Metric(Protocol):
+    """Judges one task over a whole split, at label resolution."""
+
+    def update(self, result: HeadResult, sample: Sample) -> None:
+        """Take in one picture's result and its labels."""
+
+    def compute(self) -> dict[str, float]:
+        """Return the figures by name."""
+
+
+class Task(Protocol):
+    """One task: its head in a bundle, its loss and its metric."""
+
+    primary: str
+    """The metric that sums the task up; more is better for every one of them so far."""
+
+    def __init__(self, classes: tuple[str, ...]) -> None: ...
+
+    def head(self) -> Head:
+        """Return the head as a bundle's manifest describes it."""
+
+    def prepare(self, head: nn.Module, rounds: int) -> None:
+        """Get ready to train ``head``; `advance` will be called ``rounds`` times."""
+
+    def advance(self) -> None:
+        """Move on the loss's own schedule by one round."""
+
+    def loss(self, output: Any, batch: Batch) -> Tensor | None:
+        """Return the loss of a batch, or None when the batch has no label of this task."""
+
+    def metric(self) -> Metric:
+        """Return a new metric."""

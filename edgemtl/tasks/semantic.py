@@ -1,0 +1,76 @@
+"""Semantic segmentation: one class a pixel, judged by mean intersection over union."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgemtl_runtime import result
+from edgemtl_runtime.bundle import Head
+
+from ..data.sample import IGNORE, Sample
+from .base import Batch
+
+
+class Semantic:
+    """Per-pixel classes."""
+
+    primary = "miou"
+
+    def __init__(self, classes: tuple[str, ...]) -> None:
+        self.classes = classes
+
+    def head(self) -> Head:
+        """Return the head as a bundle's manifest describes it."""
+        return Head("semantic", "semantic", "label_map", self.classes, units="class ids")
+
+    def prepare(self, head: nn.Module, rounds: int) -> None:
+        """Need nothing."""
+
+    def advance(self) -> None:
+        """Need nothing: the loss has no schedule."""
+
+    def loss(self, output: Any, batch: Batch) -> Tensor | None:
+        """Return the cross-entropy over labelled pixels at the logits' resolution; None when there are none."""
+        labels = batch.get("semantic")
+        if labels is None:
+            return None
+        step = labels.shape[-1] // output.shape[-1]
+        labels = labels[:, step // 2 :: step, step // 2 :: step].long()
+        if not bool((labels != IGNORE).any()):
+            return None
+        return functional.cross_entropy(output.float(), labels, ignore_index=IGNORE)
+
+    def metric(self) -> SemanticMetric:
+        """Return mIoU and pixel accuracy over the whole split."""
+        return SemanticMetric(self.classes)
+
+
+class SemanticMetric:
+    """Mean intersection over union from one confusion matrix over all labelled pixels."""
+
+    def __init__(self, classes: tuple[str, ...]) -> None:
+        self.classes = classes
+        self.confusion = np.zeros((len(classes), len(classes)), np.int64)
+
+    def update(self, found: result.HeadResult, sample: Sample) -> None:
+        """Take in one picture's label map, in the pixels of its labels."""
+        assert isinstance(found, result.LabelMap)
+        if sample.semantic is None:
+            return
+        known = sample.semantic != IGNORE
+        n = len(self.classes)
+        pairs = sample.semantic[known].astype(np.int64) * n + found.labels[known]
+        self.confusion += np.bincount(pairs, minlength=n * n).reshape(n, n)
+
+    def compute(self) -> dict[str, float]:
+        """Return ``miou`` over the classes that occur, and ``pixel_accuracy``; nothing without labels."""
+        if not self.confusion.sum():
+            return {}
+        inside = np.diag(self.confusion)
+        either = self.confusion.sum(0) + self.confusion.sum(1) - inside
+        iou = inside[either > 0] / either[either > 0]
+        return {"miou": float(iou.mean()), "pixel_accuracy": float(inside.sum() / self.confusion.sum())}

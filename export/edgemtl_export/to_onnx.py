@@ -1,0 +1,107 @@
+"""Program to ONNX: camera bytes in, decoded heads out, all arithmetic in the graph."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgemtl_runtime.bundle import Head, Input
+
+OPSET = 20
+MAX_BOXES = 100
+"""Boxes a picture: what COCO's average precision looks at."""
+
+
+def normalise(image: Tensor, spec: Input) -> Tensor:
+    """Return (B, C, H, W) camera values in [0, 255] as the network wants them: (x / 255 - mean) / std."""
+    mean = torch.tensor(spec.mean, device=image.device).view(1, -1, 1, 1)
+    std = torch.tensor(spec.std, device=image.device).view(1, -1, 1, 1)
+    return (image.float() * (1 / 255) - mean) * (1 / std)
+
+
+def topk_boxes(raw: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the best boxes, (B, K, 6) x1 y1 x2 y2 score class, of (B, A, 4 + classes) boxes and scores."""
+    anchors, classes = raw.shape[1], raw.shape[2] - 4
+    scores, index = raw[:, :, 4:].flatten(1).topk(min(MAX_BOXES, anchors * classes))
+    anchor = torch.div(index, classes, rounding_mode="floor")
+    boxes = raw[:, :, :4].gather(1, anchor.unsqueeze(-1).expand(-1, -1, 4))
+    label = (index - anchor * classes).to(raw.dtype)
+    return torch.cat([boxes, scores.unsqueeze(-1), label.unsqueeze(-1)], -1)
+
+
+def label_map(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the likeliest class a pixel, (B, H, W) uint8, of logits at a coarser resolution."""
+    full = functional.interpolate(logits, size, mode="bilinear", align_corners=False)
+    return full.argmax(1).to(torch.uint8)
+
+
+FINISHES: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {"topk_boxes": topk_boxes, "label_map": label_map}
+"""What is done in the graph for each decoder of the runtime."""
+
+
+class Deployed(nn.Module):
+    """A network as it is shipped: uint8 (B, H, W, C) images in the order of ``inputs``, one tensor a head out."""
+
+    def __init__(self, network: nn.Module, inputs: tuple[Input, ...], heads: tuple[Head, ...]) -> None:
+        super().__init__()
+        self.network = network
+        self.inputs = inputs
+        self.heads = heads
+        self.size = (inputs[0].height, inputs[0].width)
+
+    def forward(self, *images: Tensor) -> tuple[Tensor, ...]:
+        """Return the heads' outputs in the order of ``heads``."""
+        # The cast comes first: TensorRT takes no transposition of bytes.
+        named = {
+            spec.name: normalise(image.float().permute(0, 3, 1, 2), spec)
+            for spec, image in zip(self.inputs, images, strict=True)
+        }
+        raw = self.network(**named)
+        return tuple(FINISHES[head.decoder](raw[head.name], self.size) for head in self.heads)
+
+    def run(self, images: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run on arrays, as an engine of the runtime does."""
+        with torch.inference_mode():
+            outputs = self(*(torch.from_numpy(images[spec.name]) for spec in self.inputs))
+        return {head.name: out.numpy() for head, out in zip(self.heads, outputs, strict=True)}
+
+
+def example_inputs(inputs: tuple[Input, ...]) -> dict[str, Tensor]:
+    """Return normalised example images by name, (1, C, H, W), to trace a network with."""
+    generator = torch.Generator().manual_seed(0)
+    return {
+        spec.name: normalise(
+            torch.randint(0, 256, (1, spec.channels, spec.height, spec.width), generator=generator), spec
+        )
+        for spec in inputs
+    }
+
+
+def write_onnx(deployed: Deployed, file: Path) -> None:
+    """Write a deployed network as ONNX with named uint8 NHWC inputs and named outputs, and check the file."""
+    examples = tuple(torch.zeros(1, s.height, s.width, s.channels, dtype=torch.uint8) for s in deployed.inputs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            deployed.eval(),
+            examples,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[spec.name for spec in deployed.inputs],
+            output_names=[head.name for head in deployed.heads],
+            verbose=False,
+        )
+    assert program is not None
+    program.save(str(file), external_data=False)
+    onnx.checker.check_model(str(file), full_check=True)
+
+
