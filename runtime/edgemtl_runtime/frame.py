@@ -18,7 +18,7 @@ class Frame:
 
     ``image`` is (H, W, 3) uint8 in RGB order, or (H, W) uint8 or uint16 for one channel. ``stamp_ns`` is the capture
     time on the host's monotonic clock, nanoseconds; ``stamp_source`` says how good it is. ``index`` counts the
-    camera's frames from 0; ``name`` is the file's stem where there is one.
+    camera's frames from 0; ``name`` is the file's stem where there is one; ``arrived_ns`` is when we had it.
     """
 
     image: NDArray[Any]
@@ -27,6 +27,7 @@ class Frame:
     index: int
     stamp_source: StampSource = "arrival"
     name: str = ""
+    arrived_ns: int = 0
 
     def __post_init__(self) -> None:
         image = self.image
@@ -59,3 +60,8 @@ class FramePair:
     def stamp_ns(self) -> int:
         """Capture time of the pair: that of its later frame."""
         return max(frame.stamp_ns for frame in self.frames.values())
+
+    @property
+    def arrived_ns(self) -> int:
+        """When the pair was complete: when its later frame reached us."""
+        return max(frame.arrived_ns for frame in self.frames.values())

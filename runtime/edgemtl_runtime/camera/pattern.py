@@ -1,0 +1,56 @@
+"""A test pattern: plain shapes that move, the same ones in colour and in warmth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..frame import Frame
+from . import NOMINAL_FPS, Options, Pace, take
+
+# Position and size as shares of the picture, speed in shares a second, colour, warmth.
+SHAPES = (
+    (0.15, 0.55, 0.08, 0.30, 0.05, (200, 60, 50), 230),
+    (0.45, 0.60, 0.25, 0.18, -0.08, (50, 90, 200), 150),
+    (0.75, 0.65, 0.15, 0.15, 0.11, (60, 170, 80), 90),
+)
+
+
+class PatternCamera:
+    """Rectangles over a shaded ground; a camera called "ir" sees their warmth, any other their colour."""
+
+    def __init__(self, name: str, epoch_ns: int, options: Options) -> None:
+        self.name = name
+        fps, count, width, height = take(options, "pattern:", fps=20, frames=0, width=320, height=240)
+        self.count, self.width, self.height = int(count), max(int(width), 8), max(int(height), 8)
+        self.live = fps > 0
+        self.fps = fps or NOMINAL_FPS
+        self.pace = Pace(epoch_ns, self.fps, self.live)
+        self.closed = False
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the pattern, without end unless ``frames`` was given."""
+        index = 0
+        while not self.closed and (not self.count or index < self.count):
+            stamp_ns = self.pace.wait(index)
+            image = self.draw(index / self.fps)
+            yield Frame(image, stamp_ns, self.name, index, "rate", f"{index:06d}", time.monotonic_ns())
+            index += 1
+
+    def draw(self, time_s: float) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+        """Return the pattern at a time."""
+        h, w = self.height, self.width
+        shade = np.linspace(40, 120, h, dtype=np.float32)[:, None, None] + np.zeros((h, w, 1), np.float32)
+        image = np.repeat(shade, 1 if self.name == "ir" else 3, 2).astype(np.uint8)
+        for x, y, wide, high, speed, colour, warmth in SHAPES:
+            left = int(((x + speed * time_s) % (1 + wide) - wide) * w)
+            top = int((y - high / 2) * h)
+            box = image[top : top + int(high * h), max(left, 0) : max(left + int(wide * w), 0)]
+            box[:] = warmth if self.name == "ir" else colour
+        return image[:, :, 0] if self.name == "ir" else image
+
+    def close(self) -> None:
+        """End the pattern."""
+        self.closed = True
