@@ -22,11 +22,10 @@ import yaml
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from .policies import FOLDERS, POLICIES
 from .sample import IGNORE, Sample
 
-POLICIES = ("fused", "rgb", "ir", "union")
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
-LABEL_FOLDERS = {"fused": ("labels",), "rgb": ("labels_rgb",), "ir": ("labels_ir",), "union": ("labels_rgb", "labels_ir")}
 SHOWN = 20
 """How many problems an error prints; the count is always told."""
 
@@ -187,7 +186,7 @@ def _read_sample(
 ) -> Sample | None:
     rgb = _read_image(result, files["rgb"], cv2.IMREAD_COLOR)
     ir = _read_image(result, files["ir"], cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE)
-    boxes = [list(_read_labels(result, base / folder / split / f"{stem}.txt")) for folder in LABEL_FOLDERS[labels]]
+    boxes = [list(_read_labels(result, base / folder / split / f"{stem}.txt")) for folder in FOLDERS[labels]]
     semantic = _read_semantic(result, base / "semantic" / split / f"{stem}.png")
     if rgb is None or ir is None:
         return None

@@ -92,7 +92,7 @@ def write_onnx(deployed: Deployed, file: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            deployed.eval(),
+            deployed,
             examples,
             dynamo=True,
             opset_version=OPSET,

@@ -36,8 +36,8 @@ class YoloBackbone(nn.Module):
 class MobileNetV2Backbone(nn.Module):
     """MobileNetV2 (Sandler et al. 2018) up to stride 16, from torchvision's blocks, with ImageNet weights if given.
 
-    ``weights`` is a file name in the folder ``EDGEMTL_WEIGHTS`` or a path: a state of
-    ``torchvision.models.mobilenet_v2().features``. For one input channel its first filters are summed over colour,
+    ``weights`` is a file name in the folder ``EDGEMTL_WEIGHTS`` or a path: the state of torchvision's ``mobilenet_v2``
+    without its classifier. For one input channel its first filters are summed over colour,
     which is what a grey picture shown as three equal channels would meet.
     """
 
@@ -49,7 +49,7 @@ class MobileNetV2Backbone(nn.Module):
 
         features = mobilenet_v2(weights=None).features
         if weights:
-            features.load_state_dict(torch.load(find_weights(weights), map_location="cpu", weights_only=True))
+            _load(features, find_weights(weights))
         if channels != 3:
             stem, old = features[0], features[0][0]
             conv = nn.Conv2d(channels, old.out_channels, 3, 2, 1, bias=False)
@@ -62,6 +62,14 @@ class MobileNetV2Backbone(nn.Module):
         p4 = self.stage4(image)
         p8 = self.stage8(p4)
         return [p4, p8, self.stage16(p8)]
+
+
+def _load(features: nn.Module, file: Path) -> None:
+    state = torch.load(file, map_location="cpu", weights_only=True)
+    try:
+        features.load_state_dict({name.removeprefix("features."): tensor for name, tensor in state.items()})
+    except RuntimeError as error:
+        raise ValueError(f"{file} does not hold MobileNetV2's features: {str(error).splitlines()[1].strip()[:120]}") from error
 
 
 def find_weights(name: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter, deque
 from typing import Any
 
@@ -71,4 +70,3 @@ def _percentiles(values: deque[int]) -> dict[str, float]:
     return {"p50": round(p50, 3), "p90": round(p90, 3), "p99": round(p99, 3), "max": round(top, 3)}
 
 
-now_ns = time.monotonic_ns

@@ -1,0 +1,76 @@
+"""A trained network to a bundle: shrink, write ONNX, compare on real frames, and only then put it in place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from edgemtl_runtime.aside import FolderAside
+from edgemtl_runtime.bundle import MANIFEST, MODEL, Bundle, Head, Input, Manifest, write_bundle
+from edgemtl_runtime.engine.ort import OrtEngine
+
+from . import parity
+from .parity import Arrays
+from .removal import Shrunk, shrink
+from .to_onnx import Deployed, example_inputs, normalise, write_onnx
+
+
+def export_bundle(
+    network: nn.Module,
+    inputs: tuple[Input, ...],
+    heads: tuple[Head, ...],
+    frames: Sequence[Arrays],
+    out: str | os.PathLike[str],
+    name: str,
+    licence: str,
+    producer: str = "edgemtl-export",
+) -> tuple[Bundle, Shrunk]:
+    """Write ``network`` as a bundle to the folder ``out`` and return it with what shrinking did.
+
+    The network maps named normalised images to named raw heads. ``frames`` are real pictures, uint8 (1, H, W, C) by
+    input name, on which the bundle must answer as the network does; raises `ParityError` and writes nothing otherwise.
+    """
+    if not frames:
+        raise ValueError("give at least one real frame: a bundle that was compared on nothing is not written")
+    network = network.eval()
+    shrunk = shrink(network, (), example_inputs(inputs))
+    small = shrunk.module()
+    with FolderAside(out, MANIFEST) as aside:
+        file = aside.folder / MODEL
+        write_onnx(Deployed(small, inputs, heads), file)
+        compared = compare(network, small, file, inputs, heads, frames)
+        manifest = Manifest(
+            name=name,
+            inputs=inputs,
+            heads=heads,
+            files={},
+            licence=licence,
+            producer=producer,
+            removed=shrunk.report.summary(),
+            parity=compared,
+        )
+        return write_bundle(aside, manifest), shrunk
+
+
+def compare(
+    network: nn.Module,
+    small: nn.Module,
+    file: Path,
+    inputs: tuple[Input, ...],
+    heads: tuple[Head, ...],
+    frames: Sequence[Arrays],
+) -> dict[str, Any]:
+    """Compare raw heads in torch and final outputs in ONNX Runtime with the given network; raises `ParityError`."""
+    normalised = [
+        {spec.name: normalise(torch.from_numpy(frame[spec.name]).permute(0, 3, 1, 2), spec) for spec in inputs}
+        for frame in frames
+    ]
+    raw = parity.raw_difference(network, small, normalised)
+    agreed = parity.agreement(Deployed(network, inputs, heads).run, OrtEngine(file).run, heads, frames)
+    parity.check(raw, agreed, heads)
+    return {"frames": len(frames), "raw_max_abs": raw, "agreement": agreed}

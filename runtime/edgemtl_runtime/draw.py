@@ -1,0 +1,79 @@
+"""Results drawn over the cameras' pictures, side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .bundle import ThermalRange
+from .fit import to_uint8
+from .frame import FramePair
+from .result import Boxes, LabelMap, Result
+
+PALETTE = np.array(
+    [(230, 75, 60), (70, 190, 90), (80, 150, 250), (240, 190, 50), (180, 100, 220), (60, 200, 200), (240, 130, 180)],
+    np.uint8,
+)
+"""One RGB colour a class, repeated past its end."""
+GROUND = np.array(
+    [(110, 150, 190), (150, 120, 100), (90, 140, 80), (90, 90, 100), (160, 150, 140)], np.uint8
+)
+"""Muted colours for the classes of a label map that are not objects."""
+MIN_WIDTH = 320
+
+
+def colour(index: int) -> tuple[int, int, int]:
+    """Return the RGB colour of a class."""
+    r, g, b = PALETTE[index % len(PALETTE)].tolist()
+    return r, g, b
+
+
+def label_palette(label: LabelMap, boxes: Boxes | None) -> NDArray[np.uint8]:
+    """Return one RGB colour a class; a class that is also detected has the colour of its boxes."""
+    known = boxes.names if boxes else ()
+    ground = iter(range(len(label.names)))
+    rows = [PALETTE[known.index(n) % len(PALETTE)] if n in known else GROUND[next(ground) % len(GROUND)] for n in label.names]
+    return np.array(rows, np.uint8)
+
+
+def draw(pair: FramePair, result: Result) -> NDArray[np.uint8]:
+    """Return the pair's pictures side by side, (H, W, 3) uint8 RGB, with boxes on both and the label map on the first.
+
+    Pictures narrower than 320 pixels are enlarged by a whole factor.
+    """
+    panels = []
+    base = pair.frames[result.camera]
+    factor = max(1, -(-MIN_WIDTH // base.size[1]))
+    height, width = base.size[0] * factor, base.size[1] * factor
+    boxes = next((head for head in result.heads.values() if isinstance(head, Boxes)), None)
+    labels = next((head for head in result.heads.values() if isinstance(head, LabelMap)), None)
+    for name, frame in pair.frames.items():
+        image = to_uint8(frame.image, ThermalRange())
+        if image.ndim == 2:
+            image = np.repeat(image[:, :, None], 3, 2)
+        if labels is not None and name == result.camera:
+            image = (0.65 * image + 0.35 * label_palette(labels, boxes)[labels.labels]).astype(np.uint8)
+        panel: NDArray[Any] = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+        if boxes is not None:
+            draw_boxes(panel, boxes, factor)
+        write(panel, name, (4, height - 6), 0.45, (255, 255, 255))
+        panels.append(panel)
+    return np.ascontiguousarray(np.concatenate(panels, 1))
+
+
+def draw_boxes(panel: NDArray[Any], boxes: Boxes, factor: float) -> None:
+    """Draw boxes with their class and score onto an RGB picture that is enlarged by ``factor``."""
+    for box, score, index in zip(boxes.xyxy, boxes.scores, boxes.classes, strict=True):
+        x0, y0, x1, y1 = (int(round(float(v) * factor)) for v in box)
+        tone = colour(int(index))
+        cv2.rectangle(panel, (x0, y0), (x1, y1), tone, 1, cv2.LINE_AA)
+        write(panel, f"{boxes.names[index]} {score:.2f}", (x0 + 1, max(y0 - 3, 10)), 0.35, tone)
+
+
+def write(panel: NDArray[Any], text: str, place: tuple[int, int], size: float, tone: tuple[int, int, int]) -> None:
+    """Write a line of text with a dark rim, so that it reads on any ground."""
+    for thickness, shade in ((3, (0, 0, 0)), (1, tone)):
+        cv2.putText(panel, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, shade, thickness, cv2.LINE_AA)
