@@ -55,6 +55,8 @@ class Sparsity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Share of the training by which the target is met: what is missing then is cut by size."""
     keep: float = 0.2
     """At least this share of every layer's channels stays."""
+    lean: float = 0.5
+    """0 weighs channels by their parameters alone; above it, those that cost more multiply-adds go first."""
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -101,6 +103,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ("sparsity.target", self.sparsity.target, 0, 0.95),
             ("sparsity.keep", self.sparsity.keep, 0, 1),
             ("sparsity.deadline", self.sparsity.deadline, self.sparsity.start, 1),
+            ("sparsity.lean", self.sparsity.lean, 0, 4),
             ("augment.mosaic", self.augment.mosaic, 0, 1),
         ):
             if not low <= value <= high:

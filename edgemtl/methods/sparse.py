@@ -32,7 +32,7 @@ class ChannelSparsity:
     frozen: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
-        self.proximal = GroupProximal(self.groups, self.network)
+        self.proximal = GroupProximal(self.groups, self.network, self.settings.lean)
         self.dense = self.groups.parameters()
         self.strength = self.settings.strength
         self.dead = torch.zeros(self.groups.count, dtype=torch.bool, device=self.proximal.device)

@@ -101,7 +101,19 @@ def write_onnx(deployed: Deployed, file: Path) -> None:
             verbose=False,
         )
     assert program is not None
-    program.save(str(file), external_data=False)
+    model = program.model_proto
+    _strip(model)
+    onnx.save(model, str(file))
     onnx.checker.check_model(str(file), full_check=True)
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Take out what the exporter noted of this machine: stack traces with paths, on every node and value."""
+    graph = model.graph
+    for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        part.ClearField("doc_string")
+        if "metadata_props" in part.DESCRIPTOR.fields_by_name:
+            part.ClearField("metadata_props")
+    graph.ClearField("value_info")
 
 

@@ -1,0 +1,177 @@
+"""The whole way on drawn streets: train, shrink, export, judge, run live; figures and pictures of each step."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from edgemtl_export import Shrunk
+from edgemtl_export.to_onnx import write_onnx
+from edgemtl_runtime.bundle import Bundle
+from edgemtl_runtime.camera import open_camera
+from edgemtl_runtime.engine.ort import OrtEngine
+from edgemtl_runtime.pipeline import Pipeline
+from edgemtl_runtime.sink.video import Video
+from edgemtl_runtime.stats import Stats
+
+from .config import Augment, Config, Data, Sparsity
+from .console import print_table, progress_bar, say
+from .data.loader import fitted_images, open_data
+from .data.streets import HELD_OUT, street
+from .errors import EdgemtlError
+from .evaluate import evaluate, open_predictor
+from .export import export
+from .latency import latencies_ms
+from .report import write_report
+from .run import Run
+from .train import peak_mb, train
+
+STEPS = 320
+STREAM_FPS = 10.0
+STREAM_SECONDS = 5.0
+STREAM_STREETS = ((HELD_OUT + 50_000, True), (HELD_OUT + 50_001, False), (HELD_OUT + 50_002, True), (HELD_OUT + 50_003, False))
+
+
+def demo_config(steps: int, threads: int, target: float) -> Config:
+    """Return the demo's configuration; ``target`` is the share of the parameters to remove."""
+    return Config(
+        data=Data("streets", train=1200, val=200),
+        steps=steps,
+        augment=Augment(mosaic=0.3),
+        sparsity=Sparsity(target=target),
+        threads=threads,
+    )
+
+
+def demo(out: Path, steps: int = 0) -> dict[str, Any]:
+    """Run the demo into the folder ``out`` and return what ``demo.json`` holds."""
+    started = time.monotonic()
+    out.mkdir(parents=True, exist_ok=True)
+    steps = steps or STEPS
+    cores = os.cpu_count() or 1
+    threads = max(1, cores // 2)
+    config = demo_config(steps, threads, 0.6)
+    samples = open_data(config)["val"]
+
+    say(f"1/5  training on drawn streets, {steps} steps; beside it a dense twin to compare with")
+    twin = Beside(_train_dense, str(out), steps, threads)
+    run = train(config, out / "run")
+    twin.join("the dense twin")
+    dense = Run.open(out / "dense")
+
+    say("2/5  removing the zeroed channels and writing the bundle")
+    masked = Beside(_write_masked, str(out))
+    bundle, shrunk = export(run, out / "bundle", samples)
+    masked.join("the masked network")
+
+    say("3/5  judging the bundle on held-out streets")
+    predictor = open_predictor(bundle.path)
+    with progress_bar("judging", len(samples)) as bar:
+        figures = evaluate(predictor, samples, lambda n: bar(n, {}))
+    inputs = {spec.name: spec for spec in bundle.manifest.inputs}
+    models = {"dense": out / "dense.onnx", "sparse": out / "masked.onnx", "shrunk": bundle.model}
+    latency = latencies_ms(models, fitted_images(samples[0], inputs))
+
+    say("4/5  running it on two streams")
+    stats = stream(bundle, out)
+
+    say("5/5  writing the report")
+    told = figures_of(run, shrunk, bundle, figures, latency)
+    rows = comparison(dense, run, shrunk, figures, latency)
+    write_report(out / "report.html", bundle, run, dense, samples, rows, figures, shrunk, stats)
+    for name in ("dense", "masked"):
+        (out / f"{name}.onnx").unlink()
+    told["seconds"] = round(time.monotonic() - started, 1)
+    told["peak_mb"] = peak_mb() + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
+    (out / "demo.json").write_text(json.dumps(told, indent=2) + "\n")
+    print_table(rows, "on held-out streets")
+    say(f"wrote {out}/: report.html, stream.mp4, bundle/, demo.json in {told['seconds']:.0f} s")
+    return told
+
+
+def figures_of(
+    run: Run, shrunk: Shrunk, bundle: Bundle, figures: dict[str, dict[str, float]], latency: dict[str, float]
+) -> dict[str, Any]:
+    """Return the demo's figures; AP50 and mIoU are the bundle's, latency_ratio is shrunk over dense."""
+    return {
+        "ap50_day": figures["day"]["ap50"],
+        "ap50_night": figures["night"]["ap50"],
+        "miou": figures["all"]["miou"],
+        "params_dense": shrunk.report.parameters_before,
+        "params_shrunk": shrunk.report.parameters_after,
+        "latency_ratio": latency["shrunk"] / latency["dense"],
+        "parity_max_abs": max(bundle.manifest.parity["raw_max_abs"].values()),
+        "steps": run.metrics["steps"],
+    }
+
+
+def comparison(
+    dense: Run, run: Run, shrunk: Shrunk, figures: dict[str, dict[str, float]], latency: dict[str, float]
+) -> list[list[str]]:
+    """Return the table dense / sparse / shrunk: parameters, FLOPs, latency and accuracy."""
+    report = shrunk.report
+    header = ["", "parameters", "MFLOP", "ms (1 thread)", "AP50", "day", "night", "mIoU"]
+    sizes = {
+        "dense": (report.parameters_before, report.flops_before, dense.metrics["val"]),
+        "sparse": (report.parameters_before, report.flops_before, run.metrics["val"]),
+        "shrunk": (report.parameters_after, report.flops_after, figures),
+    }
+    rows = [header]
+    for name, (parameters, flops, judged) in sizes.items():
+        accuracy = [judged["all"]["ap50"], judged["day"]["ap50"], judged["night"]["ap50"], judged["all"]["miou"]]
+        rows.append(
+            [name, f"{parameters:,}", f"{flops / 1e6:.0f}", f"{latency[name]:.2f}", *(f"{value:.3f}" for value in accuracy)]
+        )
+    return rows
+
+
+def stream(bundle: Bundle, out: Path) -> Stats:
+    """Draw moving streets into two folders, run the bundle on them as two streams, write ``stream.mp4``."""
+    frames = out / "frames"
+    for modality in ("rgb", "ir"):
+        (frames / modality).mkdir(parents=True, exist_ok=True)
+    index = 0
+    for seed, is_day in STREAM_STREETS:
+        for moment in np.arange(0, STREAM_SECONDS, 1 / STREAM_FPS):
+            sample = street(seed, (256, 320), is_day, float(moment))
+            cv2.imwrite(str(frames / "rgb" / f"{index:05d}.png"), sample.images["rgb"][:, :, ::-1])
+            cv2.imwrite(str(frames / "ir" / f"{index:05d}.png"), sample.images["ir"])
+            index += 1
+    epoch_ns = time.monotonic_ns()
+    cameras = {name: open_camera(str(frames / name), name, epoch_ns) for name in ("rgb", "ir")}
+    return Pipeline(bundle, OrtEngine(bundle.model), cameras).run([Video(out / "stream.mp4", STREAM_FPS)])
+
+
+class Beside:
+    """A function in a process of its own, beside this one."""
+
+    def __init__(self, function: Any, *args: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.process = context.Process(target=function, args=args, daemon=True)
+        self.process.start()
+
+    def join(self, what: str) -> None:
+        """Wait for it; raises `EdgemtlError` when it failed."""
+        self.process.join()
+        if self.process.exitcode:
+            raise EdgemtlError(f"{what}: its process ended with code {self.process.exitcode}; see the lines above")
+
+
+def _train_dense(out: str, steps: int, threads: int) -> None:
+    os.environ["TERM"] = "dumb"  # one progress bar is enough
+    run = train(demo_config(steps, threads, 0.0), Path(out) / "dense")
+    write_onnx(run.deployed(), Path(out) / "dense.onnx")
+
+
+def _write_masked(out: str) -> None:
+    write_onnx(Run.open(Path(out) / "run").deployed(), Path(out) / "masked.onnx")
+
+
