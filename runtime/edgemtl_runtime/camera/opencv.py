@@ -102,15 +102,15 @@ class StreamCamera:
         self.name, self.source = name, source
         take(options, str(source))
         timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, READ_TIMEOUT_MS]
-        log_level = cv2.getLogLevel()
-        cv2.setLogLevel(0)  # its own lines name the URL with the password
+        log_level = cv2.utils.logging.getLogLevel()
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its lines name the URL with the password
         try:
             if isinstance(source, int):
                 self.capture = cv2.VideoCapture(source)
             else:
                 self.capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, timeouts)
         finally:
-            cv2.setLogLevel(log_level)
+            cv2.utils.logging.setLogLevel(log_level)
         if not self.capture.isOpened():
             what = f"camera {source}" if isinstance(source, int) else redact(source)
             raise CameraError(f"--{name} {what}: cannot be opened; check that it is there and not in use")

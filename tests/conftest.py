@@ -1,0 +1,182 @@
+"""Fixtures: a small labelled folder, a tiny trained run and its bundle, and a toy bundle that needs no training."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """GPU tests are skipped where there is no GPU."""
+    if not any(item.get_closest_marker("gpu") for item in items):
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
+
+
+def folder_of(variable: str, name: str) -> Path:
+    """Return a folder or file of the research data, or skip with the reason."""
+    root = os.environ.get(variable)
+    if not root:
+        pytest.skip(f"{variable} is not set")
+    path = Path(root) / name
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    return path
+
+
+@pytest.fixture(scope="session")
+def rgbir() -> Path:
+    """The real RGB-IR pairs."""
+    return folder_of("EDGEMTL_DATA", "rgbir")
+
+
+def write_pairs(root: Path, train: int = 6, val: int = 4, size: tuple[int, int] = (96, 128)) -> Path:
+    """Write drawn streets in the folder layout of real pairs, with labels, segmentation and attributes."""
+    from edgemtl.data.scenes import CLASSES, SEMANTIC_CLASSES
+    from edgemtl.data.streets import street
+
+    height, width = size
+    stems: list[str] = ["stem,is_day"]
+    for split, first, count in (("train", 0, train), ("val", 900_000, val)):
+        for folder in ("rgb", "ir", "labels", "labels_rgb", "labels_ir", "semantic"):
+            (root / folder / split).mkdir(parents=True, exist_ok=True)
+        for seed in range(first, first + count):
+            sample = street(seed, size)
+            cv2.imwrite(str(root / "rgb" / split / f"{sample.name}.png"), sample.images["rgb"][:, :, ::-1])
+            cv2.imwrite(str(root / "ir" / split / f"{sample.name}.png"), sample.images["ir"])
+            cv2.imwrite(str(root / "semantic" / split / f"{sample.name}.png"), sample.semantic)
+            x0, y0, x1, y1 = (sample.xyxy / np.array([width, height] * 2)).T
+            rows = zip(sample.classes, (x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0, strict=True)
+            text = "".join(f"{c} {cx:.6f} {cy:.6f} {w:.6f} {h:.6f}\n" for c, cx, cy, w, h in rows)
+            for folder in ("labels", "labels_rgb", "labels_ir"):
+                (root / folder / split / f"{sample.name}.txt").write_text(text)
+            stems.append(f"{sample.name},{int(bool(sample.is_day))}")
+    (root / "attributes.csv").write_text("\n".join(stems) + "\n")
+    names = "".join(f"  {i}: {name}\n" for i, name in enumerate(CLASSES))
+    semantic = "".join(f"  {i}: {name}\n" for i, name in enumerate(SEMANTIC_CLASSES))
+    (root / "data.yaml").write_text(
+        f"path: .\ntrain: rgb/train\nval: rgb/val\ntrain_ir: ir/train\nval_ir: ir/val\nnames:\n{names}semantic:\n{semantic}"
+    )
+    return root
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """A small folder of pairs, free to be damaged."""
+    return write_pairs(tmp_path / "pairs")
+
+
+TINY = (
+    "size=[96,128]",
+    "data.train=240",
+    "data.val=24",
+    "steps=90",
+    "batch=8",
+    "sparsity.target=0.5",
+    "augment.mosaic=0.3",
+    "precision=fp32",
+)
+"""A training of seconds: its network is poor but its outputs are no longer ties."""
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+    """A run with half of its parameters zeroed."""
+    from edgemtl.config import load
+    from edgemtl.train import train
+
+    return train(load(None, TINY), tmp_path_factory.mktemp("run") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_run, tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+    """The bundle of `tiny_run`, and what shrinking did."""
+    from edgemtl.export import export
+
+    return export(tiny_run, tmp_path_factory.mktemp("bundle") / "tiny")
+
+
+@pytest.fixture
+def toy_bundle(tmp_path: Path) -> Path:
+    """A bundle of a hand-made network: it answers with one box around the middle and labels by brightness."""
+    return write_toy_bundle(tmp_path / "toy")
+
+
+def write_toy_bundle(folder: Path, height: int = 64, width: int = 96) -> Path:
+    """Write a bundle whose network needs no training: ``boxes`` (1, 2, 6) fixed, ``semantic`` = rgb's red > 127."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    from edgemtl_runtime.aside import FolderAside
+    from edgemtl_runtime.bundle import MANIFEST, MODEL, Head, Input, Manifest, write_bundle
+
+    rows = np.array([[[24, 16, 72, 48, 0.9, 0], [0, 0, 10, 10, 0.1, 1]]], np.float32)
+    nodes = [
+        helper.make_node("Cast", ["ir"], ["ir_float"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMax", ["ir_float"], ["warmest"], keepdims=0),
+        helper.make_node("Mul", ["warmest", "zero"], ["nothing"]),
+        helper.make_node("Add", ["rows", "nothing"], ["boxes"]),
+        helper.make_node("Cast", ["rgb"], ["rgb_float"], to=TensorProto.FLOAT),
+        helper.make_node("Gather", ["rgb_float", "first"], ["red"], axis=3),
+        helper.make_node("Greater", ["red", "half"], ["bright"]),
+        helper.make_node("Cast", ["bright"], ["semantic"], to=TensorProto.UINT8),
+    ]
+    constants = {
+        "rows": rows,
+        "zero": np.float32(0),
+        "half": np.float32(127),
+        "first": np.int64(0),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "toy",
+        [
+            helper.make_tensor_value_info("rgb", TensorProto.UINT8, [1, height, width, 3]),
+            helper.make_tensor_value_info("ir", TensorProto.UINT8, [1, height, width, 1]),
+        ],
+        [
+            helper.make_tensor_value_info("boxes", TensorProto.FLOAT, [1, 2, 6]),
+            helper.make_tensor_value_info("semantic", TensorProto.UINT8, [1, height, width]),
+        ],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    manifest = Manifest(
+        name="toy",
+        inputs=(
+            Input("rgb", height, width, 3, (0.0,) * 3, (1.0,) * 3, "rgb"),
+            Input("ir", height, width, 1, (0.0,), (1.0,), "ir"),
+        ),
+        heads=(
+            Head("boxes", "boxes", "topk_boxes", ("person", "car")),
+            Head("semantic", "semantic", "label_map", ("dark", "bright")),
+        ),
+        files={},
+        licence="CC0-1.0",
+    )
+    with FolderAside(folder, MANIFEST) as aside:
+        onnx.save(model, str(aside.folder / MODEL))
+        write_bundle(aside, manifest)
+    return folder
+
+
+def write_frames(folder: Path, count: int, size: tuple[int, int] = (64, 96), channels: int = 3, depth: int = 8) -> Path:
+    """Write ``count`` plain pictures of rising brightness."""
+    folder.mkdir(parents=True, exist_ok=True)
+    top = 255 if depth == 8 else 60_000
+    for index in range(count):
+        value = round(top * (index + 1) / count)
+        image = np.full((*size, channels) if channels > 1 else size, value, np.uint8 if depth == 8 else np.uint16)
+        cv2.imwrite(str(folder / f"{index:04d}.png"), image)
+    return folder
