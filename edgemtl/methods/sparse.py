@@ -2,8 +2,9 @@
 
 After R. Upadhyay et al., "Less is More" (arXiv 2308.12114): a proximal step behind each optimiser step makes whole
 channel groups exactly zero. Here the groups are those that really go away together (`edgemtl_export.groups`), the
-strength follows a line from the start to the deadline, and at the target the pattern is frozen: a group that was zeroed
-would otherwise revive at the next optimiser step, because its shift still has a gradient.
+share of parameters gone follows a line from the start to the deadline (the strength leans against it, and the weakest
+groups go first), and at the target the pattern is frozen: a group that was zeroed would otherwise revive at the next
+optimiser step, because its shift still has a gradient.
 """
 
 from __future__ import annotations
@@ -56,12 +57,12 @@ class ChannelSparsity:
         progress = (step + 1) / self.steps
         if progress < s.start:
             return
-        norms = self.proximal.norms(self.network)
-        spared = self.proximal.strongest(norms, s.keep)
-        self.dead = self.proximal.shrink(self.network, lr * self.strength, spared)
         wanted = s.target * min(1.0, (progress - s.start) / max(s.deadline - s.start, 1e-9))
+        spared = self.proximal.strongest(self.proximal.norms(self.network), s.keep)
+        least = int((1 - wanted) * self.dense)
+        self.dead = self.proximal.shrink(self.network, lr * self.strength, spared, least)
         share = self.share
-        # The way from few to most channels is short: lean against the line from start to deadline.
+        # The way from few channels to most of them is short: follow the line from start to deadline.
         self.strength *= 1.02 if share < wanted else 0.98
         if share >= s.target:
             self.frozen = True

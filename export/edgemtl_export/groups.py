@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from .channels import PINNED, analyse
+from .channels import PINNED, Value, analyse, name_of
 from .removal import trace
 
 
@@ -51,6 +51,10 @@ def channel_groups(model: nn.Module, args: tuple[Any, ...] = (), kwargs: dict[st
     graph = trace(model, args, kwargs)
     flat = [leaf for leaf in pytree.tree_leaves((args, kwargs or {})) if isinstance(leaf, Tensor)]
     channels = analyse(graph, tuple(flat))
+    for node, value in channels.values.items():
+        for part in pytree.tree_leaves(value):
+            if isinstance(part, Value) and part.ids is not None and _varying(part.ids) > 1:
+                channels.pin(part.ids, f"{name_of(node)} (channels in two dimensions)")  # none goes by itself
     roots = channels.roots()
     parameters = {name: tuple(p.shape) for name, p in graph.named_parameters()}
     made = [roots[channels.dims[name][0]] for name in sorted(channels.writers) if name in parameters]
@@ -65,3 +69,8 @@ def channel_groups(model: nn.Module, args: tuple[Any, ...] = (), kwargs: dict[st
     rows = {name: dims[name][0] for name in parameters if name in channels.writers}
     positions = {name: channels.positions.get(name, 1) for name in parameters}
     return Groups(len(removable), rows, dims, parameters, positions)
+
+
+def _varying(ids: Tensor) -> int:
+    """Return along how many dimensions the ids change."""
+    return sum(not bool((ids == ids.narrow(d, 0, 1)).all()) for d in range(ids.ndim))

@@ -111,9 +111,6 @@ def _box(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
     return [np.flatnonzero(mask.any(axis=tuple(a for a in axes if a != d))) for d in axes]
 
 
-_FOLLOWS = {"aten.slice": 4, "aten.select": 3}
-
-
 def _can_follow(node: fx.Node, mask: NDArray[np.bool_]) -> bool:
     """Whether the literals of a node can be rewritten for a result that lost channels."""
     name = name_of(node)
@@ -199,8 +196,9 @@ def _rewrite_groups(channels: Channels, live: NDArray[np.bool_], node: fx.Node, 
     if len(node.args) > 6 and node.args[6] != 1:
         weight = node.args[1]
         assert isinstance(weight, fx.Node)
-        ids = channels.dims[str(weight.target)][0]
-        twin.args = (*twin.args[:6], int(live[ids].sum()))
+        ids = channels.dims.get(str(weight.target), {}).get(0)
+        if ids is not None:  # depthwise; other grouped convolutions are pinned
+            twin.args = (*twin.args[:6], int(live[ids].sum()))
 
 
 _REWRITES: dict[str, Callable[[Channels, NDArray[np.bool_], fx.Node, fx.Node], None]] = {

@@ -1,0 +1,190 @@
+"""Small networks, one idea each, with calibrated batch statistics, for the tests of exact removal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def block(a: int, b: int, k: int = 3, act: type[nn.Module] = nn.SiLU) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(a, b, k, padding=k // 2, bias=False), nn.BatchNorm2d(b), act())
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.body, self.out = block(3, 12), nn.Sequential(block(12, 8), block(8, 12)), nn.Conv2d(12, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.out(x + self.body(x))
+
+
+class Split(nn.Module):
+    """C2f's way: chunk in two, work on a half, concatenate all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cv1, self.m, self.cv2 = block(3, 16, 1), block(8, 8), nn.Conv2d(24, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = list(self.cv1(x).chunk(2, 1))
+        parts.append(self.m(parts[-1]))
+        return self.cv2(torch.cat(parts, 1))
+
+
+class Slices(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.a, self.b = block(3, 16), nn.Conv2d(10, 4, 3), nn.Conv2d(6, 4, 3)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.stem(x)
+        return self.a(x[:, :10]), self.b(x[:, 10:])
+
+
+class SqueezeExcite(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.fc1, self.fc2, self.out = block(3, 16), nn.Conv2d(16, 6, 1), nn.Conv2d(6, 16, 1), nn.Conv2d(16, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        gate = self.fc2(functional.relu(self.fc1(x.mean((2, 3), keepdim=True)))).sigmoid()
+        return self.out(x * gate)
+
+
+class Depthwise(nn.Module):
+    """MobileNetV2's inverted residual."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.up = block(3, 8, act=nn.ReLU6), block(8, 24, 1, nn.ReLU6)
+        self.dw = nn.Sequential(nn.Conv2d(24, 24, 3, padding=1, groups=24, bias=False), nn.BatchNorm2d(24), nn.ReLU6())
+        self.down, self.out = nn.Conv2d(24, 8, 1), nn.Conv2d(8, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.out(x + self.down(self.dw(self.up(x))))
+
+
+class Flatten(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(block(3, 8), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 64, 10), nn.ReLU(), nn.Linear(10, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+
+class Pyramid(nn.Module):
+    """Several outputs, an upsampling path, and a feature with two readers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.deep = block(3, 10), nn.Sequential(nn.MaxPool2d(2), block(10, 14))
+        self.top, self.a, self.b = block(24, 8), nn.Conv2d(8, 2, 1), nn.Conv2d(14, 3, 1)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        x = self.stem(x)
+        y = self.deep(x)
+        return {"fine": self.a(self.top(torch.cat([functional.interpolate(y, scale_factor=2.0), x], 1))), "coarse": self.b(y)}
+
+
+class Shared(nn.Module):
+    """One module used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.twice, self.out = block(3, 8), block(8, 8), nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.twice(self.twice(self.stem(x))))
+
+
+class Grouped(nn.Module):
+    """A grouped convolution has no rule yet: it must be left alone and named."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.grouped, self.out = block(3, 8), nn.Conv2d(8, 8, 3, groups=2), nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.grouped(self.stem(x)))
+
+
+class Attention(nn.Module):
+    """Attention over positions: no rule yet either."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.qkv, self.out = block(3, 8), nn.Conv2d(8, 24, 1), nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        q, k, v = self.qkv(x).flatten(2).split(8, 1)
+        mixed = v @ (q.transpose(1, 2) @ k).softmax(-1).transpose(1, 2)
+        return self.out(mixed.view_as(x))
+
+
+class Shuffle(nn.Module):
+    """A channel shuffle between two convolutions (ShuffleNet)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.out = block(3, 8), nn.Conv2d(8, 2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        b, c, h, w = x.shape
+        return self.out(x.view(b, 2, c // 2, h, w).transpose(1, 2).reshape(b, c, h, w))
+
+
+class Scaled(nn.Module):
+    """A learned scale a channel, and a constant beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.out = block(3, 8), nn.Conv2d(8, 2, 1)
+        self.scale = nn.Parameter(torch.rand(1, 8, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(2.0 * self.scale * self.stem(x))
+
+
+NETS: dict[str, Callable[[], nn.Module]] = {
+    net.__name__: net
+    for net in (
+        Residual,
+        Split,
+        Slices,
+        SqueezeExcite,
+        Depthwise,
+        Flatten,
+        Pyramid,
+        Shared,
+        Grouped,
+        Attention,
+        Shuffle,
+        Scaled,
+    )
+}
+
+
+def make(name: str, seed: int = 0) -> tuple[nn.Module, Tensor]:
+    """Build a network with calibrated batch statistics, so that signal reaches its outputs, and an input for it."""
+    torch.manual_seed(seed)
+    net = NETS[name]()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.3)
+    x = torch.randn(1, 3, 16, 16)
+    net.train()
+    with torch.no_grad():
+        for _ in range(20):
+            net(torch.randn(8, 3, 16, 16))
+    return net.eval(), x

@@ -1,0 +1,115 @@
+"""Agreement of outputs, and the gate that writes no bundle on a disagreement."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgemtl_export import parity, to_bundle
+from edgemtl_export.parity import ParityError
+from edgemtl_export.to_bundle import export_bundle
+from edgemtl_export.to_onnx import Deployed, topk_boxes
+from edgemtl_runtime.bundle import Head, Input
+from edgemtl_runtime.engine.ort import OrtEngine
+
+BOX = [10.0, 10.0, 50.0, 50.0, 0.9, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        ([BOX], 2),
+        ([[10.05, 10, 50, 50, 0.9, 0]], 2),
+        ([[12.0, 10, 50, 50, 0.9, 0]], 0),
+        ([[10.0, 10, 50, 50, 0.9, 1]], 0),
+        ([BOX, BOX], 2),
+        ([], 0),
+    ],
+)
+def test_boxes_match_one_to_one(other: list[list[float]], same: int) -> None:
+    left, right = np.array([[BOX]]), np.array([other]).reshape(1, -1, 6)
+    assert parity.same_boxes(left, right) == (same, 1 + len(other))
+
+
+def test_a_box_at_the_edge_of_the_score_is_not_lost() -> None:
+    left, right = np.array([[[*BOX[:4], 0.05, 0]]]), np.array([[[*BOX[:4], 0.0499, 0]]])
+    assert parity.same_boxes(left, right) == (1, 1)
+
+
+HEADS = (Head("boxes", "boxes", "topk_boxes", ("a",)), Head("semantic", "semantic", "label_map", ("a", "b")))
+
+
+@pytest.mark.parametrize(
+    ("raw", "agreed", "expected"),
+    [
+        ({"boxes": 2e-3, "semantic": 0}, {"boxes": 1, "semantic": 1}, "boxes: the shrunk network's raw head is off"),
+        ({"boxes": float("nan"), "semantic": 0}, {"boxes": 1, "semantic": 1}, "boxes"),
+        ({"boxes": 0, "semantic": 0}, {"boxes": 0.99, "semantic": 1}, "only 99"),
+        ({"boxes": 0, "semantic": 0}, {"boxes": 1, "semantic": 0.998}, "semantic"),
+    ],
+)
+def test_every_limit_is_held(raw: dict[str, float], agreed: dict[str, float], expected: str) -> None:
+    with pytest.raises(ParityError, match=expected):
+        parity.check(raw, agreed, HEADS)
+    parity.check({"boxes": 1e-4, "semantic": 0}, {"boxes": 1, "semantic": 0.9995}, HEADS)
+
+
+class Net(nn.Module):
+    """A segmentation network of two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(1, 6, 3, padding=1)
+        self.out = nn.Conv2d(6, 2, 1)
+
+    def forward(self, ir: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"semantic": self.out(torch.relu(self.body(ir)))}
+
+
+INPUTS = (Input("ir", 32, 48, 1, (0.5,), (0.25,), "ir"),)
+
+
+def export(out: Path) -> tuple[Net, object]:
+    torch.manual_seed(0)
+    net = Net()
+    net.body.weight.data[:3], net.body.bias.data[:3] = 0, 0
+    frames = [{"ir": np.random.default_rng(i).integers(0, 256, (1, 32, 48, 1), np.uint8)} for i in range(3)]
+    return net, export_bundle(net, INPUTS, HEADS[1:], frames, out, "net", "CC0-1.0")
+
+
+def test_any_network_of_named_images_becomes_a_bundle(tmp_path: Path) -> None:
+    net, (bundle, shrunk) = export(tmp_path / "b")
+    assert shrunk.report.parameters_after < shrunk.report.parameters_before
+    frame = {"ir": np.full((1, 32, 48, 1), 200, np.uint8)}
+    expected = Deployed(net, INPUTS, HEADS[1:]).run(frame)["semantic"]
+    assert np.array_equal(OrtEngine(bundle.model).run(frame)["semantic"], expected)
+    assert bundle.manifest.removed["parameters_after"] == shrunk.report.parameters_after
+
+
+def test_a_bundle_that_fails_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = to_bundle.write_onnx
+
+    def wrong(deployed: Deployed, file: Path) -> None:
+        with torch.no_grad():
+            next(deployed.network.parameters()).mul_(-1.5)
+        honest(deployed, file)
+
+    monkeypatch.setattr(to_bundle, "write_onnx", wrong)
+    with pytest.raises(ParityError):
+        export(tmp_path / "b")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_file_tells_nothing_of_the_machine_it_was_made_on(tmp_path: Path) -> None:
+    _, (bundle, _) = export(tmp_path / "b")
+    assert b"stack_trace" not in bundle.model.read_bytes() and b".py" not in bundle.model.read_bytes()
+
+
+def test_topk_takes_the_best_of_all_classes() -> None:
+    raw = torch.tensor([[[0, 0, 1, 1, 0.2, 0.9], [2, 2, 3, 3, 0.5, 0.1]]])
+    rows = topk_boxes(raw, (8, 8))[0]
+    assert rows[0].tolist() == pytest.approx([0, 0, 1, 1, 0.9, 1]) and rows[1].tolist() == pytest.approx([2, 2, 3, 3, 0.5, 0])

@@ -1,0 +1,156 @@
+"""A shrunk network gives the same outputs, loses all that the groups promise, and says what it left."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from nets import NETS, make
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from edgemtl_export import NotEqualError, channel_groups, removal, shrink
+
+UNSUPPORTED = {"Grouped": "aten.conv2d", "Attention": "aten.matmul"}
+"""Networks with an operator that has no rule yet, and the name the report must give it."""
+
+
+def zero_groups(net: nn.Module, groups, dead: np.ndarray) -> None:  # type: ignore[no-untyped-def]
+    """Zero the rows of the dead groups."""
+    parameters = dict(net.named_parameters())
+    for name, rows in groups.rows.items():
+        hit = np.isin(rows, np.flatnonzero(dead))
+        parameters[name].data[torch.from_numpy(hit)] = 0
+
+
+def outputs(net: nn.Module, x: Tensor) -> list[Tensor]:
+    with torch.no_grad():
+        return pytree.tree_leaves(net(x))
+
+
+def assert_same(net: nn.Module, small: nn.Module, x: Tensor) -> None:
+    for scale in (0.1, 1.0, 10.0):
+        for left, right in zip(outputs(net, x * scale), outputs(small, x * scale), strict=True):
+            assert removal.relative_error(left.double(), right.double()) < 1e-5
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_zeroed_groups_go_and_nothing_changes(name: str) -> None:
+    net, x = make(name)
+    groups = channel_groups(net, (x,))
+    dead = np.random.default_rng(1).random(groups.count) < 0.4
+    zero_groups(net, groups, dead)
+    before = outputs(net, x)
+    result = shrink(net, (x,))
+    assert_same(net, result.module(), x)
+    if groups.count:
+        assert result.report.parameters_after <= groups.parameters(dead) < result.report.parameters_before
+    else:
+        assert name == "Shuffle"  # its channels lie in two dimensions, where none can go by itself
+    # the given network is left as it was
+    assert all(torch.equal(a, b) for a, b in zip(before, outputs(net, x), strict=True))
+
+
+@pytest.mark.parametrize("name", [name for name in NETS if name not in UNSUPPORTED])
+def test_what_is_removed_is_exactly_what_the_groups_count(name: str) -> None:
+    net, x = make(name)
+    groups = channel_groups(net, (x,))
+    dead = np.zeros(groups.count, bool)
+    dead[:: 3 if name != "Shared" else 5] = True
+    zero_groups(net, groups, dead)
+    assert shrink(net, (x,)).report.parameters_after == groups.parameters(dead)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.sampled_from(["Residual", "Split", "Pyramid", "Depthwise", "SqueezeExcite"]), st.integers(0, 10**6))
+def test_any_zeros_at_all_leave_the_outputs_alone(name: str, seed: int) -> None:
+    """Independent zeros: filters, columns, scales and shifts, each at random, as no method would place them."""
+    net, x = make(name)
+    rng = np.random.default_rng(seed)
+    for parameter in net.parameters():
+        for dim in range(min(parameter.ndim, 2)):
+            hit = torch.from_numpy(rng.random(parameter.shape[dim]) < rng.choice([0.0, 0.3, 0.7]))
+            parameter.data.movedim(dim, 0)[hit] = 0
+    assert_same(net, shrink(net, (x,)).module(), x)
+
+
+@pytest.mark.parametrize("name", UNSUPPORTED)
+def test_an_operator_without_a_rule_is_named(name: str) -> None:
+    net, x = make(name)
+    report = shrink(net, (x,)).report
+    assert UNSUPPORTED[name] in report.pinned and f"pinned by {UNSUPPORTED[name]}" in str(report)
+
+
+def test_a_channel_that_nobody_reads_goes() -> None:
+    net, x = make("Residual")
+    net.out.weight.data[:, 3] = 0
+    for module in net.body[0][:1]:
+        module.weight.data[:, 3] = 0  # its only other reader
+    report = shrink(net, (x,)).report
+    assert sum(layer.unread for layer in report.layers) == 2  # one row each of the stem and of the branch beside it
+
+
+def test_a_constant_channel_that_is_not_zero_stays_and_is_counted() -> None:
+    net, x = make("Flatten")
+    conv, norm = net.body[0][0], net.body[0][1]
+    conv.weight.data[2], norm.bias.data[2] = 0, 1.0
+    result = shrink(net, (x,))
+    assert result.report.constant == 1 and "constant" in str(result.report)
+    assert_same(net, result.module(), x)
+
+
+def test_the_last_channel_of_a_tensor_stays() -> None:
+    net, x = make("Residual")
+    groups = channel_groups(net, (x,))
+    zero_groups(net, groups, np.ones(groups.count, bool))
+    result = shrink(net, (x,))
+    assert all(layer.after >= 1 for layer in result.report.layers)
+    assert_same(net, result.module(), x)
+
+
+def test_keep_rebuilds_the_parameters() -> None:
+    net, x = make("Split")
+    groups = channel_groups(net, (x,))
+    zero_groups(net, groups, np.arange(groups.count) % 2 == 0)
+    result = shrink(net, (x,))
+    small = dict(result.module().named_parameters())
+    for name, parameter in net.named_parameters():
+        for dim, kept in result.keep.get(name, {}).items():
+            parameter = parameter.index_select(dim, torch.from_numpy(kept))
+        assert torch.equal(parameter, small[name])
+
+
+def test_the_proof_fails_on_a_wrong_removal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: cut a live channel, and the call must raise."""
+    net, x = make("Split")
+    honest = removal._live
+
+    def careless(channels):  # type: ignore[no-untyped-def]
+        live = honest(channels).copy()
+        roots = channels.roots()
+        live[roots == roots[channels.dims["m.0.weight"][0][0]]] = False
+        return live
+
+    monkeypatch.setattr(removal, "_live", careless)
+    with pytest.raises(NotEqualError, match="differs by"):
+        shrink(net, (x,))
+    assert shrink(net, (x,), verify=False).report.parameters_after
+
+
+def test_nan_is_a_difference() -> None:
+    nan = torch.tensor([float("nan")])
+    assert not removal.relative_error(torch.ones(1), nan) <= removal.TOLERANCE
+    assert not removal.relative_error(nan, torch.ones(1)) <= removal.TOLERANCE
+
+
+def test_the_result_trains_on_and_exports_again() -> None:
+    net, x = make("Pyramid")
+    groups = channel_groups(net, (x,))
+    zero_groups(net, groups, np.arange(groups.count) % 2 == 0)
+    module = copy.deepcopy(shrink(net, (x,)).module())
+    sum(out.square().mean() for out in pytree.tree_leaves(module(x))).backward()
+    assert all(p.grad is not None for p in module.parameters())
