@@ -61,7 +61,9 @@ def _add_train(commands: Any) -> None:
 def _add_eval(commands: Any) -> None:
     judge = commands.add_parser("eval", help="judge a run or a bundle on labelled data")
     judge.add_argument("what", metavar="RUN|BUNDLE", type=Path)
-    judge.add_argument("--data", default="", metavar="PATH", help="folder of pairs, or 'streets' (default: the run's own)")
+    judge.add_argument(
+        "--data", default="", metavar="PATH", help="folder of pairs, or 'streets' (default: the run's own)"
+    )
     judge.add_argument("--split", choices=("val", "train"), default="val")
     _labels(judge)
     judge.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
@@ -160,7 +162,11 @@ def _export(args: argparse.Namespace) -> int:
         check_tensorrt()
     bundle, shrunk = export(Run.open(args.run), args.out)
     if args.json:
-        print(json.dumps({"bundle": str(bundle.path), "removed": shrunk.report.to_dict(), "parity": bundle.manifest.parity}))
+        print(
+            json.dumps(
+                {"bundle": str(bundle.path), "removed": shrunk.report.to_dict(), "parity": bundle.manifest.parity}
+            )
+        )
     else:
         print(shrunk.report)
         parity = bundle.manifest.parity

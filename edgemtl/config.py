@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -150,10 +151,8 @@ def _set(tree: dict[str, Any], word: str) -> None:
     except yaml.YAMLError as error:
         raise ConfigError(f"'{word}': the value cannot be read") from error
     if isinstance(tree[last], str):  # YAML reads 1e-3 as a word
-        try:
+        with contextlib.suppress(ValueError):
             tree[last] = float(tree[last])
-        except ValueError:
-            pass
 
 
 def _check_keys(tree: Any, struct: Any, place: str) -> None:

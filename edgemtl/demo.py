@@ -37,7 +37,12 @@ from .train import peak_mb, train
 STEPS = 320
 STREAM_FPS = 10.0
 STREAM_SECONDS = 5.0
-STREAM_STREETS = ((HELD_OUT + 50_000, True), (HELD_OUT + 50_001, False), (HELD_OUT + 50_002, True), (HELD_OUT + 50_003, False))
+STREAM_STREETS = (
+    (HELD_OUT + 50_000, True),
+    (HELD_OUT + 50_001, False),
+    (HELD_OUT + 50_002, True),
+    (HELD_OUT + 50_003, False),
+)
 
 
 def demo_config(steps: int, threads: int, target: float) -> Config:
@@ -128,7 +133,13 @@ def comparison(
     for name, (parameters, flops, judged) in sizes.items():
         accuracy = [judged["all"]["ap50"], judged["day"]["ap50"], judged["night"]["ap50"], judged["all"]["miou"]]
         rows.append(
-            [name, f"{parameters:,}", f"{flops / 1e6:.0f}", f"{latency[name]:.2f}", *(f"{value:.3f}" for value in accuracy)]
+            [
+                name,
+                f"{parameters:,}",
+                f"{flops / 1e6:.0f}",
+                f"{latency[name]:.2f}",
+                *(f"{value:.3f}" for value in accuracy),
+            ]
         )
     return rows
 
@@ -173,5 +184,3 @@ def _train_dense(out: str, steps: int, threads: int) -> None:
 
 def _write_masked(out: str) -> None:
     write_onnx(Run.open(Path(out) / "run").deployed(), Path(out) / "masked.onnx")
-
-

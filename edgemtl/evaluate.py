@@ -33,7 +33,9 @@ class Engine(Protocol):
 class Predictor:
     """A network with its inputs and heads: a sample in, typed results in the sample's own pixels out."""
 
-    def __init__(self, engine: Engine, inputs: tuple[Input, ...], heads: tuple[Head, ...], threshold: float | None) -> None:
+    def __init__(
+        self, engine: Engine, inputs: tuple[Input, ...], heads: tuple[Head, ...], threshold: float | None
+    ) -> None:
         self.engine = engine
         self.inputs = {spec.name: spec for spec in inputs}
         # Average precision looks at boxes of every score.
@@ -93,4 +95,6 @@ def table(figures: Figures) -> list[list[str]]:
     """Return the figures as rows of words, a header first."""
     names = list(figures["all"])
     rows = [["", *figures]]
-    return rows + [[name, *(f"{figures[part][name]:.3f}" if name in figures[part] else "-" for part in figures)] for name in names]
+    return rows + [
+        [name, *(f"{figures[part][name]:.3f}" if name in figures[part] else "-" for part in figures)] for name in names
+    ]

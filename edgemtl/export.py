@@ -17,8 +17,8 @@ from .errors import EdgemtlError
 from .run import Run
 
 LICENCE = (
-    "AGPL-3.0-only: trained with ultralytics' modules and losses, whose authors claim AGPL-3.0 for such weights and for "
-    "engines made from them; the terms of your training data come on top"
+    "AGPL-3.0-only: trained with ultralytics' modules and losses, whose authors claim AGPL-3.0 for such weights "
+    "and for engines made from them; the terms of your training data come on top"
 )
 FRAMES = 16
 """Pictures of the held-out split on which a bundle is compared with its run."""
@@ -35,7 +35,14 @@ def export(run: Run, out: str | Path, samples: Samples | None = None) -> tuple[B
     frames = [fitted_images(samples[int(i)], inputs) for i in chosen]
     try:
         return export_bundle(
-            run.network, run.interface.inputs, run.interface.heads, frames, out, run.config.network, LICENCE, "edgemtl 0.1.0"
+            run.network,
+            run.interface.inputs,
+            run.interface.heads,
+            frames,
+            out,
+            run.config.network,
+            LICENCE,
+            "edgemtl 0.1.0",
         )
     except ParityError as error:
         raise EdgemtlError(f"no bundle written: {error}") from error
@@ -47,6 +54,8 @@ def check_tensorrt() -> None:
 
     if importlib.util.find_spec("tensorrt") is None:
         raise EdgemtlError(
-            "--tensorrt: no TensorRT here; on a machine with an NVIDIA GPU `pip install tensorrt`, on a Jetson use JetPack's"
+            "--tensorrt: no TensorRT here; with an NVIDIA GPU `pip install tensorrt`, on a Jetson use JetPack's"
         )
-    raise EdgemtlError("--tensorrt: building engines comes with a later version; export without it and use ONNX Runtime")
+    raise EdgemtlError(
+        "--tensorrt: building engines comes with a later version; export without it and use ONNX Runtime"
+    )

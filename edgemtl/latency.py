@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from edgemtl_runtime.engine.ort import OrtEngine
 
 
-def latencies_ms(models: dict[str, Path], inputs: dict[str, NDArray[Any]], rounds: int = 60, threads: int = 1) -> dict[str, float]:
+def latencies_ms(
+    models: dict[str, Path], inputs: dict[str, NDArray[Any]], rounds: int = 60, threads: int = 1
+) -> dict[str, float]:
     """Return the median milliseconds of one run of each ONNX file, taken in turns: A B C A B C …"""
     engines = {name: OrtEngine(file, threads) for name, file in models.items()}
     taken: dict[str, list[int]] = {name: [] for name in engines}

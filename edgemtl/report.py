@@ -26,7 +26,8 @@ PAGE = Template("""<!doctype html>
 <title>edgemtl demo</title><style>
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 68em; padding: 0 1em; color: #222 }
 h1 { font-size: 1.5em } h2 { font-size: 1.15em; margin-top: 2em }
-table { border-collapse: collapse; margin: 1em 0 } th, td { padding: .3em .9em; text-align: right; border-bottom: 1px solid #ddd }
+table { border-collapse: collapse; margin: 1em 0 }
+th, td { padding: .3em .9em; text-align: right; border-bottom: 1px solid #ddd }
 th:first-child, td:first-child { text-align: left } th { border-bottom: 2px solid #999 }
 figure { margin: 0 0 1em } figcaption { color: #555; font-size: .9em } img { max-width: 100% }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(30em, 1fr)); gap: 1em } .grid img { width: 100% }
@@ -40,13 +41,13 @@ $comparison
 without them. Latency is ONNX Runtime's on one thread of this machine, all three in turns.</p>
 <h2>By day</h2><div class="grid">$day</div>
 <h2>By night</h2><div class="grid">$night</div>
-<p>Held-out streets, never trained on. Left: the colour camera with the label map over it. Right: the thermal camera.</p>
+<p>Held-out streets, never trained on. Left: the colour camera, the label map over it. Right: the thermal camera.</p>
 <h2>The bundle, by class and light</h2>$figures
 <h2>What each layer kept</h2>$layers
 <h2>Training</h2>$curves
 <h2>The two streams</h2><pre>$stats</pre>
-<p><code>stream.mp4</code> beside this page shows them. The bundle ran on two folders of pictures, paired by time, as fast as
-they could be read.</p>
+<p><code>stream.mp4</code> beside this page shows them. The bundle ran on two folders of pictures, paired by time, as
+fast as they could be read.</p>
 </body></html>
 """)
 

@@ -55,7 +55,7 @@ class Run:
         try:
             with safe_open(folder / WEIGHTS, "pt") as file:
                 interface = msgspec.json.decode(file.metadata()["interface"], type=Interface)
-                state = {name: file.get_tensor(name) for name in file.keys()}
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             network = edgemtl_models.build(config.network, interface.classes(), config.size, pretrained=False)
             network.load_state_dict(state)
             metrics = json.loads((folder / METRICS).read_text())

@@ -69,7 +69,9 @@ def _train_into(folder: Path, config: Config, data: dict[str, Samples], judge: b
         "loss": log.last(),
     }
     if judge:
-        predictor = Predictor(Deployed(average, interface.inputs, interface.heads), interface.inputs, interface.heads, 0.0)
+        predictor = Predictor(
+            Deployed(average, interface.inputs, interface.heads), interface.inputs, interface.heads, 0.0
+        )
         with progress_bar("judging", len(data["val"])) as bar:
             metrics["val"] = evaluate(predictor, data["val"], lambda n: bar(n, {}))
     write_weights(folder, config, average, interface)

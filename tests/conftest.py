@@ -66,7 +66,8 @@ def write_pairs(root: Path, train: int = 6, val: int = 4, size: tuple[int, int] 
     names = "".join(f"  {i}: {name}\n" for i, name in enumerate(CLASSES))
     semantic = "".join(f"  {i}: {name}\n" for i, name in enumerate(SEMANTIC_CLASSES))
     (root / "data.yaml").write_text(
-        f"path: .\ntrain: rgb/train\nval: rgb/val\ntrain_ir: ir/train\nval_ir: ir/val\nnames:\n{names}semantic:\n{semantic}"
+        "path: .\ntrain: rgb/train\nval: rgb/val\ntrain_ir: ir/train\nval_ir: ir/val\n"
+        f"names:\n{names}semantic:\n{semantic}"
     )
     return root
 

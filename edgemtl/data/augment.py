@@ -102,7 +102,10 @@ def mosaic(items: list[Item], size: tuple[int, int]) -> Item:
     h, w = size
     places = [(0, 0), (0, w), (h, 0), (h, w)]
     out: Item = {}
-    boxes = [item["boxes"].as_subclass(Tensor) + torch.tensor([x, y, x, y]) for item, (y, x) in zip(items, places, strict=True)]
+    boxes = [
+        item["boxes"].as_subclass(Tensor) + torch.tensor([x, y, x, y])
+        for item, (y, x) in zip(items, places, strict=True)
+    ]
     out["boxes"] = tv_tensors.wrap(torch.cat(boxes), like=items[0]["boxes"], canvas_size=(2 * h, 2 * w))
     out["classes"] = torch.cat([item["classes"] for item in items])
     for key in items[0]:

@@ -1,10 +1,10 @@
 """Paired RGB-IR pictures in the YOLO layout: found, read and checked in one pass.
 
-    data.yaml            path, train, val (colour folders), train_ir, val_ir, names; semantic (class names), optional
-    rgb/SPLIT/STEM.jpg   ir/SPLIT/STEM.jpg|png       the two views, equal sizes, IR with 8 or 16 bits
-    labels/SPLIT/STEM.txt                            "class cx cy w h", normalised; labels_rgb/ and labels_ir/ beside it
-    semantic/SPLIT/STEM.png                          class ids, 255 where unknown; optional
-    attributes.csv                                   columns stem and is_day; optional
+data.yaml            path, train, val (colour folders), train_ir, val_ir, names; semantic (class names), optional
+rgb/SPLIT/STEM.jpg   ir/SPLIT/STEM.jpg|png       the two views, equal sizes, IR with 8 or 16 bits
+labels/SPLIT/STEM.txt                            "class cx cy w h", normalised; labels_rgb/ and labels_ir/ beside it
+semantic/SPLIT/STEM.png                          class ids, 255 where unknown; optional
+attributes.csv                                   columns stem and is_day; optional
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class Scan:
             if len(self.problems) > SHOWN:
                 lines.append(f"and {len(self.problems) - SHOWN} more")
             count = f"{len(self.problems)} problem{'s' if len(self.problems) > 1 else ''}"
-            raise DataError("\n".join([f"{self.root}: {count}; mend the files and run `edgemtl data check` again", *lines]))
+            raise DataError(
+                "\n".join([f"{self.root}: {count}; mend the files and run `edgemtl data check` again", *lines])
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return counts for people and programs."""
@@ -255,7 +257,9 @@ def _read_labels(result: Scan, file: Path) -> Iterator[tuple[float, ...]]:
             yield row
 
 
-def union(first: list[tuple[float, ...]], second: list[tuple[float, ...]], same: float = 0.5) -> list[tuple[float, ...]]:
+def union(
+    first: list[tuple[float, ...]], second: list[tuple[float, ...]], same: float = 0.5
+) -> list[tuple[float, ...]]:
     """Return the boxes of both views; one of the second that overlaps one of its class in the first is the same object.
 
     ``same`` is the intersection over union from which two boxes are one object.
@@ -264,6 +268,8 @@ def union(first: list[tuple[float, ...]], second: list[tuple[float, ...]], same:
 
 
 def _iou(a: tuple[float, ...], b: tuple[float, ...]) -> float:
-    overlap = [min(a[i] + a[i + 2] / 2, b[i] + b[i + 2] / 2) - max(a[i] - a[i + 2] / 2, b[i] - b[i + 2] / 2) for i in (1, 2)]
+    overlap = [
+        min(a[i] + a[i + 2] / 2, b[i] + b[i + 2] / 2) - max(a[i] - a[i + 2] / 2, b[i] - b[i + 2] / 2) for i in (1, 2)
+    ]
     inside = max(overlap[0], 0) * max(overlap[1], 0)
     return inside / (a[3] * a[4] + b[3] * b[4] - inside)

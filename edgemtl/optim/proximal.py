@@ -50,7 +50,9 @@ class GroupProximal:
         squares = torch.zeros(self.groups.count + 1, device=self.device)
         for name, p in network.named_parameters():
             if name in self.rows:
-                squares.index_add_(0, self._slots(name), p.detach().flatten(1).square().sum(1) if p.ndim > 1 else p.square())
+                squares.index_add_(
+                    0, self._slots(name), p.detach().flatten(1).square().sum(1) if p.ndim > 1 else p.square()
+                )
         return squares.sqrt()[:-1]
 
     @torch.no_grad()

@@ -85,8 +85,7 @@ class Channels:
 
     def unify(self, a: Tensor, b: Tensor) -> None:
         """Tie ids that meet: they are kept or removed together."""
-        pairs = torch.stack([a.reshape(-1), b.reshape(-1)], 1).unique(dim=0)
-        for i, j in pairs.tolist():
+        for i, j in np.unique(np.stack([a.numpy().ravel(), b.numpy().ravel()]), axis=1).T.tolist():
             i, j = self.find(i), self.find(j)
             if i != j:
                 self.parent[max(i, j)] = min(i, j)
@@ -95,9 +94,10 @@ class Channels:
         """Keep these channels, and remember the operator that asked for it."""
         if ids is None:
             return
-        touched = ids.unique()
-        self.pins.setdefault(why, set()).update(i for i in touched.tolist() if i != PINNED)
-        self.unify(touched, torch.zeros_like(touched))
+        touched = distinct(ids)
+        self.pins.setdefault(why, set()).update(touched - {PINNED})
+        together = torch.tensor(sorted(touched))
+        self.unify(together, torch.zeros_like(together))
 
     def along(self, value: Value, dim: int) -> Tensor | None:
         """Return the ids along ``dim`` if every other dimension agrees on them, else None."""
@@ -149,6 +149,11 @@ def rule(*operators: str) -> Callable[[Rule], Rule]:
         return function
 
     return register
+
+
+def distinct(ids: Tensor) -> set[int]:
+    """Return the ids that occur."""
+    return set(np.unique(ids.numpy()).tolist())
 
 
 def name_of(node: fx.Node) -> str:

@@ -44,9 +44,10 @@ class Groups:
 
 
 def channel_groups(model: nn.Module, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Groups:
-    """Find the groups by the analysis that `shrink` removes by; the model's evaluation graph decides, its values do not.
+    """Find the groups by the analysis that `shrink` removes by.
 
-    Parameters that only training reads (a loss's own branch) take no part.
+    The model's evaluation graph decides, its weights' values do not. Parameters that only training reads (a loss's
+    own branch) take no part.
     """
     graph = trace(model, args, kwargs)
     flat = [leaf for leaf in pytree.tree_leaves((args, kwargs or {})) if isinstance(leaf, Tensor)]

@@ -40,7 +40,10 @@ def raw_difference(given: nn.Module, small: nn.Module, frames: Sequence[dict[str
 
 
 def agreement(
-    expected: Callable[[Arrays], Arrays], found: Callable[[Arrays], Arrays], heads: Sequence[Head], frames: Sequence[Arrays]
+    expected: Callable[[Arrays], Arrays],
+    found: Callable[[Arrays], Arrays],
+    heads: Sequence[Head],
+    frames: Sequence[Arrays],
 ) -> dict[str, float]:
     """Return by head the share of label pixels that are equal, or of boxes that match one to one, over the frames."""
     agreed: dict[str, list[int]] = {head.name: [0, 0] for head in heads}
@@ -59,7 +62,7 @@ def same_pixels(left: NDArray[Any], right: NDArray[Any]) -> tuple[int, int]:
 
 
 def same_boxes(left: NDArray[Any], right: NDArray[Any]) -> tuple[int, int]:
-    """Return how many boxes of either side have a partner of their own class, and how many there are, (B, K, 6) each."""
+    """Return how many boxes of either side have a partner of their class, and how many there are, (B, K, 6) each."""
     same = total = 0
     for a, b in zip(left, right, strict=True):
         for these, those in ((a, b), (b, a)):
@@ -99,7 +102,9 @@ def check(raw: dict[str, float], agreed: dict[str, float], heads: Sequence[Head]
     """Raise `ParityError` with the figures when a head is past its limit."""
     for head in heads:
         if head.name in raw and not raw[head.name] <= RAW_LIMIT:  # also when NaN
-            raise ParityError(f"{head.name}: the shrunk network's raw head is off by {raw[head.name]:.2e} ({RAW_LIMIT} allowed)")
+            raise ParityError(
+                f"{head.name}: the shrunk network's raw head is off by {raw[head.name]:.2e} ({RAW_LIMIT} allowed)"
+            )
         if not agreed[head.name] >= REQUIRED[head.decoder]:
             raise ParityError(
                 f"{head.name}: only {agreed[head.name]:.3%} of the bundle's output agrees with the run "

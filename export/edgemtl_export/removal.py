@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
-from .channels import Channels, Value, analyse, name_of
+from .channels import Channels, Value, analyse, distinct, name_of
 from .report import Layer, Report, count_flops
 
 Keep = dict[str, dict[int, NDArray[np.int64]]]
@@ -74,9 +74,7 @@ def shrink(
     flat = [leaf for leaf in pytree.tree_leaves((args, kwargs or {})) if isinstance(leaf, Tensor)]
     channels = analyse(graph, tuple(flat))
     live = _live(channels)
-    keep = {
-        name: {dim: np.flatnonzero(live[ids]) for dim, ids in dims.items()} for name, dims in channels.dims.items()
-    }
+    keep = {name: {dim: np.flatnonzero(live[ids]) for dim, ids in dims.items()} for name, dims in channels.dims.items()}
     small = _rebuild(graph, channels, live, keep)
     if verify:
         _verify(graph, small, args, kwargs or {})
@@ -98,8 +96,8 @@ def _live(channels: Channels) -> NDArray[np.bool_]:
                 if not mask.any():  # the last channel of a tensor stays
                     more.add(int(part.ids.reshape(-1)[0]))
                 elif mask.sum() != np.prod([len(k) for k in _box(mask)]) or not _can_follow(node, mask):
-                    channels.pins.setdefault(f"{name_of(node)} (uneven)", set()).update(part.ids.unique().tolist())
-                    more.update(part.ids.unique().tolist())
+                    channels.pins.setdefault(f"{name_of(node)} (uneven)", set()).update(distinct(part.ids))
+                    more.update(distinct(part.ids))
         if more <= kept:
             return live
         kept |= more
@@ -117,7 +115,7 @@ def _can_follow(node: fx.Node, mask: NDArray[np.bool_]) -> bool:
     if mask.all():
         return True
     if name == "aten.slice":
-        return len(node.args) < 5 or node.args[4] == 1
+        return bool(len(node.args) < 5 or node.args[4] == 1)
     return name not in ("aten.unflatten", "aten.narrow", "aten.roll", "aten.pixel_shuffle", "aten.channel_shuffle")
 
 
@@ -177,7 +175,8 @@ def _rewrite_slice(channels: Channels, live: NDArray[np.bool_], node: fx.Node, t
     source = node.args[0]
     assert isinstance(source, fx.Node)
     ids = channels.values[source].ids
-    dim, start, end, *_ = (*node.args[1:], *(0, None, None)[len(node.args) - 1 :])
+    given = list(node.args[1:4])
+    dim, start, end = given + [0, None, None][len(given) :]
     length = ids.shape[dim]
     begin, stop, _ = slice(start, end).indices(length)
     kept = _box(live[ids.numpy()])[dim % ids.ndim]
@@ -272,5 +271,3 @@ def _report(
     flops = [count_flops(m, args, kwargs) for m in (given, small)]
     pinned = {why: len(ids) for why, ids in channels.pins.items() if why != "output"}
     return Report(parameters[0], parameters[1], flops[0], flops[1], layers, pinned, len(constant - {0}))
-
-

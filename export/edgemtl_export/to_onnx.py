@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
@@ -115,5 +114,3 @@ def _strip(model: onnx.ModelProto) -> None:
         if "metadata_props" in part.DESCRIPTOR.fields_by_name:
             part.ClearField("metadata_props")
     graph.ClearField("value_info")
-
-

@@ -69,7 +69,9 @@ def _load(features: nn.Module, file: Path) -> None:
     try:
         features.load_state_dict({name.removeprefix("features."): tensor for name, tensor in state.items()})
     except RuntimeError as error:
-        raise ValueError(f"{file} does not hold MobileNetV2's features: {str(error).splitlines()[1].strip()[:120]}") from error
+        raise ValueError(
+            f"{file} does not hold MobileNetV2's features: {str(error).splitlines()[1].strip()[:120]}"
+        ) from error
 
 
 def find_weights(name: str) -> Path:

@@ -10,7 +10,7 @@ from .yolo import Conv
 class DenseHead(nn.Module):
     """Two convolutions on the stride-4 features: (B, classes, H / 4, W / 4) logits.
 
-    The finest fused level has already met the coarser ones in the trunk's top-down path, so that a light head is enough.
+    The finest fused level has already met the coarser ones in the trunk's top-down path: a light head is enough.
     """
 
     def __init__(self, channels: int, classes: int, width: int = 32) -> None:

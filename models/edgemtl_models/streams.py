@@ -37,7 +37,9 @@ class Trunk(nn.Module):
     def forward(self, images: dict[str, Tensor]) -> list[Tensor]:
         """Return the fused features at strides 4, 8, 16 and 32 for one image a camera, (B, C, H, W) each."""
         streams = [backbone(images[name]) for name, backbone in self.backbones.items()]
-        p4, p8, p16 = (fuse(torch.cat(level, 1)) for fuse, level in zip(self.fuse, zip(*streams, strict=True), strict=True))
+        p4, p8, p16 = (
+            fuse(torch.cat(level, 1)) for fuse, level in zip(self.fuse, zip(*streams, strict=True), strict=True)
+        )
         p32 = self.stage32(p16)
         t16 = self.top16(torch.cat([self.up(p32), p16], 1))
         t8 = self.top8(torch.cat([self.up(t16), p8], 1))

@@ -87,7 +87,9 @@ class BoxLoss:
         model = SimpleNamespace(args=args, model=[head.detect], parameters=head.parameters)
         self.loss = E2ELoss(model)
 
-    def __call__(self, raw: dict[str, dict[str, Tensor]], target: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def __call__(
+        self, raw: dict[str, dict[str, Tensor]], target: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss a picture (scalar) and its parts, for ``batch_idx`` (N,), ``cls`` (N,), ``bboxes`` (N, 4).
 
         Boxes are normalised centre x, centre y, width, height.

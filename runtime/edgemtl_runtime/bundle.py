@@ -34,7 +34,7 @@ class ThermalRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"thermal_range kind is 'radiometric' or 'percentile', not '{self.kind}'")
         if not self.low < self.high:
             raise ValueError(f"thermal_range needs low < high, not {self.low} and {self.high}")
-        if self.kind == "percentile" and not (0 <= self.low and self.high <= 100):
+        if self.kind == "percentile" and not (self.low >= 0 and self.high <= 100):
             raise ValueError(f"thermal_range percentiles lie in [0, 100], not {self.low} and {self.high}")
 
 

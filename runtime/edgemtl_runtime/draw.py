@@ -18,9 +18,7 @@ PALETTE = np.array(
     np.uint8,
 )
 """One RGB colour a class, repeated past its end."""
-GROUND = np.array(
-    [(110, 150, 190), (150, 120, 100), (90, 140, 80), (90, 90, 100), (160, 150, 140)], np.uint8
-)
+GROUND = np.array([(110, 150, 190), (150, 120, 100), (90, 140, 80), (90, 90, 100), (160, 150, 140)], np.uint8)
 """Muted colours for the classes of a label map that are not objects."""
 MIN_WIDTH = 320
 
@@ -35,7 +33,10 @@ def label_palette(label: LabelMap, boxes: Boxes | None) -> NDArray[np.uint8]:
     """Return one RGB colour a class; a class that is also detected has the colour of its boxes."""
     known = boxes.names if boxes else ()
     ground = iter(range(len(label.names)))
-    rows = [PALETTE[known.index(n) % len(PALETTE)] if n in known else GROUND[next(ground) % len(GROUND)] for n in label.names]
+    rows = [
+        PALETTE[known.index(n) % len(PALETTE)] if n in known else GROUND[next(ground) % len(GROUND)]
+        for n in label.names
+    ]
     return np.array(rows, np.uint8)
 
 
@@ -67,7 +68,7 @@ def draw(pair: FramePair, result: Result) -> NDArray[np.uint8]:
 def draw_boxes(panel: NDArray[Any], boxes: Boxes, factor: float) -> None:
     """Draw boxes with their class and score onto an RGB picture that is enlarged by ``factor``."""
     for box, score, index in zip(boxes.xyxy, boxes.scores, boxes.classes, strict=True):
-        x0, y0, x1, y1 = (int(round(float(v) * factor)) for v in box)
+        x0, y0, x1, y1 = (round(float(v) * factor) for v in box)
         tone = colour(int(index))
         cv2.rectangle(panel, (x0, y0), (x1, y1), tone, 1, cv2.LINE_AA)
         write(panel, f"{boxes.names[index]} {score:.2f}", (x0 + 1, max(y0 - 3, 10)), 0.35, tone)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .bundle import Input, ThermalRange
+from .bundle import ThermalRange
 from .errors import EdgemtlError
 
 
@@ -18,13 +18,14 @@ def to_uint8(image: NDArray[Any], thermal_range: ThermalRange) -> NDArray[np.uin
     Training and the runtime both come through here, so that the network sees on the robot what it was trained on.
     """
     if image.dtype == np.uint8:
-        return image
+        return np.asarray(image, np.uint8)
     if thermal_range.kind == "radiometric":
         low, high = thermal_range.low, thermal_range.high
     else:
         low, high = (float(v) for v in np.percentile(image, (thermal_range.low, thermal_range.high)))
     scale = 255.0 / max(high - low, 1.0)
-    return np.clip((image.astype(np.float32) - low) * scale + 0.5, 0, 255).astype(np.uint8)
+    scaled: NDArray[np.float32] = (image.astype(np.float32) - low) * scale + 0.5
+    return scaled.clip(0, 255).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Fit:
     def boxes_to_camera(self, xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return (N, 4) network boxes in camera pixels, clipped to the camera's picture."""
         limit = np.array([self.camera_width, self.camera_height] * 2, np.float32)
-        return np.clip(xyxy / np.float32(self.scale), 0, limit)
+        return np.asarray(np.clip(xyxy / np.float32(self.scale), 0, limit), np.float32)
 
     def map_to_camera(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return a (height, width) network map as (camera_height, camera_width), nearest neighbour."""
@@ -81,17 +82,18 @@ def _with_channels(image: NDArray[Any], channels: int) -> NDArray[np.uint8]:
     if image.ndim == 2:
         image = image[:, :, None]
     if image.shape[2] == channels:
-        return image
+        return np.asarray(image, np.uint8)
     if channels == 1:  # a grey camera that delivers colour: ITU-R BT.601 luma
-        return np.rint(image @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.uint8)[:, :, None]
-    return np.repeat(image, channels, axis=2)
+        luma = np.asarray(image @ np.array([0.299, 0.587, 0.114], np.float32))
+        return (luma + 0.5).astype(np.uint8)[:, :, None]
+    return np.asarray(np.repeat(image, channels, axis=2), np.uint8)
 
 
 def _resize(image: NDArray[np.uint8], height: int, width: int, *, smooth: bool) -> NDArray[np.uint8]:
     if not smooth:
         rows = np.minimum((np.arange(height) + 0.5) * image.shape[0] / height, image.shape[0] - 1).astype(np.intp)
         columns = np.minimum((np.arange(width) + 0.5) * image.shape[1] / width, image.shape[1] - 1).astype(np.intp)
-        return image[rows[:, None], columns[None, :]]
+        return np.asarray(image[rows[:, None], columns[None, :]])
     try:
         import cv2
     except ImportError as error:

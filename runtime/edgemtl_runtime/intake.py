@@ -21,7 +21,9 @@ class Intake:
     Recorded sources are used to the last frame.
     """
 
-    def __init__(self, cameras: dict[str, Camera], tolerance_ns: int, frames: Counter[str], drops: Counter[str]) -> None:
+    def __init__(
+        self, cameras: dict[str, Camera], tolerance_ns: int, frames: Counter[str], drops: Counter[str]
+    ) -> None:
         self.cameras = cameras
         self.live = any(camera.live for camera in cameras.values())
         self.pairing = Pairing(list(cameras), tolerance_ns)

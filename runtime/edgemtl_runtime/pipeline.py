@@ -91,9 +91,9 @@ class Pipeline:
             pass
         except Exception as error:
             errors.append(error)
-        for part in (*threads, *direct):
+        for close in [part.close for part in threads] + [part.close for part in direct]:
             try:
-                part.close()
+                close()
             except Exception as error:
                 errors.append(error)
         if errors:

@@ -68,5 +68,3 @@ def _percentiles(values: deque[int]) -> dict[str, float]:
         return dict.fromkeys(("p50", "p90", "p99", "max"), 0.0)
     p50, p90, p99, top = np.percentile(np.array(values), (50, 90, 99, 100)) / 1e6
     return {"p50": round(p50, 3), "p90": round(p90, 3), "p99": round(p99, 3), "max": round(top, 3)}
-
-

@@ -49,7 +49,12 @@ class Slices(nn.Module):
 class SqueezeExcite(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.fc1, self.fc2, self.out = block(3, 16), nn.Conv2d(16, 6, 1), nn.Conv2d(6, 16, 1), nn.Conv2d(16, 4, 3)
+        self.stem, self.fc1, self.fc2, self.out = (
+            block(3, 16),
+            nn.Conv2d(16, 6, 1),
+            nn.Conv2d(6, 16, 1),
+            nn.Conv2d(16, 4, 3),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
@@ -74,7 +79,9 @@ class Depthwise(nn.Module):
 class Flatten(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.body = nn.Sequential(block(3, 8), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 64, 10), nn.ReLU(), nn.Linear(10, 5))
+        self.body = nn.Sequential(
+            block(3, 8), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 64, 10), nn.ReLU(), nn.Linear(10, 5)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(x)
@@ -91,7 +98,10 @@ class Pyramid(nn.Module):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         x = self.stem(x)
         y = self.deep(x)
-        return {"fine": self.a(self.top(torch.cat([functional.interpolate(y, scale_factor=2.0), x], 1))), "coarse": self.b(y)}
+        return {
+            "fine": self.a(self.top(torch.cat([functional.interpolate(y, scale_factor=2.0), x], 1))),
+            "coarse": self.b(y),
+        }
 
 
 class Shared(nn.Module):

@@ -112,4 +112,6 @@ def test_the_file_tells_nothing_of_the_machine_it_was_made_on(tmp_path: Path) ->
 def test_topk_takes_the_best_of_all_classes() -> None:
     raw = torch.tensor([[[0, 0, 1, 1, 0.2, 0.9], [2, 2, 3, 3, 0.5, 0.1]]])
     rows = topk_boxes(raw, (8, 8))[0]
-    assert rows[0].tolist() == pytest.approx([0, 0, 1, 1, 0.9, 1]) and rows[1].tolist() == pytest.approx([2, 2, 3, 3, 0.5, 0])
+    assert rows[0].tolist() == pytest.approx([0, 0, 1, 1, 0.9, 1]) and rows[1].tolist() == pytest.approx(
+        [2, 2, 3, 3, 0.5, 0]
+    )

@@ -84,7 +84,9 @@ def test_pretrained_filters_for_one_channel_are_summed_over_colour() -> None:
         ("rgbir-n", HEADS, (60, 96), "does not divide by 32"),
     ],
 )
-def test_an_impossible_network_is_refused(name: str, classes: dict[str, int], size: tuple[int, int], expected: str) -> None:
+def test_an_impossible_network_is_refused(
+    name: str, classes: dict[str, int], size: tuple[int, int], expected: str
+) -> None:
     with pytest.raises(ValueError, match=expected):
         edgemtl_models.build(name, classes, size)
 

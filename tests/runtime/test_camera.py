@@ -95,7 +95,7 @@ def mjpeg() -> Iterator[str]:
 
 def test_a_stream_is_stamped_on_arrival_and_its_end_is_an_error(mjpeg: str) -> None:
     frames: list[Frame] = []
-    with pytest.raises(CameraError, match="stopped after .* frames; check the camera"):
+    with pytest.raises(CameraError, match=r"stopped after .* frames; check the camera"):
         for frame in open_camera(mjpeg, "rgb", 0).frames():
             frames.append(frame)
     assert len(frames) >= 5 and frames[0].stamp_source == "arrival"

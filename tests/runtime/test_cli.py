@@ -67,7 +67,9 @@ def test_bad_input_is_one_line_and_exit_code_2(toy_bundle: Path, tmp_path: Path)
 def test_streams_that_never_meet_are_told(toy_bundle: Path, tmp_path: Path) -> None:
     result = run(toy_bundle, "--rgb", "pattern:?fps=0&frames=1", "--ir", write_frames(tmp_path / "f", 1, channels=1))
     assert result.returncode == 0  # one frame each, of one epoch: a pair
-    late = run(toy_bundle, "--rgb", "pattern:?fps=3&frames=2", "--ir", "pattern:?fps=2&frames=2", "--tolerance-ms", "0.001")
+    late = run(
+        toy_bundle, "--rgb", "pattern:?fps=3&frames=2", "--ir", "pattern:?fps=2&frames=2", "--tolerance-ms", "0.001"
+    )
     assert late.returncode in (0, 2)
 
 

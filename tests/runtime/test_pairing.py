@@ -32,7 +32,9 @@ RISING = st.lists(st.integers(0, 2000), unique=True, max_size=40).map(sorted)
 
 
 @given(RISING, RISING, st.integers(1, 100))
-def test_every_frame_is_paired_once_within_tolerance_or_counted(rgb: list[float], ir: list[float], tolerance: int) -> None:
+def test_every_frame_is_paired_once_within_tolerance_or_counted(
+    rgb: list[float], ir: list[float], tolerance: int
+) -> None:
     pairing = Pairing(["rgb", "ir"], tolerance * MS)
     pairs = feed(pairing, rgb, ir)
     assert all(pair.skew_ns <= tolerance * MS for pair in pairs)

@@ -58,7 +58,14 @@ def linear(channels: Channels, node: fx.Node, x: Value, weight: Value, bias: Val
 
 @rule("aten._native_batch_norm_legit_no_training", "aten.batch_norm")
 def batch_norm(
-    channels: Channels, node: fx.Node, x: Value, weight: Value | None, bias: Value | None, mean: Value, var: Value, *rest: Any
+    channels: Channels,
+    node: fx.Node,
+    x: Value,
+    weight: Value | None,
+    bias: Value | None,
+    mean: Value,
+    var: Value,
+    *rest: Any,
 ) -> Any:
     """Scale and shift each channel by itself, with its running statistics."""
     ids = channels.along(x, 1)
@@ -86,9 +93,7 @@ def _own(channels: Channels, weight: Value, bias: Value | None, ids: Tensor) -> 
         channels.writers.add(bias.source)
 
 
-def _read(
-    channels: Channels, node: fx.Node, x: Value, dim: int, size: Tensor, out_ids: Tensor, in_ids: Tensor
-) -> None:
+def _read(channels: Channels, node: fx.Node, x: Value, dim: int, size: Tensor, out_ids: Tensor, in_ids: Tensor) -> None:
     """Note which input channels each output channel reads with a non-zero weight and a non-zero value."""
     others = [d for d in range(x.value.ndim) if d != dim]
     zero = x.is_zero.amin(others)

@@ -10,11 +10,11 @@ from torch.utils import _pytree as pytree
 
 from ..channels import Channels, Value, rule
 
-MOVEMENT = (
-    "view reshape _unsafe_view permute transpose t flatten unflatten slice select narrow split split_with_sizes chunk "
-    "unbind cat stack unsqueeze squeeze expand contiguous clone alias detach movedim pixel_shuffle pixel_unshuffle "
-    "channel_shuffle roll flip lift_fresh_copy"
-).split()
+MOVEMENT = """
+    view reshape _unsafe_view permute transpose t flatten unflatten slice select narrow split split_with_sizes
+    chunk unbind cat stack unsqueeze squeeze expand contiguous clone alias detach movedim pixel_shuffle
+    pixel_unshuffle channel_shuffle roll flip lift_fresh_copy
+""".split()  # noqa: SIM905
 
 
 @rule(*(f"aten.{name}" for name in MOVEMENT), "aten.upsample_nearest2d")
@@ -27,7 +27,9 @@ def move(channels: Channels, node: fx.Node, *args: Any, **kwargs: Any) -> Any:
                 return v.value.double()
             if part == "const":
                 return v.const.double()
-            return (torch.zeros(v.value.shape) if v.ids is None else v.ids).double()  # a constant beside channels is pinned
+            return (
+                torch.zeros(v.value.shape) if v.ids is None else v.ids
+            ).double()  # a constant beside channels is pinned
 
         a, k = pytree.tree_map_only(Value, pick, (args, kwargs))
         assert callable(node.target)

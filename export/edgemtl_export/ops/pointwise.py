@@ -9,11 +9,11 @@ from torch import Tensor, fx
 
 from ..channels import Channels, Value, name_of, rule
 
-UNARY = (
-    "silu relu relu6 sigmoid tanh gelu elu leaky_relu hardswish hardsigmoid hardtanh softplus mish exp log sqrt rsqrt "
-    "neg abs clamp clamp_min clamp_max dropout to _to_copy pow erf sin cos reciprocal floor round"
-).split()
-BINARY = "add sub mul div maximum minimum".split()
+UNARY = """
+    silu relu relu6 sigmoid tanh gelu elu leaky_relu hardswish hardsigmoid hardtanh softplus mish exp log sqrt
+    rsqrt neg abs clamp clamp_min clamp_max dropout to _to_copy pow erf sin cos reciprocal floor round
+""".split()  # noqa: SIM905
+BINARY = ["add", "sub", "mul", "div", "maximum", "minimum"]
 
 
 @rule(*(f"aten.{name}" for name in UNARY))

@@ -9,7 +9,7 @@ from torch import fx
 
 from ..channels import Channels, Value, name_of, rule
 
-OVER_SPACE = "max_pool2d avg_pool2d adaptive_avg_pool2d upsample_bilinear2d upsample_bicubic2d mean".split()
+OVER_SPACE = ["max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "upsample_bilinear2d", "upsample_bicubic2d", "mean"]
 
 
 @rule(*(f"aten.{name}" for name in OVER_SPACE))

@@ -1,11 +1,11 @@
 """Cameras by URI: a folder, a video file, a device, a stream, or a test pattern.
 
-    frames/night            a folder of pictures, in the order of their names, as fast as they are used
-    frames/night?fps=20     the same, paced like a camera; a frame that comes too late for use is dropped
-    drive.mp4               a video file; ?fps= paces it too
-    0                       a camera device by number
-    rtsp://host/stream      a stream, also http://
-    pattern:?fps=20         plain moving shapes; ?frames= ends it, ?width= and ?height= size it
+frames/night            a folder of pictures, in the order of their names, as fast as they are used
+frames/night?fps=20     the same, paced like a camera; a frame that comes too late for use is dropped
+drive.mp4               a video file; ?fps= paces it too
+0                       a camera device by number
+rtsp://host/stream      a stream, also http://
+pattern:?fps=20         plain moving shapes; ?frames= ends it, ?width= and ?height= size it
 """
 
 from __future__ import annotations

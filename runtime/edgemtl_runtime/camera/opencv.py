@@ -129,7 +129,8 @@ class StreamCamera:
                 if self.closed:
                     return
                 raise CameraError(
-                    f"--{self.name} {redact(self.source)}: stopped after {index} frames; check the camera and start again"
+                    f"--{self.name} {redact(self.source)}: stopped after {index} frames; "
+                    "check the camera and start again"
                 )
             yield Frame(rgb(image), now_ns, self.name, index, "arrival", "", now_ns)
             index += 1

@@ -1,0 +1,192 @@
+"""Paired pictures: what is read, and every way that a folder can be wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edgemtl.cli import main
+from edgemtl.data.augment import to_item
+from edgemtl.data.pairs import open_pairs, scan, union
+from edgemtl_runtime.bundle import Input, ThermalRange
+
+
+def first(root: Path, folder: str, split: str = "train") -> Path:
+    return sorted((root / folder / split).iterdir())[0]
+
+
+def write_label(text: str) -> Callable[[Path], Path]:
+    def apply(root: Path) -> Path:
+        file = first(root, "labels")
+        file.write_text(text)
+        return file
+
+    return apply
+
+
+def lose_ir(root: Path) -> Path:
+    first(root, "ir").unlink()
+    return first(root, "rgb")
+
+
+def lose_rgb(root: Path) -> Path:
+    first(root, "rgb").unlink()
+    return first(root, "ir")
+
+
+def resize_ir(root: Path) -> Path:
+    file = first(root, "ir")
+    cv2.imwrite(str(file), np.zeros((10, 10), np.uint8))
+    return file
+
+
+def spoil(root: Path) -> Path:
+    file = first(root, "rgb")
+    file.write_bytes(file.read_bytes()[:50])
+    return file
+
+
+def empty(root: Path) -> Path:
+    for folder in ("rgb", "ir"):
+        shutil.rmtree(root / folder / "val")
+        (root / folder / "val").mkdir()
+    return root / "rgb" / "val"
+
+
+def lose_folder(root: Path) -> Path:
+    shutil.rmtree(root / "ir" / "val")
+    return root / "ir" / "val"
+
+
+def wrong_semantic(root: Path) -> Path:
+    file = first(root, "semantic")
+    cv2.imwrite(str(file), np.full((96, 128), 77, np.uint8))
+    return file
+
+
+def lose_label(root: Path) -> Path:
+    file = first(root, "labels")
+    file.unlink()
+    return file
+
+
+def lose_description(root: Path) -> Path:
+    (root / "data.yaml").unlink()
+    return root / "data.yaml"
+
+
+def no_names(root: Path) -> Path:
+    (root / "data.yaml").write_text("path: .\n")
+    return root / "data.yaml"
+
+
+PROBLEMS: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "colour without thermal": (lose_ir, "has no ir partner"),
+    "thermal without colour": (lose_rgb, "has no rgb partner"),
+    "unequal sizes": (resize_ir, "ir is 10x10, its rgb picture 128x96"),
+    "unreadable": (spoil, "cannot be read as an image"),
+    "outside": (write_label("0 0.5 0.5 0.1 0.1\n1 1.2 0.5 0.1 0.1\n"), ":2: box outside [0, 1]"),
+    "negative": (write_label("0 0.5 0.5 -0.1 0.1\n"), ":1: box outside [0, 1]"),
+    "no area": (write_label("0 0.5 0.5 0 0.1\n"), ":1: box outside [0, 1] or without area"),
+    "unknown class": (write_label("\n7 0.5 0.5 0.1 0.1\n"), ":2: unknown class 7; data.yaml names 0 to 2"),
+    "half a class": (write_label("0.5 0.5 0.5 0.1 0.1\n"), ":1: unknown class 0.5"),
+    "words": (write_label("person 0.5 0.5 0.1 0.1\n"), ":1: expected 'class cx cy w h'"),
+    "too few": (write_label("0 0.5 0.5\n"), ":1: expected 'class cx cy w h'"),
+    "not a number": (write_label("0 nan 0.5 0.1 0.1\n"), ":1: expected 'class cx cy w h'"),
+    "no label file": (lose_label, "missing or unreadable label file"),
+    "empty split": (empty, "split 'val' is empty"),
+    "missing folder": (lose_folder, "does not exist"),
+    "unknown label pixel": (wrong_semantic, "unknown class ids [77]"),
+    "no description": (lose_description, "cannot be read as a data description"),
+    "no names": (no_names, "is missing 'names'"),
+}
+
+
+@pytest.mark.parametrize("case", PROBLEMS)
+def test_every_problem_is_found_and_placed(pairs: Path, case: str, capsys: pytest.CaptureFixture[str]) -> None:
+    damage, expected = PROBLEMS[case]
+    file = damage(pairs)
+    assert main(["data", "check", str(pairs)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert "1 problem;" in lines[0] and "edgemtl data check" in lines[0]
+    assert str(file) in lines[1] and expected in lines[1]
+
+
+def test_all_problems_in_one_pass_the_first_twenty_printed(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first(pairs, "labels").write_text("9 9 9 9 9\n" * 30)
+    spoil(pairs)
+    lose_label(pairs)
+    assert main(["data", "check", str(pairs)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 + len(scan(pairs).problems) == 3
+    first(pairs, "labels").write_text("9 9 9 9 9\n" * 30)
+    assert main(["data", "check", str(pairs)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert "32 problems" in lines[0] and len(lines) == 22 and lines[-1] == "and 12 more"
+
+
+def test_training_refuses_bad_data_before_it_starts(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lose_ir(pairs)
+    assert main(["train", f"data.source={pairs}", "--out", str(tmp_path / "run")]) == 2
+    assert "has no ir partner" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_counts(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", str(pairs), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    train = told["splits"]["train"]
+    assert train["pairs"] == 6 == train["day"] + train["night"] and train["semantic"] == 6
+    assert told["problems"] == [] and train["sizes"] == ["128x96"] and train["ir_bits"] == [8]
+
+
+def test_an_empty_label_file_is_a_picture_without_objects(pairs: Path) -> None:
+    first(pairs, "labels").write_text("")
+    assert len(open_pairs(pairs)["train"][0].classes) == 0
+
+
+def test_sixteen_bits_reach_the_thermal_range(pairs: Path) -> None:
+    file = first(pairs, "ir")
+    counts = (30_000 + np.arange(96 * 128, dtype=np.uint16).reshape(96, 128) // 20).astype(np.uint16)
+    cv2.imwrite(str(file), counts)
+    sample = open_pairs(pairs)["train"][0]
+    assert sample.images["ir"].dtype == np.uint16 and np.array_equal(sample.images["ir"], counts)
+    thermal = ThermalRange("radiometric", 30_000, 30_614)
+    item = to_item(sample, {"ir": Input("ir", 96, 128, 1, (0.0,), (1.0,), "ir", thermal_range=thermal)})
+    assert len(item["ir"].unique()) > 250
+
+
+def test_union_keeps_one_of_two_that_are_the_same() -> None:
+    a = [(0.0, 0.5, 0.5, 0.2, 0.2)]
+    same, other_class, elsewhere = (0.0, 0.51, 0.5, 0.2, 0.2), (1.0, 0.5, 0.5, 0.2, 0.2), (0.0, 0.9, 0.9, 0.1, 0.1)
+    assert union(a, [same, other_class, elsewhere]) == [a[0], other_class, elsewhere]
+
+
+@pytest.mark.parametrize(
+    ("policy", "boxes"),
+    [
+        ("fused", (777, 105, 307)),
+        ("rgb", (395, 110, 264)),
+        ("ir", (1029, 183, 258)),
+    ],
+)
+def test_the_real_pairs_have_the_counts_of_their_readme(rgbir: Path, policy: str, boxes: tuple[int, int, int]) -> None:
+    result = scan(rgbir, policy)
+    told = result.to_dict()["splits"]
+    assert not result.problems and tuple(told["train"]["boxes"].values()) == boxes
+    assert (told["train"]["pairs"], told["train"]["day"], told["train"]["night"]) == (273, 117, 156)
+    assert (told["val"]["pairs"], told["val"]["day"], told["val"]["night"]) == (122, 66, 56)
+
+
+def test_union_of_the_real_pairs_has_at_least_either_view(rgbir: Path) -> None:
+    counts = [
+        np.array(list(scan(rgbir, p).to_dict()["splits"]["val"]["boxes"].values())) for p in ("rgb", "ir", "union")
+    ]
+    assert (counts[2] >= np.maximum(counts[0], counts[1])).all() and (counts[2] <= counts[0] + counts[1]).all()

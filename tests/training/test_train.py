@@ -1,0 +1,139 @@
+"""Training end to end on small data: what a run holds, and that it can be repeated."""
+
+from __future__ import annotations
+
+import csv
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY
+
+from edgemtl.config import load
+from edgemtl.data.sample import Samples
+from edgemtl.data.streets import Streets
+from edgemtl.errors import ConfigError, EdgemtlError
+from edgemtl.evaluate import Predictor, evaluate
+from edgemtl.run import Run
+from edgemtl.tasks import TASKS
+from edgemtl.train import learning_rate, train
+from edgemtl_runtime.result import Boxes, LabelMap
+
+SHORT = (*TINY, "steps=4", "data.train=16", "data.val=4")
+
+
+def test_a_run_holds_what_it_should(tiny_run: Run) -> None:
+    names = {file.name for file in tiny_run.path.iterdir()}
+    assert names == {"config.yaml", "weights.safetensors", "metrics.json", "log.csv", "curves.png"}
+    rows = list(csv.DictReader((tiny_run.path / "log.csv").open()))
+    assert len(rows) == 90 and float(rows[-1]["boxes"]) < float(rows[0]["boxes"])
+    assert float(rows[-1]["gone"]) >= 0.5
+    assert json.loads((tiny_run.path / "metrics.json").read_text())["val"]["all"]["miou"] > 0
+
+
+def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
+    runs = [train(load(None, (*SHORT, f"seed={seed}")), tmp_path / str(i)) for i, seed in enumerate((3, 3, 4))]
+    states = [run.network.state_dict() for run in runs]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert not all(torch.equal(states[0][name], states[2][name]) for name in states[0])
+
+
+def test_a_failed_training_leaves_the_last_run(tmp_path: Path) -> None:
+    train(load(None, SHORT), tmp_path / "run", judge=False)
+    before = (tmp_path / "run" / "weights.safetensors").read_bytes()
+    with pytest.raises(ConfigError, match=r"no longer finite.*lower lr"):
+        train(load(None, (*SHORT, "weights={boxes: 1.0e+38}")), tmp_path / "run")
+    assert (tmp_path / "run" / "weights.safetensors").read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["run"]
+
+
+class BoxesOnly(Streets):
+    """Streets whose segmentation nobody drew."""
+
+    semantic_classes = ()
+
+    def __getitem__(self, index: int):  # type: ignore[no-untyped-def]
+        import dataclasses
+
+        return dataclasses.replace(super().__getitem__(index), semantic=None)
+
+
+def test_a_head_without_labels_takes_no_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data: dict[str, Samples] = {"train": BoxesOnly(16, (96, 128), 0), "val": BoxesOnly(4, (96, 128), 50)}
+    run = train(load(None, SHORT), tmp_path / "run", data)
+    assert [head.name for head in run.interface.heads] == ["boxes"]
+    assert "no semantic labels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["network=nothing"], "the zoo has"),
+        (["size=[100,128]"], "does not divide by 32"),
+        (["tasks=[depths]"], "'depths' is not one of"),
+        (["data.source=/nowhere"], "cannot be read as a data description"),
+    ],
+)
+def test_a_training_that_cannot_be_is_refused(tmp_path: Path, words: list[str], expected: str) -> None:
+    with pytest.raises(EdgemtlError, match=expected):
+        train(load(None, (*SHORT, *words)), tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "weights.safetensors", "metrics.json"])
+def test_a_damaged_run_is_told(tmp_path: Path, tiny_run: Run, name: str) -> None:
+    import shutil
+
+    copy = shutil.copytree(tiny_run.path, tmp_path / "run")
+    (copy / name).write_text("{")
+    with pytest.raises(EdgemtlError):
+        Run.open(copy)
+    (copy / name).unlink()
+    with pytest.raises(EdgemtlError, match="is missing"):
+        Run.open(copy)
+
+
+def test_the_learning_rate_rises_then_falls() -> None:
+    config = load(None, ["warmup=10", "lr=0.1"])
+    rates = [learning_rate(step, 100, config) for step in range(100)]
+    assert rates[9] == pytest.approx(0.1) == max(rates) and rates[0] == pytest.approx(0.01)
+    assert all(a >= b for a, b in pairwise(rates[9:])) and rates[-1] < 0.002
+
+
+class Oracle(Predictor):
+    """Knows the labels."""
+
+    def __init__(self, run: Run, shift: float = 0.0) -> None:
+        super().__init__(run.deployed(), run.interface.inputs, run.interface.heads, 0.0)
+        self.shift = shift
+
+    def __call__(self, sample):  # type: ignore[no-untyped-def]
+        import numpy as np
+
+        scores = np.ones(len(sample.classes), np.float32)
+        boxes = Boxes(
+            sample.xyxy + np.float32(self.shift), scores, sample.classes, TASKS["boxes"](Streets.classes).classes
+        )
+        return {"boxes": boxes, "semantic": LabelMap(sample.semantic, Streets.semantic_classes)}
+
+
+def test_the_figures_of_an_oracle_are_one(tiny_run: Run) -> None:
+    figures = evaluate(Oracle(tiny_run), Streets(12, (96, 128), 0))
+    assert set(figures) == {"all", "day", "night"}
+    for part in figures.values():
+        assert part["ap"] == pytest.approx(1) and part["miou"] == 1 and part["pixel_accuracy"] == 1
+    far = evaluate(Oracle(tiny_run, shift=60), Streets(12, (96, 128), 0))
+    assert far["all"]["ap50"] < 0.1 and far["all"]["miou"] == 1
+
+
+def test_other_classes_are_refused(tiny_run: Run) -> None:
+    class Animals(Streets):
+        classes = ("cat", "dog", "cow")
+
+    with pytest.raises(EdgemtlError, match="knows the classes person, bicycle, car; the data have cat, dog, cow"):
+        evaluate(
+            Predictor(tiny_run.deployed(), tiny_run.interface.inputs, tiny_run.interface.heads, 0),
+            Animals(2, (96, 128), 0),
+        )
