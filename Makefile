@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+OUT := out/demo
+# training steps of the demo; 0 takes its own
+STEPS := 0
 READY := $(VENV)/.ready
 
 # Real data and weights for research live beside the checkout, when they are there.
@@ -25,7 +28,7 @@ $(READY): pyproject.toml runtime/pyproject.toml export/pyproject.toml constraint
 	@touch $@
 
 demo: setup
-	$(BIN)/edgemtl demo --out out/demo
+	$(BIN)/edgemtl demo --out $(OUT) --steps $(STEPS)
 
 test: setup
 	$(BIN)/python -m pytest

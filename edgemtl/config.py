@@ -49,10 +49,10 @@ class Sparsity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     target: float = 0.0
     """Share of the parameters to remove; 0 trains a dense network."""
-    strength: float = 0.3
+    strength: float = 0.05
     start: float = 0.1
     """Share of the training before the first step towards zero."""
-    deadline: float = 0.6
+    deadline: float = 0.4
     """Share of the training by which the target is met: what is missing then is cut by size."""
     keep: float = 0.2
     """At least this share of every layer's channels stays."""

@@ -56,19 +56,11 @@ class GroupProximal:
         return squares.sqrt()[:-1]
 
     @torch.no_grad()
-    def shrink(self, network: nn.Module, threshold: float, protected: Tensor, least: int = 0) -> Tensor:
-        """Apply the proximal map with τ = ``threshold``, sparing ``protected`` groups; return which are zero now.
-
-        Where the map would leave fewer than ``least`` parameters, only the weakest groups become zero and the other
-        ones that would have are left as they are for this step.
-        """
+    def shrink(self, network: nn.Module, threshold: float, protected: Tensor) -> Tensor:
+        """Apply the proximal map with τ = ``threshold``, sparing ``protected`` groups; return which are zero now."""
         norms = self.norms(network)
         scale = (1 - threshold * self.root_size[:-1] / norms.clamp(min=1e-12)).clamp(min=0)
         scale[protected] = 1.0
-        falling = scale == 0
-        if self.groups.parameters(falling.cpu().numpy()) < least:
-            dead = torch.from_numpy(self.weakest_to(norms, ~falling, least)).to(self.device)
-            scale[falling & ~dead] = 1.0
         self.scale(network, scale)
         return (scale == 0) | (norms == 0)
 

