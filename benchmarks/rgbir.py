@@ -69,10 +69,10 @@ def main() -> None:
         sys.exit("benchmarks/rgbir.py: EDGEMTL_DATA is not set; it names the folder that holds rgbir/")
     file = HERE / "results" / "rgbir.json"
     file.parent.mkdir(exist_ok=True)
-    results = json.loads(file.read_text()) if file.is_file() else {}
-    results["machine"] = f"{os.cpu_count()} cores, {platform.machine()}"
     for network in sys.argv[1:] or NETWORKS:
-        results[network] = measure(network)
+        figures = measure(network)
+        results = json.loads(file.read_text()) if file.is_file() else {}  # another network may be done by now
+        results |= {"machine": f"{os.cpu_count()} cores, {platform.machine()}", network: figures}
         file.write_text(json.dumps(results, indent=2) + "\n")
     print(f"wrote {file}")
 

@@ -50,14 +50,13 @@ class Sparsity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     target: float = 0.0
     """Share of the parameters to remove; 0 trains a dense network."""
     strength: float = 0.05
+    """The group lasso's: mild, so that it tells channels apart without crushing the live ones."""
     start: float = 0.1
     """Share of the training before the first step towards zero."""
     deadline: float = 0.4
-    """Share of the training by which the target is met: what is missing then is cut by size."""
+    """Share of the training by which the target is met, the weakest channels first."""
     keep: float = 0.2
     """At least this share of every layer's channels stays."""
-    lean: float = 0.5
-    """0 weighs channels by their parameters alone; above it, those that cost more multiply-adds go first."""
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,7 +103,6 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ("sparsity.target", self.sparsity.target, 0, 0.95),
             ("sparsity.keep", self.sparsity.keep, 0, 1),
             ("sparsity.deadline", self.sparsity.deadline, self.sparsity.start, 1),
-            ("sparsity.lean", self.sparsity.lean, 0, 4),
             ("augment.mosaic", self.augment.mosaic, 0, 1),
         ):
             if not low <= value <= high:

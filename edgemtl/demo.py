@@ -34,7 +34,7 @@ from .report import write_report
 from .run import Run
 from .train import peak_mb, train
 
-STEPS = 320
+STEPS = 400
 STREAM_FPS = 10.0
 STREAM_SECONDS = 5.0
 STREAM_STREETS = (

@@ -32,7 +32,7 @@ class ChannelSparsity:
     frozen: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
-        self.proximal = GroupProximal(self.groups, self.network, self.settings.lean)
+        self.proximal = GroupProximal(self.groups, self.network)
         self.dense = self.groups.parameters()
         self.dead = torch.zeros(self.groups.count, dtype=torch.bool, device=self.proximal.device)
 

@@ -14,12 +14,10 @@ class GroupProximal:
     """The proximal map of the group lasso, over all channel groups of a network at once.
 
     For each group w of n parameters: w ← max(0, 1 - τ √n / ‖w‖) w (Yuan and Lin 2006). What a group holds is said by
-    ``groups.rows``: the filter, its bias, and the scale and shift of the batch normalisation behind it. With
-    ``lean`` above 0 each n is multiplied by (multiply-adds a parameter, relative to the network's) to that power, so
-    that channels which cost more time go first.
+    ``groups.rows``: the filter, its bias, and the scale and shift of the batch normalisation behind it.
     """
 
-    def __init__(self, groups: Groups, network: nn.Module, lean: float = 0.0) -> None:
+    def __init__(self, groups: Groups, network: nn.Module) -> None:
         self.groups = groups
         self.device = next(network.parameters()).device
         self.rows = {name: torch.from_numpy(rows).to(self.device) for name, rows in groups.rows.items()}
@@ -27,19 +25,7 @@ class GroupProximal:
         for name, p in network.named_parameters():
             if name in self.rows:
                 sizes.index_add_(0, self._slots(name), torch.full((len(p),), p[0].numel() * 1.0, device=self.device))
-        self.root_size = sizes.sqrt() * self._dearness(network).pow(lean / 2)
-
-    def _dearness(self, network: nn.Module) -> Tensor:
-        """Return each group's multiply-adds a parameter, relative to the geometric mean over the groups."""
-        used = torch.zeros(self.groups.count + 1, device=self.device)
-        held = torch.zeros_like(used)
-        for name, p in network.named_parameters():
-            if name in self.rows and p.ndim > 1:
-                held.index_add_(0, self._slots(name), torch.full((len(p),), float(p[0].numel()), device=self.device))
-                cost = float(p[0].numel() * self.groups.positions[name])
-                used.index_add_(0, self._slots(name), torch.full((len(p),), cost, device=self.device))
-        dearness = (used.clamp(min=1) / held.clamp(min=1)).clamp(min=1)
-        return dearness / dearness[:-1].log().mean().exp()
+        self.root_size = sizes.sqrt()
 
     def _slots(self, name: str) -> Tensor:
         return self.rows[name] % (self.groups.count + 1)  # -1, a row that stays, has the last slot

@@ -67,8 +67,6 @@ class Channels:
     """Channel ids along each dimension of a parameter or buffer."""
     writers: set[str] = field(default_factory=set)
     """Parameters whose rows make a channel: zero in all of them, and the channel is zero."""
-    positions: dict[str, int] = field(default_factory=dict)
-    """How many places in the picture a weight is used at: its multiply-adds a parameter."""
 
     def fresh(self, count: int) -> Tensor:
         """Return ``count`` new channel ids."""

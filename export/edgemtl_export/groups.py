@@ -20,14 +20,12 @@ class Groups:
 
     ``rows`` gives for each parameter that makes channels the group of each of its rows (dimension 0), -1 where the row
     stays. ``dims`` gives the same for every dimension of every parameter, and ``shapes`` their shapes: what counts.
-    ``positions`` says at how many places of the picture a weight is used, 1 where it is not a convolution's.
     """
 
     count: int
     rows: dict[str, NDArray[np.int64]]
     dims: dict[str, dict[int, NDArray[np.int64]]]
     shapes: dict[str, tuple[int, ...]]
-    positions: dict[str, int]
 
     def parameters(self, dead: NDArray[np.bool_] | None = None) -> int:
         """Return how many parameters are left when the ``dead`` groups, (count,) bool, are gone."""
@@ -68,8 +66,7 @@ def channel_groups(model: nn.Module, args: tuple[Any, ...] = (), kwargs: dict[st
         if name in channels.dims
     }
     rows = {name: dims[name][0] for name in parameters if name in channels.writers}
-    positions = {name: channels.positions.get(name, 1) for name in parameters}
-    return Groups(len(removable), rows, dims, parameters, positions)
+    return Groups(len(removable), rows, dims, parameters)
 
 
 def _varying(ids: Tensor) -> int:

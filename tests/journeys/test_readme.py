@@ -44,7 +44,9 @@ def test_the_journey_of_the_readme(tmp_path: Path) -> None:
                 continue
             line = line.replace("../shared/data/rgbir", f"{os.environ['EDGEMTL_DATA']}/rgbir")
         line = line.replace("pattern:'", "pattern:?frames=20'")
-        result = subprocess.run(line, shell=True, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
+        result = subprocess.run(
+            line, shell=True, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300
+        )
         assert result.returncode == 0, (line, result.stderr[-2000:])
 
 
@@ -70,7 +72,9 @@ def test_make_demo(tmp_path: Path) -> None:
 def test_the_examples_of_the_rooms(room: str, tmp_path: Path, toy_bundle: Path) -> None:
     (tmp_path / "bundle").symlink_to(toy_bundle)
     for example in blocks(ROOT / room / "README.md", "python"):
-        result = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        result = subprocess.run(
+            [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        )
         assert result.returncode == 0 and result.stdout, result.stderr[-2000:]
 
 

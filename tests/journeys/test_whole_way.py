@@ -72,7 +72,9 @@ def test_a_bundle_from_real_folders_runs_live(
     assert cv2.VideoCapture(str(tmp_path / "o.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == told["pairs"]
 
 
-def test_judging_a_folder_of_other_pictures(tiny_bundle: Exported, pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_judging_a_folder_of_other_pictures(
+    tiny_bundle: Exported, pairs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["eval", str(tiny_bundle[0].path), "--data", str(pairs), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["pictures"] == 4
 
@@ -117,7 +119,9 @@ def test_an_interrupted_training_leaves_nothing(tmp_path: Path) -> None:
     import time
 
     words = ["train", "size=[64,96]", "data.train=16", "data.val=4", "steps=5000", "batch=4", "--out", "run"]
-    process = subprocess.Popen([sys.executable, "-m", "edgemtl.cli", *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgemtl.cli", *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not list(tmp_path.glob(".run.*")):
         time.sleep(0.2)

@@ -106,22 +106,3 @@ def test_every_layer_keeps_its_share() -> None:
         members = torch.from_numpy(rows[rows >= 0])
         if len(members) and len(sparsity.groups.shapes[name]) > 1:
             assert int(live[members].sum()) >= int(np.ceil(0.3 * len(rows)))
-
-
-def test_leaning_on_cost_moves_zeros_to_where_they_save_time() -> None:
-    class Strided(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fine, self.coarse = nn.Conv2d(3, 32, 3, padding=1), nn.Conv2d(32, 32, 3, stride=4)
-            self.out = nn.Conv2d(32, 4, 1)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.out(torch.relu(self.coarse(torch.relu(self.fine(x)))))
-
-    net = Strided()
-    groups = channel_groups(net, (X,))
-    flat, leaning = (GroupProximal(groups, net, lean) for lean in (0.0, 1.0))
-    fine = torch.from_numpy(groups.rows["fine.weight"])
-    coarse = torch.from_numpy(groups.rows["coarse.weight"])
-    ratio = leaning.root_size[:-1] / flat.root_size[:-1]
-    assert ratio[fine].min() > 1 > ratio[coarse].max()

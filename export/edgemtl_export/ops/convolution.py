@@ -33,7 +33,6 @@ def conv2d(
     moving = functional.conv2d((~x.const).double(), weight.value.abs(), None, *geometry) > 0
     value = functional.conv2d(x.value, weight.value, bias.value if bias else None, *geometry)
     out_ids = in_ids if depthwise else channels.fresh(len(weight.value))
-    channels.positions[weight.source] = channels.positions.get(weight.source, 0) + value[0, 0].numel()
     _own(channels, weight, bias, out_ids)
     if not depthwise:
         channels.tie(weight.source, 1, in_ids)
