@@ -1,4 +1,4 @@
-"""What a person sees on the terminal: lines, tables and progress bars, on standard error or as JSON alone."""
+"""What a person sees: lines and progress on standard error, tables on standard output."""
 
 from __future__ import annotations
 
@@ -21,7 +21,13 @@ def say(text: str) -> None:
 
 @contextmanager
 def progress_bar(title: str, total: int) -> Iterator[Bar]:
-    """Show a bar; call what it gives with how much is done and the figures to show beside it."""
+    """Show a bar; call what it gives with how much is done and the figures to show beside it.
+
+    Where standard error is no terminal, a line is printed at every tenth instead.
+    """
+    if not console.is_terminal:
+        yield lambda done, figures: _tenth(title, done, total, figures)
+        return
     columns = (
         TextColumn(title),
         BarColumn(bar_width=24),
@@ -29,13 +35,22 @@ def progress_bar(title: str, total: int) -> Iterator[Bar]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[figures]}"),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console) as progress:
         task = progress.add_task(title, total=total, figures="")
 
         def update(done: int, figures: dict[str, float]) -> None:
-            progress.update(task, completed=done, figures="  ".join(f"{k} {v:.3g}" for k, v in figures.items()))
+            progress.update(task, completed=done, figures=_told(figures))
 
         yield update
+
+
+def _tenth(title: str, done: int, total: int, figures: dict[str, float]) -> None:
+    if done * 10 // total > (done - 1) * 10 // total and total >= 100:
+        say(f"{title} {done}/{total}  {_told(figures)}")
+
+
+def _told(figures: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:.3g}" for name, value in figures.items())
 
 
 def print_table(rows: list[list[str]], title: str = "") -> None:

@@ -6,6 +6,8 @@ import json
 import multiprocessing
 import os
 import resource
+import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from edgemtl_runtime.sink.video import Video
 from edgemtl_runtime.stats import Stats
 
 from .config import Augment, Config, Data, Sparsity
-from .console import print_table, progress_bar, say
+from .console import console, print_table, progress_bar, say
 from .data.loader import fitted_images, open_data
 from .data.streets import HELD_OUT, street
 from .errors import EdgemtlError
@@ -59,6 +61,8 @@ def demo_config(steps: int, threads: int, target: float) -> Config:
 def demo(out: Path, steps: int = 0) -> dict[str, Any]:
     """Run the demo into the folder ``out`` and return what ``demo.json`` holds."""
     started = time.monotonic()
+    if steps < 0 or out.is_file():
+        raise EdgemtlError("--steps is not negative" if steps < 0 else f"--out {out}: is a file; name a folder")
     out.mkdir(parents=True, exist_ok=True)
     steps = steps or STEPS
     cores = os.cpu_count() or 1
@@ -176,11 +180,19 @@ class Beside:
             raise EdgemtlError(f"{what}: its process ended with code {self.process.exitcode}; see the lines above")
 
 
+def _beside() -> None:
+    """Leave Ctrl-C to the first process, which ends this one; be quiet; clean up when ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    console.quiet = True
+
+
 def _train_dense(out: str, steps: int, threads: int) -> None:
-    os.environ["TERM"] = "dumb"  # one progress bar is enough
+    _beside()
     run = train(demo_config(steps, threads, 0.0), Path(out) / "dense")
     write_onnx(run.deployed(), Path(out) / "dense.onnx")
 
 
 def _write_masked(out: str) -> None:
+    _beside()
     write_onnx(Run.open(Path(out) / "run").deployed(), Path(out) / "masked.onnx")

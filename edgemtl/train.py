@@ -146,6 +146,10 @@ def fit(
                 row |= {"gone": sparsity.share, "live": float(sparsity.live)}
             log.add(step, lr, row)
             bar(step + 1, row)
+    if sparsity and not sparsity.frozen:
+        say(
+            f"only {sparsity.share:.0%} of the parameters could go: sparsity.keep={config.sparsity.keep} holds the rest"
+        )
     return average.network.cpu().eval()
 
 

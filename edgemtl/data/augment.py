@@ -28,11 +28,12 @@ Item = dict[str, Any]
 def to_item(sample: Sample, inputs: dict[str, Input]) -> Item:
     """Fit a sample to the network's size, by the runtime's own functions, and wrap it for torchvision."""
     item: Item = {}
+    first = next(iter(inputs.values()))
+    size = (first.height, first.width)
+    fit = Fit.plan(sample.size, size)  # all inputs of a network, and all views of a sample, have one size
     for name, spec in inputs.items():
-        fit = Fit.plan(sample.size, (spec.height, spec.width))
         image = fit.image(to_uint8(sample.images[spec.modality], spec.thermal_range), spec.channels, spec.blank)
         item[name] = tv_tensors.Image(torch.from_numpy(image).permute(2, 0, 1).contiguous())
-    size = (spec.height, spec.width)
     # Unclamped, so that how much of a box a transform leaves inside the picture can be told.
     xyxy = torch.from_numpy(sample.xyxy * np.float32(fit.scale))
     item["boxes"] = tv_tensors.BoundingBoxes(xyxy, format="XYXY", canvas_size=size, clamping_mode=None)

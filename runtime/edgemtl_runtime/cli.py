@@ -103,6 +103,9 @@ def guarded(command: Callable[[], int], program: str) -> int:
         return 130
     except BrokenPipeError:
         return 141
+    except OSError as error:  # a full disk, a folder that may not be written: not ours, but no reason for a traceback
+        print(f"{program}: {error}", file=sys.stderr)
+        return 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,14 +12,16 @@ class Pairing:
 
     A pair is emitted as soon as no better partner can come: the next frame of the earlier camera is there and is
     farther off, or that camera's smallest interval so far says that it will be. Frames left without a partner are
-    counted in ``drops`` by camera. With one camera every frame is a pair of its own.
+    counted in ``drops`` by camera; at most ``depth`` frames of a camera wait for one that is silent. With one camera
+    every frame is a pair of its own.
     """
 
-    def __init__(self, cameras: list[str], tolerance_ns: int) -> None:
+    def __init__(self, cameras: list[str], tolerance_ns: int, depth: int = 64) -> None:
         if not 1 <= len(cameras) <= 2:
             raise ValueError(f"pairing takes one or two cameras, not {len(cameras)}")
         self.cameras = cameras
         self.tolerance_ns = tolerance_ns
+        self.depth = depth
         self.waiting: dict[str, deque[Frame]] = {name: deque() for name in cameras}
         self.interval_ns: dict[str, int] = dict.fromkeys(cameras, 0)
         self.last_ns: dict[str, int] = {}
@@ -38,7 +40,10 @@ class Pairing:
             self.interval_ns[name] = min(known, step) if known else step
         self.last_ns[name] = frame.stamp_ns
         self.waiting[name].append(frame)
-        return self._match()
+        pairs = self._match()
+        if len(self.waiting[name]) > self.depth:
+            self._drop(self.waiting[name][0])
+        return pairs
 
     def end(self, name: str) -> list[FramePair]:
         """Note that a camera has ended and return the pairs that are now certain."""

@@ -96,6 +96,13 @@ def test_a_stamp_that_falls_back_is_dropped_and_counted() -> None:
     assert pairing.drops == {"rgb: stamp did not rise": 1}
 
 
+def test_a_silent_camera_makes_nothing_grow() -> None:
+    pairing = Pairing(["rgb", "ir"], 15 * MS, depth=8)
+    for i in range(100):
+        pairing.push(frame("rgb", 40 * i))
+    assert len(pairing.waiting["rgb"]) == 8 and pairing.drops == {"rgb: no partner": 92}
+
+
 def test_one_camera_makes_pairs_of_its_own() -> None:
     pairing = Pairing(["rgb"], MS)
     assert [len(pairing.push(frame("rgb", t))) for t in (0, 1, 2)] == [1, 1, 1]
