@@ -9,6 +9,8 @@ from pathlib import Path
 from string import Template
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from edgemtl_export import Shrunk
 from edgemtl_runtime.bundle import Bundle
@@ -18,7 +20,7 @@ from edgemtl_runtime.result import Result
 from edgemtl_runtime.stats import Stats
 
 from .data.sample import Sample, Samples
-from .evaluate import Figures, open_predictor, table
+from .evaluate import Figures, Predictor, open_predictor, table
 from .run import Run
 
 PAGE = Template("""<!doctype html>
@@ -63,7 +65,7 @@ def write_report(
     shrunk: Shrunk,
     stats: Stats,
 ) -> None:
-    """Write the report of a demo."""
+    """Write the report of a demo, and ``result.png`` beside it with two of its pictures by day and two by night."""
     report = shrunk.report
     gone = 1 - report.parameters_after / report.parameters_before
     summary = (
@@ -76,9 +78,12 @@ def write_report(
         for light in (True, False)
     )
     predictor = open_predictor(bundle.path, threshold=None)
-    pictures = {}
-    for name, chosen in (("day", day), ("night", night)):
-        pictures[name] = "".join(_picture(sample, Result(predictor(sample), "rgb", 0, 0, 0)) for sample in chosen)
+    drawn = {name: [_draw(sample, predictor) for sample in chosen] for name, chosen in (("day", day), ("night", night))}
+    (file.parent / "result.png").write_bytes(_png(np.vstack([np.hstack(drawn[name][:2]) for name in drawn])))
+    pictures = {
+        name: "".join(_image(_png(one), f"street {s.name}") for one, s in zip(drawn[name], chosen, strict=True))
+        for name, chosen in (("day", day), ("night", night))
+    }
     page = PAGE.substitute(
         summary=html.escape(summary),
         comparison=_table(comparison),
@@ -93,11 +98,14 @@ def write_report(
     file.write_text(page)
 
 
-def _picture(sample: Sample, result: Result) -> str:
+def _draw(sample: Sample, predictor: Predictor) -> NDArray[np.uint8]:
     frames = {name: Frame(image, 0, name, 0) for name, image in sample.images.items()}
-    drawn = draw(FramePair(frames), result)
-    _, png = cv2.imencode(".png", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
-    return _image(png.tobytes(), f"street {sample.name}")
+    return draw(FramePair(frames), Result(predictor(sample), "rgb", 0, 0, 0))
+
+
+def _png(image: NDArray[np.uint8]) -> bytes:
+    _, png = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    return png.tobytes()
 
 
 def _image(png: bytes, caption: str) -> str:

@@ -58,7 +58,7 @@ def test_make_demo(tmp_path: Path) -> None:
     command = ["make", "-C", str(ROOT), "demo", f"OUT={out}", "STEPS=30", f"VENV={Path(sys.executable).parents[1]}"]
     subprocess.run(command, check=True, capture_output=True, timeout=500)
     names = {path.name for path in out.iterdir()}
-    assert {"bundle", "demo.json", "report.html", "stream.mp4"} <= names
+    assert {"bundle", "demo.json", "report.html", "result.png", "stream.mp4"} <= names
     told = json.loads((out / "demo.json").read_text())
     assert set(FIGURES) <= set(told) and all(isinstance(told[key], (int, float)) for key in FIGURES)
     assert told["params_shrunk"] <= 0.5 * told["params_dense"] and told["parity_max_abs"] <= 1e-3
