@@ -162,20 +162,20 @@ def name_of(node: fx.Node) -> str:
     return str(getattr(target, "overloadpacket", target))
 
 
-def analyse(graph_module: fx.GraphModule, args: tuple[Any, ...]) -> Channels:
-    """Interpret the graph of an unlifted, functional export on example ``args`` (one tensor a placeholder)."""
+def analyse(graph_module: fx.GraphModule) -> Channels:
+    """Interpret the graph of an unlifted, functional export."""
     from . import ops  # the rules register themselves
 
     del ops
     state = dict(graph_module.named_parameters()) | dict(graph_module.named_buffers())
     channels = Channels(graph_module.graph, {n: t.detach() for n, t in state.items()})
-    inputs = iter(args)
     with torch.no_grad():
         for node in graph_module.graph.nodes:
             if node.op == "placeholder":
-                tensor = next(inputs)
-                blank = torch.zeros(tensor.shape, dtype=torch.float64)
-                channels.values[node] = Value(blank, blank.bool(), blank.long())
+                given = node.meta.get("val")
+                blank = torch.zeros([int(size) for size in given.shape] if isinstance(given, Tensor) else [])
+                pinned = Value(blank.double(), blank.bool(), blank.long())
+                channels.values[node] = pinned if isinstance(given, Tensor) else given
             elif node.op == "get_attr":
                 tensor = _attribute(graph_module, str(node.target)).detach().cpu()
                 tensor = tensor.double() if tensor.is_floating_point() else tensor

@@ -48,8 +48,7 @@ def channel_groups(model: nn.Module, args: tuple[Any, ...] = (), kwargs: dict[st
     own branch) take no part.
     """
     graph = trace(model, args, kwargs)
-    flat = [leaf for leaf in pytree.tree_leaves((args, kwargs or {})) if isinstance(leaf, Tensor)]
-    channels = analyse(graph, tuple(flat))
+    channels = analyse(graph)
     for node, value in channels.values.items():
         for part in pytree.tree_leaves(value):
             if isinstance(part, Value) and part.ids is not None and _varying(part.ids) > 1:

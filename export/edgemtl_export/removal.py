@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -68,11 +69,10 @@ def shrink(
 
     ``args`` and ``kwargs`` are example inputs as for ``torch.export.export``; the result has their shapes. What cannot
     be proved stays and is named in ``report.pinned``. ``verify`` compares both programs in float64 on random inputs
-    and raises `NotEqualError` with the first differing output.
+    and raises `NotEqualError` with the first differing output; integer inputs keep the values given.
     """
     graph = trace(model, args, kwargs)
-    flat = [leaf for leaf in pytree.tree_leaves((args, kwargs or {})) if isinstance(leaf, Tensor)]
-    channels = analyse(graph, tuple(flat))
+    channels = analyse(graph)
     live = _live(channels)
     keep = {name: {dim: np.flatnonzero(live[ids]) for dim, ids in dims.items()} for name, dims in channels.dims.items()}
     small = _rebuild(graph, channels, live, keep)
@@ -228,8 +228,7 @@ def _verify(given: fx.GraphModule, small: fx.GraphModule, args: tuple[Any, ...],
     exact, shrunk = copy.deepcopy(given).double(), copy.deepcopy(small).double()
     generator = torch.Generator().manual_seed(0)
     for _ in range(2):
-        noise = lambda t: torch.randn(t.shape, generator=generator, dtype=torch.float64)  # noqa: E731
-        a, k = pytree.tree_map_only(Tensor, noise, (args, kwargs))
+        a, k = pytree.tree_map_only(Tensor, partial(_noise, generator), (args, kwargs))
         with torch.no_grad():
             expected, _ = pytree.tree_flatten_with_path(exact(*a, **k))
             found = pytree.tree_leaves(shrunk(*a, **k))
@@ -237,6 +236,12 @@ def _verify(given: fx.GraphModule, small: fx.GraphModule, args: tuple[Any, ...],
             error = relative_error(left, right)
             if not error <= TOLERANCE:  # also when NaN
                 raise NotEqualError(f"output {pytree.keystr(path)} differs by {error:.2e} of its size after shrinking")
+
+
+def _noise(generator: torch.Generator, like: Tensor) -> Tensor:
+    if not like.is_floating_point():
+        return like
+    return torch.randn(like.shape, generator=generator, dtype=torch.float64)
 
 
 def relative_error(expected: Tensor, found: Tensor) -> float:
