@@ -162,7 +162,7 @@ class Scaled(nn.Module):
         self.scale = nn.Parameter(torch.rand(1, 8, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.out(2.0 * self.scale * self.stem(x))
+        return self.out(self.scale * self.stem(x) * 2.0)
 
 
 NETS: dict[str, Callable[[], nn.Module]] = {
