@@ -16,7 +16,7 @@ class FolderAside:
     """
 
     def __init__(self, path: str | os.PathLike[str], marker: str) -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute()
         self.marker = marker
         self.folder = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
 
@@ -37,7 +37,12 @@ class FolderAside:
         shutil.rmtree(old, ignore_errors=True)
         if self.path.exists():
             self.path.rename(old)
-        self.folder.rename(self.path)
+        try:
+            self.folder.rename(self.path)
+        except OSError:
+            if old.exists():
+                old.rename(self.path)
+            raise
         shutil.rmtree(old, ignore_errors=True)
         return self.path
 

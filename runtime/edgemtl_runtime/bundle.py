@@ -54,6 +54,14 @@ class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The value of pixels that no camera saw: padding, and the frame of an absent camera."""
     thermal_range: ThermalRange = ThermalRange()
 
+    def __post_init__(self) -> None:
+        if self.dtype != "uint8" or self.layout != "NHWC":
+            raise ValueError(f"input '{self.name}' is {self.dtype} {self.layout}; this runtime feeds uint8 NHWC")
+        if self.channels not in (1, 3) or not (0 < self.height <= 16384 and 0 < self.width <= 16384):
+            raise ValueError(f"input '{self.name}' has the impossible shape {self.height}x{self.width}x{self.channels}")
+        if len(self.mean) != self.channels or len(self.std) != self.channels:
+            raise ValueError(f"input '{self.name}' has {self.channels} channels but other counts of mean and std")
+
 
 class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One output: its task, the decoder that reads it, its classes and its threshold."""

@@ -11,8 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .bundle import Bundle
+from .camera import Camera
 from .errors import EdgemtlError
 from .pipeline import DEFAULT_TOLERANCE_MS
+from .sink import Sink
 
 SOURCES = """SRC is one of
   FOLDER            pictures in the order of their names; FOLDER?fps=20 paces them like a camera
@@ -48,32 +50,18 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 def command_run(args: argparse.Namespace) -> int:
     """Run a bundle and print what it was like."""
     from .camera import open_camera
-    from .engine.ort import OrtEngine
+    from .engine.ort import open_engine
     from .pipeline import Pipeline
-    from .sink import Sink
 
-    if args.tolerance_ms <= 0 or args.threads < 0:
-        raise EdgemtlError("--tolerance-ms is above 0 and --threads not below it")
+    if not 0 < args.tolerance_ms < 1e6 or not 0 <= args.threads <= 256:
+        raise EdgemtlError("--tolerance-ms is above 0, --threads between 0 (all cores but one) and 256")
     bundle = Bundle.open(args.bundle)
     uris = {name: uri for name, uri in (("rgb", args.rgb), ("ir", args.ir)) if uri is not None}
-    engine = OrtEngine(bundle.model, args.threads)
+    engine = open_engine(bundle, args.threads)
     epoch_ns = time.monotonic_ns()
     cameras = {name: open_camera(uri, name, epoch_ns) for name, uri in uris.items()}
     pipeline = Pipeline(bundle, engine, cameras, args.tolerance_ms)
-    sinks: list[Sink] = []
-    if args.jsonl:
-        from .sink.jsonl import JsonLines
-
-        sinks.append(JsonLines(args.jsonl))
-    if args.video:
-        from .sink.video import Video
-
-        rates = [getattr(getattr(camera, "pace", None), "period_ns", 0) for camera in cameras.values()]
-        sinks.append(Video(args.video, 1e9 / max(rates) if max(rates) else 20.0))
-    if args.show:
-        from .sink.window import Window
-
-        sinks.append(Window())
+    sinks = open_sinks(args, cameras)
     before = {number: signal.signal(number, lambda *_: pipeline.stop()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         stats = pipeline.run(sinks)
@@ -86,6 +74,30 @@ def command_run(args: argparse.Namespace) -> int:
     return 0
 
 
+def open_sinks(args: argparse.Namespace, cameras: dict[str, Camera]) -> list[Sink]:
+    """Open the sinks asked for; when one cannot be, the others are closed and an older file of results still stands."""
+    sinks: list[Sink] = []
+    try:
+        if args.show:
+            from .sink.window import Window
+
+            sinks.append(Window())
+        if args.video:
+            from .sink.video import Video
+
+            rates = [getattr(getattr(camera, "pace", None), "period_ns", 0) for camera in cameras.values()]
+            sinks.append(Video(args.video, 1e9 / max(rates) if max(rates) else 20.0))
+        if args.jsonl:
+            from .sink.jsonl import JsonLines
+
+            sinks.append(JsonLines(args.jsonl))
+    except EdgemtlError:
+        for sink in sinks:
+            sink.close()
+        raise
+    return sinks
+
+
 def told_drops(drops: dict[str, int]) -> str:
     """Return the drops by cause in one line."""
     return ", ".join(f"{count} frames dropped ({cause})" for cause, count in drops.items()) or "no frame came"
@@ -93,6 +105,7 @@ def told_drops(drops: dict[str, int]) -> str:
 
 def guarded(command: Callable[[], int], program: str) -> int:
     """Run a command; bad input becomes one line on standard error and exit code 2, Ctrl-C code 130."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # being ended cleans up as Ctrl-C does
     try:
         return command()
     except EdgemtlError as error:

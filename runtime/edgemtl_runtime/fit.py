@@ -48,7 +48,14 @@ class Fit:
         """Plan the letterbox from ``camera_size`` to ``network_size``, both (height, width)."""
         (h, w), (height, width) = camera_size, network_size
         scale = min(height / h, width / w)
-        return cls(h, w, height, width, scale, min(round(h * scale), height), min(round(w * scale), width))
+        return cls(
+            h,
+            w,
+            height,
+            width,
+            scale,
+            *(max(1, min(round(side * scale), most)) for side, most in ((h, height), (w, width))),
+        )
 
     def image(self, image: NDArray[Any], channels: int, blank: int) -> NDArray[np.uint8]:
         """Return ``image`` (H, W[, 3]) uint8 as the network's (height, width, channels) uint8."""

@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 
 from .camera import Camera
+from .errors import CameraError
 from .frame import FramePair
 from .pairing import Pairing
 
@@ -26,6 +27,9 @@ class Intake:
     ) -> None:
         self.cameras = cameras
         self.live = any(camera.live for camera in cameras.values())
+        for name, camera in cameras.items():
+            if self.live and not camera.live:
+                raise CameraError(f"--{name} is a recording beside a live camera: pace it, as in FOLDER?fps=20")
         self.pairing = Pairing(list(cameras), tolerance_ns)
         self.frames, self.drops = frames, drops
         self.pairing.drops = drops
@@ -46,9 +50,9 @@ class Intake:
         while True:
             with self.condition:
                 # The timeout lets a signal handler run while nothing comes.
-                while not self.pairs and self.running and not self.stopped and not self.error:
+                while not self.pairs and not self._over() and not self.stopped and not self.error:
                     self.condition.wait(0.2)
-                if self.stopped or (not self.pairs and not self.running):
+                if self.stopped or (not self.pairs and self._over()):
                     if self.error:
                         raise self.error
                     return
@@ -86,6 +90,11 @@ class Intake:
                 self.running.discard(name)
                 self._emit(self.pairing.end(name))
                 self.condition.notify_all()
+
+    def _over(self) -> bool:
+        """Whether no pair can come any more: all have ended, or one has while the other, live, would go on for ever."""
+        ended = self.cameras.keys() - self.running
+        return not self.running or (self.live and any(not self.pairing.waiting[name] for name in ended))
 
     def _full(self, name: str) -> bool:
         return len(self.pairing.waiting[name]) >= DEPTH or len(self.pairs) >= DEPTH

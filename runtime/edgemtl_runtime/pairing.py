@@ -16,7 +16,7 @@ class Pairing:
     every frame is a pair of its own.
     """
 
-    def __init__(self, cameras: list[str], tolerance_ns: int, depth: int = 64) -> None:
+    def __init__(self, cameras: list[str], tolerance_ns: int, depth: int = 16) -> None:
         if not 1 <= len(cameras) <= 2:
             raise ValueError(f"pairing takes one or two cameras, not {len(cameras)}")
         self.cameras = cameras

@@ -41,7 +41,7 @@ class Stats:
         return {
             "frames": dict(self.frames),
             "pairs": self.pairs,
-            "drops": dict(sorted(self.drops.items())),
+            "drops": dict(sorted(self.drops.copy().items())),
             "seconds": round(seconds, 3),
             "pairs_per_second": round(self.pairs / seconds, 2) if seconds > 0 else 0.0,
             "skew_ms": _percentiles(self.skew),

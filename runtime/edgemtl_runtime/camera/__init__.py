@@ -44,12 +44,13 @@ class Pace:
 
     def __init__(self, epoch_ns: int, fps: float, paced: bool) -> None:
         self.epoch_ns, self.period_ns, self.paced = epoch_ns, 1e9 / fps, paced
+        self.closed = False
 
     def wait(self, index: int) -> int:
         """Return the stamp of frame ``index``, on the monotonic clock, once it is due."""
         stamp_ns = self.epoch_ns + round(index * self.period_ns)
         if self.paced:
-            while (left := stamp_ns - time.monotonic_ns()) > 0:
+            while not self.closed and (left := stamp_ns - time.monotonic_ns()) > 0:
                 time.sleep(min(left / 1e9, 0.2))
         return stamp_ns
 
@@ -63,9 +64,10 @@ def open_camera(uri: str, name: str, epoch_ns: int) -> Camera:
         return PatternCamera(name, epoch_ns, options)
     from .opencv import FolderCamera, StreamCamera, VideoCamera
 
-    if place.isdigit() or "://" in place:
-        return StreamCamera(name, int(place) if place.isdigit() else place, options)
-    path = Path(place).expanduser()
+    is_number = place.isascii() and place.isdigit() and len(place) < 4
+    if is_number or "://" in place:
+        return StreamCamera(name, int(place) if is_number else place, options)
+    path = Path(place)
     if path.is_dir():
         return FolderCamera(name, path, epoch_ns, options)
     if path.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from ..errors import CameraError, EdgemtlError
 from ..frame import Frame, StampSource
 from . import NOMINAL_FPS, Options, Pace, checked_size, redact, take
 
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its own lines would stand beside ours, passwords and all
 try:
     import cv2
 except ImportError as error:
@@ -54,11 +56,16 @@ class FolderCamera:
             image = cv2.imread(str(file), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
             if image is None:
                 raise CameraError(f"{file}: cannot be read as a picture; remove or replace it")
+            if image.dtype not in (np.uint8, np.uint16):
+                raise CameraError(f"{file}: has {8 * image.itemsize} bits a value; give pictures of 8 or 16 bits")
             stamp_ns = self.pace.wait(index)
+            if self.pace.closed:
+                return
             yield Frame(rgb(image), stamp_ns, self.name, index, "rate", file.stem, time.monotonic_ns())
 
     def close(self) -> None:
-        """Hold nothing open."""
+        """End the reading."""
+        self.pace.closed = True
 
 
 class VideoCamera:
@@ -76,21 +83,27 @@ class VideoCamera:
 
     def frames(self) -> Iterator[Frame]:
         """Yield the video's frames."""
+        return checked_size(self._read(), lambda frame: f"--{self.name} {self.file} frame {frame.index}")
+
+    def _read(self) -> Iterator[Frame]:
         index = 0
-        while True:
-            good, image = self.capture.read()
-            if not good:
-                if not index:
-                    raise CameraError(f"--{self.name} {self.file}: holds no readable frame")
-                return
-            stamp_ns = self.pace.wait(index)
-            source: StampSource = "rate" if self.live else "file"
-            yield Frame(rgb(image), stamp_ns, self.name, index, source, f"{index:06d}", time.monotonic_ns())
-            index += 1
+        try:
+            while not self.pace.closed:
+                good, image = self.capture.read()
+                if not good:
+                    if not index:
+                        raise CameraError(f"--{self.name} {self.file}: holds no readable frame")
+                    return
+                stamp_ns = self.pace.wait(index)
+                source: StampSource = "rate" if self.live else "file"
+                yield Frame(rgb(image), stamp_ns, self.name, index, source, f"{index:06d}", time.monotonic_ns())
+                index += 1
+        finally:
+            self.capture.release()
 
     def close(self) -> None:
-        """Release the file."""
-        self.capture.release()
+        """End the reading; the thread that reads releases the file, for FFmpeg bears no other one doing it."""
+        self.pace.closed = True
 
 
 class StreamCamera:

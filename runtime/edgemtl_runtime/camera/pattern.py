@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ..errors import CameraError
 from ..frame import Frame
 from . import NOMINAL_FPS, Options, Pace, take
 
@@ -24,16 +25,17 @@ class PatternCamera:
     def __init__(self, name: str, epoch_ns: int, options: Options) -> None:
         self.name = name
         fps, count, width, height = take(options, "pattern:", fps=20, frames=0, width=320, height=240)
-        self.count, self.width, self.height = int(count), max(int(width), 8), max(int(height), 8)
+        if not (8 <= width <= 8192 and 8 <= height <= 8192):
+            raise CameraError("pattern: width and height lie between 8 and 8192")
+        self.count, self.width, self.height = int(count), int(width), int(height)
         self.live = fps > 0
         self.fps = fps or NOMINAL_FPS
         self.pace = Pace(epoch_ns, self.fps, self.live)
-        self.closed = False
 
     def frames(self) -> Iterator[Frame]:
         """Yield the pattern, without end unless ``frames`` was given."""
         index = 0
-        while not self.closed and (not self.count or index < self.count):
+        while not self.pace.closed and (not self.count or index < self.count):
             stamp_ns = self.pace.wait(index)
             image = self.draw(index / self.fps)
             yield Frame(image, stamp_ns, self.name, index, "rate", f"{index:06d}", time.monotonic_ns())
@@ -53,4 +55,4 @@ class PatternCamera:
 
     def close(self) -> None:
         """End the pattern."""
-        self.closed = True
+        self.pace.closed = True

@@ -8,6 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from ..bundle import Bundle, Manifest
 from ..errors import BundleError, EdgemtlError
 
 
@@ -15,6 +16,13 @@ def default_threads() -> int:
     """Threads for inference: all cores this process may use but one, which captures, decodes and writes."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores - 1)
+
+
+def open_engine(bundle: Bundle, threads: int = 0) -> OrtEngine:
+    """Load a bundle's network and check that it is the one its manifest describes."""
+    engine = OrtEngine(bundle.model, threads)
+    engine.check(bundle.manifest)
+    return engine
 
 
 class OrtEngine:
@@ -37,6 +45,18 @@ class OrtEngine:
             reason = str(error).splitlines()[0][:200]
             raise BundleError(f"{model}: ONNX Runtime cannot load it ({reason}); export the bundle again") from error
         self.outputs = [output.name for output in self.session.get_outputs()]
+
+    def check(self, manifest: Manifest) -> None:
+        """Raise `BundleError` where the network's inputs and outputs are not what the manifest says."""
+        expected = {spec.name: [1, spec.height, spec.width, spec.channels] for spec in manifest.inputs}
+        found = {spec.name: list(spec.shape) for spec in self.session.get_inputs()}
+        if expected != found or any(spec.type != "tensor(uint8)" for spec in self.session.get_inputs()):
+            raise BundleError(f"the network takes {found}, the manifest says {expected}; export the bundle again")
+        missing = [head.name for head in manifest.heads if head.name not in self.outputs]
+        if missing:
+            raise BundleError(
+                f"the network has no output '{missing[0]}' that the manifest names; export the bundle again"
+            )
 
     def run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run the network once on named uint8 (1, H, W, C) inputs."""
