@@ -65,6 +65,8 @@ class Channels:
     values: dict[fx.Node, Any] = field(default_factory=dict)
     dims: dict[str, dict[int, NDArray[np.int64]]] = field(default_factory=dict)
     """Channel ids along each dimension of a parameter or buffer."""
+    loose: set[str] = field(default_factory=set)
+    """Parameters that something reads which could not follow if they were sliced."""
     writers: set[str] = field(default_factory=set)
     """Parameters whose rows make a channel: zero in all of them, and the channel is zero."""
 
@@ -100,7 +102,7 @@ class Channels:
     def along(self, value: Value, dim: int) -> Tensor | None:
         """Return the ids along ``dim`` if every other dimension agrees on them, else None."""
         assert value.ids is not None
-        moved = value.ids.movedim(dim, 0).flatten(1)
+        moved = value.ids.movedim(dim, 0).reshape(value.ids.shape[dim], -1)
         return moved[:, 0].contiguous() if bool((moved == moved[:, :1]).all()) else None
 
     def tie(self, name: str, dim: int, ids: Tensor) -> None:
@@ -149,6 +151,12 @@ def rule(*operators: str) -> Callable[[Rule], Rule]:
     return register
 
 
+def known(value: Tensor, const: Tensor) -> Tensor:
+    """Return the value where it is constant and zero elsewhere, floating values as float64."""
+    value = value.double() if value.is_floating_point() else value
+    return torch.where(const, value, torch.zeros_like(value))
+
+
 def distinct(ids: Tensor) -> set[int]:
     """Return the ids that occur."""
     return set(np.unique(ids.numpy()).tolist())
@@ -172,19 +180,21 @@ def analyse(graph_module: fx.GraphModule) -> Channels:
     with torch.no_grad():
         for node in graph_module.graph.nodes:
             if node.op == "placeholder":
-                given = node.meta.get("val")
-                blank = torch.zeros([int(size) for size in given.shape] if isinstance(given, Tensor) else [])
-                pinned = Value(blank.double(), blank.bool(), blank.long())
-                channels.values[node] = pinned if isinstance(given, Tensor) else given
+                channels.values[node] = _pinned(node.meta.get("val"))
             elif node.op == "get_attr":
                 tensor = _attribute(graph_module, str(node.target)).detach().cpu()
                 tensor = tensor.double() if tensor.is_floating_point() else tensor
-                channels.values[node] = Value(tensor, torch.ones(tensor.shape).bool(), None, str(node.target))
+                source = str(node.target) if str(node.target) in state else ""
+                channels.values[node] = Value(tensor, torch.ones(tensor.shape).bool(), None, source)
             elif node.op == "call_function":
                 channels.values[node] = _call(channels, node)
             elif node.op == "output":
                 for value in _tensors(pytree.tree_map_only(fx.Node, channels.values.get, node.args)):
                     channels.pin(value.ids, "output")
+                    channels.loose.add(value.source)
+    for name in channels.loose & channels.dims.keys():
+        for ids in channels.dims[name].values():
+            channels.pin(torch.from_numpy(ids), f"{name} (also read as a whole)")
     return channels
 
 
@@ -195,6 +205,7 @@ def _call(channels: Channels, node: fx.Node) -> Any:
     if name == "getitem":
         return args[0][args[1]]
     if all(value.ids is None for value in tensors):  # computed from constants alone: do it
+        channels.loose.update(value.source for value in tensors)
         return _wrap(_execute(node, args, kwargs))
     if name in RULES:
         result = RULES[name](channels, node, *args, **kwargs)
@@ -202,10 +213,19 @@ def _call(channels: Channels, node: fx.Node) -> Any:
             return result
     for value in tensors:
         channels.pin(value.ids, name)
-    result = _execute(node, args, kwargs)
-    return pytree.tree_map_only(
-        Tensor, lambda t: Value(torch.zeros_like(t), torch.zeros(t.shape).bool(), torch.zeros(t.shape).long()), result
-    )
+        channels.loose.add(value.source)
+    return _pinned(node.meta.get("val"))
+
+
+def _pinned(given: Any) -> Any:
+    """Return unknown, pinned values of the given shapes and kinds."""
+
+    def blank(like: Tensor) -> Value:
+        zeros = torch.zeros([int(size) for size in like.shape])
+        value = zeros.double() if like.is_floating_point() else zeros.to(like.dtype)
+        return Value(value, zeros.bool(), zeros.long())
+
+    return pytree.tree_map_only(Tensor, blank, given)
 
 
 def _execute(node: fx.Node, args: Any, kwargs: Any) -> Any:

@@ -51,7 +51,7 @@ def channel_groups(model: nn.Module, args: tuple[Any, ...] = (), kwargs: dict[st
     channels = analyse(graph)
     for node, value in channels.values.items():
         for part in pytree.tree_leaves(value):
-            if isinstance(part, Value) and part.ids is not None and _varying(part.ids) > 1:
+            if isinstance(part, Value) and part.ids is not None and part.ids.numel() and _varying(part.ids) > 1:
                 channels.pin(part.ids, f"{name_of(node)} (channels in two dimensions)")  # none goes by itself
     roots = channels.roots()
     parameters = {name: tuple(p.shape) for name, p in graph.named_parameters()}

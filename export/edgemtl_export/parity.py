@@ -23,6 +23,10 @@ SCORE, SCORE_SLACK = 0.05, 1e-3
 """Boxes below SCORE are not compared; a partner may lie this much below, so that none is lost at the edge."""
 
 
+TOP = 10
+"""How many of the best scores are compared in any case."""
+
+
 class ParityError(RuntimeError):
     """The shipped network does not answer as the trained one does."""
 
@@ -62,9 +66,17 @@ def same_pixels(left: NDArray[Any], right: NDArray[Any]) -> tuple[int, int]:
 
 
 def same_boxes(left: NDArray[Any], right: NDArray[Any]) -> tuple[int, int]:
-    """Return how many boxes of either side have a partner of their class, and how many there are, (B, K, 6) each."""
+    """Return how many boxes and best scores agree, and how many there are, (B, K, 6) rows on either side.
+
+    A sure box of either side agrees when it has a partner of its class on the other, one to one.
+    """
     same = total = 0
     for a, b in zip(left, right, strict=True):
+        # The best scores count whether or not any box is sure: an output of garbage must not pass for one without boxes.
+        best = [rows[:TOP, 4] for rows in (a, b)]
+        total += len(best[0])
+        if len(best[0]) == len(best[1]) and np.isfinite(a).all() and np.isfinite(b).all():
+            same += int((np.abs(best[0] - best[1]) <= SCORE_SLACK).sum())
         for these, those in ((a, b), (b, a)):
             these, those = these[these[:, 4] >= SCORE], those[those[:, 4] >= SCORE - SCORE_SLACK]
             same += _matched(these, those)

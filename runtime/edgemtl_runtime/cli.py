@@ -6,6 +6,7 @@ import argparse
 import json
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -105,7 +106,8 @@ def told_drops(drops: dict[str, int]) -> str:
 
 def guarded(command: Callable[[], int], program: str) -> int:
     """Run a command; bad input becomes one line on standard error and exit code 2, Ctrl-C code 130."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # being ended cleans up as Ctrl-C does
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # being ended cleans up as Ctrl-C does
     try:
         return command()
     except EdgemtlError as error:

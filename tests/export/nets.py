@@ -165,6 +165,34 @@ class Scaled(nn.Module):
         return self.out(self.scale * self.stem(x) * 2.0)
 
 
+class TwoReadings(nn.Module):
+    """A weight that is also read as a whole: its rows cannot be cut, or the second reading would change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.a, self.out = block(3, 8), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.a(self.stem(x))) + self.a.weight.mean()
+
+
+class Oddities(nn.Module):
+    """Types named in the graph, a mask, a top-k with a gather, and a logarithm that bears no negative input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.out = block(3, 8), nn.Conv2d(9, 4, 1)
+        self.shift = torch.full((8, 1, 1), 0.5)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor | None]:
+        light = torch.log(x.abs().mean(1, keepdim=True).to(torch.float32) + 1e-3)
+        y = self.stem(x) + self.shift.to(x.device)
+        z = self.out(torch.cat([y, light * (light > 0).float()], 1)).flatten(2)
+        best, index = z.amax(1).topk(5)
+        boxes = z.gather(2, index.unsqueeze(1).expand(-1, 4, -1))
+        return {"best": best, "boxes": boxes, "sure": best > 0, "none": None}
+
+
 NETS: dict[str, Callable[[], nn.Module]] = {
     net.__name__: net
     for net in (
@@ -180,6 +208,8 @@ NETS: dict[str, Callable[[], nn.Module]] = {
         Attention,
         Shuffle,
         Scaled,
+        TwoReadings,
+        Oddities,
     )
 }
 

@@ -15,8 +15,13 @@ from torch.utils import _pytree as pytree
 
 from edgemtl_export import NotEqualError, channel_groups, removal, shrink
 
-UNSUPPORTED = {"Grouped": "aten.conv2d", "Attention": "aten.matmul"}
-"""Networks with an operator that has no rule yet, and the name the report must give it."""
+UNSUPPORTED = {
+    "Grouped": "aten.conv2d",
+    "Attention": "aten.matmul",
+    "TwoReadings": "a.weight (also read as a whole)",
+    "Oddities": "aten.topk",
+}
+"""Networks in which something must be left alone, and the name the report must give it."""
 
 
 def zero_groups(net: nn.Module, groups, dead: np.ndarray) -> None:  # type: ignore[no-untyped-def]
@@ -35,7 +40,8 @@ def outputs(net: nn.Module, x: Tensor) -> list[Tensor]:
 def assert_same(net: nn.Module, small: nn.Module, x: Tensor) -> None:
     for scale in (0.1, 1.0, 10.0):
         for left, right in zip(outputs(net, x * scale), outputs(small, x * scale), strict=True):
-            assert removal.relative_error(left.double(), right.double()) < 1e-5
+            if left is not None:
+                assert removal.relative_error(left, right) < 1e-5
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -52,7 +58,7 @@ def test_zeroed_groups_go_and_nothing_changes(name: str) -> None:
     else:
         assert name in ("Shuffle", *UNSUPPORTED)  # Shuffle: channels in two dimensions, none of which can go alone
     # the given network is left as it was
-    assert all(torch.equal(a, b) for a, b in zip(before, outputs(net, x), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, outputs(net, x), strict=True) if a is not None)
 
 
 @pytest.mark.parametrize("name", [name for name in NETS if name not in UNSUPPORTED])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional
 
-from ..channels import Channels, Read, Value, name_of, rule
+from ..channels import Channels, Read, Value, known, name_of, rule
 
 
 @rule("aten.conv2d")
@@ -25,6 +25,8 @@ def conv2d(
     groups: int = 1,
 ) -> Any:
     """Make new channels from old (groups 1), or filter each channel by itself (depthwise)."""
+    if x.value.ndim != 4 or (bias is not None and not bias.source):
+        return NotImplemented
     in_ids = channels.along(x, 1)
     depthwise = groups == weight.value.shape[0] == x.value.shape[1] and groups > 1
     if in_ids is None or not weight.source or (groups > 1 and not depthwise):
@@ -44,7 +46,7 @@ def conv2d(
 def linear(channels: Channels, node: fx.Node, x: Value, weight: Value, bias: Value | None = None) -> Any:
     """Make new channels from the last dimension's."""
     in_ids = channels.along(x, -1)
-    if in_ids is None or not weight.source:
+    if in_ids is None or not weight.source or (bias is not None and not bias.source):
         return NotImplemented
     moving = functional.linear((~x.const).double(), weight.value.abs()) > 0
     value = functional.linear(x.value, weight.value, bias.value if bias else None)
@@ -80,7 +82,7 @@ def batch_norm(
     beta = bias.value.view(shape) if bias else torch.zeros(())
     value = (x.value - mean.value.view(shape)) / (var.value.view(shape) + eps).sqrt() * gamma + beta
     const = x.const | (gamma == 0)
-    result = Value(torch.where(const, value, 0.0), const, x.ids)
+    result = Value(known(value, const), const, x.ids)
     return result if name_of(node) == "aten.batch_norm" else (result, None, None)
 
 
@@ -95,8 +97,8 @@ def _own(channels: Channels, weight: Value, bias: Value | None, ids: Tensor) -> 
 def _read(channels: Channels, node: fx.Node, x: Value, dim: int, size: Tensor, out_ids: Tensor, in_ids: Tensor) -> None:
     """Note which input channels each output channel reads with a non-zero weight and a non-zero value."""
     others = [d for d in range(x.value.ndim) if d != dim]
-    zero = x.is_zero.amin(others)
-    constant = x.const.amin(others) & ~zero
+    zero, constant = (part.amin(others) if others else part for part in (x.is_zero, x.const))
+    constant = constant & ~zero
     needs = (size > 0) & ~zero
     channels.reads.append(
         Read(
@@ -112,4 +114,4 @@ def _read(channels: Channels, node: fx.Node, x: Value, dim: int, size: Tensor, o
 def _value(value: Tensor, const: Tensor, ids: Tensor, dim: int) -> Value:
     shape = [1] * value.ndim
     shape[dim] = -1
-    return Value(torch.where(const, value, 0.0), const, ids.view(shape).expand(value.shape))
+    return Value(known(value, const), const, ids.view(shape).expand(value.shape))

@@ -24,17 +24,18 @@ def move(channels: Channels, node: fx.Node, *args: Any, **kwargs: Any) -> Any:
     def run(part: str) -> Any:
         def pick(v: Value) -> Tensor:
             if part == "value":
-                return v.value.double()
+                return v.value
             if part == "const":
                 return v.const.double()
-            return (
-                torch.zeros(v.value.shape) if v.ids is None else v.ids
-            ).double()  # a constant beside channels is pinned
+            # A constant beside channels is pinned, and must stay as large as it is.
+            return (torch.zeros(v.value.shape) if v.ids is None else v.ids).double()
 
         a, k = pytree.tree_map_only(Value, pick, (args, kwargs))
         assert callable(node.target)
         return node.target(*a, **k)
 
+    parts = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Value)]
+    channels.loose.update(part.source for part in parts)
     values, spec = pytree.tree_flatten(run("value"))
     const, ids = pytree.tree_leaves(run("const")), pytree.tree_leaves(run("ids"))
     made = [Value(v, c > 0.5, i.round().long()) for v, c, i in zip(values, const, ids, strict=True)]

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from ..channels import Channels, Value, name_of, rule
+from ..channels import Channels, Value, known, name_of, rule
 
 UNARY = """
     silu relu relu6 sigmoid tanh gelu elu leaky_relu hardswish hardsigmoid hardtanh softplus mish exp log sqrt
-    rsqrt neg abs clamp clamp_min clamp_max dropout to _to_copy pow erf sin cos reciprocal floor round
+    rsqrt neg abs clamp clamp_min clamp_max dropout to _to_copy pow erf sin cos reciprocal floor round rsub
 """.split()  # noqa: SIM905
 BINARY = ["add", "sub", "mul", "div", "maximum", "minimum"]
 
@@ -24,7 +24,7 @@ def unary(channels: Channels, node: fx.Node, x: Value, *args: Any, **kwargs: Any
     assert callable(node.target)
     kwargs = {k: v for k, v in kwargs.items() if k not in ("dtype", "device", "layout", "memory_format")}
     value = node.target(x.value, *args, **kwargs) if name_of(node) not in ("aten.to", "aten._to_copy") else x.value
-    return Value(torch.where(x.const, value, 0.0), x.const, x.ids)
+    return Value(known(value, x.const), x.const, x.ids)
 
 
 @rule(*(f"aten.{name}" for name in BINARY))
@@ -38,12 +38,12 @@ def binary(channels: Channels, node: fx.Node, a: Any, b: Any, **kwargs: Any) -> 
         for factor in (a, b):
             if isinstance(factor, Value):
                 const = const | factor.is_zero
-        value = torch.where(const, value, 0.0)
+        value = known(value, const)
     ids = _merge(channels, a, b, value.shape)
     if ids is None:
         return NotImplemented
     const = const.expand(value.shape)
-    return Value(torch.where(const, value, 0.0), const, ids)
+    return Value(known(value, const), const, ids)
 
 
 def _const(operand: Any) -> Tensor:
@@ -87,6 +87,7 @@ def _fits(channels: Channels, constant: Value, carrier: Value, shape: torch.Size
         if constant.value.shape[d] > 1 and not bool((ids == ids.narrow(d, 0, 1)).all())
     ]
     if not varying:
+        channels.loose.add(constant.source)
         return True
     along = channels.along(Value(ids, ids, ids), varying[0]) if len(varying) == 1 else None
     if along is None or not constant.source:

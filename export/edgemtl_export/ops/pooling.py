@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import fx
 
-from ..channels import Channels, Value, name_of, rule
+from ..channels import Channels, Value, known, name_of, rule
 
 OVER_SPACE = ["max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "upsample_bilinear2d", "upsample_bicubic2d", "mean"]
 
@@ -30,4 +29,4 @@ def over_space(channels: Channels, node: fx.Node, x: Value, *args: Any, **kwargs
     if "bicubic" in name_of(node):  # its weights change sign and may cancel
         const = x.const.flatten(2).all(2)[:, :, None, None].expand(value.shape)
     shape = [1, -1] + [1] * (value.ndim - 2)
-    return Value(torch.where(const, value, 0.0), const, ids.view(shape).expand(value.shape))
+    return Value(known(value, const), const, ids.view(shape).expand(value.shape))
