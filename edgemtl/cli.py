@@ -40,7 +40,7 @@ def _add_data(commands: Any) -> None:
     data = commands.add_parser("data", help="look at a data set").add_subparsers(required=True, metavar="COMMAND")
     check = data.add_parser("check", help="count what a data set holds and find every problem in it")
     check.add_argument("path", type=Path, help="folder with data.yaml, rgb/, ir/ and labels/")
-    _labels(check)
+    _labels(check, "fused")
     check.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
     check.set_defaults(command=_data_check)
 
@@ -65,7 +65,7 @@ def _add_eval(commands: Any) -> None:
         "--data", default="", metavar="PATH", help="folder of pairs, or 'streets' (default: the run's own)"
     )
     judge.add_argument("--split", choices=("val", "train"), default="val")
-    _labels(judge)
+    _labels(judge, None)
     judge.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
     judge.set_defaults(command=_eval)
 
@@ -79,10 +79,11 @@ def _add_export(commands: Any) -> None:
     export.set_defaults(command=_export)
 
 
-def _labels(command: argparse.ArgumentParser) -> None:
+def _labels(command: argparse.ArgumentParser, default: str | None) -> None:
     from .data.policies import POLICIES
 
-    command.add_argument("--labels", choices=POLICIES, default="fused", help="whose labels (%(default)s)")
+    told = default or "the run's own, else fused"
+    command.add_argument("--labels", choices=POLICIES, default=default, help=f"whose labels ({told})")
 
 
 def _data_check(args: argparse.Namespace) -> int:
@@ -129,22 +130,24 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _eval(args: argparse.Namespace) -> int:
+    import msgspec
+
     from .config import Config, Data
     from .console import print_table, progress_bar
     from .data.loader import open_data
     from .errors import EdgemtlError
-    from .evaluate import evaluate, open_predictor, table
+    from .evaluate import evaluate, of_run, open_predictor, table
     from .run import CONFIG, Run
 
-    predictor = open_predictor(args.what)
-    spec = next(iter(predictor.inputs.values()))
-    if args.data:
-        data = Data(source=args.data, labels=args.labels)
-    elif (args.what / CONFIG).is_file():
-        data = Run.open(args.what).config.data
-    else:
+    run = Run.open(args.what) if (args.what / CONFIG).is_file() else None
+    predictor = of_run(run) if run else open_predictor(args.what)
+    if not run and not args.data:
         raise EdgemtlError("a bundle does not know its data: give --data PATH, or --data streets")
-    samples = open_data(Config(data=data, size=(spec.height, spec.width)))[args.split]
+    spec = next(iter(predictor.inputs.values()))
+    config = run.config if run else Config(size=(spec.height, spec.width))
+    changes = {key: value for key, value in (("source", args.data), ("labels", args.labels)) if value}
+    data: Data = msgspec.structs.replace(config.data, **changes)
+    samples = open_data(msgspec.structs.replace(config, data=data))[args.split]
     with progress_bar("judging", len(samples)) as bar:
         figures = evaluate(predictor, samples, lambda n: bar(n, {}))
     if args.json:

@@ -92,21 +92,43 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        sparsity, augment = self.sparsity, self.augment
         for name, value, low, high in (
+            ("height of size", self.size[0], 32, 8192),
+            ("width of size", self.size[1], 32, 8192),
             ("steps", self.steps, 0, 10**9),
             ("epochs", self.epochs, 0, 10**6),
             ("batch", self.batch, 1, 10**5),
             ("lr", self.lr, 1e-9, 10),
+            ("weight_decay", self.weight_decay, 0, 10),
+            ("warmup", self.warmup, 0, 10**6),
+            ("clip", self.clip, 1e-6, 1e9),
             ("ema", self.ema, 0, 0.999999),
-            ("data.train", self.data.train, 1, 10**6),
-            ("data.val", self.data.val, 1, 10**6),
-            ("sparsity.target", self.sparsity.target, 0, 0.95),
-            ("sparsity.keep", self.sparsity.keep, 0, 1),
-            ("sparsity.deadline", self.sparsity.deadline, self.sparsity.start, 1),
-            ("augment.mosaic", self.augment.mosaic, 0, 1),
+            ("threads", self.threads, 0, 1024),
+            ("seed", self.seed, 0, 10**9),
+            ("data.train", self.data.train, 1, 500_000),
+            ("data.val", self.data.val, 1, 50_000),
+            ("sparsity.target", sparsity.target, 0, 0.95),
+            ("sparsity.strength", sparsity.strength, 0, 1000),
+            ("sparsity.keep", sparsity.keep, 0, 1),
+            ("sparsity.start", sparsity.start, 0, 1),
+            ("sparsity.deadline", sparsity.deadline, sparsity.start, 1),
+            ("augment.mosaic", augment.mosaic, 0, 1),
+            ("augment.mosaic_until", augment.mosaic_until, 0, 1),
+            ("augment.mosaic_zoom", augment.mosaic_zoom, 0, 1),
+            ("augment.rotate_deg", augment.rotate_deg, 0, 180),
+            ("augment.translate", augment.translate, 0, 1),
+            ("augment.scale", augment.scale, 0, 0.95),
+            ("augment.brightness", augment.brightness, 0, 1),
+            ("augment.contrast", augment.contrast, 0, 1),
+            ("augment.saturation", augment.saturation, 0, 1),
+            ("augment.hue", augment.hue, 0, 0.5),
         ):
             if not low <= value <= high:
                 raise ValueError(f"{name}={value} is not between {low} and {high}")
+        for task in self.weights:
+            if task not in self.tasks:
+                raise ValueError(f"weights names '{task}'{nearest_hint(task, list(self.tasks))}")
         if not self.steps and not self.epochs:
             raise ValueError("steps and epochs are both 0: nothing to train")
 

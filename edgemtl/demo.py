@@ -19,7 +19,7 @@ from edgemtl_export import Shrunk
 from edgemtl_export.to_onnx import write_onnx
 from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.camera import open_camera
-from edgemtl_runtime.engine.ort import OrtEngine
+from edgemtl_runtime.engine.ort import open_engine
 from edgemtl_runtime.pipeline import Pipeline
 from edgemtl_runtime.sink.video import Video
 from edgemtl_runtime.stats import Stats
@@ -162,7 +162,7 @@ def stream(bundle: Bundle, out: Path) -> Stats:
             index += 1
     epoch_ns = time.monotonic_ns()
     cameras = {name: open_camera(str(frames / name), name, epoch_ns) for name in ("rgb", "ir")}
-    return Pipeline(bundle, OrtEngine(bundle.model), cameras).run([Video(out / "stream.mp4", STREAM_FPS)])
+    return Pipeline(bundle, open_engine(bundle), cameras).run([Video(out / "stream.mp4", STREAM_FPS)])
 
 
 class Beside:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgemtl_runtime.bundle import Bundle, Head, Input
 from edgemtl_runtime.decode import decode
-from edgemtl_runtime.engine.ort import OrtEngine
+from edgemtl_runtime.engine.ort import open_engine
 from edgemtl_runtime.fit import Fit
 from edgemtl_runtime.result import HeadResult
 
@@ -55,16 +55,20 @@ def _with_threshold(head: Head, threshold: float) -> Head:
     return msgspec.structs.replace(head, threshold=threshold)
 
 
+def of_run(run: Run, threshold: float | None = 0.0) -> Predictor:
+    """Return the predictor of a run, in torch."""
+    return Predictor(run.deployed(), run.interface.inputs, run.interface.heads, threshold)
+
+
 def open_predictor(path: str | Path, threshold: float | None = 0.0) -> Predictor:
     """Open a run or a bundle, whichever the folder holds."""
     folder = Path(path)
     if (folder / CONFIG).is_file():
-        run = Run.open(folder)
-        return Predictor(run.deployed(), run.interface.inputs, run.interface.heads, threshold)
+        return of_run(Run.open(folder), threshold)
     if not folder.is_dir():
         raise EdgemtlError(f"{folder}: no such folder; give a run or a bundle")
     bundle = Bundle.open(folder)
-    return Predictor(OrtEngine(bundle.model), bundle.manifest.inputs, bundle.manifest.heads, threshold)
+    return Predictor(open_engine(bundle), bundle.manifest.inputs, bundle.manifest.heads, threshold)
 
 
 def evaluate(predictor: Predictor, samples: Samples, progress: Callable[[int], None] | None = None) -> Figures:

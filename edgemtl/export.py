@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgemtl_export import Shrunk
+from edgemtl_export import NotEqualError, Shrunk
 from edgemtl_export.parity import ParityError
 from edgemtl_export.to_bundle import export_bundle
 from edgemtl_runtime.bundle import Bundle
@@ -40,11 +40,11 @@ def export(run: Run, out: str | Path, samples: Samples | None = None) -> tuple[B
             run.interface.heads,
             frames,
             out,
-            run.config.network,
+            str(run.interface.network["name"]),
             LICENCE,
             "edgemtl 0.1.0",
         )
-    except ParityError as error:
+    except (ParityError, NotEqualError) as error:
         raise EdgemtlError(f"no bundle written: {error}") from error
 
 

@@ -24,8 +24,9 @@ CONFIG, WEIGHTS, METRICS = "config.yaml", "weights.safetensors", "metrics.json"
 
 
 class Interface(msgspec.Struct, frozen=True):
-    """What goes in and out of a trained network: the inputs and heads that its bundle will have."""
+    """A trained network's description, and the inputs and heads that its bundle will have."""
 
+    network: dict[str, Any]
     inputs: tuple[Input, ...]
     heads: tuple[Head, ...]
 
@@ -56,7 +57,7 @@ class Run:
             with safe_open(folder / WEIGHTS, "pt") as file:
                 interface = msgspec.json.decode(file.metadata()["interface"], type=Interface)
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            network = edgemtl_models.build(config.network, interface.classes(), config.size, pretrained=False)
+            network = edgemtl_models.build(interface.network, interface.classes(), config.size, pretrained=False)
             network.load_state_dict(state)
             metrics = json.loads((folder / METRICS).read_text())
         except (SafetensorError, msgspec.MsgspecError, KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -75,7 +76,7 @@ def interface_of(network: edgemtl_models.MultiTask, config: Config, heads: tuple
         Input(name, height, width, spec.channels, spec.mean, spec.std, name, thermal_range=config.thermal_range)
         for name, spec in network.inputs.items()
     )
-    return Interface(inputs, heads)
+    return Interface(network.description, inputs, heads)
 
 
 def write_weights(folder: Path, config: Config, network: nn.Module, interface: Interface) -> None:

@@ -56,8 +56,9 @@ def _train_into(folder: Path, config: Config, data: dict[str, Samples], judge: b
     try:
         classes = {name: len(task.head().classes) for name, task in tasks.items()}
         network = edgemtl_models.build(config.network, classes, config.size)
-    except (ValueError, FileNotFoundError) as error:
-        raise ConfigError(f"network: {error}") from error
+    except (ValueError, FileNotFoundError, KeyError, TypeError, AttributeError) as error:
+        reason = f"{error} is missing or misplaced" if isinstance(error, KeyError) else error
+        raise ConfigError(f"network {config.network}: {reason}") from error
     interface = interface_of(network, config, tuple(task.head() for task in tasks.values()))
     steps = config.steps or max(1, round(config.epochs * len(data["train"]) / config.batch))
     log = Log()
@@ -106,14 +107,12 @@ def fit(
 ) -> nn.Module:
     """Train ``network`` for ``steps`` steps and return the averaged one, in evaluation mode, on the CPU."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    groups = channel_groups(network, (), example_inputs(interface.inputs)) if config.sparsity.target else None
     network = network.to(device, memory_format=torch.channels_last)
     per_round = max(1, round(len(samples) / config.batch))
     for name, task in tasks.items():
         task.prepare(network.heads[name], math.ceil(steps / per_round))
-    sparsity = None
-    if config.sparsity.target:
-        examples = {name: image.to(device) for name, image in example_inputs(interface.inputs).items()}
-        sparsity = ChannelSparsity(channel_groups(network, (), examples), network, config.sparsity, steps)
+    sparsity = ChannelSparsity(groups, network, config.sparsity, steps) if groups else None
     optimizer = torch.optim.AdamW(_parameter_groups(network, sparsity, config), lr=config.lr)
     average = Average(network, config.ema)
     autocast = computes_in_bf16(config.precision, device)
@@ -129,6 +128,8 @@ def fit(
                 outputs = network(**{name: batch[name] for name in inputs})
             losses = {name: task.loss(outputs[name], batch) for name, task in tasks.items()}
             present = {name: loss for name, loss in losses.items() if loss is not None}
+            if not present:  # a batch without any label teaches nothing
+                continue
             optimizer.zero_grad(set_to_none=True)
             torch.stack([config.weights.get(name, 1.0) * loss for name, loss in present.items()]).sum().backward()
             nn.utils.clip_grad_norm_(network.parameters(), config.clip)

@@ -33,7 +33,7 @@ def open_data(config: Config) -> dict[str, Samples]:
             if split not in splits or not len(splits[split]):
                 raise DataError(f"{data.source}: split '{split}' has no pictures")
         return splits
-    train = Streets(data.train, config.size, config.seed * data.train)
+    train = Streets(data.train, config.size, config.seed * data.train % (HELD_OUT - data.train))
     return {"train": train, "val": Streets(data.val, config.size, HELD_OUT)}
 
 

@@ -122,6 +122,12 @@ def scan(path: str | Path, labels: str = "fused") -> Scan:
     day = _read_days(result, root / "attributes.csv")
     for split in ("train", "val"):
         _read_split(result, base, meta, split, labels, day)
+    labelled = {name: any(s.semantic is not None for s in samples) for name, samples in result.splits.items()}
+    if not any(labelled.values()):
+        result.semantic_classes = ()  # named, perhaps, but nobody drew them
+    for split in [name for name, known in labelled.items() if not known and result.semantic_classes]:
+        missing = base / "semantic" / split
+        result.problems.append(Problem(missing, 0, f"split '{split}' has no segmentation pictures, the other one has"))
     return result
 
 
@@ -148,15 +154,19 @@ def _read_days(result: Scan, file: Path) -> dict[str, bool]:
     if not file.is_file():
         return {}
     days = {}
-    with file.open(newline="") as stream:
-        rows = csv.DictReader(stream)
-        if not {"stem", "is_day"} <= set(rows.fieldnames or ()):
-            result.problems.append(Problem(file, 1, "needs the columns stem and is_day"))
-            return {}
-        for row in rows:
-            if row["is_day"] not in ("0", "1"):
-                result.problems.append(Problem(file, rows.line_num, f"is_day is 0 or 1, not '{row['is_day']}'"))
-            days[row["stem"]] = row["is_day"] == "1"
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        result.problems.append(Problem(file, 0, "is not UTF-8 text"))
+        return {}
+    rows = csv.DictReader(lines)
+    if not {"stem", "is_day"} <= set(rows.fieldnames or ()):
+        result.problems.append(Problem(file, 1, "needs the columns stem and is_day"))
+        return {}
+    for row in rows:
+        if row["is_day"] not in ("0", "1"):
+            result.problems.append(Problem(file, rows.line_num, f"is_day is 0 or 1, not '{row['is_day']}'"))
+        days[row["stem"]] = row["is_day"] == "1"
     return days
 
 
@@ -167,7 +177,7 @@ def _read_split(result: Scan, base: Path, meta: dict[str, Any], split: str, labe
         if not folders[modality].is_dir():
             result.problems.append(Problem(folders[modality], 0, f"this folder of split '{split}' does not exist"))
             return
-    files = {modality: _images(folder) for modality, folder in folders.items()}
+    files = {modality: _images(result, folder) for modality, folder in folders.items()}
     if not files["rgb"] and not files["ir"]:
         result.problems.append(Problem(folders["rgb"], 0, f"split '{split}' is empty"))
         return
@@ -175,12 +185,27 @@ def _read_split(result: Scan, base: Path, meta: dict[str, Any], split: str, labe
         for stem in sorted(files[modality].keys() - files[other].keys()):
             result.problems.append(Problem(files[modality][stem], 0, f"has no {other} partner in {folders[other]}"))
     stems = sorted(files["rgb"].keys() & files["ir"].keys())
+    for folder in FOLDERS[labels]:
+        for file in sorted((base / folder / split).glob("*.txt")):
+            if file.stem not in files["rgb"] and file.stem not in files["ir"]:
+                result.problems.append(Problem(file, 0, "labels a picture that is not there"))
     read = (_read_sample(result, base, split, labels, s, {m: files[m][s] for m in files}, day.get(s)) for s in stems)
     result.splits[split] = [sample for sample in read if sample is not None]
 
 
-def _images(folder: Path) -> dict[str, Path]:
-    return {file.stem: file for file in sorted(folder.iterdir()) if file.suffix.lower() in IMAGES}
+def _images(result: Scan, folder: Path) -> dict[str, Path]:
+    """Return the pictures of a folder by stem; a file that is none, or a second one of a stem, is a problem."""
+    found: dict[str, Path] = {}
+    for file in sorted(folder.iterdir()):
+        if file.name.startswith("."):
+            continue
+        if file.suffix.lower() not in IMAGES:
+            result.problems.append(Problem(file, 0, f"is no picture of a known kind ({', '.join(IMAGES)})"))
+        elif file.stem in found:
+            result.problems.append(Problem(file, 0, f"has the same stem as {found[file.stem].name}"))
+        else:
+            found[file.stem] = file
+    return found
 
 
 def _read_sample(
@@ -191,6 +216,9 @@ def _read_sample(
     boxes = [list(_read_labels(result, base / folder / split / f"{stem}.txt")) for folder in FOLDERS[labels]]
     semantic = _read_semantic(result, base / "semantic" / split / f"{stem}.png")
     if rgb is None or ir is None:
+        return None
+    if ir.dtype not in (np.uint8, np.uint16):
+        result.problems.append(Problem(files["ir"], 0, f"has {8 * ir.itemsize} bits a value; thermal has 8 or 16"))
         return None
     for what, other in (("ir", ir), ("semantic", semantic)):
         if other is not None and other.shape[:2] != rgb.shape[:2]:

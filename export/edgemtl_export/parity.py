@@ -72,7 +72,7 @@ def same_boxes(left: NDArray[Any], right: NDArray[Any]) -> tuple[int, int]:
     """
     same = total = 0
     for a, b in zip(left, right, strict=True):
-        # The best scores count whether or not any box is sure: an output of garbage must not pass for one without boxes.
+        # The best scores count whether or not a box is sure: garbage must not pass for a picture without boxes.
         best = [rows[:TOP, 4] for rows in (a, b)]
         total += len(best[0])
         if len(best[0]) == len(best[1]) and np.isfinite(a).all() and np.isfinite(b).all():

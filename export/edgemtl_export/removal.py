@@ -266,7 +266,7 @@ def _in_double(module: fx.GraphModule) -> fx.GraphModule:
 
 
 def _noisy(generator: torch.Generator, spread: float, like: Tensor) -> Tensor:
-    """Return a float64 input that is drawn, by a share ``spread``, from the range of the example; others as they are."""
+    """Return a float64 input drawn, by a share ``spread``, from the range of the example; integers as they are."""
     if not like.is_floating_point() or not like.numel():
         return like
     low, high = float(like.min()), float(like.max())

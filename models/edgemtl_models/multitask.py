@@ -34,12 +34,14 @@ class MultiTask(nn.Module):
     ``trunk`` and ``heads`` are separate parameter sets, as the sharing methods need them.
     """
 
-    def __init__(self, trunk: Trunk, heads: dict[str, nn.Module], inputs: dict[str, InputSpec], name: str) -> None:
+    def __init__(
+        self, trunk: Trunk, heads: dict[str, nn.Module], inputs: dict[str, InputSpec], description: dict[str, Any]
+    ) -> None:
         super().__init__()
         self.trunk = trunk
         self.heads = nn.ModuleDict(heads)
         self.inputs = inputs
-        self.name = name
+        self.description = description
 
     def forward(self, **images: Tensor) -> dict[str, Any]:
         """Return the raw output of every head, by name."""
@@ -53,13 +55,17 @@ def zoo() -> list[str]:
     return sorted(Path(file.name).stem for file in folder.iterdir() if file.name.endswith(".yaml"))
 
 
-def build(name: str, classes: dict[str, int], size: tuple[int, int], *, pretrained: bool = True) -> MultiTask:
-    """Build a network of the zoo, or from a YAML file, with the heads named in ``classes`` (head to class count).
+def build(
+    network: str | dict[str, Any], classes: dict[str, int], size: tuple[int, int], *, pretrained: bool = True
+) -> MultiTask:
+    """Build a network with the heads named in ``classes`` (head to class count).
 
-    ``size`` is (height, width) in pixels. ``pretrained=False`` leaves out the start weights, for loading a trained
-    state. Raises `ValueError` with the reason when the network cannot be built.
+    ``network`` is a name of the zoo, a YAML file, or the ``description`` of one that was built before. ``size`` is
+    (height, width) in pixels. ``pretrained=False`` leaves out the start weights, for loading a trained state. Raises
+    `ValueError` with the reason when the network cannot be built.
     """
-    description = _describe(name)
+    description = network if isinstance(network, dict) else _describe(network)
+    name = str(description["name"])
     height, width = size
     if height % STRIDE or width % STRIDE:
         raise ValueError(f"size {height}x{width} does not divide by {STRIDE}; take the next multiple")
@@ -80,7 +86,7 @@ def build(name: str, classes: dict[str, int], size: tuple[int, int], *, pretrain
         if options is None:
             raise ValueError(f"{name} has no head '{head}'; it has: {', '.join(description['heads'])}")
         heads[head] = _head(trunk, count, size, **options)
-    return MultiTask(trunk, heads, inputs, description["name"])
+    return MultiTask(trunk, heads, inputs, description)
 
 
 def _head(trunk: Trunk, classes: int, size: tuple[int, int], kind: str, **options: Any) -> nn.Module:

@@ -13,7 +13,7 @@ from conftest import write_frames
 
 from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.camera import open_camera
-from edgemtl_runtime.engine.ort import OrtEngine
+from edgemtl_runtime.engine.ort import OrtEngine, open_engine
 from edgemtl_runtime.errors import BundleError, CameraError, EdgemtlError
 from edgemtl_runtime.frame import FramePair
 from edgemtl_runtime.pipeline import Pipeline
@@ -121,6 +121,47 @@ def test_stop_ends_an_endless_stream(toy_bundle: Path) -> None:
         if index == 5:
             pipe.stop()
     assert pipe.stats.pairs == 6
+
+
+def test_a_stream_that_ends_ends_the_run_though_the_other_goes_on(toy_bundle: Path) -> None:
+    stats = pipeline(toy_bundle, "pattern:?fps=50&frames=10", "pattern:?fps=50").run()
+    assert stats.pairs + stats.drops["pair: superseded"] == 10
+
+
+def test_a_recording_beside_a_live_camera_is_refused(toy_bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(CameraError, match="--rgb is a recording beside a live camera: pace it"):
+        pipeline(toy_bundle, write_frames(tmp_path / "rgb", 2), "pattern:")
+
+
+def test_a_video_may_be_left_at_any_moment(toy_bundle: Path, tmp_path: Path) -> None:
+    rgb, ir = write_frames(tmp_path / "rgb", 60), write_frames(tmp_path / "ir", 60, channels=1)
+    pipeline(toy_bundle, rgb, ir).run([Video(tmp_path / "v.mp4", 30)])
+    for stop in (1, 5, 9):
+        pipe = pipeline(toy_bundle, tmp_path / "v.mp4", tmp_path / "v.mp4")
+        for index, _ in enumerate(pipe):
+            if index == stop:
+                break
+        del pipe
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"height": 32}, "the manifest says"),
+        ({"name": "colour"}, "the manifest says"),
+        ({"dtype": "float32"}, "this runtime feeds uint8 NHWC"),
+        ({"channels": 2}, "impossible shape"),
+        ({"height": 0}, "impossible shape"),
+    ],
+)
+def test_a_network_that_is_not_the_manifests_is_refused(
+    toy_bundle: Path, change: dict[str, object], expected: str
+) -> None:
+    manifest = json.loads((toy_bundle / "manifest.json").read_text())
+    manifest["inputs"][0].update(change)
+    (toy_bundle / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=expected):
+        open_engine(Bundle.open(toy_bundle))
 
 
 @pytest.mark.parametrize(("given", "expected"), [({"rgb"}, "needs --ir"), ({"rgb", "ir", "depth"}, "no input depth")])

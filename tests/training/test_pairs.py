@@ -86,6 +86,42 @@ def no_names(root: Path) -> Path:
     return root / "data.yaml"
 
 
+def twin(root: Path) -> Path:
+    file = first(root, "rgb").with_suffix(".bmp")
+    cv2.imwrite(str(file), np.zeros((96, 128, 3), np.uint8))
+    return sorted([file, file.with_suffix(".png")])[1]
+
+
+def stray(root: Path) -> Path:
+    file = first(root, "rgb").with_name("notes.txt")
+    file.write_text("x")
+    return file
+
+
+def orphan(root: Path) -> Path:
+    file = first(root, "labels").with_name("nobody.txt")
+    file.write_text("")
+    return file
+
+
+def float_ir(root: Path) -> Path:
+    old = first(root, "ir")
+    old.unlink()
+    file = old.with_suffix(".tiff")
+    cv2.imwrite(str(file), np.zeros((96, 128), np.float32))
+    return file
+
+
+def half_semantic(root: Path) -> Path:
+    shutil.rmtree(root / "semantic" / "val")
+    return root / "semantic" / "val"
+
+
+def latin_days(root: Path) -> Path:
+    (root / "attributes.csv").write_bytes(b"stem,is_day\n\xe9,1\n")
+    return root / "attributes.csv"
+
+
 PROBLEMS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "colour without thermal": (lose_ir, "has no ir partner"),
     "thermal without colour": (lose_rgb, "has no rgb partner"),
@@ -103,6 +139,12 @@ PROBLEMS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "empty split": (empty, "split 'val' is empty"),
     "missing folder": (lose_folder, "does not exist"),
     "unknown label pixel": (wrong_semantic, "unknown class ids [77]"),
+    "two of a stem": (twin, "has the same stem as"),
+    "no picture": (stray, "is no picture of a known kind"),
+    "orphan label": (orphan, "labels a picture that is not there"),
+    "float thermal": (float_ir, "has 32 bits a value; thermal has 8 or 16"),
+    "half a segmentation": (half_semantic, "has no segmentation pictures, the other one has"),
+    "attributes in latin-1": (latin_days, "is not UTF-8 text"),
     "no description": (lose_description, "cannot be read as a data description"),
     "no names": (no_names, "is missing 'names'"),
 }
@@ -161,6 +203,11 @@ def test_sixteen_bits_reach_the_thermal_range(pairs: Path) -> None:
     thermal = ThermalRange("radiometric", 30_000, 30_614)
     item = to_item(sample, {"ir": Input("ir", 96, 128, 1, (0.0,), (1.0,), "ir", thermal_range=thermal)})
     assert len(item["ir"].unique()) > 250
+
+
+def test_segmentation_that_is_only_named_is_none(pairs: Path) -> None:
+    shutil.rmtree(pairs / "semantic")
+    assert open_pairs(pairs)["train"].semantic_classes == ()
 
 
 def test_union_keeps_one_of_two_that_are_the_same() -> None:

@@ -12,8 +12,9 @@ import torch
 from conftest import TINY
 
 from edgemtl.config import load
+from edgemtl.data.loader import open_data
 from edgemtl.data.sample import Samples
-from edgemtl.data.streets import Streets
+from edgemtl.data.streets import HELD_OUT, Streets
 from edgemtl.errors import ConfigError, EdgemtlError
 from edgemtl.evaluate import Predictor, evaluate
 from edgemtl.run import Run
@@ -100,6 +101,27 @@ def test_the_learning_rate_rises_then_falls() -> None:
     rates = [learning_rate(step, 100, config) for step in range(100)]
     assert rates[9] == pytest.approx(0.1) == max(rates) and rates[0] == pytest.approx(0.01)
     assert all(a >= b for a, b in pairwise(rates[9:])) and rates[-1] < 0.002
+
+
+def test_no_seed_trains_on_held_out_streets() -> None:
+    for seed in (0, 1, 833, 10**9):
+        first = open_data(load(None, [f"seed={seed}"]))["train"].first_seed  # type: ignore[attr-defined]
+        assert first >= 0 and first + 1200 <= HELD_OUT
+
+
+def test_a_network_of_ones_own_goes_with_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib import resources
+
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    text = (resources.files("edgemtl_models") / "zoo" / "rgbir-n.yaml").read_text()
+    Path("mine.yaml").write_text(text.replace("name: rgbir-n", "name: mine"))
+    train(load(None, (*SHORT, "network=mine.yaml")), tmp_path / "run", judge=False)
+    monkeypatch.chdir(tmp_path)
+    assert Run.open("run").interface.network["name"] == "mine"
+    Path("bad.yaml").write_text(text.replace("backbone:", "spine:"))
+    with pytest.raises(ConfigError, match=r"network bad\.yaml: 'backbone' is missing"):
+        train(load(None, (*SHORT, "network=bad.yaml")), tmp_path / "run")
 
 
 class Oracle(Predictor):
