@@ -74,6 +74,7 @@ def _add_export(commands: Any) -> None:
     export = commands.add_parser("export", help="shrink a run's network and write it as a bundle")
     export.add_argument("run", metavar="RUN", type=Path)
     export.add_argument("--out", metavar="BUNDLE", type=Path, required=True)
+    export.add_argument("--align", type=int, default=8, help="round channels up to this multiple (%(default)s)")
     export.add_argument("--tensorrt", action="store_true", help="build and check a TensorRT engine as well")
     export.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
     export.set_defaults(command=_export)
@@ -158,12 +159,15 @@ def _eval(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
+    from .errors import EdgemtlError
     from .export import check_tensorrt, export
     from .run import Run
 
+    if not 1 <= args.align <= 256:
+        raise EdgemtlError("--align lies between 1 (keep nothing) and 256")
     if args.tensorrt:
         check_tensorrt()
-    bundle, shrunk = export(Run.open(args.run), args.out)
+    bundle, shrunk = export(Run.open(args.run), args.out, align=args.align)
     if args.json:
         print(
             json.dumps(

@@ -16,7 +16,7 @@ Bar = Callable[[int, dict[str, float]], None]
 
 def say(text: str) -> None:
     """Print a line for a person."""
-    console.print(text, highlight=False, markup=False)
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager

@@ -24,10 +24,10 @@ FRAMES = 16
 """Pictures of the held-out split on which a bundle is compared with its run."""
 
 
-def export(run: Run, out: str | Path, samples: Samples | None = None) -> tuple[Bundle, Shrunk]:
+def export(run: Run, out: str | Path, samples: Samples | None = None, align: int = 8) -> tuple[Bundle, Shrunk]:
     """Shrink a run's network, write it as a bundle and compare both on held-out pictures.
 
-    ``samples`` replaces the held-out split of the data that the run was trained on.
+    ``samples`` replaces the held-out split of the data that the run was trained on; ``align`` is `shrink`'s.
     """
     samples = samples or open_data(run.config)["val"]
     chosen = np.unique(np.linspace(0, len(samples) - 1, FRAMES).round().astype(int))
@@ -43,6 +43,7 @@ def export(run: Run, out: str | Path, samples: Samples | None = None) -> tuple[B
             str(run.interface.network["name"]),
             LICENCE,
             "edgemtl 0.1.0",
+            align,
         )
     except (ParityError, NotEqualError) as error:
         raise EdgemtlError(f"no bundle written: {error}") from error

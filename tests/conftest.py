@@ -84,7 +84,7 @@ TINY = (
     "data.val=24",
     "steps=90",
     "batch=8",
-    "sparsity.target=0.5",
+    "sparsity.target=0.6",
     "augment.mosaic=0.3",
     "precision=fp32",
 )

@@ -29,16 +29,18 @@ def export_bundle(
     name: str,
     licence: str,
     producer: str = "edgemtl-export",
+    align: int = 8,
 ) -> tuple[Bundle, Shrunk]:
     """Write ``network`` as a bundle to the folder ``out`` and return it with what shrinking did.
 
     The network maps named normalised images to named raw heads. ``frames`` are real pictures, uint8 (1, H, W, C) by
     input name, on which the bundle must answer as the network does; raises `ParityError` and writes nothing otherwise.
+    ``align`` is `shrink`'s: ONNX Runtime's blocked layouts want multiples of 8 channels.
     """
     if not frames:
         raise ValueError("give at least one real frame: a bundle that was compared on nothing is not written")
     network = network.eval()
-    shrunk = shrink(network, (), example_inputs(inputs))
+    shrunk = shrink(network, (), example_inputs(inputs), align=align)
     small = shrunk.module()
     with FolderAside(out, MANIFEST) as aside:
         file = aside.folder / MODEL

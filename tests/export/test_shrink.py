@@ -118,6 +118,19 @@ def test_the_last_channel_of_a_tensor_stays() -> None:
     assert_same(net, result.module(), x)
 
 
+@pytest.mark.parametrize("align", [4, 8])
+@pytest.mark.parametrize("name", ["Residual", "Split", "Depthwise", "Pyramid"])
+def test_aligned_layers_have_round_numbers_and_the_same_outputs(name: str, align: int) -> None:
+    net, x = make(name)
+    groups = channel_groups(net, (x,))
+    zero_groups(net, groups, np.random.default_rng(2).random(groups.count) < 0.6)
+    result, tight = shrink(net, (x,), align=align), shrink(net, (x,))
+    assert_same(net, result.module(), x)
+    for layer in result.report.layers:
+        assert layer.after % align == 0 or layer.after == layer.before
+    assert tight.report.parameters_after <= result.report.parameters_after
+
+
 def test_keep_rebuilds_the_parameters() -> None:
     net, x = make("Split")
     groups = channel_groups(net, (x,))
@@ -135,8 +148,8 @@ def test_the_proof_fails_on_a_wrong_removal(monkeypatch: pytest.MonkeyPatch) -> 
     net, x = make("Split")
     honest = removal._live
 
-    def careless(channels):  # type: ignore[no-untyped-def]
-        live = honest(channels).copy()
+    def careless(channels, align):  # type: ignore[no-untyped-def]
+        live = honest(channels, align).copy()
         roots = channels.roots()
         live[roots == roots[channels.dims["m.0.weight"][0][0]]] = False
         return live

@@ -86,6 +86,7 @@ def test_judging_a_folder_of_other_pictures(
         (["eval", "."], "no bundle here"),
         (["export", "nowhere", "--out", "b"], "no run here"),
         (["export", "RUN", "--out", "b", "--tensorrt"], "--tensorrt"),
+        (["export", "RUN", "--out", "b", "--align", "0"], "--align lies between"),
         (["export", "RUN", "--out", "full"], "holds something else"),
         (["eval", "BUNDLE"], "give --data PATH"),
         (["eval", "BUNDLE", "--data", "nowhere"], "cannot be read as a data description"),
