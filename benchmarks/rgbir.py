@@ -23,7 +23,8 @@ from edgemtl.export import export
 from edgemtl.latency import latencies_ms
 from edgemtl.run import CONFIG, Run
 from edgemtl.train import train
-from edgemtl_export.to_onnx import write_onnx
+from edgemtl_export import shrink
+from edgemtl_export.to_onnx import Deployed, example_inputs, write_onnx
 
 HERE = Path(__file__).parent
 OUT = Path("out/bench/rgbir")
@@ -45,7 +46,12 @@ def measure(network: str) -> dict[str, object]:
     full = OUT / f"{network}-dense.onnx"
     write_onnx(run.deployed(), full)
     inputs = {spec.name: spec for spec in bundle.manifest.inputs}
-    latency = latencies_ms({"full": full, "shrunk": bundle.model}, fitted_images(samples[0], inputs))
+    models = {"full": full, "shrunk": bundle.model}
+    for align in (1, 16):  # the bundle has 8
+        models[f"aligned to {align}"] = OUT / f"{network}-align{align}.onnx"
+        other = shrink(run.network, (), example_inputs(run.interface.inputs), align=align)
+        write_onnx(Deployed(other.module(), run.interface.inputs, run.interface.heads), models[f"aligned to {align}"])
+    latency = latencies_ms(models, fitted_images(samples[0], inputs))
     return {
         "network": network,
         "pairs": {"train": 273, "val": len(samples)},

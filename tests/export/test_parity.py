@@ -88,7 +88,7 @@ def export(out: Path) -> tuple[Net, object]:
     net = Net()
     net.body.weight.data[:3], net.body.bias.data[:3] = 0, 0
     frames = [{"ir": np.random.default_rng(i).integers(0, 256, (1, 32, 48, 1), np.uint8)} for i in range(3)]
-    return net, export_bundle(net, INPUTS, HEADS[1:], frames, out, "net", "CC0-1.0")
+    return net, export_bundle(net, INPUTS, HEADS[1:], frames, out, "net", "CC0-1.0", align=1)
 
 
 def test_any_network_of_named_images_becomes_a_bundle(tmp_path: Path) -> None:
