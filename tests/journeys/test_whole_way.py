@@ -121,7 +121,12 @@ def test_an_interrupted_training_leaves_nothing(tmp_path: Path) -> None:
 
     words = ["train", "size=[64,96]", "data.train=16", "data.val=4", "steps=5000", "batch=4", "--out", "run"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "edgemtl.cli", *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "edgemtl.cli", *words],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where the tests run in the background, Ctrl-C is ignored and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not list(tmp_path.glob(".run.*")):
@@ -134,7 +139,7 @@ def test_an_interrupted_training_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_the_real_pairs_go_the_same_way(rgbir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["network=rgbir-n", f"data.source={rgbir}", "size=[128,160]", "steps=30", "batch=8", "sparsity.target=0.5"]
+    words = ["network=rgbir-n", f"data.source={rgbir}", "size=[128,160]", "steps=15", "batch=8", "sparsity.target=0.5"]
     assert main(["train", *words, "--out", str(tmp_path / "run"), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["loss"]["gone"] >= 0.5 and set(told["val"]) == {"all", "day", "night"}
