@@ -38,9 +38,8 @@ def test_the_journey_of_the_readme(tmp_path: Path) -> None:
     ]
     assert len(lines) >= 5
     for line in lines:
-        line = line.split("  #")[0].replace("?fps=20", "?fps=60")
-        if "edgemtl train" in line:
-            line += SHORT
+        line = re.split(r"\s+# ", line)[0].replace("?fps=20", "?fps=60")
+        line = line.replace("edgemtl train ", f"edgemtl train{SHORT} ")
         if "$EDGEMTL_DATA" in line and not os.environ.get("EDGEMTL_DATA"):
             continue
         line = line.replace("pattern:'", "pattern:?frames=20'")
