@@ -24,7 +24,9 @@ class GroupProximal:
         sizes = torch.zeros(groups.count + 1, device=self.device)
         for name, p in network.named_parameters():
             if name in self.rows:
-                sizes.index_add_(0, self._slots(name), torch.full((len(p),), p[0].numel() * 1.0, device=self.device))
+                slots = self._slots(name)
+                share = torch.full((len(slots),), p.numel() / len(slots), device=self.device)
+                sizes.index_add_(0, slots, share)
         self.root_size = sizes.sqrt()
 
     def _slots(self, name: str) -> Tensor:
@@ -36,9 +38,8 @@ class GroupProximal:
         squares = torch.zeros(self.groups.count + 1, device=self.device)
         for name, p in network.named_parameters():
             if name in self.rows:
-                squares.index_add_(
-                    0, self._slots(name), p.detach().flatten(1).square().sum(1) if p.ndim > 1 else p.square()
-                )
+                rows = p.detach().movedim(self.groups.axis(name), 0).reshape(len(self.rows[name]), -1)
+                squares.index_add_(0, self._slots(name), rows.square().sum(1))
         return squares.sqrt()[:-1]
 
     @torch.no_grad()
@@ -56,7 +57,8 @@ class GroupProximal:
         full = torch.cat([scale, scale.new_ones(1)])
         for name, p in network.named_parameters():
             if name in self.rows:
-                p.mul_(full[self._slots(name)].view([-1] + [1] * (p.ndim - 1)))
+                rows = p.movedim(self.groups.axis(name), 0)
+                rows.mul_(full[self._slots(name)].view([-1] + [1] * (p.ndim - 1)))
 
     def strongest(self, norms: Tensor, share: float) -> Tensor:
         """Return the groups among the strongest ``share`` of any layer, (count,) bool: at least one of each layer."""

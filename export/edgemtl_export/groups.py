@@ -7,25 +7,32 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 from torch.utils import _pytree as pytree
 
-from .channels import PINNED, Value, analyse, name_of
-from .removal import trace
+from .channels import PINNED, Channels, Value, analyse
+from .movement import is_movement
+from .program import on_cpu, to_program
 
 
 @dataclass(frozen=True, eq=False)
 class Groups:
     """Removable channels of a network, numbered 0 to ``count`` - 1.
 
-    ``rows`` gives for each parameter that makes channels the group of each of its rows (dimension 0), -1 where the row
-    stays. ``dims`` gives the same for every dimension of every parameter, and ``shapes`` their shapes: what counts.
+    ``rows`` gives for each parameter that makes channels the group of each of its rows, -1 where the row stays; rows
+    lie along dimension ``axis(name)``. ``dims`` gives the same for every dimension of every parameter, and ``shapes``
+    their shapes: what counts.
     """
 
     count: int
     rows: dict[str, NDArray[np.int64]]
     dims: dict[str, dict[int, NDArray[np.int64]]]
     shapes: dict[str, tuple[int, ...]]
+    transposed: frozenset[str] = frozenset()
+
+    def axis(self, name: str) -> int:
+        """Return the dimension along which a parameter makes channels: 1 in transposed convolutions, else 0."""
+        return 1 if name in self.transposed else 0
 
     def parameters(self, dead: NDArray[np.bool_] | None = None) -> int:
         """Return how many parameters are left when the ``dead`` groups, (count,) bool, are gone."""
@@ -45,29 +52,36 @@ def channel_groups(model: nn.Module, args: tuple[Any, ...] = (), kwargs: dict[st
     """Find the groups by the analysis that `shrink` removes by.
 
     The model's evaluation graph decides, its weights' values do not. Parameters that only training reads (a loss's
-    own branch) take no part.
+    own branch) take no part. In grouped convolutions and attention the same place of every group or head goes together.
     """
-    graph = trace(model, args, kwargs)
-    channels = analyse(graph)
-    for node, value in channels.values.items():
-        for part in pytree.tree_leaves(value):
-            if isinstance(part, Value) and part.ids is not None and part.ids.numel() and _varying(part.ids) > 1:
-                channels.pin(part.ids, f"{name_of(node)} (channels in two dimensions)")  # none goes by itself
+    program = to_program(model, args, kwargs)
+    channels = analyse(program, program.flatten(*on_cpu((args, kwargs or {}))), uniform=True)
+    _one_dimension(channels)
     roots = channels.roots()
-    parameters = {name: tuple(p.shape) for name, p in graph.named_parameters()}
-    made = [roots[channels.dims[name][0]] for name in sorted(channels.writers) if name in parameters]
+    parameters = {name: tuple(p.shape) for name, p in program.parameters().items()}
+    makes = [name for name in parameters if name in channels.writers]
+    ids = {name: channels.dims[name] for name in parameters if name in channels.dims}
+    for name, block in channels.blocks.items():
+        ids[name][1] = block[0]
+    made = [roots[ids[name][channels.axis(name)]] for name in makes]
     removable = np.setdiff1d(np.unique(np.concatenate(made)), [PINNED]) if made else np.empty(0, np.int64)
     number = np.full(len(roots), -1, np.int64)
     number[removable] = np.arange(len(removable))
-    dims = {
-        name: {dim: number[roots[ids]] for dim, ids in channels.dims[name].items()}
-        for name in parameters
-        if name in channels.dims
-    }
-    rows = {name: dims[name][0] for name in parameters if name in channels.writers}
-    return Groups(len(removable), rows, dims, parameters)
+    dims = {name: {dim: number[roots[i]] for dim, i in along.items()} for name, along in ids.items()}
+    rows = {name: dims[name][channels.axis(name)] for name in makes}
+    for name in channels.blocks:
+        if len(channels.blocks[name][0]) == 1:  # depthwise: one column, which goes with its row
+            del dims[name][1]
+    return Groups(len(removable), rows, dims, parameters, frozenset(channels.transposed))
 
 
-def _varying(ids: Tensor) -> int:
-    """Return along how many dimensions the ids change."""
-    return sum(not bool((ids == ids.narrow(d, 0, 1)).all()) for d in range(ids.ndim))
+def _one_dimension(channels: Channels) -> None:
+    """Where channels lie along several dimensions of what is computed with, tie all but the last dimension's."""
+    for node, value in channels.values.items():
+        if is_movement(node):
+            continue
+        for part in pytree.tree_leaves(value):
+            if isinstance(part, Value) and part.ids is not None and sum(n > 1 for n in part.ids.shape) > 1:
+                last = max(d for d, n in enumerate(part.ids.shape) if n > 1)
+                columns = part.ids.movedim(last, -1).reshape(-1, part.ids.shape[last])
+                channels.unify(columns, columns[:1])

@@ -116,7 +116,7 @@ class Shared(nn.Module):
 
 
 class Grouped(nn.Module):
-    """A grouped convolution has no rule yet: it must be left alone and named."""
+    """A grouped convolution: every group keeps as many channels as the others."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -127,17 +127,122 @@ class Grouped(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention over positions: no rule yet either."""
+    """Attention over places with two heads, as YOLO11 writes it: channel numbers in views and splits."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.qkv, self.out = block(3, 8), nn.Conv2d(8, 24, 1), nn.Conv2d(8, 2, 1)
+        self.stem, self.qkv, self.mixed = block(3, 8), nn.Conv2d(8, 32, 1), nn.Conv2d(16, 8, 1)
+        self.out = nn.Conv2d(8, 2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
-        q, k, v = self.qkv(x).flatten(2).split(8, 1)
-        mixed = v @ (q.transpose(1, 2) @ k).softmax(-1).transpose(1, 2)
-        return self.out(mixed.view_as(x))
+        b, _, h, w = x.shape
+        q, k, v = self.qkv(x).view(b, 2, 16, h * w).split([4, 4, 8], 2)
+        share = (q.transpose(-2, -1) @ k * 0.5).softmax(-1)
+        return self.out(x + self.mixed((v @ share.transpose(-2, -1)).view(b, 16, h, w)))
+
+
+class Heads(nn.Module):
+    """Attention on tokens by PyTorch's own operator, behind layer normalisation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm, self.qkv, self.proj = (
+            nn.Conv2d(3, 12, 4, 4),
+            nn.LayerNorm(12),
+            nn.Linear(12, 36),
+            nn.Linear(12, 12),
+        )
+        self.mlp = nn.Sequential(nn.LayerNorm(12), nn.Linear(12, 20), nn.GELU(), nn.Linear(20, 12))
+        self.out = nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).flatten(2).transpose(1, 2)
+        b, n, c = x.shape
+        q, k, v = self.qkv(self.norm(x)).reshape(b, n, 3, 3, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        x = x + self.proj(functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, c))
+        return self.out((x + self.mlp(x)).mean(1))
+
+
+class Multiplier(nn.Module):
+    """A depthwise convolution with two filters a channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.dw, self.out = block(3, 6), nn.Conv2d(6, 12, 3, padding=1, groups=6), nn.Conv2d(12, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.dw(self.stem(x)).relu())
+
+
+class Decoder(nn.Module):
+    """Transposed convolutions, one of them in groups, and a pixel shuffle."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.up = block(3, 8), nn.ConvTranspose2d(8, 10, 4, 2, 1)
+        self.grouped, self.wide, self.out = (
+            nn.ConvTranspose2d(10, 6, 2, 2, groups=2),
+            nn.Conv2d(6, 16, 1),
+            nn.Conv2d(4, 2, 3),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(functional.pixel_shuffle(self.wide(self.grouped(self.up(self.stem(x)).relu())), 2))
+
+
+class Norms(nn.Module):
+    """Instance, group and layer normalisation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.instance = nn.Conv2d(3, 8, 3), nn.InstanceNorm2d(8, affine=True)
+        self.b, self.group, self.c = nn.Conv2d(8, 12, 3), nn.GroupNorm(3, 12), nn.Conv2d(12, 10, 1)
+        self.layer, self.out = nn.LayerNorm(10), nn.Linear(10, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.c(self.group(self.b(self.instance(self.a(x)).relu())))
+        return self.out(self.layer(x.permute(0, 2, 3, 1)).relu())
+
+
+class Gates(nn.Module):
+    """A picture of one channel that gates all, PReLU a channel, a gated linear unit, and padded channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.gate, self.act, self.wide = block(3, 8), nn.Conv2d(8, 1, 1), nn.PReLU(8), nn.Conv2d(8, 12, 1)
+        self.out = nn.Conv2d(8, 3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(self.stem(x)) * self.gate(self.stem(x)).sigmoid()
+        return self.out(functional.pad(functional.glu(self.wide(x), 1), (1, 1, 1, 1, 0, 2)))
+
+
+class Signal(nn.Module):
+    """One dimension: a network for time series."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv1d(3, 10, 5, padding=2), nn.BatchNorm1d(10), nn.ReLU(), nn.MaxPool1d(2), nn.Conv1d(10, 4, 3)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x.flatten(2))
+
+
+class Detached(nn.Module):
+    """A branch behind detach(), as detectors with two heads have it, and an output that is a feature."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.deep, self.a, self.b = block(3, 8), block(8, 12), nn.Conv2d(12, 2, 1), nn.Conv2d(12, 2, 1)
+        self.side = block(8, 5)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
+        x = self.stem(x)
+        y = self.deep(x)
+        return self.a(y), [self.b(y.detach())], {"feature": self.side(x)}
 
 
 class Shuffle(nn.Module):
@@ -206,6 +311,13 @@ NETS: dict[str, Callable[[], nn.Module]] = {
         Shared,
         Grouped,
         Attention,
+        Heads,
+        Multiplier,
+        Decoder,
+        Norms,
+        Gates,
+        Signal,
+        Detached,
         Shuffle,
         Scaled,
         TwoReadings,
@@ -219,7 +331,7 @@ def make(name: str, seed: int = 0) -> tuple[nn.Module, Tensor]:
     torch.manual_seed(seed)
     net = NETS[name]()
     for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.3)
     x = torch.randn(1, 3, 16, 16)

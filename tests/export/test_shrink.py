@@ -13,13 +13,14 @@ from nets import NETS, make
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from edgemtl_export import NotEqualError, channel_groups, removal, shrink
+from edgemtl_export import NotEqualError, channel_groups, proof, removal, shrink
+from edgemtl_export.movement import Planner
 
 UNSUPPORTED = {
-    "Grouped": "aten.conv2d",
-    "Attention": "aten.matmul",
     "TwoReadings": "a.weight (also read as a whole)",
     "Oddities": "aten.topk",
+    "Norms": "aten.group_norm",
+    "Heads": "aten.layer_norm",
 }
 """Networks in which something must be left alone, and the name the report must give it."""
 
@@ -29,7 +30,7 @@ def zero_groups(net: nn.Module, groups, dead: np.ndarray) -> None:  # type: igno
     parameters = dict(net.named_parameters())
     for name, rows in groups.rows.items():
         hit = np.isin(rows, np.flatnonzero(dead))
-        parameters[name].data[torch.from_numpy(hit)] = 0
+        parameters[name].data.movedim(groups.axis(name), 0)[torch.from_numpy(hit)] = 0
 
 
 def outputs(net: nn.Module, x: Tensor) -> list[Tensor]:
@@ -41,7 +42,7 @@ def assert_same(net: nn.Module, small: nn.Module, x: Tensor) -> None:
     for scale in (0.1, 1.0, 10.0):
         for left, right in zip(outputs(net, x * scale), outputs(small, x * scale), strict=True):
             if left is not None:
-                assert removal.relative_error(left, right) < 1e-5
+                assert proof.difference(left, right, float(left.float().abs().max()) or 1.0) < 2e-5
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -55,8 +56,9 @@ def test_zeroed_groups_go_and_nothing_changes(name: str) -> None:
     assert_same(net, result.module(), x)
     if groups.count:
         assert result.report.parameters_after <= groups.parameters(dead) < result.report.parameters_before
+        assert result.report.parameters_after <= result.report.parameters_bound
     else:
-        assert name in ("Shuffle", *UNSUPPORTED)  # Shuffle: channels in two dimensions, none of which can go alone
+        assert name == "TwoReadings"
     # the given network is left as it was
     assert all(torch.equal(a, b) for a, b in zip(before, outputs(net, x), strict=True) if a is not None)
 
@@ -68,11 +70,12 @@ def test_what_is_removed_is_exactly_what_the_groups_count(name: str) -> None:
     dead = np.zeros(groups.count, bool)
     dead[:: 3 if name != "Shared" else 5] = True
     zero_groups(net, groups, dead)
-    assert shrink(net, (x,)).report.parameters_after == groups.parameters(dead)
+    after = shrink(net, (x,)).report.parameters_after
+    assert after == groups.parameters(dead) if name != "Gates" else after < groups.parameters(dead)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.sampled_from(["Residual", "Split", "Pyramid", "Depthwise", "SqueezeExcite"]), st.integers(0, 10**6))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.sampled_from(list(NETS)), st.integers(0, 10**6))
 def test_any_zeros_at_all_leave_the_outputs_alone(name: str, seed: int) -> None:
     """Independent zeros: filters, columns, scales and shifts, each at random, as no method would place them."""
     net, x = make(name)
@@ -98,15 +101,6 @@ def test_a_channel_that_nobody_reads_goes() -> None:
         module.weight.data[:, 3] = 0  # its only other reader
     report = shrink(net, (x,)).report
     assert sum(layer.unread for layer in report.layers) == 2  # one row each of the stem and of the branch beside it
-
-
-def test_a_constant_channel_that_is_not_zero_stays_and_is_counted() -> None:
-    net, x = make("Flatten")
-    conv, norm = net.body[0][0], net.body[0][1]
-    conv.weight.data[2], norm.bias.data[2] = 0, 1.0
-    result = shrink(net, (x,))
-    assert result.report.constant == 1 and "constant" in str(result.report)
-    assert_same(net, result.module(), x)
 
 
 def test_the_last_channel_of_a_tensor_stays() -> None:
@@ -140,21 +134,20 @@ def test_keep_rebuilds_the_parameters() -> None:
     for name, parameter in net.named_parameters():
         for dim, kept in result.keep.get(name, {}).items():
             parameter = parameter.index_select(dim, torch.from_numpy(kept))
-        assert torch.equal(parameter, small[name])
+        assert torch.equal(parameter, small[name]), name
 
 
 def test_the_proof_fails_on_a_wrong_removal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control: cut a live channel, and the call must raise."""
     net, x = make("Split")
-    honest = removal._live
+    honest = removal.settle
 
     def careless(channels, align):  # type: ignore[no-untyped-def]
-        live = honest(channels, align).copy()
-        roots = channels.roots()
-        live[roots == roots[channels.dims["m.0.weight"][0][0]]] = False
-        return live
+        live, _ = honest(channels, align)
+        live.needed[live.roots[channels.dims["m.0.weight"][0][0]]] = False
+        return live, Planner(channels).plan(live)
 
-    monkeypatch.setattr(removal, "_live", careless)
+    monkeypatch.setattr(removal, "settle", careless)
     with pytest.raises(NotEqualError, match="differs by"):
         shrink(net, (x,))
     assert shrink(net, (x,), verify=False).report.parameters_after
@@ -162,8 +155,8 @@ def test_the_proof_fails_on_a_wrong_removal(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_nan_is_a_difference() -> None:
     nan = torch.tensor([float("nan")])
-    assert not removal.relative_error(torch.ones(1), nan) <= removal.TOLERANCE
-    assert not removal.relative_error(nan, torch.ones(1)) <= removal.TOLERANCE
+    for pair in ((torch.ones(1), nan), (nan, torch.ones(1))):
+        assert not proof.difference(*pair, 1.0) <= proof.TOLERANCE
 
 
 def test_the_result_trains_on_and_exports_again() -> None:

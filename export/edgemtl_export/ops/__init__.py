@@ -1,5 +1,5 @@
 """One rule an operator family; importing this package registers them all."""
 
-from . import convolution, movement, pointwise, pooling
+from . import attention, convolution, movement, normalisation, pointwise, pooling
 
-__all__ = ["convolution", "movement", "pointwise", "pooling"]
+__all__ = ["attention", "convolution", "movement", "normalisation", "pointwise", "pooling"]

@@ -1,96 +1,190 @@
-"""Element-wise operators: one operand passes its channels on, two tie theirs together."""
+"""Element-wise operators: operands that meet tie their channels together, or read each other's."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.utils import _pytree as pytree
 
-from ..channels import Channels, Value, known, name_of, rule
+from ..channels import Channels, Value, known, name_of, rule, shaped
 
-UNARY = """
-    silu relu relu6 sigmoid tanh gelu elu leaky_relu hardswish hardsigmoid hardtanh softplus mish exp log sqrt
-    rsqrt neg abs clamp clamp_min clamp_max dropout to _to_copy pow erf sin cos reciprocal floor round rsub
-""".split()  # noqa: SIM905
-BINARY = ["add", "sub", "mul", "div", "maximum", "minimum"]
+PASSES = ["dropout", "feature_dropout", "alpha_dropout", "type_as", "to", "_to_copy", "hardswish"]
+MULTIPLIES = ("aten.mul", "aten.logical_and", "aten.bitwise_and")
+SUMS = ("aten.add", "aten.sub")
 
 
-@rule(*(f"aten.{name}" for name in UNARY))
-def unary(channels: Channels, node: fx.Node, x: Value, *args: Any, **kwargs: Any) -> Any:
-    """Apply the function to the constants; channels pass as they are."""
-    if any(isinstance(a, Value) for a in (*args, *kwargs.values())):
-        return NotImplemented
+@rule("pointwise", *(f"aten.{name}" for name in PASSES))
+def pointwise(channels: Channels, node: fx.Node, *args: Any, **kwargs: Any) -> Any:
+    """Apply the function to the constants; where two operands carry channels, those become one."""
+    operands = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Value)]
+    if name_of(node) == "aten.type_as":
+        operands, args = operands[:1], args[:1]
+    shape = torch.broadcast_shapes(*(v.shape for v in operands))
+    if name_of(node) in SUMS and channels.cut(node):
+        args = _cut(channels, node, args, shape)
+        operands = [a for a in args if isinstance(a, Value)]
+    value, const = _value(node, args, kwargs, operands)
+    ids = _meet(channels, node, args, operands, shape)
+    return NotImplemented if ids is None else Value(tuple(shape), value, const, ids)
+
+
+def _value(node: fx.Node, args: Any, kwargs: Any, operands: list[Value]) -> tuple[Tensor, Tensor]:
+    """Return the result's value and constancy, compressed."""
+    name = name_of(node)
+    const = operands[0].const
+    for v in operands[1:]:
+        const = const & v.const
+    absorbs = name in MULTIPLIES or (name == "aten.div" and isinstance(args[0], Value))
+    if absorbs:
+        for v in operands if name in MULTIPLIES else operands[:1]:
+            const = const | v.zero
+    if not bool(const.any()):
+        blank = torch.zeros((1,) * max(len(v.shape) for v in operands), dtype=torch.float64)
+        return blank, blank.bool()
+    if name.removeprefix("aten.") in ("to", "_to_copy", "type_as"):
+        return known(operands[0].value, const)
     assert callable(node.target)
-    kwargs = {k: v for k, v in kwargs.items() if k not in ("dtype", "device", "layout", "memory_format")}
-    value = node.target(x.value, *args, **kwargs) if name_of(node) not in ("aten.to", "aten._to_copy") else x.value
-    return Value(known(value, x.const), x.const, x.ids)
+    a, k = pytree.tree_map_only(Value, lambda v: _double(v.value), (args, kwargs))
+    if name.endswith("dropout"):
+        return known(a[0], const)
+    k = {key: item for key, item in k.items() if key not in ("dtype", "device", "layout", "memory_format")}
+    value = node.target(*a, **k)
+    return known(*torch.broadcast_tensors(value, const))
 
 
-@rule(*(f"aten.{name}" for name in BINARY))
-def binary(channels: Channels, node: fx.Node, a: Any, b: Any, **kwargs: Any) -> Any:
-    """Combine two operands; where both carry channels they become one."""
-    assert callable(node.target)
-    left, right = (v.value if isinstance(v, Value) else v for v in (a, b))
-    value = node.target(left, right, **kwargs)
-    const = _const(a) & _const(b)
-    if name_of(node) == "aten.mul":
-        for factor in (a, b):
-            if isinstance(factor, Value):
-                const = const | factor.is_zero
-        value = known(value, const)
-    ids = _merge(channels, a, b, value.shape)
-    if ids is None:
-        return NotImplemented
-    const = const.expand(value.shape)
-    return Value(known(value, const), const, ids)
+def _double(value: Tensor) -> Tensor:
+    return value.double() if value.is_floating_point() else value
 
 
-def _const(operand: Any) -> Tensor:
-    return operand.const if isinstance(operand, Value) else torch.tensor(True)
-
-
-def _merge(channels: Channels, a: Any, b: Any, shape: torch.Size) -> Tensor | None:
+def _meet(channels: Channels, node: fx.Node, args: Any, operands: list[Value], shape: torch.Size) -> Tensor | None:
     """Return the result's ids, or None when a broadcast would hide which channel a value belongs to."""
-    carriers = [v for v in (a, b) if isinstance(v, Value) and v.ids is not None]
-    bare = [v for v in (a, b) if isinstance(v, Value) and v.ids is None]
-    if any(_hides(v, other) for v in carriers for other in carriers if v is not other):
-        return None
-    ids = [v.ids.expand(shape) for v in carriers if v.ids is not None]
-    for constant in bare:
-        if not _fits(channels, constant, carriers[0], shape):
+    ndim = len(shape)
+    carriers = [v for v in operands if v.ids is not None]
+    lead = max((_aligned(v.ids, ndim) for v in carriers if v.ids is not None), key=Tensor.numel)
+    for v in carriers:
+        assert v.ids is not None
+        ids = _aligned(v.ids, ndim)
+        if ids is lead or torch.equal(ids, lead):
+            continue
+        narrower = [d for d in range(ndim) if ids.shape[d] != lead.shape[d]]
+        if any(ids.shape[d] > 1 for d in narrower):  # channels along different dimensions
             return None
-    if len(ids) == 2:
-        channels.unify(ids[0], ids[1])
-    return ids[0]
+        if not any(_size(v, d, ndim) == 1 for d in narrower):
+            channels.unify(ids, lead)
+        elif ids.numel() == 1 and all(_size(v, d, ndim) == 1 for d in narrower):
+            _heard(channels, node, lead, ids, v)
+        else:
+            return None
+    for v in operands:
+        if v.ids is None and not _fits(channels, node, args, v, lead, ndim):
+            return None
+    return lead
 
 
-def _hides(v: Value, other: Value) -> bool:
-    """Whether ``v`` is broadcast along a dimension in which the other operand has several channels."""
-    assert v.ids is not None and other.ids is not None
-    for back in range(1, other.value.ndim + 1):
-        own = v.value.shape[-back] if back <= v.value.ndim else 1
-        if own == 1 and other.value.shape[-back] > 1:
-            first = other.ids.narrow(-back, 0, 1)
-            if not bool((other.ids == first).all()):
-                return True
-    return False
+def _aligned(data: Tensor, ndim: int) -> Tensor:
+    return data.reshape((1,) * (ndim - data.ndim) + tuple(data.shape))
 
 
-def _fits(channels: Channels, constant: Value, carrier: Value, shape: torch.Size) -> bool:
-    """Whether a constant needs no slicing beside the carrier, or is a parameter that can be sliced with it."""
-    assert carrier.ids is not None
-    ids = carrier.ids.expand(shape)
-    varying = [
-        d
-        for d in range(-constant.value.ndim, 0)
-        if constant.value.shape[d] > 1 and not bool((ids == ids.narrow(d, 0, 1)).all())
-    ]
+def _size(v: Value, dim: int, ndim: int) -> int:
+    """Return an operand's own size along a dimension of the result."""
+    own = dim - ndim + len(v.shape)
+    return v.shape[own] if own >= 0 else 1
+
+
+def _heard(channels: Channels, node: fx.Node, lead: Tensor, ids: Tensor, v: Value) -> None:
+    """Every channel of the result needs the one channel of a broadcast operand, unless that is constant."""
+    out = lead.reshape(1, -1)
+    opened = torch.tensor([not bool(v.const.all())])
+    channels.read(node, out, ids.reshape(1, 1), torch.ones(1, out.shape[1], 1).bool(), opened, ~opened)
+
+
+def _fits(channels: Channels, node: fx.Node, args: Any, constant: Value, lead: Tensor, ndim: int) -> bool:
+    """Whether a constant needs no slicing beside the channels, or can be sliced with them."""
+    shape = (1,) * (ndim - len(constant.shape)) + constant.shape
+    varying = [d for d in range(ndim) if shape[d] > 1 and lead.shape[d] > 1]
     if not varying:
         channels.loose.add(constant.source)
         return True
-    along = channels.along(Value(ids, ids, ids), varying[0]) if len(varying) == 1 else None
-    if along is None or not constant.source:
+    dim = varying[0]
+    if len(varying) > 1:
         return False
-    channels.tie(constant.source, varying[0] % constant.value.ndim, along)
+    moved = lead.movedim(dim, 0).flatten(1)
+    if moved.shape[1] > 1:
+        channels.unify(moved, moved[:, :1])
+    ids, own = moved[:, 0].contiguous(), dim - ndim + len(constant.shape)
+    if constant.source:
+        channels.tie(constant.source, own, ids)
+        return True
+    position = next((i for i, a in enumerate(args) if a is constant), None)
+    if position is None:
+        return False
+    channels.slices[node, position] = (own, ids.numpy())
     return True
+
+
+def _cut(channels: Channels, node: fx.Node, args: Any, shape: torch.Size) -> Any:
+    """Let a sum of two feature maps lay out each operand anew, so that neither must keep what the other has."""
+    parts = [a for a in args if isinstance(a, Value) and a.ids is not None and a.shape == tuple(shape)]
+    if len(parts) != 2 or any(sum(n > 1 for n in v.ids.shape) != 1 for v in parts if v.ids is not None):
+        return args
+    dims = {next(d for d, n in enumerate(v.ids.shape) if n > 1) for v in parts if v.ids is not None}
+    if len(dims) != 1:
+        return args
+    (dim,) = dims
+    made = channels.fresh(shape[dim])
+    cut = []
+    for position, a in enumerate(args):
+        if a in parts:
+            laid = channels.gather(node, position, a, dim)
+            assert laid.ids is not None
+            channels.unify(laid.ids.reshape(-1), made)
+            a = replace(laid, ids=shaped(made, dim, len(shape)))
+        cut.append(a)
+    return tuple(cut)
+
+
+@rule("aten.prelu")
+def prelu(channels: Channels, node: fx.Node, x: Value, weight: Value) -> Any:
+    """Scale what is negative, by a factor a channel."""
+    if x.ids is None or not weight.source:
+        return NotImplemented
+    if weight.shape[0] > 1:
+        channels.tie(weight.source, 0, channels.along(x, 1))
+    else:
+        channels.loose.add(weight.source)
+    factor = shaped(weight.value.double(), 1, len(x.shape))
+    value, const = known(*torch.broadcast_tensors(torch.where(x.value >= 0, x.value, x.value * factor), x.const))
+    return Value(x.shape, value, const, x.ids)
+
+
+@rule("aten.softmax", "aten._softmax", "aten.log_softmax")
+def softmax(channels: Channels, node: fx.Node, x: Value, dim: int, *rest: Any) -> Any:
+    """Normalise along a dimension that holds no channels."""
+    if x.ids is None or x.ids.shape[dim] > 1:
+        return NotImplemented
+    if not bool(x.const.any()) or x.const.shape[dim] > 1 or x.value.shape[dim] > 1:
+        blank = torch.zeros((1,) * len(x.shape)).double()
+        return Value(x.shape, blank, blank.bool(), x.ids)
+    share = 1.0 / x.shape[dim]
+    value = torch.full_like(x.value, share if "log" not in name_of(node) else -float(torch.tensor(x.shape[dim]).log()))
+    return Value(x.shape, *known(value, x.const), x.ids)
+
+
+@rule("aten.glu")
+def glu(channels: Channels, node: fx.Node, x: Value, dim: int = -1) -> Any:
+    """Gate the first half of the channels by the second."""
+    dim = dim % len(x.shape)
+    if x.ids is None:
+        return NotImplemented
+    ids = channels.along(x, dim)
+    half = len(ids) // 2
+    channels.unify(ids[:half], ids[half:])
+    parts = [x.spread(part) if part.shape[dim] > 1 else part for part in (x.value, x.const)]
+    a, b = ([p.narrow(dim, k * half, half) if p.shape[dim] > 1 else p for p in parts] for k in (0, 1))
+    const = (a[1] & b[1]) | (a[1] & (a[0] == 0))
+    shape = (*x.shape[:dim], half, *x.shape[dim + 1 :])
+    value, const = known(*torch.broadcast_tensors(a[0] * b[0].sigmoid(), const))
+    return Value(shape, value, const, shaped(ids[:half], dim, len(shape)))

@@ -1,0 +1,347 @@
+"""How movement operators are written down again once channels are gone: new sizes, or one selection of channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+from torch.utils import _pytree as pytree
+
+from .channels import Channels, Mask, Value, name_of
+from .layout import missing, sizes, take
+from .ops.movement import NAMES
+from .spread import Spread, move
+
+SELF_ADJUSTING = frozenset(
+    f"aten.{n}"
+    for n in [
+        "permute",
+        "transpose",
+        "t",
+        "cat",
+        "stack",
+        "unsqueeze",
+        "alias",
+        "detach",
+        "contiguous",
+        "clone",
+        "movedim",
+        "pixel_shuffle",
+        "pixel_unshuffle",
+        "swapaxes",
+        "lift_fresh_copy",
+        "flip",
+        "roll",
+        "repeat",
+        "tile",
+        "squeeze",
+        "flatten",
+        "channel_shuffle",
+        "unfold",
+        "repeat_interleave",
+    ]
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Move:
+    """A movement node's new operator and arguments; or, where ``source`` is set, channels ``index`` of it along dim."""
+
+    target: Any = None
+    args: tuple[Any, ...] = ()
+    source: fx.Node | None = None
+    dim: int = 0
+    index: tuple[int, ...] = ()
+
+
+def is_movement(node: fx.Node) -> bool:
+    """Whether a node only moves elements, or takes one of several moved parts."""
+    name = name_of(node)
+    if name == "getitem":
+        return isinstance(node.args[0], fx.Node) and is_movement(node.args[0])
+    return name in NAMES or name == "aten.pixel_shuffle"
+
+
+@dataclass
+class Planner:
+    """Finds for every movement node how it is written for the channels that stay; keeps what it has proved."""
+
+    channels: Channels
+    proved: dict[fx.Node, tuple[bytes, Move | None]] = field(default_factory=dict)
+
+    def plan(self, live: Any) -> dict[fx.Node, Move]:
+        """Return a `Move` for every movement node that changes; keep more channels where none can be found."""
+        moves: dict[fx.Node, Move] = {}
+        broken: set[fx.Node] = set()
+        for node, value in self.channels.values.items():
+            if node.op != "call_function":
+                continue
+            if not is_movement(node) or name_of(node) == "getitem":
+                if name_of(node) == "getitem" and isinstance(node.args[0], fx.Node) and node.args[0] in broken:
+                    broken.add(node)
+                elif not is_movement(node):
+                    self._mend(live, [n for n in node.all_input_nodes if n in broken])
+                continue
+            parts = [v for v in pytree.tree_leaves(value) if isinstance(v, Value)]
+            if all(v.ids is None for v in parts):
+                continue
+            found = self._move(live, node, parts, broken)
+            if found is None:
+                broken.add(node)
+            elif found.target is not None or found.source is not None:
+                moves[node] = found
+        output = self.channels.program.graph.output_node()
+        self._mend(live, [n for n in output.all_input_nodes if n in broken])
+        return moves
+
+    def _move(self, live: Any, node: fx.Node, parts: list[Value], broken: set[fx.Node]) -> Move | None:
+        """Return how to write one node, an empty `Move` where nothing changes, None where there is no way."""
+        operands = [
+            (n, v)
+            for n in node.all_input_nodes
+            for v in [self.channels.values[n]]
+            if isinstance(v, Value) and v.ids is not None
+        ]
+        seen = [live.of(v.ids.numpy()) for v in (*parts, *(v for _, v in operands)) if v.ids is not None]
+        if all(m.all() for m in seen):
+            return Move()
+        key = b"".join(np.packbits(m).tobytes() for m in seen) + bytes(n in broken for n, _ in operands)
+        if node in self.proved and self.proved[node][0] == key:
+            return self.proved[node][1]
+        found = None
+        if not any(n in broken for n, _ in operands):
+            found = self._rewritten(live, node, parts)
+        if found is None and len(parts) == 1 and len(operands) == 1:
+            found = self._selected(live, node, parts[0], broken)
+        self.proved[node] = (key, found)
+        return found
+
+    def _rewritten(self, live: Any, node: fx.Node, parts: list[Value]) -> Move | None:
+        """Write the same operator with new numbers, and prove on the places of its elements that it is right."""
+        written = _arguments(self.channels, live, node, parts)
+        if written is None:
+            return None
+        target, args = written
+        tagged: dict[fx.Node, tuple[Tensor, tuple[Tensor, list[int]] | None]] = {}
+        start = 0
+        for n in node.all_input_nodes:
+            v = self.channels.values[n]
+            if not isinstance(v, Value):
+                continue
+            ids = torch.zeros((1,) * len(v.shape), dtype=torch.int64) if v.ids is None else v.ids
+            tag = torch.arange(start, start + ids.numel()).reshape(ids.shape)
+            start += ids.numel()
+            mask = np.ones(ids.shape, bool) if v.ids is None else live.of(ids.numpy())
+            tagged[n] = (tag, take(tag, v.shape, mask))
+            if tagged[n][1] is None:
+                return None
+
+        def before(n: fx.Node) -> Any:
+            return Spread(self.channels.values[n].shape, tagged[n][0]) if n in tagged else self.channels.values[n]
+
+        def after(n: fx.Node) -> Any:
+            if n not in tagged:
+                return self.channels.values[n]
+            laid = tagged[n][1]
+            assert laid is not None
+            return Spread(tuple(laid[1]), laid[0])
+
+        try:
+            whole = move(node.target, *pytree.tree_map_only(fx.Node, before, (node.args, node.kwargs)))  # type: ignore[arg-type]
+            left = move(
+                target, *pytree.tree_map_only(fx.Node, after, (args, {} if target is not node.target else node.kwargs))
+            )
+        except (RuntimeError, IndexError, ValueError, TypeError):
+            return None
+        for part, given, made in zip(parts, pytree.tree_leaves(whole), pytree.tree_leaves(left), strict=True):
+            assert part.ids is not None
+            expected = take(given.data, given.shape, live.of(part.ids.numpy()))
+            if expected is None or tuple(expected[1]) != made.shape or not _same(expected, made):
+                return None
+        return Move(target, args)
+
+    def _selected(self, live: Any, node: fx.Node, part: Value, broken: set[fx.Node]) -> Move | None:
+        """Write a chain of movements as one selection of channels from the tensor it began with."""
+        chain = [node]
+        while True:
+            inputs = [n for n in chain[-1].all_input_nodes if isinstance(self.channels.values[n], Value)]
+            if len(inputs) != 1 or name_of(chain[-1]) == "getitem":
+                return None
+            source = inputs[0]
+            if source not in broken:
+                found = self._selection(live, source, list(reversed(chain)), part)
+                if found is not None:
+                    return found
+            if not is_movement(source) or name_of(source) == "getitem" or len(chain) > 8:
+                return None
+            chain.append(source)
+
+    def _selection(self, live: Any, source: fx.Node, chain: list[fx.Node], part: Value) -> Move | None:
+        start = self.channels.values[source]
+        assert part.ids is not None
+        if start.ids is None or len(start.shape) != len(part.shape):
+            return None
+        tag = torch.arange(start.ids.numel()).reshape(start.ids.shape)
+        moved = Spread(start.shape, tag)
+        for step in chain:
+            moved = self._step(step, moved)
+        old = take(tag, start.shape, live.of(start.ids.numpy()))
+        new = take(moved.data, moved.shape, live.of(part.ids.numpy()))
+        if old is None or new is None:
+            return None
+        along = [d for d in range(tag.ndim) if new[0].shape[d] > 1 or old[0].shape[d] > 1]
+        if len(along) != 1 or any(a != b for d, (a, b) in enumerate(zip(old[1], new[1], strict=True)) if d != along[0]):
+            return None
+        (dim,) = along
+        place = {int(t): i for i, t in enumerate(old[0].reshape(-1))}
+        wanted = [int(t) for t in new[0].reshape(-1)]
+        if any(t not in place for t in wanted) or len(wanted) != new[1][dim]:
+            return None
+        return Move(source=source, dim=dim, index=tuple(place[t] for t in wanted))
+
+    def _step(self, step: fx.Node, operand: Spread) -> Spread:
+        """Execute one movement of a chain on other data."""
+
+        def pick(n: fx.Node) -> Any:
+            value = self.channels.values[n]
+            return operand if isinstance(value, Value) and value.ids is not None else value
+
+        assert callable(step.target)
+        made = move(step.target, *pytree.tree_map_only(fx.Node, pick, (step.args, step.kwargs)))
+        assert isinstance(made, Spread)
+        return made
+
+    def _mend(self, live: Any, nodes: list[fx.Node]) -> None:
+        """Keep more of a tensor that could not be written down: first equal rows, then all that it moved."""
+        for node in nodes:
+            ids = np.unique(np.concatenate(list(self._chain_ids(node))))
+            dead = ids[~live.of(ids)]
+            value = self.channels.values[node]
+            mask: Mask | None = None
+            if isinstance(value, Value) and value.ids is not None:
+                mask = live.of(value.ids.numpy())
+            self.channels.pins.setdefault(f"{name_of(node)} (uneven)", []).append(dead)
+            if mask is not None and mask.any() and not mask.all() and sizes(value.shape, mask) is None:
+                live.keep(value.ids.numpy()[missing(mask)])
+            else:
+                live.keep(dead)
+
+    def _chain_ids(self, node: fx.Node) -> Any:
+        """Yield the ids of a movement's results and of what it moved."""
+        for n in (node, *node.all_input_nodes):
+            for v in pytree.tree_leaves(self.channels.values[n]):
+                if isinstance(v, Value) and v.ids is not None:
+                    yield v.ids.numpy().reshape(-1)
+
+
+def _same(expected: tuple[Tensor, list[int]], made: Spread) -> bool:
+    data, shape = expected
+    return (
+        bool((data.expand(shape) == made.full()).all())
+        if data.shape != made.data.shape
+        else torch.equal(data, made.data)
+    )
+
+
+def _arguments(channels: Channels, live: Any, node: fx.Node, parts: list[Value]) -> tuple[Any, tuple[Any, ...]] | None:
+    """Return an operator and arguments that fit the sizes that are left, or None; nothing is proved yet."""
+    name = name_of(node)
+    if name in SELF_ADJUSTING:
+        return node.target, node.args
+    left = [sizes(v.shape, live.of(v.ids.numpy())) for v in parts if v.ids is not None]
+    if any(s is None for s in left):
+        return None
+    write = _WRITERS.get(name)
+    return None if write is None else write(channels, live, node, parts, left)
+
+
+def _shape(channels: Channels, live: Any, node: fx.Node, parts: list[Value], left: list[Any]) -> Any:
+    """View, reshape, expand: numbers where channels left, everything else as it was written."""
+    given, place = list(node.args[1]), 1  # type: ignore[arg-type]
+    new: list[Any] = []
+    for number, old, size in zip(given, parts[0].shape, left[0], strict=True):
+        symbolic = isinstance(number, fx.Node)
+        new.append(number if old == size or (number == -1 and not symbolic) else (-1 if symbolic else size))
+    if sum(isinstance(n, int) and n == -1 for n in new) > 1:
+        return None
+    return node.target, (*node.args[:place], new, *node.args[2:])
+
+
+def _split(channels: Channels, live: Any, node: fx.Node, parts: list[Value], left: list[Any]) -> Any:
+    dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
+    assert isinstance(dim, int)
+    return torch.ops.aten.split_with_sizes.default, (node.args[0], [s[dim] for s in left], dim)
+
+
+def _kept_along(channels: Channels, live: Any, node: fx.Node, dim: int) -> Any:
+    source = channels.values[node]
+    box = [np.flatnonzero(live.of(source.ids.numpy()).any(axis=tuple(a for a in range(source.ids.ndim) if a != dim)))]
+    return box[0] if source.ids.shape[dim] > 1 else np.arange(source.shape[dim])
+
+
+def _slice(channels: Channels, live: Any, node: fx.Node, parts: list[Value], left: list[Any]) -> Any:
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    defaults = [0, None, None, 1] if name_of(node) == "aten.slice" else []
+    if not defaults:
+        dim, start, length = node.args[1:4]
+        assert isinstance(start, int) and isinstance(length, int)
+        given = [dim, start, start + length, 1]
+    else:
+        given = [*node.args[1:5], *defaults[len(node.args) - 1 :]]
+    dim, start, end, step = (a for a in given)
+    ndim = len(channels.values[source].shape)
+    assert isinstance(dim, int)
+    if channels.values[source].ids.shape[dim % ndim] == 1:  # along a dimension without channels
+        return node.target, node.args
+    if any(isinstance(a, fx.Node) for a in (start, end)):
+        return None
+    begin, stop, step = slice(start, end, step).indices(channels.values[source].shape[dim])
+    kept = _kept_along(channels, live, source, dim % ndim)
+    if step != 1:
+        return None
+    return torch.ops.aten.slice.Tensor, (source, dim, int((kept < begin).sum()), int((kept < stop).sum()))
+
+
+def _select(channels: Channels, live: Any, node: fx.Node, parts: list[Value], left: list[Any]) -> Any:
+    source, dim, index = node.args[:3]
+    assert isinstance(source, fx.Node) and isinstance(dim, int)
+    value = channels.values[source]
+    if value.ids.shape[dim % len(value.shape)] == 1:
+        return node.target, node.args
+    if not isinstance(index, int):
+        return None
+    kept = _kept_along(channels, live, source, dim % len(value.shape))
+    return node.target, (source, dim, int((kept < index % value.shape[dim]).sum()))
+
+
+def _unflatten(channels: Channels, live: Any, node: fx.Node, parts: list[Value], left: list[Any]) -> Any:
+    dim, given = node.args[1:3]
+    assert isinstance(dim, int) and isinstance(given, list | tuple)
+    at = dim % len(channels.values[node.args[0]].shape)  # type: ignore[index]
+    return node.target, (node.args[0], dim, list(left[0][at : at + len(given)]))
+
+
+def _unbind(channels: Channels, live: Any, node: fx.Node, parts: list[Value], left: list[Any]) -> Any:
+    return node.target, node.args
+
+
+Writer = Callable[[Channels, Any, fx.Node, list[Value], list[Any]], Any]
+_WRITERS: dict[str, Writer] = {
+    "aten.view": _shape,
+    "aten.reshape": _shape,
+    "aten._unsafe_view": _shape,
+    "aten.expand": _shape,
+    "aten.split": _split,
+    "aten.split_with_sizes": _split,
+    "aten.chunk": _split,
+    "aten.slice": _slice,
+    "aten.narrow": _slice,
+    "aten.select": _select,
+    "aten.unflatten": _unflatten,
+    "aten.unbind": _unbind,
+}
