@@ -28,12 +28,17 @@ def compact(mask: Mask) -> tuple[list[NDArray[np.int64]], int | None, NDArray[np
     inner = mask[np.ix_(*box)]
     if inner.all():
         return box, None, None
-    for dim in reversed(range(mask.ndim)):
-        counts = inner.sum(dim)
-        if counts.min() == counts.max():
-            order = np.argsort(~inner, axis=dim, kind="stable")
-            return box, dim, order.take(range(int(counts.flat[0])), axis=dim)
-    return None
+    dim = innermost(inner)
+    counts = inner.sum(dim)
+    if counts.min() < counts.max():
+        return None
+    order = np.argsort(~inner, axis=dim, kind="stable")
+    return box, dim, order.take(range(int(counts.flat[0])), axis=dim)
+
+
+def innermost(mask: Mask) -> int:
+    """Return the last dimension that a mask has: the one along which rows may differ, as channels within heads do."""
+    return max(d for d in range(mask.ndim) if mask.shape[d] > 1)
 
 
 def take(data: Tensor, shape: Sequence[int], mask: Mask) -> tuple[Tensor, list[int]] | None:
@@ -75,7 +80,7 @@ def missing(mask: Mask) -> Mask:
     """Return what must stay as well so that every row along the last varying dimension keeps as many."""
     box = hull(mask)
     inner = mask[np.ix_(*box)]
-    dim = max(d for d in range(mask.ndim) if inner.shape[d] > 1)
+    dim = innermost(inner)
     short = inner.sum(dim).max() - inner.sum(dim, keepdims=True)
     rank = np.cumsum(~inner, axis=dim)
     added = np.zeros_like(mask)

@@ -96,9 +96,14 @@ def _last_ones(channels: Channels, live: Liveness) -> None:
                 continue
             if not mask.any():
                 live.keep(ids.reshape(-1)[:1])
-            elif not is_movement(node) and compact(mask) is None:
+            elif _is_read(node) and compact(mask) is None:
                 channels.pins.setdefault(f"{name_of(node)} (uneven)", []).append(ids[~mask])
                 live.keep(ids[missing(mask)])
+
+
+def _is_read(node: fx.Node) -> bool:
+    """Whether somebody computes with a node's tensor, so that it must have a shape: a movement may be passed over."""
+    return not is_movement(node) or any(not is_movement(user) for user in node.users)
 
 
 def _groups(channels: Channels, live: Liveness) -> None:

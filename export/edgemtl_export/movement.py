@@ -49,13 +49,19 @@ SELF_ADJUSTING = frozenset(
 
 @dataclass(frozen=True, eq=False)
 class Move:
-    """A movement node's new operator and arguments; or, where ``source`` is set, channels ``index`` of it along dim."""
+    """A movement node's new operator and arguments; or, where ``source`` is set, a selection from an earlier tensor.
+
+    The selection takes channels ``index`` of ``source`` along ``dim``, views them as ``shape`` and permutes them to
+    ``order``, where those are given: what a chain of movements comes to.
+    """
 
     target: Any = None
     args: tuple[Any, ...] = ()
     source: fx.Node | None = None
     dim: int = 0
     index: tuple[int, ...] = ()
+    shape: tuple[int, ...] = ()
+    order: tuple[int, ...] = ()
 
 
 def is_movement(node: fx.Node) -> bool:
@@ -80,11 +86,8 @@ class Planner:
         for node, value in self.channels.values.items():
             if node.op != "call_function":
                 continue
-            if not is_movement(node) or name_of(node) == "getitem":
-                if name_of(node) == "getitem" and isinstance(node.args[0], fx.Node) and node.args[0] in broken:
-                    broken.add(node)
-                elif not is_movement(node):
-                    self._mend(live, [n for n in node.all_input_nodes if n in broken])
+            if not is_movement(node):
+                self._mend(live, [n for n in node.all_input_nodes if n in broken])
                 continue
             parts = [v for v in pytree.tree_leaves(value) if isinstance(v, Value)]
             if all(v.ids is None for v in parts):
@@ -103,7 +106,7 @@ class Planner:
         operands = [
             (n, v)
             for n in node.all_input_nodes
-            for v in [self.channels.values[n]]
+            for v in pytree.tree_leaves(self.channels.values[n])
             if isinstance(v, Value) and v.ids is not None
         ]
         seen = [live.of(v.ids.numpy()) for v in (*parts, *(v for _, v in operands)) if v.ids is not None]
@@ -114,8 +117,8 @@ class Planner:
             return self.proved[node][1]
         found = None
         if not any(n in broken for n, _ in operands):
-            found = self._rewritten(live, node, parts)
-        if found is None and len(parts) == 1 and len(operands) == 1:
+            found = Move() if name_of(node) == "getitem" else self._rewritten(live, node, parts)
+        if found is None and len(parts) == 1 and len(node.all_input_nodes) == 1:
             found = self._selected(live, node, parts[0], broken)
         self.proved[node] = (key, found)
         return found
@@ -167,53 +170,106 @@ class Planner:
     def _selected(self, live: Any, node: fx.Node, part: Value, broken: set[fx.Node]) -> Move | None:
         """Write a chain of movements as one selection of channels from the tensor it began with."""
         chain = [node]
-        while True:
-            inputs = [n for n in chain[-1].all_input_nodes if isinstance(self.channels.values[n], Value)]
-            if len(inputs) != 1 or name_of(chain[-1]) == "getitem":
+        while len(chain) < 12:
+            inputs = [n for n in chain[-1].all_input_nodes if _carries(self.channels.values[n])]
+            if len(inputs) != 1:
                 return None
             source = inputs[0]
-            if source not in broken:
+            if source not in broken and isinstance(self.channels.values[source], Value):
                 found = self._selection(live, source, list(reversed(chain)), part)
                 if found is not None:
                     return found
-            if not is_movement(source) or name_of(source) == "getitem" or len(chain) > 8:
+            if not is_movement(source):
                 return None
             chain.append(source)
+        return None
 
     def _selection(self, live: Any, source: fx.Node, chain: list[fx.Node], part: Value) -> Move | None:
-        start = self.channels.values[source]
-        assert part.ids is not None
-        if start.ids is None or len(start.shape) != len(part.shape):
-            return None
-        tag = torch.arange(start.ids.numel()).reshape(start.ids.shape)
-        moved = Spread(start.shape, tag)
-        for step in chain:
-            moved = self._step(step, moved)
-        old = take(tag, start.shape, live.of(start.ids.numpy()))
-        new = take(moved.data, moved.shape, live.of(part.ids.numpy()))
-        if old is None or new is None:
-            return None
-        along = [d for d in range(tag.ndim) if new[0].shape[d] > 1 or old[0].shape[d] > 1]
-        if len(along) != 1 or any(a != b for d, (a, b) in enumerate(zip(old[1], new[1], strict=True)) if d != along[0]):
+        """Find the channels of ``source``, and the view of them, that a chain of movements comes to."""
+        start = self.channels.at(source)
+        assert start.ids is not None and part.ids is not None
+        along = [d for d in range(len(start.shape)) if start.ids.shape[d] > 1]
+        if len(along) != 1:
             return None
         (dim,) = along
-        place = {int(t): i for i, t in enumerate(old[0].reshape(-1))}
-        wanted = [int(t) for t in new[0].reshape(-1)]
-        if any(t not in place for t in wanted) or len(wanted) != new[1][dim]:
+        mask = live.of(start.ids.numpy())
+        kept = np.flatnonzero(mask.reshape(-1))
+        # Follow the place of every element, then see by which dimension of the source each of the result's runs.
+        count = int(np.prod(start.shape))
+        moved: Any = Spread(start.shape, torch.arange(count).reshape(start.shape))
+        for step in chain:
+            moved = self._step(step, moved)
+        places = moved.full()
+        channel = (places // int(np.prod(start.shape[dim + 1 :]))) % start.shape[dim]
+        stays = live.of(part.ids.numpy())
+        laid = take(channel, part.shape, np.broadcast_to(stays, part.ids.shape))
+        if laid is None:
             return None
-        return Move(source=source, dim=dim, index=tuple(place[t] for t in wanted))
+        runs = [d for d in range(channel.ndim) if channel.shape[d] > 1 and bool((channel != channel.narrow(d, 0, 1)).any())]
+        wanted = laid[0][tuple(slice(None) if d in runs else 0 for d in range(channel.ndim))]
+        place = {int(k): i for i, k in enumerate(kept)}
+        flat = [int(c) for c in wanted.reshape(-1)]
+        if any(c not in place for c in flat):
+            return None
+        index = tuple(place[c] for c in flat)
+        return self._viewed(source, dim, index, runs, tuple(laid[1]), places, start.shape)
 
-    def _step(self, step: fx.Node, operand: Spread) -> Spread:
+    def _viewed(
+        self,
+        source: fx.Node,
+        dim: int,
+        index: tuple[int, ...],
+        runs: list[int],
+        left: tuple[int, ...],
+        places: Tensor,
+        shape: tuple[int, ...],
+    ) -> Move | None:
+        """Prove that the chain is a view and a permutation of the selected channels, and write it so."""
+        if len(shape) == places.ndim and runs == [dim] and _others(shape, dim) == _others(tuple(places.shape), dim):
+            chosen = torch.arange(int(np.prod(shape))).reshape(shape).index_select(dim, self._whole(places, shape, dim, runs))
+            if torch.equal(chosen, places):
+                return Move(source=source, dim=dim, index=index)
+        # The source's other dimensions, each whole and in its order, and the channel's factors where the channel was.
+        strides = [int(np.prod(shape[d + 1 :])) for d in range(len(shape))]
+        steps = []
+        for d in range(places.ndim):
+            ahead = places.narrow(d, 1, places.shape[d] - 1) - places.narrow(d, 0, places.shape[d] - 1)
+            steps.append(0 if d in runs or places.shape[d] == 1 else int(ahead.reshape(-1)[0]))
+        owner = [strides.index(s) if s in strides and d not in runs and places.shape[d] > 1 else -1 for d, s in enumerate(steps)]
+        viewed: list[int] = []
+        origin: list[int] = []
+        for d in range(len(shape)):
+            mine = runs if d == dim else [r for r, o in enumerate(owner) if o == d]
+            if d != dim and shape[d] > 1 and (len(mine) != 1 or places.shape[mine[0]] != shape[d]):
+                return None
+            viewed += [left[r] for r in mine]
+            origin += mine
+        ones = [r for r in range(places.ndim) if r not in origin]
+        if any(places.shape[r] != 1 for r in ones):
+            return None
+        viewed, origin = [1] * len(ones) + viewed, ones + origin
+        order = tuple(origin.index(r) for r in range(places.ndim))
+        # The same construction at full size must give the chain's own result.
+        every = torch.arange(int(np.prod(shape))).reshape(shape).index_select(dim, self._whole(places, shape, dim, runs))
+        if not torch.equal(every.reshape([places.shape[r] for r in origin]).permute(order), places):
+            return None
+        return Move(source=source, dim=dim, index=index, shape=tuple(viewed), order=order)
+
+    def _whole(self, places: Tensor, shape: tuple[int, ...], dim: int, runs: list[int]) -> Tensor:
+        """Return the source's channel of every channel of the result, nothing removed."""
+        channel = (places // int(np.prod(shape[dim + 1 :]))) % shape[dim]
+        return channel[tuple(slice(None) if d in runs else 0 for d in range(places.ndim))].reshape(-1)
+
+    def _step(self, step: fx.Node, operand: Any) -> Any:
         """Execute one movement of a chain on other data."""
 
         def pick(n: fx.Node) -> Any:
             value = self.channels.values[n]
-            return operand if isinstance(value, Value) and value.ids is not None else value
+            return operand if _carries(value) else value
 
         assert callable(step.target)
-        made = move(step.target, *pytree.tree_map_only(fx.Node, pick, (step.args, step.kwargs)))
-        assert isinstance(made, Spread)
-        return made
+        args, kwargs = pytree.tree_map_only(fx.Node, pick, (step.args, step.kwargs))
+        return args[0][args[1]] if name_of(step) == "getitem" else move(step.target, args, kwargs)
 
     def _mend(self, live: Any, nodes: list[fx.Node]) -> None:
         """Keep more of a tensor that could not be written down: first equal rows, then all that it moved."""
@@ -236,6 +292,14 @@ class Planner:
             for v in pytree.tree_leaves(self.channels.values[n]):
                 if isinstance(v, Value) and v.ids is not None:
                     yield v.ids.numpy().reshape(-1)
+
+
+def _carries(value: Any) -> bool:
+    return any(isinstance(v, Value) and v.ids is not None for v in pytree.tree_leaves(value))
+
+
+def _others(shape: tuple[int, ...], dim: int) -> tuple[int, ...]:
+    return shape[:dim] + shape[dim + 1 :]
 
 
 def _same(expected: tuple[Tensor, list[int]], made: Spread) -> bool:

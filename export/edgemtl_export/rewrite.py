@@ -135,6 +135,10 @@ def _move(program: Program, move: Move, twin: fx.Node, twins: dict[fx.Node, fx.N
         return twin
     source = twins[move.source]
     made = _pick(program, twin, source, move.dim, np.array(move.index), twin.name)
+    if move.order:
+        with program.graph.inserting_before(twin):
+            made = program.graph.call_function(ATEN.reshape.default, (made, list(move.shape)))
+            made = program.graph.call_function(ATEN.permute.default, (made, list(move.order)))
     twin.replace_all_uses_with(made)
     return made
 
