@@ -1,4 +1,4 @@
-"""The command line: ``edgemtl data check | train | eval | export | run | demo``."""
+"""The command line: ``edgemtl data check | train | eval | shrink | export | run | demo``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from edgemtl_runtime import cli as runtime_cli
+
+SHRINK = {"align": ("1", "8", "16", "32", "auto"), "branches": ("keep", "cut", "auto"), "norms": ("keep", "rewrite")}
+"""What the options of ``edgemtl shrink`` may be, the default first."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     _add_data(commands)
     _add_train(commands)
     _add_eval(commands)
+    _add_shrink(commands)
     _add_export(commands)
     runtime_cli.add_run(commands)
     demo = commands.add_parser("demo", help="the whole way on drawn streets: train, shrink, export, judge, run")
@@ -68,6 +72,29 @@ def _add_eval(commands: Any) -> None:
     _labels(judge, None)
     judge.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
     judge.set_defaults(command=_eval)
+
+
+def _add_shrink(commands: Any) -> None:
+    shrink = commands.add_parser(
+        "shrink",
+        help="remove dead channels from a run's network or any exported program",
+        description="Remove every channel that is zero, constant or unread, exactly, prove it, and write the program.",
+    )
+    shrink.add_argument("what", metavar="RUN|PROGRAM.pt2", type=Path, help="a run, or what torch.export.save wrote")
+    shrink.add_argument(
+        "--out", metavar="FILE.pt2", type=Path, help="(default: RUN/shrunk.pt2, or PROGRAM.shrunk.pt2 beside it)"
+    )
+    told = {
+        "align": "keep channels up to this multiple in every layer; auto: what is measured to be fastest",
+        "branches": "cut: let the operands of a sum keep different channels; auto: where that is faster",
+        "norms": "rewrite: write layer and group normalisation out, so that more may go",
+    }
+    for name, known in SHRINK.items():
+        shrink.add_argument(f"--{name}", metavar="|".join(known), default=known[0], help=f"{told[name]} (%(default)s)")
+    shrink.add_argument("--outputs", metavar="NAME,NAME", help="ship these outputs only (default: all)")
+    shrink.add_argument("--no-verify", action="store_true", help="leave out the proof that the outputs are the same")
+    shrink.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    shrink.set_defaults(command=_shrink)
 
 
 def _add_export(commands: Any) -> None:
@@ -155,6 +182,34 @@ def _eval(args: argparse.Namespace) -> int:
         print(json.dumps({"what": str(args.what), "data": data.source, "pictures": len(samples), **figures}))
     else:
         print_table(table(figures), f"{args.what} on {len(samples)} pictures of {data.source}")
+    return 0
+
+
+def _shrink(args: argparse.Namespace) -> int:
+    from .errors import EdgemtlError
+    from .shrink import plain, readable, shrink
+
+    for name, known in SHRINK.items():
+        if (word := getattr(args, name)) not in known:
+            raise EdgemtlError(f"--{name} {word}: is not one of {', '.join(known)}")
+    outputs = None if args.outputs is None else [name for name in map(str.strip, args.outputs.split(",")) if name]
+    if outputs is not None and not outputs:
+        raise EdgemtlError("--outputs names no output; give one or more, with commas between them")
+    out, shrunk = shrink(
+        args.what,
+        args.out,
+        outputs,
+        align=int(args.align) if args.align.isdecimal() else args.align,
+        branches=args.branches,
+        norms=args.norms,
+        verify=not args.no_verify,
+    )
+    if args.json:
+        print(json.dumps({**plain(shrunk.report), "out": str(out)}))
+    else:
+        if outputs:
+            print(f"outputs kept: {', '.join(outputs)}; what only the others read is gone and not counted here\n")
+        print(f"{readable(shrunk.report)}\n\nwrote {out}")
     return 0
 
 

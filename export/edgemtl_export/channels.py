@@ -319,7 +319,7 @@ def is_pointwise(node: fx.Node) -> bool:
 def _constant(channels: Channels, node: fx.Node, args: Any, kwargs: Any, operands: list[Value]) -> Any:
     """Compute what depends on no input; what depends on a size that may change is not constant."""
     channels.loose.update(value.source for value in operands)
-    args, kwargs = pytree.tree_map_only(Value, lambda v: v.spread(v.value), (args, kwargs))
+    args, kwargs = pytree.tree_map_only(Value, lambda v: v.spread(double(v.value)), (args, kwargs))
     assert callable(node.target)
     result = node.target(*args, **kwargs)
     varies = any(isinstance(n.meta.get("val"), torch.SymInt) for n in node.all_input_nodes) or any(
@@ -329,9 +329,14 @@ def _constant(channels: Channels, node: fx.Node, args: Any, kwargs: Any, operand
     def wrap(tensor: Tensor) -> Value:
         if varies:
             return replace(pinned(tensor), ids=None)
-        return Value(tuple(tensor.shape), tensor, torch.ones((1,) * tensor.ndim, dtype=torch.bool))
+        return Value(tuple(tensor.shape), double(tensor), torch.ones((1,) * tensor.ndim, dtype=torch.bool))
 
     return pytree.tree_map_only(Tensor, wrap, result)
+
+
+def double(value: Tensor) -> Tensor:
+    """Return floating values as float64: constants are folded without rounding."""
+    return value.double() if value.is_floating_point() else value
 
 
 def _like(channels: Channels, node: fx.Node) -> Any:

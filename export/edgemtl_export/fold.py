@@ -107,10 +107,15 @@ def _carried(
     return True
 
 
-def _norm_behind(node: fx.Node) -> fx.Node | None:
+def _norm_behind(channels: Channels, node: fx.Node) -> fx.Node | None:
     """Return the batch normalisation that alone reads a node and whose parameters nobody else reads."""
     users = list(node.users)
-    if len(users) != 1 or name_of(users[0]) not in BATCH or users[0].args[0] is not node:
+    if (
+        (node, -1) in channels.gathers
+        or len(users) != 1
+        or name_of(users[0]) not in BATCH
+        or users[0].args[0] is not node
+    ):
         return None
     parts = [a for a in users[0].args[1:5] if isinstance(a, fx.Node)]
     return users[0] if all(len(a.users) == 1 for a in parts) else None
@@ -118,7 +123,7 @@ def _norm_behind(node: fx.Node) -> fx.Node | None:
 
 def _shift(program: Program, channels: Channels, node: fx.Node, twin: fx.Node, amount: Tensor) -> None:
     """Add a constant a channel to what a conv or linear gives: to a running mean behind it, to its bias, or as one."""
-    norm, sources = _norm_behind(node), program.sources
+    norm, sources = _norm_behind(channels, node), program.sources
     bias = twin.args[2] if len(twin.args) > 2 else twin.kwargs.get("bias")
     if norm is not None:
         name = channels.at(norm.args[3]).source
@@ -130,9 +135,10 @@ def _shift(program: Program, channels: Channels, node: fx.Node, twin: fx.Node, a
     else:
         dtype = program.state[channels.at(node.args[1]).source].dtype
         old = program.state[sources[bias]].double() if isinstance(bias, fx.Node) else torch.zeros(()).double()
-        made = program.add_buffer(f"{node.name}_constant", (old + amount).to(dtype))
+        name = program.free_name(f"{node.name}_constant")
+        made = program.add_buffer(name, (old + amount).to(dtype))
         outs = channels.made(channels.at(node.args[1]).source)
-        channels.dims.setdefault(f"{node.name}_constant", {0: outs})
+        channels.dims.setdefault(name, {0: outs})
         twin.args = (*twin.args[:2], made, *twin.args[3:])
         twin.kwargs = {k: v for k, v in twin.kwargs.items() if k != "bias"}
 
@@ -146,12 +152,12 @@ def _with_ones(program: Program, channels: Channels, node: fx.Node, twin: fx.Nod
     scale, _ = _behind(program, channels, node)
     outs = 1 if place.transposed else 0
     kernel = kernel * shaped(scale, outs, kernel.ndim)
-    name, dtype = f"{node.name}_border", program.state[channels.at(node.args[1]).source].dtype
+    name, dtype = program.free_name(f"{node.name}_border"), program.state[channels.at(node.args[1]).source].dtype
     weight = program.add_buffer(name, kernel.to(dtype))
     channels.dims.setdefault(name, {outs: channels.made(channels.at(node.args[1]).source)})
     aten = torch.ops.aten
     with program.graph.inserting_before(twin):
-        size = x.meta["val"].shape[2:]
+        size = node.args[0].meta["val"].shape[2:]  # type: ignore[union-attr]
         if all(isinstance(s, int) for s in size):
             ones = program.graph.call_function(aten.full.default, ([1, 1, *size], 1.0), {"dtype": dtype})
         else:
@@ -171,7 +177,7 @@ def _with_ones(program: Program, channels: Channels, node: fx.Node, twin: fx.Nod
 def _add(program: Program, channels: Channels, node: fx.Node, twin: fx.Node, picture: Tensor) -> None:
     """Add a fixed picture, (1, C, H, W): what constants give that are not the same everywhere."""
     scale, _ = _behind(program, channels, node)
-    name, dtype = f"{node.name}_picture", program.state[channels.at(node.args[1]).source].dtype
+    name, dtype = program.free_name(f"{node.name}_picture"), program.state[channels.at(node.args[1]).source].dtype
     made = program.add_buffer(name, (picture * shaped(scale, 1, picture.ndim)).to(dtype))
     channels.dims.setdefault(name, {1: channels.made(channels.at(node.args[1]).source)})
     _insert_sum(program, channels, node, twin, made)
@@ -179,7 +185,7 @@ def _add(program: Program, channels: Channels, node: fx.Node, twin: fx.Node, pic
 
 def _behind(program: Program, channels: Channels, node: fx.Node) -> tuple[Tensor, fx.Node]:
     """Return where a sum is placed, behind a batch normalisation so that it stays fused, and its scale there."""
-    norm = _norm_behind(node)
+    norm = _norm_behind(channels, node)
     if norm is None:
         return torch.ones(len(channels.made(channels.at(node.args[1]).source)), dtype=torch.float64), node
     parts = [channels.values[a].value if isinstance(a, fx.Node) else None for a in norm.args[1:5]]
@@ -192,7 +198,7 @@ def _behind(program: Program, channels: Channels, node: fx.Node) -> tuple[Tensor
 
 def _insert_sum(program: Program, channels: Channels, node: fx.Node, twin: fx.Node, other: fx.Node) -> None:
     place = twin
-    norm = _norm_behind(node)
+    norm = _norm_behind(channels, node)
     if norm is not None:
         place = next(iter(twin.users))
         if name_of(norm) != "aten.batch_norm":

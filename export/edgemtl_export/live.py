@@ -39,6 +39,13 @@ class Liveness:
         mask: Mask = self.needed[self.roots[ids]]
         return mask
 
+    def hold(self, ids: Ids) -> None:
+        """Keep a place without what it reads: nobody needs its value, only a tensor its shape."""
+        roots = np.unique(self.roots[ids])
+        self.needed[roots] = True
+        for _, out, _, seen in self._reads:
+            seen |= np.isin(out, roots)
+
     def keep(self, ids: Iterable[int] | Ids) -> None:
         """Keep these channels, and what they read: the fixed point of both ways to be dead."""
         self.needed[self.roots[np.asarray(ids if isinstance(ids, np.ndarray) else list(ids), dtype=np.int64)]] = True
@@ -86,7 +93,7 @@ def settle(channels: Channels, align: dict[str, int] | int = 1) -> tuple[Livenes
 
 def _last_ones(channels: Channels, live: Liveness) -> None:
     """The last channel of a tensor stays, and tensors that are read keep a shape."""
-    for node, value in channels.values.items():
+    for node, value in reversed(channels.values.items()):  # what readers ask for comes first
         for part in pytree.tree_leaves(value):
             if not isinstance(part, Value) or part.ids is None or not part.ids.numel():
                 continue
@@ -95,7 +102,7 @@ def _last_ones(channels: Channels, live: Liveness) -> None:
             if mask.all():
                 continue
             if not mask.any():
-                live.keep(ids.reshape(-1)[:1])
+                live.hold(ids.reshape(-1)[:1])
             elif _is_read(node) and compact(mask) is None:
                 channels.pins.setdefault(f"{name_of(node)} (uneven)", []).append(ids[~mask])
                 live.keep(ids[missing(mask)])
@@ -111,6 +118,7 @@ def _groups(channels: Channels, live: Liveness) -> None:
     for grouped in channels.grouped:
         inside, outside = live.of(grouped.in_ids), live.of(grouped.out_ids)
         stays: Mask = np.logical_or(inside.any(1), outside.any(1))
+        stays[0] |= not stays.any()
         for ids, mask in ((grouped.in_ids, inside), (grouped.out_ids, outside)):
             most = max(1, int(mask.sum(1).max()))
             short = (most - mask.sum(1, keepdims=True)) * stays[:, None]

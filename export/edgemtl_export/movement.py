@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from .channels import Channels, Mask, Value, name_of
+from .channels import Channels, Mask, Value, name_of, shaped
 from .layout import missing, sizes, take
 from .ops.movement import NAMES
 from .spread import Spread, move
@@ -52,7 +52,8 @@ class Move:
     """A movement node's new operator and arguments; or, where ``source`` is set, a selection from an earlier tensor.
 
     The selection takes channels ``index`` of ``source`` along ``dim``, views them as ``shape`` and permutes them to
-    ``order``, where those are given: what a chain of movements comes to.
+    ``order``, where those are given: what a chain of movements comes to. In ``shape``, -1 - d is the size of the
+    source's dimension d, which may be a symbol.
     """
 
     target: Any = None
@@ -118,7 +119,7 @@ class Planner:
         found = None
         if not any(n in broken for n, _ in operands):
             found = Move() if name_of(node) == "getitem" else self._rewritten(live, node, parts)
-        if found is None and len(parts) == 1 and len(node.all_input_nodes) == 1:
+        if found is None and len(parts) == 1 and len({n for n, _ in operands}) == 1:
             found = self._selected(live, node, parts[0], broken)
         self.proved[node] = (key, found)
         return found
@@ -135,10 +136,10 @@ class Planner:
             v = self.channels.values[n]
             if not isinstance(v, Value):
                 continue
-            ids = torch.zeros((1,) * len(v.shape), dtype=torch.int64) if v.ids is None else v.ids
+            ids = self._own_ids(v) if v.ids is None else v.ids
             tag = torch.arange(start, start + ids.numel()).reshape(ids.shape)
             start += ids.numel()
-            mask = np.ones(ids.shape, bool) if v.ids is None else live.of(ids.numpy())
+            mask = live.of(ids.numpy())
             tagged[n] = (tag, take(tag, v.shape, mask))
             if tagged[n][1] is None:
                 return None
@@ -166,6 +167,12 @@ class Planner:
             if expected is None or tuple(expected[1]) != made.shape or not _same(expected, made):
                 return None
         return Move(target, args)
+
+    def _own_ids(self, parameter: Value) -> Tensor:
+        """Return the ids of a parameter that is followed through a view; 0, which always stays, for others."""
+        for dim, ids in self.channels.dims.get(parameter.source, {}).items():
+            return shaped(torch.from_numpy(ids), dim, len(parameter.shape))
+        return torch.zeros((1,) * len(parameter.shape), dtype=torch.int64)
 
     def _selected(self, live: Any, node: fx.Node, part: Value, broken: set[fx.Node]) -> Move | None:
         """Write a chain of movements as one selection of channels from the tensor it began with."""
@@ -205,7 +212,9 @@ class Planner:
         laid = take(channel, part.shape, np.broadcast_to(stays, part.ids.shape))
         if laid is None:
             return None
-        runs = [d for d in range(channel.ndim) if channel.shape[d] > 1 and bool((channel != channel.narrow(d, 0, 1)).any())]
+        runs = [
+            d for d in range(channel.ndim) if channel.shape[d] > 1 and bool((channel != channel.narrow(d, 0, 1)).any())
+        ]
         wanted = laid[0][tuple(slice(None) if d in runs else 0 for d in range(channel.ndim))]
         place = {int(k): i for i, k in enumerate(kept)}
         flat = [int(c) for c in wanted.reshape(-1)]
@@ -226,7 +235,11 @@ class Planner:
     ) -> Move | None:
         """Prove that the chain is a view and a permutation of the selected channels, and write it so."""
         if len(shape) == places.ndim and runs == [dim] and _others(shape, dim) == _others(tuple(places.shape), dim):
-            chosen = torch.arange(int(np.prod(shape))).reshape(shape).index_select(dim, self._whole(places, shape, dim, runs))
+            chosen = (
+                torch.arange(int(np.prod(shape)))
+                .reshape(shape)
+                .index_select(dim, self._whole(places, shape, dim, runs))
+            )
             if torch.equal(chosen, places):
                 return Move(source=source, dim=dim, index=index)
         # The source's other dimensions, each whole and in its order, and the channel's factors where the channel was.
@@ -235,14 +248,17 @@ class Planner:
         for d in range(places.ndim):
             ahead = places.narrow(d, 1, places.shape[d] - 1) - places.narrow(d, 0, places.shape[d] - 1)
             steps.append(0 if d in runs or places.shape[d] == 1 else int(ahead.reshape(-1)[0]))
-        owner = [strides.index(s) if s in strides and d not in runs and places.shape[d] > 1 else -1 for d, s in enumerate(steps)]
+        owner = [
+            strides.index(s) if s in strides and d not in runs and places.shape[d] > 1 else -1
+            for d, s in enumerate(steps)
+        ]
         viewed: list[int] = []
         origin: list[int] = []
         for d in range(len(shape)):
             mine = runs if d == dim else [r for r, o in enumerate(owner) if o == d]
             if d != dim and shape[d] > 1 and (len(mine) != 1 or places.shape[mine[0]] != shape[d]):
                 return None
-            viewed += [left[r] for r in mine]
+            viewed += [left[r] if d == dim else -1 - d for r in mine]
             origin += mine
         ones = [r for r in range(places.ndim) if r not in origin]
         if any(places.shape[r] != 1 for r in ones):
@@ -250,7 +266,9 @@ class Planner:
         viewed, origin = [1] * len(ones) + viewed, ones + origin
         order = tuple(origin.index(r) for r in range(places.ndim))
         # The same construction at full size must give the chain's own result.
-        every = torch.arange(int(np.prod(shape))).reshape(shape).index_select(dim, self._whole(places, shape, dim, runs))
+        every = (
+            torch.arange(int(np.prod(shape))).reshape(shape).index_select(dim, self._whole(places, shape, dim, runs))
+        )
         if not torch.equal(every.reshape([places.shape[r] for r in origin]).permute(order), places):
             return None
         return Move(source=source, dim=dim, index=index, shape=tuple(viewed), order=order)
@@ -325,14 +343,14 @@ def _arguments(channels: Channels, live: Any, node: fx.Node, parts: list[Value])
 
 def _shape(channels: Channels, live: Any, node: fx.Node, parts: list[Value], left: list[Any]) -> Any:
     """View, reshape, expand: numbers where channels left, everything else as it was written."""
-    given, place = list(node.args[1]), 1  # type: ignore[arg-type]
+    given: Any = node.args[1]
     new: list[Any] = []
     for number, old, size in zip(given, parts[0].shape, left[0], strict=True):
         symbolic = isinstance(number, fx.Node)
-        new.append(number if old == size or (number == -1 and not symbolic) else (-1 if symbolic else size))
+        new.append(number if old == size or (not symbolic and number == -1) else (-1 if symbolic else size))
     if sum(isinstance(n, int) and n == -1 for n in new) > 1:
         return None
-    return node.target, (*node.args[:place], new, *node.args[2:])
+    return node.target, (node.args[0], new, *node.args[2:])
 
 
 def _split(channels: Channels, live: Any, node: fx.Node, parts: list[Value], left: list[Any]) -> Any:

@@ -13,7 +13,7 @@ from .program import Program
 ATEN = torch.ops.aten
 
 
-def write_out(program: Program, node: fx.Node, twin: fx.Node, stays: Mask, amount: Tensor) -> None:
+def write_out(program: Program, node: fx.Node, twin: fx.Node, stays: Mask, amount: Tensor, ndim: int) -> None:
     """Replace a normalisation of N channels by its formula over those that stay; the others have value ``amount``.
 
     Within a group of n channels (times the places in space, for group normalisation) the mean is (Σ live + Σ amount)/n
@@ -24,7 +24,6 @@ def write_out(program: Program, node: fx.Node, twin: fx.Node, stays: Mask, amoun
     assert isinstance(groups, int)
     x, weight, bias = twin.args[0], *_affine(twin, 2)
     eps = (node.args[4] if len(node.args) > 4 else node.kwargs.get("eps", 1e-5)) or 1e-5
-    ndim = len(x.meta["val"].shape)  # type: ignore[union-attr]
     kind = next(t.dtype for t in program.state.values() if t.is_floating_point())
     gone = torch.from_numpy(~stays).reshape(groups, -1)
     own = amount.reshape(groups, -1)

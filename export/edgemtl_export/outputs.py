@@ -31,7 +31,7 @@ def select_outputs(program: Program, names: Sequence[str]) -> None:
     outputs = [signature.output_specs[i] for i in order]
     entry = exported.module_call_graph[0]
     assert entry.signature is not None
-    call = replace(entry.signature, outputs=[entry.signature.outputs[i] for i in order], out_spec=new_spec)
+    call = replace(entry.signature, outputs=[], out_spec=new_spec)
     program.exported = copy.copy(exported)
     program.exported._graph_signature = type(signature)(signature.input_specs, outputs)
     program.exported._module_call_graph = [replace(entry, signature=call)]
@@ -50,7 +50,7 @@ def _prune(tree: Any, paths: list[list[str]], where: str) -> Any:
         there = {}
     unknown = [path[0] for path in paths if path[0] not in there]
     if unknown:
-        have = ", ".join(there) or "none inside"
+        have = ", ".join(there) or "one without a name"
         raise UnknownOutputError(f"no output {where}{unknown[0]}: the program has {have}")
     wanted = {name: [p[1:] for p in paths if p[0] == name] for name in there}
     kept = {key: _prune(tree[key], wanted[name], f"{where}{name}.") for name, key in there.items() if wanted[name]}

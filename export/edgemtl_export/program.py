@@ -65,25 +65,35 @@ class Program:
         return {name: tensor for name, tensor in self.state.items() if name in names}
 
     def add_buffer(self, name: str, value: Tensor) -> Node:
-        """Add a buffer and a placeholder for it; return its node."""
+        """Add a buffer and a placeholder for it; return its node. A name that is taken is changed."""
+        name = self.free_name(name)
         first = next(iter(self.graph.nodes))
         with self.graph.inserting_before(first):
             node = self.graph.placeholder("b_" + name.replace(".", "_"))
-        with self._fake_mode():
+        with self.fake_mode():
             node.meta["val"] = torch.empty(value.shape, dtype=value.dtype)
         self.state[name] = value
         self.specs[node.name] = InputSpec(InputKind.BUFFER, TensorArgument(node.name), name, True)
         return node
 
+    def free_name(self, name: str) -> str:
+        """Return the name, or one like it that no parameter, buffer or placeholder has."""
+        taken = self.state.keys() | {n.name for n in self.graph.nodes} | {str(n.target) for n in self.graph.nodes}
+        free, count = name, 1
+        while free in taken or "b_" + free.replace(".", "_") in taken:
+            free, count = f"{name}_{count}", count + 1
+        return free
+
     def set_state(self, changed: dict[str, Tensor]) -> None:
         """Replace parameters and buffers, and what the graph knows of their shapes."""
         self.state |= changed
-        with self._fake_mode():
+        with self.fake_mode():
             for node, name in self.sources.items():
                 if name in changed:
                     node.meta["val"] = torch.empty(changed[name].shape, dtype=changed[name].dtype)
 
-    def _fake_mode(self) -> Any:
+    def fake_mode(self) -> Any:
+        """Return the mode in which the graph's tensors without data live."""
         return next(n.meta["val"].fake_mode for n in self.graph.nodes if hasattr(n.meta.get("val"), "fake_mode"))
 
     def drop_dead(self) -> None:
@@ -112,12 +122,10 @@ class Program:
         return pytree.tree_leaves((args, {name: kwargs[name] for name in order}))
 
     def refresh(self) -> None:
-        """Bring the shapes that the graph records up to date after a change."""
-        mode = self._fake_mode()
+        """Bring the shapes that the graph records up to date after a change; nodes marked settled are."""
+        mode = self.fake_mode()
         values = [n.meta["val"] for n in self.graph.nodes if n.op == "placeholder"]
-        FakeTensorProp(fx.GraphModule(self.exported.graph_module, self.graph), mode).propagate_dont_convert_inputs(
-            *values
-        )
+        _Shapes(self.compile(), mode).propagate_dont_convert_inputs(*values)
 
     def to_exported(self) -> ExportedProgram:
         """Put the program together again."""
@@ -162,6 +170,14 @@ class Program:
             constants=constants,
             verifiers=[old.verifier],
         )
+
+
+class _Shapes(FakeTensorProp):
+    """Shapes by PyTorch's own rules, but for those that are known: some kernels fix a size that may change."""
+
+    def run_node(self, n: Node) -> Any:
+        """Return a node's result as a tensor without data."""
+        return n.meta["val"] if n.meta.pop("settled", False) else super().run_node(n)
 
 
 def on_cpu(tree: Any) -> Any:

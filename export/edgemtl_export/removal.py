@@ -62,6 +62,7 @@ def shrink(
     `NotEqualError` with the first differing output, and nothing is returned.
     """
     given = to_program(model, args, kwargs, dynamic_shapes)
+    whole = given.copy()  # what the report counts from
     if outputs is not None:
         select_outputs(given, outputs)
     inputs = given.flatten(*on_cpu(example(given, args, kwargs)))
@@ -76,7 +77,7 @@ def shrink(
     small, keep = smaller(given, channels, live, moves)
     errors = prove(given, small, channels, live, moves, keep, inputs) if verify else {}
     small.refresh()
-    report = make_report(given, small, channels, live, errors)
+    report = make_report(whole, small, channels, live, errors)
     return Shrunk(small.to_exported(), {n: k for n, k in keep.items() if n in given.state}, report)
 
 

@@ -100,19 +100,19 @@ def make_report(given: Program, small: Program, channels: Channels, live: Livene
         touched = np.unique(live.roots[np.concatenate(ids)])
         if why != "output" and (touched != PINNED).sum() + (0 in touched):
             pinned[why] = len(np.unique(np.concatenate(ids)))
-    least = bound(given, channels, live)
+    least = bound(channels, live)
     return Report(
         parameters[0], parameters[1], least, buffers[0], buffers[1], flops[0], flops[1], layers, pinned, errors
     )
 
 
-def bound(given: Program, channels: Channels, live: Liveness) -> int:
+def bound(channels: Channels, live: Liveness) -> int:
     """Return how many parameters position and shape ask for."""
     whole, live.needed = live.needed, live.bound
     keep = kept_indices(channels, live)
     live.needed = whole
     total = 0
-    for name, tensor in given.parameters().items():
+    for name, tensor in channels.program.parameters().items():
         sizes = list(tensor.shape)
         for dim, indices in keep.get(name, {}).items():
             sizes[dim] = indices.shape[-1]

@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 
 from .channels import Channels, Gather, Ids, Value, foldable, name_of, shaped
 from .fold import CONVOLUTIONS, fold
+from .layout import sizes
 from .live import Liveness
 from .movement import Move
 from .ops.attention import scale as attention_scale
@@ -58,10 +59,14 @@ def smaller(program: Program, channels: Channels, live: Liveness, moves: dict[fx
     twins = dict(zip(channels.program.graph.nodes, small.graph.nodes, strict=True))
     for node, move in moves.items():
         twins[node] = _move(small, move, twins[node], twins)
+    behind = {key: gather for key, gather in channels.gathers.items() if key[1] == -1}
+    for (node, position), gather in behind.items():  # before what is folded, which belongs to the node itself
+        _lay_out(small, channels, live, twins[node], position, gather)
     fold(small, channels, live, twins)
     keep = {name: dims for name, dims in kept_indices(channels, live).items() if name in small.state}
     for (node, position), gather in channels.gathers.items():
-        _lay_out(small, channels, live, twins[node], position, gather)
+        if position >= 0:
+            _lay_out(small, channels, live, twins[node], position, gather)
     for (node, position), (dim, ids) in channels.slices.items():
         mask = live.of(ids)
         if not mask.all():
@@ -71,7 +76,38 @@ def smaller(program: Program, channels: Channels, live: Liveness, moves: dict[fx
             _renumber(small, channels, live, node, twin)
     small.set_state(cut_state(small.state, keep))
     small.drop_dead()
+    _settle_shapes(small, channels, live, twins)
     return small, keep
+
+
+def _settle_shapes(program: Program, channels: Channels, live: Liveness, twins: dict[fx.Node, fx.Node]) -> None:
+    """Note the new shape of every node that keeps its meaning: only channels have left it."""
+    there = set(program.graph.nodes)
+    mode = program.fake_mode()
+    for node, twin in twins.items():
+        parts = [v for v in pytree.tree_leaves(channels.values.get(node)) if isinstance(v, Value)]
+        given, spec = pytree.tree_flatten(node.meta.get("val"))
+        if twin not in there or node.op != "call_function" or len(parts) != len(given):
+            continue
+        if (node, -1) in channels.gathers:  # what is known is of the layout behind it
+            continue
+        made = [_shrunk_meta(mode, live, value, meta) for value, meta in zip(parts, given, strict=True)]
+        if all(m is not None for m in made):
+            twin.meta["val"], twin.meta["settled"] = pytree.tree_unflatten(made, spec), True
+
+
+def _shrunk_meta(mode: Any, live: Liveness, value: Value, meta: Any) -> Tensor | None:
+    """Return a tensor without data of a value's new shape, None where a symbol would have to change."""
+    left = None if value.ids is None else sizes(value.shape, live.of(value.ids.numpy()))
+    if left is None or not isinstance(meta, Tensor) or len(left) != meta.ndim:
+        return None
+    shape = [old if n == was else n for n, was, old in zip(left, value.shape, meta.shape, strict=True)]
+    if any(n != was and not isinstance(old, int) for n, was, old in zip(left, value.shape, meta.shape, strict=True)):
+        return None
+    if shape == list(meta.shape):
+        return meta
+    with mode:
+        return torch.empty(shape, dtype=meta.dtype)
 
 
 def silenced(program: Program, channels: Channels, live: Liveness) -> tuple[Program, bool]:
@@ -137,10 +173,17 @@ def _move(program: Program, move: Move, twin: fx.Node, twins: dict[fx.Node, fx.N
     made = _pick(program, twin, source, move.dim, np.array(move.index), twin.name)
     if move.order:
         with program.graph.inserting_before(twin):
-            made = program.graph.call_function(ATEN.reshape.default, (made, list(move.shape)))
+            shape = [n if n >= 0 else _size(program, source, -1 - n) for n in move.shape]
+            made = program.graph.call_function(ATEN.reshape.default, (made, shape))
             made = program.graph.call_function(ATEN.permute.default, (made, list(move.order)))
     twin.replace_all_uses_with(made)
     return made
+
+
+def _size(program: Program, node: fx.Node, dim: int) -> Any:
+    """Return the size of a node's dimension: a number, or a node where it may change."""
+    size = node.meta["val"].shape[dim]
+    return size if isinstance(size, int) else program.graph.call_function(ATEN.sym_size.int, (node, dim))
 
 
 def _lay_out(
@@ -231,4 +274,4 @@ def _write_out_norm(program: Program, channels: Channels, live: Liveness, node: 
     stays = live.of(channels_along(value, dim))
     if not stays.all():
         _, amount = foldable(value, dim)
-        write_out(program, node, twin, stays, amount)
+        write_out(program, node, twin, stays, amount, len(value.shape))

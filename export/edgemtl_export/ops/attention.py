@@ -23,9 +23,9 @@ def matmul(channels: Channels, node: fx.Node, a: Value, b: Value) -> Any:
     if rows == columns == 1 and (inner > 1 or inner_b > 1):
         return _unknown(shape, _contracted(channels, node, (a.ids[..., 0, :], a), (b.ids[..., :, 0], b)))
     if inner == inner_b == 1 and columns == 1:
-        return _passed(channels, node, a, b, shape, -1)
+        return _passed(channels, node, a, b, shape)
     if inner == inner_b == 1 and rows == 1:
-        return _passed(channels, node, b, a, shape, -2)
+        return _passed(channels, node, b, a, shape)
     return NotImplemented
 
 
@@ -45,7 +45,7 @@ def attend(
         channels.loose.add(mask.source)
     heads = _contracted(channels, node, (q.ids[..., 0, :], q), (k.ids[..., 0, :], k))
     shape = (*v.shape[:-2], q.shape[-2], v.shape[-1])
-    return _passed(channels, node, v, _unknown((*v.shape[:-1], 1), heads), shape, -2)
+    return _passed(channels, node, v, _unknown((*v.shape[:-1], 1), heads), shape)
 
 
 def _by_head(mask: Value, v: Value) -> bool:
@@ -86,19 +86,25 @@ def _silent(x: Value, ids: Tensor) -> Tensor:
     """Return where a contracted operand is zero everywhere, of the shape of its ids (..., K)."""
     last = x.ids is not None and x.ids.shape[-1] > 1
     zero = x.zero if last else x.zero.transpose(-1, -2)
-    return zero.all(-2).expand(ids.shape)
+    return _everywhere(zero, (*ids.shape[:-1], 1, ids.shape[-1])).squeeze(-2).expand(ids.shape)
 
 
-def _passed(
-    channels: Channels, node: fx.Node, kept: Value, matrix: Value, shape: tuple[int, ...], places: int
-) -> Value:
-    """Let an operand's channels through, its ``places`` mixed; each channel needs the matrix of its head."""
+def _everywhere(mask: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return where a mask holds all along the dimensions in which ``shape`` has one place."""
+    for d, n in enumerate(shape):
+        if n == 1 and mask.shape[d] > 1:
+            mask = mask.all(d, keepdim=True)
+    return mask
+
+
+def _passed(channels: Channels, node: fx.Node, kept: Value, matrix: Value, shape: tuple[int, ...]) -> Value:
+    """Let an operand's channels through, their places mixed; each channel needs the matrix of its head."""
     assert kept.ids is not None and matrix.ids is not None
     heads = kept.ids.shape[:-2]
     flat = kept.ids.reshape(math.prod(heads), -1)
     other = matrix.ids.expand(*heads, 1, 1).reshape(-1, 1)
     opened = torch.ones_like(other).bool()
-    silent = kept.zero.all(places, keepdim=True)
+    silent = _everywhere(kept.zero, kept.ids.shape)
     needs = ~silent.expand(kept.ids.shape).reshape(flat.shape)
     channels.read(node, flat, other, needs[..., None], opened, ~opened)
     if channels.uniform and len(flat) > 1:

@@ -71,7 +71,8 @@ def by_group(weight: Tensor, place: Geometry) -> Tensor:
 def contribution(node: fx.Node, x: Value, weight: Tensor, which: Tensor) -> Tensor:
     """Return what the constant input channels ``which`` (bool, of the input's channels) give, float64."""
     data = x.spread(x.value.double() * shaped(which.double(), 1, len(x.shape)))
-    return repeat(node, data[:1], weight.double(), groups=geometry(node).groups)
+    data = data if x.value.shape[0] > 1 else data[:1]
+    return repeat(node, data, weight.double(), groups=geometry(node).groups)
 
 
 @rule(*CONV, *TRANSPOSED, "aten.convolution")

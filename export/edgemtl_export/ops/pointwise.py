@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from ..channels import Channels, Value, known, name_of, rule, shaped
+from ..channels import Channels, Value, double, known, name_of, rule, shaped
 
 PASSES = ["dropout", "feature_dropout", "alpha_dropout", "type_as", "to", "_to_copy", "hardswish"]
 MULTIPLIES = ("aten.mul", "aten.logical_and", "aten.bitwise_and")
@@ -47,16 +47,12 @@ def _value(node: fx.Node, args: Any, kwargs: Any, operands: list[Value]) -> tupl
     if name.removeprefix("aten.") in ("to", "_to_copy", "type_as"):
         return known(operands[0].value, const)
     assert callable(node.target)
-    a, k = pytree.tree_map_only(Value, lambda v: _double(v.value), (args, kwargs))
+    a, k = pytree.tree_map_only(Value, lambda v: double(v.value), (args, kwargs))
     if name.endswith("dropout"):
         return known(a[0], const)
     k = {key: item for key, item in k.items() if key not in ("dtype", "device", "layout", "memory_format")}
     value = node.target(*a, **k)
     return known(*torch.broadcast_tensors(value, const))
-
-
-def _double(value: Tensor) -> Tensor:
-    return value.double() if value.is_floating_point() else value
 
 
 def _meet(channels: Channels, node: fx.Node, args: Any, operands: list[Value], shape: torch.Size) -> Tensor | None:

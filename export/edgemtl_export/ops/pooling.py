@@ -10,8 +10,17 @@ from torch import Tensor, fx
 from ..channels import Channels, Value, known, name_of, rule, shaped
 from ..spread import compress
 
-POOLS = [f"aten.{kind}_pool{n}d" for kind in ("max", "avg", "adaptive_avg", "adaptive_max") for n in (1, 2, 3)]
+POOLS = [f"aten.{kind}_pool{n}d" for kind in ("max", "avg", "adaptive_avg") for n in (1, 2, 3)]
 RESIZES = [f"aten.upsample_{kind}" for kind in ("nearest1d", "nearest2d", "nearest3d", "bilinear2d", "bicubic2d")]
+
+
+@rule("aten.adaptive_max_pool1d", "aten.adaptive_max_pool2d", "aten.max_pool2d_with_indices")
+def with_indices(channels: Channels, node: fx.Node, x: Value, *args: Any, **kwargs: Any) -> Any:
+    """Take the maximum of each channel by itself; the places where it was found are pinned."""
+    made = over_space(channels, node, x, *args, **kwargs)
+    if made is NotImplemented or any(u.args[1] == 1 and u.users for u in node.users):
+        return NotImplemented
+    return made, None
 
 
 @rule(*POOLS, *RESIZES, "aten.upsample_linear1d", "aten.mean", "aten.amax", "aten.sum", "aten.grid_sampler")
@@ -33,6 +42,7 @@ def over_space(channels: Channels, node: fx.Node, x: Value, *args: Any, **kwargs
 
     def run(data: Tensor) -> Tensor:
         result = node.target(data, *args, **kwargs)  # type: ignore[operator]
+        result = result[0] if isinstance(result, tuple) else result
         assert isinstance(result, Tensor)
         return result
 

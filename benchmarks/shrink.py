@@ -1,0 +1,211 @@
+"""Exact removal on many networks, beside Torch-Pruning and torch-simplify on the same zeros in the same run.
+
+make bench-shrink         51 networks x 3 kinds of zeros -> benchmarks/results/shrink.json, docs/shrinking.md
+make bench-shrink-wide    other families, ours alone     -> benchmarks/results/shrink-wide.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from networks import NETWORKS, WIDE, build
+from peers import limited, parameters, torch_pruning, torch_simplify
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+from zeros import MODES, zero
+
+from edgemtl_export import channel_groups, shrink
+
+HERE = Path(__file__).parent
+FLOAT32 = 1e-4
+COMPLETE = 0.005
+Case = dict[str, Any]
+
+
+def outputs(net: Callable[..., Any], inputs: tuple[Tensor, ...]) -> list[Tensor]:
+    """Return the floating tensors that a network gives."""
+    with torch.no_grad():
+        return [t for t in pytree.tree_leaves(net(*inputs)) if isinstance(t, Tensor)]
+
+
+def relative_error(net: nn.Module, other: Callable[..., Any], fresh: list[tuple[Tensor, ...]]) -> float:
+    """Return the largest difference over the signal: the largest change of an output between two inputs."""
+    truth = [outputs(net, x) for x in fresh]
+    worst = 0.0
+    for i, found in enumerate([outputs(other, x) for x in fresh]):
+        if len(found) != len(truth[i]):
+            return float("inf")
+        for k, (left, right) in enumerate(zip(truth[i], found, strict=True)):
+            if left.shape != right.shape:
+                return float("inf")
+            signal = float((truth[0][k] - truth[1][k]).abs().max()) or float(left.abs().max()) or 1.0
+            error = float((left - right).abs().max()) / signal
+            if error != error:
+                return float("nan")
+            worst = max(worst, error)
+    return worst
+
+
+def onnx_error(net: nn.Module, program: Any, fresh: list[tuple[Tensor, ...]]) -> float:
+    """Return the same for ONNX Runtime on the shrunk program's ONNX."""
+    import onnxruntime
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = torch.onnx.export(program, dynamo=True, opset_version=20, verbose=False).model_proto
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    names = [i.name for i in session.get_inputs()]
+
+    def run(*inputs: Tensor) -> list[Tensor]:
+        given = {n: x.numpy() for n, x in zip(names, inputs, strict=True)}
+        return [torch.from_numpy(o) for o in session.run(None, given)]
+
+    return relative_error(net, run, fresh)
+
+
+def measure(name: str, peers: bool, onnx: bool) -> list[Case]:
+    """Return all cases of one network; it is exported once for its three kinds of zeros."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    net, inputs = build(name)
+    clean = {k: v.clone() for k, v in net.state_dict().items()}
+    torch.export.export(net, inputs)  # the first export of a process pays for imports
+    start = time.perf_counter()
+    exported = torch.export.export(net, inputs)
+    export_s = time.perf_counter() - start
+    groups = channel_groups(net, inputs)
+    fresh = [tuple(torch.randn_like(x) for x in inputs) for _ in range(2)]
+    cases = []
+    for mode in MODES:
+        for key, value in net.state_dict().items():
+            value.copy_(clean[key])
+        zero(net, exported, groups, mode)
+        base: Case = {"model": name, "mode": mode, "export_seconds": export_s}
+        base["params_before"] = sum(p.numel() for p in net.parameters())
+        cases += ours(base, net, exported, inputs, fresh, onnx and mode == "constant")
+        base["params_removable"] = cases[-1].get("params_removable")
+        if peers:
+            cases.append(
+                peer(
+                    {**base, "tool": "torch-pruning"}, net, fresh, lambda m=mode: torch_pruning(net, inputs, groups, m)
+                )
+            )
+            cases.append(peer({**base, "tool": "torch-simplify"}, net, fresh, lambda: torch_simplify(net, inputs)))
+    return cases
+
+
+def ours(
+    base: Case, net: nn.Module, exported: Any, inputs: tuple[Tensor, ...], fresh: list[Any], onnx: bool
+) -> list[Case]:
+    """Return our cases: by position (with the proof), and with branches cut."""
+    cases = []
+    for tool, branches in (("edgemtl --branches cut", "cut"), ("edgemtl", "keep")):
+        case, proved = {**base, "tool": tool}, branches == "keep"
+        try:
+            start = time.perf_counter()
+            result = shrink(exported, inputs, branches=branches, verify=False)  # type: ignore[arg-type]
+            case["seconds"] = time.perf_counter() - start
+            if proved:
+                start = time.perf_counter()
+                shrink(net, inputs, verify=False)
+                case["seconds_from_module"] = time.perf_counter() - start
+                result = shrink(exported, inputs)
+                case |= {f"{how}_error": error for how, error in result.report.proof.items()}
+            report = result.report
+            case |= {"params_after": report.parameters_after, "pinned": report.pinned}
+            case["params_removable"] = report.parameters_before - report.parameters_bound
+            case["relative_error"] = relative_error(net, result.module(), fresh)
+            if onnx and proved:
+                case["onnx_error"] = onnx_error(net, result.program, fresh)
+            case["ok"] = case["relative_error"] <= FLOAT32
+        except Exception as error:
+            case |= {"ok": False, "error": f"{type(error).__name__}: {error}"[:300]}
+            traceback.print_exc()
+        cases.append(case)
+    return cases
+
+
+def peer(case: Case, net: nn.Module, fresh: list[Any], run: Callable[[], nn.Module]) -> Case:
+    """Return the case of another tool; a crash and a time-out are results too."""
+    start = time.perf_counter()
+    try:
+        with limited():
+            made = run()
+        case["seconds"] = time.perf_counter() - start
+        case["params_after"] = parameters(made)
+        case["relative_error"] = relative_error(net, made.eval(), fresh)
+        case["ok"] = case["relative_error"] <= FLOAT32
+    except Exception as error:
+        case |= {"ok": False, "error": f"{type(error).__name__}: {error}"[:120]}
+        case["seconds"] = time.perf_counter() - start
+    return case
+
+
+def verdict(case: Case) -> str:
+    """Return how a case ended: complete, partial, wrong or crash."""
+    if "error" in case:
+        return "crash"
+    if not case["ok"]:
+        return "wrong"
+    removed = case["params_before"] - case["params_after"]
+    return "complete" if removed >= case["params_removable"] - COMPLETE * case["params_before"] else "partial"
+
+
+def table(cases: list[Case]) -> str:
+    """Return the totals and one row a network, as Markdown."""
+    tools = list(dict.fromkeys(c["tool"] for c in cases))
+    lines = ["| zeros | tool | complete | partial | wrong | crash |", "| --- | --- | --- | --- | --- | --- |"]
+    for mode in MODES:
+        for tool in tools:
+            ended = [verdict(c) for c in cases if c["mode"] == mode and c["tool"] == tool]
+            counts = " | ".join(str(ended.count(v)) for v in ("complete", "partial", "wrong", "crash"))
+            lines.append(f"| {mode} | {tool} | {counts} |")
+    lines += ["", "Share of all parameters removed; what is wrong or crashed is said so.", ""]
+    lines.append("| network | zeros | " + " | ".join(tools) + " |")
+    lines.append("| --- " * (len(tools) + 2) + "|")
+    for name in dict.fromkeys(c["model"] for c in cases):
+        for mode in MODES:
+            row = [c for c in cases if c["model"] == name and c["mode"] == mode]
+            cells = []
+            for tool in tools:
+                case = next(c for c in row if c["tool"] == tool)
+                ended = verdict(case)
+                gone = "" if ended == "crash" else f"{1 - case['params_after'] / case['params_before']:.1%}"
+                cells.append(f"{gone} {'' if ended in ('complete', 'partial') else ended}".strip())
+            lines.append(f"| {name} | {mode} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, write the JSON and the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("networks", nargs="*")
+    parser.add_argument("--wide", action="store_true")
+    parser.add_argument("--workers", type=int, default=2)
+    given = parser.parse_args()
+    names = given.networks or (WIDE if given.wide else NETWORKS)
+    results = HERE / "results" / ("shrink-wide.json" if given.wide else "shrink.json")
+    cases: list[Case] = []
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(given.workers, maxtasksperchild=4) as pool:
+        jobs = [(name, pool.apply_async(measure, (name, not given.wide, True))) for name in names]
+        for i, (name, job) in enumerate(jobs, 1):
+            cases += job.get()
+            mine = [c for c in cases if c["model"] == name and c["tool"] == "edgemtl"]
+            print(f"{i}/{len(names)} {name}: " + ", ".join(f"{c['mode']} {verdict(c)}" for c in mine), flush=True)
+            if not given.networks:
+                results.write_text(json.dumps(cases, indent=1) + "\n")
+    print(table(cases))
+
+
+if __name__ == "__main__":
+    main()
