@@ -13,7 +13,7 @@ export EDGEMTL_DATA ?= $(abspath ../shared/data)
 export EDGEMTL_WEIGHTS ?= $(abspath ../shared/weights)
 endif
 
-.PHONY: setup demo test lint format wheels bench-rgbir bench-live clean
+.PHONY: setup demo test lint format wheels bench-rgbir bench-live bench-shrink bench-shrink-wide clean
 setup: $(READY)
 
 # opencv-python needs the system's libGL; where that is missing its headless twin takes its place.
@@ -52,6 +52,18 @@ bench-rgbir: setup
 
 bench-live: setup
 	$(BIN)/python benchmarks/live.py
+
+# the peers and the networks of other libraries that only the comparison needs
+PEERS := $(VENV)/.peers
+$(PEERS): $(READY)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt torch-pruning torch-simplify timm
+	@touch $@
+
+bench-shrink: $(PEERS)
+	$(BIN)/python benchmarks/shrink.py
+
+bench-shrink-wide: $(PEERS)
+	$(BIN)/python benchmarks/shrink.py --wide
 
 clean:
 	rm -rf out dist .pytest_cache .mypy_cache .ruff_cache

@@ -83,7 +83,7 @@ def build(name: str, seed: int = 0) -> tuple[nn.Module, tuple[Tensor, ...]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         net, shape = _make(name)
-    inputs = tuple(torch.randn(1, *s) for s in shape)
+    inputs = tuple(picture(1, *s) for s in shape)
     with torch.no_grad():
         for module in net.modules():
             if isinstance(module, _BatchNorm) and module.affine:
@@ -91,8 +91,19 @@ def build(name: str, seed: int = 0) -> tuple[nn.Module, tuple[Tensor, ...]]:
                 nn.init.normal_(module.bias, std=0.1)
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
-        calibrate(net, [tuple(torch.randn(4, *s) for s in shape) for _ in range(2)])
+        calibrate(net, [tuple(picture(4, *s) for s in shape) for _ in range(2)])
     return net.eval(), inputs
+
+
+def picture(count: int, channels: int, height: int, width: int) -> Tensor:
+    """Return drawn pictures: blots of several sizes, with a brightness and a contrast of their own.
+
+    White noise will not do: behind a mean over the picture all noise is alike, and next to so small a signal every
+    rounding looks like an error.
+    """
+    scales = [torch.randn(count, channels, n, n) for n in (2, 5, 12, 40)]
+    blots = sum(nn.functional.interpolate(s, (height, width), mode="bilinear") for s in scales)
+    return 0.5 * torch.randn(count, channels, 1, 1) + (0.2 + torch.rand(count, 1, 1, 1)) * blots
 
 
 def calibrate(net: nn.Module, batches: list[tuple[Tensor, ...]]) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from networks import NETWORKS, WIDE, build
+from networks import NETWORKS, WIDE, build, picture
 from peers import limited, parameters, torch_pruning, torch_simplify
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
@@ -83,7 +83,7 @@ def measure(name: str, peers: bool, onnx: bool) -> list[Case]:
     exported = torch.export.export(net, inputs)
     export_s = time.perf_counter() - start
     groups = channel_groups(net, inputs)
-    fresh = [tuple(torch.randn_like(x) for x in inputs) for _ in range(2)]
+    fresh = [tuple(picture(*x.shape) for x in inputs) for _ in range(2)]
     cases = []
     for mode in MODES:
         for key, value in net.state_dict().items():

@@ -1,0 +1,87 @@
+"""Exact removal on networks of other libraries: a quick part of what `make bench-shrink` measures on all of them."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from nets import make
+from torch import nn
+from torch.export import Dim
+from torch.utils import _pytree as pytree
+
+from edgemtl_export import channel_groups, proof, shrink
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+from networks import build, picture
+from zeros import MODES, zero
+
+QUICK = ["resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5", "yolo11n"]
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_all_that_position_allows_goes_in_each_kind_of_zeros(name: str) -> None:
+    net, inputs = build(name)
+    clean = {k: v.clone() for k, v in net.state_dict().items()}
+    exported, groups = torch.export.export(net, inputs), channel_groups(net, inputs)
+    for mode in MODES:
+        for key, value in net.state_dict().items():
+            value.copy_(clean[key])
+        zero(net, exported, groups, mode)
+        report = shrink(exported, inputs).report
+        assert report.parameters_after <= report.parameters_bound < 0.8 * report.parameters_before, mode
+        assert report.proof["float64"] <= 1e-9 and report.proof["noise"] <= 1e-9 < report.proof["control"], mode
+    assert any(layer.constant for layer in report.layers)  # the last kind leaves constants behind
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "shufflenet_v2_x0_5"])
+def test_onnx_of_a_shrunk_program_gives_the_same(name: str) -> None:
+    net, inputs = build(name)
+    zero(net, torch.export.export(net, inputs), channel_groups(net, inputs), "constant")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = torch.onnx.export(shrink(net, inputs).program, dynamo=True, opset_version=20, verbose=False)
+    session = onnxruntime.InferenceSession(made.model_proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    fresh = [picture(*inputs[0].shape) for _ in range(2)]
+    with torch.no_grad():
+        truth = [net(x) for x in fresh]
+    signal = float((truth[0] - truth[1]).abs().max())
+    for x, expected in zip(fresh, truth, strict=True):
+        (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+        assert np.abs(found - expected.numpy()).max() <= 1e-4 * signal
+
+
+@pytest.mark.parametrize("name", ["Residual", "Split", "Pyramid", "Shuffle", "SqueezeExcite", "Attention"])
+def test_sizes_that_may_change_still_may(name: str) -> None:
+    net, x = make(name)
+    groups = channel_groups(net, (x,))
+    dead = np.arange(groups.count) % 3 == 0
+    for parameter, rows in groups.rows.items():
+        if "bias" not in parameter:  # so that constants are left
+            weight = dict(net.named_parameters())[parameter].data
+            weight[torch.from_numpy(np.isin(rows, np.flatnonzero(dead)))] = 0
+    size = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
+    result = shrink(net, (torch.cat([x, x]),), dynamic_shapes=(size,))
+    assert result.report.parameters_after < result.report.parameters_before
+    other = torch.randn(3, 3, 24, 32)
+    with torch.no_grad():
+        pairs = zip(pytree.tree_leaves(net(other)), pytree.tree_leaves(result.module()(other)), strict=True)
+        assert all(proof.difference(a, b, float(a.abs().max())) < 1e-5 for a, b in pairs)
+
+
+def test_constants_are_exact_at_the_border_with_and_without_a_carrier() -> None:
+    """Zero padding cuts what constants give: by a channel of ones, or by a constant channel that stays."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.SiLU(), nn.Conv2d(8, 4, 3, padding=1)).eval()
+    net[0].weight.data[:5] = 0  # five channels are silu(bias) everywhere
+    x = torch.randn(1, 3, 12, 12)
+    alone, carried = shrink(net, (x,)), shrink(net, (x,), align=4)
+    assert [layer.after for layer in alone.report.layers] == [3, 4]
+    assert any("border" in name for name, _ in alone.module().named_buffers())
+    assert [layer.after for layer in carried.report.layers] == [4, 4]
+    assert not any("border" in name for name, _ in carried.module().named_buffers())
