@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from networks import NETWORKS, WIDE, build, picture
+from networks import NETWORKS, WIDE, build, calibrate, picture
 from peers import limited, parameters, torch_pruning, torch_simplify
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
@@ -89,6 +89,8 @@ def measure(name: str, peers: bool, onnx: bool) -> list[Case]:
         for key, value in net.state_dict().items():
             value.copy_(clean[key])
         zero(net, exported, groups, mode)
+        # With statistics from before the zeros, each layer would pass on less and less of the signal.
+        calibrate(net, [tuple(picture(4, *x.shape[1:]) for x in inputs) for _ in range(2)])
         base: Case = {"model": name, "mode": mode, "export_seconds": export_s}
         base["params_before"] = sum(p.numel() for p in net.parameters())
         cases += ours(base, net, exported, inputs, fresh, onnx and mode == "constant")
