@@ -10,7 +10,7 @@ along every dimension in which nothing changes (`spread`).
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,7 +21,6 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from .program import Program
-from .spread import compress
 
 PINNED = 0
 Ids = NDArray[np.int64]
@@ -67,6 +66,12 @@ class Read:
     nonzero: Mask
     weight: str = ""
     """The weight that reads, where the node is a convolution or linear layer: what it reads can be cut and folded."""
+
+    def heard(self, outputs: Mask) -> Mask:
+        """Return which inputs some of these outputs need."""
+        if len(outputs) == 1:  # without a copy of all
+            return np.asarray(self.needs[0][outputs[0]].any(0))[None]
+        return np.asarray((self.needs & outputs[:, :, None]).any(1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -363,11 +368,3 @@ def pinned(like: Tensor) -> Value:
 def tensors(tree: Any) -> list[Value]:
     """Return the values in a tree of arguments."""
     return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Value)]
-
-
-def ids_of(values: Iterable[Any]) -> list[Value]:
-    """Return the values among results that carry channels."""
-    return [v for v in tensors(list(values)) if v.ids is not None]
-
-
-__all__ = ["Channels", "Gather", "Grouped", "Read", "Value", "analyse", "compress", "foldable", "rule"]

@@ -34,7 +34,7 @@ def fold(
         if not read.weight or not removed.any():
             continue
         stays = live.of(read.out_ids)
-        heard = ((read.needs & stays[:, :, None]).any(1) & removed).reshape(-1)
+        heard = (read.heard(stays) & removed).reshape(-1)
         which = torch.from_numpy(heard & read.nonzero.reshape(-1))
         if which.any():
             _move_on(program, channels, live, node, twins[node], which)
@@ -95,7 +95,8 @@ def _carried(
     """Let a constant channel that stays carry the others, where the reader's weight is its own."""
     assert x.ids is not None
     weight = node.args[1]
-    stays = torch.from_numpy(live.of(x.ids.expand(*x.ids.shape[:1], x.shape[1], *x.ids.shape[2:]).reshape(-1).numpy()))
+    lives = torch.from_numpy(live.of(x.ids.numpy())).movedim(1, 0).flatten(1).all(1)  # at every place
+    stays = lives.expand(x.shape[1])
     able = torch.where(stays & uniform, amount.abs(), torch.zeros((), dtype=torch.float64))
     if len(taps) > 1 or float(able.max()) < 1e-3 or len(weight.users) > 1 or geometry(node).transposed:  # type: ignore[union-attr]
         return False

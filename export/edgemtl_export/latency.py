@@ -66,19 +66,11 @@ class Convolutions:
     def __init__(self) -> None:
         self.known: dict[tuple[Any, ...], float] = {}
 
-    def __call__(
-        self,
-        channels: int,
-        filters: int,
-        kernel: tuple[int, ...],
-        strides: tuple[int, ...],
-        pads: tuple[int, ...],
-        size: tuple[int, ...],
-    ) -> float:
-        key = (channels, filters, kernel, strides, pads, size)
-        if key not in self.known:
-            self.known[key] = self._measure(*key)
-        return self.known[key]
+    def __call__(self, *shape: Any) -> float:
+        """Return the time of a convolution: channels in and out, kernel, strides, padding and size of the picture."""
+        if shape not in self.known:
+            self.known[shape] = self._measure(*shape)
+        return self.known[shape]
 
     def _measure(
         self,

@@ -9,7 +9,7 @@ import numpy as np
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from .channels import PINNED, Channels, Ids, Mask, Read, Value, name_of
+from .channels import PINNED, Channels, Ids, Mask, Value, name_of
 from .layout import compact, missing
 from .movement import Move, Planner, is_movement
 
@@ -56,18 +56,9 @@ class Liveness:
                 fresh = self.needed[out] & ~seen
                 if fresh.any():
                     seen |= fresh
-                    reached = into[_wanted(read, fresh)]
+                    reached = into[read.heard(fresh) & read.open]
                     if not self.needed[reached].all():
                         self.needed[reached] = changed = True
-
-
-def _wanted(read: Read, fresh: Mask) -> Mask:
-    """Return which inputs of a reader are needed by some of its outputs."""
-    if len(fresh) == 1:
-        seen: Mask = (read.needs[0][fresh[0]].any(0) & read.open[0])[None]
-        return seen
-    wanted: Mask = (read.needs & fresh[:, :, None]).any(1) & read.open
-    return wanted
 
 
 def settle(channels: Channels, align: dict[str, int] | int = 1) -> tuple[Liveness, dict[fx.Node, Move]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,40 +10,11 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
+from . import literals
 from .channels import Channels, Mask, Value, name_of, shaped
 from .layout import missing, sizes, take
 from .ops.movement import NAMES
 from .spread import Spread, move
-
-SELF_ADJUSTING = frozenset(
-    f"aten.{n}"
-    for n in [
-        "permute",
-        "transpose",
-        "t",
-        "cat",
-        "stack",
-        "unsqueeze",
-        "alias",
-        "detach",
-        "contiguous",
-        "clone",
-        "movedim",
-        "pixel_shuffle",
-        "pixel_unshuffle",
-        "swapaxes",
-        "lift_fresh_copy",
-        "flip",
-        "roll",
-        "repeat",
-        "tile",
-        "squeeze",
-        "flatten",
-        "channel_shuffle",
-        "unfold",
-        "repeat_interleave",
-    ]
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +96,7 @@ class Planner:
 
     def _rewritten(self, live: Any, node: fx.Node, parts: list[Value]) -> Move | None:
         """Write the same operator with new numbers, and prove on the places of its elements that it is right."""
-        written = _arguments(self.channels, live, node, parts)
+        written = literals.rewritten(self.channels, live, node, parts)
         if written is None:
             return None
         target, args = written
@@ -160,6 +130,8 @@ class Planner:
                 target, *pytree.tree_map_only(fx.Node, after, (args, {} if target is not node.target else node.kwargs))
             )
         except (RuntimeError, IndexError, ValueError, TypeError):
+            return None
+        if len(pytree.tree_leaves(left)) != len(parts):  # unbound along channels of which some are gone
             return None
         for part, given, made in zip(parts, pytree.tree_leaves(whole), pytree.tree_leaves(left), strict=True):
             assert part.ids is not None
@@ -327,103 +299,3 @@ def _same(expected: tuple[Tensor, list[int]], made: Spread) -> bool:
         if data.shape != made.data.shape
         else torch.equal(data, made.data)
     )
-
-
-def _arguments(channels: Channels, live: Any, node: fx.Node, parts: list[Value]) -> tuple[Any, tuple[Any, ...]] | None:
-    """Return an operator and arguments that fit the sizes that are left, or None; nothing is proved yet."""
-    name = name_of(node)
-    if name in SELF_ADJUSTING:
-        return node.target, node.args
-    left = [sizes(v.shape, live.of(v.ids.numpy())) for v in parts if v.ids is not None]
-    if any(s is None for s in left):
-        return None
-    write = _WRITERS.get(name)
-    return None if write is None else write(channels, live, node, parts, left)
-
-
-def _shape(channels: Channels, live: Any, node: fx.Node, parts: list[Value], left: list[Any]) -> Any:
-    """View, reshape, expand: numbers where channels left, everything else as it was written."""
-    given: Any = node.args[1]
-    new: list[Any] = []
-    for number, old, size in zip(given, parts[0].shape, left[0], strict=True):
-        symbolic = isinstance(number, fx.Node)
-        new.append(number if old == size or (not symbolic and number == -1) else (-1 if symbolic else size))
-    if sum(isinstance(n, int) and n == -1 for n in new) > 1:
-        return None
-    return node.target, (node.args[0], new, *node.args[2:])
-
-
-def _split(channels: Channels, live: Any, node: fx.Node, parts: list[Value], left: list[Any]) -> Any:
-    dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
-    assert isinstance(dim, int)
-    return torch.ops.aten.split_with_sizes.default, (node.args[0], [s[dim] for s in left], dim)
-
-
-def _kept_along(channels: Channels, live: Any, node: fx.Node, dim: int) -> Any:
-    source = channels.values[node]
-    box = [np.flatnonzero(live.of(source.ids.numpy()).any(axis=tuple(a for a in range(source.ids.ndim) if a != dim)))]
-    return box[0] if source.ids.shape[dim] > 1 else np.arange(source.shape[dim])
-
-
-def _slice(channels: Channels, live: Any, node: fx.Node, parts: list[Value], left: list[Any]) -> Any:
-    source = node.args[0]
-    assert isinstance(source, fx.Node)
-    defaults = [0, None, None, 1] if name_of(node) == "aten.slice" else []
-    if not defaults:
-        dim, start, length = node.args[1:4]
-        assert isinstance(start, int) and isinstance(length, int)
-        given = [dim, start, start + length, 1]
-    else:
-        given = [*node.args[1:5], *defaults[len(node.args) - 1 :]]
-    dim, start, end, step = (a for a in given)
-    ndim = len(channels.values[source].shape)
-    assert isinstance(dim, int)
-    if channels.values[source].ids.shape[dim % ndim] == 1:  # along a dimension without channels
-        return node.target, node.args
-    if any(isinstance(a, fx.Node) for a in (start, end)):
-        return None
-    begin, stop, step = slice(start, end, step).indices(channels.values[source].shape[dim])
-    kept = _kept_along(channels, live, source, dim % ndim)
-    if step != 1:
-        return None
-    return torch.ops.aten.slice.Tensor, (source, dim, int((kept < begin).sum()), int((kept < stop).sum()))
-
-
-def _select(channels: Channels, live: Any, node: fx.Node, parts: list[Value], left: list[Any]) -> Any:
-    source, dim, index = node.args[:3]
-    assert isinstance(source, fx.Node) and isinstance(dim, int)
-    value = channels.values[source]
-    if value.ids.shape[dim % len(value.shape)] == 1:
-        return node.target, node.args
-    if not isinstance(index, int):
-        return None
-    kept = _kept_along(channels, live, source, dim % len(value.shape))
-    return node.target, (source, dim, int((kept < index % value.shape[dim]).sum()))
-
-
-def _unflatten(channels: Channels, live: Any, node: fx.Node, parts: list[Value], left: list[Any]) -> Any:
-    dim, given = node.args[1:3]
-    assert isinstance(dim, int) and isinstance(given, list | tuple)
-    at = dim % len(channels.values[node.args[0]].shape)  # type: ignore[index]
-    return node.target, (node.args[0], dim, list(left[0][at : at + len(given)]))
-
-
-def _unbind(channels: Channels, live: Any, node: fx.Node, parts: list[Value], left: list[Any]) -> Any:
-    return node.target, node.args
-
-
-Writer = Callable[[Channels, Any, fx.Node, list[Value], list[Any]], Any]
-_WRITERS: dict[str, Writer] = {
-    "aten.view": _shape,
-    "aten.reshape": _shape,
-    "aten._unsafe_view": _shape,
-    "aten.expand": _shape,
-    "aten.split": _split,
-    "aten.split_with_sizes": _split,
-    "aten.chunk": _split,
-    "aten.slice": _slice,
-    "aten.narrow": _slice,
-    "aten.select": _select,
-    "aten.unflatten": _unflatten,
-    "aten.unbind": _unbind,
-}

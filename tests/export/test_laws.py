@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from random_nets import STEPS, RandomNet, Recipe, make, weigh, zero
 from torch import Tensor, nn
@@ -132,6 +132,7 @@ def test_the_proof_holds_in_float32(recipe: Recipe) -> None:
 
 @examples(20)
 @given(recipes())
+@example(Recipe((("conv", 2153), ("pixels", 0), ("conv", 0)), 0, 0, 1, "tensor"))  # a constant at some places only
 def test_nothing_is_left_to_a_second_shrinking(recipe: Recipe) -> None:
     """Where no layer is down to one channel: see test_the_last_channel_is_one_that_is_asked_for."""
     _, xs, program = exported(recipe)

@@ -196,12 +196,14 @@ def linear(channels: Channels, node: fx.Node, x: Value, weight: Value, bias: Val
             channels.tie(part.source, dim, ids)
     channels.writers.update(part.source for part in (weight, bias) if part is not None)
     channels.columns.setdefault(weight.source, set()).add(1)
-    taps = weight.value != 0
+    taps = weight.value.numpy() != 0  # numpy is quicker at this
     constant, zero = _constants(x, last)
     uniform, amount = foldable(x, last)
-    channels.read(node, out_ids[None], in_ids[None], taps[None], ~uniform, constant & ~zero, weight.source)
+    channels.read(
+        node, out_ids[None], in_ids[None], torch.from_numpy(taps)[None], ~uniform, constant & ~zero, weight.source
+    )
     changing = ~uniform  # a constant that differs from place to place counts as changing here
-    still = ~(taps.any(1) if bool(changing.all()) else taps[:, changing].any(1))
+    still = torch.from_numpy(~(taps & changing.numpy()).any(1))
     value = bias.value.double() if bias is not None else torch.zeros(len(still), dtype=torch.float64)
     if bool((amount != 0).any()):
         value = value + weight.value[:, amount != 0].double() @ amount[amount != 0]
