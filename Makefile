@@ -13,7 +13,7 @@ export EDGEMTL_DATA ?= $(abspath ../shared/data)
 export EDGEMTL_WEIGHTS ?= $(abspath ../shared/weights)
 endif
 
-.PHONY: setup demo test lint format wheels bench-rgbir bench-live bench-shrink bench-shrink-wide clean
+.PHONY: setup demo test lint format wheels bench-rgbir bench-live bench-shrink bench-shrink-wide bench-latency clean
 setup: $(READY)
 
 # opencv-python needs the system's libGL; where that is missing its headless twin takes its place.
@@ -64,6 +64,9 @@ bench-shrink: $(PEERS)
 
 bench-shrink-wide: $(PEERS)
 	$(BIN)/python benchmarks/shrink.py --wide
+
+bench-latency: $(PEERS)
+	$(BIN)/python benchmarks/latency.py
 
 clean:
 	rm -rf out dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,7 +1,7 @@
 """Exact removal on many networks, beside Torch-Pruning and torch-simplify on the same zeros in the same run.
 
 make bench-shrink         51 networks x 3 kinds of zeros -> benchmarks/results/shrink.json, docs/shrinking.md
-make bench-shrink-wide    other families, ours alone     -> benchmarks/results/shrink-wide.json
+make bench-shrink-wide    other families, ours alone     -> benchmarks/results/shrink-wide.json, docs/shrinking.md
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from networks import NETWORKS, WIDE, build, calibrate, picture
+from page import totals, verdict, write_page
 from peers import limited, parameters, torch_pruning, torch_simplify
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
@@ -27,7 +28,6 @@ from edgemtl_export import channel_groups, shrink
 
 HERE = Path(__file__).parent
 FLOAT32 = 1e-4
-COMPLETE = 0.005
 Case = dict[str, Any]
 
 
@@ -156,41 +156,6 @@ def peer(case: Case, net: nn.Module, fresh: list[Any], run: Callable[[], nn.Modu
     return case
 
 
-def verdict(case: Case) -> str:
-    """Return how a case ended: complete, partial, wrong or crash."""
-    if "error" in case:
-        return "crash"
-    if not case["ok"]:
-        return "wrong"
-    removed = case["params_before"] - case["params_after"]
-    return "complete" if removed >= case["params_removable"] - COMPLETE * case["params_before"] else "partial"
-
-
-def table(cases: list[Case]) -> str:
-    """Return the totals and one row a network, as Markdown."""
-    tools = list(dict.fromkeys(c["tool"] for c in cases))
-    lines = ["| zeros | tool | complete | partial | wrong | crash |", "| --- | --- | --- | --- | --- | --- |"]
-    for mode in MODES:
-        for tool in tools:
-            ended = [verdict(c) for c in cases if c["mode"] == mode and c["tool"] == tool]
-            counts = " | ".join(str(ended.count(v)) for v in ("complete", "partial", "wrong", "crash"))
-            lines.append(f"| {mode} | {tool} | {counts} |")
-    lines += ["", "Share of all parameters removed; what is wrong or crashed is said so.", ""]
-    lines.append("| network | zeros | " + " | ".join(tools) + " |")
-    lines.append("| --- " * (len(tools) + 2) + "|")
-    for name in dict.fromkeys(c["model"] for c in cases):
-        for mode in MODES:
-            row = [c for c in cases if c["model"] == name and c["mode"] == mode]
-            cells = []
-            for tool in tools:
-                case = next(c for c in row if c["tool"] == tool)
-                ended = verdict(case)
-                gone = "" if ended == "crash" else f"{1 - case['params_after'] / case['params_before']:.1%}"
-                cells.append(f"{gone} {'' if ended in ('complete', 'partial') else ended}".strip())
-            lines.append(f"| {name} | {mode} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
 def main() -> None:
     """Measure, write the JSON and the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -210,10 +175,9 @@ def main() -> None:
             print(f"{i}/{len(names)} {name}: " + ", ".join(f"{c['mode']} {verdict(c)}" for c in mine), flush=True)
             if not given.networks:
                 results.write_text(json.dumps(cases, indent=1) + "\n")
-    print(table(cases))
-    if not given.networks and not given.wide:
-        said = "# Exact removal beside its peers\n\nWritten by `make bench-shrink`: the same zeros, in one run.\n\n"
-        (HERE.parent / "docs" / "shrinking.md").write_text(said + table(cases) + "\n")
+    print("\n".join(totals(cases)))
+    if not given.networks:
+        write_page()
 
 
 if __name__ == "__main__":

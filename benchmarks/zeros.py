@@ -13,12 +13,14 @@ from edgemtl_export.groups import Groups
 MODES = ("coupled", "independent", "constant")
 
 
-def zero(net: nn.Module, exported: ExportedProgram, groups: Groups, mode: str, seed: int = 0) -> None:
+def zero(
+    net: nn.Module, exported: ExportedProgram, groups: Groups, mode: str, seed: int = 0, share: float = 0.4
+) -> None:
     """Zero a share of the channels of ``net`` in place.
 
-    coupled: 40 % of the channel groups, in everything that writes them. independent: 30 to 50 % of the filters of each
-    convolution, with the scale and shift of the batch normalisation right behind it. constant: as coupled, but the
-    shifts of batch normalisation stay, so that what is dead is a constant.
+    coupled: a ``share`` of the channel groups, in everything that writes them. independent: 30 to 50 % of the filters
+    of each convolution, with the scale and shift of the batch normalisation right behind it. constant: as coupled, but
+    the shifts of batch normalisation stay, so that what is dead is a constant.
     """
     rng = np.random.default_rng(seed)
     parameters = dict(net.named_parameters())
@@ -30,7 +32,7 @@ def zero(net: nn.Module, exported: ExportedProgram, groups: Groups, mode: str, s
                 parameters[name].data[dead] = 0
         return
     shifts = {f"{n}.bias" for n, m in net.named_modules() if isinstance(m, _BatchNorm)} if mode == "constant" else set()
-    dead_groups = np.append(rng.random(groups.count) < 0.4, False)
+    dead_groups = np.append(rng.random(groups.count) < share, False)
     for name, rows in groups.rows.items():
         if name not in shifts:
             parameters[name].data.movedim(groups.axis(name), 0)[torch.from_numpy(dead_groups[rows])] = 0
