@@ -85,7 +85,10 @@ def _beside_simplify(cases: list[Case]) -> list[str]:
     }
     behind = {name: share for name, share in more.items() if share > 0}
     said = f'- With `branches="cut"` at least as much as torch-simplify in {len(more) - len(behind)} of the '
-    said += f"{len(more)} cases in which that gives a right network"
+    said += (
+        f"{len(more)} cases in which that gives a right network (weights of convolutions and linear layers: it also "
+    )
+    said += "fuses batch normalisations, which removes none)"
     listed = ", ".join(f"{n} {s:.2%}" for n, s in sorted(behind.items(), key=lambda x: -x[1]))
     return [said + (f"; less, in shares of all parameters, in {listed}." if behind else ".")]
 

@@ -106,3 +106,8 @@ def torch_simplify(net: nn.Module, inputs: tuple[Tensor, ...]) -> nn.Module:
 def parameters(net: nn.Module) -> int:
     """Count parameters; the biases a pixel that torch-simplify adds are not held against it."""
     return sum(p.numel() for n, p in net.named_parameters() if not n.endswith(".bf"))
+
+
+def weights(net: nn.Module) -> int:
+    """Count the weights of convolutions and linear layers: what fusing a batch normalisation does not change."""
+    return sum(p.numel() for n, p in net.named_parameters() if p.ndim > 1 and not n.endswith(".bf"))

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from networks import NETWORKS, WIDE, build, calibrate, picture
 from page import totals, verdict, write_page
-from peers import limited, parameters, torch_pruning, torch_simplify
+from peers import limited, parameters, torch_pruning, torch_simplify, weights
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from zeros import MODES, zero
@@ -128,6 +128,7 @@ def ours(
                 case |= {f"{how}_error": error for how, error in result.report.proof.items()}
             report = result.report
             case |= {"params_after": report.parameters_after, "pinned": report.pinned}
+            case["weights_after"] = weights(result.module())
             case["params_removable"] = report.parameters_before - report.parameters_bound
             case["relative_error"] = relative_error(net, result.module(), fresh)
             if onnx and proved:
@@ -147,7 +148,7 @@ def peer(case: Case, net: nn.Module, fresh: list[Any], run: Callable[[], nn.Modu
         with limited():
             made = run()
         case["seconds"] = time.perf_counter() - start
-        case["params_after"] = parameters(made)
+        case |= {"params_after": parameters(made), "weights_after": weights(made)}
         case["relative_error"] = relative_error(net, made.eval(), fresh)
         case["ok"] = case["relative_error"] <= FLOAT32
     except Exception as error:
