@@ -128,7 +128,7 @@ def _data_check(args: argparse.Namespace) -> int:
         rows = [["", *names]]
         for key in ("pairs", "day", "night", "unknown", "empty", "semantic"):
             rows.append([key, *(str(told["splits"][s][key]) for s in names)])
-        for name in result.classes:
+        for name in result.classes["boxes"]:
             rows.append([f"boxes: {name}", *(str(told["splits"][s]["boxes"][name]) for s in names)])
         for key in ("sizes", "ir_bits"):
             rows.append([key, *(", ".join(map(str, told["splits"][s][key])) for s in names)])

@@ -15,7 +15,7 @@ from edgemtl_runtime.fit import Fit
 from edgemtl_runtime.result import HeadResult
 
 from .data.loader import fitted_images
-from .data.sample import Sample, Samples, label_classes
+from .data.sample import Sample, Samples
 from .errors import EdgemtlError
 from .run import CONFIG, Run
 from .tasks import TASKS, Metric
@@ -73,7 +73,7 @@ def open_predictor(path: str | Path, threshold: float | None = 0.0) -> Predictor
 
 def evaluate(predictor: Predictor, samples: Samples, progress: Callable[[int], None] | None = None) -> Figures:
     """Judge a predictor on every sample: all of them, and by day and by night where that is known."""
-    labelled = label_classes(samples)
+    labelled = samples.classes
     for head in predictor.heads:
         if head.name in labelled and labelled[head.name] != head.classes:
             theirs, ours = ", ".join(labelled[head.name]), ", ".join(head.classes)

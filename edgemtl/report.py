@@ -74,7 +74,9 @@ def write_report(
         f"{figures['night']['ap50']:.2f} by night, mIoU {figures['all']['miou']:.2f}."
     )
     day, night = (
-        [s for s in (samples[i] for i in range(len(samples))) if s.is_day is light and len(s.classes)][:4]
+        [s for s in (samples[i] for i in range(len(samples))) if s.is_day is light and len(s.labels["boxes"].classes)][
+            :4
+        ]
         for light in (True, False)
     )
     predictor = open_predictor(bundle.path, threshold=None)

@@ -19,6 +19,7 @@ from edgemtl_runtime.bundle import Head, Input
 from . import config as configuration
 from .config import Config
 from .errors import EdgemtlError
+from .tasks import TASKS
 
 CONFIG, WEIGHTS, METRICS = "config.yaml", "weights.safetensors", "metrics.json"
 
@@ -30,9 +31,9 @@ class Interface(msgspec.Struct, frozen=True):
     inputs: tuple[Input, ...]
     heads: tuple[Head, ...]
 
-    def classes(self) -> dict[str, int]:
-        """Return the number of classes of each head."""
-        return {head.name: len(head.classes) for head in self.heads}
+    def channels(self) -> dict[str, int]:
+        """Return what each head of the network puts out."""
+        return {head.name: TASKS[head.task](head.classes).channels for head in self.heads}
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +58,7 @@ class Run:
             with safe_open(folder / WEIGHTS, "pt") as file:
                 interface = msgspec.json.decode(file.metadata()["interface"], type=Interface)
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            network = edgemtl_models.build(interface.network, interface.classes(), config.size, pretrained=False)
+            network = edgemtl_models.build(interface.network, interface.channels(), config.size, pretrained=False)
             network.load_state_dict(state)
             metrics = json.loads((folder / METRICS).read_text())
         except (SafetensorError, msgspec.MsgspecError, KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -22,7 +22,7 @@ from .config import Config
 from .console import progress_bar, say
 from .curves import Log
 from .data.loader import Loader, open_data
-from .data.sample import Samples, label_classes
+from .data.sample import Samples
 from .errors import ConfigError
 from .evaluate import Predictor, evaluate
 from .methods.sparse import ChannelSparsity
@@ -54,8 +54,8 @@ def _train_into(folder: Path, config: Config, data: dict[str, Samples], judge: b
     torch.manual_seed(config.seed)
     tasks = choose_tasks(config, data["train"])
     try:
-        classes = {name: len(task.head().classes) for name, task in tasks.items()}
-        network = edgemtl_models.build(config.network, classes, config.size)
+        channels = {name: task.channels for name, task in tasks.items()}
+        network = edgemtl_models.build(config.network, channels, config.size)
     except (ValueError, FileNotFoundError, KeyError, TypeError, AttributeError) as error:
         reason = f"{error} is missing or misplaced" if isinstance(error, KeyError) else error
         raise ConfigError(f"network {config.network}: {reason}") from error
@@ -82,7 +82,7 @@ def _train_into(folder: Path, config: Config, data: dict[str, Samples], judge: b
 
 def choose_tasks(config: Config, samples: Samples) -> dict[str, Task]:
     """Return the tasks that the configuration asks for and the data have labels of."""
-    labelled = label_classes(samples)
+    labelled = samples.classes
     tasks: dict[str, Task] = {}
     for name in config.tasks:
         if name not in TASKS:
@@ -117,9 +117,10 @@ def fit(
     average = Average(network, config.ema)
     autocast = computes_in_bf16(config.precision, device)
     inputs = {spec.name: spec for spec in interface.inputs}
+    labels = {name: task.label for name, task in tasks.items()}
     network.train()
     with progress_bar("training", steps) as bar:
-        for step, batch in enumerate(Loader(samples, config, inputs, steps)):
+        for step, batch in enumerate(Loader(samples, config, inputs, labels, steps)):
             lr = learning_rate(step, steps, config)
             for group in optimizer.param_groups:
                 group["lr"] = lr

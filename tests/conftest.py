@@ -55,9 +55,10 @@ def write_pairs(root: Path, train: int = 6, val: int = 4, size: tuple[int, int] 
             sample = street(seed, size)
             cv2.imwrite(str(root / "rgb" / split / f"{sample.name}.png"), sample.images["rgb"][:, :, ::-1])
             cv2.imwrite(str(root / "ir" / split / f"{sample.name}.png"), sample.images["ir"])
-            cv2.imwrite(str(root / "semantic" / split / f"{sample.name}.png"), sample.semantic)
-            x0, y0, x1, y1 = (sample.xyxy / np.array([width, height] * 2)).T
-            rows = zip(sample.classes, (x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0, strict=True)
+            cv2.imwrite(str(root / "semantic" / split / f"{sample.name}.png"), sample.labels["semantic"])
+            boxes = sample.labels["boxes"]
+            x0, y0, x1, y1 = (boxes.xyxy / np.array([width, height] * 2)).T
+            rows = zip(boxes.classes, (x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0, strict=True)
             text = "".join(f"{c} {cx:.6f} {cy:.6f} {w:.6f} {h:.6f}\n" for c, cx, cy, w, h in rows)
             for folder in ("labels", "labels_rgb", "labels_ir"):
                 (root / folder / split / f"{sample.name}.txt").write_text(text)

@@ -9,19 +9,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
 
 from edgemtl_export.to_onnx import normalise
 from edgemtl_runtime.bundle import Input
 
 from ..config import Config
 from ..errors import DataError
-from .augment import Augmenter, Item, to_item
+from .augment import Augmenter, to_item
+from .labels import Batch, Item, Label
 from .pairs import open_pairs
-from .sample import IGNORE, Sample, Samples
+from .sample import Sample, Samples
 from .streets import HELD_OUT, Streets
-
-Batch = dict[str, Any]
 
 
 def open_data(config: Config) -> dict[str, Samples]:
@@ -44,8 +42,10 @@ class Loader:
     so that the same seed gives the same batches.
     """
 
-    def __init__(self, samples: Samples, config: Config, inputs: dict[str, Input], steps: int) -> None:
-        self.samples, self.config, self.inputs, self.steps = samples, config, inputs, steps
+    def __init__(
+        self, samples: Samples, config: Config, inputs: dict[str, Input], labels: dict[str, Label], steps: int
+    ) -> None:
+        self.samples, self.config, self.inputs, self.labels, self.steps = samples, config, inputs, labels, steps
         self.augment = Augmenter(config.augment, inputs)
         self.items: dict[int, Item] = {}
         self.ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=2)
@@ -76,7 +76,7 @@ class Loader:
                     return
                 mosaic = self.config.augment.mosaic if step < self.config.augment.mosaic_until * self.steps else 0.0
                 items = [self._item(next(order), mosaic) for _ in range(self.config.batch)]
-                self.ready.put(collate(items, self.inputs))
+                self.ready.put(collate(items, self.inputs, self.labels))
         except BaseException as error:  # handed to the training thread, which raises it
             self.ready.put(error)
 
@@ -86,7 +86,7 @@ class Loader:
 
     def _fitted(self, index: int) -> Item:
         if index not in self.items:
-            self.items[index] = to_item(self.samples[index], self.inputs)
+            self.items[index] = to_item(self.samples[index], self.inputs, self.labels)
         return self.items[index]
 
     def _item(self, index: int, mosaic: float) -> Item:
@@ -96,27 +96,21 @@ class Loader:
         return self.augment(dict(self._fitted(index)), others)
 
 
-def collate(items: list[Item], inputs: dict[str, Input]) -> Batch:
-    """Return normalised images by name and targets: boxes as normalised centre and size, semantic (B, H, W)."""
+def collate(items: list[Item], inputs: dict[str, Input], labels: dict[str, Label]) -> Batch:
+    """Return normalised images by name, and what is known of the labels of these tasks."""
     batch: Batch = {
         name: normalise(torch.stack([item[name].as_subclass(Tensor) for item in items]), spec).contiguous(
             memory_format=torch.channels_last
         )
         for name, spec in inputs.items()
     }
-    h, w = items[0]["boxes"].canvas_size
-    xyxy = torch.cat([item["boxes"].as_subclass(Tensor) for item in items]) / torch.tensor([w, h, w, h])
-    batch["bboxes"] = v2.functional.convert_bounding_box_format(xyxy, "XYXY", "CXCYWH")
-    batch["cls"] = torch.cat([item["classes"] for item in items]).float()
-    counts = torch.tensor([len(item["classes"]) for item in items])
-    batch["batch_idx"] = torch.arange(len(items)).repeat_interleave(counts).float()
-    if any("semantic" in item for item in items):
-        blank = torch.full((h, w), IGNORE, dtype=torch.uint8)
-        batch["semantic"] = torch.stack([item.get("semantic", blank).as_subclass(Tensor) for item in items])
+    first = next(iter(inputs.values()))
+    for task, label in labels.items():
+        batch |= label.stacked(task, items, (first.height, first.width))
     return batch
 
 
 def fitted_images(sample: Sample, inputs: dict[str, Input]) -> dict[str, Any]:
     """Return a sample's images as an engine takes them: uint8 (1, H, W, C) arrays by input name."""
-    item = to_item(sample, inputs)
+    item = to_item(sample, inputs, {})
     return {name: item[name].permute(1, 2, 0).contiguous().numpy()[None] for name in inputs}

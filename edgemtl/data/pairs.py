@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from .policies import FOLDERS, POLICIES
-from .sample import IGNORE, Sample
+from .sample import IGNORE, BoxLabels, Sample
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 SHOWN = 20
@@ -47,8 +47,8 @@ class Scan:
     """All that one pass over a data set found."""
 
     root: Path
-    classes: tuple[str, ...] = ()
-    semantic_classes: tuple[str, ...] = ()
+    classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Of every task that is labelled."""
     splits: dict[str, list[Sample]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
@@ -72,16 +72,17 @@ class Scan:
         }
 
     def _split(self, samples: list[Sample]) -> dict[str, Any]:
-        histogram = Counter(self.classes[c] for s in samples for c in s.classes.tolist())
+        names = self.classes["boxes"]
+        histogram = Counter(names[c] for s in samples for c in s.labels["boxes"].classes.tolist())
         light = Counter({True: "day", False: "night", None: "unknown"}[s.is_day] for s in samples)
         return {
             "pairs": len(samples),
             "day": light["day"],
             "night": light["night"],
             "unknown": light["unknown"],
-            "boxes": {name: histogram[name] for name in self.classes},
-            "empty": sum(not len(s.classes) for s in samples),
-            "semantic": sum(s.semantic is not None for s in samples),
+            "boxes": {name: histogram[name] for name in names},
+            "empty": sum(not len(s.labels["boxes"].classes) for s in samples),
+            "semantic": sum("semantic" in s.labels for s in samples),
             "sizes": sorted({f"{w}x{h}" for h, w in (s.size for s in samples)}),
             "ir_bits": sorted({8 * s.images["ir"].itemsize for s in samples}),
         }
@@ -93,7 +94,6 @@ class PairFolder:
     def __init__(self, scan: Scan, split: str) -> None:
         self.samples = scan.splits[split]
         self.classes = scan.classes
-        self.semantic_classes = scan.semantic_classes
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -122,10 +122,10 @@ def scan(path: str | Path, labels: str = "fused") -> Scan:
     day = _read_days(result, root / "attributes.csv")
     for split in ("train", "val"):
         _read_split(result, base, meta, split, labels, day)
-    labelled = {name: any(s.semantic is not None for s in samples) for name, samples in result.splits.items()}
+    labelled = {name: any("semantic" in s.labels for s in samples) for name, samples in result.splits.items()}
     if not any(labelled.values()):
-        result.semantic_classes = ()  # named, perhaps, but nobody drew them
-    for split in [name for name, known in labelled.items() if not known and result.semantic_classes]:
+        result.classes.pop("semantic", None)  # named, perhaps, but nobody drew them
+    for split in [name for name, known in labelled.items() if not known and "semantic" in result.classes]:
         missing = base / "semantic" / split
         result.problems.append(Problem(missing, 0, f"split '{split}' has no segmentation pictures, the other one has"))
     return result
@@ -135,9 +135,9 @@ def _read_meta(result: Scan) -> dict[str, Any] | None:
     file = result.root / "data.yaml"
     try:
         meta = yaml.safe_load(file.read_text())
-        names = meta["names"]
-        result.classes = _names(names)
-        result.semantic_classes = _names(meta.get("semantic", {}))
+        result.classes = {"boxes": _names(meta["names"])}
+        if meta.get("semantic"):
+            result.classes["semantic"] = _names(meta["semantic"])
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         reason = f"is missing {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         result.problems.append(Problem(file, 0, f"cannot be read as a data description: {reason}"))
@@ -231,7 +231,10 @@ def _read_sample(
     centre, half = rows[:, 1:3], rows[:, 3:5] / 2
     xyxy = np.clip(np.concatenate([centre - half, centre + half], 1), 0, 1) * np.array([w, h, w, h], np.float32)
     images = {"rgb": np.ascontiguousarray(rgb[:, :, ::-1]), "ir": ir}
-    return Sample(images, xyxy.astype(np.float32), rows[:, 0].astype(np.int64), semantic, is_day, stem)
+    known: dict[str, Any] = {"boxes": BoxLabels(xyxy.astype(np.float32), rows[:, 0].astype(np.int64))}
+    if semantic is not None:
+        known["semantic"] = semantic
+    return Sample(images, known, is_day, stem)
 
 
 def _read_image(result: Scan, file: Path, flags: int) -> NDArray[Any] | None:
@@ -242,7 +245,7 @@ def _read_image(result: Scan, file: Path, flags: int) -> NDArray[Any] | None:
 
 
 def _read_semantic(result: Scan, file: Path) -> NDArray[np.uint8] | None:
-    if not result.semantic_classes or not file.parent.is_dir():
+    if "semantic" not in result.classes or not file.parent.is_dir():
         return None
     if not file.is_file():
         result.problems.append(Problem(file, 0, "missing segmentation picture"))
@@ -253,7 +256,7 @@ def _read_semantic(result: Scan, file: Path) -> NDArray[np.uint8] | None:
     if labels.ndim != 2 or labels.dtype != np.uint8:
         result.problems.append(Problem(file, 0, "a segmentation picture has one channel of 8 bits"))
         return None
-    unknown = sorted(set(np.unique(labels).tolist()) - {*range(len(result.semantic_classes)), IGNORE})
+    unknown = sorted(set(np.unique(labels).tolist()) - {*range(len(result.classes["semantic"])), IGNORE})
     if unknown:
         result.problems.append(Problem(file, 0, f"unknown class ids {unknown[:5]}"))
         return None
@@ -276,8 +279,8 @@ def _read_labels(result: Scan, file: Path) -> Iterator[tuple[float, ...]]:
             row = ()
         if len(row) != 5 or not np.isfinite(row).all():
             result.problems.append(Problem(file, number, f"expected 'class cx cy w h', found '{line[:60]}'"))
-        elif row[0] != int(row[0]) or not 0 <= row[0] < len(result.classes):
-            known = f"0 to {len(result.classes) - 1}"
+        elif row[0] != int(row[0]) or not 0 <= row[0] < len(result.classes["boxes"]):
+            known = f"0 to {len(result.classes['boxes']) - 1}"
             result.problems.append(Problem(file, number, f"unknown class {line.split()[0]}; data.yaml names {known}"))
         elif not all(0 <= v <= 1 for v in row[1:]) or min(row[3:]) <= 0:
             result.problems.append(Problem(file, number, f"box outside [0, 1] or without area: '{line[:60]}'"))

@@ -9,21 +9,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 IGNORE = 255
-"""The semantic id of pixels without a label."""
+"""The id of pixels without a label, in maps of classes and of edges."""
+
+
+@dataclass(frozen=True, eq=False)
+class BoxLabels:
+    """The objects of a picture: ``xyxy`` (N, 4) float32 pixels, ``classes`` (N,) ids; N may be 0."""
+
+    xyxy: NDArray[np.float32]
+    classes: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Images of one size by modality, and their labels.
+    """Images of one size by modality, and their labels by task; a task that is not there has no label here.
 
-    ``images``: "rgb" (H, W, 3) uint8, "ir" (H, W) uint8 or uint16. ``xyxy`` (N, 4) float32 pixels, ``classes`` (N,).
-    ``semantic`` (H, W) uint8 ids, `IGNORE` where unknown, or None. ``is_day`` is None where it is not known.
+    ``images``: "rgb" (H, W, 3) uint8, "ir" (H, W) uint8 or uint16. ``labels``: "boxes" `BoxLabels`; "semantic" (H, W)
+    uint8 ids and "edges" (H, W) uint8 0 or 1, both `IGNORE` where unknown; "depth" (H, W) float32 metres, 0 where
+    unknown; "normals" (H, W, 3) float32 unit vectors (x right, y down, z forward), zero where unknown; "attributes"
+    (A,) float32 0 or 1, NaN where unknown. ``is_day`` is None where it is not known.
     """
 
     images: dict[str, NDArray[Any]]
-    xyxy: NDArray[np.float32]
-    classes: NDArray[np.int64]
-    semantic: NDArray[np.uint8] | None = None
+    labels: dict[str, Any]
     is_day: bool | None = None
     name: str = ""
 
@@ -35,17 +43,10 @@ class Sample:
 
 
 class Samples(Protocol):
-    """A split of a data set: ``classes`` of its boxes, ``semantic_classes`` (empty without segmentation labels)."""
+    """A split of a data set; ``classes`` has every task that it labels, with its classes (none for a depth)."""
 
-    classes: tuple[str, ...]
-    semantic_classes: tuple[str, ...]
+    classes: dict[str, tuple[str, ...]]
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Sample: ...
-
-
-def label_classes(samples: Samples) -> dict[str, tuple[str, ...]]:
-    """Return the classes of each task that these samples are labelled for."""
-    known = {"boxes": samples.classes, "semantic": samples.semantic_classes}
-    return {task: classes for task, classes in known.items() if classes}

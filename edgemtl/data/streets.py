@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from . import scenes
-from .sample import Sample
+from .sample import BoxLabels, Sample
 
 HELD_OUT = 1_000_000
 """Seeds from here on are never trained on."""
@@ -12,8 +14,14 @@ HELD_OUT = 1_000_000
 class Streets:
     """``count`` scenes of the given size from consecutive seeds, drawn when first asked for and kept."""
 
-    classes = scenes.CLASSES
-    semantic_classes = scenes.SEMANTIC_CLASSES
+    classes: dict[str, tuple[str, ...]] = {  # noqa: RUF012
+        "boxes": scenes.CLASSES,
+        "semantic": scenes.SEMANTIC_CLASSES,
+        "depth": (),
+        "normals": (),
+        "edges": (),
+        "attributes": ("day", *(f"has_{name}" for name in scenes.CLASSES)),
+    }
 
     def __init__(self, count: int, size: tuple[int, int], first_seed: int) -> None:
         self.size = size
@@ -33,5 +41,13 @@ class Streets:
 def street(seed: int, size: tuple[int, int], is_day: bool | None = None, time_s: float = 0.0) -> Sample:
     """Draw one street as a sample; ``size`` is (height, width)."""
     scene = scenes.draw(seed, height=size[0], width=size[1], is_day=is_day, time_s=time_s)
-    images = {"rgb": scene.rgb, "ir": scene.ir}
-    return Sample(images, scene.boxes, scene.classes, scene.semantic, scene.is_day, f"{seed:07d}")
+    has = [float(kind in scene.classes) for kind in range(len(scenes.CLASSES))]
+    labels = {
+        "boxes": BoxLabels(scene.boxes, scene.classes),
+        "semantic": scene.semantic,
+        "depth": scene.depth_m,
+        "normals": scene.normals,
+        "edges": scene.edges,
+        "attributes": np.array([scene.is_day, *has], np.float32),
+    }
+    return Sample({"rgb": scene.rgb, "ir": scene.ir}, labels, scene.is_day, f"{seed:07d}")

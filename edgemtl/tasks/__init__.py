@@ -1,9 +1,20 @@
 """Tasks: what is learned, how it is judged, and how a bundle hands it over. One file a task; add it to `TASKS`."""
 
+from .attributes import Attributes
 from .base import Metric, Task
 from .boxes import Boxes
+from .depth import Depth
+from .edges import Edges
+from .normals import Normals
 from .semantic import Semantic
 
-TASKS: dict[str, type[Task]] = {"boxes": Boxes, "semantic": Semantic}
+TASKS: dict[str, type[Task]] = {
+    "boxes": Boxes,
+    "semantic": Semantic,
+    "depth": Depth,
+    "normals": Normals,
+    "edges": Edges,
+    "attributes": Attributes,
+}
 
 __all__ = ["TASKS", "Metric", "Task"]

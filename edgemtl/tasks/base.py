@@ -9,26 +9,33 @@ from torch import Tensor, nn
 from edgemtl_runtime.bundle import Head
 from edgemtl_runtime.result import HeadResult
 
+from ..data.labels import Batch, Label
 from ..data.sample import Sample
 
-Batch = dict[str, Any]
+__all__ = ["Batch", "Metric", "Task"]
 
 
 class Metric(Protocol):
     """Judges one task over a whole split, at label resolution."""
 
     def update(self, result: HeadResult, sample: Sample) -> None:
-        """Take in one picture's result and its labels."""
+        """Take in one picture's result and its labels; a picture without any takes no part."""
 
     def compute(self) -> dict[str, float]:
-        """Return the figures by name."""
+        """Return the figures by name; none when no picture had a label."""
 
 
 class Task(Protocol):
-    """One task: its head in a bundle, its loss and its metric."""
+    """One task: its label, its head in a bundle, its loss and its metric."""
 
     primary: str
-    """The metric that sums the task up; more is better for every one of them so far."""
+    """The metric that sums the task up."""
+    higher_is_better: bool
+    """The primary metric's direction."""
+    label: Label
+    """How its labels come into a batch."""
+    channels: int
+    """What the head of a network puts out: channels, classes or numbers."""
 
     def __init__(self, classes: tuple[str, ...]) -> None: ...
 
@@ -46,3 +53,16 @@ class Task(Protocol):
 
     def metric(self) -> Metric:
         """Return a new metric."""
+
+
+class Plain:
+    """A task whose loss has no state of its own."""
+
+    def __init__(self, classes: tuple[str, ...]) -> None:
+        self.classes = classes
+
+    def prepare(self, head: nn.Module, rounds: int) -> None:
+        """Need nothing."""
+
+    def advance(self) -> None:
+        """Need nothing: the loss has no schedule."""

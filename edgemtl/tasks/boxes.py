@@ -12,17 +12,19 @@ from edgemtl_models.yolo import BoxHead, BoxLoss
 from edgemtl_runtime import result
 from edgemtl_runtime.bundle import Head
 
+from ..data.labels import Batch, BoxList
 from ..data.sample import Sample
-from .base import Batch
 
 
 class Boxes:
     """Detection without NMS."""
 
-    primary = "ap50"
+    primary, higher_is_better = "ap50", True
+    label = BoxList()
 
     def __init__(self, classes: tuple[str, ...]) -> None:
         self.classes = classes
+        self.channels = len(classes)
 
     def head(self) -> Head:
         """Return the head as a bundle's manifest describes it."""
@@ -38,17 +40,24 @@ class Boxes:
         self.box_loss.advance()
 
     def loss(self, output: Any, batch: Batch) -> Tensor | None:
-        """Return the sum of the box, class and distance losses a picture."""
-        output = {k: {n: _float(v) for n, v in branch.items()} for k, branch in output.items()}
-        return self.box_loss(output, {k: batch[k] for k in ("batch_idx", "cls", "bboxes")})[0]
+        """Return the sum of the box, class and distance losses over the labelled pictures, a picture."""
+        known = batch.get("boxes_known")
+        if known is None:
+            return None
+        output = {k: {n: _labelled(v, known) for n, v in branch.items()} for k, branch in output.items()}
+        place = known.cumsum(0)[batch["batch_idx"].long()] - 1
+        return self.box_loss(output, {"batch_idx": place.float(), "cls": batch["cls"], "bboxes": batch["bboxes"]})[0]
 
     def metric(self) -> BoxMetric:
         """Return COCO AP, AP50 and AP50 of each class."""
         return BoxMetric(self.classes)
 
 
-def _float(value: Any) -> Any:
-    return value.float() if isinstance(value, Tensor) else [v.float() for v in value]
+def _labelled(value: Any, known: Tensor) -> Any:
+    """Return the labelled pictures' part of an output, in single precision."""
+    if not isinstance(value, Tensor):
+        return [_labelled(v, known) for v in value]
+    return (value if bool(known.all()) else value[known]).float()
 
 
 class BoxMetric:
@@ -60,6 +69,7 @@ class BoxMetric:
         self.classes = classes
         self.ap = MeanAveragePrecision(backend="faster_coco_eval", class_metrics=True, extended_summary=True)
         self.ap.warn_on_many_detections = False
+        self.pictures = 0
 
     def update(self, found: result.HeadResult, sample: Sample) -> None:
         """Take in one picture's boxes, in the pixels of its labels."""
@@ -69,11 +79,17 @@ class BoxMetric:
             "scores": torch.from_numpy(found.scores),
             "labels": torch.from_numpy(found.classes),
         }
-        target = {"boxes": torch.from_numpy(sample.xyxy), "labels": torch.from_numpy(sample.classes)}
+        labels = sample.labels.get("boxes")
+        if labels is None:
+            return
+        target = {"boxes": torch.from_numpy(labels.xyxy), "labels": torch.from_numpy(labels.classes)}
         self.ap.update([prediction], [target])
+        self.pictures += 1
 
     def compute(self) -> dict[str, float]:
         """Return ``ap``, ``ap50`` and ``ap50_CLASS``; a class without objects gives no figure."""
+        if not self.pictures:
+            return {}
         figures = self.ap.compute()
         # (IoU thresholds from 0.5, recall, class, area range, most detections): the first IoU, all areas, most boxes
         precision = figures["precision"][0, :, :, 0, -1].numpy()

@@ -5,33 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from edgemtl_runtime import result
 from edgemtl_runtime.bundle import Head
 
+from ..data.labels import Batch, IdMap, Map
 from ..data.sample import IGNORE, Sample
-from .base import Batch
+from .base import Plain
 
 
-class Semantic:
+class Semantic(Plain):
     """Per-pixel classes."""
 
-    primary = "miou"
+    primary, higher_is_better = "miou", True
+    label = Map(IdMap)
 
     def __init__(self, classes: tuple[str, ...]) -> None:
-        self.classes = classes
+        super().__init__(classes)
+        self.channels = len(classes)
 
     def head(self) -> Head:
         """Return the head as a bundle's manifest describes it."""
         return Head("semantic", "semantic", "label_map", self.classes, units="class ids")
-
-    def prepare(self, head: nn.Module, rounds: int) -> None:
-        """Need nothing."""
-
-    def advance(self) -> None:
-        """Need nothing: the loss has no schedule."""
 
     def loss(self, output: Any, batch: Batch) -> Tensor | None:
         """Return the cross-entropy over labelled pixels at the logits' resolution; None when there are none."""
@@ -59,11 +56,12 @@ class SemanticMetric:
     def update(self, found: result.HeadResult, sample: Sample) -> None:
         """Take in one picture's label map, in the pixels of its labels."""
         assert isinstance(found, result.LabelMap)
-        if sample.semantic is None:
+        labels = sample.labels.get("semantic")
+        if labels is None:
             return
-        known = sample.semantic != IGNORE
+        known = labels != IGNORE
         n = len(self.classes)
-        pairs = sample.semantic[known].astype(np.int64) * n + found.labels[known]
+        pairs = labels[known].astype(np.int64) * n + found.labels[known]
         self.confusion += np.bincount(pairs, minlength=n * n).reshape(n, n)
 
     def compute(self) -> dict[str, float]:

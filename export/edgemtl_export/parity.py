@@ -18,7 +18,11 @@ RAW_LIMIT = 1e-3
 SAME_IOU = 0.99
 """Boxes that overlap this much are the same."""
 SAME_PIXELS = 0.999
-"""Share of label pixels that must be equal."""
+"""Share of a map's pixels that must agree."""
+ALL_AGREE = ("topk_boxes", "attributes")
+"""Decoders of which every single value must agree."""
+SLACK = 0.01
+"""How far depths (as a share), scores and components of unit vectors may lie apart."""
 SCORE, SCORE_SLACK = 0.05, 1e-3
 """Boxes below SCORE are not compared; a partner may lie this much below, so that none is lost at the edge."""
 
@@ -102,12 +106,25 @@ def _iou(box: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(inside / np.maximum(areas[0] + areas[1] - inside, 1e-9))
 
 
+def same_depths(left: NDArray[Any], right: NDArray[Any]) -> tuple[int, int]:
+    """Return how many depths agree to a hundredth, and how many there are."""
+    return int((np.abs(left - right) <= SLACK * np.abs(left)).sum()), left.size
+
+
+def same_scores(left: NDArray[Any], right: NDArray[Any]) -> tuple[int, int]:
+    """Return how many scores or components of unit vectors agree to a hundredth, and how many there are."""
+    return int((np.abs(left - right) <= SLACK).sum()), left.size
+
+
 AGREEMENTS: dict[str, Callable[[NDArray[Any], NDArray[Any]], tuple[int, int]]] = {
     "topk_boxes": same_boxes,
     "label_map": same_pixels,
+    "depth_map": same_depths,
+    "normal_map": same_scores,
+    "edge_map": same_scores,
+    "attributes": same_scores,
 }
 """How the outputs for each decoder of the runtime are compared."""
-REQUIRED = {"topk_boxes": 1.0, "label_map": SAME_PIXELS}
 
 
 def check(raw: dict[str, float], agreed: dict[str, float], heads: Sequence[Head]) -> None:
@@ -117,8 +134,9 @@ def check(raw: dict[str, float], agreed: dict[str, float], heads: Sequence[Head]
             raise ParityError(
                 f"{head.name}: the shrunk network's raw head is off by {raw[head.name]:.2e} ({RAW_LIMIT} allowed)"
             )
-        if not agreed[head.name] >= REQUIRED[head.decoder]:
+        required = 1.0 if head.decoder in ALL_AGREE else SAME_PIXELS
+        if not agreed[head.name] >= required:
             raise ParityError(
                 f"{head.name}: only {agreed[head.name]:.3%} of the bundle's output agrees with the run "
-                f"({REQUIRED[head.decoder]:.1%} required)"
+                f"({required:.1%} required)"
             )

@@ -18,6 +18,8 @@ from edgemtl_runtime.bundle import Head, Input
 OPSET = 20
 MAX_BOXES = 100
 """Boxes a picture: what COCO's average precision looks at."""
+LOG_DEPTH = (-4.6, 6.9)
+"""Depths lie between a centimetre and a kilometre."""
 
 
 def normalise(image: Tensor, spec: Input) -> Tensor:
@@ -43,7 +45,31 @@ def label_map(logits: Tensor, size: tuple[int, int]) -> Tensor:
     return full.argmax(1).to(torch.uint8)
 
 
-FINISHES: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {"topk_boxes": topk_boxes, "label_map": label_map}
+def depth_map(log_depth: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return depths, (B, H, W) metres, of their logarithms (B, 1, h, w) at a coarser resolution."""
+    full = functional.interpolate(log_depth, size, mode="bilinear", align_corners=False)
+    return full[:, 0].clamp(*LOG_DEPTH).exp()
+
+
+def normal_map(raw: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return unit vectors, (B, H, W, 3), of directions (B, 3, h, w) at a coarser resolution."""
+    full = functional.interpolate(raw, size, mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
+    return full / full.square().sum(-1, keepdim=True).clamp(min=1e-12).sqrt()
+
+
+def edge_map(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return edge scores, (B, H, W) in [0, 1], of logits (B, 1, h, w) at a coarser resolution."""
+    return functional.interpolate(logits, size, mode="bilinear", align_corners=False)[:, 0].sigmoid()
+
+
+def attributes(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return a score for each attribute, (B, A) in [0, 1]."""
+    return logits.sigmoid()
+
+
+FINISHES: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
+    finish.__name__: finish for finish in (topk_boxes, label_map, depth_map, normal_map, edge_map, attributes)
+}
 """What is done in the graph for each decoder of the runtime."""
 
 

@@ -124,16 +124,22 @@ def by_layer(channels: Channels, live: Liveness, table: Convolutions) -> dict[st
     weights = [n for n in sorted(channels.writers) if channels.program.state[n].ndim > 1]
     group_of = _coupled(channels, live, weights)
     layers = _layers(channels, live, group_of)
-    choice = {group: 1 for group in set(group_of.values())}
+    # A layer gains little before its neighbours are aligned too: the descent starts from every whole choice.
+    choices = [_descend(layers, dict.fromkeys(group_of.values(), start), table) for start in MULTIPLES]
+    best = min(choices, key=lambda choice: sum(layer.seconds(table, choice) for layer in layers))
+    return {name: best[group_of[name]] for name in weights}
+
+
+def _descend(layers: list[Layer], choice: dict[int, int], table: Convolutions) -> dict[int, int]:
+    """Better the choice of one group of layers at a time."""
     for _ in range(2):
         for group in sorted(choice):
             mine = [layer for layer in layers if group in layer.inside or group in layer.outside]
             costs = [sum(layer.seconds(table, choice | {group: m}) for layer in mine) for m in MULTIPLES]
             best = int(np.argmin(costs))
-            current = MULTIPLES.index(choice[group])
-            if costs[best] < GAIN * costs[current]:
+            if costs[best] < GAIN * costs[MULTIPLES.index(choice[group])]:
                 choice[group] = MULTIPLES[best]
-    return {name: choice[group_of[name]] for name in weights}
+    return choice
 
 
 def _coupled(channels: Channels, live: Liveness, weights: list[str]) -> dict[str, int]:

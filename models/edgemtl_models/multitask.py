@@ -11,7 +11,7 @@ import yaml
 from torch import Tensor, nn
 
 from .backbone import BACKBONES
-from .heads import DenseHead
+from .heads import DenseHead, PictureHead
 from .streams import Trunk
 from .yolo import BoxHead
 
@@ -45,8 +45,8 @@ class MultiTask(nn.Module):
 
     def forward(self, **images: Tensor) -> dict[str, Any]:
         """Return the raw output of every head, by name."""
-        p4, *pyramid = self.trunk(images)
-        return {name: head(pyramid if isinstance(head, BoxHead) else p4) for name, head in self.heads.items()}
+        features = self.trunk(images)
+        return {name: head(features) for name, head in self.heads.items()}
 
 
 def zoo() -> list[str]:
@@ -56,9 +56,9 @@ def zoo() -> list[str]:
 
 
 def build(
-    network: str | dict[str, Any], classes: dict[str, int], size: tuple[int, int], *, pretrained: bool = True
+    network: str | dict[str, Any], channels: dict[str, int], size: tuple[int, int], *, pretrained: bool = True
 ) -> MultiTask:
-    """Build a network with the heads named in ``classes`` (head to class count).
+    """Build a network with the heads named in ``channels``: how many classes, maps or numbers each puts out.
 
     ``network`` is a name of the zoo, a YAML file, or the ``description`` of one that was built before. ``size`` is
     (height, width) in pixels. ``pretrained=False`` leaves out the start weights, for loading a trained state. Raises
@@ -81,7 +81,7 @@ def build(
         backbones[camera] = BACKBONES[kind](stream["channels"], **options)
     trunk = Trunk(backbones, description["neck"])
     heads: dict[str, nn.Module] = {}
-    for head, count in classes.items():
+    for head, count in channels.items():
         options = description["heads"].get(head)
         if options is None:
             raise ValueError(f"{name} has no head '{head}'; it has: {', '.join(description['heads'])}")
@@ -89,14 +89,16 @@ def build(
     return MultiTask(trunk, heads, inputs, description)
 
 
-def _head(trunk: Trunk, classes: int, size: tuple[int, int], kind: str, **options: Any) -> nn.Module:
+def _head(trunk: Trunk, channels: int, size: tuple[int, int], kind: str, **options: Any) -> nn.Module:
     if kind == "boxes":
-        head = BoxHead(trunk.widths[1:], list(trunk.strides[1:]), classes, **options)
+        head = BoxHead(trunk.widths[1:], list(trunk.strides[1:]), channels, **options)
         head.bias_init(*size)
         return head
     if kind == "dense":
-        return DenseHead(trunk.widths[0], classes, **options)
-    raise ValueError(f"unknown kind of head '{kind}'; known: boxes, dense")
+        return DenseHead(trunk.widths[0], channels, **options)
+    if kind == "picture":
+        return PictureHead(trunk.widths[-1], channels, **options)
+    raise ValueError(f"unknown kind of head '{kind}'; known: boxes, dense, picture")
 
 
 def _describe(name: str) -> dict[str, Any]:

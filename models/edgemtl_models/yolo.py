@@ -54,7 +54,11 @@ class BoxHead(nn.Module):
                 level[-1].bias.data[:] = math.log(5 / detect.nc / max(cells, 10.0))
 
     def forward(self, features: list[Tensor]) -> Tensor | dict[str, dict[str, Tensor]]:
-        """Return both raw branches in training, decoded boxes (B, A, 4 + classes) in evaluation."""
+        """Return both raw branches in training, decoded boxes (B, A, 4 + classes) in evaluation.
+
+        ``features`` are the trunk's; the coarsest, one a stride, are read.
+        """
+        features = features[-len(self.strides) :]
         if self.training:
             return self.detect(features)
         raw = self.detect.forward_head(features, **self.detect.one2one)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .bundle import Head
 from .fit import Fit
-from .result import Boxes, HeadResult, LabelMap
+from .result import Attributes, Boxes, DepthMap, EdgeMap, HeadResult, LabelMap, NormalMap
 
 Decoder = Callable[[NDArray[Any], Head, Fit], HeadResult]
 DECODERS: dict[str, Decoder] = {}
@@ -42,6 +42,30 @@ def topk_boxes(output: NDArray[Any], head: Head, fit: Fit) -> Boxes:
 def label_map(output: NDArray[Any], head: Head, fit: Fit) -> LabelMap:
     """Read a (height, width) uint8 map of class ids."""
     return LabelMap(fit.map_to_camera(output), head.classes)
+
+
+@decoder("depth_map")
+def depth_map(output: NDArray[Any], head: Head, fit: Fit) -> DepthMap:
+    """Read a (height, width) map of depths in metres."""
+    return DepthMap(fit.map_to_camera(output))
+
+
+@decoder("normal_map")
+def normal_map(output: NDArray[Any], head: Head, fit: Fit) -> NormalMap:
+    """Read a (height, width, 3) map of unit vectors."""
+    return NormalMap(fit.map_to_camera(output))
+
+
+@decoder("edge_map")
+def edge_map(output: NDArray[Any], head: Head, fit: Fit) -> EdgeMap:
+    """Read a (height, width) map of edge scores."""
+    return EdgeMap(fit.map_to_camera(output), head.threshold)
+
+
+@decoder("attributes")
+def attributes(output: NDArray[Any], head: Head, fit: Fit) -> Attributes:
+    """Read a score for each attribute."""
+    return Attributes(output, head.classes, head.threshold)
 
 
 def decode(outputs: dict[str, NDArray[Any]], heads: tuple[Head, ...], fit: Fit) -> dict[str, HeadResult]:

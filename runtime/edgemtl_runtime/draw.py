@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .bundle import ThermalRange
 from .fit import to_uint8
 from .frame import FramePair
-from .result import Boxes, LabelMap, Result
+from .result import Attributes, Boxes, DepthMap, EdgeMap, HeadResult, LabelMap, NormalMap, Result
 
 PALETTE = np.array(
     [(230, 75, 60), (70, 190, 90), (80, 150, 250), (240, 190, 50), (180, 100, 220), (60, 200, 200), (240, 130, 180)],
@@ -43,7 +43,8 @@ def label_palette(label: LabelMap, boxes: Boxes | None) -> NDArray[np.uint8]:
 def draw(pair: FramePair, result: Result) -> NDArray[np.uint8]:
     """Return the pair's pictures side by side, (H, W, 3) uint8 RGB, with boxes on both and the label map on the first.
 
-    Pictures narrower than 320 pixels are enlarged by a whole factor.
+    Attributes are written on the first; depth, normals and edges follow as pictures of their own. Pictures narrower
+    than 320 pixels are enlarged by a whole factor.
     """
     panels = []
     base = pair.frames[result.camera]
@@ -62,7 +63,40 @@ def draw(pair: FramePair, result: Result) -> NDArray[np.uint8]:
             draw_boxes(panel, boxes, factor)
         write(panel, name, (4, height - 6), 0.45, (255, 255, 255))
         panels.append(panel)
+    for head in result.heads.values():
+        if isinstance(head, Attributes):
+            for line, (text, tone) in enumerate(attribute_lines(head)):
+                write(panels[0], text, (4, 14 + 14 * line), 0.4, tone)
+    for name, head in result.heads.items():
+        shown = picture(head)
+        if shown is not None:
+            panel = cv2.resize(shown, (width, height), interpolation=cv2.INTER_LINEAR)
+            write(panel, name, (4, height - 6), 0.45, (255, 255, 255))
+            panels.append(panel)
     return np.ascontiguousarray(np.concatenate(panels, 1))
+
+
+def picture(head: HeadResult) -> NDArray[np.uint8] | None:
+    """Return a map as an (H, W, 3) RGB picture: near is warm, surfaces have the colour of their direction."""
+    if isinstance(head, DepthMap):
+        near = -np.log(np.maximum(head.depth_m, 1e-6))
+        low, high = np.percentile(near, (2, 98))
+        grey = (255 * np.clip((near - low) / max(high - low, 1e-6), 0, 1)).astype(np.uint8)
+        return np.asarray(cv2.cvtColor(cv2.applyColorMap(grey, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB), np.uint8)
+    if isinstance(head, NormalMap):  # right is red, up is green, towards the camera is blue
+        return (127.5 * (1 + head.normals * np.array([1, -1, -1], np.float32))).astype(np.uint8)
+    if isinstance(head, EdgeMap):
+        return np.repeat((255 * head.scores).astype(np.uint8)[:, :, None], 3, 2)
+    return None
+
+
+def attribute_lines(head: Attributes) -> list[tuple[str, tuple[int, int, int]]]:
+    """Return a line of text and its colour for every attribute: white where it holds."""
+    white, grey = (255, 255, 255), (150, 150, 150)
+    return [
+        (f"{name} {score:.2f}", white if score >= head.threshold else grey)
+        for name, score in zip(head.names, head.scores, strict=True)
+    ]
 
 
 def draw_boxes(panel: NDArray[Any], boxes: Boxes, factor: float) -> None:

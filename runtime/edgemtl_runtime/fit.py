@@ -77,10 +77,10 @@ class Fit:
         limit = np.array([self.camera_width, self.camera_height] * 2, np.float32)
         return np.asarray(np.clip(xyxy / np.float32(self.scale), 0, limit), np.float32)
 
-    def map_to_camera(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return a (height, width) network map as (camera_height, camera_width), nearest neighbour."""
+    def map_to_camera(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Return a (height, width[, C]) network map as (camera_height, camera_width[, C]), nearest neighbour."""
         inside = labels[: self.scaled_height, : self.scaled_width]
-        if inside.shape == (self.camera_height, self.camera_width):
+        if inside.shape[:2] == (self.camera_height, self.camera_width):
             return np.ascontiguousarray(inside)
         return _resize(inside, self.camera_height, self.camera_width, smooth=False)
 
@@ -96,7 +96,7 @@ def _with_channels(image: NDArray[Any], channels: int) -> NDArray[np.uint8]:
     return np.asarray(np.repeat(image, channels, axis=2), np.uint8)
 
 
-def _resize(image: NDArray[np.uint8], height: int, width: int, *, smooth: bool) -> NDArray[np.uint8]:
+def _resize(image: NDArray[Any], height: int, width: int, *, smooth: bool) -> NDArray[Any]:
     if not smooth:
         rows = np.minimum((np.arange(height) + 0.5) * image.shape[0] / height, image.shape[0] - 1).astype(np.intp)
         columns = np.minimum((np.arange(width) + 0.5) * image.shape[1] / width, image.shape[1] - 1).astype(np.intp)

@@ -56,7 +56,73 @@ class LabelMap:
         return {"share": {n: round(float(c) / self.labels.size, 4) for n, c in zip(self.names, counts, strict=True)}}
 
 
-HeadResult = Boxes | LabelMap
+@dataclass(frozen=True, eq=False)
+class DepthMap:
+    """How far away every pixel is along the optical axis: ``depth_m`` (H, W) float32, metres."""
+
+    depth_m: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        _check_map("a depth map", self.depth_m, 2)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the picture's 5th, 50th and 95th percentile, for JSON."""
+        low, middle, high = np.percentile(self.depth_m, (5, 50, 95)).tolist()
+        return {"depth_m": {"p5": round(low, 3), "median": round(middle, 3), "p95": round(high, 3)}}
+
+
+@dataclass(frozen=True, eq=False)
+class NormalMap:
+    """Where every pixel's surface faces: ``normals`` (H, W, 3) float32 unit vectors, x right, y down, z forward."""
+
+    normals: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        _check_map("a normal map", self.normals, 3)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the mean direction, for JSON."""
+        return {"mean_normal": [round(v, 4) for v in self.normals.mean((0, 1)).tolist()]}
+
+
+@dataclass(frozen=True, eq=False)
+class EdgeMap:
+    """How likely every pixel lies on an edge: ``scores`` (H, W) float32 in [0, 1]; an edge from ``threshold`` on."""
+
+    scores: NDArray[np.float32]
+    threshold: float
+
+    def __post_init__(self) -> None:
+        _check_map("an edge map", self.scores, 2)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the share of the picture that is edge, for JSON."""
+        return {"edge_share": round(float((self.scores >= self.threshold).mean()), 4)}
+
+
+@dataclass(frozen=True, eq=False)
+class Attributes:
+    """What holds of the whole picture: ``scores`` (N,) float32 in [0, 1], one a name; holds from ``threshold`` on."""
+
+    scores: NDArray[np.float32]
+    names: tuple[str, ...]
+    threshold: float
+
+    def __post_init__(self) -> None:
+        if self.scores.shape != (len(self.names),):
+            raise ValueError(f"{len(self.names)} attributes, but scores are {self.scores.shape}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the scores by name, for JSON."""
+        return {"attributes": {n: round(float(s), 4) for n, s in zip(self.names, self.scores, strict=True)}}
+
+
+def _check_map(what: str, values: NDArray[Any], ndim: int) -> None:
+    if values.ndim != ndim or values.dtype != np.float32 or (ndim == 3 and values.shape[2] != 3):
+        raise ValueError(f"{what} is (H, W{', 3' if ndim == 3 else ''}) float32, not {values.dtype} {values.shape}")
+
+
+HeadResult = Boxes | LabelMap | DepthMap | NormalMap | EdgeMap | Attributes
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from edgemtl_models.backbone import MobileNetV2Backbone
 from edgemtl_models.yolo import BoxHead
 
 SIZE = (64, 96)
-HEADS = {"boxes": 3, "semantic": 5}
+HEADS = {"boxes": 3, "semantic": 5, "depth": 1, "normals": 3, "edges": 1, "attributes": 4}
 
 
 def images(batch: int = 2) -> dict[str, torch.Tensor]:
@@ -29,6 +29,9 @@ def test_named_images_to_named_heads(name: str) -> None:
         out = network.eval()(**images())
     cells = sum(SIZE[0] * SIZE[1] // stride**2 for stride in (8, 16, 32))
     assert out["boxes"].shape == (2, cells, 7) and out["semantic"].shape == (2, 5, SIZE[0] // 4, SIZE[1] // 4)
+    for dense, channels in (("depth", 1), ("normals", 3), ("edges", 1)):
+        assert out[dense].shape == (2, channels, SIZE[0] // 4, SIZE[1] // 4)
+    assert out["attributes"].shape == (2, 4)
     assert ((out["boxes"][..., 4:] >= 0) & (out["boxes"][..., 4:] <= 1)).all()
 
 
@@ -36,7 +39,7 @@ def test_named_images_to_named_heads(name: str) -> None:
 def test_every_parameter_of_trunk_and_heads_learns(name: str) -> None:
     network = edgemtl_models.build(name, HEADS, SIZE, pretrained=False).train()
     out = network(**images(4))
-    total = out["semantic"].square().mean()
+    total = torch.stack([out[name].square().mean() for name in HEADS if name != "boxes"]).sum()
     total = total + sum(b[k].square().mean() for b in out["boxes"].values() for k in ("boxes", "scores"))
     total.backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
@@ -80,7 +83,7 @@ def test_pretrained_filters_for_one_channel_are_summed_over_colour() -> None:
     ("name", "classes", "size", "expected"),
     [
         ("rgbir-x", HEADS, SIZE, "no network 'rgbir-x'; the zoo has"),
-        ("rgbir-n", {"depth": 1}, SIZE, "no head 'depth'"),
+        ("rgbir-n", {"pose": 1}, SIZE, "no head 'pose'"),
         ("rgbir-n", HEADS, (60, 96), "does not divide by 32"),
     ],
 )

@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from edgemtl.config import Augment, Config
-from edgemtl.data.augment import Augmenter, Item, mosaic, to_item
+from edgemtl.data.augment import Augmenter, mirrored, mosaic, to_item
+from edgemtl.data.labels import Item
 from edgemtl.data.loader import Loader, collate
-from edgemtl.data.sample import IGNORE, Sample
+from edgemtl.data.sample import IGNORE, BoxLabels, Sample
 from edgemtl.data.streets import Streets
+from edgemtl.tasks import TASKS
 from edgemtl_runtime.bundle import Input
 
 SIZE = (96, 128)
@@ -18,6 +20,7 @@ INPUTS = {
     "rgb": Input("rgb", *SIZE, 3, (0.0,) * 3, (1.0,) * 3, "rgb"),
     "ir": Input("ir", *SIZE, 1, (0.0,), (1.0,), "ir"),
 }
+LABELS = {name: task.label for name, task in TASKS.items()}
 STILL = Augment(mosaic=0, flip=False, translate=0, scale=0, brightness=0, contrast=0, saturation=0, hue=0)
 
 
@@ -27,7 +30,8 @@ def marked(x0: int = 40, y0: int = 30, x1: int = 72, y1: int = 62) -> Sample:
     for image in (rgb, ir):
         image[y0:y1, x0:x1] = 255
     semantic[y0:y1, x0:x1] = 1
-    return Sample({"rgb": rgb, "ir": ir}, np.array([[x0, y0, x1, y1]], np.float32), np.zeros(1, np.int64), semantic)
+    boxes = BoxLabels(np.array([[x0, y0, x1, y1]], np.float32), np.zeros(1, np.int64))
+    return Sample({"rgb": rgb, "ir": ir}, {"boxes": boxes, "semantic": semantic})
 
 
 def extent(mask: torch.Tensor) -> list[int]:
@@ -39,8 +43,8 @@ def extent(mask: torch.Tensor) -> list[int]:
 def test_everything_moves_together(seed: int) -> None:
     torch.manual_seed(seed)
     moving = Augmenter(Augment(brightness=0, contrast=0, saturation=0, hue=0, scale=0.4, translate=0.2), INPUTS)
-    item = to_item(marked(), INPUTS)
-    out = moving(dict(item), [to_item(marked(), INPUTS)] * 3 if seed % 2 else [])
+    item = to_item(marked(), INPUTS, LABELS)
+    out = moving(dict(item), [to_item(marked(), INPUTS, LABELS)] * 3 if seed % 2 else [])
     rgb, ir, labels = out["rgb"][0] > 190, out["ir"][0] > 190, out["semantic"] == 1
     assert torch.equal(rgb, ir)
     assert (rgb & labels).sum() >= 0.85 * (rgb | labels).sum()
@@ -54,7 +58,7 @@ def test_everything_moves_together(seed: int) -> None:
 
 def test_light_changes_each_view_by_itself() -> None:
     torch.manual_seed(1)
-    item = to_item(Streets(1, SIZE, 3)[0], INPUTS)
+    item = to_item(Streets(1, SIZE, 3)[0], INPUTS, LABELS)
     light = Augmenter(Augment(mosaic=0, flip=False, translate=0, scale=0), INPUTS)
     out = light(dict(item), [])
     assert torch.equal(out["boxes"], item["boxes"]) and torch.equal(out["semantic"], item["semantic"])
@@ -63,22 +67,22 @@ def test_light_changes_each_view_by_itself() -> None:
 
 
 def test_nothing_moves_when_nothing_is_asked_for() -> None:
-    item = to_item(marked(), INPUTS)
+    item = to_item(marked(), INPUTS, LABELS)
     out = Augmenter(STILL, INPUTS)(dict(item), [])
     assert all(torch.equal(out[key], item[key]) for key in item)
 
 
 def test_a_box_that_is_almost_cut_off_is_dropped() -> None:
     torch.manual_seed(0)
-    far = Augmenter(Augment(**{**{f: getattr(STILL, f) for f in STILL.__struct_fields__}, "translate": 0.9}), INPUTS)
+    far = Augmenter(Augment(**{**_settings(STILL), "translate": 0.9}), INPUTS)
     for _ in range(40):
-        out = far(dict(to_item(marked(), INPUTS)), [])
+        out = far(dict(to_item(marked(), INPUTS, LABELS)), [])
         seen = int((out["semantic"] == 1).sum())
         assert len(out["boxes"]) == (seen >= 0.3 * 32 * 32) or abs(seen - 0.3 * 32 * 32) < 40
 
 
 def test_a_mosaic_holds_four_pictures_and_their_boxes() -> None:
-    items = [to_item(marked(x, 30, x + 20, 50), INPUTS) for x in (10, 30, 50, 70)]
+    items = [to_item(marked(x, 30, x + 20, 50), INPUTS, LABELS) for x in (10, 30, 50, 70)]
     whole = mosaic(items, SIZE)
     assert whole["rgb"].shape == (3, 192, 256) and len(whole["boxes"]) == 4
     assert whole["boxes"].tolist()[3] == [70 + 128, 30 + 96, 90 + 128, 50 + 96]
@@ -87,7 +91,7 @@ def test_a_mosaic_holds_four_pictures_and_their_boxes() -> None:
 def test_letterboxed_labels_have_ignored_padding() -> None:
     sample = marked()
     tall = {name: Input(name, 128, 128, spec.channels, spec.mean, spec.std, name) for name, spec in INPUTS.items()}
-    item = to_item(sample, tall)
+    item = to_item(sample, tall, LABELS)
     assert (item["semantic"][96:] == IGNORE).all() and (item["rgb"][:, 96:] == 114).all()
 
 
@@ -96,10 +100,10 @@ def test_the_same_seed_gives_the_same_batches() -> None:
 
     def batches() -> list[Item]:
         torch.manual_seed(5)
-        return list(Loader(Streets(8, SIZE, 0), config, INPUTS, 4))
+        return list(Loader(Streets(8, SIZE, 0), config, INPUTS, LABELS, 4))
 
     for left, right in zip(batches(), batches(), strict=True):
-        assert all(torch.equal(left[key], right[key]) for key in left)
+        assert all(torch.equal(left[key].nan_to_num(-1), right[key].nan_to_num(-1)) for key in left)
 
 
 def test_an_error_in_the_loader_reaches_the_training() -> None:
@@ -108,11 +112,11 @@ def test_an_error_in_the_loader_reaches_the_training() -> None:
             raise OSError("disk gone")
 
     with pytest.raises(OSError, match="disk gone"):
-        list(Loader(Broken(4, SIZE, 0), Config(size=SIZE, batch=2), INPUTS, 2))
+        list(Loader(Broken(4, SIZE, 0), Config(size=SIZE, batch=2), INPUTS, LABELS, 2))
 
 
 def test_leaving_the_loader_early_ends_its_thread() -> None:
-    loader = Loader(Streets(8, SIZE, 0), Config(size=SIZE, batch=2), INPUTS, 1000)
+    loader = Loader(Streets(8, SIZE, 0), Config(size=SIZE, batch=2), INPUTS, LABELS, 1000)
     for _ in loader:
         break
     loader.thread.join(timeout=5)
@@ -120,11 +124,50 @@ def test_leaving_the_loader_early_ends_its_thread() -> None:
 
 
 def test_targets_are_normalised_and_counted() -> None:
-    batch = collate([to_item(marked(), INPUTS), to_item(Sample(marked().images, *_nothing()), INPUTS)], INPUTS)
+    empty = Sample(marked().images, {"boxes": BoxLabels(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))})
+    batch = collate([to_item(sample, INPUTS, LABELS) for sample in (marked(), empty)], INPUTS, LABELS)
     assert batch["bboxes"].tolist() == [[pytest.approx(v) for v in (56 / 128, 46 / 96, 32 / 128, 32 / 96)]]
     assert batch["batch_idx"].tolist() == [0.0] and batch["rgb"].shape == (2, 3, *SIZE)
     assert batch["rgb"].max() == 1 and (batch["semantic"][1] == IGNORE).all()
+    assert batch["boxes_known"].all() and not {"depth", "normals", "edges", "attributes"} & set(batch)
 
 
-def _nothing() -> tuple[np.ndarray, np.ndarray]:
-    return np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+def test_a_picture_whose_boxes_nobody_drew_is_no_picture_without_objects() -> None:
+    unlabelled = Sample(marked().images, {})
+    batch = collate([to_item(sample, INPUTS, LABELS) for sample in (unlabelled, marked())], INPUTS, LABELS)
+    assert batch["boxes_known"].tolist() == [False, True] and batch["batch_idx"].tolist() == [1.0]
+    assert "boxes" not in mosaic([to_item(s, INPUTS, LABELS) for s in (unlabelled, *[marked()] * 3)], SIZE)
+
+
+def test_geometry_changes_what_maps_say() -> None:
+    """Mirrored surfaces face the other way, turned ones turn, and what is enlarged is nearer."""
+    sample = Streets(1, SIZE, 3)[0]
+    item = to_item(sample, INPUTS, LABELS)
+    other = mirrored(item)
+    flipped = item["normals"].flip(-1) * torch.tensor([-1.0, 1, 1]).view(3, 1, 1)
+    assert torch.equal(other["normals"], flipped) and torch.equal(other["depth"], item["depth"].flip(-1))
+    large = Augmenter(Augment(**{**_settings(STILL), "scale": 0.5}), INPUTS)
+    torch.manual_seed(0)
+    how = large.affine.make_params([item["rgb"]])
+    torch.manual_seed(0)
+    moved = large.move(item)
+    middle = (SIZE[0] // 2, SIZE[1] // 2)
+    nearer = float(item["depth"][middle]) / how["scale"]
+    assert how["scale"] != 1 and float(moved["depth"][middle]) == pytest.approx(nearer, rel=0.05)
+    upright = torch.zeros(3, 4, 4)
+    upright[0] = 1
+    turned = LABELS["normals"].kind(upright).turned(90)  # clockwise: what faced right faces down
+    assert torch.allclose(turned[:, 0, 0], torch.tensor([0.0, 1.0, 0.0]), atol=1e-6)
+
+
+def test_what_a_transform_uncovers_is_unknown() -> None:
+    torch.manual_seed(3)
+    item = to_item(Streets(1, SIZE, 3)[0], INPUTS, LABELS)
+    far = Augmenter(Augment(**{**_settings(STILL), "translate": 0.9}), INPUTS)(item, [])
+    outside = far["semantic"] == IGNORE
+    assert outside.any() and (far["edges"][outside] == IGNORE).all()
+    assert (far["depth"][outside] == 0).all() and (far["normals"][:, outside] == 0).all()
+
+
+def _settings(augment: Augment) -> dict[str, object]:
+    return {name: getattr(augment, name) for name in augment.__struct_fields__}

@@ -191,7 +191,7 @@ def test_counts(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_an_empty_label_file_is_a_picture_without_objects(pairs: Path) -> None:
     first(pairs, "labels").write_text("")
-    assert len(open_pairs(pairs)["train"][0].classes) == 0
+    assert len(open_pairs(pairs)["train"][0].labels["boxes"].classes) == 0
 
 
 def test_sixteen_bits_reach_the_thermal_range(pairs: Path) -> None:
@@ -201,13 +201,13 @@ def test_sixteen_bits_reach_the_thermal_range(pairs: Path) -> None:
     sample = open_pairs(pairs)["train"][0]
     assert sample.images["ir"].dtype == np.uint16 and np.array_equal(sample.images["ir"], counts)
     thermal = ThermalRange("radiometric", 30_000, 30_614)
-    item = to_item(sample, {"ir": Input("ir", 96, 128, 1, (0.0,), (1.0,), "ir", thermal_range=thermal)})
+    item = to_item(sample, {"ir": Input("ir", 96, 128, 1, (0.0,), (1.0,), "ir", thermal_range=thermal)}, {})
     assert len(item["ir"].unique()) > 250
 
 
 def test_segmentation_that_is_only_named_is_none(pairs: Path) -> None:
     shutil.rmtree(pairs / "semantic")
-    assert open_pairs(pairs)["train"].semantic_classes == ()
+    assert "semantic" not in open_pairs(pairs)["train"].classes
 
 
 def test_union_keeps_one_of_two_that_are_the_same() -> None:

@@ -18,7 +18,6 @@ from edgemtl.data.streets import HELD_OUT, Streets
 from edgemtl.errors import ConfigError, EdgemtlError
 from edgemtl.evaluate import Predictor, evaluate
 from edgemtl.run import Run
-from edgemtl.tasks import TASKS
 from edgemtl.train import learning_rate, train
 from edgemtl_runtime.result import Boxes, LabelMap
 
@@ -53,12 +52,13 @@ def test_a_failed_training_leaves_the_last_run(tmp_path: Path) -> None:
 class BoxesOnly(Streets):
     """Streets whose segmentation nobody drew."""
 
-    semantic_classes = ()
+    classes = {"boxes": Streets.classes["boxes"]}  # noqa: RUF012
 
     def __getitem__(self, index: int):  # type: ignore[no-untyped-def]
         import dataclasses
 
-        return dataclasses.replace(super().__getitem__(index), semantic=None)
+        sample = super().__getitem__(index)
+        return dataclasses.replace(sample, labels={"boxes": sample.labels["boxes"]})
 
 
 def test_a_head_without_labels_takes_no_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,11 +134,10 @@ class Oracle(Predictor):
     def __call__(self, sample):  # type: ignore[no-untyped-def]
         import numpy as np
 
-        scores = np.ones(len(sample.classes), np.float32)
-        boxes = Boxes(
-            sample.xyxy + np.float32(self.shift), scores, sample.classes, TASKS["boxes"](Streets.classes).classes
-        )
-        return {"boxes": boxes, "semantic": LabelMap(sample.semantic, Streets.semantic_classes)}
+        known = sample.labels["boxes"]
+        scores = np.ones(len(known.classes), np.float32)
+        boxes = Boxes(known.xyxy + np.float32(self.shift), scores, known.classes, Streets.classes["boxes"])
+        return {"boxes": boxes, "semantic": LabelMap(sample.labels["semantic"], Streets.classes["semantic"])}
 
 
 def test_the_figures_of_an_oracle_are_one(tiny_run: Run) -> None:
@@ -152,7 +151,7 @@ def test_the_figures_of_an_oracle_are_one(tiny_run: Run) -> None:
 
 def test_other_classes_are_refused(tiny_run: Run) -> None:
     class Animals(Streets):
-        classes = ("cat", "dog", "cow")
+        classes = {"boxes": ("cat", "dog", "cow")}  # noqa: RUF012
 
     with pytest.raises(EdgemtlError, match="knows the classes person, bicycle, car; the data have cat, dog, cow"):
         evaluate(

@@ -1,0 +1,80 @@
+"""Attributes: what holds of the picture as a whole, several at once, judged by mean average precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from edgemtl_runtime import result
+from edgemtl_runtime.bundle import Head
+
+from ..data.labels import Batch, Vector
+from ..data.sample import Sample
+from .base import Plain
+
+
+class Attributes(Plain):
+    """Multi-label classification."""
+
+    primary, higher_is_better = "attribute_map", True
+    label = Vector()
+
+    def __init__(self, classes: tuple[str, ...]) -> None:
+        super().__init__(classes)
+        self.channels = len(classes)
+
+    def head(self) -> Head:
+        """Return the head as a bundle's manifest describes it."""
+        return Head("attributes", "attributes", "attributes", self.classes, units="score", threshold=0.5)
+
+    def loss(self, output: Any, batch: Batch) -> Tensor | None:
+        """Return the cross-entropy over known attributes; None where there are none."""
+        labels = batch.get("attributes")
+        if labels is None or not bool(labels.isfinite().any()):
+            return None
+        known = labels.isfinite()
+        return functional.binary_cross_entropy_with_logits(output.float()[known], labels[known])
+
+    def metric(self) -> AttributeMetric:
+        """Return mean average precision and F1."""
+        return AttributeMetric(self.classes)
+
+
+class AttributeMetric:
+    """Average precision and F1 at the head's threshold, averaged over the attributes that are both true and false."""
+
+    def __init__(self, classes: tuple[str, ...]) -> None:
+        self.classes = classes
+        self.scores: list[NDArray[np.float32]] = []
+        self.labels: list[NDArray[np.float32]] = []
+        self.threshold = 0.5
+
+    def update(self, found: result.HeadResult, sample: Sample) -> None:
+        """Take in one picture's scores."""
+        assert isinstance(found, result.Attributes)
+        if "attributes" in sample.labels:
+            self.threshold = found.threshold
+            self.scores.append(found.scores)
+            self.labels.append(sample.labels["attributes"])
+
+    def compute(self) -> dict[str, float]:
+        """Return ``attribute_map``, ``attribute_f1`` and ``ap_NAME`` of each; nothing without labels."""
+        from torchmetrics.functional.classification import binary_average_precision, binary_f1_score
+
+        figures: dict[str, float] = {}
+        f1: list[float] = []
+        for i, name in enumerate(self.classes):
+            pairs = [(s[i], t[i]) for s, t in zip(self.scores, self.labels, strict=True) if np.isfinite(t[i])]
+            scores, truth = torch.tensor([float(s) for s, _ in pairs]), torch.tensor([int(t) for _, t in pairs])
+            if len(truth) and 0 < int(truth.sum()) < len(truth):
+                figures[f"ap_{name}"] = float(binary_average_precision(scores, truth))
+                f1.append(float(binary_f1_score(scores, truth, threshold=self.threshold)))
+        if not figures:
+            return {}
+        mean = {"attribute_map": float(np.mean(list(figures.values()))), "attribute_f1": float(np.mean(f1))}
+        return mean | figures

@@ -1,0 +1,75 @@
+"""Edges: how likely a pixel lies on one, judged by F1 at the best threshold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.nn import functional
+
+from edgemtl_runtime import result
+from edgemtl_runtime.bundle import Head
+
+from ..data.labels import Batch, IdMap, Map
+from ..data.sample import IGNORE, Sample
+from .base import Plain
+
+LEVELS = 256
+"""Scores are judged in so many steps."""
+
+
+class Edges(Plain):
+    """Boundaries, whatever the data call one."""
+
+    primary, higher_is_better = "edge_f1", True
+    label = Map(IdMap)
+    channels = 1
+
+    def head(self) -> Head:
+        """Return the head as a bundle's manifest describes it."""
+        return Head("edges", "edges", "edge_map", (), units="score", threshold=0.5)
+
+    def loss(self, output: Any, batch: Batch) -> Tensor | None:
+        """Return the cross-entropy over known pixels, edges weighted by the root of their rarity; None without any."""
+        labels = batch.get("edges")
+        if labels is None:
+            return None
+        known = labels != IGNORE
+        if not bool(known.any()):
+            return None
+        found = functional.interpolate(output.float(), labels.shape[-2:], mode="bilinear")[:, 0][known]
+        target = labels[known].float()
+        weight = ((1 - target).sum() / target.sum().clamp(min=1)).sqrt()
+        return functional.binary_cross_entropy_with_logits(found, target, pos_weight=weight)
+
+    def metric(self) -> EdgeMetric:
+        """Return F1 at the best threshold of the whole split."""
+        return EdgeMetric()
+
+
+class EdgeMetric:
+    """F1 of edge pixels at the one threshold that is best for the whole split, pixel by pixel, without slack."""
+
+    def __init__(self) -> None:
+        self.counts = np.zeros((2, LEVELS), np.int64)
+
+    def update(self, found: result.HeadResult, sample: Sample) -> None:
+        """Take in one picture's scores, in the pixels of its labels."""
+        assert isinstance(found, result.EdgeMap)
+        labels = sample.labels.get("edges")
+        if labels is None:
+            return
+        known = labels != IGNORE
+        levels = np.minimum(found.scores[known] * LEVELS, LEVELS - 1).astype(np.int64)
+        pairs = (labels[known] != 0) * LEVELS + levels
+        self.counts += np.bincount(pairs, minlength=2 * LEVELS).reshape(2, LEVELS)
+
+    def compute(self) -> dict[str, float]:
+        """Return ``edge_f1`` and the ``edge_threshold`` it is reached at; nothing where no pixel is an edge."""
+        if not self.counts[1].sum():
+            return {}
+        false, true = self.counts[:, ::-1].cumsum(1)[:, ::-1]  # at or above each threshold
+        f1 = 2 * true / np.maximum(true + false + self.counts[1].sum(), 1)
+        best = LEVELS - 1 - f1[::-1].argmax()  # the highest of those that are equally good
+        return {"edge_f1": float(f1[best]), "edge_threshold": float(best / LEVELS)}

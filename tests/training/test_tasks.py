@@ -1,0 +1,171 @@
+"""Every registered task: a step, an evaluation, an export and a bundle; and metrics against what they should be."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+
+from edgemtl.config import load
+from edgemtl.data.labels import Batch
+from edgemtl.data.sample import IGNORE, Sample
+from edgemtl.data.streets import Streets
+from edgemtl.evaluate import evaluate, of_run, open_predictor
+from edgemtl.export import export
+from edgemtl.run import Run
+from edgemtl.tasks import TASKS
+from edgemtl.train import train
+from edgemtl_runtime import result
+
+SIZE = (96, 128)
+ALL = f"tasks=[{','.join(TASKS)}]"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A short training of every task at once."""
+    words = (*TINY, ALL, "steps=40", "data.train=80", "data.val=12", "sparsity.target=0.3")
+    return train(load(None, words), tmp_path_factory.mktemp("tasks") / "run")
+
+
+def test_every_task_learns_and_is_judged(run: Run) -> None:
+    figures = run.metrics["val"]["all"]
+    assert {head.name for head in run.interface.heads} == set(TASKS)
+    for name, task in TASKS.items():
+        assert task.primary in figures, name
+        losses = [float(row.split(",")[_column(run, name)]) for row in _log(run)[1:]]
+        assert np.mean(losses[-8:]) < np.mean(losses[:8]), name
+
+
+def _log(run: Run) -> list[str]:
+    return (run.path / "log.csv").read_text().splitlines()
+
+
+def _column(run: Run, name: str) -> int:
+    return _log(run)[0].split(",").index(name)
+
+
+def test_every_task_is_shipped_as_it_was_trained(run: Run, tmp_path: Path) -> None:
+    bundle, shrunk = export(run, tmp_path / "bundle")
+    assert shrunk.report.parameters_after < shrunk.report.parameters_before
+    samples = Streets(6, SIZE, 2_000_000)
+    ours, shipped = (evaluate(p, samples)["all"] for p in (of_run(run), open_predictor(bundle.path)))
+    assert set(ours) == set(shipped)
+    for name, value in ours.items():
+        assert shipped[name] == pytest.approx(value, rel=0.02, abs=0.02), name
+    for name, found in open_predictor(bundle.path)(samples[0]).items():
+        assert found.to_dict(), name
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_batch_without_labels_leaves_the_task_out(run: Run, name: str) -> None:
+    task = TASKS[name](Streets.classes[name])
+    network = run.network.train()
+    task.prepare(network.heads[name], 1)
+    images = {"rgb": torch.rand(2, 3, *SIZE), "ir": torch.rand(2, 1, *SIZE)}
+    output = network(**images)[name]
+    assert task.loss(output, {}) is None
+    network.eval()
+
+
+@pytest.mark.parametrize("name", [n for n in TASKS if n != "boxes"])
+def test_what_is_unknown_takes_no_part(name: str) -> None:
+    """Changing the output where the label is unknown changes neither loss nor figures."""
+    task = TASKS[name](Streets.classes[name])
+    sample = Streets(1, SIZE, 7)[0]
+    labels = sample.labels[name].copy()
+    if name == "attributes":
+        labels[1:] = np.nan
+    else:
+        labels[:, : SIZE[1] // 2] = {"semantic": IGNORE, "edges": IGNORE}.get(name, 0)
+    sample = dataclasses.replace(sample, labels={name: labels})
+    batch = _batch(task, name, sample)
+    shape = (1, task.channels) if name == "attributes" else (1, task.channels, *SIZE)
+    output = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    other = output.clone()
+    if name == "attributes":
+        other[:, 1:] += 3
+    else:
+        other[..., : SIZE[1] // 2] += 3
+    assert task.loss(output, batch) == pytest.approx(float(task.loss(other, batch)), abs=1e-6)  # type: ignore[arg-type]
+
+
+def _batch(task: Any, name: str, sample: Sample) -> Batch:
+    from edgemtl_runtime.fit import Fit
+
+    items = [task.label.entries(name, sample.labels[name], Fit.plan(SIZE, SIZE))]
+    batch: Batch = task.label.stacked(name, items, SIZE)
+    return batch
+
+
+def oracle(sample: Sample) -> dict[str, result.HeadResult]:
+    """Answer with the labels themselves."""
+    labels = sample.labels
+    boxes = labels["boxes"]
+    return {
+        "boxes": result.Boxes(
+            boxes.xyxy, np.ones(len(boxes.classes), np.float32), boxes.classes, Streets.classes["boxes"]
+        ),
+        "semantic": result.LabelMap(labels["semantic"], Streets.classes["semantic"]),
+        "depth": result.DepthMap(np.where(labels["depth"] > 0, labels["depth"], 1).astype(np.float32)),
+        "normals": result.NormalMap(labels["normals"]),
+        "edges": result.EdgeMap(labels["edges"].astype(np.float32), 0.5),
+        "attributes": result.Attributes(labels["attributes"], Streets.classes["attributes"], 0.5),
+    }
+
+
+BEST = {
+    "ap": 1, "ap50": 1, "miou": 1, "pixel_accuracy": 1, "abs_rel": 0, "rmse_m": 0, "delta1": 1, "edge_f1": 1,
+    "attribute_map": 1, "attribute_f1": 1, "within_11": 1, "within_22": 1, "within_30": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_labels_themselves_are_judged_perfect(name: str) -> None:
+    metric = TASKS[name](Streets.classes[name]).metric()
+    samples = Streets(16, SIZE, 0)
+    for i in range(len(samples)):
+        metric.update(oracle(samples[i])[name], samples[i])
+    figures = metric.compute()
+    assert figures[TASKS[name].primary] == pytest.approx(BEST.get(TASKS[name].primary, 0), abs=0.05)
+    for key in figures.keys() & BEST.keys():
+        assert figures[key] == pytest.approx(BEST[key], abs=1e-6), key
+    assert TASKS[name](Streets.classes[name]).metric().compute() == {}
+
+
+def one(name: str, labels: Any, found: result.HeadResult, classes: tuple[str, ...] = ()) -> dict[str, float]:
+    metric = TASKS[name](classes).metric()
+    metric.update(found, Sample({"rgb": np.zeros((*SIZE, 3), np.uint8)}, {name: labels}))
+    return metric.compute()
+
+
+def test_depth_is_judged_by_ratio_and_by_metres() -> None:
+    truth = np.full((2, 4), 2.0, np.float32)
+    truth[0, 0] = 0  # unknown
+    found = np.where(np.arange(8).reshape(2, 4) < 4, 3.0, 2.0).astype(np.float32)
+    figures = one("depth", truth, result.DepthMap(found))
+    assert figures["abs_rel"] == pytest.approx(0.5 * 3 / 7) and figures["delta1"] == pytest.approx(4 / 7)
+    assert figures["rmse_m"] == pytest.approx((3 / 7) ** 0.5)
+
+
+def test_normals_are_judged_by_their_angle() -> None:
+    angles = np.array([0.0, 5, 10, 20, 25, 40, 90])
+    truth = np.tile(np.array([0, 0, -1], np.float32), (1, 7, 1))
+    found = np.stack([np.sin(np.radians(angles)), 0 * angles, -np.cos(np.radians(angles))], -1)[None].astype(np.float32)
+    figures = one("normals", truth, result.NormalMap(found))
+    assert figures["angle_mean_deg"] == pytest.approx(angles.mean(), abs=1e-3)
+    assert figures["angle_median_deg"] == pytest.approx(20, abs=0.02)
+    assert [figures[f"within_{w}"] for w in (11, 22, 30)] == pytest.approx([3 / 7, 4 / 7, 5 / 7])
+
+
+def test_edges_are_judged_at_the_best_threshold() -> None:
+    truth = np.array([[1, 1, 0, 0, IGNORE]], np.uint8)
+    scores = np.array([[0.9, 0.4, 0.5, 0.1, 0.99]], np.float32)
+    figures = one("edges", truth, result.EdgeMap(scores, 0.5))
+    assert figures["edge_f1"] == pytest.approx(0.8)  # both edges and one that is none, from 0.4 on
+    assert figures["edge_threshold"] == pytest.approx(0.4, abs=1 / 128)
