@@ -90,7 +90,7 @@ def beside_narrow(name: str, share: float, size: int) -> Case:
     narrow = built_narrow(name, share)
     zero_to(net, channel_groups(net, inputs), narrow)
     for one in (net, narrow):
-        calibrate(one, [(picture(4, 3, size, size),)])  # without a signal, numbers underflow, and those are slow
+        calibrate(one, [(3, size, size)])  # without a signal, numbers underflow, and those are slow
     result = shrink(net, inputs)
     widths = {n: tuple(p.shape) for n, p in narrow.named_parameters()}
     left = {n: tuple(result.program.state_dict[n].shape) for n in widths}
@@ -114,7 +114,7 @@ def aligned(name: str, share: float, size: int) -> Case:
     inputs = tuple(picture(*x.shape[:2], size, size) for x in given)
     exported = torch.export.export(net, inputs)
     zero(net, exported, channel_groups(net, inputs), "coupled", share=share)
-    calibrate(net, [tuple(picture(4, *x.shape[1:]) for x in inputs)])
+    calibrate(net, [x.shape[1:] for x in inputs])
     with tempfile.TemporaryDirectory() as folder:
         files = [write(exported, Path(folder) / "dense.onnx")]
         for align in ALIGN:

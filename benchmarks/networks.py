@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -91,7 +91,7 @@ def build(name: str, seed: int = 0) -> tuple[nn.Module, tuple[Tensor, ...]]:
                 nn.init.normal_(module.bias, std=0.1)
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
-        calibrate(net, [tuple(picture(4, *s) for s in shape) for _ in range(2)])
+        calibrate(net, shape)
     return net.eval(), inputs
 
 
@@ -106,8 +106,12 @@ def picture(count: int, channels: int, height: int, width: int) -> Tensor:
     return 0.5 * torch.randn(count, channels, 1, 1) + (0.2 + torch.rand(count, 1, 1, 1)) * blots
 
 
-def calibrate(net: nn.Module, batches: list[tuple[Tensor, ...]]) -> None:
-    """Set every batch normalisation's statistics to those of these batches."""
+def calibrate(net: nn.Module, shapes: Sequence[Sequence[int]]) -> None:
+    """Set every batch normalisation's statistics to those of drawn pictures of these shapes (channels, height, width).
+
+    So many of them, because statistics that other pictures leave behind amplify every rounding.
+    """
+    batches = [tuple(picture(12, *shape) for shape in shapes) for _ in range(2)]
     norms = [m for m in net.modules() if isinstance(m, _BatchNorm)]
     momenta = [m.momentum for m in norms]
     net.eval()

@@ -79,7 +79,7 @@ def _beside_simplify(cases: list[Case]) -> list[str]:
     if not right:
         return []
     more = {
-        f"{c['model']} {c['mode']}": (cut[c["model"], c["mode"]]["params_after"] - c["params_after"])
+        f"{c['model']} {c['mode']}": (cut[c["model"], c["mode"]]["weights_after"] - c["weights_after"])
         / c["params_before"]
         for c in right
     }

@@ -98,7 +98,7 @@ def measure(name: str, peers: bool, onnx: bool) -> list[Case]:
             value.copy_(clean[key])
         zero(net, exported, groups, mode)
         # With statistics from before the zeros, each layer would pass on less and less of the signal.
-        calibrate(net, [tuple(picture(4, *x.shape[1:]) for x in inputs) for _ in range(2)])
+        calibrate(net, [x.shape[1:] for x in inputs])
         base: Case = {"model": name, "mode": mode, "export_seconds": export_s}
         base["params_before"] = sum(p.numel() for p in net.parameters())
         cases += ours(base, net, exported, inputs, fresh, onnx and mode == "constant")

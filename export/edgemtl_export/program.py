@@ -251,9 +251,16 @@ def copy_graph(given: fx.Graph) -> fx.Graph:
 
 
 def _make_functional(graph: fx.Graph) -> bool:
-    """Replace operators that write into their input by those that do not; False where that would change a view."""
+    """Replace operators that write into their input by those that do not; False where that would change a view.
+
+    Dropout goes: in evaluation it is its input.
+    """
     for node in list(graph.nodes):
         schema = getattr(node.target, "_schema", None)
+        if "dropout" in str(node.target) and node.args[-1] is False:  # evaluation: its input, whatever it would write
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+            continue
         if node.op != "call_function" or schema is None or not schema.is_mutable:
             continue
         pure = _pure_twin(node)
@@ -286,6 +293,6 @@ def _owns(node: Node) -> bool:
 
 def _is_view(node: Node) -> bool:
     schema = getattr(node.target, "_schema", None)
-    if schema is None or "dropout" in str(node.target):  # getitem of a list of views; evaluation passes its input on
+    if schema is None:  # getitem of a list of views
         return node.op == "call_function"
     return any(a.alias_info is not None and not a.alias_info.is_write for a in schema.arguments)
