@@ -126,8 +126,10 @@ def _data_check(args: argparse.Namespace) -> int:
     if result.splits:
         names = list(told["splits"])
         rows = [["", *names]]
-        for key in ("pairs", "day", "night", "unknown", "empty", "semantic"):
+        for key in ("pairs", "day", "night", "unknown", "empty"):
             rows.append([key, *(str(told["splits"][s][key]) for s in names)])
+        for task in told["splits"][names[0]]["labelled"]:
+            rows.append([f"labelled: {task}", *(str(told["splits"][s]["labelled"][task]) for s in names)])
         for name in result.classes["boxes"]:
             rows.append([f"boxes: {name}", *(str(told["splits"][s]["boxes"][name]) for s in names)])
         for key in ("sizes", "ir_bits"):

@@ -42,33 +42,35 @@ def rgbir() -> Path:
 
 
 def write_pairs(root: Path, train: int = 6, val: int = 4, size: tuple[int, int] = (96, 128)) -> Path:
-    """Write drawn streets in the folder layout of real pairs, with labels, segmentation and attributes."""
+    """Write drawn streets in the folder layout of real pairs, with the labels of every task."""
+    from edgemtl.data.maps import READERS, write_map
     from edgemtl.data.scenes import CLASSES, SEMANTIC_CLASSES
-    from edgemtl.data.streets import street
+    from edgemtl.data.streets import Streets, street
 
     height, width = size
-    stems: list[str] = ["stem,is_day"]
+    stems: list[str] = [",".join(["stem", "is_day", *Streets.classes["attributes"][1:]])]
     for split, first, count in (("train", 0, train), ("val", 900_000, val)):
-        for folder in ("rgb", "ir", "labels", "labels_rgb", "labels_ir", "semantic"):
+        for folder in ("rgb", "ir", "labels", "labels_rgb", "labels_ir", *READERS):
             (root / folder / split).mkdir(parents=True, exist_ok=True)
         for seed in range(first, first + count):
             sample = street(seed, size)
             cv2.imwrite(str(root / "rgb" / split / f"{sample.name}.png"), sample.images["rgb"][:, :, ::-1])
             cv2.imwrite(str(root / "ir" / split / f"{sample.name}.png"), sample.images["ir"])
-            cv2.imwrite(str(root / "semantic" / split / f"{sample.name}.png"), sample.labels["semantic"])
+            for task in READERS:
+                write_map(task, root / task / split / f"{sample.name}.png", sample.labels[task])
             boxes = sample.labels["boxes"]
             x0, y0, x1, y1 = (boxes.xyxy / np.array([width, height] * 2)).T
             rows = zip(boxes.classes, (x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0, strict=True)
             text = "".join(f"{c} {cx:.6f} {cy:.6f} {w:.6f} {h:.6f}\n" for c, cx, cy, w, h in rows)
             for folder in ("labels", "labels_rgb", "labels_ir"):
                 (root / folder / split / f"{sample.name}.txt").write_text(text)
-            stems.append(f"{sample.name},{int(bool(sample.is_day))}")
+            stems.append(",".join([sample.name, *(str(int(v)) for v in sample.labels["attributes"])]))
     (root / "attributes.csv").write_text("\n".join(stems) + "\n")
     names = "".join(f"  {i}: {name}\n" for i, name in enumerate(CLASSES))
     semantic = "".join(f"  {i}: {name}\n" for i, name in enumerate(SEMANTIC_CLASSES))
     (root / "data.yaml").write_text(
         "path: .\ntrain: rgb/train\nval: rgb/val\ntrain_ir: ir/train\nval_ir: ir/val\n"
-        f"names:\n{names}semantic:\n{semantic}"
+        f"names:\n{names}semantic:\n{semantic}attributes: [{', '.join(Streets.classes['attributes'][1:])}]\n"
     )
     return root
 

@@ -1,15 +1,14 @@
 """Paired RGB-IR pictures in the YOLO layout: found, read and checked in one pass.
 
-data.yaml            path, train, val (colour folders), train_ir, val_ir, names; semantic (class names), optional
+data.yaml            path, train, val (colour folders), train_ir, val_ir, names; optional: semantic, attributes (names)
 rgb/SPLIT/STEM.jpg   ir/SPLIT/STEM.jpg|png       the two views, equal sizes, IR with 8 or 16 bits
 labels/SPLIT/STEM.txt                            "class cx cy w h", normalised; labels_rgb/ and labels_ir/ beside it
-semantic/SPLIT/STEM.png                          class ids, 255 where unknown; optional
-attributes.csv                                   columns stem and is_day; optional
+semantic/ depth/ normals/ edges/                 label pictures, as `maps` says; optional, also for a part
+attributes.csv                                   columns stem, is_day and attributes; optional
 """
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,24 +21,14 @@ import yaml
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from .maps import READERS, read_map
 from .policies import FOLDERS, POLICIES
-from .sample import IGNORE, BoxLabels, Sample
+from .sample import BoxLabels, Sample
+from .table import Problem, Row, Table, read_table
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 SHOWN = 20
 """How many problems an error prints; the count is always told."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something wrong in the data: in which file, on which line (0: the whole file), and what."""
-
-    file: Path
-    line: int
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.what}" if self.line else f"{self.file}: {self.what}"
 
 
 @dataclass
@@ -82,7 +71,7 @@ class Scan:
             "unknown": light["unknown"],
             "boxes": {name: histogram[name] for name in names},
             "empty": sum(not len(s.labels["boxes"].classes) for s in samples),
-            "semantic": sum("semantic" in s.labels for s in samples),
+            "labelled": {t: sum(t in s.labels for s in samples) for t in self.classes if t != "boxes"},
             "sizes": sorted({f"{w}x{h}" for h, w in (s.size for s in samples)}),
             "ir_bits": sorted({8 * s.images["ir"].itemsize for s in samples}),
         }
@@ -119,15 +108,18 @@ def scan(path: str | Path, labels: str = "fused") -> Scan:
     if meta is None:
         return result
     base = (root / str(meta.get("path", "."))).resolve()
-    day = _read_days(result, root / "attributes.csv")
+    table = read_table(root / "attributes.csv", result.classes.get("attributes", ()), result.problems)
     for split in ("train", "val"):
-        _read_split(result, base, meta, split, labels, day)
-    labelled = {name: any("semantic" in s.labels for s in samples) for name, samples in result.splits.items()}
-    if not any(labelled.values()):
-        result.classes.pop("semantic", None)  # named, perhaps, but nobody drew them
-    for split in [name for name, known in labelled.items() if not known and "semantic" in result.classes]:
-        missing = base / "semantic" / split
-        result.problems.append(Problem(missing, 0, f"split '{split}' has no segmentation pictures, the other one has"))
+        _read_split(result, base, meta, split, labels, table)
+    for task in (*READERS, "attributes"):
+        labelled = {name: any(task in s.labels for s in samples) for name, samples in result.splits.items()}
+        if any(labelled.values()):
+            result.classes.setdefault(task, ())
+        else:
+            result.classes.pop(task, None)  # named, perhaps, but nobody drew them
+        for split in [name for name, known in labelled.items() if not known and any(labelled.values())]:
+            where = root / "attributes.csv" if task == "attributes" else base / task / split
+            result.problems.append(Problem(where, 0, f"split '{split}' has no {task} labels, the other one has"))
     return result
 
 
@@ -136,8 +128,9 @@ def _read_meta(result: Scan) -> dict[str, Any] | None:
     try:
         meta = yaml.safe_load(file.read_text())
         result.classes = {"boxes": _names(meta["names"])}
-        if meta.get("semantic"):
-            result.classes["semantic"] = _names(meta["semantic"])
+        for task in ("semantic", "attributes"):
+            if meta.get(task):
+                result.classes[task] = _names(meta[task])
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         reason = f"is missing {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         result.problems.append(Problem(file, 0, f"cannot be read as a data description: {reason}"))
@@ -150,27 +143,7 @@ def _names(names: Any) -> tuple[str, ...]:
     return tuple(str(name) for name in ordered)
 
 
-def _read_days(result: Scan, file: Path) -> dict[str, bool]:
-    if not file.is_file():
-        return {}
-    days = {}
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError:
-        result.problems.append(Problem(file, 0, "is not UTF-8 text"))
-        return {}
-    rows = csv.DictReader(lines)
-    if not {"stem", "is_day"} <= set(rows.fieldnames or ()):
-        result.problems.append(Problem(file, 1, "needs the columns stem and is_day"))
-        return {}
-    for row in rows:
-        if row["is_day"] not in ("0", "1"):
-            result.problems.append(Problem(file, rows.line_num, f"is_day is 0 or 1, not '{row['is_day']}'"))
-        days[row["stem"]] = row["is_day"] == "1"
-    return days
-
-
-def _read_split(result: Scan, base: Path, meta: dict[str, Any], split: str, labels: str, day: dict[str, bool]) -> None:
+def _read_split(result: Scan, base: Path, meta: dict[str, Any], split: str, labels: str, table: Table) -> None:
     folders = {}
     for modality, key in (("rgb", split), ("ir", f"{split}_ir")):
         folders[modality] = base / str(meta.get(key, f"{modality}/{split}"))
@@ -189,7 +162,11 @@ def _read_split(result: Scan, base: Path, meta: dict[str, Any], split: str, labe
         for file in sorted((base / folder / split).glob("*.txt")):
             if file.stem not in files["rgb"] and file.stem not in files["ir"]:
                 result.problems.append(Problem(file, 0, "labels a picture that is not there"))
-    read = (_read_sample(result, base, split, labels, s, {m: files[m][s] for m in files}, day.get(s)) for s in stems)
+    for task in READERS:
+        for file in sorted((base / task / split).glob("*.png")):
+            if file.stem not in files["rgb"] and file.stem not in files["ir"]:
+                result.problems.append(Problem(file, 0, "labels a picture that is not there"))
+    read = (_read_sample(result, base, split, labels, s, {m: files[m][s] for m in files}, table.get(s)) for s in stems)
     result.splits[split] = [sample for sample in read if sample is not None]
 
 
@@ -209,32 +186,30 @@ def _images(result: Scan, folder: Path) -> dict[str, Path]:
 
 
 def _read_sample(
-    result: Scan, base: Path, split: str, labels: str, stem: str, files: dict[str, Path], is_day: bool | None
+    result: Scan, base: Path, split: str, labels: str, stem: str, files: dict[str, Path], row: Row | None
 ) -> Sample | None:
     rgb = _read_image(result, files["rgb"], cv2.IMREAD_COLOR)
     ir = _read_image(result, files["ir"], cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE)
     boxes = [list(_read_labels(result, base / folder / split / f"{stem}.txt")) for folder in FOLDERS[labels]]
-    semantic = _read_semantic(result, base / "semantic" / split / f"{stem}.png")
     if rgb is None or ir is None:
         return None
     if ir.dtype not in (np.uint8, np.uint16):
         result.problems.append(Problem(files["ir"], 0, f"has {8 * ir.itemsize} bits a value; thermal has 8 or 16"))
         return None
-    for what, other in (("ir", ir), ("semantic", semantic)):
-        if other is not None and other.shape[:2] != rgb.shape[:2]:
-            sizes = f"{other.shape[1]}x{other.shape[0]}, its rgb picture {rgb.shape[1]}x{rgb.shape[0]}"
-            file = files["ir"] if what == "ir" else base / "semantic" / split / f"{stem}.png"
-            result.problems.append(Problem(file, 0, f"{what} is {sizes}: sizes must be equal"))
-            return None
+    if ir.shape != rgb.shape[:2]:
+        sizes = f"{ir.shape[1]}x{ir.shape[0]}, its rgb picture {rgb.shape[1]}x{rgb.shape[0]}"
+        result.problems.append(Problem(files["ir"], 0, f"ir is {sizes}: sizes must be equal"))
+        return None
     rows = np.array(boxes[0] if len(boxes) == 1 else union(*boxes), np.float32).reshape(-1, 5)
     h, w = rgb.shape[:2]
     centre, half = rows[:, 1:3], rows[:, 3:5] / 2
     xyxy = np.clip(np.concatenate([centre - half, centre + half], 1), 0, 1) * np.array([w, h, w, h], np.float32)
     images = {"rgb": np.ascontiguousarray(rgb[:, :, ::-1]), "ir": ir}
     known: dict[str, Any] = {"boxes": BoxLabels(xyxy.astype(np.float32), rows[:, 0].astype(np.int64))}
-    if semantic is not None:
-        known["semantic"] = semantic
-    return Sample(images, known, is_day, stem)
+    known |= _read_maps(result, base, split, stem, (h, w))
+    if row and len(row.attributes):
+        known["attributes"] = row.attributes
+    return Sample(images, known, row.is_day if row else None, stem)
 
 
 def _read_image(result: Scan, file: Path, flags: int) -> NDArray[Any] | None:
@@ -244,23 +219,18 @@ def _read_image(result: Scan, file: Path, flags: int) -> NDArray[Any] | None:
     return image
 
 
-def _read_semantic(result: Scan, file: Path) -> NDArray[np.uint8] | None:
-    if "semantic" not in result.classes or not file.parent.is_dir():
-        return None
-    if not file.is_file():
-        result.problems.append(Problem(file, 0, "missing segmentation picture"))
-        return None
-    labels = _read_image(result, file, cv2.IMREAD_UNCHANGED)
-    if labels is None:
-        return None
-    if labels.ndim != 2 or labels.dtype != np.uint8:
-        result.problems.append(Problem(file, 0, "a segmentation picture has one channel of 8 bits"))
-        return None
-    unknown = sorted(set(np.unique(labels).tolist()) - {*range(len(result.classes["semantic"])), IGNORE})
-    if unknown:
-        result.problems.append(Problem(file, 0, f"unknown class ids {unknown[:5]}"))
-        return None
-    return labels
+def _read_maps(result: Scan, base: Path, split: str, stem: str, size: tuple[int, int]) -> dict[str, NDArray[Any]]:
+    """Return what is labelled pixel by pixel; a task without a picture of this stem is not labelled here."""
+    found = {}
+    for task in READERS:
+        file = base / task / split / f"{stem}.png"
+        if (task == "semantic" and task not in result.classes) or not file.is_file():
+            continue
+        try:
+            found[task] = read_map(task, file, result.classes.get(task, ()), size)
+        except ValueError as error:
+            result.problems.append(Problem(file, 0, str(error)))
+    return found
 
 
 def _read_labels(result: Scan, file: Path) -> Iterator[tuple[float, ...]]:

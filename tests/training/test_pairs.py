@@ -117,7 +117,50 @@ def half_semantic(root: Path) -> Path:
     return root / "semantic" / "val"
 
 
+def overwrite(root: Path, task: str, picture: np.ndarray) -> Path:
+    file = first(root, task)
+    cv2.imwrite(str(file), picture)
+    return file
+
+
+def shallow(root: Path) -> Path:
+    return overwrite(root, "depth", np.ones((96, 128), np.uint8))
+
+
+def small_edges(root: Path) -> Path:
+    return overwrite(root, "edges", np.zeros((10, 10), np.uint8))
+
+
+def grey_normals(root: Path) -> Path:
+    return overwrite(root, "normals", np.full((96, 128, 3), 140, np.uint8))
+
+
+def grey_edges(root: Path) -> Path:
+    return overwrite(root, "edges", np.full((96, 128), 7, np.uint8))
+
+
+def orphan_map(root: Path) -> Path:
+    file = first(root, "depth").with_name("nobody.png")
+    cv2.imwrite(str(file), np.ones((96, 128), np.uint16))
+    return file
+
+
+def odd_attribute(root: Path) -> Path:
+    file = root / "attributes.csv"
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([lines[0], lines[1].rpartition(",")[0] + ",maybe", *lines[2:]]))
+    return file
+
+
+def lost_attribute(root: Path) -> Path:
+    text = (root / "data.yaml").read_text()
+    (root / "data.yaml").write_text(text.replace("attributes: [", "attributes: [has_wings, "))
+    return root / "attributes.csv"
+
+
 def latin_days(root: Path) -> Path:
+    description = root / "data.yaml"
+    description.write_text(description.read_text().replace("attributes: [", "unread: ["))
     (root / "attributes.csv").write_bytes(b"stem,is_day\n\xe9,1\n")
     return root / "attributes.csv"
 
@@ -143,7 +186,14 @@ PROBLEMS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "no picture": (stray, "is no picture of a known kind"),
     "orphan label": (orphan, "labels a picture that is not there"),
     "float thermal": (float_ir, "has 32 bits a value; thermal has 8 or 16"),
-    "half a segmentation": (half_semantic, "has no segmentation pictures, the other one has"),
+    "half a segmentation": (half_semantic, "has no semantic labels, the other one has"),
+    "depth in 8 bits": (shallow, "one channel of 16 bits, in millimetres, not 1 channels of 8 bits"),
+    "map of another size": (small_edges, "edges is 10x10, its rgb picture 128x96"),
+    "normals that are none": (grey_normals, "holds no unit vectors"),
+    "grey edges": (grey_edges, "an edge picture holds 0 (none), 255 (edge) and 128 (unknown)"),
+    "orphan map": (orphan_map, "labels a picture that is not there"),
+    "an attribute that is neither": (odd_attribute, ":2: has_car is 0, 1 or empty, not 'maybe'"),
+    "an attribute without a column": (lost_attribute, "has no column has_wings"),
     "attributes in latin-1": (latin_days, "is not UTF-8 text"),
     "no description": (lose_description, "cannot be read as a data description"),
     "no names": (no_names, "is missing 'names'"),
@@ -185,7 +235,9 @@ def test_counts(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "check", str(pairs), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     train = told["splits"]["train"]
-    assert train["pairs"] == 6 == train["day"] + train["night"] and train["semantic"] == 6
+    assert train["pairs"] == 6 == train["day"] + train["night"] and train["labelled"] == {
+        t: 6 for t in ("semantic", "depth", "normals", "edges", "attributes")
+    }
     assert told["problems"] == [] and train["sizes"] == ["128x96"] and train["ir_bits"] == [8]
 
 
@@ -237,3 +289,25 @@ def test_union_of_the_real_pairs_has_at_least_either_view(rgbir: Path) -> None:
         np.array(list(scan(rgbir, p).to_dict()["splits"]["val"]["boxes"].values())) for p in ("rgb", "ir", "union")
     ]
     assert (counts[2] >= np.maximum(counts[0], counts[1])).all() and (counts[2] <= counts[0] + counts[1]).all()
+
+
+def test_labels_come_back_as_they_were_written(pairs: Path) -> None:
+    """Drawn streets through the folder: what is written is what is read, but for the steps of its bits."""
+    from edgemtl.data.streets import street
+
+    read = open_pairs(pairs)["train"][2]
+    drawn = street(2, (96, 128))
+    assert set(read.labels) == set(drawn.labels)
+    assert np.array_equal(read.labels["semantic"], drawn.labels["semantic"])
+    assert np.array_equal(read.labels["edges"], drawn.labels["edges"])
+    assert np.abs(read.labels["depth"] - drawn.labels["depth"].clip(0, 65.535)).max() <= 0.001
+    assert np.abs(read.labels["normals"] - drawn.labels["normals"]).max() <= 0.02
+    assert np.array_equal(read.labels["attributes"], drawn.labels["attributes"][1:])
+
+
+def test_a_picture_without_a_map_is_unlabelled_there(pairs: Path) -> None:
+    first(pairs, "depth").unlink()
+    scanned = scan(pairs)
+    assert not scanned.problems and scanned.to_dict()["splits"]["train"]["labelled"]["depth"] == 5
+    samples = open_pairs(pairs)["train"]
+    assert "depth" not in samples[0].labels and "depth" in samples[1].labels and "depth" in samples.classes
