@@ -58,6 +58,7 @@ def _add_train(commands: Any) -> None:
     train.add_argument("config", metavar="CONFIG", help="YAML file, or the first key=value")
     train.add_argument("words", nargs="*", metavar="key=value")
     train.add_argument("--out", type=Path, default=None, help="run folder (default: runs/NETWORK)")
+    train.add_argument("--resume", action="store_true", help="go on with a training that was stopped")
     train.add_argument("--json", action="store_true", help="print the figures as one JSON object, nothing else")
     train.set_defaults(command=_train)
 
@@ -151,7 +152,7 @@ def _train(args: argparse.Namespace) -> int:
         words, file = [file, *words], None
     config = load(file, words)
     out = args.out or Path("runs") / Path(config.network).stem
-    run = train(config, out)
+    run = train(config, out, resume=args.resume)
     if args.json:
         print(json.dumps({"run": str(run.path), **run.metrics}))
     else:

@@ -87,6 +87,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     thermal_range: ThermalRange = ThermalRange()
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """"auto" computes in bf16 where the processor has matrix units for it (AMX, or a GPU's)."""
+    save_s: float = 60.0
+    """Seconds between two savings of the state that ``--resume`` goes on from."""
     threads: int = 0
     """Processor threads; 0 leaves torch's own choice."""
     seed: int = 0
@@ -104,6 +106,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ("warmup", self.warmup, 0, 10**6),
             ("clip", self.clip, 1e-6, 1e9),
             ("ema", self.ema, 0, 0.999999),
+            ("save_s", self.save_s, 0, 10**6),
             ("threads", self.threads, 0, 1024),
             ("seed", self.seed, 0, 10**9),
             ("data.train", self.data.train, 1, 500_000),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,16 +38,23 @@ def open_data(config: Config) -> dict[str, Samples]:
 
 
 class Loader:
-    """Endless batches of augmented training items, in an order that the seed decides.
+    """The batches of the steps from ``first`` to ``steps``, of augmented training items.
 
     A thread prepares the next batches while a step computes. It alone draws random numbers from torch's global state,
-    so that the same seed gives the same batches.
+    anew for every step, so that a batch depends on nothing but the seed and the step.
     """
 
     def __init__(
-        self, samples: Samples, config: Config, inputs: dict[str, Input], labels: dict[str, Label], steps: int
+        self,
+        samples: Samples,
+        config: Config,
+        inputs: dict[str, Input],
+        labels: dict[str, Label],
+        steps: int,
+        first: int = 0,
     ) -> None:
-        self.samples, self.config, self.inputs, self.labels, self.steps = samples, config, inputs, labels, steps
+        self.samples, self.config, self.inputs, self.labels = samples, config, inputs, labels
+        self.steps, self.first = steps, first
         self.augment = Augmenter(config.augment, inputs)
         self.items: dict[int, Item] = {}
         self.ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=2)
@@ -55,7 +64,7 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         self.thread.start()
         try:
-            for _ in range(self.steps):
+            for _ in range(self.first, self.steps):
                 batch = self.ready.get()
                 if isinstance(batch, BaseException):
                     raise batch
@@ -70,19 +79,30 @@ class Loader:
 
     def _prepare(self) -> None:
         try:
-            order = iter(self._order())
-            for step in range(self.steps):
+            for step in range(self.first, self.steps):
                 if self.stop.is_set():
                     return
+                torch.default_generator.manual_seed(self._seed(1, step))
                 mosaic = self.config.augment.mosaic if step < self.config.augment.mosaic_until * self.steps else 0.0
-                items = [self._item(next(order), mosaic) for _ in range(self.config.batch)]
+                items = [self._item(index, mosaic) for index in self._indices(step)]
                 self.ready.put(collate(items, self.inputs, self.labels))
         except BaseException as error:  # handed to the training thread, which raises it
             self.ready.put(error)
 
-    def _order(self) -> Iterator[int]:
-        while True:
-            yield from torch.randperm(len(self.samples)).tolist()
+    def _indices(self, step: int) -> list[int]:
+        """Return the samples of a step: one permutation of all after the other."""
+        places = range(step * self.config.batch, (step + 1) * self.config.batch)
+        rounds = [divmod(place, len(self.samples)) for place in places]
+        return [self._permutation(number)[place] for number, place in rounds]
+
+    @lru_cache(maxsize=2)  # noqa: B019
+    def _permutation(self, number: int) -> list[int]:
+        generator = torch.Generator().manual_seed(self._seed(0, number))
+        order: list[int] = torch.randperm(len(self.samples), generator=generator).tolist()
+        return order
+
+    def _seed(self, *what: int) -> int:
+        return int(np.random.SeedSequence([self.config.seed, *what]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
     def _fitted(self, index: int) -> Item:
         if index not in self.items:

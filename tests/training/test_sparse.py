@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from edgemtl.config import Sparsity
+from edgemtl.loop import Average
 from edgemtl.methods.sparse import ChannelSparsity
 from edgemtl.optim.proximal import GroupProximal
-from edgemtl.train import Average
 from edgemtl_export import channel_groups, shrink
 
 X = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))

@@ -17,8 +17,9 @@ from edgemtl.data.sample import Samples
 from edgemtl.data.streets import HELD_OUT, Streets
 from edgemtl.errors import ConfigError, EdgemtlError
 from edgemtl.evaluate import Predictor, evaluate
+from edgemtl.loop import learning_rate
 from edgemtl.run import Run
-from edgemtl.train import learning_rate, train
+from edgemtl.train import train
 from edgemtl_runtime.result import Boxes, LabelMap
 
 SHORT = (*TINY, "steps=4", "data.train=16", "data.val=4")

@@ -1,0 +1,7 @@
+"""``python -m edgemtl``, as ``edgemtl``."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

@@ -1,0 +1,114 @@
+"""A training that is killed goes on to the very weights it would have ended with."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from edgemtl import checkpoint
+from edgemtl.cli import main
+from edgemtl.config import load
+from edgemtl.data.loader import Loader
+from edgemtl.run import Run
+from edgemtl.train import train
+
+WORDS = (*TINY, "steps=12", "data.train=16", "data.val=4", "threads=1", "save_s=0", "sparsity.start=0.2")
+
+
+def saved_step(file: Path) -> int:
+    if not file.is_file():
+        return -1
+    with safe_open(file, "pt") as opened:
+        return int(json.loads(opened.metadata()["told"])["step"])
+
+
+def command(out: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "edgemtl", "train", *WORDS, "--out", str(out), *more]
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "weights.safetensors")
+
+
+def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
+    state = tmp_path / ".killed.unfinished"
+    process = subprocess.Popen(command(tmp_path / "killed"), stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while saved_step(state) < 4 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert 4 <= saved_step(state) < 12 and not (tmp_path / "killed").exists()
+    told = subprocess.run(command(tmp_path / "killed", "--resume"), capture_output=True, text=True, check=True)
+    assert "going on from step" in told.stderr and not state.exists()
+    subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True)
+    left, right = weights(tmp_path / "killed"), weights(tmp_path / "whole")
+    assert left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+    runs = [Run.open(tmp_path / name) for name in ("killed", "whole")]
+    assert runs[0].metrics["val"] == runs[1].metrics["val"] and runs[0].metrics["loss"] == runs[1].metrics["loss"]
+    assert (runs[0].path / "log.csv").read_text().count("\n") == 13
+
+
+@pytest.fixture
+def unfinished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A training that stopped with an error at its sixth step."""
+    whole = Loader.__iter__
+
+    def broken(self: Loader):  # type: ignore[no-untyped-def]
+        for step, batch in enumerate(whole(self)):
+            if step == 5:
+                raise OSError("disk gone")
+            yield batch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loader, "__iter__", broken)
+        with pytest.raises(OSError, match="disk gone"):
+            train(load(None, WORDS), tmp_path / "run")
+    return tmp_path / ".run.unfinished"
+
+
+def test_a_full_disk_leaves_the_last_good_state(
+    unfinished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = unfinished.read_bytes()
+
+    def full(tensors: object, file: Path, metadata: object) -> None:
+        file.write_bytes(b"half of it")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(checkpoint.Checkpoint, "remove", lambda self: None)
+    train(load(None, WORDS), unfinished.with_name("run"), resume=True, judge=False)
+    assert "could not be saved" in capsys.readouterr().err
+    assert unfinished.read_bytes() == before
+    assert sorted(file.name for file in unfinished.parent.iterdir()) == [".run.unfinished", "run"]
+
+
+def test_another_configuration_is_refused(unfinished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(unfinished.with_name("run"))
+    assert main(["train", *WORDS, "lr=0.5", "--out", out, "--resume"]) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "lr=0.002" in line and "lr=0.5" in line and unfinished.is_file()
+
+
+def test_a_damaged_state_is_told(unfinished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    unfinished.write_bytes(b"x" * 100)
+    assert main(["train", *WORDS, "--out", str(unfinished.with_name("run")), "--resume"]) == 2
+    assert "train without --resume" in capsys.readouterr().err
+
+
+def test_resuming_nothing_starts_from_the_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = train(load(None, (*WORDS, "steps=2")), tmp_path / "run", resume=True, judge=False)
+    assert run.metrics["steps"] == 2 and "nothing unfinished" in capsys.readouterr().err
