@@ -111,6 +111,11 @@ def errors(cases: list[Case]) -> list[str]:
         f"- Largest differences over the signal: float64 {worst('float64_error')} and float32 {worst('float32_error')} "
         f"on the proof's inputs, float32 {worst('relative_error')} on drawn pictures.",
     ]
+    for case in (c for c in whole if "own_rounding" in c and verdict(c) == "wrong"):
+        lines.append(
+            f"- {case['model']}, {case['mode']}: {case['relative_error']:.1e} in float32, where the given network's own "
+            f"float32 is {case['own_rounding']:.1e} from its float64."
+        )
     if any("onnx_error" in c for c in whole):
         lines.append(f"- ONNX Runtime on the shrunk program's ONNX: {worst('onnx_error')}.")
     timed = [c for c in whole if "seconds" in c]

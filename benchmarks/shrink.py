@@ -7,6 +7,7 @@ make bench-shrink-wide    other families, ours alone     -> benchmarks/results/s
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import multiprocessing
 import time
@@ -65,6 +66,12 @@ def relative_error(net: nn.Module, other: Callable[..., Any], fresh: list[tuple[
     return worst
 
 
+def own_rounding(net: nn.Module, fresh: list[tuple[Tensor, ...]]) -> float:
+    """Return how far the given network's own float32 is from its float64, over the signal."""
+    exact = copy.deepcopy(net).double()
+    return relative_error(net, lambda *x: [t.float() for t in outputs(exact, tuple(i.double() for i in x))], fresh)
+
+
 def onnx_error(net: nn.Module, program: Any, fresh: list[tuple[Tensor, ...]]) -> float:
     """Return the same for ONNX Runtime on the shrunk program's ONNX."""
     import onnxruntime
@@ -100,6 +107,7 @@ def measure(name: str, peers: bool, onnx: bool) -> list[Case]:
         # With statistics from before the zeros, each layer would pass on less and less of the signal.
         calibrate(net, [x.shape[1:] for x in inputs])
         base: Case = {"model": name, "mode": mode, "export_seconds": export_s}
+        base["own_rounding"] = own_rounding(net, fresh)
         base["params_before"] = sum(p.numel() for p in net.parameters())
         cases += ours(base, net, exported, inputs, fresh, onnx and mode == "constant")
         base["params_removable"] = cases[-1].get("params_removable")
