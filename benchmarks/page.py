@@ -113,7 +113,7 @@ def errors(cases: list[Case]) -> list[str]:
     ]
     for case in (c for c in whole if "own_rounding" in c and verdict(c) == "wrong"):
         lines.append(
-            f"- {case['model']}, {case['mode']}: {case['relative_error']:.1e} in float32, where the given network's own "
+            f"- {case['model']}, {case['mode']}: {case['relative_error']:.1e} in float32; the given network's own "
             f"float32 is {case['own_rounding']:.1e} from its float64."
         )
     if any("onnx_error" in c for c in whole):
