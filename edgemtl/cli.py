@@ -175,7 +175,7 @@ def _eval(args: argparse.Namespace) -> int:
     if not run and not args.data:
         raise EdgemtlError("a bundle does not know its data: give --data PATH, or --data streets")
     spec = next(iter(predictor.inputs.values()))
-    config = run.config if run else Config(size=(spec.height, spec.width))
+    config = run.config if run else Config(size=(spec.height, spec.width), tasks=tuple(h.task for h in predictor.heads))
     changes = {key: value for key, value in (("source", args.data), ("labels", args.labels)) if value}
     data: Data = msgspec.structs.replace(config.data, **changes)
     samples = open_data(msgspec.structs.replace(config, data=data))[args.split]

@@ -33,8 +33,8 @@ def open_data(config: Config) -> dict[str, Samples]:
             if split not in splits or not len(splits[split]):
                 raise DataError(f"{data.source}: split '{split}' has no pictures")
         return splits
-    train = Streets(data.train, config.size, config.seed * data.train % (HELD_OUT - data.train))
-    return {"train": train, "val": Streets(data.val, config.size, HELD_OUT)}
+    train = Streets(data.train, config.size, config.seed * data.train % (HELD_OUT - data.train), config.tasks)
+    return {"train": train, "val": Streets(data.val, config.size, HELD_OUT, config.tasks)}
 
 
 class Loader:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from . import scenes
@@ -12,7 +14,10 @@ HELD_OUT = 1_000_000
 
 
 class Streets:
-    """``count`` scenes of the given size from consecutive seeds, drawn when first asked for and kept."""
+    """``count`` scenes of the given size from consecutive seeds, drawn when first asked for and kept.
+
+    Kept are the labels of ``tasks`` alone, if they are named.
+    """
 
     classes: dict[str, tuple[str, ...]] = {  # noqa: RUF012
         "boxes": scenes.CLASSES,
@@ -23,7 +28,11 @@ class Streets:
         "attributes": ("day", *(f"has_{name}" for name in scenes.CLASSES)),
     }
 
-    def __init__(self, count: int, size: tuple[int, int], first_seed: int) -> None:
+    def __init__(
+        self, count: int, size: tuple[int, int], first_seed: int, tasks: tuple[str, ...] | None = None
+    ) -> None:
+        if tasks is not None:
+            self.classes = {task: names for task, names in self.classes.items() if task in tasks}
         self.size = size
         self.first_seed = first_seed
         self.drawn: list[Sample | None] = [None] * count
@@ -34,7 +43,8 @@ class Streets:
     def __getitem__(self, index: int) -> Sample:
         sample = self.drawn[index]
         if sample is None:
-            sample = self.drawn[index] = street(self.first_seed + index, self.size)
+            whole = street(self.first_seed + index, self.size)
+            sample = self.drawn[index] = replace(whole, labels={task: whole.labels[task] for task in self.classes})
         return sample
 
 
