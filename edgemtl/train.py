@@ -67,6 +67,8 @@ def _train_into(
     loop = Loop(network, tasks, config, interface, steps, max(1, round(len(data["train"]) / config.batch)))
     if resume:
         started -= checkpoint.load_into(loop)
+    elif checkpoint.file.is_file():
+        say(f"an unfinished training stands here: this one replaces it in {config.save_s:g} s (--resume goes on)")
     labels = {name: task.label for name, task in tasks.items()}
     inputs = {spec.name: spec for spec in interface.inputs}
     _fit(loop, Loader(data["train"], config, inputs, labels, steps, loop.step), checkpoint, started)

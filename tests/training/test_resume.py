@@ -112,3 +112,8 @@ def test_a_damaged_state_is_told(unfinished: Path, capsys: pytest.CaptureFixture
 def test_resuming_nothing_starts_from_the_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = train(load(None, (*WORDS, "steps=2")), tmp_path / "run", resume=True, judge=False)
     assert run.metrics["steps"] == 2 and "nothing unfinished" in capsys.readouterr().err
+
+
+def test_starting_anew_tells_of_what_it_replaces(unfinished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(load(None, (*WORDS, "steps=2")), unfinished.with_name("run"), judge=False)
+    assert "an unfinished training stands here" in capsys.readouterr().err
