@@ -50,14 +50,12 @@ class Intake:
         while True:
             with self.condition:
                 # The timeout lets a signal handler run while nothing comes.
-                while not self.pairs and not self._over() and not self.stopped and not self.error:
+                while not self.pairs and not self._over() and not self.stopped:
                     self.condition.wait(0.2)
-                if self.stopped or (not self.pairs and self._over()):
+                if self.stopped or not self.pairs:
                     if self.error:
                         raise self.error
                     return
-                if self.error and not self.pairs:
-                    raise self.error
                 pair = self.pairs.popleft()
                 self.condition.notify_all()
             yield pair
@@ -92,9 +90,14 @@ class Intake:
                 self.condition.notify_all()
 
     def _over(self) -> bool:
-        """Whether no pair can come any more: all have ended, or one has while the other, live, would go on for ever."""
+        """Whether no pair is to come: all cameras have ended, or one has and none of its frames waits for a partner.
+
+        Beside a camera that ended well, recordings are read to their ends, so that every frame is counted.
+        """
+        if not self.running or (self.live and self.error):
+            return True
         ended = self.cameras.keys() - self.running
-        return not self.running or (self.live and any(not self.pairing.waiting[name] for name in ended))
+        return bool(self.live or self.error) and any(not self.pairing.waiting[name] for name in ended)
 
     def _full(self, name: str) -> bool:
         return len(self.pairing.waiting[name]) >= DEPTH or len(self.pairs) >= DEPTH

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -12,10 +13,11 @@ import pytest
 from conftest import write_frames
 
 from edgemtl_runtime.bundle import Bundle
-from edgemtl_runtime.camera import open_camera
+from edgemtl_runtime.camera import Camera, open_camera
 from edgemtl_runtime.engine.ort import OrtEngine, open_engine
 from edgemtl_runtime.errors import BundleError, CameraError, EdgemtlError
-from edgemtl_runtime.frame import FramePair
+from edgemtl_runtime.frame import Frame, FramePair
+from edgemtl_runtime.intake import Intake
 from edgemtl_runtime.pipeline import Pipeline
 from edgemtl_runtime.result import Boxes, LabelMap, Result
 from edgemtl_runtime.sink.jsonl import JsonLines
@@ -102,6 +104,32 @@ def test_a_camera_error_ends_the_run_and_finishes_the_files(toy_bundle: Path, tm
         pipeline(toy_bundle, rgb, ir).run([JsonLines(tmp_path / "o.jsonl"), Video(tmp_path / "o.mp4", 10)])
     assert len((tmp_path / "o.jsonl").read_text().splitlines()) == 12
     assert cv2.VideoCapture(str(tmp_path / "o.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 12
+
+
+class Late:
+    """A recorded camera that is read more slowly than the other."""
+
+    def __init__(self, camera: Camera) -> None:
+        self.camera, self.name, self.live, self.close = camera, camera.name, camera.live, camera.close
+
+    def frames(self) -> Iterator[Frame]:
+        for frame in self.camera.frames():
+            time.sleep(0.02)
+            yield frame
+
+
+@pytest.mark.parametrize("late", ["rgb", "ir"])
+def test_what_was_read_before_a_camera_failed_still_finds_its_partners(
+    toy_bundle: Path, tmp_path: Path, late: str
+) -> None:
+    rgb, ir = write_frames(tmp_path / "rgb", 6), write_frames(tmp_path / "ir", 20, channels=1)
+    cv2.imwrite(str(rgb / "9.png"), np.zeros((10, 20, 3), np.uint8))
+    pipe = pipeline(toy_bundle, rgb, ir)
+    pipe.intake.cameras[late] = Late(pipe.intake.cameras[late])
+    pipe.intake = Intake(pipe.intake.cameras, 30_000_000, pipe.stats.frames, pipe.stats.drops)
+    with pytest.raises(CameraError, match="20x10"):
+        pipe.run([])
+    assert pipe.stats.pairs == 6
 
 
 def test_json_lines_and_video_say_the_same(toy_bundle: Path, tmp_path: Path) -> None:
