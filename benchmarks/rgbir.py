@@ -17,7 +17,8 @@ from pathlib import Path
 
 from edgemtl.config import load
 from edgemtl.console import print_table
-from edgemtl.data.loader import fitted_images, open_data
+from edgemtl.data.loader import fitted_images
+from edgemtl.data.open import open_data
 from edgemtl.evaluate import evaluate, open_predictor, table
 from edgemtl.export import export
 from edgemtl.latency import latencies_ms

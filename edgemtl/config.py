@@ -12,13 +12,32 @@ import yaml
 from edgemtl_runtime.bundle import ThermalRange
 
 from .errors import ConfigError, nearest_hint
+from .methods.balance import BALANCES
+
+Policy = Literal["fused", "rgb", "ir", "union"]
+
+
+class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One of several data sets that are trained on together."""
+
+    source: str
+    labels: Policy = "fused"
+    tasks: tuple[str, ...] = ()
+    """The tasks whose labels are taken from here; all that there are where none is named."""
 
 
 class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the pictures come from: ``source`` is "streets" (drawn) or a folder of pairs."""
+    """Where the pictures come from: ``source`` is "streets" (drawn), a folder, its data.yaml, or a list of sources."""
 
-    source: str = "streets"
-    labels: Literal["fused", "rgb", "ir", "union"] = "fused"
+    source: str | tuple[Source, ...] = "streets"
+    labels: Policy = "fused"
+    hold_out: float = 0.0
+    """Share of the training pictures, each set's last ones, that are judged in place of "val", which becomes "test":
+    choose on them, and report "val" later."""
+    cache_mb: int = 4000
+    """Memory for decoded pictures; what does not fit is read again each time."""
+    workers: int = -1
+    """Processes that prepare batches; 0: a thread; -1: a thread, or with a GPU one process a core, up to eight."""
     train: int = 1200
     """Drawn streets to train on."""
     val: int = 200
@@ -63,9 +82,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One training."""
 
     network: str = "rgbir-n"
+    cameras: tuple[str, ...] = ()
+    """Streams of the network to build, like [rgb]; all where none is named."""
     size: tuple[int, int] = (128, 160)
     """Height and width of the network's input, pixels."""
     data: Data = Data()
+    method: Literal["joint", "single"] = "joint"
+    """"joint": one network for all tasks; "single": one for each by itself, the reference of Δm."""
     tasks: tuple[str, ...] = ("boxes", "semantic")
     """Heads to train; one that the data have no labels for is left out."""
     steps: int = 0
@@ -80,6 +103,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Largest norm of the gradient."""
     ema: float = 0.998
     """Decay a step of the averaged weights, which are the ones judged and kept."""
+    balance: str = "equal"
+    """How the tasks share a step, as `methods.balance` lists them."""
     weights: dict[str, float] = {}
     """Weight of each task's loss; 1 where nothing is said."""
     augment: Augment = Augment()
@@ -109,6 +134,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ("save_s", self.save_s, 0, 10**6),
             ("threads", self.threads, 0, 1024),
             ("seed", self.seed, 0, 10**9),
+            ("data.hold_out", self.data.hold_out, 0, 0.9),
+            ("data.cache_mb", self.data.cache_mb, 0, 10**7),
+            ("data.workers", self.data.workers, -1, 1024),
             ("data.train", self.data.train, 1, 500_000),
             ("data.val", self.data.val, 1, 50_000),
             ("sparsity.target", sparsity.target, 0, 0.95),
@@ -132,6 +160,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for task in self.weights:
             if task not in self.tasks:
                 raise ValueError(f"weights names '{task}'{nearest_hint(task, list(self.tasks))}")
+        if self.balance not in BALANCES:
+            raise ValueError(f"balance '{self.balance}' is not known{nearest_hint(self.balance, list(BALANCES))}")
         if not self.steps and not self.epochs:
             raise ValueError("steps and epochs are both 0: nothing to train")
 

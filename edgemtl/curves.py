@@ -48,7 +48,7 @@ def draw(rows: list[dict[str, float]], file: Path) -> None:
         else:
             axes.plot(steps, values, color="0.8", linewidth=0.8)
             axes.plot(steps, smooth(list(values)), color="tab:blue")
-        axes.set_title(titles.get(name, f"{name} loss"), fontsize=9)
+        axes.set_title(titles.get(name, name if name.startswith("weight ") else f"{name} loss"), fontsize=9)
         axes.set_xlabel("step", fontsize=8)
         axes.tick_params(labelsize=7)
         axes.set_ylim(bottom=0)

@@ -26,7 +26,8 @@ from edgemtl_runtime.stats import Stats
 
 from .config import Augment, Config, Data, Sparsity
 from .console import console, print_table, progress_bar, say
-from .data.loader import fitted_images, open_data
+from .data.loader import fitted_images
+from .data.open import open_data
 from .data.streets import HELD_OUT, street
 from .errors import EdgemtlError
 from .evaluate import evaluate, open_predictor

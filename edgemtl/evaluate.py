@@ -14,7 +14,7 @@ from edgemtl_runtime.engine.ort import open_engine
 from edgemtl_runtime.fit import Fit
 from edgemtl_runtime.result import HeadResult
 
-from .data.loader import fitted_images
+from .data.loader import check_inputs, fitted_images
 from .data.sample import Sample, Samples
 from .errors import EdgemtlError
 from .run import CONFIG, Run
@@ -74,6 +74,7 @@ def open_predictor(path: str | Path, threshold: float | None = 0.0) -> Predictor
 def evaluate(predictor: Predictor, samples: Samples, progress: Callable[[int], None] | None = None) -> Figures:
     """Judge a predictor on every sample: all of them, and by day and by night where that is known."""
     labelled = samples.classes
+    check_inputs(predictor.inputs, samples)
     for head in predictor.heads:
         if head.name in labelled and labelled[head.name] != head.classes:
             theirs, ours = ", ".join(labelled[head.name]), ", ".join(head.classes)

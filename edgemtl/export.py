@@ -11,7 +11,8 @@ from edgemtl_export.parity import ParityError
 from edgemtl_export.to_bundle import export_bundle
 from edgemtl_runtime.bundle import Bundle
 
-from .data.loader import fitted_images, open_data
+from .data.loader import fitted_images
+from .data.open import open_data
 from .data.sample import Samples
 from .errors import EdgemtlError
 from .run import Run

@@ -16,6 +16,7 @@ from .config import Config
 from .curves import Log
 from .data.labels import Batch
 from .errors import ConfigError
+from .methods.balance import BALANCES
 from .methods.sparse import ChannelSparsity
 from .run import Interface
 from .tasks import Task
@@ -40,7 +41,11 @@ class Loop:
         for name, task in tasks.items():
             task.prepare(network.heads[name], math.ceil(steps / rounds))  # type: ignore[index]
         self.sparsity = ChannelSparsity(groups, network, config.sparsity, steps) if groups else None
-        self.optimizer = torch.optim.AdamW(_parameter_groups(network, self.sparsity, config), lr=config.lr)
+        self.balance = BALANCES[config.balance](list(tasks), config.seed)
+        groups_of = _parameter_groups(network, self.sparsity, config)
+        if learned := self.balance.parameters():
+            groups_of.append({"params": learned, "weight_decay": 0.0, "pace": 10.0})
+        self.optimizer = torch.optim.AdamW(groups_of, lr=config.lr)
         self.average = Average(network, config.ema)
         self.autocast = computes_in_bf16(config.precision, self.device)
         self.log = Log()
@@ -50,30 +55,53 @@ class Loop:
         """Take one step on a batch and return its figures; raises `ConfigError` when the loss is no longer finite."""
         lr = learning_rate(self.step, self.steps, self.config)
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("pace", 1.0)
         batch = {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            outputs = self.network(**{name: batch[name] for name in self.inputs})
-        losses = {name: task.loss(outputs[name], batch) for name, task in self.tasks.items()}
-        present = {name: loss for name, loss in losses.items() if loss is not None}
+        present, features, cut = self._losses(batch)
         row = {name: float(loss.detach()) for name, loss in present.items()}
         if not all(math.isfinite(value) for value in row.values()):
             raise ConfigError(
                 f"the loss is no longer finite at step {self.step + 1} ({row}); lower lr={self.config.lr}"
             )
         if present:  # a batch without any label teaches nothing
-            self._update(present, lr)
+            self._update(present, features, cut, lr)
+            self.balance.after(lambda: self._again(batch))
+            if len(self.tasks) > 1:
+                row |= {f"weight {name}": weight for name, weight in self.balance.weights.items()}
         self.step += 1
         if self.step % self.per_round == 0:
             self._advance()
+            self.balance.advance()
         if self.sparsity:
             row |= {"gone": self.sparsity.share, "live": float(self.sparsity.live)}
         self.log.add(self.step - 1, lr, row)
         return row
 
-    def _update(self, losses: dict[str, Tensor], lr: float) -> None:
+    def _losses(self, batch: Batch) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
+        """Return the losses of the tasks that the batch has labels of, the trunk's features, and what the heads read.
+
+        These are the features themselves, or copies cut from the trunk where the balance wants them.
+        """
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            features: list[Tensor] = self.network.trunk({name: batch[name] for name in self.inputs})  # type: ignore[operator]
+            read = [f.detach().requires_grad_() for f in features] if self.balance.cuts else features
+            outputs = {name: self.network.heads[name](read) for name in self.tasks}  # type: ignore[index]
+        losses = {name: task.loss(outputs[name], batch) for name, task in self.tasks.items()}
+        return {name: loss for name, loss in losses.items() if loss is not None}, features, read
+
+    @torch.no_grad()
+    def _again(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the losses of a batch that has been learned from, leaving the batch statistics as they are."""
+        kept = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
+        losses, _, _ = self._losses(batch)
+        for name, buffer in self.network.named_buffers():
+            buffer.copy_(kept[name])
+        return losses
+
+    def _update(self, losses: dict[str, Tensor], features: list[Tensor], cut: list[Tensor], lr: float) -> None:
         self.optimizer.zero_grad(set_to_none=True)
-        torch.stack([self.config.weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum().backward()
+        weighted = {name: self.config.weights.get(name, 1.0) * loss for name, loss in losses.items()}
+        self.balance.backward(weighted, features, cut, list(self.network.trunk.parameters()))  # type: ignore[union-attr]
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
         self.optimizer.step()
         if self.sparsity:
@@ -90,7 +118,9 @@ class Loop:
         tensors |= {f"average.{name}": t for name, t in self.average.network.state_dict().items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": t for name, t in moments.items()}
+        tensors |= {f"balance.{index}": p for index, p in enumerate(self.balance.parameters())}
         numbers: dict[str, Any] = {"step": self.step, "updates": self.average.updates, "log": self.log.rows}
+        numbers["balance"] = self.balance.state()
         if self.sparsity:
             tensors["sparsity.dead"] = self.sparsity.dead
             numbers["frozen"] = self.sparsity.frozen
@@ -109,6 +139,9 @@ class Loop:
         if self.sparsity:
             self.sparsity.dead = parts["sparsity"]["dead"].to(self.device)
             self.sparsity.frozen = numbers["frozen"]
+        for index, parameter in enumerate(self.balance.parameters()):
+            parameter.data.copy_(parts["balance"][str(index)])
+        self.balance.load_state(numbers["balance"])
         self.log.rows = numbers["log"]
         self.step = numbers["step"]
         for _ in range(self.step // self.per_round):

@@ -19,8 +19,10 @@ from edgemtl_runtime.aside import FolderAside
 from .checkpoint import Checkpoint
 from .config import Config
 from .console import progress_bar, say
-from .data.loader import Loader, open_data
+from .data.loader import Batches, Loader, check_inputs
+from .data.open import open_data
 from .data.sample import Samples
+from .delta import delta_m, references
 from .errors import ConfigError
 from .evaluate import Predictor, evaluate
 from .loop import Loop
@@ -47,7 +49,7 @@ def train(
         torch.set_num_threads(config.threads or threads)
         checkpoint = Checkpoint(out, config)
         try:
-            _train_into(aside.folder, config, data or open_data(config), judge, checkpoint, resume)
+            _train_into(aside.folder, Path(out).parent, config, data or open_data(config), judge, checkpoint, resume)
         finally:
             torch.set_num_threads(threads)
         run = Run.open(aside.place())
@@ -56,7 +58,13 @@ def train(
 
 
 def _train_into(
-    folder: Path, config: Config, data: dict[str, Samples], judge: bool, checkpoint: Checkpoint, resume: bool
+    folder: Path,
+    runs: Path,
+    config: Config,
+    data: dict[str, Samples],
+    judge: bool,
+    checkpoint: Checkpoint,
+    resume: bool,
 ) -> None:
     started = time.monotonic()
     torch.manual_seed(config.seed)
@@ -64,18 +72,31 @@ def _train_into(
     network = _build(config, tasks)
     interface = interface_of(network, config, tuple(task.head() for task in tasks.values()))
     steps = config.steps or max(1, round(config.epochs * len(data["train"]) / config.batch))
+    inputs = {spec.name: spec for spec in interface.inputs}
+    for samples in data.values():
+        check_inputs(inputs, samples)
     loop = Loop(network, tasks, config, interface, steps, max(1, round(len(data["train"]) / config.batch)))
     if resume:
         started -= checkpoint.load_into(loop)
     elif checkpoint.file.is_file():
         say(f"an unfinished training stands here: this one replaces it in {config.save_s:g} s (--resume goes on)")
     labels = {name: task.label for name, task in tasks.items()}
-    inputs = {spec.name: spec for spec in interface.inputs}
-    _fit(loop, Loader(data["train"], config, inputs, labels, steps, loop.step), checkpoint, started)
+    batches = Batches(data["train"], config, inputs, labels, steps)
+    workers = config.data.workers
+    if workers < 0:  # a processor that computes the steps has nothing to spare for others
+        workers = min(8, (os.cpu_count() or 1) - 1) if torch.cuda.is_available() else 0
+    if workers or config.data.source != "streets":  # streets are drawn while the first steps compute
+        batches.fill()
+    first = loop.step
+    loader = Loader(batches, first, workers)
+    seconds = _fit(loop, loader, checkpoint, started)
     average = loop.average.network.cpu().eval()
     metrics: dict[str, Any] = {
         "steps": steps,
         "seconds": round(time.monotonic() - started, 1),
+        "parameters": sum(p.numel() for p in average.parameters()),
+        "seconds_epoch": round(seconds / max(steps - first, 1) * len(data["train"]) / config.batch, 1),
+        "data_wait": round(loader.waited_s / max(seconds, 1e-9), 4),
         "peak_mb": peak_mb(),
         "loss": loop.log.last(),
     }
@@ -85,12 +106,17 @@ def _train_into(
         )
         with progress_bar("judging", len(data["val"])) as bar:
             metrics["val"] = evaluate(predictor, data["val"], lambda n: bar(n, {}))
+        if config.method == "joint":
+            gained = delta_m(metrics["val"]["all"], references(config, runs), list(tasks))
+            metrics |= {"delta_m": gained} if gained else {}
     write_weights(folder, config, average, interface)
     loop.log.write(folder)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
 
 
-def _fit(loop: Loop, batches: Loader, checkpoint: Checkpoint, started: float) -> None:
+def _fit(loop: Loop, batches: Loader, checkpoint: Checkpoint, started: float) -> float:
+    """Learn from every batch; return how many seconds that took."""
+    begun = time.monotonic()
     with progress_bar("training", loop.steps) as bar:
         for batch in batches:
             row = loop.learn(batch)
@@ -100,12 +126,13 @@ def _fit(loop: Loop, batches: Loader, checkpoint: Checkpoint, started: float) ->
     if sparsity and not sparsity.frozen:
         keep = loop.config.sparsity.keep
         say(f"only {sparsity.share:.0%} of the parameters could go: sparsity.keep={keep} holds the rest")
+    return time.monotonic() - begun
 
 
 def _build(config: Config, tasks: dict[str, Task]) -> nn.Module:
     try:
         channels = {name: task.channels for name, task in tasks.items()}
-        return edgemtl_models.build(config.network, channels, config.size)
+        return edgemtl_models.build(config.network, channels, config.size, cameras=config.cameras)
     except (ValueError, FileNotFoundError, KeyError, TypeError, AttributeError) as error:
         reason = f"{error} is missing or misplaced" if isinstance(error, KeyError) else error
         raise ConfigError(f"network {config.network}: {reason}") from error

@@ -1,93 +1,66 @@
-"""Batches for training, prepared one ahead of the step that needs them."""
+"""Batches for training, prepared ahead of the steps that need them."""
 
 from __future__ import annotations
 
+import multiprocessing
 import queue
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from edgemtl_export.to_onnx import normalise
 from edgemtl_runtime.bundle import Input
 
 from ..config import Config
-from ..errors import DataError
+from ..console import progress_bar
+from ..errors import ConfigError
 from .augment import Augmenter, to_item
+from .files import THREADS
 from .labels import Batch, Item, Label
-from .pairs import open_pairs
 from .sample import Sample, Samples
-from .streets import HELD_OUT, Streets
 
 
-def open_data(config: Config) -> dict[str, Samples]:
-    """Return the splits "train" and "val" that a configuration asks for."""
-    data = config.data
-    if data.source != "streets":
-        splits: dict[str, Samples] = dict(open_pairs(data.source, data.labels))
-        for split in ("train", "val"):
-            if split not in splits or not len(splits[split]):
-                raise DataError(f"{data.source}: split '{split}' has no pictures")
-        return splits
-    train = Streets(data.train, config.size, config.seed * data.train % (HELD_OUT - data.train), config.tasks)
-    return {"train": train, "val": Streets(data.val, config.size, HELD_OUT, config.tasks)}
+class Batches:
+    """The batch of every step, of augmented training items.
 
-
-class Loader:
-    """The batches of the steps from ``first`` to ``steps``, of augmented training items.
-
-    A thread prepares the next batches while a step computes. It alone draws random numbers from torch's global state,
-    anew for every step, so that a batch depends on nothing but the seed and the step.
+    All random numbers come from torch's global state, set anew for every step, so that a batch depends on nothing but
+    the seed and the step, whoever prepares it.
     """
 
     def __init__(
-        self,
-        samples: Samples,
-        config: Config,
-        inputs: dict[str, Input],
-        labels: dict[str, Label],
-        steps: int,
-        first: int = 0,
+        self, samples: Samples, config: Config, inputs: dict[str, Input], labels: dict[str, Label], steps: int
     ) -> None:
-        self.samples, self.config, self.inputs, self.labels = samples, config, inputs, labels
-        self.steps, self.first = steps, first
+        self.samples, self.config, self.inputs, self.labels, self.steps = samples, config, inputs, labels, steps
         self.augment = Augmenter(config.augment, inputs)
         self.items: dict[int, Item] = {}
-        self.ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=2)
-        self.stop = threading.Event()
-        self.thread = threading.Thread(target=self._prepare, name="loader", daemon=True)
+        self.budget = config.data.cache_mb * 2**20
 
-    def __iter__(self) -> Iterator[Batch]:
-        self.thread.start()
-        try:
-            for _ in range(self.first, self.steps):
-                batch = self.ready.get()
-                if isinstance(batch, BaseException):
-                    raise batch
-                yield batch
-        finally:
-            self.stop.set()
-            while self.thread.is_alive():
-                try:
-                    self.ready.get(timeout=0.05)
-                except queue.Empty:
-                    continue
+    def __len__(self) -> int:
+        return self.steps
 
-    def _prepare(self) -> None:
-        try:
-            for step in range(self.first, self.steps):
-                if self.stop.is_set():
+    def __getitem__(self, step: int) -> Batch:
+        torch.default_generator.manual_seed(self._seed(1, step))
+        mosaic = self.config.augment.mosaic if step < self.config.augment.mosaic_until * self.steps else 0.0
+        return collate([self._item(index, mosaic) for index in self._indices(step)], self.inputs, self.labels)
+
+    def fill(self) -> None:
+        """Read and fit the samples, as many as the memory for them holds, by several threads."""
+        count = len(self.samples)
+        with ThreadPoolExecutor(THREADS) as pool, progress_bar("reading", count) as bar:
+            for done, index in enumerate(range(0, count, 4 * THREADS)):
+                if self.budget <= 0:
                     return
-                torch.default_generator.manual_seed(self._seed(1, step))
-                mosaic = self.config.augment.mosaic if step < self.config.augment.mosaic_until * self.steps else 0.0
-                items = [self._item(index, mosaic) for index in self._indices(step)]
-                self.ready.put(collate(items, self.inputs, self.labels))
-        except BaseException as error:  # handed to the training thread, which raises it
-            self.ready.put(error)
+                for _ in pool.map(self._fitted, range(index, min(index + 4 * THREADS, count))):
+                    pass
+                bar(min((done + 1) * 4 * THREADS, count), {})
 
     def _indices(self, step: int) -> list[int]:
         """Return the samples of a step: one permutation of all after the other."""
@@ -105,15 +78,97 @@ class Loader:
         return int(np.random.SeedSequence([self.config.seed, *what]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
     def _fitted(self, index: int) -> Item:
-        if index not in self.items:
-            self.items[index] = to_item(self.samples[index], self.inputs, self.labels)
-        return self.items[index]
+        if index in self.items:
+            return self.items[index]
+        item = to_item(self.samples[index], self.inputs, self.labels)
+        size = sum(tensor.nbytes for tensor in item.values())
+        if size <= self.budget:
+            self.budget -= size
+            self.items[index] = item
+        return item
 
     def _item(self, index: int, mosaic: float) -> Item:
         others: list[Item] = []
         if mosaic and float(torch.rand(())) < mosaic:
             others = [self._fitted(i) for i in torch.randint(0, len(self.samples), (3,)).tolist()]
         return self.augment(dict(self._fitted(index)), others)
+
+
+class Loader:
+    """Hands out the batches from step ``first`` on, prepared ahead: by a thread, or by ``workers`` processes.
+
+    ``waited_s`` is how long the steps had to wait for them, but for the first one.
+    """
+
+    def __init__(self, batches: Batches, first: int = 0, workers: int = 0) -> None:
+        self.batches, self.first, self.workers = batches, first, workers
+        self.waited_s = 0.0
+        self.ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=2)
+        self.stop = threading.Event()
+
+    def __iter__(self) -> Iterator[Batch]:
+        source = self._from_processes() if self.workers else self._from_thread()
+        asked, first = time.monotonic(), True
+        for batch in source:
+            self.waited_s += 0.0 if first else time.monotonic() - asked
+            yield batch
+            asked, first = time.monotonic(), False
+
+    def _from_processes(self) -> Iterator[Batch]:
+        steps = range(self.first, len(self.batches))
+        # Forked, so that they share what was read before.
+        context = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
+        pinned = torch.cuda.is_available()
+        for batch in DataLoader(
+            _Guarded(self.batches),
+            batch_size=None,
+            sampler=steps,
+            num_workers=self.workers,
+            multiprocessing_context=context,
+            pin_memory=pinned,
+        ):
+            if isinstance(batch, BaseException):
+                raise batch
+            yield batch
+
+    def _from_thread(self) -> Iterator[Batch]:
+        thread = threading.Thread(target=self._prepare, name="loader", daemon=True)
+        thread.start()
+        try:
+            for _ in range(self.first, len(self.batches)):
+                batch = self.ready.get()
+                if isinstance(batch, BaseException):
+                    raise batch
+                yield batch
+        finally:
+            self.stop.set()
+            while thread.is_alive():
+                try:
+                    self.ready.get(timeout=0.05)
+                except queue.Empty:
+                    continue
+
+    def _prepare(self) -> None:
+        try:
+            for step in range(self.first, len(self.batches)):
+                if self.stop.is_set():
+                    return
+                self.ready.put(self.batches[step])
+        except BaseException as error:  # handed to the training thread, which raises it
+            self.ready.put(error)
+
+
+class _Guarded(Dataset[Any]):
+    """Gives an error as it is: a worker's own way to tell it is its whole traceback."""
+
+    def __init__(self, batches: Batches) -> None:
+        self.batches = batches
+
+    def __getitem__(self, step: int) -> Batch | BaseException:
+        try:
+            return self.batches[step]
+        except Exception as error:
+            return error
 
 
 def collate(items: list[Item], inputs: dict[str, Input], labels: dict[str, Label]) -> Batch:
@@ -134,3 +189,11 @@ def fitted_images(sample: Sample, inputs: dict[str, Input]) -> dict[str, Any]:
     """Return a sample's images as an engine takes them: uint8 (1, H, W, C) arrays by input name."""
     item = to_item(sample, inputs, {})
     return {name: item[name].permute(1, 2, 0).contiguous().numpy()[None] for name in inputs}
+
+
+def check_inputs(inputs: dict[str, Input], samples: Samples) -> None:
+    """Raise `ConfigError` when a network wants a camera that the data do not have."""
+    for spec in inputs.values():
+        if spec.modality not in samples.modalities:
+            there = ", ".join(samples.modalities)
+            raise ConfigError(f"the network needs {spec.modality} pictures, the data have {there}: cameras=[{there}]")

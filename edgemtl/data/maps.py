@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .index import Problem, Problems, Size
 from .sample import IGNORE
 
 Array = NDArray[Any]
@@ -67,15 +68,19 @@ READERS: dict[str, Callable[[Array, tuple[str, ...]], Array]] = {
 """What is read of each task's folder."""
 
 
-def read_map(task: str, file: Path, classes: tuple[str, ...], size: tuple[int, int]) -> Array:
-    """Return a task's labels of one picture of ``size`` (height, width); raises `ValueError` with what is wrong."""
+def read_map(task: str, file: Path, classes: tuple[str, ...], size: Size | None, problems: Problems) -> Array | None:
+    """Return a task's labels of one picture of ``size``, or None with a problem noted."""
     picture = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
-    if picture is None:
-        raise ValueError("cannot be read as an image")
-    if picture.shape[:2] != size:
-        sizes = f"{picture.shape[1]}x{picture.shape[0]}, its rgb picture {size[1]}x{size[0]}"
-        raise ValueError(f"{task} is {sizes}: sizes must be equal")
-    return READERS[task](picture, classes)
+    try:
+        if picture is None:
+            raise ValueError("cannot be read as an image")
+        if size and picture.shape[:2] != size:
+            sizes = f"{picture.shape[1]}x{picture.shape[0]}, its picture {size[1]}x{size[0]}"
+            raise ValueError(f"{task} is {sizes}: sizes must be equal")
+        return READERS[task](picture, classes)
+    except ValueError as error:
+        problems.append(Problem(file, 0, str(error)))
+        return None
 
 
 def write_map(task: str, file: Path, labels: Array) -> None:

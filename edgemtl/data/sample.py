@@ -46,6 +46,8 @@ class Samples(Protocol):
     """A split of a data set; ``classes`` has every task that it labels, with its classes (none for a depth)."""
 
     classes: dict[str, tuple[str, ...]]
+    modalities: tuple[str, ...]
+    """What every sample has pictures of."""
 
     def __len__(self) -> int: ...
 

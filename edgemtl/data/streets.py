@@ -28,6 +28,8 @@ class Streets:
         "attributes": ("day", *(f"has_{name}" for name in scenes.CLASSES)),
     }
 
+    modalities = ("rgb", "ir")
+
     def __init__(
         self, count: int, size: tuple[int, int], first_seed: int, tasks: tuple[str, ...] | None = None
     ) -> None:

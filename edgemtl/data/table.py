@@ -9,19 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from .index import Problem
+
 VALUES = {"0": 0.0, "1": 1.0, "": float("nan")}
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something wrong in the data: in which file, on which line (0: the whole file), and what."""
-
-    file: Path
-    line: int
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.what}" if self.line else f"{self.file}: {self.what}"
 
 
 @dataclass(frozen=True, eq=False)

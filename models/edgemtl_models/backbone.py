@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .yolo import C3k2, Conv
@@ -33,45 +34,68 @@ class YoloBackbone(nn.Module):
         return [p4, p8, self.stage16(p8)]
 
 
-class MobileNetV2Backbone(nn.Module):
-    """MobileNetV2 (Sandler et al. 2018) up to stride 16, from torchvision's blocks, with ImageNet weights if given.
+class TimmBackbone(nn.Module):
+    """The features at strides 4, 8 and 16 of a convolutional network of timm, for any number of input channels.
 
-    ``weights`` is a file name in the folder ``EDGEMTL_WEIGHTS`` or a path: the state of torchvision's ``mobilenet_v2``
-    without its classifier. For one input channel its first filters are summed over colour,
-    which is what a grey picture shown as three equal channels would meet.
+    ``weights`` is a file name in the folder ``EDGEMTL_WEIGHTS`` or a path: the state of that model, or of another
+    implementation of it that holds the same tensors in the same order (torchvision's MobileNetV2 is one). For other
+    input channels than three the first filters are averaged over colour, which is what a grey picture shown as three
+    equal channels would meet. Stages beyond stride 16 are not built.
     """
 
-    widths = (24, 32, 96)
-
-    def __init__(self, channels: int, weights: str = "") -> None:
+    def __init__(self, channels: int, model: str, weights: str = "") -> None:
         super().__init__()
-        from torchvision.models import mobilenet_v2
+        import timm
 
-        features = mobilenet_v2(weights=None).features
+        if not timm.is_model(model):
+            near = timm.list_models(f"*{model.split('_')[0]}*")[:4]
+            raise ValueError(f"timm has no model '{model}'" + (f"; it has {', '.join(near)}, …" if near else ""))
+        try:
+            strides = timm.create_model(model, features_only=True).feature_info.reduction()
+            places = tuple(strides.index(stride) for stride in (4, 8, 16))
+            self.body = timm.create_model(
+                model, features_only=True, in_chans=3 if weights else channels, out_indices=places
+            )
+        except (ValueError, RuntimeError, AttributeError, AssertionError) as error:
+            raise ValueError(f"{model} gives no features at strides 4, 8 and 16: {str(error)[:120]}") from error
+        if stages := getattr(self.body, "_stage_out_idx", None):  # timm's MobileNets run every stage, read or not
+            del self.body.blocks[max(stages) :]
         if weights:
-            _load(features, find_weights(weights))
-        if channels != 3:
-            stem, old = features[0], features[0][0]
-            conv = nn.Conv2d(channels, old.out_channels, 3, 2, 1, bias=False)
-            conv.weight.data = old.weight.data.sum(1, keepdim=True).repeat(1, channels, 1, 1) / channels
-            stem[0] = conv
-        self.stage4, self.stage8, self.stage16 = features[:4], features[4:7], features[7:14]
+            _load(self.body, find_weights(weights), model)
+            if channels != 3:
+                _recolour(self.body, channels)
+        self.widths: list[int] = self.body.feature_info.channels()
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return the features at strides 4, 8 and 16."""
-        p4 = self.stage4(image)
-        p8 = self.stage8(p4)
-        return [p4, p8, self.stage16(p8)]
+        features: list[Tensor] = self.body(image)
+        return features
 
 
-def _load(features: nn.Module, file: Path) -> None:
-    state = torch.load(file, map_location="cpu", weights_only=True)
-    try:
-        features.load_state_dict({name.removeprefix("features."): tensor for name, tensor in state.items()})
-    except RuntimeError as error:
-        raise ValueError(
-            f"{file} does not hold MobileNetV2's features: {str(error).splitlines()[1].strip()[:120]}"
-        ) from error
+def _load(body: nn.Module, file: Path, model: str) -> None:
+    """Load a state by its names, or by the order and shapes of its tensors; what lies beyond the body is left."""
+    given = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
+    own = body.state_dict()
+    if not own.keys() <= given.keys():
+        ordered = [tensor for tensor in given.values() if tensor.ndim]  # but for batch normalisations' counters
+        names = [name for name, tensor in own.items() if tensor.ndim]
+        given = dict(zip(names, ordered, strict=False))
+        for name in names:
+            if name not in given or given[name].shape != own[name].shape:
+                raise ValueError(f"{file} does not hold {model}'s state: nothing in it fits {name}")
+    body.load_state_dict({name: given.get(name, tensor) for name, tensor in own.items()})
+
+
+def _recolour(body: nn.Module, channels: int) -> None:
+    """Give the first convolution other input channels: its filters' sum over colour, shared among them."""
+    path, conv = next((path, m) for path, m in body.named_modules() if isinstance(m, nn.Conv2d))
+    made = type(conv)(
+        channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, bias=conv.bias is not None
+    )  # type: ignore[arg-type]
+    state = {"weight": conv.weight.data.sum(1, keepdim=True).repeat(1, channels, 1, 1) / channels}
+    made.load_state_dict(state if conv.bias is None else state | {"bias": conv.bias.data})
+    parent, _, name = path.rpartition(".")
+    setattr(body.get_submodule(parent), name, made)
 
 
 def find_weights(name: str) -> Path:
@@ -84,4 +108,4 @@ def find_weights(name: str) -> Path:
     raise FileNotFoundError(f"weights '{name}' not found as a path, nor by {where}")
 
 
-BACKBONES = {"yolo": YoloBackbone, "mobilenetv2": MobileNetV2Backbone}
+BACKBONES = {"yolo": YoloBackbone, "timm": TimmBackbone}

@@ -56,37 +56,51 @@ def zoo() -> list[str]:
 
 
 def build(
-    network: str | dict[str, Any], channels: dict[str, int], size: tuple[int, int], *, pretrained: bool = True
+    network: str | dict[str, Any],
+    channels: dict[str, int],
+    size: tuple[int, int],
+    *,
+    cameras: tuple[str, ...] = (),
+    pretrained: bool = True,
 ) -> MultiTask:
     """Build a network with the heads named in ``channels``: how many classes, maps or numbers each puts out.
 
     ``network`` is a name of the zoo, a YAML file, or the ``description`` of one that was built before. ``size`` is
-    (height, width) in pixels. ``pretrained=False`` leaves out the start weights, for loading a trained state. Raises
-    `ValueError` with the reason when the network cannot be built.
+    (height, width) in pixels. ``cameras`` names the streams to build, all where it is empty. ``pretrained=False``
+    leaves out the start weights, for loading a trained state. Raises `ValueError` with the reason when the network
+    cannot be built.
     """
     description = network if isinstance(network, dict) else _describe(network)
     name = str(description["name"])
     height, width = size
     if height % STRIDE or width % STRIDE:
         raise ValueError(f"size {height}x{width} does not divide by {STRIDE}; take the next multiple")
+    streams = description["streams"]
+    if strange := [camera for camera in cameras if camera not in streams]:
+        raise ValueError(f"{name} has no stream '{strange[0]}'; it has: {', '.join(streams)}")
+    description = description | {"streams": {c: stream for c, stream in streams.items() if not cameras or c in cameras}}
     inputs, backbones = {}, {}
     for camera, stream in description["streams"].items():
-        options = dict(stream["backbone"])
-        kind = options.pop("kind")
-        if kind not in BACKBONES:
-            raise ValueError(f"{name}: stream '{camera}' asks for backbone '{kind}'; known: {', '.join(BACKBONES)}")
-        if not pretrained:
-            options.pop("weights", None)
         inputs[camera] = InputSpec(stream["channels"], tuple(stream["mean"]), tuple(stream["std"]))
-        backbones[camera] = BACKBONES[kind](stream["channels"], **options)
-    trunk = Trunk(backbones, description["neck"])
-    heads: dict[str, nn.Module] = {}
-    for head, count in channels.items():
-        options = description["heads"].get(head)
-        if options is None:
+        backbones[camera] = _backbone(name, camera, stream, pretrained)
+    for head in channels:
+        if head not in description["heads"]:
             raise ValueError(f"{name} has no head '{head}'; it has: {', '.join(description['heads'])}")
-        heads[head] = _head(trunk, count, size, **options)
+    wanted = {head: description["heads"][head] for head in channels}
+    trunk = Trunk(backbones, description["neck"], any(head["kind"] == "boxes" for head in wanted.values()))
+    heads = {head: _head(trunk, channels[head], size, **options) for head, options in wanted.items()}
     return MultiTask(trunk, heads, inputs, description)
+
+
+def _backbone(name: str, camera: str, stream: dict[str, Any], pretrained: bool) -> nn.Module:
+    options = dict(stream["backbone"])
+    kind = options.pop("kind")
+    if kind not in BACKBONES:
+        raise ValueError(f"{name}: stream '{camera}' asks for backbone '{kind}'; known: {', '.join(BACKBONES)}")
+    if not pretrained:
+        options.pop("weights", None)
+    backbone: nn.Module = BACKBONES[kind](stream["channels"], **options)
+    return backbone
 
 
 def _head(trunk: Trunk, channels: int, size: tuple[int, int], kind: str, **options: Any) -> nn.Module:

@@ -18,8 +18,16 @@ PALETTE = np.array(
     np.uint8,
 )
 """One RGB colour a class, repeated past its end."""
-GROUND = np.array([(110, 150, 190), (150, 120, 100), (90, 140, 80), (90, 90, 100), (160, 150, 140)], np.uint8)
-"""Muted colours for the classes of a label map that are not objects."""
+GROUND = np.array(
+    [
+        *((110, 150, 190), (150, 120, 100), (90, 140, 80), (90, 90, 100), (200, 190, 110), (160, 90, 130)),
+        *((70, 160, 150), (190, 120, 70), (120, 110, 180), (170, 180, 60), (60, 110, 140), (210, 150, 160)),
+    ],
+    np.uint8,
+)
+"""Quieter colours for the classes of a label map that are not objects."""
+UNKNOWN = "unknown"
+"""The class of pixels without a label, drawn black."""
 MIN_WIDTH = 320
 
 
@@ -34,7 +42,11 @@ def label_palette(label: LabelMap, boxes: Boxes | None) -> NDArray[np.uint8]:
     known = boxes.names if boxes else ()
     ground = iter(range(len(label.names)))
     rows = [
-        PALETTE[known.index(n) % len(PALETTE)] if n in known else GROUND[next(ground) % len(GROUND)]
+        np.zeros(3)
+        if n == UNKNOWN
+        else PALETTE[known.index(n) % len(PALETTE)]
+        if n in known
+        else GROUND[next(ground) % len(GROUND)]
         for n in label.names
     ]
     return np.array(rows, np.uint8)
@@ -57,7 +69,7 @@ def draw(pair: FramePair, result: Result) -> NDArray[np.uint8]:
         if image.ndim == 2:
             image = np.repeat(image[:, :, None], 3, 2)
         if labels is not None and name == result.camera:
-            image = (0.65 * image + 0.35 * label_palette(labels, boxes)[labels.labels]).astype(np.uint8)
+            image = (0.5 * image + 0.5 * label_palette(labels, boxes)[labels.labels]).astype(np.uint8)
         panel: NDArray[Any] = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
         if boxes is not None:
             draw_boxes(panel, boxes, factor)
@@ -77,14 +89,16 @@ def draw(pair: FramePair, result: Result) -> NDArray[np.uint8]:
 
 
 def picture(head: HeadResult) -> NDArray[np.uint8] | None:
-    """Return a map as an (H, W, 3) RGB picture: near is warm, surfaces have the colour of their direction."""
+    """Return a map as an (H, W, 3) RGB picture: near is warm, surfaces show where they face, the unknown is black."""
     if isinstance(head, DepthMap):
+        known = head.depth_m > 0
         near = -np.log(np.maximum(head.depth_m, 1e-6))
-        low, high = np.percentile(near, (2, 98))
+        low, high = np.percentile(near[known], (2, 98)) if known.any() else (0.0, 1.0)
         grey = (255 * np.clip((near - low) / max(high - low, 1e-6), 0, 1)).astype(np.uint8)
-        return np.asarray(cv2.cvtColor(cv2.applyColorMap(grey, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB), np.uint8)
+        return np.asarray(cv2.applyColorMap(grey, cv2.COLORMAP_TURBO)[:, :, ::-1] * known[:, :, None], np.uint8)
     if isinstance(head, NormalMap):  # right is red, up is green, towards the camera is blue
-        return (127.5 * (1 + head.normals * np.array([1, -1, -1], np.float32))).astype(np.uint8)
+        faces = head.normals.any(2, keepdims=True)
+        return (127.5 * (1 + head.normals * np.array([1, -1, -1], np.float32)) * faces).astype(np.uint8)
     if isinstance(head, EdgeMap):
         return np.repeat((255 * head.scores).astype(np.uint8)[:, :, None], 3, 2)
     return None

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import edgemtl_models
-from edgemtl_models.backbone import MobileNetV2Backbone
+from edgemtl_models.backbone import TimmBackbone
 from edgemtl_models.yolo import BoxHead
 
 SIZE = (64, 96)
@@ -38,6 +38,9 @@ def test_named_images_to_named_heads(name: str) -> None:
 @pytest.mark.parametrize("name", edgemtl_models.zoo())
 def test_every_parameter_of_trunk_and_heads_learns(name: str) -> None:
     network = edgemtl_models.build(name, HEADS, SIZE, pretrained=False).train()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):  # some start at zero and hide what is before them
+            nn.init.uniform_(module.weight, 0.5, 1.5)
     out = network(**images(4))
     total = torch.stack([out[name].square().mean() for name in HEADS if name != "boxes"]).sum()
     total = total + sum(b[k].square().mean() for b in out["boxes"].values() for k in ("boxes", "scores"))
@@ -68,14 +71,19 @@ def test_each_stream_sees_its_own_camera() -> None:
             assert not torch.allclose(base, changed)
 
 
-def test_pretrained_filters_for_one_channel_are_summed_over_colour() -> None:
+def test_torchvisions_filters_are_taken_up_and_summed_over_colour_for_one_channel() -> None:
     weights = Path(os.environ.get("EDGEMTL_WEIGHTS", "")) / "mobilenet_v2_imagenet_features_torchvision.pth"
     if not weights.is_file():
         pytest.skip("EDGEMTL_WEIGHTS is not set or does not hold MobileNetV2")
-    colour, grey = (MobileNetV2Backbone(channels, str(weights)).eval() for channels in (3, 1))
+    torchvision = pytest.importorskip("torchvision").models.mobilenet_v2().features.eval()
+    state = torch.load(weights, weights_only=True)
+    torchvision.load_state_dict({key.removeprefix("features."): tensor for key, tensor in state.items()})
+    colour, grey = (TimmBackbone(channels, "mobilenetv2_100", str(weights)).eval() for channels in (3, 1))
     image = torch.rand(1, 1, 64, 64)
     with torch.no_grad():
         left, right = colour(image.repeat(1, 3, 1, 1)), grey(image)
+        theirs = [torchvision[:depth](image.repeat(1, 3, 1, 1)) for depth in (4, 7, 14)]
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(left, theirs, strict=True))
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(left, right, strict=True))
 
 
@@ -96,10 +104,51 @@ def test_an_impossible_network_is_refused(
 
 def test_weights_that_do_not_fit_are_told(tmp_path: Path) -> None:
     torch.save({"x": torch.zeros(1)}, tmp_path / "w.pth")
-    with pytest.raises(ValueError, match="does not hold MobileNetV2's features"):
-        MobileNetV2Backbone(3, str(tmp_path / "w.pth"))
+    with pytest.raises(ValueError, match=r"does not hold resnet18's state: nothing in it fits conv1\.weight"):
+        TimmBackbone(3, "resnet18", str(tmp_path / "w.pth"))
     with pytest.raises(FileNotFoundError, match="EDGEMTL_WEIGHTS"):
-        MobileNetV2Backbone(3, "nowhere.pth")
+        TimmBackbone(3, "resnet18", "nowhere.pth")
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [("resnet19", "timm has no model 'resnet19'"), ("vit_tiny_patch16_224", "no features at strides 4, 8 and 16")],
+)
+def test_a_backbone_that_will_not_do_is_refused(model: str, expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
+        TimmBackbone(3, model)
+
+
+@pytest.mark.parametrize("model", ["mobilenetv2_100", "resnet18"])
+def test_a_state_is_taken_up_by_its_own_names(model: str, tmp_path: Path) -> None:
+    """A whole classifier's state as timm saves it, and the same under other names in the same order."""
+    import timm
+
+    whole = timm.create_model(model).eval()
+    torch.save(whole.state_dict(), tmp_path / "own.pth")
+    torch.save({f"x{i}": t for i, t in enumerate(whole.state_dict().values())}, tmp_path / "other.pth")
+    image = torch.rand(1, 3, 64, 96)
+    features = TimmBackbone(3, model, str(tmp_path / "own.pth")).eval()(image)
+    again = TimmBackbone(3, model, str(tmp_path / "other.pth")).eval()(image)
+    assert [f.shape[2] for f in features] == [16, 8, 4]
+    assert all(torch.equal(a, b) for a, b in zip(features, again, strict=True))
+
+
+@pytest.mark.parametrize("name", edgemtl_models.zoo())
+@pytest.mark.parametrize("camera", ["rgb", "ir"])
+def test_one_camera_alone(name: str, camera: str) -> None:
+    network = edgemtl_models.build(name, {"depth": 1}, SIZE, cameras=(camera,), pretrained=False).eval()
+    assert set(network.inputs) == {camera} == set(network.description["streams"])
+    assert network(**{camera: images()[camera]})["depth"].shape == (2, 1, 16, 24)
+    with pytest.raises(ValueError, match="has no stream 'radar'"):
+        edgemtl_models.build(name, {"depth": 1}, SIZE, cameras=("radar",))
+
+
+def test_what_no_head_reads_is_not_built() -> None:
+    """Dense heads read the finest features: the way back up is for boxes."""
+    dense, boxes = (edgemtl_models.build("rgbir-n", heads, SIZE) for heads in ({"depth": 1}, {"depth": 1, "boxes": 3}))
+    assert not dense.trunk.bottom_up and boxes.trunk.bottom_up
+    assert sum(p.numel() for p in dense.trunk.parameters()) < sum(p.numel() for p in boxes.trunk.parameters())
 
 
 def test_importing_ultralytics_leaves_torch_as_it_was() -> None:

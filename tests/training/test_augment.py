@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import threading
+import time
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
-from edgemtl.config import Augment, Config
+from edgemtl.config import Augment, Config, Data
 from edgemtl.data.augment import Augmenter, mirrored, mosaic, to_item
-from edgemtl.data.labels import Item
-from edgemtl.data.loader import Loader, collate
+from edgemtl.data.loader import Batches, Loader, collate
 from edgemtl.data.sample import IGNORE, BoxLabels, Sample
 from edgemtl.data.streets import Streets
+from edgemtl.errors import DataError
 from edgemtl.tasks import TASKS
 from edgemtl_runtime.bundle import Input
 
@@ -95,32 +100,62 @@ def test_letterboxed_labels_have_ignored_padding() -> None:
     assert (item["semantic"][96:] == IGNORE).all() and (item["rgb"][:, 96:] == 114).all()
 
 
-def test_the_same_seed_gives_the_same_batches() -> None:
-    config = Config(size=SIZE, batch=3)
+def batches_of(samples: Streets, steps: int, batch: int = 3, **data: Any) -> Batches:
+    return Batches(samples, Config(size=SIZE, batch=batch, data=Data(**data)), INPUTS, LABELS, steps)
 
-    def batches() -> list[Item]:
-        torch.manual_seed(5)
-        return list(Loader(Streets(8, SIZE, 0), config, INPUTS, LABELS, 4))
 
-    for left, right in zip(batches(), batches(), strict=True):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_batch_depends_on_the_seed_and_the_step_alone(workers: int) -> None:
+    """Whoever prepares it, whatever was drawn before, with or without memory for what was read."""
+    torch.manual_seed(5)
+    whole = list(Loader(batches_of(Streets(8, SIZE, 0), 4)))
+    torch.manual_seed(6)
+    rest = list(Loader(batches_of(Streets(8, SIZE, 0), 4, cache_mb=0), first=2, workers=workers))
+    assert len(rest) == 2
+    for left, right in zip(whole[2:], rest, strict=True):
         assert all(torch.equal(left[key].nan_to_num(-1), right[key].nan_to_num(-1)) for key in left)
 
 
-def test_an_error_in_the_loader_reaches_the_training() -> None:
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_in_the_loader_reaches_the_training(workers: int) -> None:
     class Broken(Streets):
         def __getitem__(self, index: int) -> Sample:
-            raise OSError("disk gone")
+            raise DataError("disk gone")
 
-    with pytest.raises(OSError, match="disk gone"):
-        list(Loader(Broken(4, SIZE, 0), Config(size=SIZE, batch=2), INPUTS, LABELS, 2))
+    with pytest.raises(DataError, match="disk gone"):
+        list(Loader(batches_of(Broken(4, SIZE, 0), 2), workers=workers))
 
 
-def test_leaving_the_loader_early_ends_its_thread() -> None:
-    loader = Loader(Streets(8, SIZE, 0), Config(size=SIZE, batch=2), INPUTS, LABELS, 1000)
-    for _ in loader:
-        break
-    loader.thread.join(timeout=5)
-    assert not loader.thread.is_alive()
+@pytest.mark.parametrize("workers", [0, 2])
+def test_leaving_the_loader_early_ends_what_prepares(workers: int) -> None:
+    batches = iter(Loader(batches_of(Streets(8, SIZE, 0), 1000, 2), workers=workers))
+    next(batches)
+    batches.close()  # type: ignore[attr-defined]
+    deadline = time.monotonic() + 5
+    while any(t.name == "loader" for t in threading.enumerate()) or multiprocessing.active_children():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_memory_for_what_was_read_is_bounded() -> None:
+    each = sum(tensor.nbytes for tensor in to_item(Streets(8, SIZE, 0)[0], INPUTS, LABELS).values())
+    all_of_them, some = batches_of(Streets(8, SIZE, 0), 4), batches_of(Streets(8, SIZE, 0), 4)
+    some.budget = 3 * each + each // 2
+    for batches in (all_of_them, some):
+        batches.fill()
+    assert len(all_of_them.items) == 8 and 2 <= len(some.items) <= 3
+
+
+def test_time_spent_waiting_is_told() -> None:
+    class Slow(Streets):
+        def __getitem__(self, index: int) -> Sample:
+            time.sleep(0.02)
+            return super().__getitem__(index)
+
+    loader = Loader(batches_of(Slow(40, SIZE, 0), 4, 10, cache_mb=0))
+    begun = time.monotonic()
+    list(loader)
+    assert 0.5 * (time.monotonic() - begun) < loader.waited_s < time.monotonic() - begun
 
 
 def test_targets_are_normalised_and_counted() -> None:

@@ -12,7 +12,7 @@ import torch
 from conftest import TINY
 
 from edgemtl.config import load
-from edgemtl.data.loader import open_data
+from edgemtl.data.open import open_data
 from edgemtl.data.sample import Samples
 from edgemtl.data.streets import HELD_OUT, Streets
 from edgemtl.errors import ConfigError, EdgemtlError
@@ -75,7 +75,7 @@ def test_a_head_without_labels_takes_no_part(tmp_path: Path, capsys: pytest.Capt
         (["network=nothing"], "the zoo has"),
         (["size=[100,128]"], "does not divide by 32"),
         (["tasks=[depths]"], "'depths' is not one of"),
-        (["data.source=/nowhere"], "cannot be read as a data description"),
+        (["data.source=/nowhere"], "there is no such folder"),
     ],
 )
 def test_a_training_that_cannot_be_is_refused(tmp_path: Path, words: list[str], expected: str) -> None:

@@ -1,141 +1,159 @@
-"""Paired RGB-IR pictures in the YOLO layout: found, read and checked in one pass.
+"""A folder of one's own: pictures of any cameras, labels of any tasks, and a data.yaml that says what they mean.
 
-data.yaml            path, train, val (colour folders), train_ir, val_ir, names; optional: semantic, attributes (names)
-rgb/SPLIT/STEM.jpg   ir/SPLIT/STEM.jpg|png       the two views, equal sizes, IR with 8 or 16 bits
+data.yaml            names (of the boxes), semantic, attributes: lists or {id: name}; all other keys are optional:
+                     path; train, val, test and train_ir, …: folders of pictures; folders: {TASK: its folder's name};
+                     missing_labels: problem | unlabelled | empty, what a picture without a label file means
+rgb/SPLIT/STEM.jpg   ir/SPLIT/STEM.png           the cameras' views, equal sizes, IR with 8 or 16 bits
 labels/SPLIT/STEM.txt                            "class cx cy w h", normalised; labels_rgb/ and labels_ir/ beside it
-semantic/ depth/ normals/ edges/                 label pictures, as `maps` says; optional, also for a part
-attributes.csv                                   columns stem, is_day and attributes; optional
+semantic/ depth/ normals/ edges/                 label pictures, as `maps` says; also for a part
+attributes.csv                                   columns stem, is_day and attributes
+
+A task's folder stands beside the pictures': rgb/train has depth/train, and train/images has train/labels, as YOLO
+data sets do.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import yaml
-from numpy.typing import NDArray
 
-from ..errors import DataError
-from .maps import READERS, read_map
-from .policies import FOLDERS, POLICIES
-from .sample import BoxLabels, Sample
-from .table import Problem, Row, Table, read_table
+from ..index import Entry, Index, Problems, Read, Size, images_in
+from ..maps import READERS, read_map
+from ..policies import FOLDERS
+from ..table import Table, read_table
+from ..yolo_text import YoloText
 
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
-SHOWN = 20
-"""How many problems an error prints; the count is always told."""
-
-
-@dataclass
-class Scan:
-    """All that one pass over a data set found."""
-
-    root: Path
-    classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Of every task that is labelled."""
-    splits: dict[str, list[Sample]] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
-
-    def raise_problems(self) -> None:
-        """Raise `DataError` with the first twenty problems, if there are any."""
-        if self.problems:
-            lines = [str(problem) for problem in self.problems[:SHOWN]]
-            if len(self.problems) > SHOWN:
-                lines.append(f"and {len(self.problems) - SHOWN} more")
-            count = f"{len(self.problems)} problem{'s' if len(self.problems) > 1 else ''}"
-            raise DataError(
-                "\n".join([f"{self.root}: {count}; mend the files and run `edgemtl data check` again", *lines])
-            )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return counts for people and programs."""
-        return {
-            "path": str(self.root),
-            "splits": {name: self._split(samples) for name, samples in self.splits.items()},
-            "problems": [str(problem) for problem in self.problems],
-        }
-
-    def _split(self, samples: list[Sample]) -> dict[str, Any]:
-        names = self.classes["boxes"]
-        histogram = Counter(names[c] for s in samples for c in s.labels["boxes"].classes.tolist())
-        light = Counter({True: "day", False: "night", None: "unknown"}[s.is_day] for s in samples)
-        return {
-            "pairs": len(samples),
-            "day": light["day"],
-            "night": light["night"],
-            "unknown": light["unknown"],
-            "boxes": {name: histogram[name] for name in names},
-            "empty": sum(not len(s.labels["boxes"].classes) for s in samples),
-            "labelled": {t: sum(t in s.labels for s in samples) for t in self.classes if t != "boxes"},
-            "sizes": sorted({f"{w}x{h}" for h, w in (s.size for s in samples)}),
-            "ir_bits": sorted({8 * s.images["ir"].itemsize for s in samples}),
-        }
+SPLITS = ("train", "val", "test")
+MODALITIES = ("rgb", "ir")
+PICTURES = ("rgb", "ir", "images")
+"""Names of picture folders, in whose place a task's folder stands."""
+NAMED = {"names": "boxes", "semantic": "semantic", "attributes": "attributes"}
+"""Keys of data.yaml that list a task's classes."""
+KEYS = ["path", *SPLITS, *(f"{split}_ir" for split in SPLITS), *NAMED, "folders", "missing_labels"]
+MISSING = ("problem", "unlabelled", "empty")
+DESCRIPTION = "data.yaml"
 
 
-class PairFolder:
-    """One split of a checked data set, decoded once and kept in memory."""
+@dataclass(frozen=True)
+class Description:
+    """What data.yaml says."""
 
-    def __init__(self, scan: Scan, split: str) -> None:
-        self.samples = scan.splits[split]
-        self.classes = scan.classes
+    file: Path
+    base: Path
+    splits: dict[str, dict[str, tuple[Path, bool]]]
+    """Folders of pictures by split and modality, and whether they are named or only looked for."""
+    classes: dict[str, tuple[str, ...]]
+    folders: dict[str, str]
+    missing: str
 
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.samples[index]
-
-
-def open_pairs(path: str | Path, labels: str = "fused") -> dict[str, PairFolder]:
-    """Return the splits "train" and "val"; raises `DataError` with every problem found in them."""
-    result = scan(path, labels)
-    result.raise_problems()
-    return {split: PairFolder(result, split) for split in result.splits}
+    def beside(self, pictures: Path, split: str, name: str) -> Path:
+        """Return the folder ``name`` that belongs to a folder of pictures."""
+        name = self.folders.get(name, name)
+        parts = list(pictures.relative_to(self.base).parts) if pictures.is_relative_to(self.base) else []
+        for place in reversed(range(len(parts))):
+            if parts[place] in PICTURES:
+                return self.base.joinpath(*parts[:place], name, *parts[place + 1 :])
+        return self.base / name / split
 
 
-def scan(path: str | Path, labels: str = "fused") -> Scan:
-    """Read a whole data set, its images and its labels, and note every problem."""
-    if labels not in POLICIES:
-        raise DataError(f"label policy '{labels}' is not one of {', '.join(POLICIES)}")
-    root = Path(path)
-    result = Scan(root)
-    meta = _read_meta(result)
-    if meta is None:
+def matches(root: Path) -> bool:
+    """Whether this is such a folder, or a data.yaml itself; what is like no other layout is taken for one."""
+    return True
+
+
+def index(root: Path, labels: str) -> Index:
+    """List what the folder holds; ``labels`` says whose boxes count where each view has its own."""
+    result = Index(root)
+    described = _describe(root, result)
+    if described is None:
         return result
-    base = (root / str(meta.get("path", "."))).resolve()
-    table = read_table(root / "attributes.csv", result.classes.get("attributes", ()), result.problems)
-    for split in ("train", "val"):
-        _read_split(result, base, meta, split, labels, table)
-    for task in (*READERS, "attributes"):
-        labelled = {name: any(task in s.labels for s in samples) for name, samples in result.splits.items()}
-        if any(labelled.values()):
-            result.classes.setdefault(task, ())
-        else:
-            result.classes.pop(task, None)  # named, perhaps, but nobody drew them
-        for split in [name for name, known in labelled.items() if not known and any(labelled.values())]:
-            where = root / "attributes.csv" if task == "attributes" else base / task / split
-            result.problems.append(Problem(where, 0, f"split '{split}' has no {task} labels, the other one has"))
+    result.classes = dict(described.classes)
+    if not described.splits:
+        result.problem(described.file, "names no folder of pictures, and there is no rgb/train nor ir/train")
+    table = read_table(described.base / "attributes.csv", result.classes.get("attributes", ()), result.problems)
+    for split, folders in described.splits.items():
+        _index_split(result, described, split, folders, labels, table)
+    for task in (*READERS, "boxes", "attributes"):
+        _settle(result, described, task, labels)
+    _check_whole(result, described, labels)
     return result
 
 
-def _read_meta(result: Scan) -> dict[str, Any] | None:
-    file = result.root / "data.yaml"
+def _check_whole(result: Index, described: Description, labels: str) -> None:
+    """Note what the splits disagree about, and labels of classes without names."""
+    first = next(iter(described.splits), "")
+    for split, folders in described.splits.items():
+        if folders.keys() != described.splits[first].keys():
+            ours, theirs = ("+".join(described.splits[s]) for s in (split, first))
+            result.problem(next(iter(folders.values()))[0], f"split '{split}' is {ours}, split '{first}' is {theirs}")
+        for key, name in (("names", FOLDERS[labels][0]), ("semantic", "semantic")):
+            folder = described.beside(next(iter(folders.values()))[0], split, name)
+            if folder.is_dir() and NAMED[key] not in described.classes and split == first:
+                result.problem(described.file, f"is missing '{key}', the classes of {folder}")
+
+
+def _settle(result: Index, described: Description, task: str, labels: str) -> None:
+    """Keep a task in the classes if somebody labelled it, and if so in every split that training needs."""
+    labelled = {name: any(task in entry.labels for entry in entries) for name, entries in result.splits.items()}
+    if not any(labelled.values()):
+        result.classes.pop(task, None)  # named, perhaps, but nobody drew them
+        return
+    result.classes.setdefault(task, ())
+    for split in [name for name, known in labelled.items() if not known and name != "test"]:
+        first = next(iter(described.splits[split].values()))[0]
+        name = FOLDERS[labels][0] if task == "boxes" else task
+        where = described.base / "attributes.csv" if task == "attributes" else described.beside(first, split, name)
+        result.problem(where, f"split '{split}' has no {task} labels, the other one has")
+
+
+def _describe(root: Path, result: Index) -> Description | None:
+    file = root if root.suffix in (".yaml", ".yml") else root / DESCRIPTION
     try:
-        meta = yaml.safe_load(file.read_text())
-        result.classes = {"boxes": _names(meta["names"])}
-        for task in ("semantic", "attributes"):
-            if meta.get(task):
-                result.classes[task] = _names(meta[task])
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        meta = dict(yaml.safe_load(file.read_text()))
+        classes = {task: _names(meta[key]) for key, task in NAMED.items() if meta.get(key)}
+        where = os.path.expandvars(str(meta.get("path", ".")))
+        base = (file.parent / Path(where).expanduser()).resolve()
+        folders = {str(task): str(name) for task, name in dict(meta.get("folders") or {}).items()}
+        missing = str(meta.get("missing_labels", MISSING[0]))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         reason = f"is missing {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
-        result.problems.append(Problem(file, 0, f"cannot be read as a data description: {reason}"))
+        result.problem(file, f"cannot be read as a data description: {reason}")
         return None
-    return dict(meta)
+    wrong = ""
+    if "$" in where:
+        wrong = f"path {where}: the variable is not set"
+    elif not base.is_dir():
+        wrong = f"path {base} is no folder"
+    elif missing not in MISSING:
+        wrong = f"missing_labels '{missing}' is not one of {', '.join(MISSING)}"
+    elif strange := sorted(folders.keys() - {*READERS, "labels", "labels_rgb", "labels_ir"}):
+        wrong = f"folders names '{strange[0]}'; known: {', '.join(READERS)}, labels"
+    elif typos := [
+        (key, near) for key in meta if key not in KEYS and (near := get_close_matches(str(key), KEYS, 1, 0.75))
+    ]:
+        wrong = f"unknown key '{typos[0][0]}'; did you mean '{typos[0][1][0]}'?"
+    if wrong:
+        result.problem(file, wrong)
+        return None
+    splits = {split: _folders(meta, base, split) for split in SPLITS}
+    return Description(file, base, {s: found for s, found in splits.items() if found}, classes, folders, missing)
+
+
+def _folders(meta: dict[str, Any], base: Path, split: str) -> dict[str, tuple[Path, bool]]:
+    """Return a split's folders of pictures by modality: those that are named, else those that are there."""
+    found = {}
+    for modality, key in (("rgb", split), ("ir", f"{split}_ir")):
+        if meta.get(key):
+            found[modality] = (base / str(meta[key]), True)
+        elif (base / modality / split).is_dir():
+            found[modality] = (base / modality / split, False)
+    return found
 
 
 def _names(names: Any) -> tuple[str, ...]:
@@ -143,134 +161,60 @@ def _names(names: Any) -> tuple[str, ...]:
     return tuple(str(name) for name in ordered)
 
 
-def _read_split(result: Scan, base: Path, meta: dict[str, Any], split: str, labels: str, table: Table) -> None:
-    folders = {}
-    for modality, key in (("rgb", split), ("ir", f"{split}_ir")):
-        folders[modality] = base / str(meta.get(key, f"{modality}/{split}"))
-        if not folders[modality].is_dir():
-            result.problems.append(Problem(folders[modality], 0, f"this folder of split '{split}' does not exist"))
+def _index_split(
+    result: Index,
+    described: Description,
+    split: str,
+    folders: dict[str, tuple[Path, bool]],
+    labels: str,
+    table: Table,
+) -> None:
+    for folder, _ in folders.values():
+        if not folder.is_dir():
+            result.problem(folder, f"this folder of split '{split}' does not exist")
             return
-    files = {modality: _images(result, folder) for modality, folder in folders.items()}
-    if not files["rgb"] and not files["ir"]:
-        result.problems.append(Problem(folders["rgb"], 0, f"split '{split}' is empty"))
+    files = {modality: images_in(folder, result) for modality, (folder, _) in folders.items()}
+    first = next(iter(folders.values()))[0]
+    if not any(files.values()):
+        result.problem(first, f"split '{split}' is empty")
         return
-    for modality, other in (("rgb", "ir"), ("ir", "rgb")):
-        for stem in sorted(files[modality].keys() - files[other].keys()):
-            result.problems.append(Problem(files[modality][stem], 0, f"has no {other} partner in {folders[other]}"))
-    stems = sorted(files["rgb"].keys() & files["ir"].keys())
-    for folder in FOLDERS[labels]:
-        for file in sorted((base / folder / split).glob("*.txt")):
-            if file.stem not in files["rgb"] and file.stem not in files["ir"]:
-                result.problems.append(Problem(file, 0, "labels a picture that is not there"))
+    stems = set.intersection(*(set(found) for found in files.values()))
+    for modality, found in files.items():
+        others = [other for other in files if other != modality]
+        for stem in sorted(found.keys() - stems):
+            result.problem(found[stem], f"has no {others[0]} partner in {folders[others[0]][0]}")
+    known = set().union(*files.values())
+    places = {task: described.beside(first, split, task) for task in (*READERS, *FOLDERS[labels])}
+    for name, folder in places.items():
+        for file in sorted(folder.glob("*.png" if name in READERS else "*.txt")):
+            if file.stem not in known:
+                result.problem(file, "labels a picture that is not there")
+    entries = []
+    for stem in sorted(stems):
+        found_labels = _labels(described, places, labels, stem)
+        row = table.get(stem)
+        if row and len(row.attributes):
+            found_labels["attributes"] = partial(_known, row.attributes)
+        entries.append(Entry(stem, {m: files[m][stem] for m in files}, found_labels, row.is_day if row else None))
+    result.splits[split] = entries
+
+
+def _labels(described: Description, places: dict[str, Path], labels: str, stem: str) -> dict[str, Read]:
+    """Return the readers of what a picture is labelled with, box by box and pixel by pixel."""
+    found: dict[str, Read] = {}
+    views = [places[name] for name in FOLDERS[labels]]
+    if "boxes" in described.classes and all(view.is_dir() for view in views):
+        files = tuple(view / f"{stem}.txt" for view in views)
+        if described.missing == "empty":
+            files = tuple(file for file in files if file.is_file())
+        if described.missing != "unlabelled" or all(file.is_file() for file in files):
+            found["boxes"] = YoloText(files, described.classes["boxes"])
     for task in READERS:
-        for file in sorted((base / task / split).glob("*.png")):
-            if file.stem not in files["rgb"] and file.stem not in files["ir"]:
-                result.problems.append(Problem(file, 0, "labels a picture that is not there"))
-    read = (_read_sample(result, base, split, labels, s, {m: files[m][s] for m in files}, table.get(s)) for s in stems)
-    result.splits[split] = [sample for sample in read if sample is not None]
-
-
-def _images(result: Scan, folder: Path) -> dict[str, Path]:
-    """Return the pictures of a folder by stem; a file that is none, or a second one of a stem, is a problem."""
-    found: dict[str, Path] = {}
-    for file in sorted(folder.iterdir()):
-        if file.name.startswith("."):
-            continue
-        if file.suffix.lower() not in IMAGES:
-            result.problems.append(Problem(file, 0, f"is no picture of a known kind ({', '.join(IMAGES)})"))
-        elif file.stem in found:
-            result.problems.append(Problem(file, 0, f"has the same stem as {found[file.stem].name}"))
-        else:
-            found[file.stem] = file
+        file = places[task] / f"{stem}.png"
+        if (task != "semantic" or task in described.classes) and file.is_file():
+            found[task] = partial(read_map, task, file, described.classes.get(task, ()))
     return found
 
 
-def _read_sample(
-    result: Scan, base: Path, split: str, labels: str, stem: str, files: dict[str, Path], row: Row | None
-) -> Sample | None:
-    rgb = _read_image(result, files["rgb"], cv2.IMREAD_COLOR)
-    ir = _read_image(result, files["ir"], cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE)
-    boxes = [list(_read_labels(result, base / folder / split / f"{stem}.txt")) for folder in FOLDERS[labels]]
-    if rgb is None or ir is None:
-        return None
-    if ir.dtype not in (np.uint8, np.uint16):
-        result.problems.append(Problem(files["ir"], 0, f"has {8 * ir.itemsize} bits a value; thermal has 8 or 16"))
-        return None
-    if ir.shape != rgb.shape[:2]:
-        sizes = f"{ir.shape[1]}x{ir.shape[0]}, its rgb picture {rgb.shape[1]}x{rgb.shape[0]}"
-        result.problems.append(Problem(files["ir"], 0, f"ir is {sizes}: sizes must be equal"))
-        return None
-    rows = np.array(boxes[0] if len(boxes) == 1 else union(*boxes), np.float32).reshape(-1, 5)
-    h, w = rgb.shape[:2]
-    centre, half = rows[:, 1:3], rows[:, 3:5] / 2
-    xyxy = np.clip(np.concatenate([centre - half, centre + half], 1), 0, 1) * np.array([w, h, w, h], np.float32)
-    images = {"rgb": np.ascontiguousarray(rgb[:, :, ::-1]), "ir": ir}
-    known: dict[str, Any] = {"boxes": BoxLabels(xyxy.astype(np.float32), rows[:, 0].astype(np.int64))}
-    known |= _read_maps(result, base, split, stem, (h, w))
-    if row and len(row.attributes):
-        known["attributes"] = row.attributes
-    return Sample(images, known, row.is_day if row else None, stem)
-
-
-def _read_image(result: Scan, file: Path, flags: int) -> NDArray[Any] | None:
-    image = cv2.imread(str(file), flags)
-    if image is None:
-        result.problems.append(Problem(file, 0, "cannot be read as an image"))
-    return image
-
-
-def _read_maps(result: Scan, base: Path, split: str, stem: str, size: tuple[int, int]) -> dict[str, NDArray[Any]]:
-    """Return what is labelled pixel by pixel; a task without a picture of this stem is not labelled here."""
-    found = {}
-    for task in READERS:
-        file = base / task / split / f"{stem}.png"
-        if (task == "semantic" and task not in result.classes) or not file.is_file():
-            continue
-        try:
-            found[task] = read_map(task, file, result.classes.get(task, ()), size)
-        except ValueError as error:
-            result.problems.append(Problem(file, 0, str(error)))
-    return found
-
-
-def _read_labels(result: Scan, file: Path) -> Iterator[tuple[float, ...]]:
-    """Yield class, cx, cy, w, h of every good line; an empty file is a picture without objects."""
-    try:
-        lines = file.read_text().splitlines()
-    except (OSError, UnicodeDecodeError):
-        result.problems.append(Problem(file, 0, "missing or unreadable label file (an empty one says: no objects)"))
-        return
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = tuple(float(word) for word in line.split())
-        except ValueError:
-            row = ()
-        if len(row) != 5 or not np.isfinite(row).all():
-            result.problems.append(Problem(file, number, f"expected 'class cx cy w h', found '{line[:60]}'"))
-        elif row[0] != int(row[0]) or not 0 <= row[0] < len(result.classes["boxes"]):
-            known = f"0 to {len(result.classes['boxes']) - 1}"
-            result.problems.append(Problem(file, number, f"unknown class {line.split()[0]}; data.yaml names {known}"))
-        elif not all(0 <= v <= 1 for v in row[1:]) or min(row[3:]) <= 0:
-            result.problems.append(Problem(file, number, f"box outside [0, 1] or without area: '{line[:60]}'"))
-        else:
-            yield row
-
-
-def union(
-    first: list[tuple[float, ...]], second: list[tuple[float, ...]], same: float = 0.5
-) -> list[tuple[float, ...]]:
-    """Return the boxes of both views; one of the second that overlaps one of its class in the first is the same object.
-
-    ``same`` is the intersection over union from which two boxes are one object.
-    """
-    return first + [row for row in second if not any(row[0] == r[0] and _iou(row, r) >= same for r in first)]
-
-
-def _iou(a: tuple[float, ...], b: tuple[float, ...]) -> float:
-    overlap = [
-        min(a[i] + a[i + 2] / 2, b[i] + b[i + 2] / 2) - max(a[i] - a[i + 2] / 2, b[i] - b[i + 2] / 2) for i in (1, 2)
-    ]
-    inside = max(overlap[0], 0) * max(overlap[1], 0)
-    return inside / (a[3] * a[4] + b[3] * b[4] - inside)
+def _known(label: Any, size: Size | None, problems: Problems) -> Any:
+    return label

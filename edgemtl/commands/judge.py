@@ -1,0 +1,100 @@
+"""``edgemtl eval``, ``compare`` and ``predict``: what runs and bundles are worth."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from .data import labels_option
+
+
+def add(commands: Any) -> None:
+    """Add the commands to the parser."""
+    _add_eval(commands)
+    _add_compare(commands)
+    _add_predict(commands)
+
+
+def _add_eval(commands: Any) -> None:
+    judge = commands.add_parser("eval", help="judge a run or a bundle on labelled data")
+    judge.add_argument("what", metavar="RUN|BUNDLE", type=Path)
+    judge.add_argument(
+        "--data", default="", metavar="PATH", help="folder, data.yaml or 'streets' (default: the run's own)"
+    )
+    judge.add_argument("--split", choices=("val", "train", "test"), default="val")
+    labels_option(judge, None)
+    judge.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    judge.set_defaults(command=_eval)
+
+
+def _add_compare(commands: Any) -> None:
+    compare = commands.add_parser("compare", help="runs side by side: their figures, and what each task gained or lost")
+    compare.add_argument("runs", nargs="+", metavar="RUN", type=Path, help="runs, or folders of runs")
+    compare.add_argument("--out", type=Path, metavar="FILE.png", help="draw the changes against single as well")
+    compare.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    compare.set_defaults(command=_compare)
+
+
+def _add_predict(commands: Any) -> None:
+    predict = commands.add_parser("predict", help="run a run or a bundle on pictures without labels")
+    predict.add_argument("what", metavar="RUN|BUNDLE", type=Path)
+    predict.add_argument("folder", metavar="FOLDER", type=Path, help="pictures, or with two cameras rgb/ and ir/")
+    predict.add_argument(
+        "--out", type=Path, required=True, help="folder to write: pictures/, results.jsonl, boxes.json"
+    )
+    predict.set_defaults(command=_predict)
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from ..predict import predict
+
+    count = predict(args.what, args.folder, args.out)
+    print(f"wrote {args.out}: {count} pictures")
+    return 0
+
+
+def _eval(args: argparse.Namespace) -> int:
+    import msgspec
+
+    from ..config import Config, Data
+    from ..console import print_table, progress_bar
+    from ..data.open import name_of, open_data
+    from ..errors import EdgemtlError
+    from ..evaluate import evaluate, of_run, open_predictor, table
+    from ..run import CONFIG, Run
+
+    run = Run.open(args.what) if (args.what / CONFIG).is_file() else None
+    predictor = of_run(run) if run else open_predictor(args.what)
+    if not run and not args.data:
+        raise EdgemtlError("a bundle does not know its data: give --data PATH, or --data streets")
+    spec = next(iter(predictor.inputs.values()))
+    config = run.config if run else Config(size=(spec.height, spec.width), tasks=tuple(h.task for h in predictor.heads))
+    changes = {key: value for key, value in (("source", args.data), ("labels", args.labels)) if value}
+    data: Data = msgspec.structs.replace(config.data, **changes)
+    samples = open_data(msgspec.structs.replace(config, data=data), (args.split,)).get(args.split)
+    if samples is None:
+        raise EdgemtlError(f"{name_of(data)} has no split '{args.split}'")
+    with progress_bar("judging", len(samples)) as bar:
+        figures = evaluate(predictor, samples, lambda n: bar(n, {}))
+    if args.json:
+        print(json.dumps({"what": str(args.what), "data": name_of(data), "pictures": len(samples), **figures}))
+    else:
+        print_table(table(figures), f"{args.what} on {len(samples)} pictures of {name_of(data)}")
+    return 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from ..compare import columns, draw, rows
+    from ..console import print_table
+
+    compared = columns(args.runs)
+    if args.json:
+        print(json.dumps({column.name: {"seeds": column.seeds, **column.figures} for column in compared}))
+    else:
+        print_table(rows(compared))
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        draw(compared, args.out)
+    return 0

@@ -1,0 +1,104 @@
+"""``edgemtl shrink`` and ``export``: from a trained network to what a robot runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+SHRINK = {"align": ("1", "8", "16", "32", "auto"), "branches": ("keep", "cut", "auto"), "norms": ("keep", "rewrite")}
+"""What the options of ``edgemtl shrink`` may be, the default first."""
+
+
+def add(commands: Any) -> None:
+    """Add the commands to the parser."""
+    _add_shrink(commands)
+    _add_export(commands)
+
+
+def _add_shrink(commands: Any) -> None:
+    shrink = commands.add_parser(
+        "shrink",
+        help="remove dead channels from a run's network or any exported program",
+        description="Remove every channel that is zero, constant or unread, exactly, prove it, and write the program.",
+    )
+    shrink.add_argument("what", metavar="RUN|PROGRAM.pt2", type=Path, help="a run, or what torch.export.save wrote")
+    shrink.add_argument(
+        "--out", metavar="FILE.pt2", type=Path, help="(default: RUN/shrunk.pt2, or PROGRAM.shrunk.pt2 beside it)"
+    )
+    told = {
+        "align": "keep channels up to this multiple in every layer; auto: what is measured to be fastest",
+        "branches": "cut: let the operands of a sum keep different channels; auto: where that is faster",
+        "norms": "rewrite: write layer and group normalisation out, so that more may go",
+    }
+    for name, known in SHRINK.items():
+        shrink.add_argument(f"--{name}", metavar="|".join(known), default=known[0], help=f"{told[name]} (%(default)s)")
+    shrink.add_argument("--outputs", metavar="NAME,NAME", help="ship these outputs only (default: all)")
+    shrink.add_argument("--no-verify", action="store_true", help="leave out the proof that the outputs are the same")
+    shrink.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    shrink.set_defaults(command=_shrink)
+
+
+def _add_export(commands: Any) -> None:
+    export = commands.add_parser("export", help="shrink a run's network and write it as a bundle")
+    export.add_argument("run", metavar="RUN", type=Path)
+    export.add_argument("--out", metavar="BUNDLE", type=Path, required=True)
+    export.add_argument("--align", type=int, default=8, help="round channels up to this multiple (%(default)s)")
+    export.add_argument("--tensorrt", action="store_true", help="build and check a TensorRT engine as well")
+    export.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    export.set_defaults(command=_export)
+
+
+def _shrink(args: argparse.Namespace) -> int:
+    from ..errors import EdgemtlError
+    from ..shrink import plain, readable, shrink
+
+    for name, known in SHRINK.items():
+        if (word := getattr(args, name)) not in known:
+            raise EdgemtlError(f"--{name} {word}: is not one of {', '.join(known)}")
+    outputs = None if args.outputs is None else [name for name in map(str.strip, args.outputs.split(",")) if name]
+    if outputs is not None and not outputs:
+        raise EdgemtlError("--outputs names no output; give one or more, with commas between them")
+    out, shrunk = shrink(
+        args.what,
+        args.out,
+        outputs,
+        align=int(args.align) if args.align.isdecimal() else args.align,
+        branches=args.branches,
+        norms=args.norms,
+        verify=not args.no_verify,
+    )
+    if args.json:
+        print(json.dumps({**plain(shrunk.report), "out": str(out)}))
+    else:
+        if outputs:
+            print(f"outputs kept: {', '.join(outputs)}; what only the others read is gone and not counted here\n")
+        print(f"{readable(shrunk.report)}\n\nwrote {out}")
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from ..errors import EdgemtlError
+    from ..export import check_tensorrt, export
+    from ..run import Run
+
+    if not 1 <= args.align <= 256:
+        raise EdgemtlError("--align lies between 1 (keep nothing) and 256")
+    if args.tensorrt:
+        check_tensorrt()
+    bundle, shrunk = export(Run.open(args.run), args.out, align=args.align)
+    if args.json:
+        print(
+            json.dumps(
+                {"bundle": str(bundle.path), "removed": shrunk.report.to_dict(), "parity": bundle.manifest.parity}
+            )
+        )
+    else:
+        print(shrunk.report)
+        parity = bundle.manifest.parity
+        raw = ", ".join(f"{name} {value:.1e}" for name, value in parity["raw_max_abs"].items())
+        same = ", ".join(f"{name} {value:.2%}" for name, value in parity["agreement"].items())
+        print(f"on {parity['frames']} held-out pictures: raw heads differ by at most {raw}; outputs agree: {same}")
+        print(f"wrote {bundle.path}")
+    return 0

@@ -1,0 +1,63 @@
+"""Δm: what learning together gained or lost against networks that each learned one task, under the same protocol.
+
+The mean over tasks of the signed relative change of the primary metric, in percent; + is better (Maninis et al. 2019,
+arXiv 1904.08918, with the sign of Vandenhende et al. 2021, arXiv 2004.13379). The networks of one task are runs
+themselves, made by ``method=single``: they are looked for beside a run, whichever seeds they have.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import msgspec
+
+from . import config as configuration
+from .config import Config
+from .errors import EdgemtlError
+from .run import CONFIG, METRICS
+from .tasks import TASKS
+
+FREE = ("tasks", "method", "balance", "weights", "sparsity", "save_s", "threads", "seed")
+"""What may differ between a run and its reference."""
+FREE_DATA = ("cache_mb", "workers")
+Figures = dict[str, float]
+
+
+def protocol(config: Config) -> dict[str, Any]:
+    """Return what two runs must have in common to be compared."""
+    told: dict[str, Any] = msgspec.to_builtins(config)
+    kept = {key: value for key, value in told.items() if key not in FREE}
+    return kept | {"data": {key: value for key, value in told["data"].items() if key not in FREE_DATA}}
+
+
+def references(config: Config, folder: Path) -> dict[str, list[Figures]]:
+    """Return the figures of every single-task run of the same protocol in a folder, or one level below, by task."""
+    wanted = protocol(config)
+    found: dict[str, list[Figures]] = {}
+    for file in sorted([*folder.glob(f"*/{CONFIG}"), *folder.glob(f"*/*/{CONFIG}")]):
+        try:
+            theirs = configuration.load(file)
+            figures = json.loads(file.with_name(METRICS).read_text())["val"]["all"]
+        except (EdgemtlError, OSError, ValueError, KeyError):
+            continue  # an old or broken run is no reference
+        if theirs.method == "single" and len(theirs.tasks) == 1 and protocol(theirs) == wanted:
+            found.setdefault(theirs.tasks[0], []).append(figures)
+    return found
+
+
+def delta_m(figures: Figures, single: dict[str, list[Figures]], tasks: list[str]) -> Figures:
+    """Return the change of every task's primary metric in percent, and their mean as "delta_m".
+
+    Nothing when a task has no reference, or no figure.
+    """
+    out: Figures = {}
+    for task in tasks:
+        primary, sign = TASKS[task].primary, 1 if TASKS[task].higher_is_better else -1
+        values = [reference[primary] for reference in single.get(task, []) if primary in reference]
+        if not values or primary not in figures or not fmean(values):
+            return {}
+        out[task] = 100 * sign * (figures[primary] - fmean(values)) / abs(fmean(values))
+    return out | {"delta_m": fmean(out.values())}

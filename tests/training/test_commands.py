@@ -1,0 +1,109 @@
+"""Commands around a training: a configuration to start from, labels to look at, pictures to predict on."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from importlib import resources
+from pathlib import Path
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+import yaml
+
+from edgemtl.cli import main
+from edgemtl.config import Config, load
+from edgemtl.data.files import spread
+from edgemtl.data.sample import IGNORE
+from edgemtl.data.streets import street
+from edgemtl.methods.balance import BALANCES
+from edgemtl.run import Run
+from edgemtl.show import truth
+from edgemtl.tasks import TASKS
+from edgemtl_runtime.result import Attributes, LabelMap
+
+
+def test_the_starter_has_every_key_at_its_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", str(tmp_path / "mine")]) == 0
+    file = tmp_path / "mine.yaml"
+    assert load(file) == Config() and "edgemtl train mine.yaml" in file.read_text()
+    written = yaml.safe_load(file.read_text())
+    assert set(written) == {field.name for field in msgspec.structs.fields(Config)}
+    for part in ("data", "sparsity", "augment"):
+        assert set(written[part]) == {field.name for field in msgspec.structs.fields(type(getattr(Config(), part)))}
+    capsys.readouterr()
+    assert main(["init", str(file)]) == 2 and "is there already" in capsys.readouterr().err
+
+
+def test_the_starter_names_what_there_is() -> None:
+    text = (resources.files("edgemtl") / "starter.yaml").read_text()
+    assert all(re.search(rf"\b{name}\b", text) for name in (*BALANCES, *TASKS))
+
+
+def test_labels_are_shown_on_a_sheet(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "new" / "sheet.png"
+    assert main(["data", "show", str(pairs), "--split", "val", "--count", "3", "--out", str(out)]) == 0
+    assert "3 of 4 pictures" in capsys.readouterr().out
+    picture = cv2.imread(str(out))
+    assert picture is not None and picture.std() > 20
+    (pairs / "rgb" / "val").joinpath(sorted(p.name for p in (pairs / "rgb" / "val").iterdir())[0]).unlink()
+    assert main(["data", "show", str(pairs), "--out", str(out)]) == 2
+
+
+def test_labels_become_results() -> None:
+    sample = street(3, (64, 96))
+    sample.labels["semantic"][:5] = IGNORE
+    sample.labels["attributes"][1] = np.nan
+    from edgemtl.data.streets import Streets
+
+    shown = {task: truth(task, label, Streets.classes[task]) for task, label in sample.labels.items()}
+    labels, attributes = shown["semantic"], shown["attributes"]
+    assert isinstance(labels, LabelMap) and (labels.labels[:5] == len(labels.names) - 1).all()
+    assert isinstance(attributes, Attributes) and len(attributes.names) == len(Streets.classes["attributes"]) - 1
+
+
+def test_places_are_evenly_spread() -> None:
+    assert spread(10, 4) == [0, 3, 6, 9] and spread(3, 9) == [0, 1, 2] and spread(5, 1) == [0]
+
+
+def write_views(root: Path, count: int = 3) -> Path:
+    for seed in range(count):
+        sample = street(700_000 + seed, (128, 160))
+        for name, image in sample.images.items():
+            (root / name).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(root / name / f"{seed}.png"), image if image.ndim == 2 else image[:, :, ::-1])
+    return root
+
+
+def test_predictions_are_pictures_and_coco(tiny_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from faster_coco_eval import COCO
+
+    views, out = write_views(tmp_path / "views"), tmp_path / "seen"
+    assert main(["predict", str(tiny_run.path), str(views), "--out", str(out)]) == 0
+    assert "3 pictures" in capsys.readouterr().out
+    assert [file.name for file in sorted((out / "pictures").iterdir())] == ["0.png", "1.png", "2.png"]
+    lines = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    told = json.loads((out / "boxes.json").read_text())
+    assert [line["name"] for line in lines] == ["0", "1", "2"]
+    assert len(told["annotations"]) == sum(len(line["heads"]["boxes"]["boxes"]) for line in lines)
+    coco = COCO(str(out / "boxes.json"))
+    assert len(coco.getImgIds()) == 3 and [c["name"] for c in coco.loadCats(coco.getCatIds())] == list(
+        next(head.classes for head in tiny_run.interface.heads if head.name == "boxes")
+    )
+    assert main(["predict", str(tiny_run.path), str(views), "--out", str(out)]) == 0
+
+
+def test_pictures_without_partners_are_told(tiny_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    views = write_views(tmp_path / "views")
+    (views / "ir" / "1.png").unlink()
+    assert main(["predict", str(tiny_run.path), str(views), "--out", str(tmp_path / "seen")]) == 2
+    assert "1.png: has no ir partner" in capsys.readouterr().err and not (tmp_path / "seen").exists()
+    shutil.rmtree(views / "ir")
+    assert main(["predict", str(tiny_run.path), str(views), "--out", str(tmp_path / "seen")]) == 2
+    assert "needs the folders rgb/ and ir/" in capsys.readouterr().err
+    (views / "ir").mkdir()
+    assert main(["predict", str(tiny_run.path), str(tmp_path / "nowhere"), "--out", str(tmp_path / "seen")]) == 2
+    assert "there is no such folder" in capsys.readouterr().err
