@@ -1,0 +1,191 @@
+"""Learning together or apart on real dense data: every task alone, all together by three balances, two sets as one.
+
+    make bench-joint                          # all of it; needs EDGEMTL_DATA and EDGEMTL_WEIGHTS
+    python benchmarks/joint.py kitchen --seeds 0 1
+    python benchmarks/joint.py kitchen --choose lr=5e-4 lr=1e-3 lr=2e-3   # on the last fifth of train, not reported
+
+A finished training in out/bench/joint is used again, so that a stopped benchmark can go on. The figures of training
+together on both sets are told against networks that each learned one task on its own set, as many times every picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import torch
+
+import edgemtl_models
+from edgemtl.config import Config, load
+from edgemtl.console import print_table, say
+from edgemtl.data.loader import Batches
+from edgemtl.data.open import open_data
+from edgemtl.delta import Figures, delta_m
+from edgemtl.loop import Loop
+from edgemtl.run import CONFIG, Run, interface_of
+from edgemtl.tasks import TASKS
+from edgemtl.train import choose_tasks, train
+
+HERE = Path(__file__).parent
+OUT = Path("out/bench/joint")
+RESULTS = HERE / "results" / "joint.json"
+OWN = {
+    "kitchen": {"kitchen": ("depth", "normals", "semantic", "edges")},
+    "camvid": {"camvid": ("semantic", "edges", "attributes")},
+    "both": {"kitchen": ("depth", "normals"), "camvid": ("semantic", "edges", "attributes")},
+}
+"""The tasks whose labels each set gives, by what is trained on."""
+BALANCES = ("equal", "uncertainty", "upgrad")
+
+
+def configured(name: str, tasks: tuple[str, ...], *words: str) -> Config:
+    """Return the configuration of a training on the sets of ``name``, of these tasks."""
+    parts = [
+        {"source": str(HERE / f"{s}.yaml"), "tasks": [t for t in own if t in tasks]} for s, own in OWN[name].items()
+    ]
+    listed = json.dumps([part for part in parts if part["tasks"]])
+    return load(HERE / "joint.yaml", [f"data.source={listed}", f"tasks=[{','.join(tasks)}]", *words])
+
+
+def done(config: Config, folder: Path) -> Run:
+    """Train if that was not done yet, going on where it was stopped."""
+    return Run.open(folder) if (folder / CONFIG).is_file() else train(config, folder, resume=True)
+
+
+def row(name: str, method: str, seed: int, run: Run, single: dict[str, list[Figures]]) -> dict[str, Any]:
+    """Return what the results file holds of a run."""
+    figures, tasks = run.metrics["val"]["all"], list(run.config.tasks)
+    return {
+        "data": name,
+        "method": method,
+        "tasks": tasks,
+        "seed": seed,
+        "figures": figures,
+        "delta_m": delta_m(figures, single, tasks) if single else {},
+        **{key: run.metrics[key] for key in ("parameters", "seconds_epoch", "data_wait", "steps")},
+    }
+
+
+def measure(name: str, seed: int) -> list[dict[str, Any]]:
+    """Train every task alone and all together; return a row a run."""
+    rows, single = [], {}
+    for data, own in OWN[name].items():
+        for task in own:
+            config = configured(data, (task,), f"seed={seed}", "method=single")
+            run = done(config, OUT / data / f"single-{seed}" / task)
+            rows.append(row(data, "single", seed, run, {}))
+            single[task] = [run.metrics["val"]["all"]]
+    tasks = tuple(task for own in OWN[name].values() for task in own)
+    for balance in BALANCES:
+        config = configured(name, tasks, f"seed={seed}", f"balance={balance}")
+        rows.append(row(name, balance, seed, done(config, OUT / name / f"{balance}-{seed}"), single))
+    return rows
+
+
+def choose(name: str, words: list[str]) -> None:
+    """Train together with each word in turn and judge on the last fifth of the training pictures."""
+    tasks = tuple(task for own in OWN[name].values() for task in own)
+    primary = [TASKS[task].primary for task in tasks]
+    table = [["", *primary]]
+    for word in words:
+        run = done(configured(name, tasks, "data.hold_out=0.2", word), OUT / name / "choose" / word)
+        table.append([word, *(f"{run.metrics['val']['all'][figure]:.3f}" for figure in primary)])
+    print_table(table, f"{name}, held out of train")
+
+
+def step_cost(
+    name: str, balances: tuple[str, ...] = ("upgrad", "famo", "pcgrad"), turns: int = 12
+) -> list[dict[str, Any]]:
+    """Return what a step costs beside one of the summed loss, in turns on the same batches."""
+    tasks_named = tuple(task for own in OWN[name].values() for task in own)
+    loops = {balance: _loop(configured(name, tasks_named, f"balance={balance}")) for balance in ("equal", *balances)}
+    batches = loops["equal"][1]
+    seconds: dict[str, list[float]] = {balance: [] for balance in loops}
+    for turn in range(turns):
+        batch = batches[turn]
+        for balance, (loop, _) in loops.items():
+            begun = time.perf_counter()
+            loop.learn(dict(batch))
+            seconds[balance].append(time.perf_counter() - begun)
+    tasks = len(tasks_named)
+    return [
+        {
+            "data": name,
+            "balance": balance,
+            "tasks": tasks,
+            "step_to_equal": median(a / b for a, b in zip(seconds[balance][2:], seconds["equal"][2:], strict=True)),
+            "allowed": (1 + 2 * tasks) / 3 * 1.1,
+        }
+        for balance in balances
+    ]
+
+
+def _loop(config: Config) -> tuple[Loop, Batches]:
+    torch.manual_seed(0)
+    data = open_data(config)["train"]
+    tasks = choose_tasks(config, data)
+    channels = {name: task.channels for name, task in tasks.items()}
+    network = edgemtl_models.build(config.network, channels, config.size, cameras=config.cameras)
+    interface = interface_of(network, config, tuple(task.head() for task in tasks.values()))
+    inputs = {spec.name: spec for spec in interface.inputs}
+    batches = Batches(data, config, inputs, {name: task.label for name, task in tasks.items()}, 100)
+    return Loop(network, tasks, config, interface, 100, 10), batches
+
+
+def told(rows: list[dict[str, Any]]) -> None:
+    """Print a table for each set: methods down, primary metrics and Δm across, mean over seeds."""
+    for name in dict.fromkeys(r["data"] for r in rows):
+        mine = [r for r in rows if r["data"] == name]
+        tasks = list(dict.fromkeys(task for r in mine for task in r["tasks"]))
+        table = [["", *(TASKS[task].primary for task in tasks), "Δm %", "parameters", "s an epoch", "seeds"]]
+        for method in dict.fromkeys(r["method"] for r in mine):
+            group = [r for r in mine if r["method"] == method]
+            cells = []
+            for task in tasks:
+                values = [r["figures"][TASKS[task].primary] for r in group if task in r["tasks"]]
+                cells.append(f"{fmean(values):.3f}" if values else "-")
+            seeds = len({r["seed"] for r in group})
+            parameters = sum(r["parameters"] for r in group) / seeds
+            gained = [r["delta_m"]["delta_m"] for r in group if r["delta_m"]]
+            epoch = sum(r["seconds_epoch"] for r in group) / seeds
+            change = f"{fmean(gained):+.2f}" if gained else "-"
+            table.append([method, *cells, change, f"{parameters:,.0f}", f"{epoch:.1f}", str(seeds)])
+        print_table(table, name)
+
+
+def main() -> None:
+    """Measure the sets named on the command line, or all, and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="*", help="kitchen, camvid, both (default: all)")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--choose", nargs="+", metavar="key=value", help="judge these settings on a part of train")
+    given = parser.parse_args()
+    for variable in ("EDGEMTL_DATA", "EDGEMTL_WEIGHTS"):
+        if variable not in os.environ:
+            sys.exit(f"benchmarks/joint.py: {variable} is not set")
+    names = given.data or list(OWN)
+    if given.choose:
+        for name in names:
+            choose(name, given.choose)
+        return
+    rows: list[dict[str, Any]] = []
+    for seed in given.seeds:
+        for name in names:
+            say(f"{name}, seed {seed}")
+            rows += [r for r in measure(name, seed) if r not in rows]
+    cost = [line for name in names for line in step_cost(name)]
+    RESULTS.write_text(json.dumps({"runs": rows, "step_cost": cost}, indent=1) + "\n")
+    told(rows)
+    for line in cost:
+        print(f"{line['data']}: a step of {line['balance']} costs {line['step_to_equal']:.2f} of the summed loss's")
+    print(f"wrote {RESULTS}")
+
+
+if __name__ == "__main__":
+    main()
