@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from networks import NETWORKS, WIDE, build, calibrate, picture
-from page import totals, verdict, write_page
+from page import OWN_ROUNDING, totals, verdict, write_page
 from peers import limited, parameters, torch_pruning, torch_simplify, weights
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
@@ -29,7 +29,6 @@ from edgemtl_export import channel_groups, shrink
 
 HERE = Path(__file__).parent
 FLOAT32 = 1e-4
-OWN_ROUNDING = FLOAT32 / 5
 SEEDS = 8
 Case = dict[str, Any]
 
