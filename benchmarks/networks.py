@@ -69,6 +69,9 @@ class Features(nn.Module):
     def __init__(self, detector: nn.Module) -> None:
         super().__init__()
         self.backbone, self.head = detector.backbone, detector.head
+        for module in self.head.modules():
+            if isinstance(module, nn.Conv2d):
+                module.reset_parameters()  # theirs: almost nothing on a large constant, less than float32 can tell
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         return self.head(list(self.backbone(x).values()))

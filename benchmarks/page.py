@@ -122,8 +122,8 @@ def errors(cases: list[Case]) -> list[str]:
     if loose:
         most = max(c["own_rounding"] for c in loose)
         lines.append(
-            f"- In {len(loose)} cases no draw was within {OWN_ROUNDING:.0e} of its own float64; the last stands (at most "
-            f"{most:.1e})."
+            f"- In {len(loose)} cases no draw was within {OWN_ROUNDING:.0e} of its own float64; "
+            f"the last stands (at most {most:.1e})."
         )
     if any("onnx_error" in c for c in whole):
         lines.append(f"- ONNX Runtime on the shrunk program's ONNX: {worst('onnx_error')}.")

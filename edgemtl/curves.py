@@ -30,25 +30,39 @@ class Log:
         draw(self.rows, folder / "curves.png")
 
 
+COLUMNS = 4
+WEIGHT = "weight "
+TITLES = {"lr": "learning rate", "gone": "share of parameters gone", "live": "live channel groups"}
+
+
 def draw(rows: list[dict[str, float]], file: Path) -> None:
-    """Draw every figure over the steps, smoothed, a panel each."""
+    """Draw every figure over the steps, smoothed, a panel each; the tasks' weights share one."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    names = [n for n in dict.fromkeys(name for row in rows for name in row) if n not in ("step", "live")]
-    titles = {"lr": "learning rate", "gone": "share of parameters gone"}
-    figure = Figure(figsize=(3.2 * len(names), 2.6), layout="constrained")
+    names = [n for n in dict.fromkeys(name for row in rows for name in row) if n != "step"]
+    weights = [name for name in names if name.startswith(WEIGHT)]
+    panels = [[name] for name in names if name not in weights] + ([weights] if weights else [])
+    columns = min(COLUMNS, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(3.2 * columns, 2.4 * lines), layout="constrained")
     FigureCanvasAgg(figure)
-    for index, name in enumerate(names):
-        axes = figure.add_subplot(1, len(names), index + 1)
-        points = [(row["step"], row[name]) for row in rows if name in row]
-        steps, values = zip(*points, strict=True)
-        if name in ("lr", "gone"):
-            axes.plot(steps, values, color="tab:blue")
-        else:
-            axes.plot(steps, values, color="0.8", linewidth=0.8)
-            axes.plot(steps, smooth(list(values)), color="tab:blue")
-        axes.set_title(titles.get(name, name if name.startswith("weight ") else f"{name} loss"), fontsize=9)
+    for index, panel in enumerate(panels):
+        axes = figure.add_subplot(lines, columns, index + 1)
+        for name in panel:
+            points = [(row["step"], row[name]) for row in rows if name in row]
+            steps, values = zip(*points, strict=True)
+            if name in TITLES:
+                axes.plot(steps, values, color="tab:blue")
+            elif name in weights:
+                axes.plot(steps, smooth(list(values)), label=name.removeprefix(WEIGHT), linewidth=1)
+            else:
+                axes.plot(steps, values, color="0.8", linewidth=0.8)
+                axes.plot(steps, smooth(list(values)), color="tab:blue")
+        if panel == weights:
+            axes.legend(fontsize=6)
+        title = "weights of the tasks" if panel == weights else TITLES.get(panel[0], f"{panel[0]} loss")
+        axes.set_title(title, fontsize=9)
         axes.set_xlabel("step", fontsize=8)
         axes.tick_params(labelsize=7)
         axes.set_ylim(bottom=0)

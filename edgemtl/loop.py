@@ -66,7 +66,7 @@ class Loop:
         if present:  # a batch without any label teaches nothing
             self._update(present, features, cut, lr)
             self.balance.after(lambda: self._again(batch))
-            if len(self.tasks) > 1:
+            if self.config.balance != "equal":
                 row |= {f"weight {name}": weight for name, weight in self.balance.weights.items()}
         self.step += 1
         if self.step % self.per_round == 0:

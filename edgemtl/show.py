@@ -45,8 +45,9 @@ def drawn(sample: Sample, heads: dict[str, HeadResult]) -> Picture:
 
 
 def labelled(sample: Sample, classes: dict[str, tuple[str, ...]]) -> Picture:
-    """Return a sample with its labels drawn on."""
-    return drawn(sample, {task: truth(task, label, classes[task]) for task, label in sample.labels.items()})
+    """Return a sample with its labels of the tasks in ``classes`` drawn on."""
+    known = [task for task in classes if task in sample.labels]
+    return drawn(sample, {task: truth(task, sample.labels[task], classes[task]) for task in known})
 
 
 def titled(picture: Picture, text: str) -> Picture:

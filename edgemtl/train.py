@@ -27,6 +27,7 @@ from .errors import ConfigError
 from .evaluate import Predictor, evaluate
 from .loop import Loop
 from .run import CONFIG, Run, interface_of, write_weights
+from .run_report import write_run_report
 from .tasks import TASKS, Task
 
 __all__ = ["train"]
@@ -100,6 +101,8 @@ def _train_into(
         "peak_mb": peak_mb(),
         "loss": loop.log.last(),
     }
+    write_weights(folder, config, average, interface)
+    loop.log.write(folder)
     if judge:
         predictor = Predictor(
             Deployed(average, interface.inputs, interface.heads), interface.inputs, interface.heads, 0.0
@@ -109,8 +112,8 @@ def _train_into(
         if config.method == "joint":
             gained = delta_m(metrics["val"]["all"], references(config, runs), list(tasks))
             metrics |= {"delta_m": gained} if gained else {}
-    write_weights(folder, config, average, interface)
-    loop.log.write(folder)
+        shown = Predictor(predictor.engine, interface.inputs, interface.heads, None)
+        write_run_report(folder, config, metrics, average, shown, data["val"], list(tasks))
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
 
 

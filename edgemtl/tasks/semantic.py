@@ -65,10 +65,14 @@ class SemanticMetric:
         self.confusion += np.bincount(pairs, minlength=n * n).reshape(n, n)
 
     def compute(self) -> dict[str, float]:
-        """Return ``miou`` over the classes that occur, and ``pixel_accuracy``; nothing without labels."""
+        """Return ``miou`` over the classes that occur, ``pixel_accuracy`` and ``iou_CLASS``; nothing without labels."""
         if not self.confusion.sum():
             return {}
         inside = np.diag(self.confusion)
         either = self.confusion.sum(0) + self.confusion.sum(1) - inside
-        iou = inside[either > 0] / either[either > 0]
-        return {"miou": float(iou.mean()), "pixel_accuracy": float(inside.sum() / self.confusion.sum())}
+        iou = {f"iou_{self.classes[c]}": float(inside[c] / either[c]) for c in np.flatnonzero(either)}
+        whole = {
+            "miou": float(np.mean(list(iou.values()))),
+            "pixel_accuracy": float(inside.sum() / self.confusion.sum()),
+        }
+        return whole | iou

@@ -107,3 +107,15 @@ def test_pictures_without_partners_are_told(tiny_run: Run, tmp_path: Path, capsy
     (views / "ir").mkdir()
     assert main(["predict", str(tiny_run.path), str(tmp_path / "nowhere"), "--out", str(tmp_path / "seen")]) == 2
     assert "there is no such folder" in capsys.readouterr().err
+
+
+def test_a_run_has_its_report(tiny_run: Run) -> None:
+    """One file that needs nothing beside it: figures, labels beside predictions, curves, live channels."""
+    page = (tiny_run.path / "report.html").read_text()
+    figures = tiny_run.metrics["val"]["all"]
+    for told in ("ap50 ↑", f"{figures['miou']:.3f}", f"{tiny_run.metrics['parameters']:,}", "Live channels"):
+        assert told in page
+    assert page.count("data:image/jpeg;base64") == 6 and page.count("data:image/png;base64") == 2
+    assert 'src="http' not in page and len(page) < 4e6
+    names = [name.removeprefix("iou_") for name in figures if name.startswith("iou_")]
+    assert len(names) >= 3 and all(f"<td>{name}</td>" in page for name in names)

@@ -1,0 +1,78 @@
+"""Parts of the HTML reports: one file each that needs nothing beside it."""
+
+from __future__ import annotations
+
+import base64
+import html
+from io import BytesIO
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 68em; padding: 0 1em; color: #222 }
+h1 { font-size: 1.5em } h2 { font-size: 1.15em; margin-top: 2em }
+table { border-collapse: collapse; margin: 1em 0 }
+th, td { padding: .3em .9em; text-align: right; border-bottom: 1px solid #ddd }
+th:first-child, td:first-child { text-align: left } th { border-bottom: 2px solid #999 }
+figure { margin: 0 0 1em } figcaption { color: #555; font-size: .9em } img { max-width: 100% }
+.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(30em, 1fr)); gap: 1em } .grid img { width: 100% }
+.side { display: flex; flex-wrap: wrap; gap: 0 4em; align-items: flex-start }
+pre { background: #f4f4f4; padding: .8em; overflow-x: auto }
+"""
+
+
+def page(title: str, heading: str, *parts: str) -> str:
+    """Return a whole page; its parts are HTML."""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head><body>\n"
+        f"<h1>{html.escape(heading)}</h1>\n" + "\n".join(parts) + "\n</body></html>\n"
+    )
+
+
+def text(words: str) -> str:
+    """Return a paragraph."""
+    return f"<p>{html.escape(words)}</p>"
+
+
+def section(title: str, *parts: str) -> str:
+    """Return a heading with what belongs to it."""
+    return f"<h2>{html.escape(title)}</h2>" + "".join(parts)
+
+
+def png(picture: NDArray[np.uint8]) -> bytes:
+    """Return an RGB picture as a PNG file."""
+    _, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    return data.tobytes()
+
+
+def jpeg(picture: NDArray[np.uint8]) -> bytes:
+    """Return an RGB picture as a JPEG file: a page of many photographs stays small."""
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
+    return data.tobytes()
+
+
+def drawing(figure: Any) -> bytes:
+    """Return a matplotlib figure as a PNG file."""
+    buffer = BytesIO()
+    figure.savefig(buffer, dpi=100)
+    return buffer.getvalue()
+
+
+def image(data: bytes, caption: str) -> str:
+    """Return a PNG or JPEG file as a picture with a line below it."""
+    kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
+    code = base64.b64encode(data).decode()
+    told = html.escape(caption)
+    return f'<figure><img alt="{told}" src="data:image/{kind};base64,{code}"><figcaption>{told}</figcaption></figure>'
+
+
+def table(rows: list[list[str]]) -> str:
+    """Return rows of words as a table, a header first."""
+    head = "".join(f"<th>{html.escape(word)}</th>" for word in rows[0])
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(word)}</td>" for word in row) + "</tr>" for row in rows[1:])
+    return f"<table><tr>{head}</tr>{body}</table>"
