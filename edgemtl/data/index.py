@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,13 @@ class Index:
         """Note something wrong."""
         self.problems.append(Problem(file, line, what))
 
+    def all_there(self, files: Iterable[Path]) -> bool:
+        """Whether these files exist; each that does not is a problem."""
+        gone = [file for file in files if not file.is_file()]
+        for file in gone:
+            self.problem(file, "is not there")
+        return not gone
+
     def raise_problems(self) -> None:
         """Raise `DataError` if there are any."""
         raise_problems(self.root, self.problems)
@@ -127,3 +134,32 @@ def images_in(folder: Path, index: Index) -> dict[str, Path]:
         else:
             found[file.stem] = file
     return found
+
+
+def paired(folders: dict[str, Path], index: Index) -> list[tuple[str, dict[str, Path]]]:
+    """Return the stems that every folder has a picture of, with the files by modality; others are problems."""
+    for folder in folders.values():
+        if not folder.is_dir():
+            index.problem(folder, "this folder does not exist")
+            return []
+    files = {modality: images_in(folder, index) for modality, folder in folders.items()}
+    stems = set.intersection(*(set(found) for found in files.values()))
+    for found in files.values():
+        for stem in sorted(found.keys() - stems):
+            other = next(m for m in files if stem not in files[m])
+            index.problem(found[stem], f"has no {other} partner in {folders[other]}")
+    return [(stem, {modality: files[modality][stem] for modality in files}) for stem in sorted(stems)]
+
+
+def listed(file: Path, index: Index) -> list[str]:
+    """Return the lines of a list of pictures, without the empty ones."""
+    try:
+        return [line.strip() for line in file.read_text().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        index.problem(file, f"cannot be read as a list of pictures: {error}")
+        return []
+
+
+def known(label: Any, size: Size | None, problems: Problems) -> Any:
+    """Read a label that is there already."""
+    return label

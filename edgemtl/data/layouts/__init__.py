@@ -10,7 +10,7 @@ from ...errors import DataError
 from ..index import Index
 from ..policies import POLICIES
 
-NAMES = ("folder",)
+NAMES = ("llvip", "flir", "m3fd", "kaist", "nyud", "cityscapes", "celeba", "coco", "folder")
 """In the order in which they are asked whether a folder is theirs."""
 
 

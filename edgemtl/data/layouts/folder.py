@@ -23,7 +23,7 @@ from typing import Any
 
 import yaml
 
-from ..index import Entry, Index, Problems, Read, Size, images_in
+from ..index import IMAGES, Entry, Index, Read, known, paired
 from ..maps import READERS, read_map
 from ..policies import FOLDERS
 from ..table import Table, read_table
@@ -105,7 +105,7 @@ def _settle(result: Index, described: Description, task: str, labels: str) -> No
         result.classes.pop(task, None)  # named, perhaps, but nobody drew them
         return
     result.classes.setdefault(task, ())
-    for split in [name for name, known in labelled.items() if not known and name != "test"]:
+    for split in [name for name, any_known in labelled.items() if not any_known and name != "test"]:
         first = next(iter(described.splits[split].values()))[0]
         name = FOLDERS[labels][0] if task == "boxes" else task
         where = described.base / "attributes.csv" if task == "attributes" else described.beside(first, split, name)
@@ -173,29 +173,24 @@ def _index_split(
         if not folder.is_dir():
             result.problem(folder, f"this folder of split '{split}' does not exist")
             return
-    files = {modality: images_in(folder, result) for modality, (folder, _) in folders.items()}
+    pairs = dict(paired({modality: folder for modality, (folder, _) in folders.items()}, result))
     first = next(iter(folders.values()))[0]
-    if not any(files.values()):
+    stems = {file.stem for folder, _ in folders.values() for file in folder.iterdir() if file.suffix.lower() in IMAGES}
+    if not stems:
         result.problem(first, f"split '{split}' is empty")
         return
-    stems = set.intersection(*(set(found) for found in files.values()))
-    for modality, found in files.items():
-        others = [other for other in files if other != modality]
-        for stem in sorted(found.keys() - stems):
-            result.problem(found[stem], f"has no {others[0]} partner in {folders[others[0]][0]}")
-    known = set().union(*files.values())
     places = {task: described.beside(first, split, task) for task in (*READERS, *FOLDERS[labels])}
     for name, folder in places.items():
         for file in sorted(folder.glob("*.png" if name in READERS else "*.txt")):
-            if file.stem not in known:
+            if file.stem not in stems:
                 result.problem(file, "labels a picture that is not there")
     entries = []
-    for stem in sorted(stems):
+    for stem, files in pairs.items():
         found_labels = _labels(described, places, labels, stem)
         row = table.get(stem)
         if row and len(row.attributes):
-            found_labels["attributes"] = partial(_known, row.attributes)
-        entries.append(Entry(stem, {m: files[m][stem] for m in files}, found_labels, row.is_day if row else None))
+            found_labels["attributes"] = partial(known, row.attributes)
+        entries.append(Entry(stem, files, found_labels, row.is_day if row else None))
     result.splits[split] = entries
 
 
@@ -214,7 +209,3 @@ def _labels(described: Description, places: dict[str, Path], labels: str, stem: 
         if (task != "semantic" or task in described.classes) and file.is_file():
             found[task] = partial(read_map, task, file, described.classes.get(task, ()))
     return found
-
-
-def _known(label: Any, size: Size | None, problems: Problems) -> Any:
-    return label
