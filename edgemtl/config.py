@@ -82,6 +82,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One training."""
 
     network: str = "rgbir-n"
+    init_from: str = ""
+    """A run whose weights are taken over where they fit."""
+    freeze: tuple[str, ...] = ()
+    """Parts of the network that are not learned, like trunk or heads.depth."""
     cameras: tuple[str, ...] = ()
     """Streams of the network to build, like [rgb]; all where none is named."""
     size: tuple[int, int] = (128, 160)
@@ -160,6 +164,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for task in self.weights:
             if task not in self.tasks:
                 raise ValueError(f"weights names '{task}'{nearest_hint(task, list(self.tasks))}")
+        if self.freeze and sparsity.target:
+            raise ValueError("freeze and sparsity.target together: a frozen part cannot lose channels")
         if self.balance not in BALANCES:
             raise ValueError(f"balance '{self.balance}' is not known{nearest_hint(self.balance, list(BALANCES))}")
         if not self.steps and not self.epochs:

@@ -19,6 +19,7 @@ from .errors import ConfigError
 from .methods.balance import BALANCES
 from .methods.sparse import ChannelSparsity
 from .run import Interface
+from .start import hold_statistics
 from .tasks import Task
 
 
@@ -36,6 +37,7 @@ class Loop:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         groups = channel_groups(network, (), example_inputs(interface.inputs)) if config.sparsity.target else None
         self.network = network.to(self.device, memory_format=torch.channels_last).train()
+        hold_statistics(self.network, config.freeze)
         self.tasks, self.config, self.steps, self.per_round = tasks, config, steps, rounds
         self.inputs = [spec.name for spec in interface.inputs]
         for name, task in tasks.items():
@@ -46,6 +48,7 @@ class Loop:
         if learned := self.balance.parameters():
             groups_of.append({"params": learned, "weight_decay": 0.0, "pace": 10.0})
         self.optimizer = torch.optim.AdamW(groups_of, lr=config.lr)
+        self.shared = [p for p in network.trunk.parameters() if p.requires_grad]  # type: ignore[union-attr]
         self.average = Average(network, config.ema)
         self.autocast = computes_in_bf16(config.precision, self.device)
         self.log = Log()
@@ -101,7 +104,7 @@ class Loop:
     def _update(self, losses: dict[str, Tensor], features: list[Tensor], cut: list[Tensor], lr: float) -> None:
         self.optimizer.zero_grad(set_to_none=True)
         weighted = {name: self.config.weights.get(name, 1.0) * loss for name, loss in losses.items()}
-        self.balance.backward(weighted, features, cut, list(self.network.trunk.parameters()))  # type: ignore[union-attr]
+        self.balance.backward(weighted, features, cut, self.shared)
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
         self.optimizer.step()
         if self.sparsity:
@@ -162,8 +165,9 @@ class Loop:
 def _parameter_groups(network: nn.Module, sparsity: ChannelSparsity | None, config: Config) -> list[dict[str, Any]]:
     """Weight decay on weights alone, and none on groups that the proximal step shrinks already."""
     shrunk = set(sparsity.groups.rows) if sparsity else set()
-    decayed = [p for n, p in network.named_parameters() if p.ndim > 1 and n not in shrunk]
-    rest = [p for n, p in network.named_parameters() if p.ndim <= 1 or n in shrunk]
+    learned = [(n, p) for n, p in network.named_parameters() if p.requires_grad]
+    decayed = [p for n, p in learned if p.ndim > 1 and n not in shrunk]
+    rest = [p for n, p in learned if p.ndim <= 1 or n in shrunk]
     return [{"params": decayed, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
 
 

@@ -28,6 +28,7 @@ from .evaluate import Predictor, evaluate
 from .loop import Loop
 from .run import CONFIG, Run, interface_of, write_weights
 from .run_report import write_run_report
+from .start import freeze, take_over
 from .tasks import TASKS, Task
 
 __all__ = ["train"]
@@ -71,6 +72,9 @@ def _train_into(
     torch.manual_seed(config.seed)
     tasks = choose_tasks(config, data["train"])
     network = _build(config, tasks)
+    if config.init_from:
+        take_over(network, config.init_from)
+    freeze(network, config.freeze)
     interface = interface_of(network, config, tuple(task.head() for task in tasks.values()))
     steps = config.steps or max(1, round(config.epochs * len(data["train"]) / config.batch))
     inputs = {spec.name: spec for spec in interface.inputs}

@@ -189,6 +189,8 @@ class Gradients(Equal):
             for copy in cut:
                 copy.grad = None
             loss.backward()
+            if not trunk:  # frozen: the heads have nothing to settle
+                continue
             read = [(feature, copy.grad) for feature, copy in zip(features, cut, strict=True) if copy.grad is not None]
             rows.append(
                 torch.autograd.grad(
@@ -199,7 +201,7 @@ class Gradients(Equal):
                     materialize_grads=True,
                 )
             )
-        weights = self.weighting(gramian(rows))
+        weights = self.weighting(gramian(rows)) if rows else torch.ones(len(losses))
         self.weights = dict(zip(losses, weights.tolist(), strict=True))
         for index, parameter in enumerate(trunk):
             parameter.grad = torch.stack(

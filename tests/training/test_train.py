@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import TINY
 
+from edgemtl.cli import main
 from edgemtl.config import load
 from edgemtl.data.open import open_data
 from edgemtl.data.sample import Samples
@@ -27,7 +28,7 @@ SHORT = (*TINY, "steps=4", "data.train=16", "data.val=4")
 
 def test_a_run_holds_what_it_should(tiny_run: Run) -> None:
     names = {file.name for file in tiny_run.path.iterdir()}
-    assert names == {"config.yaml", "weights.safetensors", "metrics.json", "log.csv", "curves.png"}
+    assert names == {"config.yaml", "weights.safetensors", "metrics.json", "log.csv", "curves.png", "report.html"}
     rows = list(csv.DictReader((tiny_run.path / "log.csv").open()))
     assert len(rows) == 90 and float(rows[-1]["boxes"]) < float(rows[0]["boxes"])
     assert float(rows[-1]["gone"]) >= 0.6
@@ -159,3 +160,38 @@ def test_other_classes_are_refused(tiny_run: Run) -> None:
             Predictor(tiny_run.deployed(), tiny_run.interface.inputs, tiny_run.interface.heads, 0),
             Animals(2, (96, 128), 0),
         )
+
+
+def test_a_run_is_taken_up_with_new_classes_and_a_frozen_trunk(
+    tiny_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What fits goes on from the run's weights; the new head learns; what is frozen stays to the last bit."""
+    words = ["size=[96,128]", "data.train=16", "data.val=4", "steps=3", "batch=4", "augment.mosaic=0", "precision=fp32"]
+    words += [f"init_from={tiny_run.path}", "freeze=[trunk]", "tasks=[boxes,semantic,depth]", "balance=upgrad"]
+    run = train(load(None, words), tmp_path / "run", judge=False)
+    said = capsys.readouterr().err
+    assert "taken over from" in said and "new: heads.depth" in said
+    before, after = tiny_run.network.state_dict(), run.network.state_dict()
+    for name, tensor in before.items():
+        if name.startswith("trunk."):
+            assert torch.equal(tensor, after[name]), name
+    assert not torch.equal(before["heads.semantic.out.weight"], after["heads.semantic.out.weight"])
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            ["freeze=[trunk.nothing]"],
+            "freeze names 'trunk.nothing', which is no part of the network; there are trunk, ",
+        ),
+        (["freeze=[trunk,heads]"], "leaves nothing to learn"),
+        (["freeze=[trunk]", "sparsity.target=0.5"], "a frozen part cannot lose channels"),
+        (["init_from=/nowhere"], "no run here"),
+    ],
+)
+def test_a_start_that_will_not_do_is_told(
+    words: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "data.train=4", "data.val=2", "size=[32,64]", *words, "--out", str(tmp_path / "run")]) == 2
+    assert expected in capsys.readouterr().err
