@@ -1,10 +1,11 @@
-"""Depth: metres along the optical axis, judged by the field's relative error."""
+"""Depth along the optical axis, in metres or up to a scale of each picture, judged by the field's relative error."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -15,17 +16,28 @@ from ..data.labels import Batch, DepthLabels, Map
 from ..data.sample import Sample
 from .base import Plain
 
+RELATIVE = ("relative",)
+
 
 class Depth(Plain):
-    """Metric depth from a head that gives its logarithm, so that near and far count alike."""
+    """Depth from a head that gives its logarithm, so that near and far count alike.
+
+    ``classes`` is empty for metres, or ("relative",) for labels whose scale means nothing: then a picture's own scale
+    is taken out of the loss and of the figures, as the median of the logarithms' differences.
+    """
 
     primary, higher_is_better = "abs_rel", False
     label = Map(DepthLabels)
     channels = 1
 
+    def __init__(self, classes: tuple[str, ...]) -> None:
+        super().__init__(classes)
+        self.relative = classes == RELATIVE
+
     def head(self) -> Head:
         """Return the head as a bundle's manifest describes it."""
-        return Head("depth", "depth", "depth_map", (), units="metres")
+        units = "one scale a picture" if self.relative else "metres"
+        return Head("depth", "depth", "depth_map", self.classes, units=units)
 
     def loss(self, output: Any, batch: Batch) -> Tensor | None:
         """Return the mean difference of the logarithms over pixels whose depth is known; None where there are none."""
@@ -34,17 +46,28 @@ class Depth(Plain):
             return None
         known = depth_m > 0
         found = functional.interpolate(output.float(), depth_m.shape[-2:], mode="bilinear")[:, 0]
-        return (found[known] - depth_m[known].log()).abs().mean()
+        if not self.relative:
+            return (found[known] - depth_m[known].log()).abs().mean()
+        rests = []
+        for picture, depth, there in zip(found, depth_m, known, strict=True):
+            if bool(there.any()):
+                difference = picture[there] - depth[there].log()
+                rests.append(difference - difference.detach().median())
+        return torch.cat(rests).abs().mean()
 
     def metric(self) -> DepthMetric:
         """Return AbsRel, RMSE and the share within a factor of 1.25."""
-        return DepthMetric()
+        return DepthMetric(self.relative)
 
 
 class DepthMetric:
-    """AbsRel, RMSE and δ1 of Eigen et al. (2014), over all pixels of a split whose depth is known."""
+    """AbsRel, RMSE and δ1 of Eigen et al. (2014), over all pixels of a split whose depth is known.
 
-    def __init__(self) -> None:
+    Relative depths are brought to each picture's scale first, and have no RMSE.
+    """
+
+    def __init__(self, scaled: bool = False) -> None:
+        self.scaled = scaled
         self.pixels = 0
         self.relative = self.square = self.close = 0.0
 
@@ -56,6 +79,8 @@ class DepthMetric:
             return
         known = labels > 0
         truth, depth_m = labels[known].astype(np.float64), found.depth_m[known].astype(np.float64)
+        if self.scaled and len(truth):
+            depth_m = depth_m * np.exp(np.median(np.log(truth) - np.log(np.maximum(depth_m, 1e-9))))
         self.pixels += len(truth)
         self.relative += float((np.abs(depth_m - truth) / truth).sum())
         self.square += float(((depth_m - truth) ** 2).sum())
@@ -66,4 +91,5 @@ class DepthMetric:
         if not self.pixels:
             return {}
         n = self.pixels
-        return {"abs_rel": self.relative / n, "rmse_m": (self.square / n) ** 0.5, "delta1": self.close / n}
+        figures = {"abs_rel": self.relative / n, "rmse_m": (self.square / n) ** 0.5, "delta1": self.close / n}
+        return {name: value for name, value in figures.items() if not (self.scaled and name == "rmse_m")}

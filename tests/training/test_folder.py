@@ -426,3 +426,11 @@ def test_two_sets_with_other_labels_are_one(pairs: Path, tmp_path: Path) -> None
         open_data(load(None, [f"data.source=[{{source: {pairs}}}, {{source: {other}}}]"]))
     with pytest.raises(DataError, match="has no depth labels"):
         open_data(load(None, [f"data.source=[{{source: {other}, tasks: [depth]}}]"]))
+
+
+def test_depth_can_be_relative(pairs: Path) -> None:
+    text = (pairs / "data.yaml").read_text()
+    (pairs / "data.yaml").write_text(text + "depth: relative\n")
+    assert opened(pairs)["train"].classes["depth"] == ("relative",)
+    (pairs / "data.yaml").write_text(text + "depth: feet\n")
+    assert "depth 'feet' is not one of metric, relative" in str(index(pairs).problems[0])

@@ -153,6 +153,23 @@ def test_depth_is_judged_by_ratio_and_by_metres() -> None:
     assert figures["rmse_m"] == pytest.approx((3 / 7) ** 0.5)
 
 
+def test_relative_depth_knows_no_scale() -> None:
+    """A factor of its own for every picture changes neither loss nor figures; within a picture ratios count."""
+    truth = torch.rand(2, *SIZE) + 1
+    truth[0, :50] = 0
+    task = TASKS["depth"](("relative",))
+    scaled = torch.log(torch.where(truth > 0, truth, 1.0) * torch.tensor([3.0, 0.1]).view(2, 1, 1))[:, None]
+    exact, wrong = (task.loss(output, {"depth": truth}) for output in (scaled, 2 * scaled))
+    assert exact is not None and wrong is not None
+    assert float(exact) == pytest.approx(0, abs=1e-5) and float(wrong) > 0.05
+    assert float(TASKS["depth"](()).loss(scaled, {"depth": truth})) > 0.5  # type: ignore[arg-type]
+    found = result.DepthMap((3 * truth[1]).numpy())
+    figures = one("depth", truth[1].numpy(), found, ("relative",))
+    assert figures == {"abs_rel": pytest.approx(0, abs=1e-6), "delta1": 1.0}
+    assert task.loss(scaled, {"depth": torch.zeros_like(truth)}) is None
+    assert "scale" in task.head().units
+
+
 def test_normals_are_judged_by_their_angle() -> None:
     angles = np.array([0.0, 5, 10, 20, 25, 40, 90])
     truth = np.tile(np.array([0, 0, -1], np.float32), (1, 7, 1))

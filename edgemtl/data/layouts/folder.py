@@ -2,6 +2,7 @@
 
 data.yaml            names (of the boxes), semantic, attributes: lists or {id: name}; all other keys are optional:
                      path; train, val, test and train_ir, …: folders of pictures; folders: {TASK: its folder's name};
+                     depth: metric | relative, whose scale means nothing
                      missing_labels: problem | unlabelled | empty, what a picture without a label file means
 rgb/SPLIT/STEM.jpg   ir/SPLIT/STEM.png           the cameras' views, equal sizes, IR with 8 or 16 bits
 labels/SPLIT/STEM.txt                            "class cx cy w h", normalised; labels_rgb/ and labels_ir/ beside it
@@ -35,8 +36,9 @@ PICTURES = ("rgb", "ir", "images")
 """Names of picture folders, in whose place a task's folder stands."""
 NAMED = {"names": "boxes", "semantic": "semantic", "attributes": "attributes"}
 """Keys of data.yaml that list a task's classes."""
-KEYS = ["path", *SPLITS, *(f"{split}_ir" for split in SPLITS), *NAMED, "folders", "missing_labels"]
+KEYS = ["path", *SPLITS, *(f"{split}_ir" for split in SPLITS), *NAMED, "depth", "folders", "missing_labels"]
 MISSING = ("problem", "unlabelled", "empty")
+DEPTHS = ("metric", "relative")
 DESCRIPTION = "data.yaml"
 
 
@@ -120,6 +122,8 @@ def _describe(root: Path, result: Index) -> Description | None:
         where = os.path.expandvars(str(meta.get("path", ".")))
         base = (file.parent / Path(where).expanduser()).resolve()
         folders = {str(task): str(name) for task, name in dict(meta.get("folders") or {}).items()}
+        if meta.get("depth", DEPTHS[0]) == DEPTHS[1]:
+            classes["depth"] = (DEPTHS[1],)
         missing = str(meta.get("missing_labels", MISSING[0]))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         reason = f"is missing {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
@@ -132,6 +136,8 @@ def _describe(root: Path, result: Index) -> Description | None:
         wrong = f"path {base} is no folder"
     elif missing not in MISSING:
         wrong = f"missing_labels '{missing}' is not one of {', '.join(MISSING)}"
+    elif meta.get("depth", DEPTHS[0]) not in DEPTHS:
+        wrong = f"depth '{meta['depth']}' is not one of {', '.join(DEPTHS)}"
     elif strange := sorted(folders.keys() - {*READERS, "labels", "labels_rgb", "labels_ir"}):
         wrong = f"folders names '{strange[0]}'; known: {', '.join(READERS)}, labels"
     elif typos := [
