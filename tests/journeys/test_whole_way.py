@@ -89,10 +89,10 @@ def test_judging_a_folder_of_other_pictures(
         (["export", "RUN", "--out", "b", "--align", "0"], "--align lies between"),
         (["export", "RUN", "--out", "full"], "holds something else"),
         (["eval", "BUNDLE"], "give --data PATH"),
-        (["eval", "BUNDLE", "--data", "nowhere"], "cannot be read as a data description"),
+        (["eval", "BUNDLE", "--data", "nowhere"], "there is no such folder"),
         (["train", "nowhere.yaml"], "No such file"),
         (["train", "epoch=3"], "did you mean 'epochs'"),
-        (["data", "check", "nowhere"], "cannot be read as a data description"),
+        (["data", "check", "nowhere"], "there is no such folder"),
     ],
 )
 def test_wrong_words_are_one_line_and_code_2(
