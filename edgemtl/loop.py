@@ -99,12 +99,14 @@ class Loop:
         losses, _, _ = self._losses(batch)
         for name, buffer in self.network.named_buffers():
             buffer.copy_(kept[name])
-        return losses
+        return self._weighted(losses)
+
+    def _weighted(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: self.config.weights.get(name, 1.0) * loss for name, loss in losses.items()}
 
     def _update(self, losses: dict[str, Tensor], features: list[Tensor], cut: list[Tensor], lr: float) -> None:
         self.optimizer.zero_grad(set_to_none=True)
-        weighted = {name: self.config.weights.get(name, 1.0) * loss for name, loss in losses.items()}
-        self.balance.backward(weighted, features, cut, self.shared)
+        self.balance.backward(self._weighted(losses), features, cut, self.shared)
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
         self.optimizer.step()
         if self.sparsity:
