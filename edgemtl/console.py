@@ -9,8 +9,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-console = Console(stderr=True)
-output = Console(soft_wrap=True)
+from . import processes
+
+console = Console(stderr=True, quiet=not processes.first())
+output = Console(soft_wrap=True, quiet=not processes.first())
 Bar = Callable[[int, dict[str, float]], None]
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from edgemtl_export.groups import channel_groups
 from edgemtl_export.to_onnx import example_inputs
 
+from . import processes
 from .config import Config
 from .curves import Log
 from .data.labels import Batch
@@ -21,6 +22,7 @@ from .methods.sparse import ChannelSparsity
 from .run import Interface
 from .start import hold_statistics
 from .tasks import Task
+from .tasks.base import Summed
 
 
 class Loop:
@@ -34,7 +36,7 @@ class Loop:
         self, network: nn.Module, tasks: dict[str, Task], config: Config, interface: Interface, steps: int, rounds: int
     ) -> None:
         """``rounds`` is how many of the ``steps`` make up one round of a task's schedule."""
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = processes.device()
         groups = channel_groups(network, (), example_inputs(interface.inputs)) if config.sparsity.target else None
         self.network = network.to(self.device, memory_format=torch.channels_last).train()
         hold_statistics(self.network, config.freeze)
@@ -85,12 +87,13 @@ class Loop:
 
         These are the features themselves, or copies cut from the trunk where the balance wants them.
         """
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast)
+        with autocast, processes.whole_batch_statistics():
             features: list[Tensor] = self.network.trunk({name: batch[name] for name in self.inputs})  # type: ignore[operator]
             read = [f.detach().requires_grad_() for f in features] if self.balance.cuts else features
             outputs = {name: self.network.heads[name](read) for name in self.tasks}  # type: ignore[index]
-        losses = {name: task.loss(outputs[name], batch) for name, task in self.tasks.items()}
-        return {name: loss for name, loss in losses.items() if loss is not None}, features, read
+        sums = {name: task.loss(outputs[name], batch) for name, task in self.tasks.items()}
+        return whole_losses(self.tasks, outputs, sums), features, read
 
     @torch.no_grad()
     def _again(self, batch: Batch) -> dict[str, Tensor]:
@@ -107,6 +110,7 @@ class Loop:
     def _update(self, losses: dict[str, Tensor], features: list[Tensor], cut: list[Tensor], lr: float) -> None:
         self.optimizer.zero_grad(set_to_none=True)
         self.balance.backward(self._weighted(losses), features, cut, self.shared)
+        processes.sum_gradients(self.network.parameters())
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
         self.optimizer.step()
         if self.sparsity:
@@ -162,6 +166,36 @@ class Loop:
             moments = torch.empty_like(like, dtype=tensor.dtype).copy_(tensor) if tensor.ndim else tensor
             state.setdefault(int(index), {})[moment] = moments
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
+
+
+def whole_losses(tasks: dict[str, Task], outputs: dict[str, Any], sums: dict[str, Summed | None]) -> dict[str, Tensor]:
+    """Return the losses over the whole batch of the tasks that any process has labels of.
+
+    Among several processes the value is that of the whole batch, and the gradient this process's part of its gradient:
+    nothing from a task that has no labels here, but through its head all the same, where all processes meet.
+    """
+    if processes.count() == 1:
+        return {name: part.mean() for name, part in sums.items() if part is not None}
+    here: dict[str, Summed] = {}
+    for name, part in sums.items():
+        nothing = torch.stack([0.0 * tensor.sum() for tensor in leaves(outputs[name])]).sum().float()
+        here[name] = part or Summed(nothing.repeat(tasks[name].sums), nothing.detach().repeat(tasks[name].sums))
+    there = [here[name].count.new_tensor([float(part is not None)]) for name, part in sums.items()]
+    rows = [torch.cat([*here[name], flag]) for name, flag in zip(here, there, strict=True)]
+    losses = {}
+    for name, whole in zip(here, processes.summed(rows), strict=True):
+        total, count, flag = whole.split([tasks[name].sums, tasks[name].sums, 1])
+        if bool(flag):
+            mine = Summed(here[name].total, count).mean()
+            losses[name] = mine + (Summed(total, count).mean() - mine).detach()
+    return losses
+
+
+def leaves(output: Any) -> list[Tensor]:
+    """Return the tensors of a head's output, however they are nested."""
+    if isinstance(output, Tensor):
+        return [output]
+    return [leaf for part in (output.values() if isinstance(output, dict) else output) for leaf in leaves(part)]
 
 
 def _parameter_groups(network: nn.Module, sparsity: ChannelSparsity | None, config: Config) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ import edgemtl_models
 from edgemtl_export.to_onnx import Deployed
 from edgemtl_runtime.aside import FolderAside
 
+from . import processes
 from .checkpoint import Checkpoint
 from .config import Config
 from .console import progress_bar, say
@@ -46,7 +47,9 @@ def train(
     ``data`` replaces the data that the configuration names. ``judge=False`` leaves out the evaluation at the end.
     ``resume`` goes on with a training that was stopped, to the weights that it would have ended with.
     """
-    with FolderAside(out, CONFIG) as aside:
+    if config.batch < processes.count():
+        raise ConfigError(f"batch={config.batch} pictures cannot be shared out among {processes.count()} processes")
+    with FolderAside(out, CONFIG) as aside, processes.together():
         threads = torch.get_num_threads()
         torch.set_num_threads(config.threads or threads)
         checkpoint = Checkpoint(out, config)
@@ -54,9 +57,10 @@ def train(
             _train_into(aside.folder, Path(out).parent, config, data or open_data(config), judge, checkpoint, resume)
         finally:
             torch.set_num_threads(threads)
-        run = Run.open(aside.place())
-        checkpoint.remove()
-        return run
+        if processes.first():
+            aside.place()
+            checkpoint.remove()
+    return Run.open(out)
 
 
 def _train_into(
@@ -75,6 +79,7 @@ def _train_into(
     if config.init_from:
         take_over(network, config.init_from)
     freeze(network, config.freeze)
+    processes.agree(network.state_dict().values())
     interface = interface_of(network, config, tuple(task.head() for task in tasks.values()))
     steps = config.steps or max(1, round(config.epochs * len(data["train"]) / config.batch))
     inputs = {spec.name: spec for spec in interface.inputs}
@@ -89,12 +94,15 @@ def _train_into(
     batches = Batches(data["train"], config, inputs, labels, steps)
     workers = config.data.workers
     if workers < 0:  # a processor that computes the steps has nothing to spare for others
-        workers = min(8, (os.cpu_count() or 1) - 1) if torch.cuda.is_available() else 0
+        each = (os.cpu_count() or 1) // processes.count()
+        workers = max(0, min(8, each - 1)) if torch.cuda.is_available() else 0
     if workers or config.data.source != "streets":  # streets are drawn while the first steps compute
         batches.fill()
     first = loop.step
     loader = Loader(batches, first, workers)
     seconds = _fit(loop, loader, checkpoint, started)
+    if not processes.first():
+        return
     average = loop.average.network.cpu().eval()
     metrics: dict[str, Any] = {
         "steps": steps,
@@ -127,7 +135,8 @@ def _fit(loop: Loop, batches: Loader, checkpoint: Checkpoint, started: float) ->
     with progress_bar("training", loop.steps) as bar:
         for batch in batches:
             row = loop.learn(batch)
-            checkpoint.save_if_due(loop, time.monotonic() - started)
+            if processes.first():
+                checkpoint.save_if_due(loop, time.monotonic() - started)
             bar(loop.step, row)
     sparsity = loop.sparsity
     if sparsity and not sparsity.frozen:

@@ -41,6 +41,7 @@ def _init(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
+    from .. import processes
     from ..config import load
     from ..console import print_table
     from ..evaluate import table
@@ -55,6 +56,8 @@ def _train(args: argparse.Namespace) -> int:
     if config.method == "single":
         return _told_single(train_single(config, out, args.resume), args.json)
     run = train(config, out, resume=args.resume)
+    if not processes.first():
+        return 0
     if args.json:
         print(json.dumps({"run": str(run.path), **run.metrics}))
     else:

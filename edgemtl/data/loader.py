@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from edgemtl_export.to_onnx import normalise
 from edgemtl_runtime.bundle import Input
 
+from .. import processes
 from ..config import Config
 from ..console import progress_bar
 from ..errors import ConfigError
@@ -29,9 +30,9 @@ from .sample import Sample, Samples
 
 
 class Batches:
-    """The batch of every step, of augmented training items.
+    """The batch of every step, of augmented training items; of several processes, this one's part of it.
 
-    All random numbers come from torch's global state, set anew for every step, so that a batch depends on nothing but
+    All random numbers come from torch's global state, set anew for every item, so that a batch depends on nothing but
     the seed and the step, whoever prepares it.
     """
 
@@ -47,9 +48,9 @@ class Batches:
         return self.steps
 
     def __getitem__(self, step: int) -> Batch:
-        torch.default_generator.manual_seed(self._seed(1, step))
         mosaic = self.config.augment.mosaic if step < self.config.augment.mosaic_until * self.steps else 0.0
-        return collate([self._item(index, mosaic) for index in self._indices(step)], self.inputs, self.labels)
+        mine = range(step * self.config.batch, (step + 1) * self.config.batch)[processes.number() :: processes.count()]
+        return collate([self._item(place, mosaic) for place in mine], self.inputs, self.labels)
 
     def fill(self) -> None:
         """Read and fit the samples, as many as the memory for them holds, by several threads."""
@@ -62,11 +63,14 @@ class Batches:
                     pass
                 bar(min((done + 1) * 4 * THREADS, count), {})
 
-    def _indices(self, step: int) -> list[int]:
-        """Return the samples of a step: one permutation of all after the other."""
-        places = range(step * self.config.batch, (step + 1) * self.config.batch)
-        rounds = [divmod(place, len(self.samples)) for place in places]
-        return [self._permutation(number)[place] for number, place in rounds]
+    def _item(self, place: int, mosaic: float) -> Item:
+        """Return an item of the training by its place in one permutation of all samples after the other."""
+        number, within = divmod(place, len(self.samples))
+        torch.default_generator.manual_seed(self._seed(1, place))
+        others: list[Item] = []
+        if mosaic and float(torch.rand(())) < mosaic:
+            others = [self._fitted(i) for i in torch.randint(0, len(self.samples), (3,)).tolist()]
+        return self.augment(dict(self._fitted(self._permutation(number)[within])), others)
 
     @lru_cache(maxsize=2)  # noqa: B019
     def _permutation(self, number: int) -> list[int]:
@@ -86,12 +90,6 @@ class Batches:
             self.budget -= size
             self.items[index] = item
         return item
-
-    def _item(self, index: int, mosaic: float) -> Item:
-        others: list[Item] = []
-        if mosaic and float(torch.rand(())) < mosaic:
-            others = [self._fitted(i) for i in torch.randint(0, len(self.samples), (3,)).tolist()]
-        return self.augment(dict(self._fitted(index)), others)
 
 
 class Loader:

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .. import processes
 from ..errors import ConfigError
 
 Losses = dict[str, Tensor]
@@ -201,7 +202,7 @@ class Gradients(Equal):
                     materialize_grads=True,
                 )
             )
-        weights = self.weighting(gramian(rows)) if rows else torch.ones(len(losses))
+        weights = self.weighting(gramian([processes.summed(row) for row in rows])) if rows else torch.ones(len(losses))
         self.weights = dict(zip(losses, weights.tolist(), strict=True))
         for index, parameter in enumerate(trunk):
             parameter.grad = torch.stack(

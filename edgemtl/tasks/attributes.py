@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.nn import functional
 
 from edgemtl_runtime import result
@@ -15,7 +14,7 @@ from edgemtl_runtime.bundle import Head
 
 from ..data.labels import Batch, Vector
 from ..data.sample import Sample
-from .base import Plain
+from .base import Plain, Summed
 
 
 class Attributes(Plain):
@@ -32,13 +31,15 @@ class Attributes(Plain):
         """Return the head as a bundle's manifest describes it."""
         return Head("attributes", "attributes", "attributes", self.classes, units="score", threshold=0.5)
 
-    def loss(self, output: Any, batch: Batch) -> Tensor | None:
+    def loss(self, output: Any, batch: Batch) -> Summed | None:
         """Return the cross-entropy over known attributes; None where there are none."""
         labels = batch.get("attributes")
         if labels is None or not bool(labels.isfinite().any()):
             return None
         known = labels.isfinite()
-        return functional.binary_cross_entropy_with_logits(output.float()[known], labels[known])
+        return Summed.over(
+            functional.binary_cross_entropy_with_logits(output.float()[known], labels[known], reduction="none")
+        )
 
     def metric(self) -> AttributeMetric:
         """Return mean average precision and F1."""

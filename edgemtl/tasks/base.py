@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from edgemtl_runtime.bundle import Head
@@ -12,7 +13,25 @@ from edgemtl_runtime.result import HeadResult
 from ..data.labels import Batch, Label
 from ..data.sample import Sample
 
-__all__ = ["Batch", "Metric", "Task"]
+__all__ = ["Batch", "Metric", "Plain", "Summed", "Task"]
+
+
+class Summed(NamedTuple):
+    """A loss as sums over labelled units, so that several processes' parts of a batch make the one mean of it."""
+
+    total: Tensor
+    """(K,) sums; the loss adds up their means."""
+    count: Tensor
+    """(K,) how many units, or what weight of them, each sum is over; less than 1 counts as 1."""
+
+    @classmethod
+    def over(cls, values: Tensor) -> Summed:
+        """Return the sum of a value a unit."""
+        return cls(values.sum().view(1), torch.full((1,), float(values.numel()), device=values.device))
+
+    def mean(self) -> Tensor:
+        """Return the loss (scalar)."""
+        return (self.total / self.count.clamp(min=1)).sum()
 
 
 class Metric(Protocol):
@@ -34,6 +53,8 @@ class Task(Protocol):
     """The primary metric's direction."""
     label: Label
     """How its labels come into a batch."""
+    sums: int
+    """How many sums its loss is made of."""
     channels: int
     """What the head of a network puts out: channels, classes or numbers."""
 
@@ -48,7 +69,7 @@ class Task(Protocol):
     def advance(self) -> None:
         """Move on the loss's own schedule by one round."""
 
-    def loss(self, output: Any, batch: Batch) -> Tensor | None:
+    def loss(self, output: Any, batch: Batch) -> Summed | None:
         """Return the loss of a batch, or None when the batch has no label of this task."""
 
     def metric(self) -> Metric:
@@ -56,7 +77,9 @@ class Task(Protocol):
 
 
 class Plain:
-    """A task whose loss has no state of its own."""
+    """A task whose loss is one sum and has no state of its own."""
+
+    sums = 1
 
     def __init__(self, classes: tuple[str, ...]) -> None:
         self.classes = classes

@@ -14,6 +14,7 @@ from edgemtl_runtime.bundle import Head
 
 from ..data.labels import Batch, BoxList
 from ..data.sample import Sample
+from .base import Summed
 
 
 class Boxes:
@@ -21,6 +22,7 @@ class Boxes:
 
     primary, higher_is_better = "ap50", True
     label = BoxList()
+    sums = 2
 
     def __init__(self, classes: tuple[str, ...]) -> None:
         self.classes = classes
@@ -39,14 +41,15 @@ class Boxes:
         """Shift weight from the one-to-many branch to the one-to-one branch."""
         self.box_loss.advance()
 
-    def loss(self, output: Any, batch: Batch) -> Tensor | None:
-        """Return the sum of the box, class and distance losses over the labelled pictures, a picture."""
+    def loss(self, output: Any, batch: Batch) -> Summed | None:
+        """Return the box, class and distance losses of the labelled pictures, a sum for either branch."""
         known = batch.get("boxes_known")
         if known is None:
             return None
         output = {k: {n: _labelled(v, known) for n, v in branch.items()} for k, branch in output.items()}
         place = known.cumsum(0)[batch["batch_idx"].long()] - 1
-        return self.box_loss(output, {"batch_idx": place.float(), "cls": batch["cls"], "bboxes": batch["bboxes"]})[0]
+        target = {"batch_idx": place.float(), "cls": batch["cls"], "bboxes": batch["bboxes"]}
+        return Summed(*self.box_loss(output, target))
 
     def metric(self) -> BoxMetric:
         """Return COCO AP, AP50 and AP50 of each class."""
@@ -67,7 +70,12 @@ class BoxMetric:
         from torchmetrics.detection import MeanAveragePrecision
 
         self.classes = classes
-        self.ap = MeanAveragePrecision(backend="faster_coco_eval", class_metrics=True, extended_summary=True)
+        self.ap = MeanAveragePrecision(
+            backend="faster_coco_eval",
+            class_metrics=True,
+            extended_summary=True,
+            sync_on_compute=False,  # one process judges it all
+        )
         self.ap.warn_on_many_detections = False
         self.pictures = 0
 

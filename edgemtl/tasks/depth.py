@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn import functional
 
 from edgemtl_runtime import result
@@ -14,7 +13,7 @@ from edgemtl_runtime.bundle import Head
 
 from ..data.labels import Batch, DepthLabels, Map
 from ..data.sample import Sample
-from .base import Plain
+from .base import Plain, Summed
 
 RELATIVE = ("relative",)
 
@@ -39,7 +38,7 @@ class Depth(Plain):
         units = "one scale a picture" if self.relative else "metres"
         return Head("depth", "depth", "depth_map", self.classes, units=units)
 
-    def loss(self, output: Any, batch: Batch) -> Tensor | None:
+    def loss(self, output: Any, batch: Batch) -> Summed | None:
         """Return the mean difference of the logarithms over pixels whose depth is known; None where there are none."""
         depth_m = batch.get("depth")
         if depth_m is None or not bool((depth_m > 0).any()):
@@ -47,13 +46,13 @@ class Depth(Plain):
         known = depth_m > 0
         found = functional.interpolate(output.float(), depth_m.shape[-2:], mode="bilinear")[:, 0]
         if not self.relative:
-            return (found[known] - depth_m[known].log()).abs().mean()
+            return Summed.over((found[known] - depth_m[known].log()).abs())
         rests = []
         for picture, depth, there in zip(found, depth_m, known, strict=True):
             if bool(there.any()):
                 difference = picture[there] - depth[there].log()
                 rests.append(difference - difference.detach().median())
-        return torch.cat(rests).abs().mean()
+        return Summed.over(torch.cat(rests).abs())
 
     def metric(self) -> DepthMetric:
         """Return AbsRel, RMSE and the share within a factor of 1.25."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 from torch.nn import functional
 
 from edgemtl_runtime import result
@@ -13,7 +12,7 @@ from edgemtl_runtime.bundle import Head
 
 from ..data.labels import Batch, IdMap, Map
 from ..data.sample import IGNORE, Sample
-from .base import Plain
+from .base import Plain, Summed
 
 LEVELS = 256
 """Scores are judged in so many steps."""
@@ -30,18 +29,20 @@ class Edges(Plain):
         """Return the head as a bundle's manifest describes it."""
         return Head("edges", "edges", "edge_map", (), units="score", threshold=0.5)
 
-    def loss(self, output: Any, batch: Batch) -> Tensor | None:
-        """Return the cross-entropy over known pixels, edges weighted by the root of their rarity; None without any."""
+    def loss(self, output: Any, batch: Batch) -> Summed | None:
+        """Return the cross-entropy over known pixels, a picture's edges weighted by the root of their rarity in it."""
         labels = batch.get("edges")
         if labels is None:
             return None
         known = labels != IGNORE
         if not bool(known.any()):
             return None
-        found = functional.interpolate(output.float(), labels.shape[-2:], mode="bilinear")[:, 0][known]
-        target = labels[known].float()
-        weight = ((1 - target).sum() / target.sum().clamp(min=1)).sqrt()
-        return functional.binary_cross_entropy_with_logits(found, target, pos_weight=weight)
+        found = functional.interpolate(output.float(), labels.shape[-2:], mode="bilinear")[:, 0]
+        edge = known & (labels != 0)
+        edges, pixels = (mask.sum((1, 2), keepdim=True) for mask in (edge, known))
+        rarity = ((pixels - edges) / edges.clamp(min=1)).sqrt()
+        each = functional.binary_cross_entropy_with_logits(found, edge.float(), pos_weight=rarity, reduction="none")
+        return Summed.over(each[known])
 
     def metric(self) -> EdgeMetric:
         """Return F1 at the best threshold of the whole split."""

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn import functional
 
 from edgemtl_runtime import result
@@ -14,7 +13,7 @@ from edgemtl_runtime.bundle import Head
 
 from ..data.labels import Batch, Map, NormalLabels
 from ..data.sample import Sample
-from .base import Plain
+from .base import Plain, Summed
 
 STEP_DEG = 0.01
 WITHIN_DEG = (11.25, 22.5, 30.0)
@@ -31,7 +30,7 @@ class Normals(Plain):
         """Return the head as a bundle's manifest describes it."""
         return Head("normals", "normals", "normal_map", (), units="unit vectors: x right, y down, z forward")
 
-    def loss(self, output: Any, batch: Batch) -> Tensor | None:
+    def loss(self, output: Any, batch: Batch) -> Summed | None:
         """Return one minus the mean cosine over pixels whose normal is known; None where there are none."""
         normals = batch.get("normals")
         if normals is None:
@@ -40,7 +39,7 @@ class Normals(Plain):
         if not bool(known.any()):
             return None
         found = functional.interpolate(output.float(), normals.shape[-2:], mode="bilinear")
-        return 1 - torch.cosine_similarity(found, normals, dim=1)[known].mean()
+        return Summed.over(1 - torch.cosine_similarity(found, normals, dim=1)[known])
 
     def metric(self) -> NormalMetric:
         """Return the mean and median angle and the shares within 11.25, 22.5 and 30 degrees."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 from torch.nn import functional
 
 from edgemtl_runtime import result
@@ -13,7 +12,7 @@ from edgemtl_runtime.bundle import Head
 
 from ..data.labels import Batch, IdMap, Map
 from ..data.sample import IGNORE, Sample
-from .base import Plain
+from .base import Plain, Summed
 
 
 class Semantic(Plain):
@@ -30,16 +29,18 @@ class Semantic(Plain):
         """Return the head as a bundle's manifest describes it."""
         return Head("semantic", "semantic", "label_map", self.classes, units="class ids")
 
-    def loss(self, output: Any, batch: Batch) -> Tensor | None:
+    def loss(self, output: Any, batch: Batch) -> Summed | None:
         """Return the cross-entropy over labelled pixels at the logits' resolution; None when there are none."""
         labels = batch.get("semantic")
         if labels is None:
             return None
         step = labels.shape[-1] // output.shape[-1]
         labels = labels[:, step // 2 :: step, step // 2 :: step].long()
-        if not bool((labels != IGNORE).any()):
+        known = (labels != IGNORE).sum()
+        if not bool(known):
             return None
-        return functional.cross_entropy(output.float(), labels, ignore_index=IGNORE)
+        total = functional.cross_entropy(output.float(), labels, ignore_index=IGNORE, reduction="sum")
+        return Summed(total.view(1), known.view(1).float())
 
     def metric(self) -> SemanticMetric:
         """Return mIoU and pixel accuracy over the whole split."""

@@ -30,6 +30,9 @@ SETTINGS["sync"] = False
 __all__ = ["SPPF", "BoxHead", "BoxLoss", "C3k2", "Conv"]
 
 
+BRANCHES = ("one2many", "one2one")
+
+
 class BoxHead(nn.Module):
     """Anchor-free boxes without NMS: ultralytics' `Detect` with a one-to-many and a one-to-one branch.
 
@@ -90,16 +93,21 @@ class BoxLoss:
         args = get_cfg(overrides={"box": box, "cls": cls, "dfl": dfl, "epochs": max(rounds, 1)})
         model = SimpleNamespace(args=args, model=[head.detect], parameters=head.parameters)
         self.loss = E2ELoss(model)
+        self.weight: dict[str, Tensor] = {}
+        for name in BRANCHES:  # the weight of all assigned scores, which a branch's loss is the mean over
+            assigner = getattr(self.loss, name).assigner
+            assigner.register_forward_hook(lambda _m, _i, out, name=name: self.weight.update({name: out[2].sum()}))
 
-    def __call__(
-        self, raw: dict[str, dict[str, Tensor]], target: dict[str, Tensor]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss a picture (scalar) and its parts, for ``batch_idx`` (N,), ``cls`` (N,), ``bboxes`` (N, 4).
+    def __call__(self, raw: dict[str, dict[str, Tensor]], target: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return each branch's loss summed over what was assigned, (2,), and the weight of all that, (2,).
 
-        Boxes are normalised centre x, centre y, width, height.
+        For ``batch_idx`` (N,), ``cls`` (N,) and ``bboxes`` (N, 4): normalised centre x, centre y, width, height.
         """
-        loss, parts = self.loss(raw, target)
-        return loss.sum() / raw["one2one"]["boxes"].shape[0], parts
+        totals = []
+        for name, share in zip(BRANCHES, (self.loss.o2m, self.loss.o2o), strict=True):
+            mean = getattr(self.loss, name).loss(raw[name], target)[0].sum() / raw[name]["boxes"].shape[0]
+            totals.append(share * mean * self.weight[name].clamp(min=1))
+        return torch.stack(totals), torch.stack([self.weight[name] for name in BRANCHES])
 
     def advance(self) -> None:
         """Move the weight one step from the one-to-many to the one-to-one branch."""

@@ -12,13 +12,16 @@ import torch
 from conftest import TINY
 
 from edgemtl.config import load
+from edgemtl.data.augment import to_item
 from edgemtl.data.labels import Batch
+from edgemtl.data.loader import collate
 from edgemtl.data.sample import IGNORE, Sample
 from edgemtl.data.streets import Streets
 from edgemtl.evaluate import evaluate, of_run, open_predictor
 from edgemtl.export import export
 from edgemtl.run import Run
 from edgemtl.tasks import TASKS
+from edgemtl.tasks.base import Summed
 from edgemtl.train import train
 from edgemtl_runtime import result
 
@@ -92,7 +95,37 @@ def test_what_is_unknown_takes_no_part(name: str) -> None:
         other[:, 1:] += 3
     else:
         other[..., : SIZE[1] // 2] += 3
-    assert task.loss(output, batch) == pytest.approx(float(task.loss(other, batch)), abs=1e-6)  # type: ignore[arg-type]
+    before, after = task.loss(output, batch), task.loss(other, batch)
+    assert before is not None and after is not None
+    assert float(before.mean()) == pytest.approx(float(after.mean()), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_parts_of_a_batch_make_its_loss(run: Run, name: str) -> None:
+    """Sums and counts of uneven parts add up to those of the whole, with and without objects or labels in a part."""
+    task = TASKS[name](Streets.classes[name])
+    network = run.network.eval()
+    task.prepare(network.heads[name], 1)
+    network.heads[name].train()  # what training reads, from statistics that no part changes
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+    samples = [Streets(1, SIZE, seed)[0] for seed in (1, 2, 3, 4)]
+    samples[2].labels.pop(name)
+
+    inputs = {spec.name: spec for spec in run.interface.inputs}
+
+    def part(which: list[int]) -> Summed | None:
+        items = [to_item(samples[i], inputs, {name: task.label}) for i in which]
+        batch = collate(items, inputs, {name: task.label})
+        return task.loss(network(**{key: batch[key] for key in inputs})[name], batch)
+
+    whole, parts = part([0, 1, 2, 3]), [part([0]), part([2]), part([1, 3])]
+    assert whole is not None and parts[1] is None and len(whole.total) == task.sums
+    total, count = (sum(getattr(p, field) for p in parts if p) for field in ("total", "count"))
+    torch.testing.assert_close(total, whole.total, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(count, whole.count, rtol=1e-4, atol=1e-5)
+    network.eval()
 
 
 def _batch(task: Any, name: str, sample: Sample) -> Batch:
@@ -161,8 +194,9 @@ def test_relative_depth_knows_no_scale() -> None:
     scaled = torch.log(torch.where(truth > 0, truth, 1.0) * torch.tensor([3.0, 0.1]).view(2, 1, 1))[:, None]
     exact, wrong = (task.loss(output, {"depth": truth}) for output in (scaled, 2 * scaled))
     assert exact is not None and wrong is not None
-    assert float(exact) == pytest.approx(0, abs=1e-5) and float(wrong) > 0.05
-    assert float(TASKS["depth"](()).loss(scaled, {"depth": truth})) > 0.5  # type: ignore[arg-type]
+    assert float(exact.mean()) == pytest.approx(0, abs=1e-5) and float(wrong.mean()) > 0.05
+    metric = TASKS["depth"](()).loss(scaled, {"depth": truth})
+    assert metric is not None and float(metric.mean()) > 0.5
     found = result.DepthMap((3 * truth[1]).numpy())
     figures = one("depth", truth[1].numpy(), found, ("relative",))
     assert figures == {"abs_rel": pytest.approx(0, abs=1e-6), "delta1": 1.0}
