@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
 from edgemtl_export.groups import channel_groups
 from edgemtl_export.to_onnx import example_inputs
@@ -92,6 +93,7 @@ class Loop:
             features: list[Tensor] = self.network.trunk({name: batch[name] for name in self.inputs})  # type: ignore[operator]
             read = [f.detach().requires_grad_() for f in features] if self.balance.cuts else features
             outputs = {name: self.network.heads[name](read) for name in self.tasks}  # type: ignore[index]
+        outputs = tree_map(_at_least_single, outputs)
         sums = {name: task.loss(outputs[name], batch) for name, task in self.tasks.items()}
         return whole_losses(self.tasks, outputs, sums), features, read
 
@@ -178,7 +180,7 @@ def whole_losses(tasks: dict[str, Task], outputs: dict[str, Any], sums: dict[str
         return {name: part.mean() for name, part in sums.items() if part is not None}
     here: dict[str, Summed] = {}
     for name, part in sums.items():
-        nothing = torch.stack([0.0 * tensor.sum() for tensor in leaves(outputs[name])]).sum().float()
+        nothing = torch.stack([0.0 * tensor.sum() for tensor in tree_leaves(outputs[name])]).sum()
         here[name] = part or Summed(nothing.repeat(tasks[name].sums), nothing.detach().repeat(tasks[name].sums))
     there = [here[name].count.new_tensor([float(part is not None)]) for name, part in sums.items()]
     rows = [torch.cat([*here[name], flag]) for name, flag in zip(here, there, strict=True)]
@@ -191,11 +193,8 @@ def whole_losses(tasks: dict[str, Task], outputs: dict[str, Any], sums: dict[str
     return losses
 
 
-def leaves(output: Any) -> list[Tensor]:
-    """Return the tensors of a head's output, however they are nested."""
-    if isinstance(output, Tensor):
-        return [output]
-    return [leaf for part in (output.values() if isinstance(output, dict) else output) for leaf in leaves(part)]
+def _at_least_single(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def _parameter_groups(network: nn.Module, sparsity: ChannelSparsity | None, config: Config) -> list[dict[str, Any]]:

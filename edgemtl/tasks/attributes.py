@@ -37,9 +37,7 @@ class Attributes(Plain):
         if labels is None or not bool(labels.isfinite().any()):
             return None
         known = labels.isfinite()
-        return Summed.over(
-            functional.binary_cross_entropy_with_logits(output.float()[known], labels[known], reduction="none")
-        )
+        return Summed.over(functional.binary_cross_entropy_with_logits(output[known], labels[known], reduction="none"))
 
     def metric(self) -> AttributeMetric:
         """Return mean average precision and F1."""

@@ -57,10 +57,10 @@ class Boxes:
 
 
 def _labelled(value: Any, known: Tensor) -> Any:
-    """Return the labelled pictures' part of an output, in single precision."""
+    """Return the labelled pictures' part of an output."""
     if not isinstance(value, Tensor):
         return [_labelled(v, known) for v in value]
-    return (value if bool(known.all()) else value[known]).float()
+    return value if bool(known.all()) else value[known]
 
 
 class BoxMetric:

@@ -44,7 +44,7 @@ class Depth(Plain):
         if depth_m is None or not bool((depth_m > 0).any()):
             return None
         known = depth_m > 0
-        found = functional.interpolate(output.float(), depth_m.shape[-2:], mode="bilinear")[:, 0]
+        found = functional.interpolate(output, depth_m.shape[-2:], mode="bilinear")[:, 0]
         if not self.relative:
             return Summed.over((found[known] - depth_m[known].log()).abs())
         rests = []

@@ -37,7 +37,7 @@ class Edges(Plain):
         known = labels != IGNORE
         if not bool(known.any()):
             return None
-        found = functional.interpolate(output.float(), labels.shape[-2:], mode="bilinear")[:, 0]
+        found = functional.interpolate(output, labels.shape[-2:], mode="bilinear")[:, 0]
         edge = known & (labels != 0)
         edges, pixels = (mask.sum((1, 2), keepdim=True) for mask in (edge, known))
         rarity = ((pixels - edges) / edges.clamp(min=1)).sqrt()

@@ -38,7 +38,7 @@ class Normals(Plain):
         known = normals.square().sum(1) > 0.5
         if not bool(known.any()):
             return None
-        found = functional.interpolate(output.float(), normals.shape[-2:], mode="bilinear")
+        found = functional.interpolate(output, normals.shape[-2:], mode="bilinear")
         return Summed.over(1 - torch.cosine_similarity(found, normals, dim=1)[known])
 
     def metric(self) -> NormalMetric:

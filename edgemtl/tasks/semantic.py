@@ -39,7 +39,7 @@ class Semantic(Plain):
         known = (labels != IGNORE).sum()
         if not bool(known):
             return None
-        total = functional.cross_entropy(output.float(), labels, ignore_index=IGNORE, reduction="sum")
+        total = functional.cross_entropy(output, labels, ignore_index=IGNORE, reduction="sum")
         return Summed(total.view(1), known.view(1).float())
 
     def metric(self) -> SemanticMetric:

@@ -1,0 +1,67 @@
+"""Several processes learn what one would have learned from the same batches."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from edgemtl.config import load
+from edgemtl.errors import ConfigError
+from edgemtl.run import Run
+from edgemtl.train import train
+
+SCRIPT = Path(__file__).with_name("several.py")
+WORDS = ("size=[64,96]", "data.train=16", "data.val=2", "batch=5", "steps=20", "precision=fp32", "augment.mosaic=0.3")
+CASES = {
+    "every task, channels shrinking, learned precisions": (
+        "tasks=[boxes,semantic,depth,normals,edges,attributes]",
+        "sparsity.target=0.5",
+        "sparsity.start=0.2",
+        "balance=uncertainty",
+    ),
+    "by each task's gradient, labels on one process alone": (
+        "tasks=[boxes,semantic,depth]",
+        "cameras=[rgb]",
+        "balance=pcgrad",
+        "without=depth",
+    ),
+}
+TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+
+
+def ran(command: list[str], timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_learn_what_one_does(case: str, tmp_path: Path) -> None:
+    words = [*WORDS, *CASES[case]]
+    ran([sys.executable, str(SCRIPT), str(tmp_path / "one"), *words])
+    ran([*TWO, str(SCRIPT), str(tmp_path / "two"), *words])
+    one, two = (torch.load(tmp_path / name) for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-5, atol=1e-7, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_torchrun_trains_and_only_the_first_talks(tmp_path: Path) -> None:
+    words = ["size=[64,96]", "tasks=[semantic]", "cameras=[rgb]", "steps=3", "batch=4", "data.train=8", "data.val=2"]
+    command = [*TWO, "-m", "edgemtl", "train", *words, "save_s=0", "--out", str(tmp_path / "run"), "--json"]
+    told = json.loads(ran(command).stdout)
+    assert told["steps"] == 3 and Run.open(tmp_path / "run").metrics["val"] == told["val"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run"]
+
+
+def test_a_batch_must_be_large_enough_to_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="cannot be shared out among 2 processes"):
+        train(load(None, ["batch=1"]), tmp_path / "run")
