@@ -67,7 +67,7 @@ class Checkpoint:
     def _check(self, theirs: dict[str, Any]) -> None:
         mine = json.loads(json.dumps(msgspec.to_builtins(self.config)))
         for key, value in mine.items():
-            if key != "save_s" and theirs.get(key) != value:
+            if key not in ("save_s", "tensorboard") and theirs.get(key) != value:
                 raise EdgemtlError(
                     f"--resume: the unfinished training has {key}={theirs.get(key)}, this one {key}={value}; "
                     "give the same configuration, or train without --resume"

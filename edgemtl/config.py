@@ -118,6 +118,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """"auto" computes in bf16 where the processor has matrix units for it (AMX, or a GPU's)."""
     save_s: float = 60.0
     """Seconds between two savings of the state that ``--resume`` goes on from."""
+    tensorboard: str = ""
+    """A folder to show the training in on TensorBoard while it runs; nothing where none is named."""
     threads: int = 0
     """Processor threads; 0 leaves torch's own choice."""
     seed: int = 0

@@ -17,6 +17,7 @@ from edgemtl_export.to_onnx import Deployed
 from edgemtl_runtime.aside import FolderAside
 
 from . import processes
+from .board import Board
 from .checkpoint import Checkpoint
 from .config import Config
 from .console import progress_bar, say
@@ -54,7 +55,7 @@ def train(
         torch.set_num_threads(config.threads or threads)
         checkpoint = Checkpoint(out, config)
         try:
-            _train_into(aside.folder, Path(out).parent, config, data or open_data(config), judge, checkpoint, resume)
+            _train_into(aside.folder, Path(out), config, data or open_data(config), judge, checkpoint, resume)
         finally:
             torch.set_num_threads(threads)
         if processes.first():
@@ -65,7 +66,7 @@ def train(
 
 def _train_into(
     folder: Path,
-    runs: Path,
+    out: Path,
     config: Config,
     data: dict[str, Samples],
     judge: bool,
@@ -100,7 +101,8 @@ def _train_into(
         batches.fill()
     first = loop.step
     loader = Loader(batches, first, workers)
-    seconds = _fit(loop, loader, checkpoint, started)
+    board = Board(config.tensorboard if processes.first() else "", out.name, first)
+    seconds = _fit(loop, loader, checkpoint, board, started)
     if not processes.first():
         return
     average = loop.average.network.cpu().eval()
@@ -121,15 +123,16 @@ def _train_into(
         )
         with progress_bar("judging", len(data["val"])) as bar:
             metrics["val"] = evaluate(predictor, data["val"], lambda n: bar(n, {}))
+        board.close(steps, metrics["val"])
         if config.method == "joint":
-            gained = delta_m(metrics["val"]["all"], references(config, runs), list(tasks))
+            gained = delta_m(metrics["val"]["all"], references(config, out.parent), list(tasks))
             metrics |= {"delta_m": gained} if gained else {}
         shown = Predictor(predictor.engine, interface.inputs, interface.heads, None)
         write_run_report(folder, config, metrics, average, shown, data["val"], list(tasks))
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
 
 
-def _fit(loop: Loop, batches: Loader, checkpoint: Checkpoint, started: float) -> float:
+def _fit(loop: Loop, batches: Loader, checkpoint: Checkpoint, board: Board, started: float) -> float:
     """Learn from every batch; return how many seconds that took."""
     begun = time.monotonic()
     with progress_bar("training", loop.steps) as bar:
@@ -137,6 +140,7 @@ def _fit(loop: Loop, batches: Loader, checkpoint: Checkpoint, started: float) ->
             row = loop.learn(batch)
             if processes.first():
                 checkpoint.save_if_due(loop, time.monotonic() - started)
+            board.add(loop.log.last())
             bar(loop.step, row)
     sparsity = loop.sparsity
     if sparsity and not sparsity.frozen:

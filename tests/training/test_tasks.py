@@ -22,6 +22,7 @@ from edgemtl.export import export
 from edgemtl.run import Run
 from edgemtl.tasks import TASKS
 from edgemtl.tasks.base import Summed
+from edgemtl.tasks.edges import ridges
 from edgemtl.train import train
 from edgemtl_runtime import result
 
@@ -154,7 +155,7 @@ def oracle(sample: Sample) -> dict[str, result.HeadResult]:
 
 BEST = {
     "ap": 1, "ap50": 1, "miou": 1, "pixel_accuracy": 1, "abs_rel": 0, "rmse_m": 0, "delta1": 1, "edge_f1": 1,
-    "attribute_map": 1, "attribute_f1": 1, "within_11": 1, "within_22": 1, "within_30": 1,
+    "edge_ods": 1, "attribute_map": 1, "attribute_f1": 1, "within_11": 1, "within_22": 1, "within_30": 1,
 }  # fmt: skip
 
 
@@ -219,4 +220,25 @@ def test_edges_are_judged_at_the_best_threshold() -> None:
     scores = np.array([[0.9, 0.4, 0.5, 0.1, 0.99]], np.float32)
     figures = one("edges", truth, result.EdgeMap(scores, 0.5))
     assert figures["edge_f1"] == pytest.approx(0.8)  # both edges and one that is none, from 0.4 on
-    assert figures["edge_threshold"] == pytest.approx(0.4, abs=1 / 128)
+    assert figures["edge_f1_threshold"] == pytest.approx(0.4, abs=1 / 128)
+
+
+def test_edges_are_judged_with_slack() -> None:
+    """A thick line one pixel beside a thin edge counts whole; one far from any edge counts for nothing."""
+    truth = np.zeros((96, 128), np.uint8)
+    truth[:, 40] = 1
+    scores = np.zeros(truth.shape, np.float32)
+    scores[:, 40:43] = 0.9
+    figures = one("edges", truth, result.EdgeMap(scores, 0.5))
+    assert figures["edge_ods"] > 0.99 and figures["edge_f1"] < 0.6
+    scores[:, 90:93] = 0.9
+    assert one("edges", truth, result.EdgeMap(scores, 0.5))["edge_ods"] == pytest.approx(2 / 3, abs=0.01)
+    assert one("edges", truth, result.EdgeMap(np.roll(scores, 5, 1), 0.5))["edge_ods"] < 0.1
+
+
+def test_ridges_are_one_pixel_wide() -> None:
+    y, x = np.mgrid[:96, :128]
+    for line in (x - 60, y - 40, (x - y - 10) / 2**0.5, (x + 2 * y - 130) / 5**0.5):
+        scores = np.exp(-((line / 2.0) ** 2)).astype(np.float32)
+        thin = ridges(scores) & (scores > 0.1) & (np.minimum(np.minimum(x, 127 - x), np.minimum(y, 95 - y)) > 4)
+        assert np.abs(line[thin]).max() < 1 and thin.sum() > 0.9 * (abs(line) < 0.35)[5:-5, 5:-5].sum()

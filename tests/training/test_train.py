@@ -195,3 +195,15 @@ def test_a_start_that_will_not_do_is_told(
 ) -> None:
     assert main(["train", "data.train=4", "data.val=2", "size=[32,64]", *words, "--out", str(tmp_path / "run")]) == 2
     assert expected in capsys.readouterr().err
+
+
+def test_tensorboard_shows_every_step_and_the_end(tmp_path: Path) -> None:
+    event = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    words = [*TINY, "cameras=[rgb]", "steps=3", "data.train=16", "data.val=2", "balance=uncertainty"]
+    run = train(load(None, [*words, f"tensorboard={tmp_path / 'board'}"]), tmp_path / "one")
+    shown = event.EventAccumulator(str(tmp_path / "board" / "one"))
+    shown.Reload()
+    losses = [entry.value for entry in shown.Scalars("loss/semantic")]
+    assert len(losses) == 3 and losses[-1] == pytest.approx(run.metrics["loss"]["semantic"])
+    assert shown.Scalars("val all/miou")[0].value == pytest.approx(run.metrics["val"]["all"]["miou"])
+    assert "weight/boxes" in shown.Tags()["scalars"] and "training/learning rate" in shown.Tags()["scalars"]
