@@ -28,6 +28,7 @@ from edgemtl.data.loader import Batches
 from edgemtl.data.open import open_data
 from edgemtl.delta import Figures, delta_m
 from edgemtl.loop import Loop
+from edgemtl.methods.single import only
 from edgemtl.run import CONFIG, Run, interface_of
 from edgemtl.tasks import TASKS
 from edgemtl.train import choose_tasks, train
@@ -44,13 +45,15 @@ OWN = {
 BALANCES = ("equal", "uncertainty", "upgrad")
 
 
-def configured(name: str, tasks: tuple[str, ...], *words: str) -> Config:
-    """Return the configuration of a training on the sets of ``name``, of these tasks."""
-    parts = [
-        {"source": str(HERE / f"{s}.yaml"), "tasks": [t for t in own if t in tasks]} for s, own in OWN[name].items()
-    ]
-    listed = json.dumps([part for part in parts if part["tasks"]])
-    return load(HERE / "joint.yaml", [f"data.source={listed}", f"tasks=[{','.join(tasks)}]", *words])
+def tasks_of(name: str) -> tuple[str, ...]:
+    """Return the tasks that the sets of ``name`` give labels of."""
+    return tuple(task for own in OWN[name].values() for task in own)
+
+
+def configured(name: str, *words: str) -> Config:
+    """Return the configuration of a training on the sets of ``name``, of all their tasks."""
+    listed = json.dumps([{"source": str(HERE / f"{part}.yaml"), "tasks": own} for part, own in OWN[name].items()])
+    return load(HERE / "joint.yaml", [f"data.source={listed}", f"tasks=[{','.join(tasks_of(name))}]", *words])
 
 
 def done(config: Config, folder: Path) -> Run:
@@ -77,24 +80,22 @@ def measure(name: str, seed: int) -> list[dict[str, Any]]:
     rows, single = [], {}
     for data, own in OWN[name].items():
         for task in own:
-            config = configured(data, (task,), f"seed={seed}", "method=single")
-            run = done(config, OUT / data / f"single-{seed}" / task)
+            config = configured(data, f"seed={seed}", "method=single")
+            run = done(only(config, task), OUT / data / f"single-{seed}" / task)
             rows.append(row(data, "single", seed, run, {}))
             single[task] = [run.metrics["val"]["all"]]
-    tasks = tuple(task for own in OWN[name].values() for task in own)
     for balance in BALANCES:
-        config = configured(name, tasks, f"seed={seed}", f"balance={balance}")
+        config = configured(name, f"seed={seed}", f"balance={balance}")
         rows.append(row(name, balance, seed, done(config, OUT / name / f"{balance}-{seed}"), single))
     return rows
 
 
 def choose(name: str, words: list[str]) -> None:
     """Train together with each word in turn and judge on the last fifth of the training pictures."""
-    tasks = tuple(task for own in OWN[name].values() for task in own)
-    primary = [TASKS[task].primary for task in tasks]
+    primary = [TASKS[task].primary for task in tasks_of(name)]
     table = [["", *primary]]
     for word in words:
-        run = done(configured(name, tasks, "data.hold_out=0.2", word), OUT / name / "choose" / word)
+        run = done(configured(name, "data.hold_out=0.2", word), OUT / name / "choose" / word)
         table.append([word, *(f"{run.metrics['val']['all'][figure]:.3f}" for figure in primary)])
     print_table(table, f"{name}, held out of train")
 
@@ -103,8 +104,7 @@ def step_cost(
     name: str, balances: tuple[str, ...] = ("upgrad", "famo", "pcgrad"), turns: int = 12
 ) -> list[dict[str, Any]]:
     """Return what a step costs beside one of the summed loss, in turns on the same batches."""
-    tasks_named = tuple(task for own in OWN[name].values() for task in own)
-    loops = {balance: _loop(configured(name, tasks_named, f"balance={balance}")) for balance in ("equal", *balances)}
+    loops = {balance: _loop(configured(name, f"balance={balance}")) for balance in ("equal", *balances)}
     batches = loops["equal"][1]
     seconds: dict[str, list[float]] = {balance: [] for balance in loops}
     for turn in range(turns):
@@ -113,7 +113,7 @@ def step_cost(
             begun = time.perf_counter()
             loop.learn(dict(batch))
             seconds[balance].append(time.perf_counter() - begun)
-    tasks = len(tasks_named)
+    tasks = len(tasks_of(name))
     return [
         {
             "data": name,

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from . import config as configuration
-from .config import Config
+from .config import Config, Data
 from .delta import delta_m, references
 from .errors import EdgemtlError
 from .run import CONFIG, METRICS
@@ -48,7 +48,12 @@ def columns(runs: Sequence[Path]) -> list[Column]:
         metrics = json.loads((folder / METRICS).read_text())
         if "val" not in metrics:
             raise EdgemtlError(f"{folder}: was never judged; run `edgemtl eval {folder}`")
-        key = json.dumps(msgspec.to_builtins(msgspec.structs.replace(config, seed=0, threads=0, save_s=0)))
+        alike = msgspec.structs.replace(config, seed=0, threads=0, save_s=0, tensorboard="")
+        place = ""
+        if config.method == "single":  # the tasks' own networks, in OUT/TASK, stand together in one column
+            alike = msgspec.structs.replace(alike, tasks=(), data=Data())
+            place = str(folder.absolute().parent.parent)
+        key = json.dumps([msgspec.to_builtins(alike), place])
         found.setdefault(key, []).append((folder, config, metrics))
     return [_column(group) for group in found.values()]
 
@@ -72,16 +77,21 @@ def _column(group: list[tuple[Path, Config, dict[str, Any]]]) -> Column:
         for name, value in told.items():
             figures.setdefault(name, []).append(value)
     folder, config, _ = group[0]
-    name = folder.name if len(group) == 1 else f"{folder.name} ({len(group)} seeds)"
-    if config.method == "single":
-        name = f"{folder.parent.name}/{name}"
-    return Column(name, config, tuple(config.seed for _, config, _ in group), figures)
+    seeds = tuple(dict.fromkeys(config.seed for _, config, _ in group))
+    if config.method == "single":  # what the tasks' networks cost, they cost together
+        folder = folder.parent
+        for name in COSTS:
+            figures[name] = [
+                sum(metrics.get(name, 0) for _, config, metrics in group if config.seed == seed) for seed in seeds
+            ]
+    name = folder.name if len(seeds) == 1 else f"{folder.name} ({len(seeds)} seeds)"
+    return Column(name, config, seeds, figures)
 
 
 def rows(compared: Sequence[Column]) -> list[list[str]]:
-    """Return the figures as rows of words, a header first; each task's primary metric says which way is better."""
+    """Return the figures as rows of words, a header first; an arrow at each primary metric says what is better."""
     names = list(dict.fromkeys(name for column in compared for name in column.figures))
-    better = {task.primary: "higher" if task.higher_is_better else "lower" for task in TASKS.values()}
+    better = {task.primary: "↑" if task.higher_is_better else "↓" for task in TASKS.values()}
     order = [n for n in names if n in better]
     order += [n for n in names if n.startswith("Δ ")]
     order += [n for n in names if n not in order and n not in COSTS] + [n for n in COSTS if n in names]
@@ -90,7 +100,7 @@ def rows(compared: Sequence[Column]) -> list[list[str]]:
     for name in order:
         told = "Δm %" if name == "Δ delta_m" else f"{name} %" if name.startswith("Δ ") else name
         if name in better:
-            told += f" ({better[name]} is better)"
+            told += f" {better[name]}"
         count = digits.get(name, 2 if name.startswith("Δ ") else 3)
         out.append([told, *(column.told(name, count) for column in compared)])
     return out
@@ -106,7 +116,7 @@ def draw(compared: Sequence[Column], file: Path) -> None:
         raise EdgemtlError("no run here has single-task references (method=single) of its protocol beside it")
     bars = list(dict.fromkeys(n for c in shown for n in c.figures if n.startswith("Δ ") and n != "Δ delta_m"))
     bars.append("Δ delta_m")
-    figure = Figure(figsize=(1.6 + 1.5 * len(shown), 3.6), layout="constrained")
+    figure = Figure(figsize=(2.6 + 1.5 * len(shown), 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     width = 0.8 / len(bars)
@@ -129,5 +139,8 @@ def draw(compared: Sequence[Column], file: Path) -> None:
     axes.set_ylabel("change against single, %  (+ is better)", fontsize=8)
     axes.tick_params(axis="y", labelsize=8)
     axes.grid(axis="y", alpha=0.3)
-    axes.legend(fontsize=7, ncols=min(4, len(bars)))
-    figure.savefig(file, dpi=130)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    figure.legend(fontsize=8, loc="outside right upper", frameon=False)
+    figure.savefig(file, dpi=150)

@@ -25,6 +25,10 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tasks: tuple[str, ...] = ()
     """The tasks whose labels are taken from here; all that there are where none is named."""
 
+    def gives(self, task: str) -> bool:
+        """Whether labels of a task are taken from here, as far as the configuration knows."""
+        return not self.tasks or task in self.tasks
+
 
 class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the pictures come from: ``source`` is "streets" (drawn), a folder, its data.yaml, or a list of sources."""
@@ -42,6 +46,11 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Drawn streets to train on."""
     val: int = 200
     """Drawn streets to judge on."""
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The data sets, one or several."""
+        return (Source(self.source, self.labels),) if isinstance(self.source, str) else self.source
 
 
 class Augment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

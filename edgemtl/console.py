@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -11,8 +12,10 @@ from rich.table import Table
 
 from . import processes
 
+WIDTH = 200
 console = Console(stderr=True, quiet=not processes.first())
-output = Console(soft_wrap=True, quiet=not processes.first())
+# A table in a file or a pipe keeps its words whole.
+output = Console(soft_wrap=True, quiet=not processes.first(), width=None if sys.stdout.isatty() else WIDTH)
 Bar = Callable[[int, dict[str, float]], None]
 
 

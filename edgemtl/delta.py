@@ -22,20 +22,25 @@ from .tasks import TASKS
 
 FREE = ("tasks", "method", "balance", "weights", "sparsity", "save_s", "threads", "seed")
 """What may differ between a run and its reference."""
-FREE_DATA = ("cache_mb", "workers")
+FREE_DATA = ("cache_mb", "workers", "source", "labels")
 Figures = dict[str, float]
 
 
-def protocol(config: Config) -> dict[str, Any]:
-    """Return what two runs must have in common to be compared."""
+def protocol(config: Config, task: str) -> dict[str, Any]:
+    """Return what two runs must have in common to be compared by a task.
+
+    Of several data sets only those that give the task's labels, as long as epochs are counted: then each of its
+    pictures is seen as often.
+    """
     told: dict[str, Any] = msgspec.to_builtins(config)
     kept = {key: value for key, value in told.items() if key not in FREE}
-    return kept | {"data": {key: value for key, value in told["data"].items() if key not in FREE_DATA}}
+    data = {key: value for key, value in told["data"].items() if key not in FREE_DATA}
+    sources = [(s.source, s.labels) for s in config.data.sources if config.steps or s.gives(task)]
+    return kept | {"data": data, "sources": sources}
 
 
 def references(config: Config, folder: Path) -> dict[str, list[Figures]]:
     """Return the figures of every single-task run of the same protocol in a folder, or one level below, by task."""
-    wanted = protocol(config)
     found: dict[str, list[Figures]] = {}
     for file in sorted([*folder.glob(f"*/{CONFIG}"), *folder.glob(f"*/*/{CONFIG}")]):
         try:
@@ -43,8 +48,9 @@ def references(config: Config, folder: Path) -> dict[str, list[Figures]]:
             figures = json.loads(file.with_name(METRICS).read_text())["val"]["all"]
         except (EdgemtlError, OSError, ValueError, KeyError):
             continue  # an old or broken run is no reference
-        if theirs.method == "single" and len(theirs.tasks) == 1 and protocol(theirs) == wanted:
-            found.setdefault(theirs.tasks[0], []).append(figures)
+        task = theirs.tasks[0]
+        if theirs.method == "single" and len(theirs.tasks) == 1 and protocol(theirs, task) == protocol(config, task):
+            found.setdefault(task, []).append(figures)
     return found
 
 

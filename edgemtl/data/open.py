@@ -17,20 +17,19 @@ def open_data(config: Config, needed: tuple[str, ...] = ("train", "val")) -> Spl
     data = config.data
     if data.source == "streets":
         return _streets(config)
-    sources = (Source(data.source, data.labels),) if isinstance(data.source, str) else data.source
-    if not sources:
+    if not data.sources:
         raise DataError("data.source lists nothing")
-    opened = [_open(source, data, needed) for source in sources]
+    opened = [_open(source, data, needed) for source in data.sources]
     if len(opened) == 1:
         return opened[0]
-    names = [source.source for source in sources]
+    names = [source.source for source in data.sources]
     splits = [split for split in opened[0] if all(split in parts for parts in opened)]
     return {split: Joined([parts[split] for parts in opened], names) for split in splits}
 
 
 def name_of(data: Data) -> str:
     """Return the data's name for people."""
-    return data.source if isinstance(data.source, str) else " + ".join(source.source for source in data.source)
+    return " + ".join(source.source for source in data.sources)
 
 
 def _streets(config: Config) -> Splits:

@@ -12,6 +12,7 @@ import pytest
 from edgemtl.cli import main
 from edgemtl.config import load
 from edgemtl.delta import delta_m, protocol, references
+from edgemtl.methods.single import only
 
 WORDS = (
     "size=[32,64]",
@@ -57,15 +58,18 @@ def test_single_nets_know_their_task_alone(runs: Path) -> None:
     assert "abs_rel" in told["val"]["all"] and "miou" not in told["val"]["all"] and "delta_m" not in told
 
 
-def test_comparing_puts_seeds_together(
-    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+def test_comparing_puts_seeds_together(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     picture = tmp_path / "deep" / "compare.png"
     assert main(["compare", *map(str, sorted(runs.glob("*-*"))), "--out", str(picture)]) == 0
     table = capsys.readouterr().out
-    assert "joint-0 (2 seeds)" in table and "Δm %" in table and "±" in table and "miou (higher is better)" in table
+    assert (
+        "joint-0 (2 seeds)" in table
+        and "Δm %" in table
+        and "±" in table
+        and "miou ↑" in table
+        and "single-0 (2 seeds)" in table
+    )
     assert cv2.imread(str(picture)) is not None
     assert main(["compare", str(runs / "joint-0"), str(runs / "joint-1"), "--json"]) == 0
     (column,) = json.loads(capsys.readouterr().out).values()
@@ -85,7 +89,21 @@ def test_another_protocol_is_no_reference(runs: Path) -> None:
     for word in ("lr=1e-3", "steps=7", "size=[64,64]", "data.train=25", "cameras=[ir]"):
         assert references(load(None, [*WORDS, "steps=6", word]), runs) == {}
     for word in ("balance=upgrad", "seed=7", "sparsity.target=0.5", "data.workers=2", "tasks=[depth]"):
-        assert protocol(load(None, [*WORDS, "steps=6", word])) == protocol(config)
+        assert protocol(load(None, [*WORDS, "steps=6", word]), "depth") == protocol(config, "depth")
+
+
+def test_of_several_sets_those_count_that_give_the_task() -> None:
+    """By epochs, each picture of a task's own set is seen as often alone as beside other sets; by steps it is not."""
+    sets = "data.source=[{source: a, tasks: [depth]}, {source: b, tasks: [semantic]}]"
+    both = load(None, [*WORDS, sets])
+    alone = only(both, "depth")
+    assert [(s.source, s.tasks) for s in alone.data.sources] == [("a", ("depth",))]
+    assert (
+        protocol(alone, "depth") == protocol(both, "depth") == protocol(load(None, [*WORDS, "data.source=a"]), "depth")
+    )
+    assert protocol(load(None, [*WORDS, "data.source=b"]), "depth") != protocol(both, "depth")
+    by_steps = load(None, [*WORDS, sets, "steps=6"])
+    assert protocol(only(by_steps, "depth"), "depth") != protocol(by_steps, "depth")
 
 
 def test_a_task_without_a_reference_leaves_no_mean() -> None:
