@@ -118,8 +118,8 @@ def test_famo_follows_the_logarithms() -> None:
     assert balance.weights["a"] / balance.weights["b"] == pytest.approx(100)
 
 
-def loop_of(balance: str, start: int = 0) -> tuple[Loop, Callable[[int], dict[str, Tensor]]]:
-    words = ["size=[32,64]", "batch=4", f"balance={balance}", "precision=fp32", "steps=40", "warmup=0"]
+def loop_of(balance: str, start: int = 0, *more: str) -> tuple[Loop, Callable[[int], dict[str, Tensor]]]:
+    words = ["size=[32,64]", "batch=4", f"balance={balance}", "precision=fp32", "steps=40", "warmup=0", *more]
     config = load(None, [*words, "tasks=[boxes,semantic,depth,attributes]"])
     streets = Streets(8, config.size, 0, config.tasks)
     tasks = {name: TASKS[name](streets.classes[name]) for name in config.tasks}
@@ -130,6 +130,15 @@ def loop_of(balance: str, start: int = 0) -> tuple[Loop, Callable[[int], dict[st
         streets, config, {spec.name: spec for spec in interface.inputs}, {n: t.label for n, t in tasks.items()}, 40
     )
     return Loop(network, tasks, config, interface, 40, 5), batches.__getitem__
+
+
+def test_famo_weighs_the_losses_alike_before_and_after_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, batch = loop_of("famo", 0, "weights={boxes: 100}", "lr=1e-9")
+    seen: dict[str, float] = {}
+    monkeypatch.setattr(loop.balance, "after", lambda again: seen.update({n: float(v) for n, v in again().items()}))
+    row = loop.learn(batch(0))
+    assert seen == pytest.approx(loop.balance.before, rel=1e-3)  # type: ignore[attr-defined]
+    assert seen["boxes"] == pytest.approx(100 * row["boxes"], rel=1e-3)
 
 
 @pytest.mark.parametrize("name", BALANCES)
