@@ -31,7 +31,7 @@ demo: setup
 	$(BIN)/edgemtl demo --out $(OUT) --steps $(STEPS)
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -78,7 +78,7 @@ class Uncertainty(Equal):
     def total(self, losses: Losses) -> Tensor:
         """Return the likelihood's negative logarithm."""
         spread = {task: self.log_variance[task].to(loss.device) for task, loss in losses.items()}
-        self.weights = {task: math.exp(-float(s)) for task, s in spread.items()}
+        self.weights = {task: math.exp(-float(s.detach())) for task, s in spread.items()}
         return torch.stack([torch.exp(-spread[task]) * loss + spread[task] for task, loss in losses.items()]).sum()
 
 

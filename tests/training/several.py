@@ -1,13 +1,13 @@
-"""Twenty steps in double precision, by one process or by several that torchrun started; the weights go to a file.
+"""Twenty steps in double precision, by one process or by two: ``torchrun --nproc-per-node 2 several.py FOLDER``.
 
-    python several.py FILE key=value ...        torchrun --nproc-per-node 2 several.py FILE key=value ...
-
-A word "without=TASK" takes that task's labels from every second picture of a batch, so from one of two processes.
+The weights of each case go to a file named by its number. A word "without=TASK" takes that task's labels from every
+second picture of a batch, so from one of two processes.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -22,6 +22,21 @@ from edgemtl.run import interface_of
 from edgemtl.train import choose_tasks
 
 STEPS = 20
+WORDS = ("size=[64,96]", "data.train=16", "data.val=2", "batch=5", "steps=20", "precision=fp32", "augment.mosaic=0.3")
+CASES = {
+    "every task, channels shrinking, learned precisions": (
+        "tasks=[boxes,semantic,depth,normals,edges,attributes]",
+        "sparsity.target=0.5",
+        "sparsity.start=0.2",
+        "balance=uncertainty",
+    ),
+    "by each task's gradient, labels on one process alone": (
+        "tasks=[boxes,semantic,depth]",
+        "cameras=[rgb]",
+        "balance=pcgrad",
+        "without=depth",
+    ),
+}
 
 
 class Lacking(Batches):
@@ -52,16 +67,26 @@ def learned(config: Config, without: str) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in loop.network.state_dict().items()}
 
 
-def main(file: str, *words: str) -> None:
-    """Learn, and let the first process write what it has."""
-    torch.set_default_dtype(torch.float64)
-    torch.set_num_threads(1)
+def weights_after(words: Sequence[str]) -> dict[str, torch.Tensor]:
+    """Return every weight and statistic after so many steps in double precision."""
     without = [word.partition("=")[2] for word in words if word.startswith("without=")]
     config = load(None, [word for word in words if not word.startswith("without=")])
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        return learned(config, *without or [""])
+    finally:
+        torch.set_default_dtype(usual)
+
+
+def main(folder: str) -> None:
+    """Learn every case, and let the first process write what it has."""
+    torch.set_num_threads(1)
     with processes.together():
-        weights = learned(config, *without or [""])
-        if processes.first():
-            torch.save(weights, Path(file))
+        for number, case in enumerate(CASES.values()):
+            weights = weights_after([*WORDS, *case])
+            if processes.first():
+                torch.save(weights, Path(folder) / str(number))
 
 
 if __name__ == "__main__":

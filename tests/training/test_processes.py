@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import several
 import torch
 
 from edgemtl.config import load
@@ -16,22 +17,6 @@ from edgemtl.errors import ConfigError
 from edgemtl.run import Run
 from edgemtl.train import train
 
-SCRIPT = Path(__file__).with_name("several.py")
-WORDS = ("size=[64,96]", "data.train=16", "data.val=2", "batch=5", "steps=20", "precision=fp32", "augment.mosaic=0.3")
-CASES = {
-    "every task, channels shrinking, learned precisions": (
-        "tasks=[boxes,semantic,depth,normals,edges,attributes]",
-        "sparsity.target=0.5",
-        "sparsity.start=0.2",
-        "balance=uncertainty",
-    ),
-    "by each task's gradient, labels on one process alone": (
-        "tasks=[boxes,semantic,depth]",
-        "cameras=[rgb]",
-        "balance=pcgrad",
-        "without=depth",
-    ),
-}
 TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
@@ -42,15 +27,21 @@ def ran(command: list[str], timeout_s: float = 120) -> subprocess.CompletedProce
     return done
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_two_processes_learn_what_one_does(case: str, tmp_path: Path) -> None:
-    words = [*WORDS, *CASES[case]]
-    ran([sys.executable, str(SCRIPT), str(tmp_path / "one"), *words])
-    ran([*TWO, str(SCRIPT), str(tmp_path / "two"), *words])
-    one, two = (torch.load(tmp_path / name) for name in ("one", "two"))
-    assert one.keys() == two.keys()
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every case, learned by two processes."""
+    folder = tmp_path_factory.mktemp("two")
+    ran([*TWO, several.__file__, str(folder)], timeout_s=300)
+    return folder
+
+
+@pytest.mark.parametrize("case", several.CASES)
+def test_two_processes_learn_what_one_does(two: Path, case: str) -> None:
+    learned = torch.load(two / str(list(several.CASES).index(case)))
+    one = several.weights_after([*several.WORDS, *several.CASES[case]])
+    assert one.keys() == learned.keys()
     for name, tensor in one.items():
-        torch.testing.assert_close(two[name], tensor, rtol=1e-5, atol=1e-7, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(learned[name], tensor, rtol=1e-5, atol=1e-7, msg=lambda m, n=name: f"{n}: {m}")
 
 
 def test_torchrun_trains_and_only_the_first_talks(tmp_path: Path) -> None:

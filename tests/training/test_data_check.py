@@ -1,0 +1,274 @@
+"""Every way that a folder of one's own can be wrong is found, placed and told in a line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edgemtl.cli import main
+from edgemtl.data.check import check
+
+
+def first(root: Path, folder: str, split: str = "train") -> Path:
+    return sorted((root / folder / split).iterdir())[0]
+
+
+def write_label(text: str) -> Callable[[Path], Path]:
+    def apply(root: Path) -> Path:
+        file = first(root, "labels")
+        file.write_text(text)
+        return file
+
+    return apply
+
+
+def lose_ir(root: Path) -> Path:
+    first(root, "ir").unlink()
+    return first(root, "rgb")
+
+
+def lose_rgb(root: Path) -> Path:
+    first(root, "rgb").unlink()
+    return first(root, "ir")
+
+
+def resize_ir(root: Path) -> Path:
+    file = first(root, "ir")
+    cv2.imwrite(str(file), np.zeros((10, 10), np.uint8))
+    return file
+
+
+def spoil(root: Path) -> Path:
+    file = first(root, "rgb")
+    file.write_bytes(file.read_bytes()[:50])
+    return file
+
+
+def empty(root: Path) -> Path:
+    for folder in ("rgb", "ir"):
+        shutil.rmtree(root / folder / "val")
+        (root / folder / "val").mkdir()
+    return root / "rgb" / "val"
+
+
+def lose_folder(root: Path) -> Path:
+    shutil.rmtree(root / "ir" / "val")
+    return root / "ir" / "val"
+
+
+def wrong_semantic(root: Path) -> Path:
+    file = first(root, "semantic")
+    cv2.imwrite(str(file), np.full((96, 128), 77, np.uint8))
+    return file
+
+
+def lose_label(root: Path) -> Path:
+    file = first(root, "labels")
+    file.unlink()
+    return file
+
+
+def lose_description(root: Path) -> Path:
+    (root / "data.yaml").unlink()
+    return root / "data.yaml"
+
+
+def no_names(root: Path) -> Path:
+    file = root / "data.yaml"
+    file.write_text(file.read_text().replace("names:", "titles:"))
+    return file
+
+
+def typo(root: Path) -> Path:
+    file = root / "data.yaml"
+    file.write_text(file.read_text() + "atributes: [has_car]\n")
+    return file
+
+
+def lost_path(root: Path) -> Path:
+    file = root / "data.yaml"
+    file.write_text(file.read_text().replace("path: .", "path: $NOWHERE_AT_ALL/x"))
+    return file
+
+
+def lost_pictures(root: Path) -> Path:
+    (root / "data.yaml").write_text("path: labels\n")
+    return root / "data.yaml"
+
+
+def uneven(root: Path) -> Path:
+    file = root / "data.yaml"
+    file.write_text(file.read_text().replace("val_ir: ir/val\n", ""))
+    shutil.rmtree(root / "ir" / "val")
+    return root / "rgb" / "val"
+
+
+def twin(root: Path) -> Path:
+    file = first(root, "rgb").with_suffix(".bmp")
+    cv2.imwrite(str(file), np.zeros((96, 128, 3), np.uint8))
+    return sorted([file, file.with_suffix(".png")])[1]
+
+
+def stray(root: Path) -> Path:
+    file = first(root, "rgb").with_name("notes.txt")
+    file.write_text("x")
+    return file
+
+
+def orphan(root: Path) -> Path:
+    file = first(root, "labels").with_name("nobody.txt")
+    file.write_text("")
+    return file
+
+
+def float_ir(root: Path) -> Path:
+    old = first(root, "ir")
+    old.unlink()
+    file = old.with_suffix(".tiff")
+    cv2.imwrite(str(file), np.zeros((96, 128), np.float32))
+    return file
+
+
+def half_semantic(root: Path) -> Path:
+    shutil.rmtree(root / "semantic" / "val")
+    return root / "semantic" / "val"
+
+
+def overwrite(root: Path, task: str, picture: np.ndarray) -> Path:
+    file = first(root, task)
+    cv2.imwrite(str(file), picture)
+    return file
+
+
+def shallow(root: Path) -> Path:
+    return overwrite(root, "depth", np.ones((96, 128), np.uint8))
+
+
+def small_edges(root: Path) -> Path:
+    return overwrite(root, "edges", np.zeros((10, 10), np.uint8))
+
+
+def grey_normals(root: Path) -> Path:
+    return overwrite(root, "normals", np.full((96, 128, 3), 140, np.uint8))
+
+
+def grey_edges(root: Path) -> Path:
+    return overwrite(root, "edges", np.full((96, 128), 7, np.uint8))
+
+
+def orphan_map(root: Path) -> Path:
+    file = first(root, "depth").with_name("nobody.png")
+    cv2.imwrite(str(file), np.ones((96, 128), np.uint16))
+    return file
+
+
+def odd_attribute(root: Path) -> Path:
+    file = root / "attributes.csv"
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([lines[0], lines[1].rpartition(",")[0] + ",maybe", *lines[2:]]))
+    return file
+
+
+def lost_attribute(root: Path) -> Path:
+    text = (root / "data.yaml").read_text()
+    (root / "data.yaml").write_text(text.replace("attributes: [", "attributes: [has_wings, "))
+    return root / "attributes.csv"
+
+
+def latin_days(root: Path) -> Path:
+    description = root / "data.yaml"
+    description.write_text(description.read_text().replace("attributes: [", "unread: ["))
+    (root / "attributes.csv").write_bytes(b"stem,is_day\n\xe9,1\n")
+    return root / "attributes.csv"
+
+
+PROBLEMS: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "colour without thermal": (lose_ir, "has no ir partner"),
+    "thermal without colour": (lose_rgb, "has no rgb partner"),
+    "unequal sizes": (resize_ir, "ir is 10x10, its rgb picture 128x96"),
+    "unreadable": (spoil, "cannot be read as an image"),
+    "outside": (write_label("0 0.5 0.5 0.1 0.1\n1 1.2 0.5 0.1 0.1\n"), ":2: box outside [0, 1]"),
+    "negative": (write_label("0 0.5 0.5 -0.1 0.1\n"), ":1: box outside [0, 1]"),
+    "no area": (write_label("0 0.5 0.5 0 0.1\n"), ":1: box outside [0, 1] or without area"),
+    "unknown class": (write_label("\n7 0.5 0.5 0.1 0.1\n"), ":2: unknown class 7; data.yaml names 0 to 2"),
+    "half a class": (write_label("0.5 0.5 0.5 0.1 0.1\n"), ":1: unknown class 0.5"),
+    "words": (write_label("person 0.5 0.5 0.1 0.1\n"), ":1: expected 'class cx cy w h'"),
+    "too few": (write_label("0 0.5 0.5\n"), ":1: expected 'class cx cy w h'"),
+    "not a number": (write_label("0 nan 0.5 0.1 0.1\n"), ":1: expected 'class cx cy w h'"),
+    "no label file": (lose_label, "missing or unreadable label file"),
+    "empty split": (empty, "split 'val' is empty"),
+    "missing folder": (lose_folder, "does not exist"),
+    "unknown label pixel": (wrong_semantic, "unknown class ids [77]"),
+    "two of a stem": (twin, "has the same stem as"),
+    "no picture": (stray, "is no picture of a known kind"),
+    "orphan label": (orphan, "labels a picture that is not there"),
+    "float thermal": (float_ir, "has 32 bits a value; thermal has 8 or 16"),
+    "half a segmentation": (half_semantic, "has no semantic labels, the other one has"),
+    "depth in 8 bits": (shallow, "one channel of 16 bits, in millimetres, not 1 channels of 8 bits"),
+    "map of another size": (small_edges, "edges is 10x10, its picture 128x96"),
+    "normals that are none": (grey_normals, "holds no unit vectors"),
+    "grey edges": (grey_edges, "an edge picture holds 0 (none), 255 (edge) and 128 (unknown)"),
+    "orphan map": (orphan_map, "labels a picture that is not there"),
+    "an attribute that is neither": (odd_attribute, ":2: has_car is 0, 1 or empty, not 'maybe'"),
+    "an attribute without a column": (lost_attribute, "has no column has_wings"),
+    "attributes in latin-1": (latin_days, "is not UTF-8 text"),
+    "no description": (lose_description, "cannot be read as a data description"),
+    "no names": (no_names, "is missing 'names'"),
+    "a misspelt key": (typo, "unknown key 'atributes'; did you mean 'attributes'?"),
+    "an unset variable": (lost_path, "the variable is not set"),
+    "no pictures at all": (lost_pictures, "names no folder of pictures"),
+    "a split without thermal": (uneven, "split 'val' is rgb, split 'train' is rgb+ir"),
+}
+
+
+def _problems(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    lines = capsys.readouterr().err.splitlines()
+    return lines[next(i for i, line in enumerate(lines) if "problem" in line) :]
+
+
+@pytest.mark.parametrize("case", PROBLEMS)
+def test_every_problem_is_found_and_placed(pairs: Path, case: str, capsys: pytest.CaptureFixture[str]) -> None:
+    damage, expected = PROBLEMS[case]
+    file = damage(pairs)
+    assert main(["data", "check", str(pairs)]) == 2
+    lines = _problems(capsys)
+    assert "1 problem;" in lines[0] and "edgemtl data check" in lines[0]
+    assert str(file) in lines[1] and expected in lines[1]
+
+
+def test_all_problems_in_one_pass_the_first_twenty_printed(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first(pairs, "labels").write_text("9 9 9 9 9\n" * 30)
+    spoil(pairs)
+    lose_label(pairs)
+    assert main(["data", "check", str(pairs)]) == 2
+    lines = _problems(capsys)
+    assert len(lines) == 1 + len(check(pairs)[0].problems) == 3
+    first(pairs, "labels").write_text("9 9 9 9 9\n" * 30)
+    assert main(["data", "check", str(pairs)]) == 2
+    lines = _problems(capsys)
+    assert "32 problems" in lines[0] and len(lines) == 22 and lines[-1] == "and 12 more"
+
+
+def test_training_refuses_bad_data_before_it_starts(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lose_ir(pairs)
+    assert main(["train", f"data.source={pairs}", "--out", str(tmp_path / "run")]) == 2
+    assert "has no ir partner" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_counts(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", str(pairs), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    train = told["splits"]["train"]
+    assert train["pictures"] == 6 == train["day"] + train["night"] and train["labelled"] == {
+        t: 6 for t in ("boxes", "semantic", "depth", "normals", "edges", "attributes")
+    }
+    assert told["problems"] == [] and train["sizes"] == ["128x96"] and train["bits"] == {"rgb": [8], "ir": [8]}
+    assert sum(train["semantic"].values()) == pytest.approx(1, abs=0.001)
