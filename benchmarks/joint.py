@@ -36,6 +36,7 @@ from edgemtl.train import choose_tasks, train
 HERE = Path(__file__).parent
 OUT = Path("out/bench/joint")
 RESULTS = HERE / "results" / "joint.json"
+PAGE = HERE.parent / "docs" / "joint.md"
 OWN = {
     "kitchen": {"kitchen": ("depth", "normals", "semantic", "edges")},
     "camvid": {"camvid": ("semantic", "edges", "attributes")},
@@ -73,6 +74,11 @@ def row(name: str, method: str, seed: int, run: Run, single: dict[str, list[Figu
         "delta_m": delta_m(figures, single, tasks) if single else {},
         **{key: run.metrics[key] for key in ("parameters", "seconds_epoch", "data_wait", "steps")},
     }
+
+
+def identity(told: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what tells one run from the others."""
+    return told["data"], told["method"], tuple(told["tasks"]), told["seed"]
 
 
 def measure(name: str, seed: int) -> list[dict[str, Any]]:
@@ -138,25 +144,71 @@ def _loop(config: Config) -> tuple[Loop, Batches]:
     return Loop(network, tasks, config, interface, 100, 10), batches
 
 
-def told(rows: list[dict[str, Any]]) -> None:
-    """Print a table for each set: methods down, primary metrics and Δm across, mean over seeds."""
-    for name in dict.fromkeys(r["data"] for r in rows):
-        mine = [r for r in rows if r["data"] == name]
-        tasks = list(dict.fromkeys(task for r in mine for task in r["tasks"]))
-        table = [["", *(TASKS[task].primary for task in tasks), "Δm %", "parameters", "s an epoch", "seeds"]]
-        for method in dict.fromkeys(r["method"] for r in mine):
-            group = [r for r in mine if r["method"] == method]
+def tables(rows: list[dict[str, Any]]) -> dict[str, list[list[str]]]:
+    """Return a table for each set: methods down, primary metrics and Δm across, means over seeds."""
+    out = {}
+    for name in [n for n in OWN if any(r["data"] == n for r in rows)]:
+        tasks = tasks_of(name)
+        arrows = ["↑" if TASKS[task].higher_is_better else "↓" for task in tasks]
+        names = [f"{TASKS[task].primary} {arrow}" for task, arrow in zip(tasks, arrows, strict=True)]
+        table = [["", *names, "Δm %", "parameters", "s an epoch", "seeds"]]
+        alone = [r for r in rows if r["method"] == "single" and set(r["tasks"]) <= set(OWN[name].get(r["data"], ()))]
+        for method in ("single", *BALANCES):
+            group = alone if method == "single" else [r for r in rows if (r["data"], r["method"]) == (name, method)]
+            if not group:
+                continue
             cells = []
             for task in tasks:
                 values = [r["figures"][TASKS[task].primary] for r in group if task in r["tasks"]]
-                cells.append(f"{fmean(values):.3f}" if values else "-")
+                cells.append(f"{fmean(values):.3f}")
             seeds = len({r["seed"] for r in group})
             parameters = sum(r["parameters"] for r in group) / seeds
             gained = [r["delta_m"]["delta_m"] for r in group if r["delta_m"]]
             epoch = sum(r["seconds_epoch"] for r in group) / seeds
             change = f"{fmean(gained):+.2f}" if gained else "-"
             table.append([method, *cells, change, f"{parameters:,.0f}", f"{epoch:.1f}", str(seeds)])
-        print_table(table, name)
+        out[name] = table
+    return out
+
+
+WHAT = {
+    "kitchen": "RedKitchen: 175 pictures to train on, judged on 60, a new view of the same room",
+    "camvid": "CamVid: 367 pictures to train on, judged on the 233 of its test split, one of its drives unseen",
+    "both": "Both as one training set with disjoint labels: depth and normals from RedKitchen, the rest from CamVid",
+}
+
+
+def page(told: dict[str, Any]) -> str:
+    """Return docs/joint.md: what was measured, in words for people."""
+    config = load(HERE / "joint.yaml")
+    lines = [
+        "# Learning together, measured",
+        "",
+        "Written by `make bench-joint` from `benchmarks/results/joint.json`. MobileNetV2 from ImageNet weights, "
+        f"{config.size[1]}x{config.size[0]} pixels, {config.epochs:g} epochs, batch {config.batch}, AdamW at",
+        f"{config.lr:g} (chosen by `--choose` on the last fifth of the training pictures). *single* is a network for each task, their",
+        "parameters and seconds added up; the others are one network for all, by how the tasks are balanced.",
+        "Δm is the mean change of the tasks' metrics against *single* in percent, + is better.",
+        "",
+    ]
+    for name, table in tables(told["runs"]).items():
+        lines += [f"**{WHAT[name]}**", "", f"| {' | '.join(table[0])} |", f"| {' | '.join(['---'] * len(table[0]))} |"]
+        lines += [*(f"| {' | '.join(row)} |" for row in table[1:]), ""]
+    lines += [
+        "| set | balance | tasks | a step, of the summed loss's | (1 + 2T)/3 + 10 % |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for line in told["step_cost"]:
+        cells = [line["data"], line["balance"], str(line["tasks"])]
+        cells += [f"{line['step_to_equal']:.2f}", f"{line['allowed']:.2f}" if line["balance"] == "upgrad" else ""]
+        lines.append(f"| {' | '.join(cells)} |")
+    waits = max(r["data_wait"] for r in told["runs"])
+    lines += [
+        "",
+        f"Time that a training waited for its data: at most {waits:.1%}. Seconds are of two processor cores.",
+        "",
+    ]
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -174,17 +226,20 @@ def main() -> None:
         for name in names:
             choose(name, given.choose)
         return
-    rows: list[dict[str, Any]] = []
+    told = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"runs": [], "step_cost": []}
+    runs = {identity(r): r for r in told["runs"]}
     for seed in given.seeds:
         for name in names:
             say(f"{name}, seed {seed}")
-            rows += [r for r in measure(name, seed) if r not in rows]
-    cost = [line for name in names for line in step_cost(name)]
-    RESULTS.write_text(json.dumps({"runs": rows, "step_cost": cost}, indent=1) + "\n")
-    told(rows)
-    for line in cost:
-        print(f"{line['data']}: a step of {line['balance']} costs {line['step_to_equal']:.2f} of the summed loss's")
-    print(f"wrote {RESULTS}")
+            runs |= {identity(r): r for r in measure(name, seed)}
+    cost = [line for line in told["step_cost"] if line["data"] not in names]
+    cost += [line for name in names for line in step_cost(name)]
+    told = {"runs": list(runs.values()), "step_cost": cost}
+    RESULTS.write_text(json.dumps(told, indent=1) + "\n")
+    PAGE.write_text(page(told))
+    for name, table in tables(told["runs"]).items():
+        print_table(table, name)
+    print(f"wrote {RESULTS} and {PAGE}")
 
 
 if __name__ == "__main__":
