@@ -8,19 +8,27 @@ from .yolo import Conv
 
 
 class DenseHead(nn.Module):
-    """Two convolutions on the stride-4 features: (B, outputs, H / 4, W / 4).
+    """A task's own way down the pyramid to stride 4, one convolution there and one output: (B, outputs, H / 4, W / 4).
 
-    The finest fused level has already met the coarser ones in the trunk's top-down path: a light head is enough.
+    From the coarsest level on, what was found is doubled in size and the next level's part is added, each by a 1×1
+    convolution of the task's own: so tasks share the levels and not the mixture of them, as they would in the pyramid's
+    finest level. That is where tasks with other needs (depth the coarse levels, edges the fine ones) part.
     """
 
-    def __init__(self, channels: int, outputs: int, width: int = 32) -> None:
+    def __init__(self, channels: list[int], outputs: int, width: int = 32) -> None:
         super().__init__()
-        self.conv = Conv(channels, width, 3)
+        self.take = nn.ModuleList(Conv(count, width, 1) for count in channels)
+        self.up = nn.Upsample(scale_factor=2.0, mode="nearest")
+        self.conv = Conv(width, width, 3)
         self.out = nn.Conv2d(width, outputs, 1)
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Return the outputs at stride 4."""
-        return self.out(self.conv(features[0]))
+        parts = [take(feature) for take, feature in zip(self.take, features, strict=True)]
+        total = parts.pop()
+        while parts:
+            total = self.up(total) + parts.pop()
+        return self.out(self.conv(total))
 
 
 class PictureHead(nn.Module):

@@ -109,7 +109,7 @@ def _head(trunk: Trunk, channels: int, size: tuple[int, int], kind: str, **optio
         head.bias_init(*size)
         return head
     if kind == "dense":
-        return DenseHead(trunk.widths[0], channels, **options)
+        return DenseHead(trunk.widths, channels, **options)
     if kind == "picture":
         return PictureHead(trunk.widths[-1], channels, **options)
     raise ValueError(f"unknown kind of head '{kind}'; known: boxes, dense, picture")
