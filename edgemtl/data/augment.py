@@ -12,6 +12,7 @@ from edgemtl_runtime.fit import Fit, to_uint8
 
 from ..config import Augment
 from .labels import Item, Label, LabelMap
+from .pixels import Matrix, affine, relit, warped
 from .sample import Sample
 
 MIN_SIDE_PX = 3.0
@@ -43,34 +44,38 @@ class Augmenter:
         spec = next(iter(inputs.values()))
         self.size = (spec.height, spec.width)
         self.blank = float(spec.blank)
-        s = settings
-        self.affine = v2.RandomAffine(s.rotate_deg, (s.translate, s.translate), (1 - s.scale, 1 + s.scale))
-        self.light = {
-            name: v2.ColorJitter(s.brightness, s.contrast, s.saturation, s.hue)
-            if spec.channels == 3
-            else v2.ColorJitter(s.brightness, s.contrast)
-            for name, spec in inputs.items()
-        }
 
     def __call__(self, item: Item, others: list[Item]) -> Item:
         """Augment one item; with three ``others`` it becomes a mosaic of the four."""
         item = self.window(mosaic([item, *others], self.size)) if others else self.move(item)
         if self.settings.flip and float(torch.rand(())) < 0.5:
             item = mirrored(item)
-        for name, transform in self.light.items():
-            item[name] = transform(item[name])
+        for name in self.inputs:
+            item[name] = self.light(item[name])
         return item
+
+    def light(self, image: Tensor) -> Tensor:
+        """Change the light of one view."""
+        s = self.settings
+        b, c, a, h = (2 * torch.rand(4, dtype=torch.float64) - 1).tolist()
+        colour = (1 + a * s.saturation, h * s.hue) if len(image) == 3 else ()
+        return tv_tensors.wrap(relit(image, 1 + b * s.brightness, 1 + c * s.contrast, *colour), like=image)
 
     def move(self, item: Item) -> Item:
         """Turn, shift and scale a picture with its labels."""
-        how = self.affine.make_params([item[next(iter(self.inputs))]])
+        s, (h, w) = self.settings, self.size
+        turn, across, down, zoom = (2 * torch.rand(4, dtype=torch.float64) - 1).tolist()
+        degrees, scale = turn * s.rotate_deg, 1 + zoom * s.scale
+        matrix = affine(self.size, degrees, (round(across * s.translate * w), round(down * s.translate * h)), scale)
         out = dict(item)
         for key, value in item.items():
-            if isinstance(value, tv_tensors.TVTensor):
-                fill = value.unknown if isinstance(value, LabelMap) else self.blank
-                out[key] = v2.functional.affine(value, **how, fill=fill)
-            if isinstance(value, LabelMap):
-                out[key] = _changed(_changed(out[key], "turned", how["angle"]), "zoomed", how["scale"])
+            if isinstance(value, tv_tensors.BoundingBoxes):
+                out[key] = tv_tensors.wrap(_hulls(value.as_subclass(Tensor), matrix), like=value)
+            elif isinstance(value, LabelMap):
+                out[key] = tv_tensors.wrap(warped(value, matrix, value.unknown, smooth=False), like=value)
+                out[key] = _changed(_changed(out[key], "turned", degrees), "zoomed", scale)
+            elif isinstance(value, tv_tensors.Image):
+                out[key] = tv_tensors.wrap(warped(value, matrix, self.blank, smooth=True), like=value)
         return _sanitise(out)
 
     def window(self, item: Item) -> Item:
@@ -86,6 +91,14 @@ class Augmenter:
             if isinstance(value, LabelMap):
                 out[key] = _changed(out[key], "zoomed", h / ch)
         return _sanitise(out)
+
+
+def _hulls(xyxy: Tensor, matrix: Matrix) -> Tensor:
+    """Return the upright boxes around moved ones; a box's sides lie between pixels, half of one from their middles."""
+    x0, y0, x1, y1 = (xyxy.double() - 0.5).unbind(1)
+    corners = torch.stack([torch.stack([x, y, torch.ones_like(x)]) for x in (x0, x1) for y in (y0, y1)])
+    places = torch.from_numpy(matrix) @ corners + 0.5
+    return torch.cat([places.amin(0), places.amax(0)]).T.to(xyxy.dtype)
 
 
 def mirrored(item: Item) -> Item:

@@ -14,6 +14,7 @@ import torch
 from edgemtl.config import Augment, Config, Data
 from edgemtl.data.augment import Augmenter, mirrored, mosaic, to_item
 from edgemtl.data.loader import Batches, Loader, collate
+from edgemtl.data.pixels import affine, relit, warped
 from edgemtl.data.sample import IGNORE, BoxLabels, Sample
 from edgemtl.data.streets import Streets
 from edgemtl.errors import DataError
@@ -183,16 +184,47 @@ def test_geometry_changes_what_maps_say() -> None:
     assert torch.equal(other["normals"], flipped) and torch.equal(other["depth"], item["depth"].flip(-1))
     large = Augmenter(Augment(**{**_settings(STILL), "scale": 0.5}), INPUTS)
     torch.manual_seed(0)
-    how = large.affine.make_params([item["rgb"]])
+    scale = 1 + 0.5 * float(2 * torch.rand(4, dtype=torch.float64)[3] - 1)
     torch.manual_seed(0)
     moved = large.move(item)
     middle = (SIZE[0] // 2, SIZE[1] // 2)
-    nearer = float(item["depth"][middle]) / how["scale"]
-    assert how["scale"] != 1 and float(moved["depth"][middle]) == pytest.approx(nearer, rel=0.05)
+    nearer = float(item["depth"][middle]) / scale
+    assert scale != 1 and float(moved["depth"][middle]) == pytest.approx(nearer, rel=0.05)
     upright = torch.zeros(3, 4, 4)
     upright[0] = 1
     turned = LABELS["normals"].kind(upright).turned(90)  # clockwise: what faced right faces down
     assert torch.allclose(turned[:, 0, 0], torch.tensor([0.0, 1.0, 0.0]), atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_turned_box_holds_what_it_held(seed: int) -> None:
+    """Its hull is that of the turned rectangle, to a pixel; a quarter clockwise takes right to down."""
+    torch.manual_seed(seed)
+    turning = Augmenter(Augment(**{**_settings(STILL), "rotate_deg": 180.0, "scale": 0.2}), INPUTS)
+    out = turning.move(to_item(marked(50, 40, 74, 60), INPUTS, LABELS))
+    assert np.allclose(extent(out["semantic"] == 1), out["boxes"][0].tolist(), atol=1.5)
+    assert torch.equal(
+        warped(torch.eye(5, dtype=torch.uint8), affine((5, 5), 0, (1, 0), 1), 0, True)[0], torch.eye(5)[0].roll(1)
+    )
+    row = torch.zeros(5, 5)
+    row[2, 4] = 1
+    assert warped(row, affine((5, 5), 90, (0, 0), 1), 0, smooth=False)[4, 2] == 1
+
+
+def test_light_is_one_map_of_the_colours() -> None:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(60, 180, (3, 8, 8), generator=generator, dtype=torch.uint8)
+    wide = image.double()
+    luma = (wide * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(0)
+    assert torch.equal(relit(image, 1, 1), image)
+    assert (relit(image, 1.2, 1).double() - 1.2 * wide).abs().max() <= 0.51
+    assert (relit(image, 1, 0.5).double() - (0.5 * wide + 0.5 * luma.mean())).abs().max() <= 0.51
+    assert (relit(image, 1, 1, 0).double() - luma).abs().max() <= 0.51
+    turned = relit(image, 1, 1, 1, 0.05).double()
+    assert (turned - wide).abs().max() > 2 and turned.mean((1, 2)) == pytest.approx(wide.mean((1, 2)), abs=20)
+    grey = torch.full((3, 4, 4), 90, dtype=torch.uint8)
+    assert torch.equal(relit(grey, 1, 0.3, 0.2, 0.4), grey)
+    assert (relit(image[:1], 0.8, 1).double() - 0.8 * wide[:1]).abs().max() <= 0.51
 
 
 def test_what_a_transform_uncovers_is_unknown() -> None:
