@@ -9,6 +9,7 @@ Alone, every function here gives back what it was given.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -48,19 +49,20 @@ def device() -> torch.device:
 
 @contextmanager
 def together() -> Iterator[None]:
-    """Join the other processes, if there are any; the first one to leave waits for all."""
-    if count() == 1 or distributed.is_initialized():
-        yield
-        return
+    """Join the other processes, if there are any; whoever is first at the end waits for the others."""
+    if count() > 1 and not distributed.is_initialized():
+        _join()
+    yield
+    summed([torch.zeros(1)])  # on the CPU: a GPU would spin while it waits
+
+
+def _join() -> None:
+    """Meet the others once, for as long as this process lives: torchrun's store does not know a second time."""
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(device())
     distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
-    try:
-        yield
-        summed([torch.zeros(1)])  # on the CPU: a GPU would spin while it waits
-    finally:
-        distributed.destroy_process_group()
+    atexit.register(distributed.destroy_process_group)
 
 
 @torch.no_grad()

@@ -53,11 +53,13 @@ def _train(args: argparse.Namespace) -> int:
         words, file = [file, *words], None
     config = load(file, words)
     out = args.out or Path("runs") / Path(config.network).stem
-    if config.method == "single":
-        return _told_single(train_single(config, out, args.resume), args.json)
-    run = train(config, out, resume=args.resume)
+    single = config.method == "single"
+    runs = train_single(config, out, args.resume) if single else [train(config, out, resume=args.resume)]
     if not processes.first():
         return 0
+    if single:
+        return _told_single(runs, args.json)
+    run = runs[0]
     if args.json:
         print(json.dumps({"run": str(run.path), **run.metrics}))
     else:

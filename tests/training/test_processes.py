@@ -45,11 +45,13 @@ def test_two_processes_learn_what_one_does(two: Path, case: str) -> None:
 
 
 def test_torchrun_trains_and_only_the_first_talks(tmp_path: Path) -> None:
-    words = ["size=[64,96]", "tasks=[semantic]", "cameras=[rgb]", "steps=3", "batch=4", "data.train=8", "data.val=2"]
-    command = [*TWO, "-m", "edgemtl", "train", *words, "save_s=0", "--out", str(tmp_path / "run"), "--json"]
-    told = json.loads(ran(command).stdout)
-    assert told["steps"] == 3 and Run.open(tmp_path / "run").metrics["val"] == told["val"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["run"]
+    """One training after the other, as method=single asks for."""
+    words = ["size=[64,96]", "cameras=[rgb]", "steps=3", "batch=4", "data.train=8", "data.val=2", "save_s=0"]
+    words += ["tasks=[semantic,edges]", "method=single"]
+    told = json.loads(ran([*TWO, "-m", "edgemtl", "train", *words, "--out", str(tmp_path / "out"), "--json"]).stdout)
+    for task in ("semantic", "edges"):
+        assert told[task]["steps"] == 3 and Run.open(tmp_path / "out" / task).metrics["val"] == told[task]["val"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["edges", "semantic"]
 
 
 def test_a_batch_must_be_large_enough_to_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
