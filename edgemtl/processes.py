@@ -144,7 +144,7 @@ def _batch_norm(
     wide = x.double() if x.dtype == torch.float64 else x.float()
     axes = [axis for axis in range(x.ndim) if axis != 1]
     each = x.numel() // x.shape[1]
-    mine = torch.stack([wide.mean(axes), wide.var(axes, correction=0), torch.full_like(wide[0, :, 0, 0], each)])
+    mine = torch.stack([wide.mean(axes), wide.var(axes, correction=0), wide.new_full((x.shape[1],), each)])
     rows = torch.zeros(count(), *mine.shape, dtype=mine.dtype, device=mine.device)
     rows[number()] = mine
     means, variances, counts = _Sum.apply(rows).unbind(1)
