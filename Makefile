@@ -31,7 +31,7 @@ demo: setup
 	$(BIN)/edgemtl demo --out $(OUT) --steps $(STEPS)
 
 test: setup
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	$(BIN)/ruff format --check .
