@@ -185,10 +185,11 @@ def page(told: dict[str, Any]) -> str:
         "# Learning together, measured",
         "",
         "Written by `make bench-joint` from `benchmarks/results/joint.json`. MobileNetV2 from ImageNet weights,",
-        f"{config.size[1]}x{config.size[0]} pixels, {config.epochs:g} epochs, batch {config.batch}, AdamW at {config.lr:g}",
-        "(between what `--choose` favoured for either set on the last fifth of its training pictures). *single* is a",
-        "network for each task, their parameters and seconds added up; the others are one for all, by how the tasks",
-        "are balanced. Δm is the mean change of the tasks' metrics against *single* in percent, + is better.",
+        f"{config.size[1]}x{config.size[0]} pixels, {config.epochs:g} epochs, batch {config.batch}, AdamW at",
+        f"{config.lr:g} (between what `--choose` favoured for either set on the last fifth of its training",
+        "pictures). *single* is a network for each task, their parameters and seconds added up; the others are one",
+        "for all, by how the tasks are balanced. Δm is the mean change of the tasks' metrics against *single* in",
+        "percent, + is better.",
         "",
     ]
     for name, table in tables(told["runs"]).items():
