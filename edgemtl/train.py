@@ -123,12 +123,12 @@ def _train_into(
         )
         with progress_bar("judging", len(data["val"])) as bar:
             metrics["val"] = evaluate(predictor, data["val"], lambda n: bar(n, {}))
-        board.close(steps, metrics["val"])
         if config.method == "joint":
             gained = delta_m(metrics["val"]["all"], references(config, out.parent), list(tasks))
             metrics |= {"delta_m": gained} if gained else {}
         shown = Predictor(predictor.engine, interface.inputs, interface.heads, None)
         write_run_report(folder, config, metrics, average, shown, data["val"], list(tasks))
+    board.close(steps, metrics.get("val", {}))
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
 
 

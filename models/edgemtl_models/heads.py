@@ -12,7 +12,7 @@ class DenseHead(nn.Module):
 
     From the coarsest level on, what was found is doubled in size and the next level's part is added, each by a 1×1
     convolution of the task's own: so tasks share the levels and not the mixture of them, as they would in the pyramid's
-    finest level. That is where tasks with other needs (depth the coarse levels, edges the fine ones) part.
+    finest level.
     """
 
     def __init__(self, channels: list[int], outputs: int, width: int = 32) -> None:
