@@ -13,7 +13,7 @@ export EDGEMTL_DATA ?= $(abspath ../shared/data)
 export EDGEMTL_WEIGHTS ?= $(abspath ../shared/weights)
 endif
 
-.PHONY: setup demo test lint format wheels bench-rgbir bench-joint bench-live bench-shrink bench-shrink-wide bench-latency clean
+.PHONY: setup demo test lint format wheels bench-rgbir bench-joint bench-methods bench-live bench-shrink bench-shrink-wide bench-latency clean
 setup: $(READY)
 
 # opencv-python needs the system's libGL; where that is missing its headless twin takes its place.
@@ -52,6 +52,9 @@ bench-rgbir: setup
 
 bench-joint: setup
 	$(BIN)/python benchmarks/joint.py
+
+bench-methods: setup
+	$(BIN)/python benchmarks/methods.py
 
 bench-live: setup
 	$(BIN)/python benchmarks/live.py

@@ -19,19 +19,16 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-import torch
+from made import done
 
-import edgemtl_models
 from edgemtl.config import Config, load
 from edgemtl.console import print_table, say
-from edgemtl.data.loader import Batches
 from edgemtl.data.open import open_data
 from edgemtl.delta import Figures, delta_m
-from edgemtl.loop import Loop
 from edgemtl.methods.single import only
-from edgemtl.run import CONFIG, Run, interface_of
+from edgemtl.run import Run
 from edgemtl.tasks import TASKS
-from edgemtl.train import choose_tasks, train
+from edgemtl.train import begin
 
 HERE = Path(__file__).parent
 OUT = Path("out/bench/joint")
@@ -55,11 +52,6 @@ def configured(name: str, *words: str) -> Config:
     """Return the configuration of a training on the sets of ``name``, of all their tasks."""
     listed = json.dumps([{"source": str(HERE / f"{part}.yaml"), "tasks": own} for part, own in OWN[name].items()])
     return load(HERE / "joint.yaml", [f"data.source={listed}", f"tasks=[{','.join(tasks_of(name))}]", *words])
-
-
-def done(config: Config, folder: Path) -> Run:
-    """Train if that was not done yet, going on where it was stopped."""
-    return Run.open(folder) if (folder / CONFIG).is_file() else train(config, folder, resume=True)
 
 
 def row(name: str, method: str, seed: int, run: Run, single: dict[str, list[Figures]]) -> dict[str, Any]:
@@ -110,7 +102,8 @@ def step_cost(
     name: str, balances: tuple[str, ...] = ("upgrad", "famo", "pcgrad"), turns: int = 12
 ) -> list[dict[str, Any]]:
     """Return what a step costs beside one of the summed loss, in turns on the same batches."""
-    loops = {balance: _loop(configured(name, f"balance={balance}")) for balance in ("equal", *balances)}
+    data = open_data(configured(name))
+    loops = {balance: begin(configured(name, f"balance={balance}"), data) for balance in ("equal", *balances)}
     batches = loops["equal"][1]
     seconds: dict[str, list[float]] = {balance: [] for balance in loops}
     for turn in range(turns):
@@ -130,18 +123,6 @@ def step_cost(
         }
         for balance in balances
     ]
-
-
-def _loop(config: Config) -> tuple[Loop, Batches]:
-    torch.manual_seed(0)
-    data = open_data(config)["train"]
-    tasks = choose_tasks(config, data)
-    channels = {name: task.channels for name, task in tasks.items()}
-    network = edgemtl_models.build(config.network, channels, config.size, cameras=config.cameras)
-    interface = interface_of(network, config, tuple(task.head() for task in tasks.values()))
-    inputs = {spec.name: spec for spec in interface.inputs}
-    batches = Batches(data, config, inputs, {name: task.label for name, task in tasks.items()}, 100)
-    return Loop(network, tasks, config, interface, 100, 10), batches
 
 
 def tables(rows: list[dict[str, Any]]) -> dict[str, list[list[str]]]:
@@ -206,7 +187,8 @@ def page(told: dict[str, Any]) -> str:
     waits = max(r["data_wait"] for r in told["runs"])
     lines += [
         "",
-        f"Time that a training waited for its data: at most {waits:.1%}. Seconds are of two processor cores.",
+        f"Time that a training waited for its data: at most {waits:.1%}. Seconds are of two processor cores that had",
+        "other work at times.",
         "",
     ]
     return "\n".join(lines)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .curves import TITLES, WEIGHT
+from .curves import JUDGED, SHARED, TITLES
 from .errors import ConfigError
 
 
@@ -43,4 +43,7 @@ class Board:
 def _place(name: str) -> str:
     if name in TITLES:
         return f"training/{TITLES[name]}"
-    return f"weight/{name.removeprefix(WEIGHT)}" if name.startswith(WEIGHT) else f"loss/{name}"
+    if name.startswith(JUDGED):
+        return f"val/{name.removeprefix(JUDGED)}"
+    start = next((start for start in SHARED if name.startswith(start)), "")
+    return f"{start.strip()}/{name.removeprefix(start)}" if start else f"loss/{name}"

@@ -1,4 +1,4 @@
-"""The command line: ``edgemtl init | data | train | eval | compare | predict | shrink | export | run | demo``."""
+"""The command line: ``edgemtl init | data | train | adapt | eval | compare | predict | shrink | export | run`` …"""
 
 from __future__ import annotations
 

@@ -38,6 +38,8 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hold_out: float = 0.0
     """Share of the training pictures, each set's last ones, that are judged in place of "val", which becomes "test":
     choose on them, and report "val" later."""
+    balance_light: bool = False
+    """Whether day and night take equal parts in the training, however many pictures there are of each."""
     cache_mb: int = 4000
     """Memory for decoded pictures; what does not fit is read again each time."""
     workers: int = -1
@@ -54,7 +56,7 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Augment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Geometry, the same for both views and the boxes; and light, for each view by itself."""
+    """Geometry, the same for all views and the labels; light, each view's own; and what goes wrong with cameras."""
 
     mosaic: float = 0.5
     """Share of training items that are put together from four."""
@@ -70,21 +72,98 @@ class Augment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     contrast: float = 0.4
     saturation: float = 0.5
     hue: float = 0.02
+    absent: float = 0.0
+    """Share of items of which one camera of several is absent; the bundle then says that it can do without any one."""
+    absent_as: tuple[Literal["blank", "noise", "frozen"], ...] = ("blank", "noise", "frozen")
+    """What is there instead: the bundle's blank frame, noise, or a frame of another moment."""
+    offset: float = 0.0
+    """Cameras but the first are shifted by up to this share of the width against it, either way."""
+    offset_deg: float = 0.0
+    """And turned by up to so much."""
 
 
 class Sparsity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Group lasso towards a share of the parameters gone; at the target the pattern is frozen."""
+    """Group lasso with a fixed strength, or held to a target, where the pattern is frozen (`methods.sparse`)."""
 
     target: float = 0.0
-    """Share of the parameters to remove; 0 trains a dense network."""
-    strength: float = 0.05
-    """The group lasso's: mild, so that it tells channels apart without crushing the live ones."""
+    """Share of ``of`` to remove."""
+    at_most: float = 0.0
+    """Or how much of it may stay: so many parameters, operations or milliseconds."""
+    of: Literal["parameters", "flops", "ms"] = "parameters"
+    part: str = "all"
+    """What is made sparse and counted: "all", or a part of the network like "trunk"."""
+    groups: Literal["coupled", "input", "output"] = "coupled"
+    strength: float = 1e-4
+    """The group lasso's λ where there is no target."""
+    pull: float = 0.1
+    """With a target: the strength, as a share of that which would zero as many groups by itself."""
     start: float = 0.1
     """Share of the training before the first step towards zero."""
     deadline: float = 0.4
-    """Share of the training by which the target is met, the weakest channels first."""
+    """Share of the training by which the target is met, the weakest groups first."""
     keep: float = 0.2
-    """At least this share of every layer's channels stays."""
+    """At least this share of every layer's groups stays."""
+    levels: Literal["global", "stage", "layer"] = "global"
+    """What has a strength of its own: all, the layers of one resolution, or each; meta_sparsity learns them."""
+
+    @property
+    def aimed(self) -> bool:
+        """Whether there is a target."""
+        return bool(self.target or self.at_most)
+
+
+class Fusion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the cameras' streams meet; where nothing is said, as the network's description has it."""
+
+    kind: Literal["", "concat", "early", "mid", "aligned"] = ""
+    """"concat": at each level, before one neck. "early": as one picture's channels. "mid": at one level, and are one
+    from there on. "aligned": two full streams, at the inputs of the heads."""
+    at: Literal["p2", "p3", "p4"] = "p3"
+    """Where "mid" joins the streams: the features at stride 4, 8 or 16."""
+    fuse_at: tuple[str, ...] = ()
+    """Levels at which aligned streams are fused, like [p3, p4, p5]; those that the heads read where none is named."""
+    align: tuple[str, str] = ("stage3", "neck")
+    """The first and the last part of aligned streams that can come together: stage2, stage3, stage4, neck."""
+
+
+class Alignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the weights of aligned streams are pulled together (`methods.alignment`)."""
+
+    strength: float = 0.0
+    """0 lets all go apart, 1 nothing."""
+    target: float = 0.0
+    """Share of the weights that are to be stored once."""
+    kind: Literal["difference", "squared"] = "difference"
+    start: float = 0.0
+    """Share of the training before the first pull."""
+    deadline: float = 0.6
+    """Share of the training by which the target is met."""
+
+
+class Episodes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Of mtml and meta_sparsity: inner steps on one half of a batch, judged on the other."""
+
+    subsets: int = 1
+    """Into how many subsets a step shares out the tasks; 1 draws one and leaves the rest out."""
+    inner_steps: int = 1
+    inner_lr: float = 1e-3
+    second_order: bool = False
+    """Whether the outer gradient goes through the inner steps."""
+    support: float = 0.5
+    """Share of the weights' gradient that is their own on the support; the rest is that of the adapted ones."""
+    held: float = 0.0
+    """Share of the training pictures, the last ones, that are queries alone: they teach strengths and no weights."""
+    strength_lr: float = 0.05
+    """Of the logarithms of the strengths, by Adam."""
+
+
+class Lomt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Of lomt: how the depth that each task needs is found."""
+
+    seeds: int = 2
+    """How many single-task sparse networks tell a task's depth."""
+    alive: float = 0.01
+    """A layer whose share of living groups, the mean over seeds, is above this is needed."""
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,16 +171,21 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     network: str = "rgbir-n"
     init_from: str = ""
-    """A run whose weights are taken over where they fit."""
+    """A run, or a file of weights, whose tensors are taken over where they fit."""
     freeze: tuple[str, ...] = ()
     """Parts of the network that are not learned, like trunk or heads.depth."""
+    freeze_zeros: bool = False
+    """Whether channels that are zero in ``init_from`` stay zero."""
     cameras: tuple[str, ...] = ()
     """Streams of the network to build, like [rgb]; all where none is named."""
+    exits: dict[str, str] = {}
+    """The block of the backbones at which a task's head leaves them, like {edges: stage8}; then there is no pyramid."""
+    fusion: Fusion = Fusion()
     size: tuple[int, int] = (128, 160)
     """Height and width of the network's input, pixels."""
     data: Data = Data()
-    method: Literal["joint", "single"] = "joint"
-    """"joint": one network for all tasks; "single": one for each by itself, the reference of Δm."""
+    method: Literal["joint", "single", "sparse", "lomt", "mtml", "meta_sparsity"] = "joint"
+    """How the tasks are learned, as the files of `methods` tell; "single": each by itself, the reference of Δm."""
     tasks: tuple[str, ...] = ("boxes", "semantic")
     """Heads to train; one that the data have no labels for is left out."""
     steps: int = 0
@@ -122,9 +206,18 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Weight of each task's loss; 1 where nothing is said."""
     augment: Augment = Augment()
     sparsity: Sparsity = Sparsity()
+    alignment: Alignment = Alignment()
+    teachers: dict[str, str] = {}
+    """Of aligned streams: a run of one camera each, like {ir: out/ir}, whose features they keep (`distillation`)."""
+    distill: float = 1.0
+    """Weight of what the teachers say."""
+    episodes: Episodes = Episodes()
+    lomt: Lomt = Lomt()
     thermal_range: ThermalRange = ThermalRange()
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """"auto" computes in bf16 where the processor has matrix units for it (AMX, or a GPU's)."""
+    judgements: int = 1
+    """How many times to judge the averaged network on "val", evenly over the training; the last time is at its end."""
     save_s: float = 60.0
     """Seconds between two savings of the state that ``--resume`` goes on from."""
     tensorboard: str = ""
@@ -134,7 +227,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        sparsity, augment = self.sparsity, self.augment
+        sparsity, augment, episodes = self.sparsity, self.augment, self.episodes
         for name, value, low, high in (
             ("height of size", self.size[0], 32, 8192),
             ("width of size", self.size[1], 32, 8192),
@@ -146,6 +239,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ("warmup", self.warmup, 0, 10**6),
             ("clip", self.clip, 1e-6, 1e9),
             ("ema", self.ema, 0, 0.999999),
+            ("judgements", self.judgements, 1, 10**6),
             ("save_s", self.save_s, 0, 10**6),
             ("threads", self.threads, 0, 1024),
             ("seed", self.seed, 0, 10**9),
@@ -155,10 +249,25 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ("data.train", self.data.train, 1, 500_000),
             ("data.val", self.data.val, 1, 50_000),
             ("sparsity.target", sparsity.target, 0, 0.95),
-            ("sparsity.strength", sparsity.strength, 0, 1000),
+            ("sparsity.at_most", sparsity.at_most, 0, 1e15),
+            ("sparsity.strength", sparsity.strength, 0, 1e6),
+            ("sparsity.pull", sparsity.pull, 0, 1),
             ("sparsity.keep", sparsity.keep, 0, 1),
             ("sparsity.start", sparsity.start, 0, 1),
             ("sparsity.deadline", sparsity.deadline, sparsity.start, 1),
+            ("alignment.strength", self.alignment.strength, 0, 1e6),
+            ("alignment.target", self.alignment.target, 0, 1),
+            ("alignment.start", self.alignment.start, 0, 1),
+            ("alignment.deadline", self.alignment.deadline, 0, 1),
+            ("distill", self.distill, 0, 1e6),
+            ("episodes.subsets", episodes.subsets, 1, 1024),
+            ("episodes.inner_steps", episodes.inner_steps, 0, 1000),
+            ("episodes.inner_lr", episodes.inner_lr, 0, 1e3),
+            ("episodes.support", episodes.support, 0, 1),
+            ("episodes.held", episodes.held, 0, 0.9),
+            ("episodes.strength_lr", episodes.strength_lr, 0, 10),
+            ("lomt.seeds", self.lomt.seeds, 1, 1000),
+            ("lomt.alive", self.lomt.alive, 0, 1),
             ("augment.mosaic", augment.mosaic, 0, 1),
             ("augment.mosaic_until", augment.mosaic_until, 0, 1),
             ("augment.mosaic_zoom", augment.mosaic_zoom, 0, 1),
@@ -169,18 +278,41 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ("augment.contrast", augment.contrast, 0, 1),
             ("augment.saturation", augment.saturation, 0, 1),
             ("augment.hue", augment.hue, 0, 0.5),
+            ("augment.absent", augment.absent, 0, 1),
+            ("augment.offset", augment.offset, 0, 0.5),
+            ("augment.offset_deg", augment.offset_deg, 0, 180),
         ):
             if not low <= value <= high:
                 raise ValueError(f"{name}={value} is not between {low} and {high}")
+        if episodes.held and self.data.balance_light:
+            raise ValueError("episodes.held and data.balance_light both say which pictures fill a batch: give one")
+        if augment.absent and not augment.absent_as:
+            raise ValueError("augment.absent_as names nothing that an absent camera shows: blank, noise or frozen")
         for task in self.weights:
             if task not in self.tasks:
                 raise ValueError(f"weights names '{task}'{nearest_hint(task, list(self.tasks))}")
-        if self.freeze and sparsity.target:
-            raise ValueError("freeze and sparsity.target together: a frozen part cannot lose channels")
+        if sparsity.target and sparsity.at_most:
+            raise ValueError("sparsity.target and sparsity.at_most both say how much is to go: give one")
+        for task in self.exits:
+            if task not in self.tasks:
+                raise ValueError(f"exits names '{task}'{nearest_hint(task, list(self.tasks))}")
+        if self.freeze and self.sparse:
+            raise ValueError("freeze and sparsity together: a frozen part cannot lose channels")
+        if self.method == "lomt" and (self.exits or self.sparsity.aimed):
+            raise ValueError("method=lomt finds the exits, by sparsity.strength: neither exits nor a target beside it")
+        if self.freeze_zeros and (self.sparse or not self.init_from):
+            raise ValueError("freeze_zeros keeps the zeros of init_from=RUN: name it, and no sparsity beside it")
+        if episodes.held and (self.method != "meta_sparsity" or sparsity.aimed):
+            raise ValueError("episodes.held is for the strengths that meta_sparsity learns without a target")
         if self.balance not in BALANCES:
             raise ValueError(f"balance '{self.balance}' is not known{nearest_hint(self.balance, list(BALANCES))}")
         if not self.steps and not self.epochs:
             raise ValueError("steps and epochs are both 0: nothing to train")
+
+    @property
+    def sparse(self) -> bool:
+        """Whether channels are made zero."""
+        return self.sparsity.aimed or self.method in ("sparse", "meta_sparsity")
 
 
 def load(file: str | Path | None = None, words: tuple[str, ...] | list[str] = ()) -> Config:

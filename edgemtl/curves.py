@@ -31,8 +31,13 @@ class Log:
 
 
 COLUMNS = 4
-WEIGHT = "weight "
-TITLES = {"lr": "learning rate", "gone": "share of parameters gone", "live": "live channel groups"}
+JUDGED = "val "
+"""How the names of figures begin that were judged while training."""
+SHARED = {"weight ": "weights of the tasks", "strength ": "strengths of the levels"}
+"""Figures whose names begin so have a panel together."""
+LEGEND = 12
+"""A panel of more lines has no legend."""
+TITLES = {"lr": "learning rate", "gone": "share gone", "live": "live channel groups"}
 
 
 def draw(rows: list[dict[str, float]], file: Path) -> None:
@@ -41,33 +46,42 @@ def draw(rows: list[dict[str, float]], file: Path) -> None:
     from matplotlib.figure import Figure
 
     names = [n for n in dict.fromkeys(name for row in rows for name in row) if n != "step"]
-    weights = [name for name in names if name.startswith(WEIGHT)]
-    panels = [[name] for name in names if name not in weights] + ([weights] if weights else [])
+    together = {start: [name for name in names if name.startswith(start)] for start in SHARED}
+    panels = [("", [name]) for name in names if not name.startswith(tuple(SHARED))]
+    panels += [(start, members) for start, members in together.items() if members]
     columns = min(COLUMNS, len(panels))
     lines = -(-len(panels) // columns)
     figure = Figure(figsize=(3.2 * columns, 2.4 * lines), layout="constrained")
     FigureCanvasAgg(figure)
-    for index, panel in enumerate(panels):
+    for index, (start, panel) in enumerate(panels):
         axes = figure.add_subplot(lines, columns, index + 1)
         for name in panel:
             points = [(row["step"], row[name]) for row in rows if name in row]
             steps, values = zip(*points, strict=True)
-            if name in TITLES:
-                axes.plot(steps, values, color="tab:blue")
-            elif name in weights:
-                axes.plot(steps, smooth(list(values)), label=name.removeprefix(WEIGHT), linewidth=1)
+            if name.startswith(JUDGED):
+                axes.plot(steps, values, color="tab:orange", marker=".")
+            elif start or name in TITLES:
+                values = tuple(smooth(list(values))) if start == "weight " else values
+                axes.plot(steps, values, label=name.removeprefix(start), linewidth=1 if start else 1.5)
             else:
                 axes.plot(steps, values, color="0.8", linewidth=0.8)
                 axes.plot(steps, smooth(list(values)), color="tab:blue")
-        if panel == weights:
+        if start and len(panel) <= LEGEND:
             axes.legend(fontsize=6)
-        title = "weights of the tasks" if panel == weights else TITLES.get(panel[0], f"{panel[0]} loss")
-        axes.set_title(title, fontsize=9)
+        axes.set_title(SHARED[start] if start else title(panel[0]), fontsize=9)
         axes.set_xlabel("step", fontsize=8)
         axes.tick_params(labelsize=7)
-        axes.set_ylim(bottom=0)
+        if start == "strength " and any(row.get(name, 0) > 0 for row in rows for name in panel):
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
     figure.savefig(file, dpi=110)
+
+
+def title(name: str) -> str:
+    """Return what a figure of the log is."""
+    return name if name.startswith(JUDGED) else TITLES.get(name, f"{name} loss")
 
 
 def smooth(values: list[float], keep: float = 0.95) -> list[float]:

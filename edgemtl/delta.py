@@ -20,7 +20,24 @@ from .errors import EdgemtlError
 from .run import CONFIG, METRICS
 from .tasks import TASKS
 
-FREE = ("tasks", "method", "balance", "weights", "sparsity", "save_s", "threads", "seed")
+FREE = (
+    "tasks",
+    "method",
+    "balance",
+    "weights",
+    "sparsity",
+    "episodes",
+    "lomt",
+    "exits",
+    "fusion",
+    "alignment",
+    "teachers",
+    "distill",
+    "judgements",
+    "save_s",
+    "threads",
+    "seed",
+)
 """What may differ between a run and its reference."""
 FREE_DATA = ("cache_mb", "workers", "source", "labels")
 Figures = dict[str, float]

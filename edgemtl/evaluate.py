@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from edgemtl_runtime.engine.ort import open_engine
 from edgemtl_runtime.fit import Fit
 from edgemtl_runtime.result import HeadResult
 
+from .data.faults import NONE, Fault
 from .data.loader import check_inputs, fitted_images
 from .data.sample import Sample, Samples
 from .errors import EdgemtlError
@@ -21,7 +22,9 @@ from .run import CONFIG, Run
 from .tasks import TASKS, Metric
 
 Figures = dict[str, dict[str, float]]
-"""Figures by part of the data: "all", and "day" and "night" where both are known."""
+"""Figures by part of the data: "all", and "day" and "night" where both are known; and by fault, where asked for."""
+Faulty = Mapping[str, Sequence[Fault]]
+"""Faults of the cameras by name; of several under one, the pictures take one each in turn."""
 
 
 class Engine(Protocol):
@@ -41,11 +44,11 @@ class Predictor:
         # Average precision looks at boxes of every score.
         self.heads = heads if threshold is None else tuple(_with_threshold(head, threshold) for head in heads)
 
-    def __call__(self, sample: Sample) -> dict[str, HeadResult]:
-        """Return every head's result."""
+    def __call__(self, sample: Sample, fault: Fault = NONE) -> dict[str, HeadResult]:
+        """Return every head's result, with the cameras in this state."""
         spec = next(iter(self.inputs.values()))
         fit = Fit.plan(sample.size, (spec.height, spec.width))
-        outputs = self.engine.run(fitted_images(sample, self.inputs))
+        outputs = self.engine.run(fitted_images(sample, self.inputs, fault))
         return decode({name: output[0] for name, output in outputs.items()}, self.heads, fit)
 
 
@@ -71,8 +74,13 @@ def open_predictor(path: str | Path, threshold: float | None = 0.0) -> Predictor
     return Predictor(open_engine(bundle), bundle.manifest.inputs, bundle.manifest.heads, threshold)
 
 
-def evaluate(predictor: Predictor, samples: Samples, progress: Callable[[int], None] | None = None) -> Figures:
-    """Judge a predictor on every sample: all of them, and by day and by night where that is known."""
+def evaluate(
+    predictor: Predictor,
+    samples: Samples,
+    progress: Callable[[int], None] | None = None,
+    faults: Faulty | None = None,
+) -> Figures:
+    """Judge a predictor on every sample: all of them, by day and by night where that is known, and with ``faults``."""
     labelled = samples.classes
     check_inputs(predictor.inputs, samples)
     for head in predictor.heads:
@@ -82,18 +90,20 @@ def evaluate(predictor: Predictor, samples: Samples, progress: Callable[[int], N
     tasks = {head.name: TASKS[head.task](head.classes) for head in predictor.heads if head.name in labelled}
     if not tasks:
         raise EdgemtlError(f"the data have labels for {', '.join(labelled) or 'nothing'}, the network has other heads")
-    metrics: dict[str, list[Metric]] = {}
+    metrics: dict[str, dict[str, Metric]] = {}
     for index in range(len(samples)):
         sample = samples[index]
-        results = predictor(sample)
         light = [] if sample.is_day is None else ["day" if sample.is_day else "night"]
-        for part in ["all", *light]:
-            for metric, name in zip(metrics.setdefault(part, [t.metric() for t in tasks.values()]), tasks, strict=True):
-                metric.update(results[name], sample)
+        judged = [(["all", *light], predictor(sample))]
+        judged += [([name], predictor(sample, each[index % len(each)])) for name, each in (faults or {}).items()]
+        for parts, results in judged:
+            for part in parts:
+                for task, metric in metrics.setdefault(part, {n: t.metric() for n, t in tasks.items()}).items():
+                    metric.update(results[task], sample)
         if progress:
             progress(index + 1)
-    order = [part for part in ("all", "day", "night") if part in metrics]
-    return {part: {k: v for metric in metrics[part] for k, v in metric.compute().items()} for part in order}
+    order = [part for part in ("all", "day", "night", *(faults or {})) if part in metrics]
+    return {part: {k: v for metric in metrics[part].values() for k, v in metric.compute().items()} for part in order}
 
 
 def table(figures: Figures) -> list[list[str]]:

@@ -73,8 +73,19 @@ class Run:
 def interface_of(network: edgemtl_models.MultiTask, config: Config, heads: tuple[Head, ...]) -> Interface:
     """Return the interface of a network that was built for ``config``."""
     height, width = config.size
+    spare = config.augment.absent > 0 and len(network.inputs) > 1
     inputs = tuple(
-        Input(name, height, width, spec.channels, spec.mean, spec.std, name, thermal_range=config.thermal_range)
+        Input(
+            name,
+            height,
+            width,
+            spec.channels,
+            spec.mean,
+            spec.std,
+            name,
+            thermal_range=config.thermal_range,
+            may_be_absent=spare,
+        )
         for name, spec in network.inputs.items()
     )
     return Interface(network.description, inputs, heads)

@@ -106,7 +106,7 @@ def _sample(predictor: Predictor, samples: Samples, place: int, tasks: Sequence[
 
 def _live(config: Config, network: nn.Module) -> list[str]:
     """Return a chart of the channels of every convolution that are not zero, where some were meant to go."""
-    if not config.sparsity.target:
+    if not (config.sparse or config.freeze_zeros):
         return []
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

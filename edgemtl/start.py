@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from pickle import UnpicklingError
 
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .console import say
@@ -12,11 +16,11 @@ from .run import Run
 
 
 def take_over(network: nn.Module, source: str) -> None:
-    """Copy what fits by name and shape from the run ``source``; say what stays as it was drawn.
+    """Copy what fits by name and shape from the run, or the file of weights, ``source``; say what stays as drawn.
 
     New classes or new heads so start anew while everything else goes on. Raises `ConfigError` when nothing fits.
     """
-    given = Run.open(Path(source)).network.state_dict()
+    given = _weights(Path(source)) if Path(source).is_file() else Run.open(Path(source)).network.state_dict()
     own = network.state_dict()
     taken: dict[str, Tensor] = {n: t for n, t in given.items() if n in own and own[n].shape == t.shape}
     if not taken:
@@ -24,6 +28,17 @@ def take_over(network: nn.Module, source: str) -> None:
     network.load_state_dict(own | taken)
     new = sorted({".".join(name.split(".")[:2]) for name in own.keys() - taken.keys()})
     say(f"taken over from {source}: {len(taken)} of {len(own)} tensors" + (f"; new: {', '.join(new)}" if new else ""))
+
+
+def _weights(file: Path) -> dict[str, Tensor]:
+    """Read a file of tensors by name; raises `ConfigError` when it is none."""
+    try:
+        given = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
+        given = given.get("state_dict", given)
+        return {name: tensor for name, tensor in given.items() if isinstance(tensor, Tensor)}
+    except (SafetensorError, OSError, RuntimeError, UnpicklingError, EOFError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:150]
+        raise ConfigError(f"init_from={file}: no tensors in it ({reason}); give a run or .safetensors") from error
 
 
 def freeze(network: nn.Module, parts: tuple[str, ...]) -> None:

@@ -25,6 +25,9 @@ def _add_eval(commands: Any) -> None:
     )
     judge.add_argument("--split", choices=("val", "train", "test"), default="val")
     labels_option(judge, None)
+    judge.add_argument("--absent", action="store_true", help="also with each camera absent in its turn")
+    judge.add_argument("--misaligned", action="store_true", help="also with the cameras shifted and turned apart")
+    judge.add_argument("--out", type=Path, metavar="FILE.png", help="draw what --misaligned found")
     judge.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
     judge.set_defaults(command=_eval)
 
@@ -62,9 +65,12 @@ def _eval(args: argparse.Namespace) -> int:
     from ..console import print_table, progress_bar
     from ..data.open import name_of, open_data
     from ..errors import EdgemtlError
-    from ..evaluate import evaluate, of_run, open_predictor, table
+    from ..evaluate import Faulty, evaluate, of_run, open_predictor, table
+    from ..robustness import absences, draw, misalignments
     from ..run import CONFIG, Run
 
+    if args.out and not args.misaligned:
+        raise EdgemtlError("--out draws what --misaligned finds: give both")
     run = Run.open(args.what) if (args.what / CONFIG).is_file() else None
     predictor = of_run(run) if run else open_predictor(args.what)
     if not run and not args.data:
@@ -76,8 +82,14 @@ def _eval(args: argparse.Namespace) -> int:
     samples = open_data(msgspec.structs.replace(config, data=data), (args.split,)).get(args.split)
     if samples is None:
         raise EdgemtlError(f"{name_of(data)} has no split '{args.split}'")
+    faults: Faulty = absences(predictor) if args.absent else {}
+    if args.misaligned:
+        faults = {**faults, **misalignments(predictor)}
     with progress_bar("judging", len(samples)) as bar:
-        figures = evaluate(predictor, samples, lambda n: bar(n, {}))
+        figures = evaluate(predictor, samples, lambda n: bar(n, {}), faults)
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        draw(figures, {head.name: head.task for head in predictor.heads if head.name in samples.classes}, args.out)
     if args.json:
         print(json.dumps({"what": str(args.what), "data": name_of(data), "pictures": len(samples), **figures}))
     else:

@@ -1,4 +1,4 @@
-"""``edgemtl init`` and ``train``."""
+"""``edgemtl init``, ``train`` and ``adapt``."""
 
 from __future__ import annotations
 
@@ -24,6 +24,18 @@ def add(commands: Any) -> None:
     train.add_argument("--resume", action="store_true", help="go on with a training that was stopped")
     train.add_argument("--json", action="store_true", help="print the figures as one JSON object, nothing else")
     train.set_defaults(command=_train)
+    adapt = commands.add_parser(
+        "adapt",
+        help="a new head on a run's network for a task that it has not seen",
+        description="Learn a task from every start and tell how its figure rises: a run, several, and 'scratch'.",
+    )
+    adapt.add_argument("starts", nargs="+", metavar="RUN|scratch|key=value")
+    adapt.add_argument("--task", required=True, metavar="NEW")
+    adapt.add_argument("--alone", action="store_true", help="without the run's other tasks, which go on otherwise")
+    adapt.add_argument("--reach", type=float, metavar="FIGURE", help="tell the steps to a figure, such as single's")
+    adapt.add_argument("--out", type=Path, required=True, help="folder to write: a run for each start, adapt.png")
+    adapt.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    adapt.set_defaults(command=_adapt)
 
 
 def _init(args: argparse.Namespace) -> int:
@@ -45,6 +57,7 @@ def _train(args: argparse.Namespace) -> int:
     from ..config import load
     from ..console import print_table
     from ..evaluate import table
+    from ..methods.lomt import train_lomt
     from ..methods.single import train_single
     from ..train import train
 
@@ -54,7 +67,10 @@ def _train(args: argparse.Namespace) -> int:
     config = load(file, words)
     out = args.out or Path("runs") / Path(config.network).stem
     single = config.method == "single"
-    runs = train_single(config, out, args.resume) if single else [train(config, out, resume=args.resume)]
+    if single:
+        runs = train_single(config, out, args.resume)
+    else:
+        runs = [(train_lomt if config.method == "lomt" else train)(config, out, resume=args.resume)]
     if not processes.first():
         return 0
     if single:
@@ -66,6 +82,28 @@ def _train(args: argparse.Namespace) -> int:
         print_table(table(run.metrics["val"]), f"{run.path}: {run.metrics['steps']} steps")
         if gained := run.metrics.get("delta_m"):
             print("against single: " + ", ".join(f"{name} {value:+.2f} %" for name, value in gained.items()))
+    return 0
+
+
+def _adapt(args: argparse.Namespace) -> int:
+    from ..adapt import adapt, reached
+    from ..console import print_table
+    from ..tasks import TASKS
+
+    words = [word for word in args.starts if "=" in word and not Path(word).exists()]
+    starts = [start for start in args.starts if start not in words]
+    found = adapt(starts, args.task, words, args.out, args.alone)
+    better = TASKS[args.task].higher_is_better
+    steps = {n: reached(points, args.reach, better) if args.reach is not None else None for n, points in found.items()}
+    if args.json:
+        print(json.dumps({n: {"points": points, "reached": steps[n]} for n, points in found.items()}))
+        return 0
+    rows = [["from", *(f"step {step:g}" for step, _ in next(iter(found.values()))), "steps"]]
+    for name, points in found.items():
+        reach = "-" if args.reach is None else str(steps[name] or "never")
+        rows.append([name, *(f"{value:.3f}" for _, value in points), reach])
+    aim = "" if args.reach is None else f", steps to {args.reach:g}"
+    print_table(rows, f"{args.task}: {TASKS[args.task].primary}{aim}")
     return 0
 
 

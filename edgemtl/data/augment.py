@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torchvision import tv_tensors
@@ -11,6 +13,7 @@ from edgemtl_runtime.bundle import Input
 from edgemtl_runtime.fit import Fit, to_uint8
 
 from ..config import Augment
+from .faults import Faults
 from .labels import Item, Label, LabelMap
 from .pixels import Matrix, affine, relit, warped
 from .sample import Sample
@@ -36,7 +39,7 @@ def to_item(sample: Sample, inputs: dict[str, Input], labels: dict[str, Label]) 
 
 
 class Augmenter:
-    """Random geometry and light for training items."""
+    """Random geometry, light and faults for training items."""
 
     def __init__(self, settings: Augment, inputs: dict[str, Input]) -> None:
         self.settings = settings
@@ -44,15 +47,16 @@ class Augmenter:
         spec = next(iter(inputs.values()))
         self.size = (spec.height, spec.width)
         self.blank = float(spec.blank)
+        self.faults = Faults(settings, inputs)
 
-    def __call__(self, item: Item, others: list[Item]) -> Item:
-        """Augment one item; with three ``others`` it becomes a mosaic of the four."""
+    def __call__(self, item: Item, others: list[Item], another: Callable[[], Item] = dict) -> Item:
+        """Augment an item; with three ``others`` it becomes a mosaic of the four; a frozen camera shows ``another``."""
         item = self.window(mosaic([item, *others], self.size)) if others else self.move(item)
         if self.settings.flip and float(torch.rand(())) < 0.5:
             item = mirrored(item)
         for name in self.inputs:
             item[name] = self.light(item[name])
-        return item
+        return self.faults(item, another)
 
     def light(self, image: Tensor) -> Tensor:
         """Change the light of one view."""

@@ -38,6 +38,10 @@ class Files:
         assert sample is not None
         return sample
 
+    def is_day(self, index: int) -> bool | None:
+        """Whether a sample was taken by day."""
+        return self.entries[index].is_day
+
 
 class Joined:
     """Several splits after one another; each labels the tasks that it has, under the same classes."""
@@ -61,9 +65,18 @@ class Joined:
         return sum(map(len, self.parts))
 
     def __getitem__(self, index: int) -> Sample:
+        part, within = self._place(index)
+        return part[within]
+
+    def is_day(self, index: int) -> bool | None:
+        """Whether a sample was taken by day."""
+        part, within = self._place(index)
+        return part.is_day(within)
+
+    def _place(self, index: int) -> tuple[Samples, int]:
         for part in self.parts:
             if index < len(part):
-                return part[index]
+                return part, index
             index -= len(part)
         raise IndexError(index)
 

@@ -142,3 +142,16 @@ class BoxList:
             "batch_idx": known.nonzero().flatten().repeat_interleave(counts).float(),
             "boxes_known": known,
         }
+
+
+def pictures(batch: Batch, first: int, last: int) -> Batch:
+    """Return the part of a batch that is of the pictures from ``first`` up to, not with, ``last``."""
+    listed = ("bboxes", "cls", "batch_idx")
+    part = {key: value[first:last] for key, value in batch.items() if key not in listed}
+    if "batch_idx" in batch and bool(part["boxes_known"].any()):
+        inside = (batch["batch_idx"] >= first) & (batch["batch_idx"] < last)
+        part |= {key: batch[key][inside] for key in listed}
+        part["batch_idx"] = part["batch_idx"] - first
+    elif "boxes_known" in part:
+        del part["boxes_known"]
+    return part

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
@@ -18,12 +19,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from edgemtl_export.to_onnx import normalise
 from edgemtl_runtime.bundle import Input
+from edgemtl_runtime.fit import Fit
 
 from .. import processes
 from ..config import Config
 from ..console import progress_bar
 from ..errors import ConfigError
 from .augment import Augmenter, to_item
+from .faults import NONE, Fault
 from .files import THREADS
 from .labels import Batch, Item, Label
 from .sample import Sample, Samples
@@ -41,6 +44,10 @@ class Batches:
     ) -> None:
         self.samples, self.config, self.inputs, self.labels, self.steps = samples, config, inputs, labels, steps
         self.augment = Augmenter(config.augment, inputs)
+        self.held = math.ceil(config.episodes.held * len(samples))
+        if self.held and self.held == len(samples):
+            raise ConfigError(f"episodes.held={config.episodes.held} leaves none of {self.held} pictures to learn from")
+        self.light = _by_light(samples) if config.data.balance_light else []
         self.items: dict[int, Item] = {}
         self.budget = config.data.cache_mb * 2**20
 
@@ -65,17 +72,36 @@ class Batches:
 
     def _item(self, place: int, mosaic: float) -> Item:
         """Return an item of the training by its place in one permutation of all samples after the other."""
-        number, within = divmod(place, len(self.samples))
+        rank, members = self._pool(place)
+        number, within = divmod(rank, len(members))
         torch.default_generator.manual_seed(self._seed(1, place))
         others: list[Item] = []
         if mosaic and float(torch.rand(())) < mosaic:
-            others = [self._fitted(i) for i in torch.randint(0, len(self.samples), (3,)).tolist()]
-        return self.augment(dict(self._fitted(self._permutation(number)[within])), others)
+            others = [self._fitted(members[i]) for i in torch.randint(0, len(members), (3,)).tolist()]
+        mine = self._fitted(members[self._permutation(number, members[0], len(members))[within]])
+        return self.augment(dict(mine), others, lambda: self._fitted(members[int(torch.randint(len(members), ()))]))
 
-    @lru_cache(maxsize=2)  # noqa: B019
-    def _permutation(self, number: int) -> list[int]:
-        generator = torch.Generator().manual_seed(self._seed(0, number))
-        order: list[int] = torch.randperm(len(self.samples), generator=generator).tolist()
+    def _pool(self, place: int) -> tuple[int, Sequence[int]]:
+        """Return a place's rank among those filled from the same samples, and these.
+
+        Where queries are held out, they fill each batch's second half; where light is balanced, places are filled by
+        day and by night in turns.
+        """
+        size, total = self.config.batch, len(self.samples)
+        if self.light:
+            return place // 2, self.light[place % 2]
+        if not self.held:
+            return place, range(total)
+        step, within = divmod(place, size)
+        half = size // 2
+        if within < half:
+            return step * half + within, range(total - self.held)
+        return step * (size - half) + within - half, range(total - self.held, total)
+
+    @lru_cache(maxsize=4)  # noqa: B019
+    def _permutation(self, number: int, first: int, count: int) -> list[int]:
+        generator = torch.Generator().manual_seed(self._seed(0, number, *([first] if first else [])))
+        order: list[int] = torch.randperm(count, generator=generator).tolist()
         return order
 
     def _seed(self, *what: int) -> int:
@@ -90,6 +116,16 @@ class Batches:
             self.budget -= size
             self.items[index] = item
         return item
+
+
+def _by_light(samples: Samples) -> list[list[int]]:
+    """Return the samples taken by day and those by night; one of which that is not known is among both."""
+    known = [samples.is_day(index) for index in range(len(samples))]
+    if not (True in known and False in known):
+        raise ConfigError(
+            "data.balance_light needs pictures that are known to be by day, and by night (attributes.csv)"
+        )
+    return [[index for index, day in enumerate(known) if day is not other] for other in (False, True)]
 
 
 class Loader:
@@ -183,9 +219,11 @@ def collate(items: list[Item], inputs: dict[str, Input], labels: dict[str, Label
     return batch
 
 
-def fitted_images(sample: Sample, inputs: dict[str, Input]) -> dict[str, Any]:
+def fitted_images(sample: Sample, inputs: dict[str, Input], fault: Fault = NONE) -> dict[str, Any]:
     """Return a sample's images as an engine takes them: uint8 (1, H, W, C) arrays by input name."""
-    item = to_item(sample, inputs, {})
+    first = next(iter(inputs.values()))
+    scale = Fit.plan(sample.size, (first.height, first.width)).scale
+    item = fault(to_item(sample, inputs, {}), inputs, scale)
     return {name: item[name].permute(1, 2, 0).contiguous().numpy()[None] for name in inputs}
 
 

@@ -52,3 +52,6 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Sample: ...
+
+    def is_day(self, index: int) -> bool | None:
+        """Whether a sample was taken by day, as far as it is known without reading it."""

@@ -49,6 +49,10 @@ class Streets:
             sample = self.drawn[index] = replace(whole, labels={task: whole.labels[task] for task in self.classes})
         return sample
 
+    def is_day(self, index: int) -> bool | None:
+        """Whether a scene is by day."""
+        return self[index].is_day
+
 
 def street(seed: int, size: tuple[int, int], is_day: bool | None = None, time_s: float = 0.0) -> Sample:
     """Draw one street as a sample; ``size`` is (height, width)."""

@@ -1,70 +1,210 @@
-"""Channel sparsity by group lasso, towards a share of the parameters, then a frozen pattern.
+"""SPARSE-MTL: channel groups of the network become exactly zero by a group lasso, and are removed by export.
 
-After R. Upadhyay et al., "Less is More" (arXiv 2308.12114): a proximal step behind each optimiser step makes whole
-channel groups exactly zero. Here the groups are those that really go away together (`edgemtl_export.groups`). In a
-short training a strength that zeroes enough groups crushes the live ones too; so the strength is mild, it tells the
-groups apart, and the weakest are zeroed along a line from the start to the deadline. At the target the pattern is
-frozen: a zeroed group would otherwise revive at the next optimiser step, because its shift still has a gradient.
+After R. Upadhyay et al., "Less is More" (arXiv 2308.12114): behind each step of AdamW a proximal step minimises
+
+    Σ_t L_t  +  λ Σ_g √n_g ‖w_g‖₂
+
+over groups of n_g weights each, in AdamW's own metric (`optim.proximal`). What a group is, is chosen: what makes one
+removable channel ("coupled", the default), a filter ("output"), or what a convolution reads of a channel ("input", the
+thesis'). The penalty is in the proximal step alone, its state is never reset, and weight decay leaves the groups out.
+
+With a fixed λ how much goes is found out afterwards. With a target it is held: ``wanted`` moves along a line from the
+start to the deadline, and each step the groups of least worth for what they cost are zeroed until the line is met. A
+group's worth is the running mean of the square of
+
+    Σ_{i in g} w_i ∂L/∂w_i
+
+the first order of what the loss changes by without it (Molchanov et al. 2019, arXiv 1906.10771), over the whole group
+at once, so that a channel's scale and shift speak for the weights before them, whose own sum is 0 by normalisation. It
+is set against what the group's removal saves now, in whatever the target counts. λ follows at a share ``pull`` of the
+strength that would zero as many groups by itself. At the target the pattern is frozen: the shift of a zeroed group
+still has a gradient, and would make a constant channel of it at the next optimiser step.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgemtl_export.groups import Groups
+from edgemtl_export.groups import channel_groups
 
 from ..config import Sparsity
-from ..optim.proximal import GroupProximal
+from ..costs import applied, cost
+from ..errors import ConfigError
+from ..optim.partition import penalised
+from ..optim.proximal import adamw_metric, shrunk_in, thresholds
+
+MEMORY = 0.05
+"""Share of the last step in a group's worth."""
+TINY = 1e-9
 
 
-@dataclass
 class ChannelSparsity:
     """Call `step` after every optimiser step, and `mask` on any copy of the weights."""
 
-    groups: Groups
-    network: nn.Module
-    settings: Sparsity
-    steps: int
-    dead: Tensor = field(init=False)
-    frozen: bool = field(init=False, default=False)
+    def __init__(self, network: nn.Module, images: dict[str, Tensor], settings: Sparsity, steps: int) -> None:
+        """``images`` are examples by name, on the CPU, as is the network then."""
+        groups = channel_groups(network, (), images)
+        self.settings, self.steps = settings, steps
+        self.part = "" if settings.part == "all" else settings.part
+        self.penalised = penalised(network, groups, settings.groups, self.part)
+        self.partition = self.penalised.partition
+        self.places, _ = applied(network, images)
+        self.pixels = next(iter(images.values())).shape[-2:].numel()
+        self.cost = cost(settings.of, network, groups, images, self.part)
+        self.dense = self.cost()
+        self.target = settings.target
+        if settings.at_most:
+            self.target = 1 - settings.at_most / self.dense
+            if self.target <= 0:
+                raise ConfigError(f"sparsity.at_most={settings.at_most:g}: there are but {self.dense:g} {settings.of}")
+        self.zeroed(torch.zeros(self.partition.count, dtype=torch.bool))
+        self.levels, self.level = self._levels()
+        start = 0.0 if self.target else math.log(max(settings.strength, 1e-30))
+        self.log_strength = torch.full((len(self.levels),), start)
+        """With a target: of each level's strength beside ``scale``."""
+        self.scale = torch.zeros(()) if self.target else torch.ones(())
+        self.worth = torch.zeros(self.partition.count)
+        """With a target: the running mean of the squared first order of the loss without each group."""
+        self.frozen = False
+        self.network = network
 
-    def __post_init__(self) -> None:
-        self.proximal = GroupProximal(self.groups, self.network)
-        self.dense = self.groups.parameters()
-        self.dead = torch.zeros(self.groups.count, dtype=torch.bool, device=self.proximal.device)
+    def to(self, device: torch.device) -> ChannelSparsity:
+        """Move what belongs to a network that has been moved."""
+        self.partition.to(device)
+        self.dead, self.level = self.dead.to(device), self.level.to(device)
+        self.log_strength, self.scale = self.log_strength.to(device), self.scale.to(device)
+        self.worth = self.worth.to(device)
+        return self
 
-    @property
-    def share(self) -> float:
-        """Share of the parameters that are gone with the groups that are zero now."""
-        return 1 - self.groups.parameters(self.dead.cpu().numpy()) / self.dense
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what changes from step to step."""
+        return {"dead": self.dead, "scale": self.scale, "worth": self.worth}
+
+    def load(self, tensors: dict[str, Tensor], frozen: bool) -> None:
+        """Go on from what `tensors` gave."""
+        device = self.dead.device
+        self.zeroed(tensors["dead"].to(device))
+        self.scale, self.worth = tensors["scale"].to(device), tensors["worth"].to(device)
+        self.frozen = frozen
+
+    def zeroed(self, dead: Tensor) -> None:
+        """Take note of which groups are zero now, (count,), and of the share of the cost that is gone with them."""
+        self.dead = dead
+        self.share = self._share(dead.cpu().numpy())
 
     @property
     def live(self) -> int:
-        """How many channel groups are not zero."""
+        """How many groups are not zero."""
         return int((~self.dead).sum())
 
-    def step(self, step: int, lr: float) -> None:
+    def figures(self) -> dict[str, float]:
+        """Return what the log tells of a step."""
+        row = {"gone": self.share, "live": float(self.live)}
+        strengths = self.strengths().tolist() if not self.frozen else []
+        return row | {f"strength {name}": value for name, value in zip(self.levels, strengths, strict=False)}
+
+    def strengths(self) -> Tensor:
+        """Return the strength of every level, differentiable by ``log_strength``."""
+        return self.scale * self.log_strength.exp()
+
+    def shrinks(self, step: int) -> bool:
+        """Whether a proximal step follows optimiser step ``step``."""
+        return not self.frozen and (step + 1) / self.steps >= self.settings.start
+
+    def freeze(self) -> None:
+        """Keep zero what is zero now, and stop shrinking what is not."""
+        self.zeroed(self.partition.norms(self.network) == 0)
+        self.frozen = True
+
+    @torch.no_grad()
+    def observe(self) -> None:
+        """Take note of the gradients of a step, before the optimiser takes it."""
+        if self.frozen or not self.target:
+            return
+        parts = [
+            p * p.grad if p.grad is not None else torch.zeros_like(p) for p in self.partition.parameters(self.network)
+        ]
+        self.worth.lerp_(self.partition.sums(self.partition.gather(parts)).square(), MEMORY)
+
+    @torch.no_grad()
+    def step(self, step: int, lr: float, optimizer: torch.optim.AdamW) -> None:
         """Apply the proximal step that belongs to optimiser step ``step`` (from 0), or the frozen pattern."""
-        s = self.settings
         if self.frozen:
             self.mask(self.network)
             return
-        progress = (step + 1) / self.steps
-        if progress < s.start:
+        if not self.shrinks(step):
             return
-        norms = self.proximal.norms(self.network)
-        spared = self.proximal.strongest(norms, s.keep)
-        self.dead = self.proximal.shrink(self.network, lr * s.strength, spared)
-        wanted = s.target * min(1.0, (progress - s.start) / max(s.deadline - s.start, 1e-9))
-        if self.share < wanted:
-            dead = self.proximal.weakest_to(norms, spared, int((1 - wanted) * self.dense))
-            self.dead |= torch.from_numpy(dead).to(self.dead.device)
-            self.mask(self.network)
-        self.frozen = self.share >= s.target
+        parameters = self.partition.parameters(self.network)
+        w = self.partition.gather(parameters).detach()
+        metric = adamw_metric(optimizer, parameters, self.partition)
+        reach = thresholds(metric, w, self.partition) / self.partition.root_size
+        spared = self._strongest(self.worth if self.target else reach)
+        forced = torch.zeros_like(self.dead)
+        if self.target:
+            span = max(self.settings.deadline - self.settings.start, 1e-9)
+            wanted = self.target * min(1.0, ((step + 1) / self.steps - self.settings.start) / span)
+            strength = self.log_strength.detach().exp()[self.level]
+            forced = self._least_to(wanted, strength, spared)
+            even = (reach / strength).masked_fill(spared, float("inf"))
+            count = int(forced.sum())
+            self.scale = self.settings.pull * (even.kthvalue(count).values if count else even.new_zeros(())) / lr
+        tau = lr * self.strengths().detach()[self.level] * self.partition.root_size
+        w, dead = shrunk_in(metric, w, tau.masked_fill(spared, 0.0), self.partition)
+        self.zeroed((dead | forced) & ~(spared & (reach > 0)))
+        self.partition.put(w * self.partition.spread((~self.dead).to(w)), self.network)
+        self.frozen = bool(self.target) and self.share >= self.target
 
     def mask(self, network: nn.Module) -> None:
         """Make the zero groups exactly zero in a network of the same parameters."""
-        self.proximal.scale(network, (~self.dead).float())
+        self.partition.scale(network, (~self.dead).to(self.partition.root_size))
+
+    def _levels(self) -> tuple[list[str], Tensor]:
+        """Name the levels, and return each group's: that of the first weight in it."""
+        first = torch.full((self.partition.count,), -1)
+        names = [n for n in self.partition.names if n in self.places]
+        for index, name in reversed(list(enumerate(names))):
+            first[self.partition.groups_of(name)] = index
+        if self.settings.levels == "global":
+            return ["all"], torch.zeros_like(first)
+        told = names if self.settings.levels == "layer" else [self._stage(n) for n in names]
+        kinds = list(dict.fromkeys(told))
+        return kinds, torch.tensor([kinds.index(name) for name in told])[first]
+
+    def _stage(self, name: str) -> str:
+        """Name a weight's stage by the stride of what it makes."""
+        places = self.places[name]
+        return "picture" if places == 1 else f"stride {round((self.pixels / places) ** 0.5)}"
+
+    def _share(self, dead: NDArray[np.bool_]) -> float:
+        return 1 - self.cost(self.penalised.gone(dead)) / self.dense
+
+    def _strongest(self, worth: Tensor) -> Tensor:
+        """Return the groups among the strongest ``keep`` of any layer, (count,) bool: at least one of each."""
+        spared = torch.zeros_like(self.dead)
+        for members in self.penalised.layers:
+            groups = torch.from_numpy(members).to(worth.device)
+            if len(groups) and self.settings.keep:
+                spared[groups[worth[groups].topk(int(np.ceil(self.settings.keep * len(groups)))).indices]] = True
+        return spared
+
+    def _least_to(self, wanted: float, strength: Tensor, spared: Tensor) -> Tensor:
+        """Return the fewest groups, those of least worth for their cost first, that make a share ``wanted`` go."""
+        saves = self.penalised.shared_out(self.cost.saves(self.penalised.gone(self.dead.cpu().numpy())))
+        worth = (self.worth.sqrt() / strength).square().masked_fill(spared, float("inf")).cpu().numpy()
+        ratio = worth / np.maximum(saves, TINY * self.dense)  # what saves nothing goes last
+        order = np.argsort(ratio, kind="stable")
+        low, high = 0, int(np.isfinite(ratio).sum())
+        dead = np.zeros(len(order), bool)
+        while low < high:
+            middle = (low + high) // 2
+            dead[:] = False
+            dead[order[:middle]] = True
+            low, high = (low, middle) if self._share(dead) >= wanted else (middle + 1, high)
+        dead[:] = False
+        dead[order[:low]] = True
+        return torch.from_numpy(dead).to(self.dead.device)

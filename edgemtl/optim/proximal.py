@@ -1,86 +1,70 @@
-"""Proximal steps that make whole channel groups exactly zero."""
+"""The proximal map of the group lasso, in the Euclidean metric and in AdamW's, over all groups at once.
+
+    x = argmin  ½ Σ_i D_i (x_i - w_i)² + Σ_g τ_g ‖x_g‖
+
+With D = 1 a group shrinks to max(0, 1 - τ/‖w‖) w (Yuan and Lin 2006). With AdamW's own D = √v̂ + ε, and τ = lr λ √n, the
+step that follows AdamW's minimises the same penalised loss that it does (Deleu and Bengio 2021, arXiv 2102.03869): a
+group becomes zero where ‖D w‖ ≤ τ, and otherwise x_i = w_i θ / (θ + τ/D_i), with θ = ‖x‖ the root of
+Σ_i w_i² / (θ + τ/D_i)² = 1. That is the secular equation of a trust region; Newton's method on 1/‖·‖, from a lower
+bound on, climbs to the root in a few steps (Moré and Sorensen 1983).
+"""
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from edgemtl_export.groups import Groups
+from .partition import Partition
+
+ITERATIONS = 50
+TINY = 1e-30
 
 
-class GroupProximal:
-    """The proximal map of the group lasso, over all channel groups of a network at once.
+def shrunk(w: Tensor, tau: Tensor, partition: Partition) -> tuple[Tensor, Tensor]:
+    """Return the Euclidean proximal map of ``w``, (N,), and which groups are zero, (count,), for ``tau``, (count,).
 
-    For each group w of n parameters: w ← max(0, 1 - τ √n / ‖w‖) w (Yuan and Lin 2006). What a group holds is said by
-    ``groups.rows``: the filter, its bias, and the scale and shift of the batch normalisation behind it.
+    Differentiable by ``w`` and ``tau`` wherever a group is not at its threshold.
     """
+    norms = partition.sums(w.square()).clamp(min=TINY).sqrt()
+    factors = (1 - tau / norms).clamp(min=0)
+    return w * partition.spread(factors), (factors == 0) | (norms <= TINY**0.5)
 
-    def __init__(self, groups: Groups, network: nn.Module) -> None:
-        self.groups = groups
-        self.device = next(network.parameters()).device
-        self.rows = {name: torch.from_numpy(rows).to(self.device) for name, rows in groups.rows.items()}
-        sizes = torch.zeros(groups.count + 1, device=self.device)
-        for name, p in network.named_parameters():
-            if name in self.rows:
-                slots = self._slots(name)
-                share = torch.full((len(slots),), p.numel() / len(slots), device=self.device)
-                sizes.index_add_(0, slots, share)
-        self.root_size = sizes.sqrt()
 
-    def _slots(self, name: str) -> Tensor:
-        return self.rows[name] % (self.groups.count + 1)  # -1, a row that stays, has the last slot
+@torch.no_grad()
+def shrunk_in(metric: Tensor, w: Tensor, tau: Tensor, partition: Partition) -> tuple[Tensor, Tensor]:
+    """Return the proximal map of ``w`` in a diagonal ``metric``, (N,) both, and which groups are zero, (count,)."""
+    reach = thresholds(metric, w, partition)
+    dead = reach <= tau
+    a = partition.spread(tau) / metric
+    theta = ((reach - tau) / partition.largest(metric)).masked_fill(dead, 1.0)
+    for _ in range(ITERATIONS):
+        inverse = 1 / (partition.spread(theta) + a)
+        squares = (w * inverse).square()
+        size = partition.sums(squares)
+        step = (size.sqrt() - 1) * size / partition.sums(squares * inverse).clamp(min=TINY)
+        step = step.masked_fill(dead, 0.0)
+        theta = theta + step
+        if bool((step.abs() <= torch.finfo(w.dtype).eps ** 0.5 * theta).all()):
+            break  # the next step would be the square of this one
+    full = partition.spread(theta.masked_fill(dead, 0.0))
+    return w * full / (full + a).clamp(min=TINY), dead
 
-    @torch.no_grad()
-    def norms(self, network: nn.Module) -> Tensor:
-        """Return the Euclidean norm of every group, (count,)."""
-        squares = torch.zeros(self.groups.count + 1, device=self.device)
-        for name, p in network.named_parameters():
-            if name in self.rows:
-                rows = p.detach().movedim(self.groups.axis(name), 0).reshape(len(self.rows[name]), -1)
-                squares.index_add_(0, self._slots(name), rows.square().sum(1))
-        return squares.sqrt()[:-1]
 
-    @torch.no_grad()
-    def shrink(self, network: nn.Module, threshold: float, protected: Tensor) -> Tensor:
-        """Apply the proximal map with τ = ``threshold``, sparing ``protected`` groups; return which are zero now."""
-        norms = self.norms(network)
-        scale = (1 - threshold * self.root_size[:-1] / norms.clamp(min=1e-12)).clamp(min=0)
-        scale[protected] = 1.0
-        self.scale(network, scale)
-        return (scale == 0) | (norms == 0)
+def thresholds(metric: Tensor, w: Tensor, partition: Partition) -> Tensor:
+    """Return the smallest τ at which each group becomes zero, (count,): ‖D w‖."""
+    return partition.sums((metric * w).square()).sqrt()
 
-    @torch.no_grad()
-    def scale(self, network: nn.Module, scale: Tensor) -> None:
-        """Multiply every group by its entry of ``scale``, (count,); 0 makes it exactly zero."""
-        full = torch.cat([scale, scale.new_ones(1)])
-        for name, p in network.named_parameters():
-            if name in self.rows:
-                rows = p.movedim(self.groups.axis(name), 0)
-                rows.mul_(full[self._slots(name)].view([-1] + [1] * (p.ndim - 1)))
 
-    def strongest(self, norms: Tensor, share: float) -> Tensor:
-        """Return the groups among the strongest ``share`` of any layer, (count,) bool: at least one of each layer."""
-        relative = norms / self.root_size[:-1]
-        spared = torch.zeros(self.groups.count, dtype=torch.bool, device=self.device)
-        for name, rows in self.rows.items():
-            members = rows[rows >= 0].unique()
-            if len(self.groups.shapes[name]) > 1 and len(members):
-                count = max(1, int(np.ceil(share * len(rows))) - int((rows < 0).sum()))
-                spared[members[relative[members].topk(min(count, len(members))).indices]] = True
-        return spared
-
-    def weakest_to(self, norms: Tensor, spared: Tensor, parameters: int) -> NDArray[np.bool_]:
-        """Return the fewest groups, weakest first, whose removal leaves at most ``parameters``."""
-        relative = (norms / self.root_size[:-1]).masked_fill(spared, float("inf")).cpu().numpy()
-        order = np.argsort(relative, kind="stable")
-        low, high = 0, int(np.isfinite(relative).sum())
-        while low < high:
-            middle = (low + high) // 2
-            dead = np.zeros(self.groups.count, bool)
-            dead[order[:middle]] = True
-            low, high = (low, middle) if self.groups.parameters(dead) <= parameters else (middle + 1, high)
-        dead = np.zeros(self.groups.count, bool)
-        dead[order[:low]] = True
-        return dead
+def adamw_metric(optimizer: torch.optim.AdamW, parameters: list[Tensor], partition: Partition) -> Tensor:
+    """Return AdamW's metric √v̂ + ε at the elements of a partition, (N,); 1 where it took no step yet."""
+    settings = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+    metric = []
+    for parameter in parameters:
+        state = optimizer.state.get(parameter)
+        if not state:
+            metric.append(torch.ones_like(parameter))
+            continue
+        group = settings[id(parameter)]
+        mean = state["exp_avg_sq"] / (1 - group["betas"][1] ** float(state["step"]))
+        metric.append(mean.sqrt_().add_(group["eps"]))
+    return partition.gather(metric)

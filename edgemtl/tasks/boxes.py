@@ -15,6 +15,7 @@ from edgemtl_runtime.bundle import Head
 from ..data.labels import Batch, BoxList
 from ..data.sample import Sample
 from .base import Summed
+from .matches import Matches, interval
 
 
 class Boxes:
@@ -52,7 +53,7 @@ class Boxes:
         return Summed(*self.box_loss(output, target))
 
     def metric(self) -> BoxMetric:
-        """Return COCO AP, AP50 and AP50 of each class."""
+        """Return COCO's figures and the log-average miss rate."""
         return BoxMetric(self.classes)
 
 
@@ -64,7 +65,7 @@ def _labelled(value: Any, known: Tensor) -> Any:
 
 
 class BoxMetric:
-    """COCO AP over all score thresholds (Lin et al. 2014), by torchmetrics."""
+    """COCO AP over all score thresholds (Lin et al. 2014), by torchmetrics, and KAIST's log-average miss rate."""
 
     def __init__(self, classes: tuple[str, ...]) -> None:
         from torchmetrics.detection import MeanAveragePrecision
@@ -77,7 +78,7 @@ class BoxMetric:
             sync_on_compute=False,  # one process judges it all
         )
         self.ap.warn_on_many_detections = False
-        self.pictures = 0
+        self.matches = Matches(len(classes))
 
     def update(self, found: result.HeadResult, sample: Sample) -> None:
         """Take in one picture's boxes, in the pixels of its labels."""
@@ -92,20 +93,33 @@ class BoxMetric:
             return
         target = {"boxes": torch.from_numpy(labels.xyxy), "labels": torch.from_numpy(labels.classes)}
         self.ap.update([prediction], [target])
-        self.pictures += 1
+        self.matches.update(found, labels)
 
     def compute(self) -> dict[str, float]:
-        """Return ``ap``, ``ap50`` and ``ap50_CLASS``; a class without objects gives no figure."""
-        if not self.pictures:
+        """Return the figures; what there are no objects for is left out.
+
+        ``ap``; ``ap50``, with ``ap50_low`` and ``ap50_high``, its 90 % interval over the pictures, and of each class,
+        ``ap50_CLASS``; ``ap_small``, ``ap_medium`` and ``ap_large``, of objects under 32², up to 96² and over it,
+        pixels of the labels; ``miss_rate``, the log-average one, and of each class, ``miss_rate_CLASS``.
+        """
+        if not self.matches.objects:
             return {}
         figures = self.ap.compute()
         # (IoU thresholds from 0.5, recall, class, area range, most detections): the first IoU, all areas, most boxes
         precision = figures["precision"][0, :, :, 0, -1].numpy()
-        present = figures["classes"].reshape(-1).tolist()
         out = {"ap": float(figures["map"]), "ap50": float(figures["map_50"])}
-        for column, index in enumerate(present):
+        by_class = self.matches.by_class()
+        if out["ap50"] >= 0:
+            out["ap50_low"], out["ap50_high"] = interval(by_class)
+        for column, index in enumerate(figures["classes"].reshape(-1).tolist()):
             values = precision[:, column]
             values = values[values > -1]
             if len(values):
                 out[f"ap50_{self.classes[index]}"] = float(np.mean(values))
+        out |= {f"ap_{size}": float(figures[f"map_{size}"]) for size in ("small", "medium", "large")}
+        missed = {name: found.miss_rate() for name, found in zip(self.classes, by_class, strict=True)}
+        known = {name: rate for name, rate in missed.items() if not np.isnan(rate)}
+        if known:
+            out["miss_rate"] = float(np.mean(list(known.values())))
+            out |= {f"miss_rate_{name}": rate for name, rate in known.items()}
         return {name: value for name, value in out.items() if value >= 0}

@@ -36,16 +36,47 @@ class Groups:
 
     def parameters(self, dead: NDArray[np.bool_] | None = None) -> int:
         """Return how many parameters are left when the ``dead`` groups, (count,) bool, are gone."""
-        stays = np.ones(self.count + 1, bool)  # the last entry is group -1, which always stays
-        if dead is not None:
-            stays[:-1] = ~dead
-        total = 0
-        for name, shape in self.shapes.items():
-            sizes = list(shape)
-            for dim, groups in self.dims.get(name, {}).items():
-                sizes[dim] = int(stays[groups].sum())
-            total += int(np.prod(sizes))
-        return total
+        return int(Sizes(self)(dead).prod(1).sum())
+
+
+class Sizes:
+    """The shapes of the parameters whose names begin so, for any channels gone: one line of extents for each.
+
+    Made once and called at every step of a training, so it counts all of them at once.
+    """
+
+    def __init__(self, groups: Groups, prefix: str = "") -> None:
+        self.count = groups.count
+        self.names = [name for name in groups.shapes if name.startswith(prefix)]
+        ranks = [len(groups.shapes[name]) for name in self.names]
+        self.whole = np.ones((len(self.names), max([1, *ranks])), np.int64)
+        members, places = [], []
+        for row, name in enumerate(self.names):
+            self.whole[row, : ranks[row]] = groups.shapes[name]
+            for dim, of in groups.dims.get(name, {}).items():
+                if len(of):
+                    members.append(of)
+                    places.append((row, dim))
+        self.members = np.concatenate([*members, np.empty(0, np.int64)])
+        lengths = [len(of) for of in members]
+        self.begins = np.cumsum([0, *lengths])[:-1]
+        self.rows, self.dims = np.array(places, np.int64).reshape(-1, 2).T
+        self.place = np.repeat(np.arange(len(places)), lengths)
+
+    def __call__(self, dead: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+        """Return the extents, (parameters, most dimensions), 1 beyond its own rank, without the ``dead`` groups."""
+        if dead is None or not len(self.begins):
+            return self.whole
+        stays = np.append(~dead, True)  # the last entry is group -1, which always stays
+        sizes = self.whole.copy()
+        sizes[self.rows, self.dims] = np.add.reduceat(stays[self.members], self.begins, dtype=np.int64)
+        return sizes
+
+    def over_groups(self, slopes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the sum of every group's ``slopes``, (count,): of each of its places in each extent of `__call__`."""
+        each = slopes[self.rows, self.dims][self.place]
+        mine = self.members >= 0
+        return np.bincount(self.members[mine], each[mine], self.count).astype(np.float64, copy=False)
 
 
 def channel_groups(model: nn.Module, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Groups:

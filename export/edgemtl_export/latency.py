@@ -67,7 +67,7 @@ class Convolutions:
         self.known: dict[tuple[Any, ...], float] = {}
 
     def __call__(self, *shape: Any) -> float:
-        """Return the time of a convolution: channels in and out, kernel, strides, padding and size of the picture."""
+        """Return the time: channels in and out, kernel, strides, padding, size of the picture, groups."""
         if shape not in self.known:
             self.known[shape] = self._measure(*shape)
         return self.known[shape]
@@ -80,11 +80,13 @@ class Convolutions:
         strides: tuple[int, ...],
         pads: tuple[int, ...],
         size: tuple[int, ...],
+        groups: int = 1,
     ) -> float:
         rng = np.random.default_rng(0)
-        weight = rng.standard_normal((filters, channels, *kernel)).astype(np.float32)
+        weight = rng.standard_normal((filters, channels // groups, *kernel)).astype(np.float32)
+        how: dict[str, Any] = {"kernel_shape": kernel, "strides": strides, "pads": pads * 2, "group": groups}
         nodes = [
-            helper.make_node("Conv", ["x", "w"], ["y"], kernel_shape=kernel, strides=strides, pads=pads * 2),
+            helper.make_node("Conv", ["x", "w"], ["y"], **how),
             helper.make_node("Relu", ["y"], ["z"]),
             helper.make_node("GlobalAveragePool", ["z"], ["p"]),  # so that the layout is not converted back
         ]

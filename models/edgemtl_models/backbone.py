@@ -28,19 +28,21 @@ class YoloBackbone(nn.Module):
         self.widths = [c4, c8, c16]
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Return the features at strides 4, 8 and 16."""
-        p4 = self.stage4(self.stem(image))
-        p8 = self.stage8(p4)
-        return [p4, p8, self.stage16(p8)]
+        """Return the features at strides 4, 8 and 16; up to the last stage that has not been cut off."""
+        features = [self.stem(image)]
+        for name in ("stage4", "stage8", "stage16"):
+            if hasattr(self, name):
+                features.append(getattr(self, name)(features[-1]))
+        return features[1:]
 
 
 class TimmBackbone(nn.Module):
     """The features at strides 4, 8 and 16 of a convolutional network of timm, for any number of input channels.
 
     ``weights`` is a file name in the folder ``EDGEMTL_WEIGHTS`` or a path: the state of that model, or of another
-    implementation of it that holds the same tensors in the same order (torchvision's MobileNetV2 is one). For other
+    implementation of it that holds the same tensors in the same order (torchvision's MobileNetV2 is one). For fewer
     input channels than three the first filters are averaged over colour, which is what a grey picture shown as three
-    equal channels would meet. Stages beyond stride 16 are not built.
+    equal channels would meet; channels beyond three begin with that average. Stages beyond stride 16 are not built.
     """
 
     def __init__(self, channels: int, model: str, weights: str = "") -> None:
@@ -87,12 +89,15 @@ def _load(body: nn.Module, file: Path, model: str) -> None:
 
 
 def _recolour(body: nn.Module, channels: int) -> None:
-    """Give the first convolution other input channels: its filters' sum over colour, shared among them."""
+    """Give the first convolution other input channels: its filters' mean over colour, beyond three beside their own."""
     path, conv = next((path, m) for path, m in body.named_modules() if isinstance(m, nn.Conv2d))
     made = type(conv)(
         channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, bias=conv.bias is not None
     )  # type: ignore[arg-type]
-    state = {"weight": conv.weight.data.sum(1, keepdim=True).repeat(1, channels, 1, 1) / channels}
+    filters = conv.weight.data
+    own = filters if channels > 3 else filters[:, :0]
+    grey = filters.mean(1, keepdim=True).repeat(1, channels - own.shape[1], 1, 1)
+    state = {"weight": torch.cat([own, grey], 1) * 3 / channels}  # of the same size as on three channels
     made.load_state_dict(state if conv.bias is None else state | {"bias": conv.bias.data})
     parent, _, name = path.rpartition(".")
     setattr(body.get_submodule(parent), name, made)

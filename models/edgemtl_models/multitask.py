@@ -10,11 +10,15 @@ from typing import Any
 import yaml
 from torch import Tensor, nn
 
+from .aligned import LEVELS, AlignedTrunk
 from .backbone import BACKBONES
+from .exits import DEEPEST, ExitTrunk
 from .heads import DenseHead, PictureHead
-from .streams import Trunk
+from .streams import EarlyTrunk, JoinedTrunk, Trunk
 from .yolo import BoxHead
 
+AnyTrunk = Trunk | EarlyTrunk | JoinedTrunk | AlignedTrunk | ExitTrunk
+FUSIONS = ("concat", "early", "mid", "aligned")
 STRIDE = 32
 """Heights and widths divide by this: the coarsest feature's stride."""
 
@@ -35,7 +39,11 @@ class MultiTask(nn.Module):
     """
 
     def __init__(
-        self, trunk: Trunk, heads: dict[str, nn.Module], inputs: dict[str, InputSpec], description: dict[str, Any]
+        self,
+        trunk: AnyTrunk,
+        heads: dict[str, nn.Module],
+        inputs: dict[str, InputSpec],
+        description: dict[str, Any],
     ) -> None:
         super().__init__()
         self.trunk = trunk
@@ -46,7 +54,15 @@ class MultiTask(nn.Module):
     def forward(self, **images: Tensor) -> dict[str, Any]:
         """Return the raw output of every head, by name."""
         features = self.trunk(images)
-        return {name: head(features) for name, head in self.heads.items()}
+        return {name: self.read(name, features) for name in self.heads}
+
+    def read(self, head: str, features: list[Tensor]) -> Any:
+        """Return a head's output on the trunk's features."""
+        return self.heads[head](self.own(head, features))
+
+    def own(self, head: str, of: list[Any]) -> list[Any]:
+        """Return a head's part of what the trunk has one of for each feature: all, where it has no exits."""
+        return [of[place] for place in self.trunk.reads[head]] if isinstance(self.trunk, ExitTrunk) else of
 
 
 def zoo() -> list[str]:
@@ -61,12 +77,18 @@ def build(
     size: tuple[int, int],
     *,
     cameras: tuple[str, ...] = (),
+    exits: dict[str, str] | None = None,
+    fusion: dict[str, Any] | None = None,
     pretrained: bool = True,
 ) -> MultiTask:
     """Build a network with the heads named in ``channels``: how many classes, maps or numbers each puts out.
 
     ``network`` is a name of the zoo, a YAML file, or the ``description`` of one that was built before. ``size`` is
-    (height, width) in pixels. ``cameras`` names the streams to build, all where it is empty. ``pretrained=False``
+    (height, width) in pixels. ``cameras`` names the streams to build, all where it is empty. ``exits`` gives heads the
+    block of the backbones at which they leave them (`exits.blocks`), "stage32" where none is named; there is no pyramid
+    then. ``fusion`` says how the streams meet: {"kind": "concat"}, at each level before one neck, the default; {"kind":
+    "early"}, as the channels of one picture; {"kind": "mid", "at": level}, at that level, and are one from there on; or
+    {"kind": "aligned", "fuse_at": levels, "align": [first, last]}, behind a neck each (`aligned`). ``pretrained=False``
     leaves out the start weights, for loading a trained state. Raises `ValueError` with the reason when the network
     cannot be built.
     """
@@ -79,17 +101,50 @@ def build(
     if strange := [camera for camera in cameras if camera not in streams]:
         raise ValueError(f"{name} has no stream '{strange[0]}'; it has: {', '.join(streams)}")
     description = description | {"streams": {c: stream for c, stream in streams.items() if not cameras or c in cameras}}
-    inputs, backbones = {}, {}
-    for camera, stream in description["streams"].items():
-        inputs[camera] = InputSpec(stream["channels"], tuple(stream["mean"]), tuple(stream["std"]))
-        backbones[camera] = _backbone(name, camera, stream, pretrained)
+    if fusion:
+        description = description | {"fusion": fusion}
+    inputs = {
+        camera: InputSpec(stream["channels"], tuple(stream["mean"]), tuple(stream["std"]))
+        for camera, stream in description["streams"].items()
+    }
     for head in channels:
         if head not in description["heads"]:
             raise ValueError(f"{name} has no head '{head}'; it has: {', '.join(description['heads'])}")
     wanted = {head: description["heads"][head] for head in channels}
-    trunk = Trunk(backbones, description["neck"], any(head["kind"] == "boxes" for head in wanted.values()))
-    heads = {head: _head(trunk, channels[head], size, **options) for head, options in wanted.items()}
-    return MultiTask(trunk, heads, inputs, description)
+    if exits or description.get("exits"):
+        exits = {head: (exits or description["exits"]).get(head, DEEPEST) for head in channels}
+        description = description | {"exits": exits}
+    trunk = _trunk(description, {head["kind"] for head in wanted.values()}, pretrained)
+    network = MultiTask(trunk, {}, inputs, description)
+    for head, options in wanted.items():
+        widths, strides = (network.own(head, list(of)) for of in (trunk.widths, trunk.strides))
+        network.heads[head] = _head(name, head, widths, strides, channels[head], size, **options)
+    return network
+
+
+def _trunk(description: dict[str, Any], heads: set[str], pretrained: bool) -> AnyTrunk:
+    """Return the trunk that a description asks for, for these kinds of heads."""
+    name, streams, neck, exits = (description.get(key) for key in ("name", "streams", "neck", "exits"))
+    fusion = dict(description.get("fusion", {}))
+    kind = fusion.get("kind", "concat")
+    if kind not in FUSIONS:
+        raise ValueError(f"fusion '{kind}' is not one of {', '.join(FUSIONS)}")
+    if exits and kind != "concat":
+        raise ValueError(f"exits leave streams that stay apart; those of fusion '{kind}' do not: give one of the two")
+    bottom_up, channels = "boxes" in heads, {camera: stream["channels"] for camera, stream in streams.items()}
+    if kind == "early" and len(streams) > 1:
+        both = next(iter(streams.values())) | {"channels": sum(channels.values())}
+        return EarlyTrunk(list(streams), _backbone(name, " and ".join(streams), both, pretrained), neck, bottom_up)
+    backbones = {camera: _backbone(name, camera, stream, pretrained) for camera, stream in streams.items()}
+    if exits:
+        return ExitTrunk(backbones, channels, neck, exits)
+    if kind == "mid" and len(streams) > 1:
+        return JoinedTrunk(backbones, channels, neck, fusion.get("at", "p3"), bottom_up)
+    if kind == "aligned" and len(streams) > 1:
+        own = {key: fusion[key] for key in ("align", "shared") if key in fusion}
+        levels = fusion.get("fuse_at") or (LEVELS if "dense" in heads else LEVELS[1:])
+        return AlignedTrunk(backbones, channels, neck, levels, **own, bottom_up=bottom_up)
+    return Trunk(backbones, neck, bottom_up)
 
 
 def _backbone(name: str, camera: str, stream: dict[str, Any], pretrained: bool) -> nn.Module:
@@ -103,15 +158,29 @@ def _backbone(name: str, camera: str, stream: dict[str, Any], pretrained: bool) 
     return backbone
 
 
-def _head(trunk: Trunk, channels: int, size: tuple[int, int], kind: str, **options: Any) -> nn.Module:
+def _head(
+    name: str,
+    head: str,
+    widths: list[int],
+    strides: list[int],
+    channels: int,
+    size: tuple[int, int],
+    kind: str,
+    **options: Any,
+) -> nn.Module:
     if kind == "boxes":
-        head = BoxHead(trunk.widths[1:], list(trunk.strides[1:]), channels, **options)
-        head.bias_init(*size)
-        return head
+        read = [(width, stride) for width, stride in zip(widths, strides, strict=True) if stride > 4]
+        if not read:
+            raise ValueError(f"{name}: {head} reads strides 8 and on; it cannot leave at stride 4")
+        boxes = BoxHead([width for width, _ in read], [stride for _, stride in read], channels, **options)
+        boxes.bias_init(*size)
+        return boxes
     if kind == "dense":
-        return DenseHead(trunk.widths, channels, **options)
+        if strides != [4 << place for place in range(len(strides))]:
+            raise ValueError(f"{name}: {head} reads all strides from 4 on; fuse_at needs {', '.join(LEVELS)}")
+        return DenseHead(widths, channels, **options)
     if kind == "picture":
-        return PictureHead(trunk.widths[-1], channels, **options)
+        return PictureHead(widths[-1], channels, **options)
     raise ValueError(f"unknown kind of head '{kind}'; known: boxes, dense, picture")
 
 

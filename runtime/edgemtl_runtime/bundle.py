@@ -53,6 +53,8 @@ class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     blank: int = 114
     """The value of pixels that no camera saw: padding, and the frame of an absent camera."""
     thermal_range: ThermalRange = ThermalRange()
+    may_be_absent: bool = False
+    """Whether the network was trained for the blank frame in place of this camera."""
 
     def __post_init__(self) -> None:
         if self.dtype != "uint8" or self.layout != "NHWC":

@@ -26,8 +26,10 @@ DEFAULT_TOLERANCE_MS = 30.0
 class Pipeline:
     """Runs a bundle on live or recorded cameras.
 
-    ``cameras`` are by input name. Iterate for (pair, result), or call `run` with sinks; `stop` ends either from another
-    thread or a signal handler. Results are in the pixels of the bundle's first input. ``stats`` tells how it went.
+    ``cameras`` are by input name; one that the network was trained to do without may be left out, and its input is
+    fed the blank frame. Iterate for (pair, result), or call `run` with sinks; `stop` ends either from another
+    thread or a signal handler. Results are in the pixels of the first input that has a camera. ``stats`` tells how it
+    went.
     """
 
     def __init__(
@@ -39,9 +41,11 @@ class Pipeline:
     ) -> None:
         self.inputs = bundle.manifest.inputs
         self.heads = bundle.manifest.heads
-        missing = [spec.name for spec in self.inputs if spec.name not in cameras]
-        if missing:
-            raise EdgemtlError(f"the bundle needs {', '.join('--' + name for name in missing)} as well")
+        self.absent = tuple(spec.name for spec in self.inputs if spec.name not in cameras)
+        missing = [spec.name for spec in self.inputs if spec.name in self.absent and not spec.may_be_absent]
+        if missing or len(self.absent) == len(self.inputs):
+            needed = " and ".join(f"--{name}" for name in missing or self.absent)
+            raise EdgemtlError(f"the bundle needs {needed}{' as well' if cameras else ''}")
         extra = sorted(cameras.keys() - {spec.name for spec in self.inputs})
         if extra:
             raise EdgemtlError(f"the bundle has no input {', '.join(extra)}; leave out --{extra[0]}")
@@ -49,9 +53,9 @@ class Pipeline:
         if unknown:
             raise BundleError(f"{bundle.path}: this runtime has no decoder '{unknown[0]}'; update edgemtl-runtime")
         self.engine = engine
-        self.camera = self.inputs[0].name
+        self.camera = next(spec.name for spec in self.inputs if spec.name in cameras)
         self.stats = Stats()
-        ordered = {spec.name: cameras[spec.name] for spec in self.inputs}
+        ordered = {spec.name: cameras[spec.name] for spec in self.inputs if spec.name in cameras}
         self.intake = Intake(ordered, round(tolerance_ms * 1e6), self.stats.frames, self.stats.drops)
         self.fits: dict[str, Fit] = {}
 
@@ -67,7 +71,7 @@ class Pipeline:
                 first = {name: output[0] for name, output in outputs.items()}
                 heads = decode(first, self.heads, self.fits[self.camera])
                 name = pair.frames[self.camera].name
-                result = Result(heads, self.camera, pair.stamp_ns, pair.skew_ns, index, name)
+                result = Result(heads, self.camera, pair.stamp_ns, pair.skew_ns, index, name, self.absent)
                 self.stats.pair(pair.arrived_ns, (begun, fitted, inferred, time.monotonic_ns()), pair.skew_ns)
                 yield pair, result
         finally:
@@ -105,6 +109,8 @@ class Pipeline:
         self.intake.stopped = True
 
     def _fit(self, pair: FramePair, spec: Input) -> NDArray[np.uint8]:
+        if spec.name in self.absent:
+            return np.full((spec.height, spec.width, spec.channels), spec.blank, np.uint8)
         frame = pair.frames[spec.name]
         fit = self.fits.get(spec.name)
         if fit is None:

@@ -127,7 +127,10 @@ HeadResult = Boxes | LabelMap | DepthMap | NormalMap | EdgeMap | Attributes
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What was seen in one pair of frames: ``heads`` by name, in the pixels of camera ``camera``."""
+    """What was seen in one pair of frames: ``heads`` by name, in the pixels of camera ``camera``.
+
+    ``absent`` names the cameras in whose place the network was given a blank frame.
+    """
 
     heads: dict[str, HeadResult]
     camera: str
@@ -135,6 +138,7 @@ class Result:
     skew_ns: int
     index: int
     name: str = ""
+    absent: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return a plain object for JSON: stamps in nanoseconds, boxes in pixels."""
@@ -144,5 +148,6 @@ class Result:
             "camera": self.camera,
             "stamp_ns": self.stamp_ns,
             "skew_ns": self.skew_ns,
+            "absent": list(self.absent),
             "heads": {name: head.to_dict() for name, head in self.heads.items()},
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from torch import nn
 
 import edgemtl_models
 from edgemtl_models.backbone import TimmBackbone
+from edgemtl_models.exits import blocks
+from edgemtl_models.twins import share
 from edgemtl_models.yolo import BoxHead
 
 SIZE = (64, 96)
@@ -46,6 +49,146 @@ def test_every_parameter_of_trunk_and_heads_learns(name: str) -> None:
     total = total + sum(b[k].square().mean() for b in out["boxes"].values() for k in ("boxes", "scores"))
     total.backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+
+@pytest.mark.parametrize("cameras", [("rgb",), ("rgb", "ir")])
+@pytest.mark.parametrize("name", edgemtl_models.zoo())
+def test_a_network_with_exits_is_cut_behind_the_last_and_all_of_it_learns(name: str, cameras: tuple[str, ...]) -> None:
+    whole = edgemtl_models.build(name, HEADS, SIZE, pretrained=False, cameras=cameras)
+    names: dict[int, list[str]] = {}
+    for path, (stride, _) in blocks(whole.trunk.backbones["rgb"], 3).items():
+        names.setdefault(stride, []).append(path)
+    assert set(names) == {4, 8, 16}
+    places = {"boxes": names[8][-1], "semantic": names[8][0], "depth": names[4][-1], "normals": names[8][-1]}
+    exits = places | {"edges": names[4][0], "attributes": names[8][0]}
+    network = edgemtl_models.build(name, HEADS, SIZE, pretrained=False, cameras=cameras, exits=exits)
+    network = copy.deepcopy(network).train()  # as an average of weights is
+    assert not any(path.startswith(f"trunk.backbones.rgb.{names[16][0]}") for path, _ in network.named_modules())
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+    given = {camera: image for camera, image in images(4).items() if camera in cameras}
+    out = network(**given)
+    total = torch.stack([out[task].square().mean() for task in HEADS if task != "boxes"]).sum()
+    total = total + sum(b[k].square().mean() for b in out["boxes"].values() for k in ("boxes", "scores"))
+    total.backward()
+    for path, p in network.named_parameters():
+        assert p.grad is not None and p.grad.abs().sum() > 0, path
+    with torch.no_grad():
+        shapes = {task: tuple(o.shape) for task, o in network.eval()(**given).items()}
+    quarter = (SIZE[0] // 4, SIZE[1] // 4)
+    assert shapes["semantic"] == (4, 5, *quarter) and shapes["edges"] == (4, 1, *quarter)
+    assert shapes["boxes"] == (4, SIZE[0] * SIZE[1] // 64, 7)
+    again = edgemtl_models.build(network.description, HEADS, SIZE, pretrained=False)
+    again.load_state_dict(network.state_dict())
+
+
+ALIGNED = {"kind": "aligned", "fuse_at": ["p2", "p3", "p4", "p5"], "align": ["stage3", "neck"]}
+
+
+@pytest.mark.parametrize("name", edgemtl_models.zoo())
+def test_aligned_streams_begin_equal_learn_apart_and_share_what_is_equal(name: str) -> None:
+    network = edgemtl_models.build(name, HEADS, SIZE, pretrained=False, fusion=ALIGNED)
+    paths = network.trunk.aligned()
+    assert any(path.startswith("stage3.") for path in paths) and any(path.startswith("neck.") for path in paths)
+    assert not any(path.startswith(("stage1", "stage2")) for path in paths)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+    given = images(4)
+    with torch.no_grad():
+        network.train()(**given)
+        before = network.eval()(**given)
+        alone = [{k: v[i : i + 1] for k, v in given.items()} for i in range(4)]
+        for head, whole in before.items():  # the cameras of one picture meet, and no two pictures
+            each = torch.cat([network(**one)[head] for one in alone])
+            torch.testing.assert_close(each, whole, rtol=1e-3, atol=1e-4)
+    dense = sum(p.numel() for p in network.parameters())
+    shared = copy.deepcopy(network)
+    assert set(share(shared.trunk, list(paths))) == set(paths) and not shared.trunk.aligned()
+    assert sum(p.numel() for p in shared.parameters()) < 0.75 * dense
+    with torch.no_grad():
+        after = shared(**given)
+        for head, whole in before.items():
+            torch.testing.assert_close(after[head], whole, rtol=1e-3, atol=1e-4)
+    out = network.train()(**given)
+    total = torch.stack([out[task].square().mean() for task in HEADS if task != "boxes"]).sum()
+    total = total + sum(b[k].square().mean() for b in out["boxes"].values() for k in ("boxes", "scores"))
+    total.backward()
+    for path, p in network.named_parameters():
+        assert p.grad is not None and p.grad.abs().sum() > 0, path
+    twin_weight = paths[min(paths)].all.weight.grad
+    assert not torch.equal(*twin_weight.chunk(2))
+
+
+FUSIONS = [{"kind": "early"}, *({"kind": "mid", "at": level} for level in ("p2", "p3", "p4"))]
+
+
+@pytest.mark.parametrize("fusion", FUSIONS, ids=lambda f: "-".join(f.values()))
+@pytest.mark.parametrize("name", edgemtl_models.zoo())
+def test_streams_meet_early_or_half_way_and_all_of_it_learns(name: str, fusion: dict[str, str]) -> None:
+    """The sooner the streams are one, the smaller is the network."""
+    later = FUSIONS[FUSIONS.index(fusion) + 1] if fusion != FUSIONS[-1] else ALIGNED
+    sizes = []
+    for one in (fusion, later):
+        network = edgemtl_models.build(name, HEADS, SIZE, pretrained=False, fusion=one)
+        sizes.append(sum(p.numel() for p in network.parameters()))
+    assert sizes[0] < sizes[1]
+    network = copy.deepcopy(edgemtl_models.build(name, HEADS, SIZE, pretrained=False, fusion=fusion)).train()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+    out = network(**images(4))
+    total = torch.stack([out[task].square().mean() for task in HEADS if task != "boxes"]).sum()
+    total = total + sum(b[k].square().mean() for b in out["boxes"].values() for k in ("boxes", "scores"))
+    total.backward()
+    for path, p in network.named_parameters():
+        assert p.grad is not None and p.grad.abs().sum() > 0, path
+    again = edgemtl_models.build(network.description, HEADS, SIZE, pretrained=False)
+    again.load_state_dict(network.state_dict())
+    alone = edgemtl_models.build(name, {"boxes": 3}, SIZE, pretrained=False, fusion=fusion, cameras=("ir",))
+    with torch.no_grad():
+        assert "boxes" in alone.eval()(ir=images()["ir"])
+
+
+def test_a_backbone_for_four_channels_begins_as_the_one_for_three() -> None:
+    """Seen through given weights, a fourth channel that shows the mean of the others changes nothing."""
+    if "EDGEMTL_WEIGHTS" not in os.environ:
+        pytest.skip("EDGEMTL_WEIGHTS is not set")
+    file = next(Path(os.environ["EDGEMTL_WEIGHTS"]).glob("*mobilenet*"))
+    three, four = (TimmBackbone(n, "mobilenetv2_100", str(file)).eval() for n in (3, 4))
+    grey = torch.rand(1, 1, *SIZE).repeat(1, 4, 1, 1)
+    with torch.no_grad():
+        for a, b in zip(three(grey[:, :3]), four(grey), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("fusion", "heads", "message"),
+    [
+        ({"kind": "sum"}, {"boxes": 3}, "'sum' is not one of concat, early, mid, aligned"),
+        ({"kind": "mid", "at": "p5"}, {"boxes": 3}, "'p5' is not one of p2, p3, p4"),
+        (ALIGNED | {"fuse_at": ["p3", "p6"]}, {"boxes": 3}, "'p6' is not one of p2"),
+        (ALIGNED | {"align": ["stage1", "neck"]}, {"boxes": 3}, "'stage1' is not one of stage2"),
+        (ALIGNED | {"align": ["neck", "stage3"]}, {"boxes": 3}, "cannot end before"),
+        (ALIGNED | {"fuse_at": ["p3", "p4"]}, {"depth": 1}, "fuse_at needs p2"),
+    ],
+)
+def test_an_impossible_fusion_is_refused(fusion: dict[str, object], heads: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        edgemtl_models.build("rgbir-n", heads, SIZE, fusion=fusion)
+
+
+@pytest.mark.parametrize(
+    ("exits", "message"),
+    [
+        ({"depth": "stage9"}, "which is no block; there are stage4.0"),
+        ({"boxes": "stage4.1"}, "cannot leave at stride 4"),
+    ],
+)
+def test_an_impossible_exit_is_refused(exits: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        edgemtl_models.build("rgbir-n", {head: 2 for head in exits}, SIZE, exits=exits)
 
 
 def test_decoding_is_ultralytics_own() -> None:

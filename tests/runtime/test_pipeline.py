@@ -200,6 +200,28 @@ def test_cameras_must_fit_the_bundle(toy_bundle: Path, given: set[str], expected
         Pipeline(opened, OrtEngine(opened.model), cameras)
 
 
+@pytest.mark.parametrize("absent", ["rgb", "ir"])
+def test_an_absent_camera_is_the_blank_frame_where_the_manifest_allows_it(
+    absent: str, toy_bundle: Path, tmp_path: Path
+) -> None:
+    manifest = json.loads((toy_bundle / "manifest.json").read_text())
+    for spec in manifest["inputs"]:
+        spec |= {"may_be_absent": True, "blank": 200}
+    (toy_bundle / "manifest.json").write_text(json.dumps(manifest))
+    opened, there = Bundle.open(toy_bundle), {"rgb": "ir", "ir": "rgb"}[absent]
+    frames = write_frames(tmp_path / there, 3, size=(128, 192), channels=3 if there == "rgb" else 1)
+    pipeline = Pipeline(opened, OrtEngine(opened.model, 1), {there: open_camera(str(frames), there, 0)})
+    results = [result for _, result in pipeline]
+    assert len(results) == 3 and all(r.absent == (absent,) and r.camera == there for r in results)
+    assert results[0].to_dict()["absent"] == [absent]
+    labels = results[0].heads["semantic"]
+    assert isinstance(labels, LabelMap) and labels.labels.shape == (128, 192)
+    if absent == "rgb":
+        assert (labels.labels == 1).all()  # the toy's semantic is where red is bright, and blank is
+    with pytest.raises(EdgemtlError, match="needs --rgb and --ir"):
+        Pipeline(opened, OrtEngine(opened.model, 1), {})
+
+
 def test_a_network_that_is_no_onnx_is_told(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"no network")
     with pytest.raises(BundleError, match="cannot load it"):

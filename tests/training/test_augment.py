@@ -17,7 +17,7 @@ from edgemtl.data.loader import Batches, Loader, collate
 from edgemtl.data.pixels import affine, relit, warped
 from edgemtl.data.sample import IGNORE, BoxLabels, Sample
 from edgemtl.data.streets import Streets
-from edgemtl.errors import DataError
+from edgemtl.errors import ConfigError, DataError
 from edgemtl.tasks import TASKS
 from edgemtl_runtime.bundle import Input
 
@@ -154,8 +154,10 @@ def test_time_spent_waiting_is_told() -> None:
             return super().__getitem__(index)
 
     loader = Loader(batches_of(Slow(40, SIZE, 0), 4, 10, cache_mb=0))
+    batches = iter(loader)
+    next(batches)  # its time is that of the threads' start, which is not counted
     begun = time.monotonic()
-    list(loader)
+    list(batches)
     assert 0.5 * (time.monotonic() - begun) < loader.waited_s < time.monotonic() - begun
 
 
@@ -238,3 +240,33 @@ def test_what_a_transform_uncovers_is_unknown() -> None:
 
 def _settings(augment: Augment) -> dict[str, object]:
     return {name: getattr(augment, name) for name in augment.__struct_fields__}
+
+
+class Lit(Streets):
+    """Streets of which only every fourth is by day, and what is known of the last one is nothing."""
+
+    def is_day(self, index: int) -> bool | None:
+        return None if index == len(self) - 1 else index % 4 == 0
+
+
+def test_day_and_night_take_equal_parts() -> None:
+    config = Config(size=SIZE, tasks=("semantic",), batch=6, data=Data(balance_light=True))
+    batches = Batches(Lit(21, SIZE, 0), config, INPUTS, {"semantic": LABELS["semantic"]}, 40)
+    taken: dict[bool, list[int]] = {True: [], False: []}
+    for place in range(40 * 6):
+        rank, members = batches._pool(place)
+        assert set(members) == {i for i in range(21) if Lit(21, SIZE, 0).is_day(i) is not bool(place % 2)}
+        taken[place % 2 == 0].append(members[rank % len(members)])
+    assert len(taken[True]) == len(taken[False]) == 120
+    assert set(taken[True]) == {0, 4, 8, 12, 16, 20} and len(set(taken[False])) == 16
+    assert batches[3].keys() == {"rgb", "ir", "semantic"}
+
+
+def test_light_that_is_not_known_cannot_be_balanced() -> None:
+    class Dark(Streets):
+        def is_day(self, index: int) -> bool | None:
+            return None
+
+    config = Config(size=SIZE, tasks=("semantic",), data=Data(balance_light=True))
+    with pytest.raises(ConfigError, match="by day, and by night"):
+        Batches(Dark(4, SIZE, 0), config, INPUTS, {"semantic": LABELS["semantic"]}, 4)

@@ -11,12 +11,10 @@ from torch import Tensor
 
 import edgemtl_models
 from edgemtl.config import load
-from edgemtl.data.loader import Batches
 from edgemtl.data.streets import Streets
 from edgemtl.loop import Loop
 from edgemtl.methods.balance import BALANCES, DWA, FAMO, Equal, Gradients, gramian
-from edgemtl.run import interface_of
-from edgemtl.tasks import TASKS
+from edgemtl.train import begin
 
 HEADS = {"semantic": 5, "depth": 1, "attributes": 4}
 SIZE = (32, 64)
@@ -121,23 +119,20 @@ def test_famo_follows_the_logarithms() -> None:
 def loop_of(balance: str, start: int = 0, *more: str) -> tuple[Loop, Callable[[int], dict[str, Tensor]]]:
     words = ["size=[32,64]", "batch=4", f"balance={balance}", "precision=fp32", "steps=40", "warmup=0", *more]
     config = load(None, [*words, "tasks=[boxes,semantic,depth,attributes]"])
-    streets = Streets(8, config.size, 0, config.tasks)
-    tasks = {name: TASKS[name](streets.classes[name]) for name in config.tasks}
-    torch.manual_seed(start)
-    network = edgemtl_models.build(config.network, {n: t.channels for n, t in tasks.items()}, config.size)
-    interface = interface_of(network, config, tuple(task.head() for task in tasks.values()))
-    batches = Batches(
-        streets, config, {spec.name: spec for spec in interface.inputs}, {n: t.label for n, t in tasks.items()}, 40
-    )
-    return Loop(network, tasks, config, interface, 40, 5), batches.__getitem__
+    loop, batches = begin(config, {"train": Streets(8, config.size, 0, config.tasks)})
+    for parameter in loop.network.parameters():
+        parameter.data += start * torch.randn_like(parameter)
+    return loop, batches.__getitem__
 
 
 def test_famo_weighs_the_losses_alike_before_and_after_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     loop, batch = loop_of("famo", 0, "weights={boxes: 100}", "lr=1e-9")
     seen: dict[str, float] = {}
-    monkeypatch.setattr(loop.balance, "after", lambda again: seen.update({n: float(v) for n, v in again().items()}))
+    monkeypatch.setattr(
+        loop.method.balance, "after", lambda again: seen.update({n: float(v) for n, v in again().items()})
+    )
     row = loop.learn(batch(0))
-    assert seen == pytest.approx(loop.balance.before, rel=1e-3)  # type: ignore[attr-defined]
+    assert seen == pytest.approx(loop.method.balance.before, rel=1e-3)  # type: ignore[attr-defined]
     assert seen["boxes"] == pytest.approx(100 * row["boxes"], rel=1e-3)
 
 
@@ -147,9 +142,9 @@ def test_a_task_without_labels_is_left_out(name: str) -> None:
     loop, batch = loop_of(name)
     some = {key: value for key, value in batch(0).items() if key not in ("depth",)}
     row = loop.learn(some)
-    assert "depth" not in row and set(loop.balance.weights) == {"boxes", "semantic", "attributes"}
+    assert "depth" not in row and set(loop.method.balance.weights) == {"boxes", "semantic", "attributes"}
     loop.learn({key: value for key, value in some.items() if key in ("rgb", "ir", "semantic")})
-    assert set(loop.balance.weights) == {"semantic"} and loop.balance.weights["semantic"] > 0
+    assert set(loop.method.balance.weights) == {"semantic"} and loop.method.balance.weights["semantic"] > 0
     loop.learn({key: value for key, value in some.items() if key in ("rgb", "ir")})
 
 

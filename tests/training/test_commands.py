@@ -32,7 +32,7 @@ def test_the_starter_has_every_key_at_its_default(tmp_path: Path, capsys: pytest
     assert load(file) == Config() and "edgemtl train mine.yaml" in file.read_text()
     written = yaml.safe_load(file.read_text())
     assert set(written) == {field.name for field in msgspec.structs.fields(Config)}
-    for part in ("data", "sparsity", "augment"):
+    for part in ("data", "fusion", "sparsity", "alignment", "episodes", "lomt", "augment"):
         assert set(written[part]) == {field.name for field in msgspec.structs.fields(type(getattr(Config(), part)))}
     capsys.readouterr()
     assert main(["init", str(file)]) == 2 and "is there already" in capsys.readouterr().err

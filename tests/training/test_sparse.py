@@ -1,108 +1,197 @@
-"""The proximal step, the line to the target, and zeros that stay exact."""
+"""The proximal step in either metric, what the groups are, the line to the target, and zeros that stay exact."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
 
 from edgemtl.config import Sparsity
+from edgemtl.costs import Of, cost
 from edgemtl.loop import Average
 from edgemtl.methods.sparse import ChannelSparsity
-from edgemtl.optim.proximal import GroupProximal
+from edgemtl.optim.partition import Kind, Partition, penalised
+from edgemtl.optim.proximal import shrunk, shrunk_in
 from edgemtl_export import channel_groups, shrink
 
 X = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
-def network() -> nn.Sequential:
-    torch.manual_seed(0)
-    layers: list[nn.Module] = []
-    for a, b in ((3, 24), (24, 32), (32, 24)):
-        layers += [nn.Conv2d(a, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.SiLU()]
-    return nn.Sequential(*layers, nn.Conv2d(24, 5, 1))
+class Net(nn.Module):
+    """Plain convolutions, a depthwise one among them, and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        layers: list[nn.Module] = []
+        for a, b, groups in ((3, 24, 1), (24, 24, 24), (24, 32, 1), (32, 24, 1)):
+            layers += [nn.Conv2d(a, b, 3, padding=1, bias=False, groups=groups), nn.BatchNorm2d(b), nn.SiLU()]
+        self.trunk = nn.Sequential(*layers)
+        self.head = nn.Sequential(nn.Conv2d(24, 16, 1), nn.ReLU(), nn.Conv2d(16, 5, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.trunk(x))
 
 
-def group_values(net: nn.Module, proximal: GroupProximal, group: int) -> torch.Tensor:
-    parts = [p[proximal.rows[n] == group].flatten() for n, p in net.named_parameters() if n in proximal.rows]
-    return torch.cat(parts)
+def rows(counts: list[int], total: int) -> Partition:
+    """Return a partition of a vector: so many of its elements in each group, shuffled, and a rest in none."""
+    of = torch.full((total,), -1)
+    of[: sum(counts)] = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    holder = nn.Module()
+    holder.weight = nn.Parameter(torch.zeros(total))
+    return Partition(holder, {"weight": of[torch.randperm(total)]}, len(counts))
 
 
-def test_the_step_is_the_proximal_map_of_the_group_lasso() -> None:
-    """x = prox(w) iff w - x = τ√n x/‖x‖ where x is not zero, and ‖w‖ ≤ τ√n where it is (KKT)."""
-    net = network()
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(1, 40), min_size=1, max_size=8),
+    st.sampled_from([torch.float32, torch.float64]),
+    st.floats(0, 4),
+    st.integers(0, 10**6),
+)
+def test_the_steps_are_proximal_maps(counts: list[int], kind: torch.dtype, decades: float, seed: int) -> None:
+    """x = prox(w) iff D (w - x) = τ x / ‖x‖ in groups that live, and ‖D w‖ ≤ τ in those that are zero (KKT)."""
+    generator = torch.Generator().manual_seed(seed)
+    partition = rows(counts, sum(counts) + 3)
+    w = torch.randn(sum(counts), generator=generator).to(kind)
+    weighing = 10 ** (decades * torch.rand(len(w), generator=generator).to(kind) - 4)
+    for metric in (torch.ones_like(w), weighing):
+        reach = partition.sums((metric * w).square()).sqrt()
+        tau = reach * 1.5 * torch.rand(len(counts), generator=generator).to(kind)
+        x, dead = shrunk_in(metric, w, tau, partition)
+        assert torch.equal(dead, reach <= tau)
+        gone = partition.spread(dead)
+        assert not x[gone].any()
+        force = partition.spread(tau / partition.sums(x.square()).sqrt().clamp(min=1e-30)) * x
+        close = 2e-5 if kind == torch.float32 else 1e-12
+        assert bool(((metric * (w - x) - force).abs() <= close * partition.spread(reach))[~gone].all())
+    plain, zero = shrunk(w, tau, partition)
+    weighed, dead = shrunk_in(torch.ones_like(w), w, tau, partition)
+    torch.testing.assert_close(plain, weighed, rtol=1e-4, atol=1e-6)
+    assert torch.equal(zero, dead)
+
+
+def test_the_euclidean_step_has_the_gradients_of_finite_differences() -> None:
+    partition = rows([3, 5, 2], 12)
+    w = torch.randn(10, dtype=torch.float64, requires_grad=True)
+    tau = torch.tensor([0.1, 0.2, 9.0], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda w, tau: shrunk(w, tau, partition)[0], (w, tau))
+
+
+@pytest.mark.parametrize("part", ["", "trunk", "head"])
+@pytest.mark.parametrize("kind", ["coupled", "output", "input"])
+def test_groups_are_of_their_kind_and_channels_go_when_all_they_need_is_zero(kind: Kind, part: str) -> None:
+    net = Net().eval()
     groups = channel_groups(net, (X,))
-    proximal = GroupProximal(groups, net)
-    before = [group_values(net, proximal, g).detach().clone() for g in range(groups.count)]
-    threshold = float(np.median([float(w.norm()) / len(w) ** 0.5 for w in before]))
-    dead = proximal.shrink(net, threshold, torch.zeros(groups.count, dtype=torch.bool))
-    assert 0 < int(dead.sum()) < groups.count
-    for group, w in enumerate(before):
-        x, force = group_values(net, proximal, group), threshold * len(w) ** 0.5
-        if dead[group]:
-            assert not x.any() and w.norm() <= force * (1 + 1e-5)
-        else:
-            assert torch.allclose(w - x, force * x / x.norm(), atol=1e-6)
+    made = penalised(net, groups, kind, part)
+    assert all(name.startswith(part) for name in made.partition.names)
+    inputs = {"": 3 + 24 + 24 + 32 + 24 + 16, "trunk": 3 + 24 + 24 + 32, "head": 24 + 16}
+    outputs = {"": 24 + 24 + 32 + 24 + 16 + 5, "trunk": 24 + 24 + 32 + 24, "head": 16 + 5}
+    coupled = {"": 24 + 32 + 24 + 16, "trunk": 24 + 32 + 24, "head": 16}
+    assert made.partition.count == {"coupled": coupled, "input": inputs, "output": outputs}[kind][part]
+    assert int(made.partition.sizes.min()) > 0
+    rng = np.random.default_rng(0)
+    for share in (0.2, 0.9):
+        dead = rng.random(made.partition.count) < share
+        weights = {name: p.detach().clone() for name, p in net.named_parameters()}
+        made.partition.scale(net, torch.from_numpy(~dead).float())
+        report = shrink(net, (X,)).report
+        assert report.parameters_after <= groups.parameters(made.gone(dead))
+        if kind == "coupled":
+            assert report.parameters_after == groups.parameters(made.gone(dead))
+        net.load_state_dict(weights, strict=False)
 
 
-def test_the_weakest_go_first_and_no_more_than_asked_for() -> None:
-    net = network()
+@pytest.mark.parametrize("of", ["parameters", "flops", "ms"])
+def test_a_cost_falls_with_what_goes(of: Of) -> None:
+    net = Net().eval()
     groups = channel_groups(net, (X,))
-    proximal = GroupProximal(groups, net)
-    norms = proximal.norms(net)
-    least = int(0.8 * groups.parameters())
-    dead = proximal.weakest_to(norms, torch.zeros(groups.count, dtype=torch.bool), least)
-    assert least * 0.93 < groups.parameters(dead) <= least
-    relative = (norms / proximal.root_size[:-1]).numpy()
-    assert relative[dead].max() <= relative[~dead].min()
+
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.trunk, self.head = net.trunk, net.head
+
+        def forward(self, x: Tensor) -> Tensor:
+            return net(x)
+
+    told = cost(of, Named(), groups, {"x": X[:1]})
+    dead = np.zeros(groups.count, bool)
+    whole = told()
+    assert whole == pytest.approx(told(dead))
+    dead[::2] = True
+    half = told(dead)
+    assert 0.05 * whole < half < 0.8 * whole
+    if of == "parameters":
+        assert whole == sum(p.numel() for p in net.parameters()) and half == groups.parameters(dead)
+    if of == "flops":
+        report = shrink(net, (X[:1],)).report
+        assert whole == report.flops_before
 
 
-def train(settings: Sparsity, steps: int = 60) -> tuple[nn.Module, ChannelSparsity, Average, list[float]]:
-    net = network().train()
-    sparsity = ChannelSparsity(channel_groups(net, (X,)), net, settings, steps)
+def train(sparsity: Sparsity, steps: int = 60) -> tuple[nn.Module, ChannelSparsity, Average, list[float], Any]:
+    net = Net().train()
+    sparse = ChannelSparsity(net, {"x": X}, sparsity, steps)
     optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=0)
     average = Average(net, 0.99)
     shares = []
     for step in range(steps):
         optimizer.zero_grad()
         (net(X) - X.mean(1, keepdim=True)).square().mean().backward()
+        sparse.observe()
         optimizer.step()
-        sparsity.step(step, 2e-3)
-        average.update(net, sparsity)
-        shares.append(sparsity.share)
-    return net, sparsity, average, shares
+        sparse.step(step, 2e-3, optimizer)
+        average.update(net, sparse)
+        shares.append(sparse.share)
+    return net, sparse, average, shares, optimizer
 
 
-@pytest.mark.parametrize(("target", "strength"), [(0.5, 0.3), (0.7, 0.3), (0.5, 1e-4), (0.5, 30.0)])
-def test_the_target_is_met_whatever_the_strength(target: float, strength: float) -> None:
-    net, sparsity, average, shares = train(Sparsity(target=target, strength=strength))
-    assert target <= sparsity.share
-    if strength < 1:  # a strength that kills everything at once cannot be held to the line
-        assert sparsity.share < target + 0.08 and max(np.diff(shares)) < 0.15
+@pytest.mark.parametrize(
+    "sparsity",
+    [
+        Sparsity(target=0.5),
+        Sparsity(target=0.7, pull=0.0),
+        Sparsity(target=0.5, groups="output"),
+        Sparsity(target=0.4, groups="input", keep=0.1),
+        Sparsity(target=0.6, of="flops", part="trunk"),
+        Sparsity(target=0.4, of="ms"),
+        Sparsity(at_most=6000.0),
+    ],
+    ids=str,
+)
+def test_a_target_is_met_along_a_line_and_the_channels_really_go(sparsity: Sparsity) -> None:
+    net, sparse, average, shares, _ = train(sparsity)
+    assert sparse.frozen and sparse.target <= sparse.share < sparse.target + 0.1 and max(np.diff(shares)) < 0.15
     for one in (net, average.network):
         report = shrink(one, (X,)).report
-        assert report.parameters_after == sparsity.groups.parameters(sparsity.dead.numpy())
-        assert 1 - report.parameters_after / report.parameters_before >= target
+        if sparsity.of == "parameters":
+            assert 1 - report.parameters_after / report.parameters_before >= sparse.target
+        if sparsity.at_most:
+            assert report.parameters_after <= sparsity.at_most
+
+
+def test_a_fixed_strength_takes_the_more_the_stronger() -> None:
+    shares = [train(Sparsity(strength=strength, keep=0.1))[3][-1] for strength in (0.0, 3e-4, 3e-3)]
+    assert shares[0] == 0 and shares[0] < shares[1] < shares[2]
 
 
 def test_zeroed_groups_revive_without_the_mask_and_do_not_with_it() -> None:
-    net, sparsity, average, _ = train(Sparsity(target=0.5))
-    assert sparsity.frozen
-    dead = sparsity.dead
-    assert not sparsity.proximal.norms(net)[dead].any() and not sparsity.proximal.norms(average.network)[dead].any()
-    optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=0)
+    net, sparse, average, _, optimizer = train(Sparsity(target=0.5))
+    dead = sparse.dead
+    assert not sparse.partition.norms(net)[dead].any() and not sparse.partition.norms(average.network)[dead].any()
     (net(X) - X.mean(1, keepdim=True)).square().mean().backward()
     optimizer.step()
-    assert sparsity.proximal.norms(net)[dead].any()  # why the mask is applied after every step
-    sparsity.step(59, 2e-3)
-    assert not sparsity.proximal.norms(net)[dead].any()
+    assert sparse.partition.norms(net)[dead].any()  # why the mask is applied after every step
+    sparse.step(59, 2e-3, optimizer)
+    assert not sparse.partition.norms(net)[dead].any()
 
 
 def test_every_layer_keeps_its_share() -> None:
-    _net, sparsity, _, _ = train(Sparsity(target=0.6, keep=0.3))
-    live = ~sparsity.dead
-    for name, rows in sparsity.groups.rows.items():
-        members = torch.from_numpy(rows[rows >= 0])
-        if len(members) and len(sparsity.groups.shapes[name]) > 1:
-            assert int(live[members].sum()) >= int(np.ceil(0.3 * len(rows)))
+    _, sparse, *_ = train(Sparsity(target=0.6, keep=0.3))
+    for members in sparse.penalised.layers:
+        assert int((~sparse.dead)[torch.from_numpy(members)].sum()) >= int(np.ceil(0.3 * len(members)))

@@ -162,12 +162,14 @@ def test_other_classes_are_refused(tiny_run: Run) -> None:
         )
 
 
+@pytest.mark.parametrize("from_file", [False, True])
 def test_a_run_is_taken_up_with_new_classes_and_a_frozen_trunk(
-    tiny_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    from_file: bool, tiny_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What fits goes on from the run's weights; the new head learns; what is frozen stays to the last bit."""
     words = ["size=[96,128]", "data.train=16", "data.val=4", "steps=3", "batch=4", "augment.mosaic=0", "precision=fp32"]
-    words += [f"init_from={tiny_run.path}", "freeze=[trunk]", "tasks=[boxes,semantic,depth]", "balance=upgrad"]
+    source = tiny_run.path / "weights.safetensors" if from_file else tiny_run.path
+    words += [f"init_from={source}", "freeze=[trunk]", "tasks=[boxes,semantic,depth]", "balance=upgrad"]
     run = train(load(None, words), tmp_path / "run", judge=False)
     said = capsys.readouterr().err
     assert "taken over from" in said and "new: heads.depth" in said
@@ -188,6 +190,7 @@ def test_a_run_is_taken_up_with_new_classes_and_a_frozen_trunk(
         (["freeze=[trunk,heads]"], "leaves nothing to learn"),
         (["freeze=[trunk]", "sparsity.target=0.5"], "a frozen part cannot lose channels"),
         (["init_from=/nowhere"], "no run here"),
+        ([f"init_from={__file__}"], "no tensors in it"),
     ],
 )
 def test_a_start_that_will_not_do_is_told(

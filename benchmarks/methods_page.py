@@ -1,0 +1,169 @@
+"""docs/methods-measured.md and its plots, written from the results of `methods.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from page import rows
+
+from edgemtl.delta import Figures, delta_m
+from edgemtl.tasks import TASKS
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE = DOCS / "methods-measured.md"
+COSTS = {"params_trunk": "trunk's parameters", "flops": "FLOPs", "latency_to_dense": "latency, of the dense one's"}
+Row = dict[str, Any]
+
+
+class Matrix:
+    """The runs of one data set and network, told against the mean of its single-task runs over the seeds."""
+
+    def __init__(self, runs: Iterable[Row], data: str, network: str) -> None:
+        self.runs = [r for r in runs if (r["dataset"], r["network"]) == (data, network)]
+        self.single: dict[str, list[Figures]] = {}
+        for run in self.of("single"):
+            self.single.setdefault(run["tasks"][0], []).append(run["metrics"])
+        self.tasks = list(self.single)
+
+    def of(self, method: str, tasks: Iterable[str] = ()) -> list[Row]:
+        """Return the runs of a method over the seeds; of "single" those of all tasks."""
+        wanted = set(tasks or getattr(self, "tasks", ()))
+        return [r for r in self.runs if r["method"] == method and (method == "single" or set(r["tasks"]) == wanted)]
+
+    def gained(self, run: Row) -> float:
+        """Return a run's Δm, percent."""
+        return delta_m(run["metrics"], self.single, run["tasks"])["delta_m"]
+
+    def gains(self, method: str, tasks: Iterable[str] = ()) -> list[float]:
+        """Return the Δm of a method over the seeds."""
+        return [self.gained(run) for run in self.of(method, tasks)]
+
+
+def spread(values: list[float]) -> str:
+    """Return a mean and, of several, their standard error."""
+    error = f" ± {stdev(values) / len(values) ** 0.5:.2f}" if len(values) > 1 else ""
+    return f"{fmean(values):+.2f}{error}"
+
+
+def matrix_table(matrix: Matrix, methods: list[str]) -> list[str]:
+    """Return a table, methods down."""
+    head = ["", *(f"{TASKS[t].primary} {'↑' if TASKS[t].higher_is_better else '↓'}" for t in matrix.tasks)]
+    head += ["Δm %", "trunk's parameters", "of dense", "FLOPs, of dense", "latency, of dense", "seconds", "seeds"]
+    body = []
+    for method in ("single", *methods):
+        group = matrix.of(method)
+        if not group:
+            continue
+        seeds = len({r["seed"] for r in group})
+        cells = [method]
+        for task in matrix.tasks:
+            cells.append(f"{fmean(r['metrics'][TASKS[task].primary] for r in group if task in r['tasks']):.3f}")
+        alone = method == "single"
+        cells += [
+            "" if alone else spread([matrix.gained(r) for r in group]),
+            f"{sum(r['params_trunk'] for r in group) / seeds:,.0f}",
+            "" if alone else f"{fmean(r['params_trunk'] / r['params_trunk_dense'] for r in group):.2f}",
+            "" if alone else f"{fmean(r['flops'] / r['flops_dense'] for r in group):.2f}",
+            "" if alone else f"{fmean(r['latency_to_dense'] for r in group):.2f}",
+            f"{sum(r['train_seconds'] for r in group) / seeds:,.0f}",
+            str(seeds),
+        ]
+        body.append(cells)
+    return rows(head, body)
+
+
+def pairs_table(matrix: Matrix) -> list[str]:
+    """Return a table of LOMT against joint, sets of tasks down; empty where only the full set is known."""
+    sets = list(dict.fromkeys(tuple(r["tasks"]) for r in matrix.runs if r["method"] == "lomt"))
+    if len(sets) < 2:
+        return []
+    body = []
+    for tasks in sets:
+        size = {m: fmean(r["params"] for r in matrix.of(m, tasks)) for m in ("joint", "lomt")}
+        body.append(
+            [
+                ", ".join(tasks),
+                spread(matrix.gains("joint", tasks)),
+                spread(matrix.gains("lomt", tasks)),
+                f"{size['lomt'] / size['joint']:.2f}",
+                f"{fmean(r['latency_to_dense'] for r in matrix.of('lomt', tasks)):.2f}",
+                str(len(matrix.of("lomt", tasks))),
+            ]
+        )
+    head = ["tasks", "joint Δm %", "lomt Δm %", "parameters, of joint", "latency, of joint", "seeds"]
+    return rows(head, body)
+
+
+def unseen_table(unseen: list[Row]) -> list[str]:
+    """Return a table of the steps to a task's own figure, tasks and seeds down, starts across."""
+    starts = list(unseen[0]["steps"])
+    body = []
+    for case in unseen:
+        steps = [str(case["steps"][s] or "never") for s in starts]
+        body.append([case["dataset"], case["task"], str(case["seed"]), f"{case['figure']:.3f}", *steps])
+    return rows(["set", "unseen task", "seed", "figure of its own network", *starts], body)
+
+
+def draw(matrix: Matrix, methods: list[str], file: Path) -> None:
+    """Draw Δm against what the shrunk network costs: the grid of strengths as a line, the others as points."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, 3, sharey=True)
+    for place, (key, words) in zip(axes, COSTS.items(), strict=True):
+        grid = []
+        for method in methods:
+            group = matrix.of(method)
+            if not group:
+                continue
+            gained, x = matrix.gains(method), fmean(r[key] for r in group)
+            error = stdev(gained) / len(gained) ** 0.5 if len(gained) > 1 else 0.0
+            on_grid = method.startswith("sparse ") and not method.endswith("%")
+            if on_grid:
+                grid.append((x, fmean(gained)))
+            label = None if on_grid else method
+            place.errorbar(x, fmean(gained), error, fmt="o", color="0.5" if on_grid else None, label=label, capsize=2)
+        if grid:
+            place.plot(*zip(*sorted(grid), strict=True), color="0.6", zorder=0, label="sparse, a grid of strengths")
+        place.set_xlabel(words)
+        place.grid(alpha=0.3)
+    axes[0].set_ylabel("Δm, %")
+    axes[0].legend(fontsize=7)
+    figure.savefig(file, dpi=110)
+
+
+def write_page(told: dict[str, Any], methods: list[str]) -> None:
+    """Write the page and a plot for each data set and network."""
+    lines = [
+        "# The methods, measured",
+        "",
+        "Written by `make bench-methods` from `benchmarks/results/methods.json`. The settings are those of",
+        "[joint.md](joint.md) for every method; what each row changes stands in `benchmarks/methods.py`. Parameters,",
+        "operations and latency (ONNX Runtime, one thread, in turns with the dense joint network) are those of the",
+        "network after `edgemtl shrink`. Δm is against the mean of the single-task networks over the seeds, ± its",
+        "standard error over the seeds. Seconds are of training on two processor cores; those of *single* are added",
+        "up, and those of *lomt* are of its last network alone.",
+        "",
+    ]
+    for data, network in dict.fromkeys((r["dataset"], r["network"]) for r in told["runs"]):
+        matrix = Matrix(told["runs"], data, network)
+        picture = f"methods-{data}-{network}.png"
+        draw(matrix, methods, DOCS / picture)
+        lines += [f"## {data}, {network}", "", *matrix_table(matrix, methods), f"![]({picture})", ""]
+        if table := pairs_table(matrix):
+            lines += ["LOMT against joint, by the tasks learned together:", "", *table]
+    if told["unseen"]:
+        lines += ["## A task that comes later", "", "Steps after which a task's own figure is reached and held, from"]
+        lines += ["a network that learned the other tasks, or from the start that they all have:", ""]
+        lines += unseen_table(told["unseen"])
+    if told["step_cost"]:
+        body = [[c["dataset"], c["method"], f"{c['step_to_joint']:.2f}", str(c["peak_mb"])] for c in told["step_cost"]]
+        lines += ["## What a step costs", "", "In turns on the same batches; memory is the process's own peak.", ""]
+        lines += rows(["set", "method", "step, of a joint one's", "peak, MB"], body)
+    PAGE.write_text("\n".join(lines))
+    print(f"wrote {PAGE}")

@@ -1,0 +1,61 @@
+"""Learning together: every step takes all tasks of the whole batch, settled by a balance.
+
+θ ← θ - lr · AdamW( Σ_t w_t ∇ L_t(θ; batch) )                                   w_t: `methods.balance`
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..config import Config
+from ..data.labels import Batch
+from ..lesson import Lesson, Losses
+from .balance import BALANCES
+from .sparse import ChannelSparsity
+
+
+class Joint:
+    """A method: it fills in the gradients of a step."""
+
+    def __init__(self, lesson: Lesson, config: Config, sparsity: ChannelSparsity | None) -> None:
+        self.lesson, self.config, self.sparsity = lesson, config, sparsity
+        self.balance = BALANCES[config.balance](list(lesson.tasks), config.seed)
+        self.shared = [p for p in lesson.network.trunk.parameters() if p.requires_grad]  # type: ignore[union-attr]
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return what the optimiser learns beside the network."""
+        return self.balance.parameters()
+
+    def gradients(self, batch: Batch, step: int) -> Losses:
+        """Add the gradients of step ``step`` to ``.grad`` and return the losses; none of a batch without labels."""
+        losses, features, cut = self.lesson.losses(batch, cuts=self.balance.cuts)
+        if losses:
+            self.balance.backward(self.lesson.weighted(losses), features, cut, self.shared)
+        return losses
+
+    def after(self, batch: Batch) -> None:
+        """Take note of the optimiser step that was taken."""
+        self.balance.after(lambda: self.lesson.again(batch))
+
+    def advance(self) -> None:
+        """Take note of the end of a round."""
+        self.balance.advance()
+
+    def figures(self) -> dict[str, float]:
+        """Return what the log tells of a step."""
+        weights = {} if self.config.balance == "equal" else self.balance.weights
+        return {f"weight {name}": weight for name, weight in weights.items()}
+
+    def state(self) -> dict[str, Any]:
+        """Return what JSON can hold of what changes."""
+        return {"balance": self.balance.state()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self.balance.load_state(state["balance"])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors that change, by name; they are loaded in place."""
+        return {f"balance.{index}": p.data for index, p in enumerate(self.balance.parameters())}

@@ -1,0 +1,142 @@
+"""MTML: multi-task meta-learning, by episodes that are subsets of the tasks.
+
+After R. Upadhyay et al., "Multi-task meta learning: learn how to adapt to unseen tasks" (IJCNN 2023), as Finn et al.
+2017 (arXiv 1703.03400) state the problem: weights are sought from which a few steps lead to any task. For M subsets c
+of the tasks, drawn anew each step (of several, each task is in one: a step that leaves tasks out, and takes others
+twice, learns them more slowly), and two halves of one training batch, support S and query Q,
+
+    φ_c = θ - α ∇ L_c(θ; S)                         K times; θ itself stays
+    θ ← θ - lr · AdamW( Σ_c [ (1 - s) ∇ L_c(φ_c; Q) + s ∇ L_c(θ; S) ] )     L_c = Σ over the tasks in c
+
+With s = 0 that is the meta-objective alone, whose θ is a start, and not good before it is adapted. A share ``s`` of the
+gradient on the support, which the inner step computes anyway, makes θ itself good at the tasks too: the loss before
+the first step is learned beside the one behind the last, as Antoniou et al. 2019 (arXiv 1810.09502) do with all steps.
+First order takes the gradient at φ_c for the one at θ; second order goes through the inner steps. Batch normalisation
+goes by the batch; what it keeps for later is of θ alone, from the first pass over the support. Without an inner step
+the query is the whole batch, and with all tasks in the subset this is the joint step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .. import processes
+from ..config import Config
+from ..data.labels import Batch, pictures
+from ..errors import ConfigError
+from ..lesson import Lesson, Losses, Weights
+from .joint import Joint
+from .sparse import ChannelSparsity
+
+
+class MTML(Joint):
+    """Episodes of task subsets."""
+
+    def __init__(self, lesson: Lesson, config: Config, sparsity: ChannelSparsity | None) -> None:
+        super().__init__(lesson, config, sparsity)
+        if self.balance.cuts or config.balance == "famo":
+            raise ConfigError(
+                f"balance={config.balance} looks at the joint step, and method={config.method} takes none; "
+                "take equal, uncertainty or dwa"
+            )
+        if config.episodes.inner_steps and config.batch < 2 * processes.count():
+            raise ConfigError(f"batch={config.batch} cannot be halved into support and query; take at least 2")
+        self.episodes = config.episodes
+        self.learned = {n: p for n, p in lesson.network.named_parameters() if p.requires_grad}
+
+    @property
+    def at_start(self) -> float:
+        """The share of θ's gradient that is of the support, at θ itself: all where queries are held out."""
+        return 1.0 if self.episodes.held else self.episodes.support
+
+    def gradients(self, batch: Batch, step: int) -> Losses:
+        """Add the gradients of the episodes; return each task's query loss."""
+        support, query = halves(batch, self.config.batch) if self.episodes.inner_steps else (batch, batch)
+        seen: Losses = {}
+        for subset in drawn(list(self.lesson.tasks), self.episodes.subsets, self.config.seed, step):
+            seen |= self._episode(subset, support, query)
+        return seen
+
+    def _episode(self, subset: list[str], support: Batch, query: Batch) -> Losses:
+        """Add the gradient of one episode."""
+        at = self.adapted(subset, support)
+        losses, _, _ = self.lesson.losses(query, subset, at)
+        if losses:
+            through = self.learned if at is None or self.episodes.second_order else at
+            total = self.balance.total(self.lesson.weighted(losses))
+            self._add(total, through, 1 - self.at_start if at is not None else 1.0)
+        return losses
+
+    def adapted(self, subset: list[str], support: Batch) -> Weights | None:
+        """Return the weights after the inner steps on the support, None where there are none.
+
+        θ's own gradient on the support is added by its share.
+        """
+        at: Weights | None = None
+        for _ in range(self.episodes.inner_steps):
+            now = self.learned if at is None else at
+            losses, _, _ = self.lesson.losses(support, subset, at)
+            if losses:
+                total = self.balance.total(self.lesson.weighted(losses))
+                reached = {n: w for n, w in now.items() if n.startswith(("trunk.", *(f"heads.{t}." for t in losses)))}
+                mine = torch.autograd.grad(
+                    total, list(reached.values()), create_graph=self.episodes.second_order, materialize_grads=True
+                )
+                if self.at_start and at is None:
+                    self._take([self.at_start * each for each in mine], [self.learned[name] for name in reached])
+                asked = mine if processes.count() == 1 else processes.summed(mine)
+                step = {n: -self.episodes.inner_lr * each for n, each in zip(reached, asked, strict=True)}
+                at = {n: w + step[n] if n in step else w for n, w in now.items()}
+            else:
+                at = dict(now)
+            at = self.settled(at)
+        return at
+
+    def settled(self, at: Weights) -> Weights:
+        """Return weights after an inner step, cut from how they came about unless the second order is wanted."""
+        return at if self.episodes.second_order else {n: w.detach().requires_grad_() for n, w in at.items()}
+
+    def beside(self) -> list[Tensor]:
+        """Return what the query teaches beside the weights."""
+        return list(self.balance.parameters())
+
+    def _add(self, total: Tensor, through: Weights, part: float) -> None:
+        """Add the gradient of a query: ``part`` of it by weights, all of it by what is learned beside them."""
+        through = through if part else {}
+        into = [*(self.learned[name] for name in through), *self.beside()]
+        if into:
+            asked = torch.autograd.grad(total, [*through.values(), *self.beside()], allow_unused=True)
+            factors = [part] * len(through) + [1.0] * len(self.beside())
+            self._take([None if a is None else f * a for f, a in zip(factors, asked, strict=True)], into)
+
+    @staticmethod
+    def _take(asked: Sequence[Tensor | None], into: list[Tensor]) -> None:
+        for parameter, each in zip(into, asked, strict=True):
+            if each is None:  # a head that was not asked: nothing moves it
+                continue
+            parameter.grad = each.detach() if parameter.grad is None else parameter.grad + each.detach()
+
+
+def drawn(tasks: list[str], count: int, seed: int, step: int) -> list[list[str]]:
+    """Return the subsets of tasks of a step: one, each as likely and none empty; or ``count`` that share out all tasks.
+
+    Of several, each task is in one, so that no step leaves a task out.
+    """
+    generator = torch.Generator().manual_seed(1_000_003 * seed + step)
+    if count == 1:
+        number = int(torch.randint(1, 2 ** len(tasks), (), generator=generator))
+        return [[t for bit, t in enumerate(tasks) if number >> bit & 1]]
+    count = min(count, len(tasks))
+    order = torch.randperm(len(tasks), generator=generator).tolist()
+    cuts = torch.randperm(len(tasks) - 1, generator=generator)[: count - 1].add(1).sort().values.tolist()
+    parts = [order[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(tasks)], strict=True)]
+    return [[task for place, task in enumerate(tasks) if place in part] for part in parts]
+
+
+def halves(batch: Batch, size: int) -> tuple[Batch, Batch]:
+    """Return the first and the second half of a batch of ``size``, of which this process may have a part."""
+    cut = len(range(processes.number(), size // 2, processes.count()))
+    return pictures(batch, 0, cut), pictures(batch, cut, size)

@@ -1,0 +1,112 @@
+"""Regressions on features of which some few matter to every task: problems whose right answers are known."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from edgemtl.config import Config, Episodes, Sparsity
+from edgemtl.lesson import Lesson
+from edgemtl.loop import METHODS
+from edgemtl.methods.joint import Joint
+from edgemtl.methods.sparse import ChannelSparsity
+from edgemtl.tasks.base import Batch, Plain, Summed
+
+FEATURES, RELEVANT, TASKS = 30, 6, ("a", "b")
+
+
+class Regression(Plain):
+    """Half the squared difference."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(())
+        self.name = name
+
+    def loss(self, output: Tensor, batch: Batch) -> Summed | None:
+        return Summed.over((output - batch[self.name]).square() / 2) if self.name in batch else None
+
+
+class Trunk(nn.Module):
+    """One number a task from every feature: a column of weights is a group, as a convolution's input channel is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(FEATURES, len(TASKS), 1, bias=False)
+
+    def forward(self, images: dict[str, Tensor]) -> list[Tensor]:
+        return list(self.conv(images["rgb"]).split(1, 1))
+
+
+class Pick(nn.Module):
+    def __init__(self, index: int) -> None:
+        super().__init__()
+        self.index = index
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        return features[self.index].flatten(1)
+
+
+class Student(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = Trunk()
+        self.heads = nn.ModuleDict({name: Pick(index) for index, name in enumerate(TASKS)})
+
+    def forward(self, rgb: Tensor) -> dict[str, Tensor]:
+        features = self.trunk({"rgb": rgb})
+        return {name: self.read(name, features) for name in TASKS}
+
+    def read(self, head: str, features: list[Tensor]) -> Tensor:
+        return self.heads[head](features)
+
+
+def truth() -> Tensor:
+    """Return the teacher's weights, (tasks, features): the last features matter to no task."""
+    weights = torch.randn(len(TASKS), FEATURES, generator=torch.Generator().manual_seed(7))
+    weights[:, RELEVANT:] = 0
+    return weights
+
+
+def pictures(count: int, seed: int, noise: float) -> Batch:
+    """Return features and noisy answers."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(count, FEATURES, generator=generator)
+    answers = x @ truth().T + noise * torch.randn(count, len(TASKS), generator=generator)
+    return {"rgb": x.view(count, FEATURES, 1, 1)} | {n: answers[:, i : i + 1] for i, n in enumerate(TASKS)}
+
+
+def joined(first: Batch, second: Batch) -> Batch:
+    return {key: torch.cat([first[key], second[key]]) for key in first}
+
+
+class Study:
+    """A student under a method, and the optimiser that belongs to it."""
+
+    def __init__(self, method: str, size: int, steps: int, sparsity: Sparsity, episodes: Episodes, lr: float) -> None:
+        torch.manual_seed(0)
+        self.network, self.steps, self.lr, self.taken = Student(), steps, lr, 0
+        self.config = Config(
+            method=method, tasks=TASKS, batch=size, sparsity=sparsity, episodes=episodes, precision="fp32"
+        )
+        example = {"rgb": torch.zeros(2, FEATURES, 1, 1)}
+        self.sparsity = ChannelSparsity(self.network, example, sparsity, steps) if self.config.sparse else None
+        tasks = {name: Regression(name) for name in TASKS}
+        self.lesson = Lesson(self.network, tasks, ["rgb"], self.config, torch.device("cpu"))
+        self.method: Joint = METHODS[method](self.lesson, self.config, self.sparsity)
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=lr, weight_decay=0)
+
+    def step(self, batch: Batch) -> None:
+        """Take one step, ever shorter."""
+        lr = self.lr * (1 - self.taken / self.steps)
+        self.optimizer.param_groups[0]["lr"] = lr
+        self.optimizer.zero_grad()
+        self.method.gradients(batch, self.taken)
+        self.optimizer.step()
+        if self.sparsity:
+            self.sparsity.step(self.taken, lr, self.optimizer)
+        self.taken += 1
+
+    @torch.no_grad()
+    def loss(self, batch: Batch) -> float:
+        """Return the sum of the tasks' losses."""
+        return float(sum(self.lesson.losses(batch)[0].values()))

@@ -1,0 +1,125 @@
+"""Alignment: the proximal step, what ties and what goes apart, the line to a target, and networks stored once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgemtl.config import Alignment, load
+from edgemtl.data.streets import Streets
+from edgemtl.errors import ConfigError
+from edgemtl.loop import Loop
+from edgemtl.methods.alignment import ChannelAlignment, put, rows, tied
+from edgemtl.run import Run
+from edgemtl.train import begin, train
+from edgemtl_export import shrink
+from edgemtl_export.to_onnx import example_inputs
+from edgemtl_models.twins import Own
+
+USUAL = ("size=[32,64]", "batch=4", "precision=fp32", "steps=12", "warmup=0", "threads=1", "fusion.kind=aligned")
+
+
+def loop_of(*words: str) -> tuple[Loop, Callable[[int], Any]]:
+    config = load(None, [*USUAL, *words])
+    loop, batches = begin(config, {"train": Streets(8, config.size, 0, config.tasks)})
+    return loop, batches.__getitem__
+
+
+def stepped(kind: str, cameras: int, strength: float) -> tuple[Tensor, Tensor]:
+    """Return the rows of a convolution before and after one proximal step of rate 0.1."""
+    torch.manual_seed(0)
+    own = Own([nn.Conv2d(3, 6, 3, bias=True) for _ in range(cameras)])
+    with torch.no_grad():
+        put(own, rows(own) * torch.logspace(-2, 0, 6)[:, None])
+    step = ChannelAlignment.__new__(ChannelAlignment)
+    step.settings, step.steps = Alignment(strength, kind=kind), 10  # type: ignore[arg-type]
+    step.convs, step.whole = {"conv": own}, []
+    before = rows(own).clone()
+    step.step(5, 0.1)
+    return before, rows(own)
+
+
+@pytest.mark.parametrize("cameras", [2, 3])
+@pytest.mark.parametrize("kind", ["difference", "squared"])
+def test_the_step_is_the_proximal_map_of_its_penalty(kind: str, cameras: int) -> None:
+    strength, rate = 0.3, 0.1
+    before, after = stepped(kind, cameras, strength)
+    count = before.shape[2]
+
+    def objective(x: Tensor) -> Tensor:
+        apart = x - x.mean(0)
+        squares = apart.square().sum((0, 2))
+        penalty = (2 * count * squares).sqrt() if kind == "difference" else squares
+        return 0.5 * (x - before).square().sum((0, 2)) + rate * strength * penalty
+
+    torch.testing.assert_close(after.mean(0), before.mean(0))
+    best = objective(after)
+    equal = (after == after[:1]).all(0).all(1)
+    assert bool(equal.any()) == (kind == "difference") and not equal.all()
+    for seed in range(40):
+        near = after + 0.01 * torch.randn(after.shape, generator=torch.Generator().manual_seed(seed)) * before.std()
+        assert bool((objective(near) >= best - 1e-6).all())
+    if kind == "difference" and cameras == 2:  # max(0, 1 - 2κ/‖d‖) d
+        d, kappa = before[0] - before[1], rate * strength * count**0.5
+        factor = (1 - 2 * kappa / d.norm(dim=1, keepdim=True)).clamp(min=0)
+        torch.testing.assert_close(after[0] - after[1], factor * d)
+
+
+@pytest.mark.parametrize("network", ["rgbir-n", "rgbir-resnet18"])
+def test_strength_1_lets_nothing_leave_and_0_everything(network: str) -> None:
+    shares = []
+    for strength in (1.0, 0.3, 1e-6):
+        loop, batch = loop_of("tasks=[boxes,depth]", f"network={network}", f"alignment.strength={strength}")
+        for step in range(4):
+            row = loop.learn(batch(step))
+        shares.append(row["tied"])
+    assert shares[0] == 1 and shares[0] > shares[1] > shares[2] and shares[2] < 0.05
+
+
+def test_a_target_ties_whole_convolutions_and_the_run_stores_them_once(tmp_path: Path) -> None:
+    words = ["tasks=[boxes,semantic]", "alignment.target=0.6", "sparsity.target=0.3", "sparsity.part=trunk"]
+    config = load(None, [*USUAL, *words])
+    data = {split: Streets(8, config.size, seed, config.tasks) for seed, split in enumerate(("train", "val"))}
+    run = train(config, tmp_path / "aligned", data, judge=False)
+    shared = run.interface.network["fusion"]["shared"]
+    free = train(load(None, [*USUAL, *words, "alignment.target=0"]), tmp_path / "free", data, judge=False)
+    size = {name: sum(p.numel() for p in r.network.parameters()) for name, r in (("one", run), ("two", free))}
+    assert shared and size["one"] < 0.85 * size["two"]
+    assert float((run.path / "log.csv").read_text().split()[-1].split(",")[-1]) >= 0.6
+    again = Run.open(run.path)
+    images = example_inputs(run.interface.inputs)
+    with torch.no_grad():
+        for head, out in run.network(**images).items():
+            assert torch.equal(again.network(**images)[head], out)
+    report = shrink(again.network, (), images).report
+    assert report.parameters_after < 0.9 * size["one"]
+
+
+def test_alignment_goes_on_where_it_stopped() -> None:
+    words = ("tasks=[semantic]", "alignment.target=0.5", "alignment.strength=0.2")
+    whole, batch = loop_of(*words)
+    for step in range(8):
+        last = whole.learn(batch(step))
+    first, _ = loop_of(*words)
+    for step in range(4):
+        first.learn(batch(step))
+    second, _ = loop_of(*words)
+    tensors, numbers = first.state()
+    second.load_state({name: tensor.clone() for name, tensor in tensors.items()}, numbers)
+    for step in range(4, 8):
+        again = second.learn(batch(step))
+    assert again == last
+    assert second.alignment is not None
+    for own in second.alignment.convs.values():
+        assert tied(own).shape == (rows(own).shape[1],)
+
+
+@pytest.mark.parametrize("words", [("fusion.kind=concat",), ("cameras=[rgb]",)])
+def test_alignment_without_two_full_streams_is_refused(words: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match="two full streams"):
+        loop_of("tasks=[depth]", "alignment.strength=0.1", *words)

@@ -1,0 +1,85 @@
+"""Streams that keep what networks of one camera have learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from test_alignment import USUAL
+
+from edgemtl.config import load
+from edgemtl.data.streets import Streets
+from edgemtl.errors import ConfigError
+from edgemtl.loop import Loop
+from edgemtl.methods.distillation import correlation
+from edgemtl.train import begin, train
+
+WORDS = [w for w in USUAL if not w.startswith(("fusion", "steps"))]
+
+
+@pytest.fixture(scope="module")
+def teachers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("teachers")
+    made = {}
+    for camera in ("rgb", "ir"):
+        config = load(None, [*WORDS, "steps=3", "tasks=[boxes]", f"cameras=[{camera}]"])
+        data = {"train": Streets(8, config.size, 0, config.tasks)}
+        made[camera] = train(config, folder / camera, data, judge=False).path
+    return made
+
+
+def learning(teachers: dict[str, Path], *words: str) -> tuple[Loop, object]:
+    given = ", ".join(f"{camera}: {path}" for camera, path in teachers.items())
+    config = load(None, [*WORDS, "steps=30", "tasks=[boxes]", "fusion.kind=aligned", f"teachers={{{given}}}", *words])
+    return begin(config, {"train": Streets(8, config.size, 0, config.tasks)})
+
+
+def test_correlation_is_pearsons_and_knows_no_scale() -> None:
+    a, b = torch.randn(3, 5, 4, 6), torch.randn(3, 5, 4, 6)
+    expected = [torch.corrcoef(torch.stack([a[:, i].flatten(), b[:, i].flatten()]))[0, 1] for i in range(5)]
+    torch.testing.assert_close(correlation(a, b), torch.stack(expected))
+    torch.testing.assert_close(correlation(a, 7 * a + 3), torch.ones(5))
+    assert correlation(a, torch.ones_like(a)).abs().max() < 1e-3
+
+
+def test_streams_come_to_correlate_with_their_teachers(teachers: dict[str, Path]) -> None:
+    loop, batches = learning(teachers, "distill=20")
+    rows = [loop.learn(batches[step]) for step in range(30)]  # type: ignore[index]
+    assert all(p.grad is None for t in loop.distillation.teachers.values() for p in t.parameters())  # type: ignore[union-attr]
+    assert sum(r["distill"] for r in rows[-5:]) < 0.75 * sum(r["distill"] for r in rows[:5])
+
+
+def test_the_gradient_is_that_of_the_told_loss(teachers: dict[str, Path]) -> None:
+    """Against finite differences, in single precision."""
+    loop, batches = learning(teachers)
+    batch, distillation = batches[0], loop.distillation  # type: ignore[index]
+    assert distillation is not None
+    weight = loop.network.trunk.neck.top8.cv2.conv.all.weight  # type: ignore[union-attr]
+    loop.network.zero_grad()
+    distillation.gradients(batch)
+    gradient = weight.grad.clone()
+    direction = gradient / gradient.norm()
+    told = []
+    for sign in (1, -1):
+        with torch.no_grad():
+            weight.add_(sign * 1e-2 * direction)
+        told.append(distillation.gradients(batch))
+        with torch.no_grad():
+            weight.sub_(sign * 1e-2 * direction)
+    assert (told[0] - told[1]) / 2e-2 == pytest.approx(float(gradient.norm()), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("fusion.kind=concat",), "two full streams"),
+        (("teachers={depth: out/depth}",), "names 'depth'"),
+        (("network=rgbir-resnet18",), "channels, the network"),
+    ],
+)
+def test_teachers_that_do_not_fit_are_refused(words: tuple[str, ...], message: str, teachers: dict[str, Path]) -> None:
+    with pytest.raises(ConfigError, match=message):
+        learning(teachers, *words)
+    with pytest.raises(ConfigError, match=r"is of rgb; train one with cameras=\[ir\]"):
+        learning({"ir": teachers["rgb"]})

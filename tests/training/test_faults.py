@@ -1,0 +1,128 @@
+"""Absent and misaligned cameras: what training items show, and how a network is judged with them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_augment import INPUTS, LABELS, SIZE, STILL, extent, marked
+
+from edgemtl.cli import main
+from edgemtl.config import Augment, load
+from edgemtl.data.augment import Augmenter, to_item
+from edgemtl.data.faults import Fault
+from edgemtl.data.loader import Batches, fitted_images
+from edgemtl.data.streets import Streets
+from edgemtl.errors import EdgemtlError
+from edgemtl.evaluate import evaluate, of_run
+from edgemtl.robustness import SHIFTS_PX, TURNS_DEG, absences, misalignments
+from edgemtl.run import Run, interface_of
+from edgemtl_models import build
+
+
+def with_settings(**settings: object) -> Augmenter:
+    still = {name: getattr(STILL, name) for name in STILL.__struct_fields__}
+    return Augmenter(Augment(**{**still, **settings}), INPUTS)
+
+
+@pytest.mark.parametrize("how", ["blank", "noise", "frozen"])
+def test_one_camera_is_absent_as_the_settings_say(how: str) -> None:
+    augment, item, other = with_settings(absent=0.5, absent_as=(how,)), to_item(marked(), INPUTS, LABELS), None
+    other = to_item(marked(80, 60, 120, 90), INPUTS, LABELS)
+    gone = {"rgb": 0, "ir": 0, "": 0}
+    for seed in range(200):
+        torch.manual_seed(seed)
+        out = augment(dict(item), [], lambda: other)
+        changed = [name for name in INPUTS if not torch.equal(out[name], item[name])]
+        assert len(changed) <= 1
+        gone[changed[0] if changed else ""] += 1
+        assert torch.equal(out["semantic"], item["semantic"]) and torch.equal(out["boxes"], item["boxes"])
+        for name in changed:
+            if how == "frozen":
+                assert torch.equal(out[name], other[name])
+            elif how == "blank":
+                assert (out[name] == INPUTS[name].blank).all()
+            else:
+                assert out[name].float().std() > 60
+    assert 70 < gone[""] < 130 and 25 < gone["rgb"] < 80 and 25 < gone["ir"] < 80
+
+
+def test_cameras_but_the_first_are_out_of_line_and_labels_stay_with_the_first() -> None:
+    augment, item = with_settings(offset=0.1, offset_deg=3.0), to_item(marked(), INPUTS, LABELS)
+    far = []
+    for seed in range(40):
+        torch.manual_seed(seed)
+        out = augment(dict(item), [])
+        assert torch.equal(out["rgb"], item["rgb"]) and torch.equal(out["boxes"], item["boxes"])
+        x0, y0, x1, y1 = extent(out["ir"][0] > 180)
+        far.append(max(abs((x0 + x1) / 2 - 56), abs((y0 + y1) / 2 - 46)))
+    assert 6 < max(far) <= 0.1 * SIZE[1] + 2 and min(far) < 5
+
+
+def test_settings_that_ask_for_nothing_change_no_batch() -> None:
+    """Runs made before there were faults are made again by the same seed."""
+    config = load(None, [f"size=[{SIZE[0]},{SIZE[1]}]", "tasks=[boxes]", "batch=4"])
+    asked = load(None, [f"size=[{SIZE[0]},{SIZE[1]}]", "tasks=[boxes]", "batch=4", "augment.absent=1"])
+    batches = [Batches(Streets(8, SIZE, 0), c, INPUTS, {"boxes": LABELS["boxes"]}, 4) for c in (config, asked)]
+    (plain, faulty), again = (b[1] for b in batches), batches[1][1]
+    assert torch.equal(plain["bboxes"], faulty["bboxes"])
+    assert not torch.equal(plain["ir"], faulty["ir"]) and not torch.equal(plain["rgb"], faulty["rgb"])
+    assert all(torch.equal(again[name], faulty[name]) for name in INPUTS)
+    alone = Batches(Streets(8, SIZE, 0), asked, {"ir": INPUTS["ir"]}, {"boxes": LABELS["boxes"]}, 4)
+    assert float(alone[1]["ir"].flatten(1).std(1).min()) > 0.05  # a camera that is alone is never absent
+
+
+def test_a_shift_is_in_pixels_of_the_labels() -> None:
+    sample = marked()
+    large = {
+        name: spec.__class__(name, 192, 256, spec.channels, spec.mean, spec.std, name) for name, spec in INPUTS.items()
+    }
+    images = fitted_images(sample, large, Fault(shift_px=(8, -4)))
+    assert extent(torch.from_numpy(images["rgb"][0, :, :, 0]) > 180) == [80, 60, 144, 124]
+    assert extent(torch.from_numpy(images["ir"][0, :, :, 0]) > 180) == [96, 52, 160, 116]
+    gone = fitted_images(sample, large, Fault(absent="rgb"))
+    assert (gone["rgb"] == large["rgb"].blank).all() and (gone["ir"] == fitted_images(sample, large)["ir"]).all()
+
+
+def test_a_network_is_judged_with_each_camera_absent_and_out_of_line(tiny_run: Run, tmp_path: Path) -> None:
+    predictor, samples = of_run(tiny_run), Streets(6, (96, 128), 0)
+    faults = {**absences(predictor), **misalignments(predictor)}
+    figures = evaluate(predictor, samples, faults=faults)
+    expected = ["rgb absent", "ir absent", *(f"shift {px} px" for px in SHIFTS_PX), *(f"turn {d}°" for d in TURNS_DEG)]
+    assert list(figures)[3:] == expected and list(figures)[:3] == ["all", "day", "night"]
+    assert len({figures[part]["pixel_accuracy"] for part in expected}) > 4  # each has been another picture
+    for name, values in evaluate(predictor, samples).items():
+        assert figures[name] == values
+    blank = samples[0].images | {"ir": np.full(SIZE, 114, np.uint8)}
+    by_hand = predictor(samples[0].__class__(blank, samples[0].labels))["semantic"]
+    assert (predictor(samples[0], Fault(absent="ir"))["semantic"].labels == by_hand.labels).all()  # type: ignore[union-attr]
+
+
+def test_eval_tells_and_draws_faults(tiny_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "new" / "faults.png"
+    words = ["eval", str(tiny_run.path), "--absent", "--misaligned", "--out", str(out), "--json"]
+    assert main(words) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {"rgb absent", "ir absent", "shift 8 px", "turn 2°"} <= told.keys() and out.stat().st_size > 5000
+    assert main(["eval", str(tiny_run.path), "--out", str(out)]) == 2
+    assert "--misaligned" in capsys.readouterr().err
+
+
+def test_one_camera_cannot_be_judged_absent() -> None:
+    class Alone:
+        inputs = {"rgb": INPUTS["rgb"]}  # noqa: RUF012
+
+    with pytest.raises(EdgemtlError, match="one camera, rgb"):
+        absences(Alone())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("words", "expected"), [((), False), (("augment.absent=0.2",), True)])
+def test_the_manifest_tells_whether_a_camera_may_be_absent(words: tuple[str, ...], expected: bool) -> None:
+    config = load(None, ["size=[96,128]", *words])
+    network = build("rgbir-n", {"boxes": 2}, config.size)
+    assert [spec.may_be_absent for spec in interface_of(network, config, ()).inputs] == [expected] * 2
+    alone = build("rgbir-n", {"boxes": 2}, config.size, cameras=("rgb",))
+    assert not interface_of(alone, config, ()).inputs[0].may_be_absent

@@ -1,0 +1,204 @@
+"""Every method on every task, and the steps that the methods' equations ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from teachers import TASKS, Study, pictures
+from torch import Tensor
+
+from edgemtl.config import Episodes, Sparsity, load
+from edgemtl.data.labels import pictures as part_of
+from edgemtl.data.streets import Streets
+from edgemtl.errors import ConfigError
+from edgemtl.loop import METHODS, Loop
+from edgemtl.methods.mtml import MTML, drawn
+from edgemtl.tasks import TASKS as EVERY
+from edgemtl.train import begin
+
+LEARNING = sorted(METHODS.keys() - {"single"})
+
+
+def loop_of(*words: str) -> tuple[Loop, Callable[[int], Any]]:
+    usual = ("size=[32,64]", "batch=4", "precision=fp32", "steps=30", "warmup=0", "sparsity.start=0.1", "threads=1")
+    config = load(None, [*usual, *words])
+    streets = Streets(8, config.size, 0, config.tasks)
+    loop, batches = begin(config, {"train": streets})
+    return loop, batches.__getitem__
+
+
+@pytest.mark.parametrize("task", EVERY)
+@pytest.mark.parametrize("method", LEARNING)
+def test_every_method_learns_every_task(method: str, task: str) -> None:
+    loop, batch = loop_of(f"method={method}", f"tasks=[{task}]", "sparsity.strength=0.01", "sparsity.levels=stage")
+    before = {name: p.detach().clone() for name, p in loop.network.named_parameters()}
+    for step in range(4):
+        row = loop.learn(batch(step))
+    assert row[task] > 0
+    moved = {name for name, p in loop.network.named_parameters() if not torch.equal(p, before[name])}
+    assert any(n.startswith("trunk.") for n in moved) and any(n.startswith(f"heads.{task}.") for n in moved)
+
+
+@pytest.mark.parametrize("network", ["rgbir-mobilenetv4", "rgbir-resnet18"])
+@pytest.mark.parametrize("cameras", ["rgb", "ir", "rgb,ir"])
+@pytest.mark.parametrize("method", ["sparse", "meta_sparsity"])
+def test_every_network_becomes_sparse_on_any_camera(method: str, cameras: str, network: str) -> None:
+    words = (f"network={network}", f"cameras=[{cameras}]", "tasks=[semantic,depth]", "sparsity.target=0.5")
+    loop, batch = loop_of(f"method={method}", *words, "sparsity.part=trunk", "steps=4", "sparsity.deadline=0.6")
+    for step in range(4):
+        row = loop.learn(batch(step))
+    assert loop.sparsity is not None and loop.sparsity.frozen and 0.5 <= row["gone"] < 0.6
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("method=sparse", "sparsity.target=0.5"),
+        ("method=sparse", "sparsity.strength=0.01", "sparsity.groups=input"),
+        ("method=mtml", "balance=uncertainty", "episodes.subsets=2"),
+        ("method=meta_sparsity", "sparsity.levels=stage", "sparsity.target=0.5"),
+        ("method=meta_sparsity", "sparsity.levels=layer", "episodes.held=0.5"),
+    ],
+)
+def test_a_method_goes_on_where_it_stopped(words: tuple[str, ...]) -> None:
+    words = ("tasks=[semantic,depth,edges]", *words)
+    whole, batch = loop_of(*words)
+    for step in range(10):
+        last = whole.learn(batch(step))
+    first, _ = loop_of(*words)
+    for step in range(6):
+        first.learn(batch(step))
+    second, _ = loop_of(*words)
+    for parameter in second.network.parameters():
+        parameter.data += torch.randn_like(parameter)
+    tensors, numbers = first.state()
+    second.load_state({name: tensor.clone() for name, tensor in tensors.items()}, numbers)
+    for step in range(6, 10):
+        again = second.learn(batch(step))
+    assert again == last
+
+
+def test_without_inner_steps_and_with_all_tasks_mtml_is_the_joint_step() -> None:
+    words = ("tasks=[boxes,semantic,depth]", "episodes.inner_steps=0", "episodes.subsets=3")
+    joint, batch = loop_of("method=joint", *words)
+    mtml, _ = loop_of("method=mtml", *words)
+    mtml.method._episode(list(mtml.tasks), batch(0), batch(0))  # type: ignore[attr-defined]
+    joint.method.gradients(batch(0), 0)
+    for (name, one), other in zip(joint.network.named_parameters(), mtml.network.parameters(), strict=True):
+        torch.testing.assert_close(other.grad, one.grad, msg=lambda m, n=name: f"{n}: {m}")
+    for one, other in zip(joint.network.buffers(), mtml.network.buffers(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("second_order", [False, True])
+def test_an_episode_leaves_the_weights_and_keeps_the_statistics_of_the_support_alone(second_order: bool) -> None:
+    loop, batch = loop_of("tasks=[semantic,depth]", "method=mtml", "episodes.inner_steps=2", "episodes.inner_lr=0.1")
+    method = loop.method
+    assert isinstance(method, MTML)
+    method.episodes = Episodes(inner_steps=2, inner_lr=0.1, second_order=second_order)
+    before = {name: p.detach().clone() for name, p in loop.network.named_parameters()}
+    whole = batch(0)
+    method._episode(["semantic"], part_of(whole, 0, 2), part_of(whole, 2, 4))
+    assert all(torch.equal(p, before[name]) for name, p in loop.network.named_parameters())
+    assert all(p.grad is None for name, p in loop.network.named_parameters() if name.startswith("heads.depth"))
+    statistics = {name: buffer.clone() for name, buffer in loop.network.named_buffers()}
+    fresh, _ = loop_of("tasks=[semantic,depth]", "method=mtml")
+    fresh.method.lesson.losses(part_of(whole, 0, 2), ["semantic"])
+    for name, buffer in fresh.network.named_buffers():
+        assert torch.equal(statistics[name], buffer), name
+
+
+@pytest.mark.parametrize("own", [0.0, 0.25, 1.0])
+def test_the_second_order_gradient_of_a_quadratic_is_one_less_curvature_times_the_gradient(own: float) -> None:
+    """L = ½ mean over pictures and tasks: H is known, and dL_Q(θ - α g_S)/dθ = (I - α H_S) g_Q(φ)."""
+    rate = 0.3
+    episodes = Episodes(inner_lr=rate, second_order=True, support=own)
+    study = Study("mtml", 40, 1, Sparsity(), episodes, lr=0.1)
+    support, query = pictures(20, 1, 0.5), pictures(20, 2, 0.5)
+    weight = study.network.trunk.conv.weight
+    study.method._episode(list(TASKS), support, query)  # type: ignore[attr-defined]
+
+    def slope(w: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        x, answers = batch["rgb"].flatten(1), torch.cat([batch[name] for name in TASKS], 1)
+        return (x @ w.T - answers).T @ x / len(x)
+
+    w = weight.detach()[:, :, 0, 0]
+    x = support["rgb"].flatten(1)
+    curvature = x.T @ x / len(x)
+    reached = slope(w - rate * slope(w, support), query)
+    expected = (1 - own) * (reached - rate * reached @ curvature) + own * slope(w, support)
+    assert weight.grad is not None
+    torch.testing.assert_close(weight.grad[:, :, 0, 0], expected, rtol=1e-4, atol=1e-6)
+    study.optimizer.zero_grad()
+    study.method.episodes = Episodes(inner_lr=rate, support=own)  # type: ignore[attr-defined]
+    study.method._episode(list(TASKS), support, query)  # type: ignore[attr-defined]
+    expected = (1 - own) * reached + own * slope(w, support)
+    torch.testing.assert_close(weight.grad[:, :, 0, 0], expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("second_order", [False, True])
+def test_the_hypergradient_is_that_of_finite_differences(second_order: bool) -> None:
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        sparsity = Sparsity(groups="input", part="trunk", start=0.0, keep=0.0, strength=0.3)
+        study = Study("meta_sparsity", 40, 1, sparsity, Episodes(inner_lr=0.3, second_order=second_order), lr=0.1)
+        support, query = pictures(20, 1, 0.5), pictures(20, 2, 0.5)
+        method: Any = study.method
+        method.active = True
+
+        def query_loss(shift: float) -> float:
+            with torch.no_grad():
+                method.rho += shift
+            at = method.adapted(list(TASKS), support)
+            with torch.no_grad():
+                method.rho -= shift
+            assert any(bool((column == 0).all()) for column in at["trunk.conv.weight"].flatten(1).T)
+            return float(sum(study.lesson.losses(query, None, at)[0].values()))
+
+        method._episode(list(TASKS), support, query)
+        step = 1e-6
+        numeric = (query_loss(step) - query_loss(-step)) / (2 * step)
+        assert method.rho.grad.item() == pytest.approx(numeric, rel=1e-5) and abs(numeric) > 1e-3
+    finally:
+        torch.set_default_dtype(usual)
+
+
+def test_one_subset_may_be_any_and_several_share_out_the_tasks() -> None:
+    tasks = ["a", "b", "c"]
+    assert len({tuple(subset) for step in range(80) for subset in drawn(tasks, 1, 0, step)}) == 7
+    pairs = [drawn(tasks, 2, 0, step) for step in range(40)]
+    assert all(sorted(one + other) == tasks and one and other for one, other in pairs)
+    assert len({tuple(map(tuple, pair)) for pair in pairs}) == 6
+    assert sorted(drawn(tasks, 9, 0, 0)) == [["a"], ["b"], ["c"]] and drawn(["a"], 2, 0, 0) == [["a"]]
+    assert drawn(tasks, 2, 0, 5) == drawn(tasks, 2, 0, 5)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("method=mtml", "balance=upgrad"), "looks at the joint step"),
+        (("method=mtml", "batch=1"), "cannot be halved"),
+        (("method=meta_sparsity", "episodes.inner_steps=0"), "must not be 0"),
+        (("method=sparse", "sparsity.part=trnk"), "no channel of trnk"),
+        (("method=sparse", "sparsity.at_most=1e12"), "there are but"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_the_reason(words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        loop_of("tasks=[semantic]", *words)
+
+
+def test_held_out_queries_are_never_learned_from() -> None:
+    config = load(None, ["size=[32,64]", "batch=5", "steps=20", "method=meta_sparsity", "episodes.held=0.3"])
+    samples = Streets(10, config.size, 0, config.tasks)
+    _, batches = begin(config, {"train": samples})
+    places = range(20 * 5)
+    taken = {"support": set(), "query": set()}
+    for place in places:
+        rank, members = batches._pool(place)
+        taken["support" if place % 5 < 2 else "query"].add(members[rank % len(members)])
+    assert taken == {"support": set(range(7)), "query": {7, 8, 9}}
