@@ -1,6 +1,7 @@
 """Throughput of the live pipeline against a bare ONNX Runtime loop over the same, preloaded frames.
 
-    make bench-live   # needs EDGEMTL_DATA and a bundle in out/bench/rgbir (make bench-rgbir)
+    make bench-live   # needs EDGEMTL_DATA and out/bench/rgbir/aligned_sparse-0 (make bench-rgbir)
+    python benchmarks/live.py BUNDLE|RUN
 
 Both run the 122 validation pairs as fast as they can with one inference thread, in turns, without sinks; the pipeline
 reads, decodes, pairs, fits and decodes results, the bare loop only infers. Written to results/live.json.
@@ -14,9 +15,12 @@ import statistics
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 
+from edgemtl.export import export
+from edgemtl.run import CONFIG, Run
 from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.camera import open_camera
 from edgemtl_runtime.engine.ort import OrtEngine
@@ -64,13 +68,23 @@ def pipeline(bundle: Bundle, engine: OrtEngine, folder: Path) -> float:
     return stats.pairs / (time.perf_counter() - start)
 
 
+def opened(path: Path, room: Path) -> Bundle:
+    """Open a bundle, or what a run becomes, written into ``room``."""
+    return export(Run.open(path), room / "bundle")[0] if (path / CONFIG).is_file() else Bundle.open(path)
+
+
 def main() -> None:
-    """Measure in turns and write the ratio."""
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else Path("out/bench/rgbir/rgbir-n-bundle")
+    """Measure what the command line names."""
+    path = Path(sys.argv[1]) if len(sys.argv) > 1 else Path("out/bench/rgbir/aligned_sparse-0")
     if "EDGEMTL_DATA" not in os.environ:
         sys.exit("benchmarks/live.py: EDGEMTL_DATA is not set; it names the folder that holds rgbir/")
     folder = Path(os.environ["EDGEMTL_DATA"]) / "rgbir"
-    bundle = Bundle.open(path)
+    with TemporaryDirectory() as room:
+        measure(opened(path, Path(room)), folder)
+
+
+def measure(bundle: Bundle, folder: Path) -> None:
+    """Measure in turns and write the ratio."""
     engine = OrtEngine(bundle.model, THREADS)
     frames = preload(bundle, folder)
     rows = []

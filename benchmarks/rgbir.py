@@ -1,87 +1,174 @@
-"""The whole journey on real RGB-IR pairs: train, export, judge run and bundle; figures into results/rgbir.json.
+"""RGB-IR detectors that align what they can share, beside their baselines, on real pairs; into results/rgbir.json.
 
-    make bench-rgbir                    # both networks; needs EDGEMTL_DATA, and EDGEMTL_WEIGHTS for MobileNetV2
-    python benchmarks/rgbir.py rgbir-n  # one of them
+    make bench-rgbir                              # needs EDGEMTL_DATA
+    python benchmarks/rgbir.py --seeds 0 --variants mid aligned
+    python benchmarks/rgbir.py --choose aligned alignment.target=0.4 alignment.target=0.8   # on a fifth of train
 
-A finished training in out/bench/rgbir/NETWORK is used again, so that a stopped benchmark can go on.
+All train on the same pictures with the same budget, augmentation (cameras absent and out of line among it) and seeds.
+What stands in the results file is not measured again, and a finished training in out/bench/rgbir is used again, so that
+a stopped benchmark goes on and several can run at once. Parameters and latency are those of the shrunk network; figures
+are of the network that training left, which computes the same.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
-import platform
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
-from edgemtl.config import load
-from edgemtl.console import print_table
-from edgemtl.data.loader import fitted_images
+from late import Late
+from made import done, keep, shrunk
+from rgbir_page import write_page
+
+from edgemtl.config import Config, load
+from edgemtl.console import print_table, progress_bar, say
 from edgemtl.data.open import open_data
-from edgemtl.evaluate import evaluate, open_predictor, table
-from edgemtl.export import export
-from edgemtl.latency import latencies_ms
-from edgemtl.run import CONFIG, Run
-from edgemtl.train import train
-from edgemtl_export import shrink
-from edgemtl_export.to_onnx import Deployed, example_inputs, write_onnx
+from edgemtl.evaluate import Figures, Predictor, evaluate, of_run
+from edgemtl.robustness import absences, misalignments
+from edgemtl.run import Run
+from edgemtl_export.latency import compare
+from edgemtl_models.aligned import AlignedTrunk
+from edgemtl_models.twins import Own
 
 HERE = Path(__file__).parent
 OUT = Path("out/bench/rgbir")
-NETWORKS = ("rgbir-n", "rgbir-mobilenetv2")
+RESULTS = HERE / "results" / "rgbir.json"
+ALIGNED = ("fusion.kind=aligned", "fusion.fuse_at=[p3,p4,p5]")
+SPARSE = ("sparsity.target=0.45",)
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "rgb": ("cameras=[rgb]",),
+    "ir": ("cameras=[ir]",),
+    "early": ("fusion.kind=early",),
+    "mid": ("fusion.kind=concat",),
+    "mid_p3": ("fusion.kind=mid", "fusion.at=p3"),
+    "late": (),
+    "shared": (*ALIGNED, "alignment.strength=1"),
+    "aligned": (*ALIGNED, "alignment.target=0.8"),
+    "aligned_sparse": (*ALIGNED, "alignment.target=0.8", *SPARSE),
+    "mid_sparse": ("fusion.kind=concat", *SPARSE),
+    "aligned nowhere": ALIGNED,
+    "aligned below": (*ALIGNED, "fusion.align=[stage2,stage3]", "alignment.strength=1"),
+    "aligned everywhere": (*ALIGNED, "fusion.align=[stage2,neck]", "alignment.strength=1"),
+}
+"""What a variant changes in `rgbir.yaml`; "late" merges the boxes of rgb and ir, and of the "aligned …" below the
+ablations tie all of what they name, as "shared" does of the higher layers."""
+REQUIRED = ("rgb", "ir", "mid", "mid_p3", "aligned", "aligned_sparse")
 
 
-def measure(network: str) -> dict[str, object]:
-    """Train one network if that was not done yet, export it, and return its figures."""
-    folder = OUT / network
-    source = Path(os.environ["EDGEMTL_DATA"]) / "rgbir"
-    config = load(HERE / f"{network}.yaml", [f"data.source={source}"])
-    started = time.monotonic()
-    run = Run.open(folder) if (folder / CONFIG).is_file() else train(config, folder)
-    samples = open_data(run.config)["val"]
-    bundle, shrunk = export(run, OUT / f"{network}-bundle", samples)
-    judged = {"run": run.metrics["val"], "bundle": evaluate(open_predictor(bundle.path), samples)}
-    for name, figures in judged.items():
-        print_table(table(figures), f"{network}: {name}")
-    full = OUT / f"{network}-dense.onnx"
-    write_onnx(run.deployed(), full)
-    inputs = {spec.name: spec for spec in bundle.manifest.inputs}
-    models = {"full": full, "shrunk": bundle.model}
-    for align in (1, 16):  # the bundle has 8
-        models[f"aligned to {align}"] = OUT / f"{network}-align{align}.onnx"
-        other = shrink(run.network, (), example_inputs(run.interface.inputs), align=align)
-        write_onnx(Deployed(other.module(), run.interface.inputs, run.interface.heads), models[f"aligned to {align}"])
-    latency = latencies_ms(models, fitted_images(samples[0], inputs))
+def configured(variant: str, seed: int, *words: str) -> Config:
+    """Return the configuration of a training."""
+    source = f"data.source={Path(os.environ['EDGEMTL_DATA']) / 'rgbir'}"
+    return load(HERE / "rgbir.yaml", [source, f"seed={seed}", *VARIANTS[variant], *words])
+
+
+def run_of(variant: str, seed: int) -> Run:
+    """Return a variant's run, trained if that was not done yet."""
+    return done(configured(variant, seed), OUT / f"{variant.replace(' ', '-')}-{seed}")
+
+
+def tied(run: Run) -> dict[str, float]:
+    """Return the share of each convolution's channels that the cameras have in common, by its path from stage 2 on."""
+    trunk = run.network.trunk
+    if not isinstance(trunk, AlignedTrunk):
+        return {}
+    shares = {}
+    for path, module in trunk.named_modules():
+        if isinstance(module, Own) and module.all.__class__.__name__ == "Conv2d":
+            weights = module.all.weight.detach().unflatten(0, (module.cameras, -1))  # type: ignore[operator,union-attr]
+            shares[path] = float((weights == weights[:1]).flatten(2).all(2).all(0).float().mean())
+    return shares | dict.fromkeys(trunk.shared, 1.0)
+
+
+def judged(predictor: Predictor | Late) -> Figures:
+    """Return the figures of a predictor, with absent cameras and over shifts where it has two."""
+    samples = open_data(configured("mid", 0))["val"]
+    faults = {**absences(predictor), **misalignments(predictor)} if len(predictor.inputs) > 1 else {}  # type: ignore[arg-type]
+    with progress_bar("judging", len(samples)) as bar:
+        return evaluate(predictor, samples, lambda n: bar(n, {}), faults)  # type: ignore[arg-type]
+
+
+def row(variant: str, seed: int, runs: list[Run], figures: Figures) -> dict[str, Any]:
+    """Return what the results file holds of a variant and seed: of several runs together the sum of their costs."""
+    made = [shrunk(run) for run in runs]
+    against = shrunk(run_of("mid", seed))[0]
+    times = compare([*(file for file, _ in made), against])
+    whole = figures["all"]
+    shares = tied(runs[0])
     return {
-        "network": network,
-        "pairs": {"train": 273, "val": len(samples)},
-        "size": list(run.config.size),
-        "epochs": run.config.epochs,
-        "batch": run.config.batch,
-        "seed": run.config.seed,
-        "training_seconds": run.metrics["seconds"],
-        "seconds": round(time.monotonic() - started, 1),
-        "removed": shrunk.report.summary(),
-        "parity": bundle.manifest.parity,
-        "latency_ms_one_thread": latency,
-        "latency_ratio": latency["shrunk"] / latency["full"],
-        **judged,
+        "variant": variant,
+        "seed": seed,
+        "epochs": runs[0].config.epochs,
+        "ap50": whole["ap50"],
+        "ap50_interval": [whole["ap50_low"], whole["ap50_high"]],
+        "ap": whole["ap"],
+        "miss_rate": whole["miss_rate"],
+        "ap50_day": figures["day"]["ap50"],
+        "ap50_night": figures["night"]["ap50"],
+        "ap50_rgb_absent": figures.get("rgb absent", {}).get("ap50"),
+        "ap50_ir_absent": figures.get("ir absent", {}).get("ap50"),
+        "ap50_shift8": figures.get("shift 8 px", {}).get("ap50"),
+        "tied_share": sum(shares.values()) / len(shares) if shares else 0.0,
+        "tied": shares,
+        "params": sum(sizes["params"] for _, sizes in made),
+        "params_dense": sum(run.metrics["parameters"] for run in runs),
+        "flops": sum(sizes["flops"] for _, sizes in made),
+        "latency_ms": 1e3 * sum(times[:-1]),
+        "latency_to_mid": sum(times[:-1]) / times[-1],
+        "train_seconds": sum(run.metrics["seconds"] for run in runs),
+        "figures": figures,
     }
 
 
+def measure(variant: str, seed: int) -> dict[str, Any]:
+    """Return a variant's row, trained and judged."""
+    if variant == "late":
+        runs = [run_of(camera, seed) for camera in ("rgb", "ir")]
+        merged = Late({camera: of_run(run) for camera, run in zip(("rgb", "ir"), runs, strict=True)})
+        return row(variant, seed, runs, judged(merged))
+    run = run_of(variant, seed)
+    return row(variant, seed, [run], judged(of_run(run)))
+
+
+def choose(variant: str, words: list[str]) -> None:
+    """Train a variant with each word in turn (semicolons join several) and judge on the last fifth of train."""
+    table = [["", "ap50", "day", "night", "parameters"]]
+    for word in words:
+        config = configured(variant, 0, "data.hold_out=0.2", *word.split(";"))
+        run = done(config, OUT / "choose" / variant / word)
+        figures = [run.metrics["val"][part]["ap50"] for part in ("all", "day", "night")]
+        table.append([word, *(f"{value:.3f}" for value in figures), f"{run.metrics['parameters']:,}"])
+    print_table(table, f"{variant}, held out of train")
+
+
+def told() -> list[dict[str, Any]]:
+    """Return the rows of the results file."""
+    return json.loads(RESULTS.read_text())["runs"] if RESULTS.is_file() else []  # type: ignore[no-any-return]
+
+
 def main() -> None:
-    """Measure the networks named on the command line, or all, and write the results."""
-    if "EDGEMTL_DATA" not in os.environ:
+    """Measure what the command line names and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), metavar="VARIANT")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument(
+        "--choose", nargs="+", metavar=("VARIANT", "key=value"), help="judge settings on a part of train"
+    )
+    parser.add_argument("--page", action="store_true", help="only write the page anew")
+    given = parser.parse_args()
+    if "EDGEMTL_DATA" not in os.environ and not given.page:
         sys.exit("benchmarks/rgbir.py: EDGEMTL_DATA is not set; it names the folder that holds rgbir/")
-    file = HERE / "results" / "rgbir.json"
-    file.parent.mkdir(exist_ok=True)
-    for network in sys.argv[1:] or NETWORKS:
-        figures = measure(network)
-        results = json.loads(file.read_text()) if file.is_file() else {}  # another network may be done by now
-        results |= {"machine": f"{os.cpu_count()} cores, {platform.machine()}", network: figures}
-        file.write_text(json.dumps(results, indent=2) + "\n")
-    print(f"wrote {file}")
+    if given.choose:
+        choose(given.choose[0], given.choose[1:])
+        return
+    for seed in given.seeds if not given.page else []:
+        for variant in given.variants:
+            if not any((r["variant"], r["seed"]) == (variant, seed) for r in told()):
+                say(f"{variant}, seed {seed}")
+                keep(RESULTS, "runs", measure(variant, seed), "variant", "seed")
+    write_page(told(), list(VARIANTS))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,202 @@
+"""docs/rgbir.md and its plots, written from the results of `rgbir.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from page import rows
+
+from edgemtl.robustness import SHIFTS_PX
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE = DOCS / "rgbir.md"
+OURS = "aligned_sparse"
+Row = dict[str, Any]
+
+
+class Variants:
+    """The rows of every variant, as means over its seeds."""
+
+    def __init__(self, told: list[Row], order: list[str]) -> None:
+        self.rows = {name: [r for r in told if r["variant"] == name] for name in order}
+        self.names = [name for name in order if self.rows[name]]
+
+    def mean(self, variant: str, key: str) -> float | None:
+        """Return a figure's mean over the seeds, none where it cannot be: of one camera, that the other is absent."""
+        values = [r[key] for r in self.rows[variant]]
+        return None if not values or None in values else fmean(values)
+
+    def interval(self, variant: str) -> tuple[float, float]:
+        """Return the mean of the ends of the seeds' bootstrap intervals of AP50."""
+        low, high = zip(*(r["ap50_interval"] for r in self.rows[variant]), strict=True)
+        return fmean(low), fmean(high)
+
+    def of_mid(self, variant: str) -> float | None:
+        """Return the share of mid's parameters."""
+        own, mid = self.mean(variant, "params"), self.mean("mid", "params")
+        return own / mid if own and mid else None
+
+    def at_shift(self, variant: str, px: int) -> float | None:
+        """Return the mean AP50 with the infrared picture shifted."""
+        values = [r["figures"].get(f"shift {px} px", {}).get("ap50") for r in self.rows[variant]]
+        return fmean(values) if values and None not in values else None
+
+
+def told_as(value: float | None, form: str = ".3f") -> str:
+    """Return a figure for a table's cell, empty where there is none."""
+    return "" if value is None else format(value, form)
+
+
+def whole_table(found: Variants) -> list[str]:
+    """Return the table of every variant but the ablations."""
+    head = ["", "AP50, 90 % interval", "AP", "day", "night", "rgb absent", "ir absent", "shift 8 px"]
+    head += ["parameters", "of mid's", "latency, of mid's", "tied", "seeds"]
+    body = []
+    for name in found.names:
+        low, high = found.interval(name)
+        cells = [name, f"{found.mean(name, 'ap50'):.3f} ({low:.3f} to {high:.3f})"]
+        for key in ("ap", "ap50_day", "ap50_night", "ap50_rgb_absent", "ap50_ir_absent", "ap50_shift8"):
+            cells.append(told_as(found.mean(name, key)))
+        cells += [told_as(found.mean(name, "params"), ",.0f"), told_as(found.of_mid(name), ".2f")]
+        cells += [told_as(found.mean(name, "latency_to_mid"), ".2f"), told_as(found.mean(name, "tied_share"), ".2f")]
+        body.append([*cells, str(len(found.rows[name]))])
+    return rows(head, body)
+
+
+def against(found: Variants) -> list[str]:
+    """Return how each variant's AP50 stands against that of the smallest aligned one; overlap is undecided."""
+    low, high = found.interval(OURS)
+    body = []
+    for name in found.names:
+        if name == OURS:
+            continue
+        theirs_low, theirs_high = found.interval(name)
+        difference = (found.mean(OURS, "ap50") or 0) - (found.mean(name, "ap50") or 0)
+        decided = "better" if low > theirs_high else "worse" if high < theirs_low else "undecided"
+        body.append([name, f"{difference:+.3f}", decided])
+    return rows([f"{OURS} against", "AP50", "by the intervals"], body)
+
+
+def asked(found: Variants) -> list[str]:
+    """Return what the smallest aligned variant was asked for, and what it has."""
+    ours = {key: found.mean(OURS, key) for key in ("ap50", "ap50_day", "ap50_night", "ap50_shift8")}
+    lost = {name: (found.mean(name, "ap50") or 0) - (found.mean(name, "ap50_shift8") or 0) for name in (OURS, "mid")}
+    best = max((n for n in found.names if "aligned" not in n), key=lambda n: found.mean(n, "ap50") or 0)
+    share = found.of_mid(OURS)
+
+    def kept(camera: str, gone: str) -> float:
+        return (found.mean(OURS, f"ap50_{gone}_absent") or 0) / (found.mean(camera, "ap50") or 1)
+
+    body = [
+        ["AP50 at least the best baseline's", f"{ours['ap50']:.3f}, {best} {found.mean(best, 'ap50'):.3f}"],
+        ["at most 0.60 of mid's parameters", told_as(share, ".2f")],
+        ["better than rgb by day", f"{ours['ap50_day']:.3f}, {told_as(found.mean('rgb', 'ap50_day'))}"],
+        ["better than ir by night", f"{ours['ap50_night']:.3f}, {told_as(found.mean('ir', 'ap50_night'))}"],
+        ["ir absent: at least 0.90 of rgb's AP50", f"{kept('rgb', 'ir'):.2f}"],
+        ["rgb absent: at least 0.90 of ir's AP50", f"{kept('ir', 'rgb'):.2f}"],
+        ["8 px: loses at most half of what mid loses", f"{lost[OURS]:.3f}, mid {lost['mid']:.3f}"],
+    ]
+    return rows(["asked", "found"], body)
+
+
+def panels(count: int) -> tuple[Any, Any]:
+    """Return a figure and its axes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2 * count, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, count, squeeze=False)[0]
+    for place in axes:
+        place.grid(alpha=0.3)
+        place.tick_params(labelsize=8)
+    return figure, axes
+
+
+def draw_costs(found: Variants, file: Path) -> None:
+    """Draw AP50 against parameters and latency."""
+    figure, axes = panels(2)
+    words = {"params": "parameters, thousands", "latency_to_mid": "latency, of mid's"}
+    for place, (key, label) in zip(axes, words.items(), strict=True):
+        for name in found.names:
+            x, y = (found.mean(name, key) or 0) / (1e3 if key == "params" else 1), found.mean(name, "ap50") or 0
+            low, high = found.interval(name)
+            mark = "D" if name == OURS else "s" if "aligned" in name or name == "shared" else "o"
+            place.errorbar(x, y, [[y - low], [high - y]], fmt=mark, capsize=2, markersize=5, elinewidth=0.7)
+            place.annotate(name, (x, y), xytext=(4, 3), textcoords="offset points", fontsize=7)
+        place.set_xlabel(label, fontsize=8)
+        place.set_ylabel("AP50, 90 % interval", fontsize=8)
+    figure.savefig(file, dpi=110)
+
+
+def draw_shift(found: Variants, file: Path) -> None:
+    """Draw AP50 over the shift of the infrared picture, and what is lost of the unshifted."""
+    figure, axes = panels(2)
+    for name in found.names:
+        start = found.mean(name, "ap50")
+        points = [(px, value) for px in SHIFTS_PX if (value := found.at_shift(name, px)) is not None]
+        if start is None or not points or name.startswith("aligned "):
+            continue
+        axes[0].plot(*zip((0, start), *points, strict=True), marker="o", markersize=3, label=name)
+        axes[1].plot(*zip((0, 0.0), *((px, start - y) for px, y in points), strict=True), marker="o", markersize=3)
+    for place, label in zip(axes, ("AP50", "AP50 lost"), strict=True):
+        place.set_xlabel("shift, pixels of the labels", fontsize=8)
+        place.set_ylabel(label, fontsize=8)
+    axes[0].set_ylim(bottom=0)
+    axes[0].legend(fontsize=7, frameon=False)
+    figure.savefig(file, dpi=110)
+
+
+def draw_tied(found: Variants, file: Path) -> None:
+    """Draw the share of each convolution's channels that both cameras have in common."""
+    figure, axes = panels(1)
+    figure.set_size_inches(11, 3.6)
+    names = [n for n in ("aligned", OURS) if n in found.names]
+    paths = list(dict.fromkeys(path for n in names for r in found.rows[n] for path in r["tied"]))
+    paths.sort(key=_depth)
+    for name in names:
+        shares = [fmean(r["tied"].get(path, 0.0) for r in found.rows[name]) for path in paths]
+        axes[0].step(range(len(paths)), shares, where="mid", label=name)
+    axes[0].set_xticks(range(len(paths)), paths, rotation=90, fontsize=5)
+    axes[0].set_ylabel("share of channels tied", fontsize=8)
+    axes[0].legend(fontsize=8, frameon=False)
+    figure.savefig(file, dpi=130)
+
+
+def _depth(path: str) -> tuple[int, str]:
+    """Return a convolution's place from the pictures on."""
+    parts = ("stem", "stage2", "stage3", "stage4")
+    first = path.split(".")[0]
+    return parts.index(first) if first in parts else len(parts), path
+
+
+def write_page(told: list[Row], order: list[str]) -> None:
+    """Write the page and its plots."""
+    found = Variants(told, order)
+    lines = [
+        "# RGB-IR detectors, measured",
+        "",
+        "Written by `make bench-rgbir` from `benchmarks/results/rgbir.json`; the settings are in",
+        "`benchmarks/rgbir.yaml`, what each variant changes in `benchmarks/rgbir.py`. Real pairs: 273 to train on,",
+        "122 held out. Parameters and latency (ONNX Runtime, one thread, in turns with mid) are those of the shrunk",
+        "network. Means over the seeds; an interval is the mean of the seeds' bootstrap intervals over pictures.",
+        "Infrared is shifted by as many pixels of the labels in four directions. *tied*: share of the channels, of the",
+        "layers that may come together, that both cameras have in common. What the thesis' idea rests on: streams",
+        "that have nothing in common (*aligned nowhere*), lower layers (*below*), higher ones (*shared*) or all",
+        "(*everywhere*).",
+        "",
+        *whole_table(found),
+    ]
+    draw_costs(found, DOCS / "rgbir-costs.png")
+    draw_shift(found, DOCS / "rgbir-shift.png")
+    lines += ["![AP50 against parameters and latency](rgbir-costs.png)", ""]
+    lines += ["![AP50 over the shift of the infrared picture](rgbir-shift.png)", ""]
+    if {"aligned", OURS} & set(found.names):
+        draw_tied(found, DOCS / "rgbir-tied.png")
+        lines += ["![share of channels tied, by layer](rgbir-tied.png)", ""]
+    if {"rgb", "ir", "mid", OURS} <= set(found.names):
+        lines += ["## What was asked of it", "", *asked(found), *against(found)]
+    PAGE.write_text("\n".join(lines))
+    print(f"wrote {PAGE}")
