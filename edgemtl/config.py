@@ -94,7 +94,7 @@ class Sparsity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is made sparse and counted: "all", or a part of the network like "trunk"."""
     groups: Literal["coupled", "input", "output"] = "coupled"
     strength: float = 1e-4
-    """The group lasso's λ where there is no target."""
+    """The group lasso's λ where there is no target; 0 leaves the network dense."""
     pull: float = 0.1
     """With a target: the strength, as a share of that which would zero as many groups by itself."""
     start: float = 0.1
@@ -134,6 +134,8 @@ class Alignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     target: float = 0.0
     """Share of the weights that are to be stored once."""
     kind: Literal["difference", "squared"] = "difference"
+    learned: bool = False
+    """Whether method=meta_sparsity learns a strength a stage, from ``strength`` on."""
     start: float = 0.0
     """Share of the training before the first pull."""
     deadline: float = 0.6
@@ -302,8 +304,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("method=lomt finds the exits, by sparsity.strength: neither exits nor a target beside it")
         if self.freeze_zeros and (self.sparse or not self.init_from):
             raise ValueError("freeze_zeros keeps the zeros of init_from=RUN: name it, and no sparsity beside it")
-        if episodes.held and (self.method != "meta_sparsity" or sparsity.aimed):
+        learned = self.alignment.learned
+        if episodes.held and (self.method != "meta_sparsity" or (sparsity.aimed and not learned)):
             raise ValueError("episodes.held is for the strengths that meta_sparsity learns without a target")
+        if learned and (self.method != "meta_sparsity" or self.alignment.target or not self.alignment.strength):
+            raise ValueError(
+                "alignment.learned is for method=meta_sparsity, from alignment.strength on, without a target"
+            )
         if self.balance not in BALANCES:
             raise ValueError(f"balance '{self.balance}' is not known{nearest_hint(self.balance, list(BALANCES))}")
         if not self.steps and not self.epochs:
@@ -312,7 +319,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def sparse(self) -> bool:
         """Whether channels are made zero."""
-        return self.sparsity.aimed or self.method in ("sparse", "meta_sparsity")
+        return self.sparsity.aimed or (self.method in ("sparse", "meta_sparsity") and self.sparsity.strength > 0)
 
 
 def load(file: str | Path | None = None, words: tuple[str, ...] | list[str] = ()) -> Config:

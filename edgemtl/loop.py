@@ -66,10 +66,12 @@ class Loop:
         self.distillation = Distillation(network, config, self.device) if config.teachers else None
         if self.sparsity:
             self.sparsity.to(self.device)
+        if self.alignment:
+            self.alignment.to(self.device)
         if self.sparsity and config.freeze_zeros:
             self.sparsity.freeze()
         lesson = Lesson(network, tasks, [spec.name for spec in interface.inputs], config, self.device)
-        self.method = METHODS[config.method](lesson, config, self.sparsity)
+        self.method = METHODS[config.method](lesson, config, self.sparsity, self.alignment)
         groups_of = _parameter_groups(network, self.sparsity, config)
         if learned := self.method.parameters():
             groups_of.append({"params": learned, "weight_decay": 0.0, "pace": 10.0})

@@ -13,10 +13,13 @@ once and run once for all cameras. (The same channels alive in every camera, the
 
 All begin equal. AdamW moves a weight by about lr a step, so two cameras' by at most 2 lr apart: λ = 1 lets nothing
 leave, λ = 0 everything. With a target, convolutions whose channels differ least for their size are tied, whole, along a
-line until they hold that share of the weights, and stay so.
+line until they hold that share of the weights, and stay so. Or each stage and the neck has a strength of its own, which
+`methods.meta_sparsity` learns from queries that are held out.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +28,8 @@ from edgemtl_models.aligned import AlignedTrunk
 from edgemtl_models.twins import Own, share
 
 from ..config import Alignment
+
+TINY = 1e-30
 
 
 class ChannelAlignment:
@@ -35,31 +40,46 @@ class ChannelAlignment:
         self.network, self.settings, self.steps = network, settings, steps
         self.convs = network.trunk.aligned()
         self.sizes = {path: rows(own).shape[1:].numel() for path, own in self.convs.items()}
+        self.levels = list(dict.fromkeys(level_of(path) for path in self.convs)) if settings.learned else ["all"]
+        self.log_strength = torch.full((len(self.levels),), math.log(max(settings.strength, 1e-30)))
         self.whole: list[str] = []
         """Convolutions that a target has tied."""
 
+    def to(self, device: torch.device) -> ChannelAlignment:
+        """Move what belongs to a network that has been moved."""
+        self.log_strength = self.log_strength.to(device)
+        return self
+
+    def acts(self, step: int) -> bool:
+        """Whether a proximal step follows optimiser step ``step``, from 0."""
+        return (step + 1) / self.steps >= self.settings.start
+
     @torch.no_grad()
     def step(self, step: int, lr: float) -> None:
-        """Apply the proximal step that belongs to optimiser step ``step``, from 0."""
+        """Apply the proximal step that belongs to optimiser step ``step``."""
         settings = self.settings
-        if (step + 1) / self.steps < settings.start:
+        if not self.acts(step):
             return
         if settings.target:
             span = max(settings.deadline - settings.start, 1e-9)
             self._tie(settings.target * min(1.0, ((step + 1) / self.steps - settings.start) / span))
         for path, own in self.convs.items():
-            w = rows(own)
-            mean = w.mean(0)
-            apart = w - mean
-            if path in self.whole:
-                factor = torch.zeros_like(mean[:, :1])
-            elif settings.kind == "squared":
-                factor = torch.full_like(mean[:, :1], 1 / (1 + 2 * lr * settings.strength))
-            else:
-                length = apart.square().sum((0, 2)).sqrt()
-                tau = lr * settings.strength * (2 * w.shape[2]) ** 0.5
-                factor = (1 - tau / length.clamp(min=1e-30)).clamp(min=0)[:, None]
-            put(own, mean + factor * apart)
+            strength = torch.inf if path in self.whole else self.strength_of(path)
+            put(own, together(rows(own), lr * strength, settings.kind))
+
+    def strength_of(self, path: str) -> Tensor:
+        """Return a convolution's strength, differentiable by ``log_strength``."""
+        return self.log_strength[self.levels.index(level_of(path)) if self.settings.learned else 0].exp()
+
+    def settled(self, at: dict[str, Tensor], rate: float) -> dict[str, Tensor]:
+        """Return weights by name after a proximal step, differentiable by them and by ``log_strength``."""
+        placed = {}
+        for path, own in self.convs.items():
+            names = [f"trunk.{path}.all.{name}" for name, _ in own.all.named_parameters()]
+            parts = [at[name] for name in names]
+            w = together(joined(parts, own.cameras), rate * self.strength_of(path), self.settings.kind)
+            placed |= dict(zip(names, apart(w, parts), strict=True))
+        return at | placed
 
     def _tie(self, wanted: float) -> None:
         """Tie whole convolutions until they hold a share ``wanted`` of the weights."""
@@ -87,32 +107,56 @@ class ChannelAlignment:
         channels = {path: tied(own) for path, own in self.convs.items()}
         count = sum(len(each) for each in channels.values())
         whole = sum(self.sizes[path] for path, each in channels.items() if bool(each.all()))
+        strengths = self.log_strength.exp().tolist() if self.settings.learned else []
         return {
             "tied": sum(int(each.sum()) for each in channels.values()) / count,
             "shared": whole / sum(self.sizes.values()),
-        }
+        } | {f"alignment {name}": value for name, value in zip(self.levels, strengths, strict=False)}
 
     def finish(self, network: nn.Module) -> list[str]:
         """Store once what is tied whole in a masked network; return the paths in its trunk."""
         return share(network.trunk, list(self.convs))  # type: ignore[arg-type]
 
 
+def together(w: Tensor, kappa: Tensor | float, kind: str) -> Tensor:
+    """Return each camera's weights by output channel, (cameras, channels, n), pulled together by ``kappa`` = lr λ."""
+    mean = w.mean(0)
+    off = w - mean
+    if kind == "squared" and kappa != torch.inf:
+        return mean + off / (1 + 2 * kappa)
+    length = off.square().sum((0, 2)).clamp(min=TINY).sqrt()
+    return mean + (1 - kappa * (2 * w.shape[2]) ** 0.5 / length).clamp(min=0)[:, None] * off
+
+
+def joined(parts: list[Tensor], cameras: int) -> Tensor:
+    """Return the weight, and the bias if any, of a convolution of all cameras as (cameras, channels, n)."""
+    return torch.cat([part.flatten(1) if part.ndim > 1 else part[:, None] for part in parts], 1).unflatten(
+        0, (cameras, -1)
+    )
+
+
+def apart(w: Tensor, like: list[Tensor]) -> list[Tensor]:
+    """Return what `joined` took, from (cameras, channels, n)."""
+    sizes = [part[0].numel() for part in like]
+    return [flat.view_as(part) for flat, part in zip(w.flatten(0, 1).split(sizes, 1), like, strict=True)]
+
+
 def rows(own: Own) -> Tensor:
     """Return each camera's weights by output channel, (cameras, channels, n), a bias among them."""
-    conv = own.all
-    assert isinstance(conv, nn.Conv2d)
-    parts = [conv.weight.flatten(1)] + ([] if conv.bias is None else [conv.bias[:, None]])
-    return torch.cat(parts, 1).unflatten(0, (own.cameras, -1)).detach()
+    return joined([p.detach() for p in own.all.parameters()], own.cameras)
 
 
+@torch.no_grad()
 def put(own: Own, w: Tensor) -> None:
     """Write back what `rows` gave."""
-    conv = own.all
-    assert isinstance(conv, nn.Conv2d)
-    flat = w.flatten(0, 1)
-    conv.weight.copy_(flat[:, : conv.weight[0].numel()].view_as(conv.weight))
-    if conv.bias is not None:
-        conv.bias.copy_(flat[:, -1])
+    parameters = list(own.all.parameters())
+    for parameter, value in zip(parameters, apart(w, parameters), strict=True):
+        parameter.copy_(value)
+
+
+def level_of(path: str) -> str:
+    """Name what shares a learned strength: a stage, or the neck."""
+    return path.split(".")[0]
 
 
 def tied(own: Own) -> Tensor:

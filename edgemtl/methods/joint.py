@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..config import Config
 from ..data.labels import Batch
 from ..lesson import Lesson, Losses
+from .alignment import ChannelAlignment
 from .balance import BALANCES
 from .sparse import ChannelSparsity
 
@@ -19,8 +20,15 @@ from .sparse import ChannelSparsity
 class Joint:
     """A method: it fills in the gradients of a step."""
 
-    def __init__(self, lesson: Lesson, config: Config, sparsity: ChannelSparsity | None) -> None:
-        self.lesson, self.config, self.sparsity = lesson, config, sparsity
+    def __init__(
+        self,
+        lesson: Lesson,
+        config: Config,
+        sparsity: ChannelSparsity | None = None,
+        alignment: ChannelAlignment | None = None,
+    ) -> None:
+        """``sparsity`` and ``alignment`` are what the loop applies behind the optimiser's steps."""
+        self.lesson, self.config, self.sparsity, self.alignment = lesson, config, sparsity, alignment
         self.balance = BALANCES[config.balance](list(lesson.tasks), config.seed)
         self.shared = [p for p in lesson.network.trunk.parameters() if p.requires_grad]  # type: ignore[union-attr]
 

@@ -17,10 +17,14 @@ and shift are zero with it has none: of the groups, only those of kind "input" e
 At a stationary θ each living group's gradient is the penalty's own, -λ √n w / ‖w‖, if θ learns from the query too: then
 the query asks for weaker and weaker strengths, and only a budget holds them. Either a target says what is to go
 (``sparsity.target``): the line to it sets the level of all strengths, and the query says how they compare. Or, without
-one, ``episodes.held`` keeps a share of the training pictures as queries that θ never learns from.
+one, ``episodes.held`` keeps a share of the training pictures as queries that θ never learns from. The strengths of
+`methods.alignment` (``alignment.learned``) are learned the same way, beside those of channels or, with
+``sparsity.strength=0``, alone.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -30,7 +34,7 @@ from ..config import Config
 from ..data.labels import Batch
 from ..errors import ConfigError
 from ..lesson import Lesson, Losses, Weights
-from ..optim.proximal import shrunk
+from .alignment import ChannelAlignment
 from .mtml import MTML
 from .sparse import ChannelSparsity
 
@@ -42,58 +46,80 @@ BETA1, BETA2 = 0.9, 0.99
 """Of the strengths' own Adam."""
 
 
-class MetaSparsity(MTML):
-    """Episodes whose inner step ends in a proximal step of learned strength."""
+class Strengths:
+    """The logarithms of what a proximal step pulls with, and an Adam of their own."""
 
-    def __init__(self, lesson: Lesson, config: Config, sparsity: ChannelSparsity | None) -> None:
-        super().__init__(lesson, config, sparsity)
-        if sparsity is None or not self.episodes.inner_steps:
-            raise ConfigError("method=meta_sparsity learns through the inner step: episodes.inner_steps must not be 0")
-        self.sparse = sparsity
-        self.rho = sparsity.log_strength.requires_grad_()
+    def __init__(self, of: ChannelSparsity | ChannelAlignment, rate: float, relative: bool) -> None:
+        """``relative`` ones only say how levels compare: their mean stays 0."""
+        self.of, self.rate, self.relative = of, rate, relative
+        self.rho = of.log_strength.requires_grad_()
         self.moments = torch.zeros(3, len(self.rho), device=self.rho.device)
         """Adam's mean, mean square, and count of steps."""
         self.active = False
 
-    def gradients(self, batch: Batch, step: int) -> Losses:
-        """Add the gradients by the weights, and let the strengths take a step of their own."""
-        self.active = self.sparse.shrinks(step)
-        self.rho.grad = None
-        losses = super().gradients(batch, step)
-        if self.rho.grad is not None:
-            self._learn(processes.summed([self.rho.grad])[0])
-        return losses
-
-    def settled(self, at: Weights) -> Weights:
-        """Take the proximal step behind an inner step; of several, the strengths' gradient goes through the last."""
-        at = super().settled(at)
-        if not self.active:
-            return at
-        partition, names = self.sparse.partition, self.sparse.partition.names
-        weights = [at[name] for name in names]
-        tau = self.episodes.inner_lr * self.sparse.strengths()[self.sparse.level] * partition.root_size
-        shorter, _ = shrunk(partition.gather(weights), tau, partition)
-        return at | dict(zip(names, partition.placed(shorter, weights), strict=True))
-
-    def beside(self) -> list[Tensor]:
-        """Return what the query teaches beside the weights."""
-        return [*super().beside(), *([self.rho] if self.active else [])]
-
     @torch.no_grad()
-    def _learn(self, asked: Tensor) -> None:
-        """Take a step of Adam on the logarithms of the strengths, within their bounds."""
+    def learn(self) -> None:
+        """Take a step along the gradient of all processes, within the bounds."""
+        if self.rho.grad is None:
+            return
+        asked = processes.summed([self.rho.grad])[0]
         mean, square, count = self.moments
         mean.lerp_(asked, 1 - BETA1)
         square.lerp_(asked.square(), 1 - BETA2)
         count += 1
-        step = mean / (1 - BETA1**count) / ((square / (1 - BETA2**count)).sqrt() + 1e-30)
-        self.rho -= self.episodes.strength_lr * step
-        if self.sparse.target:
+        self.rho -= self.rate * mean / (1 - BETA1**count) / ((square / (1 - BETA2**count)).sqrt() + 1e-30)
+        if self.relative:
             self.rho -= self.rho.mean()
             self.rho.clamp_(-RELATIVE, RELATIVE)
         else:
-            self.rho.clamp_(torch.tensor(LOWEST).log().item(), torch.tensor(HIGHEST).log().item())
+            self.rho.clamp_(math.log(LOWEST), math.log(HIGHEST))
+        self.rho.grad = None
+
+
+class MetaSparsity(MTML):
+    """Episodes whose inner step ends in proximal steps of learned strengths."""
+
+    def __init__(
+        self,
+        lesson: Lesson,
+        config: Config,
+        sparsity: ChannelSparsity | None = None,
+        alignment: ChannelAlignment | None = None,
+    ) -> None:
+        super().__init__(lesson, config, sparsity, alignment)
+        rate = self.episodes.strength_lr
+        self.strengths = [Strengths(sparsity, rate, bool(sparsity.target))] if sparsity else []
+        if alignment and config.alignment.learned:
+            self.strengths.append(Strengths(alignment, rate, relative=False))
+        if not self.episodes.inner_steps:
+            raise ConfigError("method=meta_sparsity learns through the inner step: episodes.inner_steps must not be 0")
+        if not self.strengths:
+            raise ConfigError("method=meta_sparsity has no strength to learn: sparsity.strength is 0")
+
+    def gradients(self, batch: Batch, step: int) -> Losses:
+        """Add the gradients by the weights, and let the strengths take a step of their own."""
+        for each in self.strengths:
+            each.active = each.of.acts(step)
+        losses = super().gradients(batch, step)
+        for each in self.strengths:
+            each.learn()
+        return losses
+
+    def settled(self, at: Weights) -> Weights:
+        """Take the proximal steps behind an inner step; of several, the strengths' gradient goes through the last."""
+        at = super().settled(at)
+        for each in self.strengths:
+            if each.active:
+                at = each.of.settled(at, self.episodes.inner_lr)
+        return at
+
+    def beside(self) -> list[Tensor]:
+        """Return what the query teaches beside the weights."""
+        return [*super().beside(), *(each.rho for each in self.strengths if each.active)]
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the strengths and their moments too."""
-        return super().tensors() | {"strength": self.rho.data, "strength.moments": self.moments}
+        own = super().tensors()
+        for number, each in enumerate(self.strengths):
+            own |= {f"strengths.{number}": each.rho.data, f"strengths.{number}.moments": each.moments}
+        return own

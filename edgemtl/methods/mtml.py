@@ -28,6 +28,7 @@ from ..config import Config
 from ..data.labels import Batch, pictures
 from ..errors import ConfigError
 from ..lesson import Lesson, Losses, Weights
+from .alignment import ChannelAlignment
 from .joint import Joint
 from .sparse import ChannelSparsity
 
@@ -35,8 +36,14 @@ from .sparse import ChannelSparsity
 class MTML(Joint):
     """Episodes of task subsets."""
 
-    def __init__(self, lesson: Lesson, config: Config, sparsity: ChannelSparsity | None) -> None:
-        super().__init__(lesson, config, sparsity)
+    def __init__(
+        self,
+        lesson: Lesson,
+        config: Config,
+        sparsity: ChannelSparsity | None = None,
+        alignment: ChannelAlignment | None = None,
+    ) -> None:
+        super().__init__(lesson, config, sparsity, alignment)
         if self.balance.cuts or config.balance == "famo":
             raise ConfigError(
                 f"balance={config.balance} looks at the joint step, and method={config.method} takes none; "

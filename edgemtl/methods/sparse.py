@@ -36,7 +36,7 @@ from ..config import Sparsity
 from ..costs import applied, cost
 from ..errors import ConfigError
 from ..optim.partition import penalised
-from ..optim.proximal import adamw_metric, shrunk_in, thresholds
+from ..optim.proximal import adamw_metric, shrunk, shrunk_in, thresholds
 
 MEMORY = 0.05
 """Share of the last step in a group's worth."""
@@ -112,7 +112,7 @@ class ChannelSparsity:
         """Return the strength of every level, differentiable by ``log_strength``."""
         return self.scale * self.log_strength.exp()
 
-    def shrinks(self, step: int) -> bool:
+    def acts(self, step: int) -> bool:
         """Whether a proximal step follows optimiser step ``step``."""
         return not self.frozen and (step + 1) / self.steps >= self.settings.start
 
@@ -137,7 +137,7 @@ class ChannelSparsity:
         if self.frozen:
             self.mask(self.network)
             return
-        if not self.shrinks(step):
+        if not self.acts(step):
             return
         parameters = self.partition.parameters(self.network)
         w = self.partition.gather(parameters).detach()
@@ -158,6 +158,13 @@ class ChannelSparsity:
         self.zeroed((dead | forced) & ~(spared & (reach > 0)))
         self.partition.put(w * self.partition.spread((~self.dead).to(w)), self.network)
         self.frozen = bool(self.target) and self.share >= self.target
+
+    def settled(self, at: dict[str, Tensor], rate: float) -> dict[str, Tensor]:
+        """Return weights by name after a Euclidean proximal step, differentiable by them and by ``log_strength``."""
+        weights = [at[name] for name in self.partition.names]
+        tau = rate * self.strengths()[self.level] * self.partition.root_size
+        shorter, _ = shrunk(self.partition.gather(weights), tau, self.partition)
+        return at | dict(zip(self.partition.names, self.partition.placed(shorter, weights), strict=True))
 
     def mask(self, network: nn.Module) -> None:
         """Make the zero groups exactly zero in a network of the same parameters."""

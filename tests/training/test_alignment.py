@@ -15,6 +15,8 @@ from edgemtl.data.streets import Streets
 from edgemtl.errors import ConfigError
 from edgemtl.loop import Loop
 from edgemtl.methods.alignment import ChannelAlignment, put, rows, tied
+from edgemtl.methods.meta_sparsity import MetaSparsity
+from edgemtl.methods.mtml import halves
 from edgemtl.run import Run
 from edgemtl.train import begin, train
 from edgemtl_export import shrink
@@ -38,7 +40,7 @@ def stepped(kind: str, cameras: int, strength: float) -> tuple[Tensor, Tensor]:
         put(own, rows(own) * torch.logspace(-2, 0, 6)[:, None])
     step = ChannelAlignment.__new__(ChannelAlignment)
     step.settings, step.steps = Alignment(strength, kind=kind), 10  # type: ignore[arg-type]
-    step.convs, step.whole = {"conv": own}, []
+    step.convs, step.whole, step.log_strength = {"conv": own}, [], torch.tensor([strength]).log()
     before = rows(own).clone()
     step.step(5, 0.1)
     return before, rows(own)
@@ -117,6 +119,65 @@ def test_alignment_goes_on_where_it_stopped() -> None:
     assert second.alignment is not None
     for own in second.alignment.convs.values():
         assert tied(own).shape == (rows(own).shape[1],)
+
+
+LEARNED = ("method=meta_sparsity", "alignment.learned=true", "alignment.strength=0.2", "sparsity.strength=0")
+
+
+def test_the_gradient_of_a_learned_strength_is_that_of_finite_differences() -> None:
+    loop, batch = loop_of("tasks=[depth,semantic]", "lr=0.01", *LEARNED, "episodes.inner_lr=0.01")
+    for step in range(3):  # some channels are apart by now
+        loop.learn(batch(step))
+    loop.network.double()
+    method, whole = loop.method, {k: v.double() if v.is_floating_point() else v for k, v in batch(3).items()}
+    assert isinstance(method, MetaSparsity)
+    (strengths,) = method.strengths
+    strengths.active, strengths.rho.data = True, strengths.rho.data.double()
+    support, query = halves(whole, 4)
+
+    def query_loss(shift: Tensor) -> float:
+        with torch.no_grad():
+            strengths.rho += shift
+        at = method.adapted(["depth", "semantic"], support)
+        with torch.no_grad():
+            strengths.rho -= shift
+        with torch.no_grad():
+            return float(sum(method.lesson.losses(query, None, at)[0].values()))
+
+    loop.optimizer.zero_grad()
+    method._episode(["depth", "semantic"], support, query)
+    asked = strengths.rho.grad
+    assert asked is not None and len(asked) == len(strengths.of.levels) > 1
+    numeric = []
+    for level in range(len(asked)):
+        shift = torch.zeros_like(asked)
+        shift[level] = 1e-4
+        numeric.append((query_loss(shift) - query_loss(-shift)) / 2e-4)
+    torch.testing.assert_close(asked, torch.tensor(numeric, dtype=asked.dtype), rtol=1e-3, atol=1e-9)
+    assert float(asked.abs().max()) > 1e-7
+
+
+def test_learned_strengths_move_by_stage_and_go_on_where_they_stopped() -> None:
+    words = ("tasks=[depth]", *LEARNED, "episodes.held=0.5")
+    whole, batch = loop_of(*words)
+    for step in range(8):
+        last = whole.learn(batch(step))
+    told = [value for name, value in last.items() if name.startswith("alignment ")]
+    assert len(told) > 1 and len(set(told)) > 1 and all(value != 0.2 for value in told)
+    first, _ = loop_of(*words)
+    for step in range(4):
+        first.learn(batch(step))
+    second, _ = loop_of(*words)
+    tensors, numbers = first.state()
+    second.load_state({name: tensor.clone() for name, tensor in tensors.items()}, numbers)
+    for step in range(4, 8):
+        again = second.learn(batch(step))
+    assert again == last
+
+
+def test_a_learned_strength_needs_the_method_that_learns_it() -> None:
+    with pytest.raises(ConfigError, match=r"alignment.learned is for method=meta_sparsity"):
+        load(None, ["alignment.learned=true", "alignment.strength=0.2"])
 
 
 @pytest.mark.parametrize("words", [("fusion.kind=concat",), ("cameras=[rgb]",)])

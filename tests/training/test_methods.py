@@ -148,21 +148,23 @@ def test_the_hypergradient_is_that_of_finite_differences(second_order: bool) -> 
         study = Study("meta_sparsity", 40, 1, sparsity, Episodes(inner_lr=0.3, second_order=second_order), lr=0.1)
         support, query = pictures(20, 1, 0.5), pictures(20, 2, 0.5)
         method: Any = study.method
-        method.active = True
+        (strengths,) = method.strengths
+        strengths.active = True
 
         def query_loss(shift: float) -> float:
             with torch.no_grad():
-                method.rho += shift
+                strengths.rho += shift
             at = method.adapted(list(TASKS), support)
             with torch.no_grad():
-                method.rho -= shift
+                strengths.rho -= shift
             assert any(bool((column == 0).all()) for column in at["trunk.conv.weight"].flatten(1).T)
-            return float(sum(study.lesson.losses(query, None, at)[0].values()))
+            with torch.no_grad():
+                return float(sum(study.lesson.losses(query, None, at)[0].values()))
 
         method._episode(list(TASKS), support, query)
         step = 1e-6
         numeric = (query_loss(step) - query_loss(-step)) / (2 * step)
-        assert method.rho.grad.item() == pytest.approx(numeric, rel=1e-5) and abs(numeric) > 1e-3
+        assert strengths.rho.grad.item() == pytest.approx(numeric, rel=1e-5) and abs(numeric) > 1e-3
     finally:
         torch.set_default_dtype(usual)
 
@@ -183,6 +185,7 @@ def test_one_subset_may_be_any_and_several_share_out_the_tasks() -> None:
         (("method=mtml", "balance=upgrad"), "looks at the joint step"),
         (("method=mtml", "batch=1"), "cannot be halved"),
         (("method=meta_sparsity", "episodes.inner_steps=0"), "must not be 0"),
+        (("method=meta_sparsity", "sparsity.strength=0"), "no strength to learn"),
         (("method=sparse", "sparsity.part=trnk"), "no channel of trnk"),
         (("method=sparse", "sparsity.at_most=1e12"), "there are but"),
     ],
