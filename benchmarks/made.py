@@ -25,11 +25,12 @@ def done(config: Config, folder: Path) -> Run:
     return Run.open(folder) if (folder / CONFIG).is_file() else train(config, folder, resume=True)
 
 
-def shrunk(run: Run) -> tuple[Path, dict[str, Any]]:
-    """Return the ONNX file of a run's shrunk network and its sizes."""
-    file, sizes = run.path / "shrunk.onnx", run.path / "shrunk.json"
+def shrunk(run: Run, align: int = 1) -> tuple[Path, dict[str, Any]]:
+    """Return the ONNX file of a run's shrunk network and its sizes; `edgemtl export` takes ``align=8``."""
+    name = "shrunk" if align == 1 else f"shrunk-{align}"
+    file, sizes = run.path / f"{name}.onnx", run.path / f"{name}.json"
     if not sizes.is_file():
-        result = shrink(run.network, (), example_inputs(run.interface.inputs))
+        result = shrink(run.network, (), example_inputs(run.interface.inputs), align=align)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             made = torch.onnx.export(result.program, dynamo=True, opset_version=20, verbose=False)

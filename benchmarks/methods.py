@@ -52,10 +52,12 @@ BALANCE = "uncertainty"
 """Of every row: with it the dense joint network is better on the part of train that `--choose` judges on."""
 STRENGTHS = (3e-4, 6e-4, 1e-3, 2e-3, 4e-3)
 TRUNK = "sparsity.part=trunk"
+SINGLY = "sparsity.multiple=1"
 METHODS: dict[str, tuple[str, ...]] = {
     "joint": (),
     **{f"sparse {s:g}": ("method=sparse", TRUNK, f"sparsity.strength={s:g}", "sparsity.keep=0.05") for s in STRENGTHS},
-    "sparse to 70 %": ("method=sparse", TRUNK, "sparsity.target=0.7"),
+    "sparse to 70 %": ("method=sparse", TRUNK, "sparsity.target=0.7", SINGLY),
+    "sparse to 70 %, by 8": ("method=sparse", TRUNK, "sparsity.target=0.7"),
     "lomt": (),
     "no exits": (),
     "mtml": ("method=mtml", "episodes.subsets=2"),
@@ -64,6 +66,7 @@ METHODS: dict[str, tuple[str, ...]] = {
         TRUNK,
         "sparsity.levels=stage",
         "sparsity.target=0.7",
+        SINGLY,
         "episodes.subsets=2",
     ),
 }
@@ -121,7 +124,7 @@ def method_run(data: str, network: str, seed: int, method: str) -> Run:
     """Return the run of a method, trained if that was not done yet."""
     if method == "joint" and network == USUAL:
         return done(configuration(data, network, seed), JOINT / data / f"{BALANCE}-{seed}")
-    folder = folder_of(data, network) / f"{method.replace(' ', '-').replace('-%', '')}-{seed}"
+    folder = folder_of(data, network) / f"{method.replace(' ', '-').replace('-%', '').replace(',', '')}-{seed}"
     if method == "lomt":
         return done(configuration(data, network, seed, leaving(lomt_exits(data, network))), folder)
     if method == "no exits":
@@ -131,14 +134,20 @@ def method_run(data: str, network: str, seed: int, method: str) -> Run:
 
 
 def measured(run: Run, dense: Run) -> dict[str, Any]:
-    """Return the sizes of a run's shrunk network and its latency, in turns with the dense one's."""
+    """Return the sizes of a run's shrunk network and its latency, in turns with the dense one's.
+
+    Shrunk to the last channel, and by eights as `edgemtl export` does.
+    """
     (file, sizes), (dense_file, dense_sizes) = shrunk(run), shrunk(dense)
-    seconds = compare([file, dense_file])
+    by_8, sizes_by_8 = shrunk(run, 8)
+    seconds = compare([file, by_8, dense_file])
     return {
         **{key: sizes[key] for key in ("params_trunk", "params", "flops")},
         **{f"{key}_dense": dense_sizes[f"{key}_before"] for key in ("params_trunk", "flops")},
         "latency_ms": 1e3 * seconds[0],
-        "latency_to_dense": seconds[0] / seconds[1],
+        "latency_to_dense": seconds[0] / seconds[2],
+        "params_trunk_by_8": sizes_by_8["params_trunk"],
+        "latency_by_8_to_dense": seconds[1] / seconds[2],
     }
 
 
@@ -265,7 +274,10 @@ def choose(data: str, network: str, method: str, words: list[str]) -> None:
         config = configuration(data, network, 0, *METHODS[method], "data.hold_out=0.2", *word.split(","))
         run = done(
             config,
-            folder_of(data, network) / "choose" / method.replace(" ", "-").replace("-%", "") / word.replace("/", "-"),
+            folder_of(data, network)
+            / "choose"
+            / method.replace(" ", "-").replace("-%", "").replace(",", "")
+            / word.replace("/", "-"),
         )
         table.append([word, *(f"{run.metrics['val']['all'][figure]:.3f}" for figure in primary)])
     print_table(table, f"{data}, held out of train")

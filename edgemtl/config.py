@@ -103,6 +103,8 @@ class Sparsity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Share of the training by which the target is met, the weakest groups first."""
     keep: float = 0.2
     """At least this share of every layer's groups stays."""
+    multiple: int = 8
+    """With a target: every layer keeps a multiple of so many channels, as processors are fast on; of coupled groups."""
     levels: Literal["global", "stage", "layer"] = "global"
     """What has a strength of its own: all, the layers of one resolution, or each; meta_sparsity learns them."""
 
@@ -255,6 +257,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ("sparsity.strength", sparsity.strength, 0, 1e6),
             ("sparsity.pull", sparsity.pull, 0, 1),
             ("sparsity.keep", sparsity.keep, 0, 1),
+            ("sparsity.multiple", sparsity.multiple, 1, 1024),
             ("sparsity.start", sparsity.start, 0, 1),
             ("sparsity.deadline", sparsity.deadline, sparsity.start, 1),
             ("alignment.strength", self.alignment.strength, 0, 1e6),

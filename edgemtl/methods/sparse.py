@@ -16,7 +16,8 @@ group's worth is the running mean of the square of
 
 the first order of what the loss changes by without it (Molchanov et al. 2019, arXiv 1906.10771), over the whole group
 at once, so that a channel's scale and shift speak for the weights before them, whose own sum is 0 by normalisation. It
-is set against what the group's removal saves now, in whatever the target counts. λ follows at a share ``pull`` of the
+is set against what the group's removal saves now, in whatever the target counts; channels of a layer go so many at a
+time (``multiple``, `methods.blocks`). λ follows at a share ``pull`` of the
 strength that would zero as many groups by itself. At the target the pattern is frozen: the shift of a zeroed group
 still has a gradient, and would make a constant channel of it at the next optimiser step.
 """
@@ -37,6 +38,7 @@ from ..costs import applied, cost
 from ..errors import ConfigError
 from ..optim.partition import penalised
 from ..optim.proximal import adamw_metric, shrunk, shrunk_in, thresholds
+from .blocks import Blocks
 
 MEMORY = 0.05
 """Share of the last step in a group's worth."""
@@ -53,6 +55,9 @@ class ChannelSparsity:
         self.part = "" if settings.part == "all" else settings.part
         self.penalised = penalised(network, groups, settings.groups, self.part)
         self.partition = self.penalised.partition
+        self.blocks = Blocks(
+            self.penalised.layers, self.partition.count, settings.multiple if settings.groups == "coupled" else 1
+        )
         self.places, _ = applied(network, images)
         self.pixels = next(iter(images.values())).shape[-2:].numel()
         self.cost = cost(settings.of, network, groups, images, self.part)
@@ -153,8 +158,9 @@ class ChannelSparsity:
             even = (reach / strength).masked_fill(spared, float("inf"))
             count = int(forced.sum())
             self.scale = self.settings.pull * (even.kthvalue(count).values if count else even.new_zeros(())) / lr
-        tau = lr * self.strengths().detach()[self.level] * self.partition.root_size
-        w, dead = shrunk_in(metric, w, tau.masked_fill(spared, 0.0), self.partition)
+        tau = lr * self.strengths().detach()[self.level]
+        untouched = spared | (reach <= tau) if self.target and self.blocks.whole else spared  # the line says what goes
+        w, dead = shrunk_in(metric, w, (tau * self.partition.root_size).masked_fill(untouched, 0.0), self.partition)
         self.zeroed((dead | forced) & ~(spared & (reach > 0)))
         self.partition.put(w * self.partition.spread((~self.dead).to(w)), self.network)
         self.frozen = bool(self.target) and self.share >= self.target
@@ -203,15 +209,15 @@ class ChannelSparsity:
         """Return the fewest groups, those of least worth for their cost first, that make a share ``wanted`` go."""
         saves = self.penalised.shared_out(self.cost.saves(self.penalised.gone(self.dead.cpu().numpy())))
         worth = (self.worth.sqrt() / strength).square().masked_fill(spared, float("inf")).cpu().numpy()
-        ratio = worth / np.maximum(saves, TINY * self.dense)  # what saves nothing goes last
-        order = np.argsort(ratio, kind="stable")
-        low, high = 0, int(np.isfinite(ratio).sum())
-        dead = np.zeros(len(order), bool)
+        # what saves nothing goes last
+        order, ends = self.blocks.order(worth.astype(np.float64), np.maximum(saves, TINY * self.dense))
+        low, high = 0, len(ends) - 1
+        dead = np.zeros(self.partition.count, bool)
         while low < high:
             middle = (low + high) // 2
             dead[:] = False
-            dead[order[:middle]] = True
+            dead[order[: ends[middle]]] = True
             low, high = (low, middle) if self._share(dead) >= wanted else (middle + 1, high)
         dead[:] = False
-        dead[order[:low]] = True
+        dead[order[: ends[low]]] = True
         return torch.from_numpy(dead).to(self.dead.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from edgemtl.config import Sparsity
 from edgemtl.costs import Of, cost
 from edgemtl.loop import Average
+from edgemtl.methods.blocks import Blocks
 from edgemtl.methods.sparse import ChannelSparsity
 from edgemtl.optim.partition import Kind, Partition, penalised
 from edgemtl.optim.proximal import shrunk, shrunk_in
@@ -154,13 +156,13 @@ def train(sparsity: Sparsity, steps: int = 60) -> tuple[nn.Module, ChannelSparsi
 @pytest.mark.parametrize(
     "sparsity",
     [
-        Sparsity(target=0.5),
-        Sparsity(target=0.7, pull=0.0),
+        Sparsity(target=0.5, multiple=1),
+        Sparsity(target=0.7, pull=0.0, multiple=1),
         Sparsity(target=0.5, groups="output"),
         Sparsity(target=0.4, groups="input", keep=0.1),
-        Sparsity(target=0.6, of="flops", part="trunk"),
-        Sparsity(target=0.4, of="ms"),
-        Sparsity(at_most=6000.0),
+        Sparsity(target=0.6, of="flops", part="trunk", multiple=1),
+        Sparsity(target=0.4, of="ms", multiple=1),
+        Sparsity(at_most=6000.0, multiple=1),
     ],
     ids=str,
 )
@@ -173,6 +175,31 @@ def test_a_target_is_met_along_a_line_and_the_channels_really_go(sparsity: Spars
             assert 1 - report.parameters_after / report.parameters_before >= sparse.target
         if sparsity.at_most:
             assert report.parameters_after <= sparsity.at_most
+
+
+@pytest.mark.parametrize("multiple", [2, 3, 8])
+@pytest.mark.parametrize("pull", [0.0, 0.3])
+def test_every_layer_keeps_a_multiple(multiple: int, pull: float) -> None:
+    net, sparse, *_ = train(Sparsity(target=0.4, multiple=multiple, pull=pull))
+    assert sparse.frozen and sparse.share >= 0.4
+    kept = set()
+    for members in sparse.penalised.layers:
+        alive = int((~sparse.dead)[torch.from_numpy(members)].sum())
+        assert alive == len(members) or alive % multiple == 0
+        kept.add(alive / len(members))
+    assert min(kept) < 1
+    program = shrink(net, (X,)).program
+    assert all(p.shape[0] % multiple == 0 or p.shape[0] in (24, 32, 16, 5) for p in program.parameters() if p.ndim == 4)
+
+
+def test_blocks_go_by_what_they_are_worth_together() -> None:
+    blocks = Blocks([np.arange(5), np.arange(5, 9)], 10, 2)
+    worth = np.array([5.0, 1, 9, 8, 7, 2, 2, 6, 6, 3])
+    order, ends = blocks.order(worth, np.ones(10))
+    assert [sorted(order[a:b].tolist()) for a, b in pairwise(ends)] == [[1], [5, 6], [9], [0, 4], [7, 8], [2, 3]]
+    worth[[2, 9]] = np.inf
+    order, ends = blocks.order(worth, np.ones(10))
+    assert [sorted(order[a:b].tolist()) for a, b in pairwise(ends)] == [[1], [5, 6], [0, 4], [7, 8]]
 
 
 def test_a_fixed_strength_takes_the_more_the_stronger() -> None:
