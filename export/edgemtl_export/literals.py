@@ -80,32 +80,30 @@ def _kept_along(channels: Channels, live: Any, node: fx.Node, dim: int) -> Any:
 
 
 def _slice(channels: Channels, live: Any, node: fx.Node, parts: list[Value], left: list[Any]) -> Any:
-    source = node.args[0]
+    args: list[Any] = list(node.args)  # as fx types them, mypy takes minutes over what follows
+    source = args[0]
     assert isinstance(source, fx.Node)
-    defaults = [0, None, None, 1] if name_of(node) == "aten.slice" else []
-    if not defaults:
-        dim, start, length = node.args[1:4]
-        assert isinstance(start, int) and isinstance(length, int)
-        given = [dim, start, start + length, 1]
+    if name_of(node) == "aten.slice":
+        dim, start, end, step = args[1:] + [0, None, None, 1][len(args) - 1 :]
     else:
-        given = [*node.args[1:5], *defaults[len(node.args) - 1 :]]
-    dim, start, end, step = (a for a in given)
-    ndim = len(channels.values[source].shape)
-    assert isinstance(dim, int)
-    if channels.values[source].ids.shape[dim % ndim] == 1:  # along a dimension without channels
+        assert isinstance(args[2], int) and isinstance(args[3], int)
+        dim, start, end, step = args[1], args[2], args[2] + args[3], 1
+    shape = channels.values[source].shape
+    if channels.values[source].ids.shape[dim % len(shape)] == 1:  # along a dimension without channels
         return node.target, node.args
-    if any(isinstance(a, fx.Node) for a in (start, end)):
+    if isinstance(start, fx.Node) or isinstance(end, fx.Node):
         return None
-    begin, stop, step = slice(start, end, step).indices(channels.values[source].shape[dim])
-    kept = _kept_along(channels, live, source, dim % ndim)
+    begin, stop, step = slice(start, end, step).indices(shape[dim])
+    kept = _kept_along(channels, live, source, dim % len(shape))
     if step != 1:
         return None
     return torch.ops.aten.slice.Tensor, (source, dim, int((kept < begin).sum()), int((kept < stop).sum()))
 
 
 def _select(channels: Channels, live: Any, node: fx.Node, parts: list[Value], left: list[Any]) -> Any:
-    source, dim, index = node.args[:3]
-    assert isinstance(source, fx.Node) and isinstance(dim, int)
+    args: tuple[Any, ...] = node.args
+    source, dim, index = args[:3]
+    assert isinstance(source, fx.Node)
     value = channels.values[source]
     if value.ids.shape[dim % len(value.shape)] == 1:
         return node.target, node.args
