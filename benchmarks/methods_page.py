@@ -130,7 +130,7 @@ def draw(matrix: Matrix, methods: list[str], file: Path) -> None:
                 continue
             gained, x = matrix.gains(method), fmean(r[key] for r in group)
             error = stdev(gained) / len(gained) ** 0.5 if len(gained) > 1 else 0.0
-            on_grid = method.startswith("sparse ") and not method.endswith("%")
+            on_grid = method.startswith("sparse ") and not method.startswith("sparse to ")
             if on_grid:
                 grid.append((x, fmean(gained)))
             label = None if on_grid else method
