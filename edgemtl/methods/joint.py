@@ -31,6 +31,10 @@ class Joint:
         self.lesson, self.config, self.sparsity, self.alignment = lesson, config, sparsity, alignment
         self.balance = BALANCES[config.balance](list(lesson.tasks), config.seed)
         self.shared = [p for p in lesson.network.trunk.parameters() if p.requires_grad]  # type: ignore[union-attr]
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Check the configuration and make what a method keeps of its own; called once."""
 
     def parameters(self) -> list[nn.Parameter]:
         """Return what the optimiser learns beside the network."""

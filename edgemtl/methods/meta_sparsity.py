@@ -30,10 +30,9 @@ import torch
 from torch import Tensor
 
 from .. import processes
-from ..config import Config
 from ..data.labels import Batch
 from ..errors import ConfigError
-from ..lesson import Lesson, Losses, Weights
+from ..lesson import Losses, Weights
 from .alignment import ChannelAlignment
 from .mtml import MTML
 from .sparse import ChannelSparsity
@@ -79,18 +78,13 @@ class Strengths:
 class MetaSparsity(MTML):
     """Episodes whose inner step ends in proximal steps of learned strengths."""
 
-    def __init__(
-        self,
-        lesson: Lesson,
-        config: Config,
-        sparsity: ChannelSparsity | None = None,
-        alignment: ChannelAlignment | None = None,
-    ) -> None:
-        super().__init__(lesson, config, sparsity, alignment)
+    def prepare(self) -> None:
+        """Take up the strengths that there are to learn."""
+        super().prepare()
         rate = self.episodes.strength_lr
-        self.strengths = [Strengths(sparsity, rate, bool(sparsity.target))] if sparsity else []
-        if alignment and config.alignment.learned:
-            self.strengths.append(Strengths(alignment, rate, relative=False))
+        self.strengths = [Strengths(self.sparsity, rate, bool(self.sparsity.target))] if self.sparsity else []
+        if self.alignment and self.config.alignment.learned:
+            self.strengths.append(Strengths(self.alignment, rate, relative=False))
         if not self.episodes.inner_steps:
             raise ConfigError("method=meta_sparsity learns through the inner step: episodes.inner_steps must not be 0")
         if not self.strengths:

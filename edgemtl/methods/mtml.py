@@ -24,26 +24,18 @@ import torch
 from torch import Tensor
 
 from .. import processes
-from ..config import Config
 from ..data.labels import Batch, pictures
 from ..errors import ConfigError
-from ..lesson import Lesson, Losses, Weights
-from .alignment import ChannelAlignment
+from ..lesson import Losses, Weights
 from .joint import Joint
-from .sparse import ChannelSparsity
 
 
 class MTML(Joint):
     """Episodes of task subsets."""
 
-    def __init__(
-        self,
-        lesson: Lesson,
-        config: Config,
-        sparsity: ChannelSparsity | None = None,
-        alignment: ChannelAlignment | None = None,
-    ) -> None:
-        super().__init__(lesson, config, sparsity, alignment)
+    def prepare(self) -> None:
+        """Refuse what episodes cannot be made of."""
+        config = self.config
         if self.balance.cuts or config.balance == "famo":
             raise ConfigError(
                 f"balance={config.balance} looks at the joint step, and method={config.method} takes none; "
@@ -52,7 +44,7 @@ class MTML(Joint):
         if config.episodes.inner_steps and config.batch < 2 * processes.count():
             raise ConfigError(f"batch={config.batch} cannot be halved into support and query; take at least 2")
         self.episodes = config.episodes
-        self.learned = {n: p for n, p in lesson.network.named_parameters() if p.requires_grad}
+        self.learned = {n: p for n, p in self.lesson.network.named_parameters() if p.requires_grad}
 
     @property
     def at_start(self) -> float:
