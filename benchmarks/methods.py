@@ -20,7 +20,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable
-from itertools import combinations
+from itertools import combinations, product
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -31,7 +31,7 @@ from joint import OWN, configured, tasks_of
 from made import done, keep, results, shrunk
 from methods_page import Matrix, write_page
 
-from edgemtl.adapt import adapt, reached
+from edgemtl.adapt import SCRATCH, adapted, reached
 from edgemtl.config import Config
 from edgemtl.console import print_table, say
 from edgemtl.data.open import open_data
@@ -61,19 +61,23 @@ METHODS: dict[str, tuple[str, ...]] = {
     "lomt": (),
     "no exits": (),
     "mtml": ("method=mtml", "episodes.subsets=2"),
+    "mtml, inner sgd": ("method=mtml", "episodes.subsets=2", "episodes.inner=sgd"),
     "meta_sparsity": (
         "method=meta_sparsity",
         TRUNK,
         "sparsity.levels=stage",
         "sparsity.target=0.7",
-        SINGLY,
         "episodes.subsets=2",
     ),
 }
 """What a row changes in `joint.yaml`; "no exits" is LOMT's network with every head at its end."""
+STARTS = ("joint", "mtml")
+"""What a task that comes later begins from, beside from scratch."""
 LOMT = ("method=lomt", "sparsity.strength=1e-3")
 IDENTITY = ("dataset", "network", "method", "tasks", "seed")
 """What tells one run from the others."""
+CASE = ("dataset", "task", "seed", "start")
+"""The same of a task that comes later."""
 STEPS = {
     "joint": (),
     "sparse": METHODS["sparse 0.001"],
@@ -89,6 +93,11 @@ STEPS = {
 def folder_of(data: str, network: str) -> Path:
     """Return where the runs lie that `joint.py` has not made."""
     return OUT / data / network
+
+
+def named(method: str) -> str:
+    """Return a method's name as one of a folder."""
+    return method.replace(" ", "-").replace("-%", "").replace(",", "")
 
 
 def configuration(data: str, network: str, seed: int, *words: str) -> Config:
@@ -124,7 +133,7 @@ def method_run(data: str, network: str, seed: int, method: str) -> Run:
     """Return the run of a method, trained if that was not done yet."""
     if method == "joint" and network == USUAL:
         return done(configuration(data, network, seed), JOINT / data / f"{BALANCE}-{seed}")
-    folder = folder_of(data, network) / f"{method.replace(' ', '-').replace('-%', '').replace(',', '')}-{seed}"
+    folder = folder_of(data, network) / f"{named(method)}-{seed}"
     if method == "lomt":
         return done(configuration(data, network, seed, leaving(lomt_exits(data, network))), folder)
     if method == "no exits":
@@ -248,22 +257,20 @@ def peak_of_steps(data: str, words: tuple[str, ...]) -> int:
     return peak_mb()
 
 
-def unseen(data: str, task: str, seed: int) -> dict[str, Any]:
-    """Return the steps to the single-task figure of a task from networks that learned the others, and from scratch."""
+def unseen(data: str, task: str, seed: int, start: str) -> dict[str, Any]:
+    """Return the steps to the single-task figure of a task from a network that learned the others, or from scratch."""
     alone = single_runs(data, USUAL, seed)[task].metrics["val"]["all"][TASKS[task].primary]
-    rest = ",".join(t for t in tasks_of(data) if t != task)
-    starts = []
-    for method in ("joint", "mtml"):
-        config = configuration(data, USUAL, seed, *METHODS[method], f"tasks=[{rest}]")
-        starts.append(done(config, folder_of(data, USUAL) / f"without-{task}-{seed}" / method))
-    folder = folder_of(data, USUAL) / f"unseen-{task}-{seed}"
-    words = [f"seed={seed}", "judgements=25"]
-    if not (folder / "adapt.json").is_file():
-        adapt([*(str(run.path) for run in starts), "scratch"], task, words, folder, alone=True)
-    found = json.loads((folder / "adapt.json").read_text())["starts"]
-    higher = TASKS[task].higher_is_better
-    steps = {name: reached(points, alone, higher) for name, points in found.items()}
-    return {"dataset": data, "task": task, "seed": seed, "figure": alone, "steps": steps, "points": found}
+    rest = f"tasks=[{','.join(t for t in tasks_of(data) if t != task)}]"
+    folder = folder_of(data, USUAL)
+    words = METHODS["joint" if start == SCRATCH else start]
+    first = done(configuration(data, USUAL, seed, *words, rest), folder / f"without-{task}-{seed}" / named(start))
+    given = SCRATCH if start == SCRATCH else str(first.path)
+    config = adapted(given, task, [f"seed={seed}", "judgements=25"], str(first.path), alone=True)
+    run = done(config, folder / f"unseen-{task}-{seed}" / named(start))
+    points = [(row["step"], row[task]) for row in run.metrics["judged"]]
+    steps = reached(points, alone, TASKS[task].higher_is_better)
+    told = {"dataset": data, "task": task, "seed": seed, "start": start}
+    return told | {"figure": alone, "steps": steps, "points": points}
 
 
 def choose(data: str, network: str, method: str, words: list[str]) -> None:
@@ -274,10 +281,7 @@ def choose(data: str, network: str, method: str, words: list[str]) -> None:
         config = configuration(data, network, 0, *METHODS[method], "data.hold_out=0.2", *word.split(","))
         run = done(
             config,
-            folder_of(data, network)
-            / "choose"
-            / method.replace(" ", "-").replace("-%", "").replace(",", "")
-            / word.replace("/", "-"),
+            folder_of(data, network) / "choose" / named(method) / word.replace("/", "-"),
         )
         table.append([word, *(f"{run.metrics['val']['all'][figure]:.3f}" for figure in primary)])
     print_table(table, f"{data}, held out of train")
@@ -307,9 +311,10 @@ def main() -> None:
         keep(RESULTS, "step_cost", cost, "dataset", "method")
     for seed in given.seeds if not (given.cost or given.page) else []:
         if given.unseen:
-            for task in tasks_of(given.data):
-                if not any((given.data, task, seed) == (u["dataset"], u["task"], u["seed"]) for u in told("unseen")):
-                    keep(RESULTS, "unseen", unseen(given.data, task, seed), "dataset", "task", "seed")
+            for case in product([given.data], tasks_of(given.data), [seed], (*STARTS, SCRATCH)):
+                if not any(case == tuple(row[key] for key in CASE) for row in told("unseen")):
+                    say("{}, {} unseen, seed {}: from {}".format(*case))
+                    keep(RESULTS, "unseen", unseen(*case), *CASE)
         elif given.pairs:
             pairs(given.data, given.network, seed)
         else:

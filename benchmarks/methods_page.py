@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import fmean, stdev
@@ -105,12 +106,22 @@ def pairs_table(matrix: Matrix) -> list[str]:
 
 
 def unseen_table(unseen: list[Row]) -> list[str]:
-    """Return a table of the steps to a task's own figure, tasks and seeds down, starts across."""
-    starts = list(unseen[0]["steps"])
+    """Return a table of the steps to a task's own figure, tasks and seeds down, starts across; and of their ratios."""
+    starts = list(dict.fromkeys(row["start"] for row in unseen))
+    cases: dict[tuple[str, str, int], dict[str, Row]] = {}
+    for row in unseen:
+        cases.setdefault((row["dataset"], row["task"], row["seed"]), {})[row["start"]] = row
     body = []
-    for case in unseen:
-        steps = [str(case["steps"][s] or "never") for s in starts]
-        body.append([case["dataset"], case["task"], str(case["seed"]), f"{case['figure']:.3f}", *steps])
+    for (data, task, seed), found in sorted(cases.items()):
+        steps = [str(found[s]["steps"] or "never") if s in found else "" for s in starts]
+        body.append([data, task, str(seed), f"{next(iter(found.values()))['figure']:.3f}", *steps])
+    ratios = []
+    for start in starts:
+        both = [(c[start]["steps"], c["joint"]["steps"]) for c in cases.values() if {start, "joint"} <= c.keys()]
+        logs = [math.log(a / b) for a, b in both if a and b]
+        error = f" (x or / {math.exp(stdev(logs) / len(logs) ** 0.5):.2f})" if len(logs) > 1 and start != "joint" else ""
+        ratios.append(f"{math.exp(fmean(logs)):.2f}{error}" if logs else "")
+    body.append(["", "of joint's, geometric mean (its standard error)", "", "", *ratios])
     return rows(["set", "unseen task", "seed", "figure of its own network", *starts], body)
 
 

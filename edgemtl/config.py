@@ -150,6 +150,8 @@ class Episodes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     subsets: int = 1
     """Into how many subsets a step shares out the tasks; 1 draws one and leaves the rest out."""
     inner_steps: int = 1
+    inner: Literal["adamw", "sgd"] = "adamw"
+    """The metric of inner steps: with "adamw" no weight moves by more than ``inner_lr``."""
     inner_lr: float = 1e-3
     second_order: bool = False
     """Whether the outer gradient goes through the inner steps."""
@@ -157,7 +159,7 @@ class Episodes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Share of the weights' gradient that is their own on the support; the rest is that of the adapted ones."""
     held: float = 0.0
     """Share of the training pictures, the last ones, that are queries alone: they teach strengths and no weights."""
-    strength_lr: float = 0.05
+    strength_lr: float = 0.02
     """Of the logarithms of the strengths, by Adam."""
 
 

@@ -71,11 +71,10 @@ class Loop:
         if self.sparsity and config.freeze_zeros:
             self.sparsity.freeze()
         lesson = Lesson(network, tasks, [spec.name for spec in interface.inputs], config, self.device)
-        self.method = METHODS[config.method](lesson, config, self.sparsity, self.alignment)
-        groups_of = _parameter_groups(network, self.sparsity, config)
+        self.optimizer = torch.optim.AdamW(_parameter_groups(network, self.sparsity, config), lr=config.lr)
+        self.method = METHODS[config.method](lesson, config, self.optimizer, self.sparsity, self.alignment)
         if learned := self.method.parameters():
-            groups_of.append({"params": learned, "weight_decay": 0.0, "pace": 10.0})
-        self.optimizer = torch.optim.AdamW(groups_of, lr=config.lr)
+            self.optimizer.add_param_group({"params": learned, "weight_decay": 0.0, "pace": 10.0})
         self.average = Average(network, config.ema)
         self.log = Log()
         self.step = 0

@@ -28,6 +28,7 @@ from edgemtl_models.aligned import AlignedTrunk
 from edgemtl_models.twins import Own, share
 
 from ..config import Alignment
+from ..lesson import Weights
 
 TINY = 1e-30
 
@@ -71,8 +72,11 @@ class ChannelAlignment:
         """Return a convolution's strength, differentiable by ``log_strength``."""
         return self.log_strength[self.levels.index(level_of(path)) if self.settings.learned else 0].exp()
 
-    def settled(self, at: dict[str, Tensor], rate: float) -> dict[str, Tensor]:
-        """Return weights by name after a proximal step, differentiable by them and by ``log_strength``."""
+    def settled(self, at: Weights, rate: float, metric: Weights | None = None) -> Weights:
+        """Return weights by name after a proximal step, differentiable by them and by ``log_strength``.
+
+        Its step is that of `step`, a plain one in any ``metric`` of the weights.
+        """
         placed = {}
         for path, own in self.convs.items():
             names = [f"trunk.{path}.all.{name}" for name, _ in own.all.named_parameters()]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor, nn
+from torch.optim import AdamW
 
 from ..config import Config
 from ..data.labels import Batch
@@ -24,11 +25,13 @@ class Joint:
         self,
         lesson: Lesson,
         config: Config,
+        optimizer: AdamW,
         sparsity: ChannelSparsity | None = None,
         alignment: ChannelAlignment | None = None,
     ) -> None:
-        """``sparsity`` and ``alignment`` are what the loop applies behind the optimiser's steps."""
-        self.lesson, self.config, self.sparsity, self.alignment = lesson, config, sparsity, alignment
+        """``sparsity`` and ``alignment`` are what the loop applies behind the steps of ``optimizer``."""
+        self.lesson, self.config, self.optimizer = lesson, config, optimizer
+        self.sparsity, self.alignment = sparsity, alignment
         self.balance = BALANCES[config.balance](list(lesson.tasks), config.seed)
         self.shared = [p for p in lesson.network.trunk.parameters() if p.requires_grad]  # type: ignore[union-attr]
         self.prepare()

@@ -3,12 +3,12 @@
 After R. Upadhyay et al., "Meta-sparsity" (arXiv 2501.12115), in the form in which the strengths λ_l of levels l (the
 whole network, its stages or its layers) have a gradient that means something. In every episode of `methods.mtml`
 
-    u = θ - α ∇ L_c(θ; S)                           support
-    φ_g = max(0, 1 - α λ_l √n_g / ‖u_g‖) u_g        every group g of level l
-    J = L_c(φ; Q)                                   query
+    u = θ - α D⁻¹ ∇ L_c(θ; S)                               support
+    φ = argmin_x ½ ‖x - u‖²_D + α Σ_g λ_l √n_g ‖x_g‖        every group g of level l: `optim.proximal`
+    J = L_c(φ; Q)                                           query
 
-    dJ/dλ_l = - α Σ_g √n_g <∇_{φ_g} J, u_g / ‖u_g‖>     over the groups that live: a strength rises where shrinking what
-                                                        lives lowers the query loss
+    dJ/dλ_l = Σ_g <∇_{φ_g} J, dφ_g/dλ_l>       over the groups that live: a strength rises where shrinking what lives
+                                               lowers the query loss. With D = 1, dφ_g/dλ_l = -α √n_g u_g / ‖u_g‖
 
 λ_l = exp(ρ_l), and ρ has an Adam of its own. θ learns from the query as in `methods.mtml`, and the proximal step behind
 AdamW's applies λ to it. (First order copies the gradient at φ, also to a group that φ has at zero. A filter whose scale
@@ -16,7 +16,9 @@ and shift are zero with it has none: of the groups, only those of kind "input" e
 
 At a stationary θ each living group's gradient is the penalty's own, -λ √n w / ‖w‖, if θ learns from the query too: then
 the query asks for weaker and weaker strengths, and only a budget holds them. Either a target says what is to go
-(``sparsity.target``): the line to it sets the level of all strengths, and the query says how they compare. Or, without
+(``sparsity.target``): the line to it sets the level of all strengths, and the query says how they compare. With C(ρ) the
+cost of what lives, each group by the part of its norm that φ has left of u, the best strengths at a given C have dJ/dρ =
+μ dC/dρ: every level pays as much loss for what it saves. So ρ follows what is left of dJ/dρ across dC/dρ. Or, without
 one, ``episodes.held`` keeps a share of the training pictures as queries that θ never learns from. The strengths of
 `methods.alignment` (``alignment.learned``) are learned the same way, beside those of channels or, with
 ``sparsity.strength=0``, alone.
@@ -54,7 +56,16 @@ class Strengths:
         self.rho = of.log_strength.requires_grad_()
         self.moments = torch.zeros(3, len(self.rho), device=self.rho.device)
         """Adam's mean, mean square, and count of steps."""
+        self.cost = torch.zeros_like(self.rho)
+        """Of relative ones: the gradient of what lives costs, over a step's episodes."""
         self.active = False
+
+    def settled(self, at: Weights, rate: float, metric: Weights | None) -> Weights:
+        """Return weights after their proximal step, taking note of what that saves."""
+        after = self.of.settled(at, rate, metric)
+        if self.relative and isinstance(self.of, ChannelSparsity):
+            self.cost += torch.autograd.grad(self.of.lasting(at, after), self.rho, retain_graph=True)[0]
+        return after
 
     @torch.no_grad()
     def learn(self) -> None:
@@ -62,6 +73,9 @@ class Strengths:
         if self.rho.grad is None:
             return
         asked = processes.summed([self.rho.grad])[0]
+        if self.relative:
+            asked -= (asked @ self.cost) / (self.cost @ self.cost).clamp(min=1e-30) * self.cost
+            self.cost = torch.zeros_like(self.rho)
         mean, square, count = self.moments
         mean.lerp_(asked, 1 - BETA1)
         square.lerp_(asked.square(), 1 - BETA2)
@@ -99,12 +113,12 @@ class MetaSparsity(MTML):
             each.learn()
         return losses
 
-    def settled(self, at: Weights) -> Weights:
+    def settled(self, at: Weights, metric: Weights | None) -> Weights:
         """Take the proximal steps behind an inner step; of several, the strengths' gradient goes through the last."""
-        at = super().settled(at)
+        at = super().settled(at, metric)
         for each in self.strengths:
             if each.active:
-                at = each.of.settled(at, self.episodes.inner_lr)
+                at = each.settled(at, self.episodes.inner_lr, metric)
         return at
 
     def beside(self) -> list[Tensor]:

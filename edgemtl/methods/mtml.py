@@ -5,10 +5,11 @@ After R. Upadhyay et al., "Multi-task meta learning: learn how to adapt to unsee
 of the tasks, drawn anew each step (of several, each task is in one: a step that leaves tasks out, and takes others
 twice, learns them more slowly), and two halves of one training batch, support S and query Q,
 
-    φ_c = θ - α ∇ L_c(θ; S)                         K times; θ itself stays
+    φ_c = θ - α D⁻¹ ∇ L_c(θ; S)                     K times; θ itself stays
     θ ← θ - lr · AdamW( Σ_c [ (1 - s) ∇ L_c(φ_c; Q) + s ∇ L_c(θ; S) ] )     L_c = Σ over the tasks in c
 
-With s = 0 that is the meta-objective alone, whose θ is a start, and not good before it is adapted. A share ``s`` of the
+D is AdamW's own metric √v̂ + ε, in which the outer step moves too (and the thesis' inner step, which is AdamW's), but at
+least the gradient itself, so that no weight moves by more than α; or D = 1. With s = 0 that is the meta-objective alone, whose θ is a start, and not good before it is adapted. A share ``s`` of the
 gradient on the support, which the inner step computes anyway, makes θ itself good at the tasks too: the loss before
 the first step is learned beside the one behind the last, as Antoniou et al. 2019 (arXiv 1810.09502) do with all steps.
 First order takes the gradient at φ_c for the one at θ; second order goes through the inner steps. Batch normalisation
@@ -27,6 +28,7 @@ from .. import processes
 from ..data.labels import Batch, pictures
 from ..errors import ConfigError
 from ..lesson import Losses, Weights
+from ..optim.proximal import adamw_metric
 from .joint import Joint
 
 
@@ -87,16 +89,30 @@ class MTML(Joint):
                 if self.at_start and at is None:
                     self._take([self.at_start * each for each in mine], [self.learned[name] for name in reached])
                 asked = mine if processes.count() == 1 else processes.summed(mine)
-                step = {n: -self.episodes.inner_lr * each for n, each in zip(reached, asked, strict=True)}
-                at = {n: w + step[n] if n in step else w for n, w in now.items()}
+                slopes = dict(zip(reached, asked, strict=True))
+                metric = self.metric(slopes)
+                rate = self.episodes.inner_lr
+                step = {n: g / metric[n] if metric else g for n, g in slopes.items()}
+                at = {n: w - rate * step[n] if n in step else w for n, w in now.items()}
             else:
-                at = dict(now)
-            at = self.settled(at)
+                at, metric = dict(now), self.metric({})
+            at = self.settled(at, metric)
         return at
 
-    def settled(self, at: Weights) -> Weights:
-        """Return weights after an inner step, cut from how they came about unless the second order is wanted."""
-        return at if self.episodes.second_order else {n: w.detach().requires_grad_() for n, w in at.items()}
+    def metric(self, slopes: Weights) -> Weights | None:
+        """Return D by name for a step along gradients by name, or None for the Euclidean one."""
+        if self.episodes.inner == "sgd":
+            return None
+        found = adamw_metric(self.optimizer, list(self.learned.values()), [slopes.get(name) for name in self.learned])
+        return dict(zip(self.learned, found, strict=True))
+
+    def settled(self, at: Weights, metric: Weights | None) -> Weights:
+        """Return weights after an inner step: what is zero for good stays so.
+
+        They are cut from how they came about unless the second order is wanted.
+        """
+        at = at if self.episodes.second_order else {n: w.detach().requires_grad_() for n, w in at.items()}
+        return self.sparsity.kept(at) if self.sparsity and self.sparsity.frozen else at
 
     def beside(self) -> list[Tensor]:
         """Return what the query teaches beside the weights."""

@@ -36,6 +36,7 @@ from edgemtl_export.groups import channel_groups
 from ..config import Sparsity
 from ..costs import applied, cost
 from ..errors import ConfigError
+from ..lesson import Weights
 from ..optim.partition import penalised
 from ..optim.proximal import adamw_metric, shrunk, shrunk_in, thresholds
 from .blocks import Blocks
@@ -75,6 +76,8 @@ class ChannelSparsity:
         self.scale = torch.zeros(()) if self.target else torch.ones(())
         self.worth = torch.zeros(self.partition.count)
         """With a target: the running mean of the squared first order of the loss without each group."""
+        self.saves = torch.zeros(self.partition.count)
+        """With a target: the share of the cost that each group's removal saves now."""
         self.frozen = False
         self.network = network
 
@@ -83,18 +86,18 @@ class ChannelSparsity:
         self.partition.to(device)
         self.dead, self.level = self.dead.to(device), self.level.to(device)
         self.log_strength, self.scale = self.log_strength.to(device), self.scale.to(device)
-        self.worth = self.worth.to(device)
+        self.worth, self.saves = self.worth.to(device), self.saves.to(device)
         return self
 
     def tensors(self) -> dict[str, Tensor]:
         """Return what changes from step to step."""
-        return {"dead": self.dead, "scale": self.scale, "worth": self.worth}
+        return {"dead": self.dead, "scale": self.scale, "worth": self.worth, "saves": self.saves}
 
     def load(self, tensors: dict[str, Tensor], frozen: bool) -> None:
         """Go on from what `tensors` gave."""
         device = self.dead.device
         self.zeroed(tensors["dead"].to(device))
-        self.scale, self.worth = tensors["scale"].to(device), tensors["worth"].to(device)
+        self.scale, self.worth, self.saves = (tensors[name].to(device) for name in ("scale", "worth", "saves"))
         self.frozen = frozen
 
     def zeroed(self, dead: Tensor) -> None:
@@ -146,7 +149,7 @@ class ChannelSparsity:
             return
         parameters = self.partition.parameters(self.network)
         w = self.partition.gather(parameters).detach()
-        metric = adamw_metric(optimizer, parameters, self.partition)
+        metric = self.partition.gather(adamw_metric(optimizer, parameters))
         reach = thresholds(metric, w, self.partition) / self.partition.root_size
         spared = self._strongest(self.worth if self.target else reach)
         forced = torch.zeros_like(self.dead)
@@ -165,12 +168,38 @@ class ChannelSparsity:
         self.partition.put(w * self.partition.spread((~self.dead).to(w)), self.network)
         self.frozen = bool(self.target) and self.share >= self.target
 
-    def settled(self, at: dict[str, Tensor], rate: float) -> dict[str, Tensor]:
-        """Return weights by name after a Euclidean proximal step, differentiable by them and by ``log_strength``."""
-        weights = [at[name] for name in self.partition.names]
+    def settled(self, at: Weights, rate: float, metric: Weights | None) -> Weights:
+        """Return weights by name after a proximal step, differentiable by them and by ``log_strength``.
+
+        In ``metric`` by name, or the Euclidean one. With a target what is zero stays so.
+        """
+        w = self._gathered(at)
         tau = rate * self.strengths()[self.level] * self.partition.root_size
-        shorter, _ = shrunk(self.partition.gather(weights), tau, self.partition)
-        return at | dict(zip(self.partition.names, self.partition.placed(shorter, weights), strict=True))
+        if metric is None:
+            shorter, _ = shrunk(w, tau, self.partition)
+        else:
+            shorter, _ = shrunk_in(self._gathered(metric), w, tau, self.partition)
+        return self._placed(self._living(shorter) if self.target else shorter, at)
+
+    def kept(self, at: Weights) -> Weights:
+        """Return weights by name with the groups zero that are zero now."""
+        return self._placed(self._living(self._gathered(at)), at)
+
+    def lasting(self, before: Weights, after: Weights) -> Tensor:
+        """Return what the living groups cost, as a share, each by the part of its norm that a step has left."""
+        u, x = (self.partition.sums(self._gathered(at).square()) for at in (before, after))
+        left = (x.clamp(min=TINY**2) / u.detach().clamp(min=TINY**2)).sqrt()
+        return (self.saves.to(left) * left).masked_fill(self.dead, 0.0).sum()
+
+    def _gathered(self, at: Weights) -> Tensor:
+        return self.partition.gather([at[name] for name in self.partition.names])
+
+    def _placed(self, flat: Tensor, at: Weights) -> Weights:
+        names = self.partition.names
+        return at | dict(zip(names, self.partition.placed(flat, [at[name] for name in names]), strict=True))
+
+    def _living(self, flat: Tensor) -> Tensor:
+        return flat * self.partition.spread((~self.dead).to(flat))
 
     def mask(self, network: nn.Module) -> None:
         """Make the zero groups exactly zero in a network of the same parameters."""
@@ -208,6 +237,7 @@ class ChannelSparsity:
     def _least_to(self, wanted: float, strength: Tensor, spared: Tensor) -> Tensor:
         """Return the fewest groups, those of least worth for their cost first, that make a share ``wanted`` go."""
         saves = self.penalised.shared_out(self.cost.saves(self.penalised.gone(self.dead.cpu().numpy())))
+        self.saves = torch.from_numpy(saves / self.dense).to(self.dead.device)
         worth = (self.worth.sqrt() / strength).square().masked_fill(spared, float("inf")).cpu().numpy()
         # what saves nothing goes last
         order, ends = self.blocks.order(worth.astype(np.float64), np.maximum(saves, TINY * self.dense))

@@ -11,6 +11,8 @@ bound on, climbs to the root in a few steps (Moré and Sorensen 1983).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -30,24 +32,34 @@ def shrunk(w: Tensor, tau: Tensor, partition: Partition) -> tuple[Tensor, Tensor
     return w * partition.spread(factors), (factors == 0) | (norms <= TINY**0.5)
 
 
-@torch.no_grad()
 def shrunk_in(metric: Tensor, w: Tensor, tau: Tensor, partition: Partition) -> tuple[Tensor, Tensor]:
-    """Return the proximal map of ``w`` in a diagonal ``metric``, (N,) both, and which groups are zero, (count,)."""
-    reach = thresholds(metric, w, partition)
-    dead = reach <= tau
+    """Return the proximal map of ``w`` in a diagonal ``metric``, (N,) both, and which groups are zero, (count,).
+
+    Differentiable as `shrunk` is: one of Newton's steps at the root has the root's own derivative.
+    """
     a = partition.spread(tau) / metric
-    theta = ((reach - tau) / partition.largest(metric)).masked_fill(dead, 1.0)
-    for _ in range(ITERATIONS):
-        inverse = 1 / (partition.spread(theta) + a)
-        squares = (w * inverse).square()
-        size = partition.sums(squares)
-        step = (size.sqrt() - 1) * size / partition.sums(squares * inverse).clamp(min=TINY)
-        step = step.masked_fill(dead, 0.0)
-        theta = theta + step
-        if bool((step.abs() <= torch.finfo(w.dtype).eps ** 0.5 * theta).all()):
-            break  # the next step would be the square of this one
+    with torch.no_grad():
+        reach = thresholds(metric, w, partition)
+        dead = reach <= tau
+        theta = ((reach - tau) / partition.largest(metric)).masked_fill(dead, 1.0)
+        for _ in range(ITERATIONS):
+            step = _climb(theta, w, a, dead, partition)
+            theta = theta + step
+            if bool((step.abs() <= torch.finfo(w.dtype).eps ** 0.5 * theta).all()):
+                break  # the next step would be the square of this one
+    if torch.is_grad_enabled():
+        theta = theta + _climb(theta, w, a, dead, partition)
     full = partition.spread(theta.masked_fill(dead, 0.0))
     return w * full / (full + a).clamp(min=TINY), dead
+
+
+def _climb(theta: Tensor, w: Tensor, a: Tensor, dead: Tensor, partition: Partition) -> Tensor:
+    """Return Newton's step towards each living group's root, (count,)."""
+    inverse = 1 / (partition.spread(theta) + a)
+    squares = (w * inverse).square()
+    size = partition.sums(squares).clamp(min=TINY)
+    step = (size.sqrt() - 1) * size / partition.sums(squares * inverse).clamp(min=TINY)
+    return step.masked_fill(dead, 0.0)
 
 
 def thresholds(metric: Tensor, w: Tensor, partition: Partition) -> Tensor:
@@ -55,16 +67,23 @@ def thresholds(metric: Tensor, w: Tensor, partition: Partition) -> Tensor:
     return partition.sums((metric * w).square()).sqrt()
 
 
-def adamw_metric(optimizer: torch.optim.AdamW, parameters: list[Tensor], partition: Partition) -> Tensor:
-    """Return AdamW's metric √v̂ + ε at the elements of a partition, (N,); 1 where it took no step yet."""
+@torch.no_grad()
+def adamw_metric(
+    optimizer: torch.optim.AdamW, parameters: Sequence[Tensor], slopes: Sequence[Tensor | None] | None = None
+) -> list[Tensor]:
+    """Return AdamW's metric √v̂ + ε at every parameter; 1 where it took no step yet.
+
+    With ``slopes``, gradients that no step has taken in yet, it is at least as large as they are: then no element of a
+    step that is divided by it is longer than the rate.
+    """
     settings = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     metric = []
-    for parameter in parameters:
-        state = optimizer.state.get(parameter)
-        if not state:
-            metric.append(torch.ones_like(parameter))
-            continue
-        group = settings[id(parameter)]
-        mean = state["exp_avg_sq"] / (1 - group["betas"][1] ** float(state["step"]))
-        metric.append(mean.sqrt_().add_(group["eps"]))
-    return partition.gather(metric)
+    for parameter, slope in zip(parameters, slopes or [None] * len(parameters), strict=True):
+        group, state = settings[id(parameter)], optimizer.state.get(parameter)
+        if state:
+            mean = state["exp_avg_sq"] / (1 - group["betas"][1] ** float(state["step"]))
+            root = mean.sqrt_() if slope is None else torch.maximum(mean.sqrt_(), slope.abs())
+        else:
+            root = torch.ones_like(parameter) if slope is None else slope.abs()
+        metric.append(root.add(group["eps"]))
+    return metric

@@ -92,8 +92,8 @@ class Study:
         self.sparsity = ChannelSparsity(self.network, example, sparsity, steps) if self.config.sparse else None
         tasks = {name: Regression(name) for name in TASKS}
         self.lesson = Lesson(self.network, tasks, ["rgb"], self.config, torch.device("cpu"))
-        self.method: Joint = METHODS[method](self.lesson, self.config, self.sparsity)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=lr, weight_decay=0)
+        self.method: Joint = METHODS[method](self.lesson, self.config, self.optimizer, self.sparsity)
 
     def step(self, batch: Batch) -> None:
         """Take one step, ever shorter."""

@@ -95,10 +95,10 @@ def test_without_inner_steps_and_with_all_tasks_mtml_is_the_joint_step() -> None
 
 @pytest.mark.parametrize("second_order", [False, True])
 def test_an_episode_leaves_the_weights_and_keeps_the_statistics_of_the_support_alone(second_order: bool) -> None:
-    loop, batch = loop_of("tasks=[semantic,depth]", "method=mtml", "episodes.inner_steps=2", "episodes.inner_lr=0.1")
+    loop, batch = loop_of("tasks=[semantic,depth]", "method=mtml")
     method = loop.method
     assert isinstance(method, MTML)
-    method.episodes = Episodes(inner_steps=2, inner_lr=0.1, second_order=second_order)
+    method.episodes = Episodes(inner="sgd", inner_steps=2, inner_lr=0.1, second_order=second_order)
     before = {name: p.detach().clone() for name, p in loop.network.named_parameters()}
     whole = batch(0)
     method._episode(["semantic"], part_of(whole, 0, 2), part_of(whole, 2, 4))
@@ -115,7 +115,7 @@ def test_an_episode_leaves_the_weights_and_keeps_the_statistics_of_the_support_a
 def test_the_second_order_gradient_of_a_quadratic_is_one_less_curvature_times_the_gradient(own: float) -> None:
     """L = ½ mean over pictures and tasks: H is known, and dL_Q(θ - α g_S)/dθ = (I - α H_S) g_Q(φ)."""
     rate = 0.3
-    episodes = Episodes(inner_lr=rate, second_order=True, support=own)
+    episodes = Episodes(inner="sgd", inner_lr=rate, second_order=True, support=own)
     study = Study("mtml", 40, 1, Sparsity(), episodes, lr=0.1)
     support, query = pictures(20, 1, 0.5), pictures(20, 2, 0.5)
     weight = study.network.trunk.conv.weight
@@ -133,19 +133,66 @@ def test_the_second_order_gradient_of_a_quadratic_is_one_less_curvature_times_th
     assert weight.grad is not None
     torch.testing.assert_close(weight.grad[:, :, 0, 0], expected, rtol=1e-4, atol=1e-6)
     study.optimizer.zero_grad()
-    study.method.episodes = Episodes(inner_lr=rate, support=own)  # type: ignore[attr-defined]
+    study.method.episodes = Episodes(inner="sgd", inner_lr=rate, support=own)  # type: ignore[attr-defined]
     study.method._episode(list(TASKS), support, query)  # type: ignore[attr-defined]
     expected = (1 - own) * reached + own * slope(w, support)
     torch.testing.assert_close(weight.grad[:, :, 0, 0], expected, rtol=1e-4, atol=1e-6)
 
 
+def test_no_weight_moves_further_in_an_inner_step_of_adamw_than_the_rate_and_usual_ones_by_it() -> None:
+    loop, batch = loop_of("tasks=[semantic,depth]", "method=mtml", "episodes.inner_lr=0.01")
+    for step in range(3):
+        loop.learn(batch(step))
+    method: Any = loop.method
+    at = method.adapted(["semantic", "depth"], part_of(batch(3), 0, 2))
+    far = [(at[name] - p).detach().abs() / 0.01 for name, p in method.learned.items()]
+    assert max(float(each.max()) for each in far) <= 1 + 1e-4
+    assert 0.3 < torch.cat([each.flatten() for each in far]).mean() < 0.9
+
+
+@pytest.mark.parametrize("method", ["mtml", "meta_sparsity"])
+def test_what_is_zero_for_good_is_zero_in_episodes_too(method: str) -> None:
+    words = ("tasks=[semantic]", f"method={method}", "steps=4", "sparsity.target=0.5", "sparsity.deadline=0.6")
+    loop, batch = loop_of(*words)
+    for step in range(4):
+        loop.learn(batch(step))
+    assert loop.sparsity is not None and loop.sparsity.frozen
+    learner: Any = loop.method
+    at = learner.adapted(["semantic"], part_of(batch(3), 0, 2))
+    flat = loop.sparsity.partition.gather([at[name] for name in loop.sparsity.partition.names])
+    assert not flat[loop.sparsity.partition.spread(loop.sparsity.dead)].any()
+
+
+def test_strengths_that_only_compare_follow_the_loss_across_the_cost() -> None:
+    """Where every level pays as much loss for what it saves, there is nothing to learn."""
+    words = ("tasks=[semantic,depth]", "method=meta_sparsity", "sparsity.levels=stage", "sparsity.target=0.5")
+    loop, batch = loop_of(*words)
+    for step in range(8):
+        loop.learn(batch(step))
+    (strengths,) = loop.method.strengths  # type: ignore[attr-defined]
+    strengths.moments.zero_()
+    before = strengths.rho.detach().clone()
+    strengths.cost = torch.rand(len(before))
+    strengths.rho.grad = -3 * strengths.cost
+    strengths.learn()
+    torch.testing.assert_close(strengths.moments[0], torch.zeros(len(before)), atol=1e-6, rtol=0)
+    strengths.moments.zero_()
+    strengths.cost = torch.ones(len(before))
+    strengths.rho.grad = torch.arange(len(before)).float()  # of the same cost, the first level's loss rises least
+    strengths.learn()
+    moved = strengths.rho.detach() - before
+    assert moved[0] == moved.max() > 0 > moved[-1]
+
+
+@pytest.mark.parametrize("inner", ["adamw", "sgd"])
 @pytest.mark.parametrize("second_order", [False, True])
-def test_the_hypergradient_is_that_of_finite_differences(second_order: bool) -> None:
+def test_the_hypergradient_is_that_of_finite_differences(second_order: bool, inner: Any) -> None:
     usual = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
         sparsity = Sparsity(groups="input", part="trunk", start=0.0, keep=0.0, strength=0.3)
-        study = Study("meta_sparsity", 40, 1, sparsity, Episodes(inner_lr=0.3, second_order=second_order), lr=0.1)
+        episodes = Episodes(inner=inner, inner_lr=0.3, second_order=second_order)
+        study = Study("meta_sparsity", 40, 1, sparsity, episodes, lr=0.1)
         support, query = pictures(20, 1, 0.5), pictures(20, 2, 0.5)
         method: Any = study.method
         (strengths,) = method.strengths

@@ -78,11 +78,17 @@ def test_the_steps_are_proximal_maps(counts: list[int], kind: torch.dtype, decad
     assert torch.equal(zero, dead)
 
 
-def test_the_euclidean_step_has_the_gradients_of_finite_differences() -> None:
+def test_the_steps_have_the_gradients_of_finite_differences() -> None:
     partition = rows([3, 5, 2], 12)
     w = torch.randn(10, dtype=torch.float64, requires_grad=True)
+    metric = 10 ** (2 * torch.rand(10, dtype=torch.float64) - 1)
+    metric[partition.spread(torch.tensor([0, 0, 1])) == 1] = 0.1
     tau = torch.tensor([0.1, 0.2, 9.0], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda w, tau: shrunk(w, tau, partition)[0], (w, tau))
+    assert torch.autograd.gradcheck(lambda w, tau: shrunk_in(metric, w, tau, partition)[0], (w, tau))
+    nothing = torch.zeros(10, dtype=torch.float64, requires_grad=True)
+    slopes = torch.autograd.grad(shrunk_in(metric, nothing, tau, partition)[0].sum(), (nothing, tau))
+    assert all(bool(slope.isfinite().all()) for slope in slopes)
 
 
 @pytest.mark.parametrize("part", ["", "trunk", "head"])
