@@ -85,7 +85,7 @@ def matrix_table(matrix: Matrix, methods: list[str]) -> list[str]:
 
 def pairs_table(matrix: Matrix) -> list[str]:
     """Return a table of LOMT against joint, sets of tasks down; empty where only the full set is known."""
-    sets = list(dict.fromkeys(tuple(r["tasks"]) for r in matrix.runs if r["method"] == "lomt"))
+    sets = sorted({tuple(r["tasks"]) for r in matrix.runs if r["method"] == "lomt"}, key=len)
     if len(sets) < 2:
         return []
     body = []
@@ -94,14 +94,13 @@ def pairs_table(matrix: Matrix) -> list[str]:
         body.append(
             [
                 ", ".join(tasks),
-                spread(matrix.gains("joint", tasks)),
-                spread(matrix.gains("lomt", tasks)),
+                *(spread(matrix.gains(m, tasks)) for m in ("joint", "no exits", "lomt")),
                 f"{size['lomt'] / size['joint']:.2f}",
                 f"{fmean(r['latency_by_8_to_dense'] for r in matrix.of('lomt', tasks)):.2f}",
                 str(len(matrix.of("lomt", tasks))),
             ]
         )
-    head = ["tasks", "joint Δm %", "lomt Δm %", "parameters, of joint", "latency, of joint", "seeds"]
+    head = ["tasks", "joint Δm %", "no exits Δm %", "lomt Δm %", "parameters, of joint", "latency, of joint", "seeds"]
     return rows(head, body)
 
 
@@ -119,7 +118,9 @@ def unseen_table(unseen: list[Row]) -> list[str]:
     for start in starts:
         both = [(c[start]["steps"], c["joint"]["steps"]) for c in cases.values() if {start, "joint"} <= c.keys()]
         logs = [math.log(a / b) for a, b in both if a and b]
-        error = f" (x or / {math.exp(stdev(logs) / len(logs) ** 0.5):.2f})" if len(logs) > 1 and start != "joint" else ""
+        error = (
+            f" (x or / {math.exp(stdev(logs) / len(logs) ** 0.5):.2f})" if len(logs) > 1 and start != "joint" else ""
+        )
         ratios.append(f"{math.exp(fmean(logs)):.2f}{error}" if logs else "")
     body.append(["", "of joint's, geometric mean (its standard error)", "", "", *ratios])
     return rows(["set", "unseen task", "seed", "figure of its own network", *starts], body)

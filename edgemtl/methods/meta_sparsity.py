@@ -16,11 +16,11 @@ and shift are zero with it has none: of the groups, only those of kind "input" e
 
 At a stationary θ each living group's gradient is the penalty's own, -λ √n w / ‖w‖, if θ learns from the query too: then
 the query asks for weaker and weaker strengths, and only a budget holds them. Either a target says what is to go
-(``sparsity.target``): the line to it sets the level of all strengths, and the query says how they compare. With C(ρ) the
-cost of what lives, each group by the part of its norm that φ has left of u, the best strengths at a given C have dJ/dρ =
-μ dC/dρ: every level pays as much loss for what it saves. So ρ follows what is left of dJ/dρ across dC/dρ. Or, without
-one, ``episodes.held`` keeps a share of the training pictures as queries that θ never learns from. The strengths of
-`methods.alignment` (``alignment.learned``) are learned the same way, beside those of channels or, with
+(``sparsity.target``): the line to it sets the level of all strengths, and the query says how they compare. With C(ρ)
+the cost of what lives, each group by the part of its norm that φ has left of u, the best strengths at a given C have
+dJ/dρ = μ dC/dρ: every level pays as much loss for what it saves. So ρ follows what is left of dJ/dρ across dC/dρ. Or,
+without one, ``episodes.held`` keeps a share of the training pictures as queries that θ never learns from. The strengths
+of `methods.alignment` (``alignment.learned``) are learned the same way, beside those of channels or, with
 ``sparsity.strength=0``, alone.
 """
 

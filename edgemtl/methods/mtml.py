@@ -8,10 +8,11 @@ twice, learns them more slowly), and two halves of one training batch, support S
     φ_c = θ - α D⁻¹ ∇ L_c(θ; S)                     K times; θ itself stays
     θ ← θ - lr · AdamW( Σ_c [ (1 - s) ∇ L_c(φ_c; Q) + s ∇ L_c(θ; S) ] )     L_c = Σ over the tasks in c
 
-D is AdamW's own metric √v̂ + ε, in which the outer step moves too (and the thesis' inner step, which is AdamW's), but at
-least the gradient itself, so that no weight moves by more than α; or D = 1. With s = 0 that is the meta-objective alone, whose θ is a start, and not good before it is adapted. A share ``s`` of the
-gradient on the support, which the inner step computes anyway, makes θ itself good at the tasks too: the loss before
-the first step is learned beside the one behind the last, as Antoniou et al. 2019 (arXiv 1810.09502) do with all steps.
+D is AdamW's own metric √v̂ + ε, in which the outer step moves too (the thesis' inner step is AdamW's as well), but at
+least the gradient's own size, so that no weight moves by more than α; or D = 1. With s = 0 that is the meta-objective
+alone, whose θ is a start, and not good before it is adapted. A share ``s`` of the gradient on the support, which the
+inner step computes anyway, makes θ itself good at the tasks too: the loss before the first step is learned beside the
+one behind the last, as Antoniou et al. 2019 (arXiv 1810.09502) do with all steps.
 First order takes the gradient at φ_c for the one at θ; second order goes through the inner steps. Batch normalisation
 goes by the batch; what it keeps for later is of θ alone, from the first pass over the support. Without an inner step
 the query is the whole batch, and with all tasks in the subset this is the joint step.

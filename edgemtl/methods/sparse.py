@@ -79,7 +79,7 @@ class ChannelSparsity:
         self.saves = torch.zeros(self.partition.count)
         """With a target: the share of the cost that each group's removal saves now."""
         self.frozen = False
-        self.network = network
+        self.network, self.parameters = network, self.partition.parameters(network)
 
     def to(self, device: torch.device) -> ChannelSparsity:
         """Move what belongs to a network that has been moved."""
@@ -134,9 +134,7 @@ class ChannelSparsity:
         """Take note of the gradients of a step, before the optimiser takes it."""
         if self.frozen or not self.target:
             return
-        parts = [
-            p * p.grad if p.grad is not None else torch.zeros_like(p) for p in self.partition.parameters(self.network)
-        ]
+        parts = [p * p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]
         self.worth.lerp_(self.partition.sums(self.partition.gather(parts)).square(), MEMORY)
 
     @torch.no_grad()
@@ -147,9 +145,8 @@ class ChannelSparsity:
             return
         if not self.acts(step):
             return
-        parameters = self.partition.parameters(self.network)
-        w = self.partition.gather(parameters).detach()
-        metric = self.partition.gather(adamw_metric(optimizer, parameters))
+        w = self.partition.gather(self.parameters).detach()
+        metric = self.partition.gather(adamw_metric(optimizer, self.parameters))
         reach = thresholds(metric, w, self.partition) / self.partition.root_size
         spared = self._strongest(self.worth if self.target else reach)
         forced = torch.zeros_like(self.dead)
@@ -165,7 +162,7 @@ class ChannelSparsity:
         untouched = spared | (reach <= tau) if self.target and self.blocks.whole else spared  # the line says what goes
         w, dead = shrunk_in(metric, w, (tau * self.partition.root_size).masked_fill(untouched, 0.0), self.partition)
         self.zeroed((dead | forced) & ~(spared & (reach > 0)))
-        self.partition.put(w * self.partition.spread((~self.dead).to(w)), self.network)
+        self.partition.put(self._living(w), self.parameters)
         self.frozen = bool(self.target) and self.share >= self.target
 
     def settled(self, at: Weights, rate: float, metric: Weights | None) -> Weights:

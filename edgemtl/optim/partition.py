@@ -67,9 +67,8 @@ class Partition:
         return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
     @torch.no_grad()
-    def put(self, flat: Tensor, network: nn.Module) -> None:
-        """Write a flat vector into a network's parameters."""
-        parameters = self.parameters(network)
+    def put(self, flat: Tensor, parameters: list[Tensor]) -> None:
+        """Write a flat vector into `parameters`."""
         for parameter, value in zip(parameters, self.placed(flat, parameters), strict=True):
             parameter.copy_(value)
 
@@ -91,7 +90,8 @@ class Partition:
 
     def scale(self, network: nn.Module, factors: Tensor) -> None:
         """Multiply every group by its factor, (count,); 0 makes it exactly zero."""
-        self.put(self.gather(self.parameters(network)).detach() * self.spread(factors), network)
+        parameters = self.parameters(network)
+        self.put(self.gather(parameters).detach() * self.spread(factors), parameters)
 
 
 @dataclass(frozen=True, eq=False)
