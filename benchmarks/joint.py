@@ -14,21 +14,18 @@ import argparse
 import json
 import os
 import sys
-import time
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any
 
-from made import done
+from made import choose, done, step_ratios
 
 from edgemtl.config import Config, load
 from edgemtl.console import print_table, say
-from edgemtl.data.open import open_data
 from edgemtl.delta import Figures, delta_m
 from edgemtl.methods.single import only
 from edgemtl.run import Run
 from edgemtl.tasks import TASKS
-from edgemtl.train import begin
 
 HERE = Path(__file__).parent
 OUT = Path("out/bench/joint")
@@ -88,41 +85,13 @@ def measure(name: str, seed: int) -> list[dict[str, Any]]:
     return rows
 
 
-def choose(name: str, words: list[str]) -> None:
-    """Train together with each word in turn and judge on the last fifth of the training pictures."""
-    primary = [TASKS[task].primary for task in tasks_of(name)]
-    table = [["", *primary]]
-    for word in words:
-        run = done(configured(name, "data.hold_out=0.2", word), OUT / name / "choose" / word)
-        table.append([word, *(f"{run.metrics['val']['all'][figure]:.3f}" for figure in primary)])
-    print_table(table, f"{name}, held out of train")
-
-
-def step_cost(
-    name: str, balances: tuple[str, ...] = ("upgrad", "famo", "pcgrad"), turns: int = 12
-) -> list[dict[str, Any]]:
-    """Return what a step costs beside one of the summed loss, in turns on the same batches."""
-    data = open_data(configured(name))
-    loops = {balance: begin(configured(name, f"balance={balance}"), data) for balance in ("equal", *balances)}
-    batches = loops["equal"][1]
-    seconds: dict[str, list[float]] = {balance: [] for balance in loops}
-    for turn in range(turns):
-        batch = batches[turn]
-        for balance, (loop, _) in loops.items():
-            begun = time.perf_counter()
-            loop.learn(dict(batch))
-            seconds[balance].append(time.perf_counter() - begun)
-    tasks = len(tasks_of(name))
-    return [
-        {
-            "data": name,
-            "balance": balance,
-            "tasks": tasks,
-            "step_to_equal": median(a / b for a, b in zip(seconds[balance][2:], seconds["equal"][2:], strict=True)),
-            "allowed": (1 + 2 * tasks) / 3 * 1.1,
-        }
-        for balance in balances
-    ]
+def step_cost(name: str, balances: tuple[str, ...] = ("upgrad", "famo", "pcgrad")) -> list[dict[str, Any]]:
+    """Return what a step costs beside one of the summed loss."""
+    configs = {balance: configured(name, f"balance={balance}") for balance in ("equal", *balances)}
+    ratios, tasks = step_ratios(configs, turns=10), len(tasks_of(name))
+    allowed = (1 + 2 * tasks) / 3 * 1.1
+    told = {"data": name, "tasks": tasks, "allowed": allowed}
+    return [told | {"balance": balance, "step_to_equal": ratios[balance]} for balance in balances]
 
 
 def tables(rows: list[dict[str, Any]]) -> dict[str, list[list[str]]]:
@@ -207,7 +176,7 @@ def main() -> None:
     names = given.data or list(OWN)
     if given.choose:
         for name in names:
-            choose(name, given.choose)
+            choose({word: configured(name, "data.hold_out=0.2", word) for word in given.choose}, OUT / name)
         return
     told = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"runs": [], "step_cost": []}
     runs = {identity(r): r for r in told["runs"]}

@@ -1,23 +1,31 @@
-"""What several benchmarks make once and keep: a training, its shrunk network beside it, and rows of results."""
+"""What benchmarks share: a training made once, its shrunk network beside it, rows of results, steps timed in turns."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
 
 from edgemtl.config import Config
+from edgemtl.console import print_table
+from edgemtl.data.open import open_data
 from edgemtl.run import CONFIG, Run
-from edgemtl.train import train
+from edgemtl.tasks import TASKS
+from edgemtl.train import begin, train
 from edgemtl_export import shrink
 from edgemtl_export.to_onnx import example_inputs
+
+WARM = 2
+"""Steps that are not timed."""
 
 
 def done(config: Config, folder: Path) -> Run:
@@ -46,6 +54,33 @@ def shrunk(run: Run, align: int = 1) -> tuple[Path, dict[str, Any]]:
         }
         sizes.write_text(json.dumps(told))
     return file, json.loads(sizes.read_text())
+
+
+def choose(configs: dict[str, Config], folder: Path) -> None:
+    """Train what each word makes of a configuration and tell how it does on the last fifth of the training pictures."""
+    table = []
+    for word, config in configs.items():
+        run = done(config, folder / "choose" / word.replace("/", "-"))
+        primary = [TASKS[task].primary for task in run.config.tasks]
+        table.append([word, *(f"{run.metrics['val']['all'][figure]:.3f}" for figure in primary)])
+    print_table([["", *primary], *table], f"{folder}, held out of train")
+
+
+def step_ratios(configs: dict[str, Config], turns: int) -> dict[str, float]:
+    """Return what a step of each training takes beside the first one's, the median of turns on the same batches."""
+    data = open_data(next(iter(configs.values())))
+    begun = {name: begin(config, data) for name, config in configs.items()}
+    first = next(iter(begun))
+    batches = begun[first][1]
+    seconds: dict[str, list[float]] = {name: [] for name in begun}
+    for turn in range(turns + WARM):
+        batch = batches[turn]
+        for name, (loop, _) in begun.items():
+            start = time.perf_counter()
+            loop.learn(dict(batch))
+            seconds[name].append(time.perf_counter() - start)
+    base = seconds[first][WARM:]
+    return {name: median(a / b for a, b in zip(each[WARM:], base, strict=True)) for name, each in seconds.items()}
 
 
 @contextmanager

@@ -18,22 +18,20 @@ import argparse
 import json
 import os
 import sys
-import time
 from collections.abc import Iterable
 from itertools import combinations, product
 from multiprocessing import get_context
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from joint import OUT as JOINT
 from joint import OWN, configured, tasks_of
-from made import done, keep, results, shrunk
+from made import choose, done, keep, results, shrunk, step_ratios
 from methods_page import Matrix, write_page
 
 from edgemtl.adapt import SCRATCH, adapted, reached
 from edgemtl.config import Config
-from edgemtl.console import print_table, say
+from edgemtl.console import say
 from edgemtl.data.open import open_data
 from edgemtl.methods.lomt import find_exits
 from edgemtl.methods.single import only
@@ -219,24 +217,13 @@ def pairs(data: str, network: str, seed: int) -> None:
                 add(data, network, method, seed, run, runs["joint"])
 
 
-def step_cost(data: str, turns: int = 14) -> list[dict[str, Any]]:
-    """Return what a step of each method costs beside a joint one, in turns on the same batches, and its memory."""
-    given = open_data(stepping(data, ()))
-    begun = {name: begin(stepping(data, words), given) for name, words in STEPS.items()}
-    batches = begun["joint"][1]
-    seconds: dict[str, list[float]] = {name: [] for name in begun}
-    for turn in range(turns):
-        batch = batches[turn]
-        for name, (loop, _) in begun.items():
-            start = time.perf_counter()
-            loop.learn(dict(batch))
-            seconds[name].append(time.perf_counter() - start)
-    del begun, batches, given
+def step_cost(data: str) -> list[dict[str, Any]]:
+    """Return what a step of each method costs beside a joint one, and its memory."""
+    ratios = step_ratios({name: stepping(data, words) for name, words in STEPS.items()}, turns=12)
     rows = []
-    for name, each in seconds.items():
+    for name, ratio in ratios.items():
         with get_context("spawn").Pool(1) as alone:
             peak = alone.apply(peak_of_steps, (data, STEPS[name]))
-        ratio = median(a / b for a, b in zip(each[2:], seconds["joint"][2:], strict=True))
         rows.append({"dataset": data, "method": name, "step_to_joint": ratio, "peak_mb": peak})
     return rows
 
@@ -271,20 +258,6 @@ def unseen(data: str, task: str, seed: int, start: str) -> dict[str, Any]:
     return told | {"figure": alone, "steps": steps, "points": points}
 
 
-def choose(data: str, network: str, method: str, words: list[str]) -> None:
-    """Train a method with each word in turn and judge on the last fifth of the training pictures."""
-    primary = [TASKS[task].primary for task in tasks_of(data)]
-    table = [["", *primary]]
-    for word in words:
-        config = configuration(data, network, 0, *METHODS[method], "data.hold_out=0.2", *word.split(","))
-        run = done(
-            config,
-            folder_of(data, network) / "choose" / named(method) / word.replace("/", "-"),
-        )
-        table.append([word, *(f"{run.metrics['val']['all'][figure]:.3f}" for figure in primary)])
-    print_table(table, f"{data}, held out of train")
-
-
 def main() -> None:
     """Measure what the command line names and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -303,7 +276,9 @@ def main() -> None:
         if variable not in os.environ and not given.page:
             sys.exit(f"benchmarks/methods.py: {variable} is not set")
     if given.choose:
-        choose(given.data, given.network, given.method, given.choose)
+        folder = folder_of(given.data, given.network) / named(given.method)
+        usual = (given.data, given.network, 0, "data.hold_out=0.2", *METHODS[given.method])
+        choose({word: configuration(*usual, *word.split(";")) for word in given.choose}, folder)
         return
     for cost in step_cost(given.data) if given.cost else []:
         keep(RESULTS, "step_cost", cost, "dataset", "method")

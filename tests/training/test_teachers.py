@@ -35,10 +35,10 @@ def test_irrelevant_groups_die_and_relevant_ones_live_and_what_is_left_is_the_mi
     torch.testing.assert_close(-slope[:, ~dead], pull, atol=1e-4 * force, rtol=0)
 
 
-def learned(strength: float, noise: float, strength_lr: float, steps: int) -> Study:
+def learned(strength: float, noise: float, strength_lr: float, steps: int, inner: Any = "adamw") -> Study:
     """Learn from 60 pictures, and the strength (where it has a rate) from 60 others."""
     support, query = pictures(60, 1, noise), pictures(60, 2, noise)
-    episodes = Episodes(subsets=3, inner="sgd", inner_lr=0.1, held=0.5, strength_lr=strength_lr)
+    episodes = Episodes(subsets=3, inner=inner, inner_lr=0.1, held=0.5, strength_lr=strength_lr)
     study = Study("meta_sparsity", 120, steps, Sparsity(strength=strength, **PLAIN), episodes, lr=0.05)
     batch = joined(support, query)
     for _ in range(steps):
@@ -52,10 +52,11 @@ def best_of_grid(noise: float, grid: tuple[float, ...]) -> float:
     return min(grid, key=lambda strength: learned(strength, noise, 0.0, 200).loss(query))
 
 
+@pytest.mark.parametrize("inner", ["adamw", "sgd"])
 @pytest.mark.parametrize("start", [1e-3, 1.0])
-def test_the_learned_strength_is_near_the_best_of_a_grid_from_wherever_it_starts(start: float) -> None:
+def test_the_learned_strength_is_near_the_best_of_a_grid_from_wherever_it_starts(start: float, inner: str) -> None:
     best = best_of_grid(1.0, (0.014, 0.028, 0.056, 0.112, 0.224))
-    found = learned(start, 1.0, 0.05, 350).sparsity.strengths().item()
+    found = learned(start, 1.0, 0.05, 350, inner).sparsity.strengths().item()
     assert 0.5 <= found / best <= 2
 
 
