@@ -36,7 +36,7 @@ from edgemtl_models.twins import Own
 HERE = Path(__file__).parent
 OUT = Path("out/bench/rgbir")
 RESULTS = HERE / "results" / "rgbir.json"
-ALIGNED = ("fusion.kind=aligned", "fusion.fuse_at=[p3,p4,p5]")
+ALIGNED = ("fusion.kind=aligned", "fusion.fuse_at=[p3,p4,p5]", "solo=true")
 SPARSE = ("sparsity.target=0.45",)
 VARIANTS: dict[str, tuple[str, ...]] = {
     "rgb": ("cameras=[rgb]",),
@@ -49,12 +49,14 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "aligned": (*ALIGNED, "alignment.target=0.8"),
     "aligned_sparse": (*ALIGNED, "alignment.target=0.8", *SPARSE),
     "mid_sparse": ("fusion.kind=concat", *SPARSE),
+    "aligned, fused alone": (*ALIGNED, "alignment.target=0.8", "solo=false"),
     "aligned nowhere": ALIGNED,
     "aligned below": (*ALIGNED, "fusion.align=[stage2,stage3]", "alignment.strength=1"),
     "aligned everywhere": (*ALIGNED, "fusion.align=[stage2,neck]", "alignment.strength=1"),
 }
-"""What a variant changes in `rgbir.yaml`; "late" merges the boxes of rgb and ir, and of the "aligned …" below the
-ablations tie all of what they name, as "shared" does of the higher layers."""
+"""What a variant changes in `rgbir.yaml`. "late" merges the boxes of rgb and ir. In "fused alone" the streams do not
+learn the task by themselves too. The "aligned …" below that tie all of what they name, as "shared" does of the higher
+layers."""
 REQUIRED = ("rgb", "ir", "mid", "mid_p3", "aligned", "aligned_sparse")
 
 
@@ -66,7 +68,7 @@ def configured(variant: str, seed: int, *words: str) -> Config:
 
 def run_of(variant: str, seed: int) -> Run:
     """Return a variant's run, trained if that was not done yet."""
-    return done(configured(variant, seed), OUT / f"{variant.replace(' ', '-')}-{seed}")
+    return done(configured(variant, seed), OUT / f"{variant.replace(',', '').replace(' ', '-')}-{seed}")
 
 
 def tied(run: Run) -> dict[str, float]:

@@ -213,6 +213,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     augment: Augment = Augment()
     sparsity: Sparsity = Sparsity()
     alignment: Alignment = Alignment()
+    solo: bool = False
+    """Whether aligned streams learn the tasks by themselves too: the heads read the fused features and each one's."""
     teachers: dict[str, str] = {}
     """Of aligned streams: a run of one camera each, like {ir: out/ir}, whose features they keep (`distillation`)."""
     distill: float = 1.0

@@ -10,11 +10,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils._pytree import tree_leaves, tree_map
 
+from edgemtl_models.aligned import AlignedTrunk
+
 from . import processes
 from .config import Config
+from .data.labels import ABSENT, Batch, repeated
 from .errors import ConfigError
 from .tasks import Task
-from .tasks.base import Batch, Summed
+from .tasks.base import Summed
 
 Losses = dict[str, Tensor]
 Weights = dict[str, Tensor]
@@ -28,8 +31,11 @@ class Lesson:
         self, network: nn.Module, tasks: dict[str, Task], inputs: list[str], config: Config, device: torch.device
     ) -> None:
         self.network, self.tasks, self.device = network, tasks, device
-        self.weights = config.weights
-        self.reader = _Reader(network, inputs)
+        self.weights, self.inputs = config.weights, inputs
+        self.solo = config.solo
+        if self.solo and not isinstance(network.trunk, AlignedTrunk):
+            raise ConfigError("solo is of two full streams: give fusion.kind=aligned, and two cameras")
+        self.reader = _Reader(network, inputs, self.solo)
         self.autocast = computes_in_bf16(config.precision, device)
 
     def losses(
@@ -52,6 +58,9 @@ class Lesson:
                 state = {f"network.{name}": tensor for name, tensor in (statistics | at).items()}
                 outputs, features, read = functional_call(self.reader, state, (batch, tasks, cuts))
         outputs = tree_map(_at_least_single, outputs)
+        if self.solo:
+            labels = {key: value for key, value in batch.items() if key not in self.inputs}
+            batch = repeated(labels, 1 + len(self.inputs))
         sums = {name: self.tasks[name].loss(output, batch) for name, output in outputs.items()}
         return whole_losses(self.tasks, outputs, sums), features, read
 
@@ -68,12 +77,13 @@ class Lesson:
 class _Reader(nn.Module):
     """The network with chosen heads, and what lies between trunk and heads laid open."""
 
-    def __init__(self, network: nn.Module, inputs: list[str]) -> None:
+    def __init__(self, network: nn.Module, inputs: list[str], solo: bool) -> None:
         super().__init__()
-        self.network, self.inputs = network, inputs
+        self.network, self.inputs, self.solo = network, inputs, solo
 
     def forward(self, batch: Batch, tasks: list[str], cuts: bool) -> tuple[dict[str, Any], list[Tensor], list[Tensor]]:
-        features: list[Tensor] = self.network.trunk({name: batch[name] for name in self.inputs})  # type: ignore[operator]
+        images, trunk = {name: batch[name] for name in self.inputs}, self.network.trunk
+        features: list[Tensor] = trunk.solo(images, batch.get(ABSENT)) if self.solo else trunk(images)  # type: ignore[operator,union-attr]
         read = [f.detach().requires_grad_() for f in features] if cuts else features
         return {name: self.network.read(name, read) for name in tasks}, features, read  # type: ignore[operator]
 

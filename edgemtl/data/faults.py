@@ -12,7 +12,7 @@ from torchvision import tv_tensors
 from edgemtl_runtime.bundle import Input
 
 from ..config import Augment
-from .labels import Item
+from .labels import ABSENT, Item
 from .pixels import affine, warped
 
 
@@ -72,6 +72,7 @@ class Faults:
             name = names[int(torch.randint(len(names), ()))]
             how = s.absent_as[int(torch.randint(len(s.absent_as), ()))]
             out[name] = self._instead(out[name], how, self.inputs[name].blank, name, another)
+            out[ABSENT] = torch.tensor(names.index(name))
         return out
 
     @staticmethod

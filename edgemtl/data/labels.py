@@ -18,6 +18,10 @@ from .sample import IGNORE, BoxLabels
 Item = dict[str, Any]
 """Images by input, and labels: "boxes" and "classes", maps by task, as torchvision's tv_tensors; vectors by task."""
 Batch = dict[str, Any]
+ABSENT = "absent"
+"""Of an item and a batch: the number of the camera that shows something else, -1 where none does."""
+LISTED = ("bboxes", "cls", "batch_idx")
+"""What a batch lists of all its pictures, one behind the other."""
 
 
 class Label(Protocol):
@@ -146,12 +150,22 @@ class BoxList:
 
 def pictures(batch: Batch, first: int, last: int) -> Batch:
     """Return the part of a batch that is of the pictures from ``first`` up to, not with, ``last``."""
-    listed = ("bboxes", "cls", "batch_idx")
-    part = {key: value[first:last] for key, value in batch.items() if key not in listed}
+    part = {key: value[first:last] for key, value in batch.items() if key not in LISTED}
     if "batch_idx" in batch and bool(part["boxes_known"].any()):
         inside = (batch["batch_idx"] >= first) & (batch["batch_idx"] < last)
-        part |= {key: batch[key][inside] for key in listed}
+        part |= {key: batch[key][inside] for key in LISTED}
         part["batch_idx"] = part["batch_idx"] - first
     elif "boxes_known" in part:
         del part["boxes_known"]
     return part
+
+
+def repeated(labels: Batch, times: int) -> Batch:
+    """Return the labels of the same pictures so many times, one behind the other."""
+    out = {key: torch.cat([value] * times) for key, value in labels.items()}
+    if "batch_idx" in labels:
+        count, each = len(labels["boxes_known"]), len(labels["batch_idx"])
+        out["batch_idx"] = out["batch_idx"] + count * torch.arange(
+            times, device=out["batch_idx"].device
+        ).repeat_interleave(each)
+    return out

@@ -28,7 +28,7 @@ from ..errors import ConfigError
 from .augment import Augmenter, to_item
 from .faults import NONE, Fault
 from .files import THREADS
-from .labels import Batch, Item, Label
+from .labels import ABSENT, Batch, Item, Label
 from .sample import Sample, Samples
 
 
@@ -213,6 +213,7 @@ def collate(items: list[Item], inputs: dict[str, Input], labels: dict[str, Label
         )
         for name, spec in inputs.items()
     }
+    batch[ABSENT] = torch.stack([item.get(ABSENT, torch.tensor(-1)) for item in items])
     first = next(iter(inputs.values()))
     for task, label in labels.items():
         batch |= label.stacked(task, items, (first.height, first.width))

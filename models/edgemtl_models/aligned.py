@@ -3,7 +3,8 @@
 The thesis' feature alignment (R. Upadhyay, chapter on RGB-IR detection): each camera has a backbone and a neck of one
 architecture and one start, the lower layers its own, the higher ones tied where the data allow it (`alignment` trains
 them so). From stage 2 on the cameras' modules are `twins`, so a convolution whose cameras have come to the same weights
-is stored once and runs once.
+is stored once and runs once. The gates give no weight to a camera that shows one colour all over, as an absent one's
+blank frame does: what is left is the other stream, which the heads can learn to read by itself (`solo`).
 """
 
 from __future__ import annotations
@@ -24,8 +25,14 @@ LEVELS = ("p2", "p3", "p4", "p5")
 """The features of the neck, at strides 4 to 32."""
 
 
+BLANK = -1e4
+"""What is added to the logarithm of a blank camera's weight; within float16."""
+STEEP = 1e3
+"""One grey level, after any usual normalisation, is far more than one by this: 1/255 and more."""
+
+
 class Gate(nn.Module):
-    """A sum of the cameras' features by weights of each place, which add up to 1."""
+    """A sum of the cameras' features by weights of each place, which add up to 1; a blank camera's is 0."""
 
     def __init__(self, width: int, cameras: int) -> None:
         super().__init__()
@@ -34,9 +41,9 @@ class Gate(nn.Module):
         nn.init.zeros_(self.weigh.weight)  # a plain mean, to begin with
         nn.init.zeros_(self.weigh.bias)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Return (B, C, H, W) from stacked features."""
-        weights = self.weigh(beside(features, self.cameras)).softmax(1)
+    def forward(self, features: Tensor, blank: Tensor) -> Tensor:
+        """Return (B, C, H, W) from stacked features and what `blank` tells of the pictures."""
+        weights = (self.weigh(beside(features, self.cameras)) + blank).softmax(1)
         return (features.unflatten(0, (-1, self.cameras)) * weights[:, :, None]).sum(1)
 
 
@@ -86,11 +93,33 @@ class AlignedTrunk(nn.Module):
 
     def forward(self, images: dict[str, Tensor]) -> list[Tensor]:
         """Return the fused features at ``strides`` for one image a camera, (B, C, H, W) each."""
+        dark = blank(images, list(self.stage1))
+        return [self.gates[level](own, dark) for level, own in self._levels(images).items()]
+
+    def solo(self, images: dict[str, Tensor], absent: Tensor | None = None) -> list[Tensor]:
+        """Return the fused features, then each camera's own, one behind the other: (B·(1 + S), C, H, W) each.
+
+        ``absent`` (B,) numbers the camera of a picture that shows something else, -1 where none does; the fused
+        features stand for its own.
+        """
+        dark = blank(images, list(self.stage1))
+        out = []
+        for level, own in self._levels(images).items():
+            fused = self.gates[level](own, dark)
+            each = own.unflatten(0, (-1, self.cameras)).unbind(1)
+            if absent is not None:
+                away = [(absent == camera).view(-1, 1, 1, 1) for camera in range(self.cameras)]
+                each = tuple(torch.where(gone, fused, f) for gone, f in zip(away, each, strict=True))
+            out.append(torch.cat([fused, *each]))
+        return out
+
+    def _levels(self, images: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the cameras' stacked features at each of the levels that are fused."""
         features = [stacked([stage(images[camera]) for camera, stage in self.stage1.items()])]
         for stage in (self.stage2, self.stage3, self.stage4):
             features.append(stage(features[-1]))
         levels = dict(zip(LEVELS, self.neck.mixed(features[1:]), strict=True))  # type: ignore[operator]
-        return [gate(levels[level]) for level, gate in self.gates.items()]
+        return {level: levels[level] for level in self.gates}
 
     def aligned(self) -> dict[str, Own]:
         """Return the convolutions that are to come together, by path, but for those that are shared already."""
@@ -101,6 +130,14 @@ class AlignedTrunk(nn.Module):
             for path, module in self.get_submodule(stage).named_modules()
             if isinstance(module, Own) and isinstance(module.all, nn.Conv2d)
         }
+
+
+def blank(images: dict[str, Tensor], cameras: list[str]) -> Tensor:
+    """Return (B, S, 1, 1): `BLANK` for a camera whose picture is of one colour all over, 0 for any other."""
+    spread = [
+        (images[c] - images[c][:, :, :1, :1]).abs().amax((2, 3), keepdim=True).amax(1, keepdim=True) for c in cameras
+    ]
+    return BLANK * (1 - STEEP * torch.cat(spread, 1)).clamp(min=0)
 
 
 @torch.no_grad()
