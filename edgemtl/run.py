@@ -73,7 +73,7 @@ class Run:
 def interface_of(network: edgemtl_models.MultiTask, config: Config, heads: tuple[Head, ...]) -> Interface:
     """Return the interface of a network that was built for ``config``."""
     height, width = config.size
-    spare = config.augment.absent > 0 and len(network.inputs) > 1
+    spare = (config.augment.absent > 0 or config.solo) and len(network.inputs) > 1
     inputs = tuple(
         Input(
             name,

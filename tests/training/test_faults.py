@@ -119,7 +119,7 @@ def test_one_camera_cannot_be_judged_absent() -> None:
         absences(Alone())  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("words", "expected"), [((), False), (("augment.absent=0.2",), True)])
+@pytest.mark.parametrize(("words", "expected"), [((), False), (("augment.absent=0.2",), True), (("solo=true",), True)])
 def test_the_manifest_tells_whether_a_camera_may_be_absent(words: tuple[str, ...], expected: bool) -> None:
     config = load(None, ["size=[96,128]", *words])
     network = build("rgbir-n", {"boxes": 2}, config.size)
