@@ -71,7 +71,7 @@ METHODS: dict[str, tuple[str, ...]] = {
 """What a row changes in `joint.yaml`; "no exits" is LOMT's network with every head at its end."""
 STARTS = ("joint", "mtml")
 """What a task that comes later begins from, beside from scratch."""
-LOMT = ("method=lomt", "sparsity.strength=2e-3")
+LOMT = ("method=lomt", "sparsity.strength=2e-3", "lomt.alive=0.1")
 IDENTITY = ("dataset", "network", "method", "tasks", "seed")
 """What tells one run from the others."""
 CASE = ("dataset", "task", "seed", "start")
