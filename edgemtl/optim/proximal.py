@@ -20,6 +20,8 @@ from .partition import Partition
 
 ITERATIONS = 50
 TINY = 1e-30
+FLOOR = 1e-8
+"""Under a gradient that AdamW has not taken in."""
 
 
 def shrunk(w: Tensor, tau: Tensor, partition: Partition) -> tuple[Tensor, Tensor]:
@@ -79,11 +81,11 @@ def adamw_metric(
     settings = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     metric = []
     for parameter, slope in zip(parameters, slopes or [None] * len(parameters), strict=True):
-        group, state = settings[id(parameter)], optimizer.state.get(parameter)
-        if state:
-            mean = state["exp_avg_sq"] / (1 - group["betas"][1] ** float(state["step"]))
-            root = mean.sqrt_() if slope is None else torch.maximum(mean.sqrt_(), slope.abs())
-        else:
-            root = torch.ones_like(parameter) if slope is None else slope.abs()
-        metric.append(root.add(group["eps"]))
+        state = optimizer.state.get(parameter)
+        if not state:
+            metric.append(torch.ones_like(parameter) if slope is None else slope.abs() + FLOOR)
+            continue
+        group = settings[id(parameter)]
+        root = (state["exp_avg_sq"] / (1 - group["betas"][1] ** float(state["step"]))).sqrt_()
+        metric.append((root if slope is None else torch.maximum(root, slope.abs())).add_(group["eps"]))
     return metric
