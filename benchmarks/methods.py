@@ -79,7 +79,7 @@ CASE = ("dataset", "task", "seed", "start")
 STEPS = {
     "joint": (),
     "sparse": METHODS["sparse 0.001"],
-    "sparse to 70 %": METHODS["sparse to 70 %"],
+    "sparse to 70 %, by 8": METHODS["sparse to 70 %, by 8"],
     "mtml, one subset": ("method=mtml",),
     "mtml, two": METHODS["mtml"],
     "meta_sparsity, one subset": (*METHODS["meta_sparsity"], "episodes.subsets=1"),
@@ -212,9 +212,11 @@ def pairs(data: str, network: str, seed: int) -> None:
         words = {"joint": (), "no exits": (leaving(dict.fromkeys(pair, DEEPEST)),)}
         words["lomt"] = (leaving({task: exits[task] for task in pair}),)
         if not all(known(data, network, method, pair, seed) for method in words):
-            runs = {m: done(configuration(data, network, seed, alone, *w), folder / named(m)) for m, w in words.items()}
-            for method, run in runs.items():
-                add(data, network, method, seed, run, runs["joint"])
+            runs: dict[tuple[str, ...], Run] = {}
+            for method, exits_ in words.items():  # LOMT may find that all tasks leave at the end
+                if exits_ not in runs:
+                    runs[exits_] = done(configuration(data, network, seed, alone, *exits_), folder / named(method))
+                add(data, network, method, seed, runs[exits_], runs[()])
 
 
 def step_cost(data: str) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from .sample import Sample
+from .sample import BoxLabels, Sample
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 SHOWN = 20
@@ -163,3 +163,14 @@ def listed(file: Path, index: Index) -> list[str]:
 def known(label: Any, size: Size | None, problems: Problems) -> Any:
     """Read a label that is there already."""
     return label
+
+
+def boxes_inside(rows: Sequence[tuple[float, ...]], size: Size | None) -> tuple[BoxLabels, int]:
+    """Return boxes of (class, x0, y0, x1, y1) in pixels, clipped to the picture, and how many have no area in it."""
+    table = np.array(rows, np.float64).reshape(-1, 5)
+    xyxy = table[:, 1:].astype(np.float32)
+    if size is not None:
+        h, w = size
+        xyxy = xyxy.clip(0, np.array([w, h, w, h], np.float32))
+    whole = (xyxy[:, 2:] > xyxy[:, :2]).all(1)
+    return BoxLabels(xyxy[whole], table[whole, 0].astype(np.int64)), int((~whole).sum())

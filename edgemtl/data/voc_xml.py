@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-import numpy as np
-
-from .index import Problem, Problems, Size
+from .index import Problem, Problems, Size, boxes_inside
 from .sample import BoxLabels
 
 
@@ -28,14 +26,10 @@ class VocXml:
         except (OSError, ElementTree.ParseError, ValueError) as error:
             problems.append(Problem(self.file, 0, f"cannot be read as VOC's XML: {error}"))
             return None
-        xyxy = np.array([row[1:] for row in rows], np.float32).reshape(-1, 4)
-        if size is not None:
-            h, w = size
-            xyxy = xyxy.clip(0, np.array([w, h, w, h], np.float32))
-        whole = (xyxy[:, 2:] > xyxy[:, :2]).all(1)
-        if not whole.all():
-            problems.append(Problem(self.file, 0, f"{int((~whole).sum())} boxes without area inside the picture"))
-        return BoxLabels(xyxy[whole], np.array([row[0] for row in rows], np.int64)[whole])
+        found, lost = boxes_inside(rows, size)
+        if lost:
+            problems.append(Problem(self.file, 0, f"{lost} boxes without area inside the picture"))
+        return found
 
     def _row(self, item: ElementTree.Element) -> tuple[float, ...] | None:
         said = (item.findtext("name") or "").strip()

@@ -13,9 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ..index import Entry, Index, Problem, Problems, Size
+from ..index import Entry, Index, Problem, Problems, Size, boxes_inside
 from ..sample import BoxLabels
 
 PATTERNS = ("annotations/instances_{0}*.json", "annotations/{0}.json", "{0}/_annotations.coco.json", "{0}.json")
@@ -73,12 +71,7 @@ def _read_split(root: Path, split: str, file: Path, result: Index) -> None:
 
 
 def _boxes(file: Path, name: str, rows: list[tuple[float, ...]], size: Size | None, problems: Problems) -> BoxLabels:
-    table = np.array(rows, np.float32).reshape(-1, 5)
-    xyxy = table[:, 1:]
-    if size is not None:
-        h, w = size
-        xyxy = xyxy.clip(0, np.array([w, h, w, h], np.float32))
-    whole = (xyxy[:, 2:] > xyxy[:, :2]).all(1)
-    if not whole.all():
-        problems.append(Problem(file, 0, f"{int((~whole).sum())} boxes of {name} have no area inside the picture"))
-    return BoxLabels(xyxy[whole], table[whole, 0].astype(np.int64))
+    found, lost = boxes_inside(rows, size)
+    if lost:
+        problems.append(Problem(file, 0, f"{lost} boxes of {name} have no area inside the picture"))
+    return found
