@@ -60,6 +60,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "no exits": (),
     "mtml": ("method=mtml", "episodes.subsets=2"),
     "mtml, inner sgd": ("method=mtml", "episodes.subsets=2", "episodes.inner=sgd"),
+    "mtml, support 0": ("method=mtml", "episodes.subsets=2", "episodes.support=0"),
     "meta_sparsity": (
         "method=meta_sparsity",
         TRUNK,
@@ -69,7 +70,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     ),
 }
 """What a row changes in `joint.yaml`; "no exits" is LOMT's network with every head at its end."""
-STARTS = ("joint", "mtml")
+STARTS = ("joint", "mtml", "mtml, inner sgd", "mtml, support 0")
 """What a task that comes later begins from, beside from scratch."""
 LOMT = ("method=lomt", "sparsity.strength=2e-3", "lomt.alive=0.1")
 IDENTITY = ("dataset", "network", "method", "tasks", "seed")

@@ -57,7 +57,6 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 """What a variant changes in `rgbir.yaml`. "late" merges the boxes of rgb and ir. In "fused alone" the streams do not
 learn the task by themselves too. The "aligned …" below that tie all of what they name, as "shared" does of the higher
 layers."""
-REQUIRED = ("rgb", "ir", "mid", "mid_p3", "aligned", "aligned_sparse")
 
 
 def configured(variant: str, seed: int, *words: str) -> Config:
