@@ -19,7 +19,7 @@ Item = dict[str, Any]
 """Images by input, and labels: "boxes" and "classes", maps by task, as torchvision's tv_tensors; vectors by task."""
 Batch = dict[str, Any]
 ABSENT = "absent"
-"""Of an item and a batch: the number of the camera that shows something else, -1 where none does."""
+"""Of an item and a batch, where any does: the number of the camera that shows something else, -1 where none does."""
 LISTED = ("bboxes", "cls", "batch_idx")
 """What a batch lists of all its pictures, one behind the other."""
 

@@ -213,7 +213,8 @@ def collate(items: list[Item], inputs: dict[str, Input], labels: dict[str, Label
         )
         for name, spec in inputs.items()
     }
-    batch[ABSENT] = torch.stack([item.get(ABSENT, torch.tensor(-1)) for item in items])
+    if any(ABSENT in item for item in items):
+        batch[ABSENT] = torch.stack([item.get(ABSENT, torch.tensor(-1)) for item in items])
     first = next(iter(inputs.values()))
     for task, label in labels.items():
         batch |= label.stacked(task, items, (first.height, first.width))
