@@ -20,6 +20,8 @@ COSTS = {
     "flops": "FLOPs",
     "latency_by_8_to_dense": "latency of what is exported, of the dense one's",
 }
+COLOURS = ("blue", "orange", "green", "red", "purple", "black", "brown", "deeppink", "olive", "cyan", "navy")
+"""Of methods in a plot; grey is the grid's."""
 ROUNDING = 0.005
 """Of a share of parameters, where two are called equal."""
 Row = dict[str, Any]
@@ -183,6 +185,7 @@ def draw(matrix: Matrix, methods: list[str], file: Path) -> None:
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 3, sharey=True)
+    others = [method for method in methods if not on_grid(method)]
     for place, (key, words) in zip(axes, COSTS.items(), strict=True):
         grid = []
         for method in methods:
@@ -195,7 +198,8 @@ def draw(matrix: Matrix, methods: list[str], file: Path) -> None:
             if fixed:
                 grid.append((x, fmean(gained)))
             label = None if fixed else method
-            place.errorbar(x, fmean(gained), error, fmt="o", color="0.5" if fixed else None, label=label, capsize=2)
+            colour = "0.6" if fixed else COLOURS[others.index(method) % len(COLOURS)]
+            place.errorbar(x, fmean(gained), error, fmt="o", color=colour, label=label, capsize=2)
         if grid:
             place.plot(*zip(*sorted(grid), strict=True), color="0.6", zorder=0, label="sparse, a grid of strengths")
         place.set_xlabel(words)
