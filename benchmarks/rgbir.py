@@ -22,16 +22,17 @@ from typing import Any
 from late import Late
 from made import done, keep, shrunk
 from rgbir_page import write_page
+from torch.nn import Conv2d
 
 from edgemtl.config import Config, load
 from edgemtl.console import print_table, progress_bar, say
 from edgemtl.data.open import open_data
 from edgemtl.evaluate import Figures, Predictor, evaluate, of_run
+from edgemtl.methods.alignment import tied
 from edgemtl.robustness import absences, misalignments
 from edgemtl.run import Run
 from edgemtl_export.latency import compare
 from edgemtl_models.aligned import AlignedTrunk
-from edgemtl_models.twins import Own
 
 HERE = Path(__file__).parent
 OUT = Path("out/bench/rgbir")
@@ -70,16 +71,16 @@ def run_of(variant: str, seed: int) -> Run:
     return done(configured(variant, seed), OUT / f"{variant.replace(',', '').replace(' ', '-')}-{seed}")
 
 
-def tied(run: Run) -> dict[str, float]:
+def tied_shares(run: Run) -> dict[str, float]:
     """Return the share of each convolution's channels that the cameras have in common, by its path from stage 2 on."""
     trunk = run.network.trunk
     if not isinstance(trunk, AlignedTrunk):
         return {}
     shares = {}
-    for path, module in trunk.named_modules():
-        if isinstance(module, Own) and module.all.__class__.__name__ == "Conv2d":
-            weights = module.all.weight.detach().unflatten(0, (module.cameras, -1))  # type: ignore[operator,union-attr]
-            shares[path] = float((weights == weights[:1]).flatten(2).all(2).all(0).float().mean())
+    for path, modules in trunk.alike().items():
+        convs = [module for module in modules if isinstance(module, Conv2d)]
+        if convs:
+            shares[path] = float(tied(convs).float().mean())
     return shares | dict.fromkeys(trunk.shared, 1.0)
 
 
@@ -97,7 +98,7 @@ def row(variant: str, seed: int, runs: list[Run], figures: Figures) -> dict[str,
     against = shrunk(run_of("mid", seed))[0]
     times = compare([*(file for file, _ in made), against])
     whole = figures["all"]
-    shares = tied(runs[0])
+    shares = tied_shares(runs[0])
     return {
         "variant": variant,
         "seed": seed,

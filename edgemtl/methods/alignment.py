@@ -8,8 +8,8 @@ one output channel for camera s, n of them and their mean m, each step of AdamW 
 
 which leaves m and makes the differences shorter: by the factor max(0, 1 - lr λ √(2n) / ‖(w_s - m)_s‖), or by
 1 / (1 + 2 lr λ). So channels become exactly equal, by ones and in the end by whole convolutions, which are then stored
-once and run once for all cameras. (The same channels alive in every camera, the thesis' joint group lasso, is what
-`methods.sparse` does with these networks: its groups take the cameras together.)
+once for all cameras. (The same channels alive in every camera, the thesis' joint group lasso, is what `methods.sparse`
+does with these networks: its groups take the cameras together.)
 
 All begin equal. AdamW moves a weight by about lr a step, so two cameras' by at most 2 lr apart: λ = 1 lets nothing
 leave, λ = 0 everything. With a target, convolutions whose channels differ least for their size are tied, whole, along a
@@ -25,7 +25,6 @@ import torch
 from torch import Tensor, nn
 
 from edgemtl_models.aligned import AlignedTrunk
-from edgemtl_models.twins import Own, share
 
 from ..config import Alignment
 from ..lesson import Weights
@@ -38,9 +37,9 @@ class ChannelAlignment:
 
     def __init__(self, network: nn.Module, settings: Alignment, steps: int) -> None:
         assert isinstance(network.trunk, AlignedTrunk)
-        self.network, self.settings, self.steps = network, settings, steps
-        self.convs = network.trunk.aligned()
-        self.sizes = {path: rows(own).shape[1:].numel() for path, own in self.convs.items()}
+        self.settings, self.steps = settings, steps
+        self.cameras, self.convs = list(network.trunk.streams), network.trunk.aligned()
+        self.sizes = {path: rows(convs).shape[1:].numel() for path, convs in self.convs.items()}
         self.levels = list(dict.fromkeys(level_of(path) for path in self.convs)) if settings.learned else ["all"]
         self.log_strength = torch.full((len(self.levels),), math.log(max(settings.strength, 1e-30)))
         self.whole: list[str] = []
@@ -64,9 +63,9 @@ class ChannelAlignment:
         if settings.target:
             span = max(settings.deadline - settings.start, 1e-9)
             self._tie(settings.target * min(1.0, ((step + 1) / self.steps - settings.start) / span))
-        for path, own in self.convs.items():
+        for path, convs in self.convs.items():
             strength = torch.inf if path in self.whole else self.strength_of(path)
-            put(own, together(rows(own), lr * strength, settings.kind))
+            put(convs, together(rows(convs), lr * strength, settings.kind))
 
     def strength_of(self, path: str) -> Tensor:
         """Return a convolution's strength, differentiable by ``log_strength``."""
@@ -78,17 +77,22 @@ class ChannelAlignment:
         Its step is that of `step`, a plain one in any ``metric`` of the weights.
         """
         placed = {}
-        for path, own in self.convs.items():
-            names = [f"trunk.{path}.all.{name}" for name, _ in own.all.named_parameters()]
-            parts = [at[name] for name in names]
-            w = together(joined(parts, own.cameras), rate * self.strength_of(path), self.settings.kind)
-            placed |= dict(zip(names, apart(w, parts), strict=True))
+        for path, convs in self.convs.items():
+            names = [
+                [f"trunk.streams.{camera}.{path}.{name}" for name, _ in conv.named_parameters()]
+                for camera, conv in zip(self.cameras, convs, strict=True)
+            ]
+            parts = [[at[name] for name in each] for each in names]
+            w = torch.stack([joined(each) for each in parts])
+            w = together(w, rate * self.strength_of(path), self.settings.kind)
+            for own, theirs, like in zip(w, names, parts, strict=True):
+                placed |= dict(zip(theirs, apart(own, like), strict=True))
         return at | placed
 
     def _tie(self, wanted: float) -> None:
         """Tie whole convolutions until they hold a share ``wanted`` of the weights."""
         total = sum(self.sizes.values())
-        open_ = {path: spread(own) for path, own in self.convs.items() if path not in self.whole}
+        open_ = {path: spread(convs) for path, convs in self.convs.items() if path not in self.whole}
         held = sum(self.sizes[path] for path in self.whole)
         for path in sorted(open_, key=open_.__getitem__):
             if held >= wanted * total:
@@ -99,16 +103,14 @@ class ChannelAlignment:
     @torch.no_grad()
     def mask(self, network: nn.Module) -> None:
         """Make equal, in a network of the same layout, the channels that are equal in the one that learns."""
-        trunk: AlignedTrunk = network.trunk  # type: ignore[assignment]
-        for path, own in self.convs.items():
-            other = trunk.get_submodule(path)
-            assert isinstance(other, Own)
-            w = rows(other)
-            put(other, torch.where(tied(own)[:, None], w.mean(0), w))
+        theirs = network.trunk.aligned()  # type: ignore[union-attr,operator]
+        for path, convs in self.convs.items():
+            w = rows(theirs[path])
+            put(theirs[path], torch.where(tied(convs)[:, None], w.mean(0), w))
 
     def figures(self) -> dict[str, float]:
         """Return the share of the channels that are tied, and of the weights in convolutions that are so whole."""
-        channels = {path: tied(own) for path, own in self.convs.items()}
+        channels = {path: tied(convs) for path, convs in self.convs.items()}
         count = sum(len(each) for each in channels.values())
         whole = sum(self.sizes[path] for path, each in channels.items() if bool(each.all()))
         strengths = self.log_strength.exp().tolist() if self.settings.learned else []
@@ -118,8 +120,12 @@ class ChannelAlignment:
         } | {f"alignment {name}": value for name, value in zip(self.levels, strengths, strict=False)}
 
     def finish(self, network: nn.Module) -> list[str]:
-        """Store once what is tied whole in a masked network; return the paths in its trunk."""
-        return share(network.trunk, list(self.convs))  # type: ignore[arg-type]
+        """Store once what is tied whole in a masked network; return the paths in its streams."""
+        trunk: AlignedTrunk = network.trunk  # type: ignore[assignment]
+        whole = [path for path, convs in trunk.aligned().items() if bool(tied(convs).all())]
+        for path in whole:
+            trunk.share(path)
+        return whole
 
 
 def together(w: Tensor, kappa: Tensor | float, kind: str) -> Tensor:
@@ -132,30 +138,29 @@ def together(w: Tensor, kappa: Tensor | float, kind: str) -> Tensor:
     return mean + (1 - kappa * (2 * w.shape[2]) ** 0.5 / length).clamp(min=0)[:, None] * off
 
 
-def joined(parts: list[Tensor], cameras: int) -> Tensor:
-    """Return the weight, and the bias if any, of a convolution of all cameras as (cameras, channels, n)."""
-    return torch.cat([part.flatten(1) if part.ndim > 1 else part[:, None] for part in parts], 1).unflatten(
-        0, (cameras, -1)
-    )
+def joined(parts: list[Tensor]) -> Tensor:
+    """Return the weight, and the bias if any, of a convolution by output channel, (channels, n)."""
+    return torch.cat([part.flatten(1) if part.ndim > 1 else part[:, None] for part in parts], 1)
 
 
 def apart(w: Tensor, like: list[Tensor]) -> list[Tensor]:
-    """Return what `joined` took, from (cameras, channels, n)."""
+    """Return what `joined` took, from (channels, n)."""
     sizes = [part[0].numel() for part in like]
-    return [flat.view_as(part) for flat, part in zip(w.flatten(0, 1).split(sizes, 1), like, strict=True)]
+    return [flat.view_as(part) for flat, part in zip(w.split(sizes, 1), like, strict=True)]
 
 
-def rows(own: Own) -> Tensor:
+def rows(convs: list[nn.Conv2d]) -> Tensor:
     """Return each camera's weights by output channel, (cameras, channels, n), a bias among them."""
-    return joined([p.detach() for p in own.all.parameters()], own.cameras)
+    return torch.stack([joined([p.detach() for p in conv.parameters()]) for conv in convs])
 
 
 @torch.no_grad()
-def put(own: Own, w: Tensor) -> None:
+def put(convs: list[nn.Conv2d], w: Tensor) -> None:
     """Write back what `rows` gave."""
-    parameters = list(own.all.parameters())
-    for parameter, value in zip(parameters, apart(w, parameters), strict=True):
-        parameter.copy_(value)
+    for conv, own in zip(convs, w, strict=True):
+        parameters = list(conv.parameters())
+        for parameter, value in zip(parameters, apart(own, parameters), strict=True):
+            parameter.copy_(value)
 
 
 def level_of(path: str) -> str:
@@ -163,13 +168,13 @@ def level_of(path: str) -> str:
     return path.split(".")[0]
 
 
-def tied(own: Own) -> Tensor:
+def tied(convs: list[nn.Conv2d]) -> Tensor:
     """Return which channels are exactly equal in all cameras, (channels,) bool."""
-    w = rows(own)
+    w = rows(convs)
     return (w == w[:1]).all(0).all(1)
 
 
-def spread(own: Own) -> float:
+def spread(convs: list[nn.Conv2d]) -> float:
     """Return how far the cameras are apart in a convolution, for the size of its weights."""
-    w = rows(own)
+    w = rows(convs)
     return float((w - w.mean(0)).norm() / w.norm().clamp(min=1e-30))

@@ -33,7 +33,7 @@ class Distillation:
             raise ConfigError("teachers are for two full streams: give fusion.kind=aligned, and two cameras")
         self.trunk, self.weight, self.device = network.trunk, config.distill, device
         self.autocast = computes_in_bf16(config.precision, device)
-        self.cameras = list(self.trunk.stage1)
+        self.cameras = list(self.trunk.streams)
         self.places = [LEVELS.index(level) for level in self.trunk.fuse_at]
         self.teachers = {camera: self._open(camera, path).to(device) for camera, path in config.teachers.items()}
 
@@ -53,28 +53,19 @@ class Distillation:
     def gradients(self, batch: Batch) -> float:
         """Add the gradient of the loss on a batch to ``.grad`` and return the loss."""
         images = {camera: batch[camera] for camera in self.cameras}
-        seen: list[Tensor] = []
-        hooks = [gate.register_forward_pre_hook(lambda _, given: seen.append(given[0])) for gate in self._gates()]
-        try:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-                with processes.whole_batch_statistics():
-                    self.trunk(images)
-                with torch.no_grad():
-                    taught = {camera: teacher({camera: images[camera]}) for camera, teacher in self.teachers.items()}
-        finally:
-            for hook in hooks:
-                hook.remove()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            with processes.whole_batch_statistics():
+                seen = self.trunk.levels(images).values()
+            with torch.no_grad():
+                taught = {camera: teacher({camera: images[camera]}) for camera, teacher in self.teachers.items()}
         terms = []
         for camera, theirs in taught.items():
             for place, features in zip(self.places, seen, strict=True):
-                own = features.unflatten(0, (-1, len(self.cameras)))[:, self.cameras.index(camera)]
+                own = features[self.cameras.index(camera)]
                 terms.append(1 - correlation(own.float(), theirs[place].float()).mean())
         loss = self.weight * torch.stack(terms).mean() / processes.count()
         loss.backward()
         return float(loss.detach()) * processes.count()
-
-    def _gates(self) -> list[nn.Module]:
-        return list(self.trunk.gates.values())
 
 
 def correlation(a: Tensor, b: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgemtl_export.groups import channel_groups
+from edgemtl_models.aligned import AlignedTrunk
 
 from ..config import Sparsity
 from ..costs import applied, cost
@@ -51,7 +52,9 @@ class ChannelSparsity:
 
     def __init__(self, network: nn.Module, images: dict[str, Tensor], settings: Sparsity, steps: int) -> None:
         """``images`` are examples by name, on the CPU, as is the network then."""
-        groups = channel_groups(network, (), images)
+        trunk = getattr(network, "trunk", None)
+        twins = trunk.twins() if isinstance(trunk, AlignedTrunk) else []
+        groups = channel_groups(network, (), images, [[f"trunk.{name}" for name in each] for each in twins])
         self.settings, self.steps = settings, steps
         self.part = "" if settings.part == "all" else settings.part
         self.penalised = penalised(network, groups, settings.groups, self.part)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.utils import _pytree as pytree
@@ -79,15 +81,25 @@ class Sizes:
         return np.bincount(self.members[mine], each[mine], self.count).astype(np.float64, copy=False)
 
 
-def channel_groups(model: nn.Module, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Groups:
+def channel_groups(
+    model: nn.Module,
+    args: tuple[Any, ...] = (),
+    kwargs: dict[str, Any] | None = None,
+    twins: Sequence[Sequence[str]] = (),
+) -> Groups:
     """Find the groups by the analysis that `shrink` removes by.
 
     The model's evaluation graph decides, its weights' values do not. Parameters that only training reads (a loss's
-    own branch) take no part. In grouped convolutions and attention the same place of every group or head goes together.
+    own branch) take no part. In grouped convolutions and attention the same place of every group or head goes together,
+    and so it does in parameters that are ``twins``: of one shape, and to become one.
     """
     program = to_program(model, args, kwargs)
     channels = analyse(program, program.flatten(*on_cpu((args, kwargs or {}))), uniform=True)
     _one_dimension(channels)
+    for name, *others in twins:
+        for other in others:
+            for dim, along in channels.dims.get(other, {}).items():
+                channels.tie(name, dim, torch.from_numpy(along))
     roots = channels.roots()
     parameters = {name: tuple(p.shape) for name, p in program.parameters().items()}
     makes = [name for name in parameters if name in channels.writers]

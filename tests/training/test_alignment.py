@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+import edgemtl_models
 from edgemtl.config import Alignment, load
 from edgemtl.data.streets import Streets
 from edgemtl.errors import ConfigError
@@ -20,8 +22,8 @@ from edgemtl.methods.mtml import halves
 from edgemtl.run import Run
 from edgemtl.train import begin, train
 from edgemtl_export import shrink
+from edgemtl_export.groups import channel_groups
 from edgemtl_export.to_onnx import example_inputs
-from edgemtl_models.twins import Own
 
 USUAL = ("size=[32,64]", "batch=4", "precision=fp32", "steps=12", "warmup=0", "threads=1", "fusion.kind=aligned")
 
@@ -35,7 +37,7 @@ def loop_of(*words: str) -> tuple[Loop, Callable[[int], Any]]:
 def stepped(kind: str, cameras: int, strength: float) -> tuple[Tensor, Tensor]:
     """Return the rows of a convolution before and after one proximal step of rate 0.1."""
     torch.manual_seed(0)
-    own = Own([nn.Conv2d(3, 6, 3, bias=True) for _ in range(cameras)])
+    own = [nn.Conv2d(3, 6, 3, bias=True) for _ in range(cameras)]
     with torch.no_grad():
         put(own, rows(own) * torch.logspace(-2, 0, 6)[:, None])
     step = ChannelAlignment.__new__(ChannelAlignment)
@@ -100,6 +102,17 @@ def test_a_target_ties_whole_convolutions_and_the_run_stores_them_once(tmp_path:
             assert torch.equal(again.network(**images)[head], out)
     report = shrink(again.network, (), images).report
     assert report.parameters_after < 0.9 * size["one"]
+
+
+def test_channels_of_both_cameras_go_as_one_and_the_lower_layers_own() -> None:
+    network = edgemtl_models.build("rgbir-n", {"boxes": 3}, (64, 96), fusion={"kind": "aligned"})
+    images = {name: torch.rand(1, spec.channels, 64, 96) for name, spec in network.inputs.items()}
+    twins = [[f"trunk.{name}" for name in each] for each in network.trunk.twins()]
+    free, coupled = channel_groups(network, (), images), channel_groups(network, (), images, twins)
+    assert coupled.count < free.count
+    for rgb, ir in (each for each in twins if each[0] in coupled.rows):  # what no head reads makes no channels
+        assert np.array_equal(coupled.rows[rgb], coupled.rows[ir])
+        assert not np.array_equal(free.rows[rgb], free.rows[ir]) or "top" in rgb or "out" in rgb  # the gates add these
 
 
 LEARNED = ("method=meta_sparsity", "alignment.learned=true", "alignment.strength=0.2", "sparsity.strength=0")

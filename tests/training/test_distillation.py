@@ -55,7 +55,7 @@ def test_the_gradient_is_that_of_the_told_loss(teachers: dict[str, Path]) -> Non
     loop, batches = learning(teachers)
     batch, distillation = batches[0], loop.distillation  # type: ignore[index]
     assert distillation is not None
-    weight = loop.network.trunk.neck.top8.cv2.conv.all.weight  # type: ignore[union-attr]
+    weight = loop.network.trunk.streams.rgb.neck.top8.cv2.conv.weight  # type: ignore[union-attr]
     loop.network.zero_grad()
     distillation.gradients(batch)
     gradient = weight.grad.clone()
