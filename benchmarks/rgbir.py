@@ -38,7 +38,7 @@ HERE = Path(__file__).parent
 OUT = Path("out/bench/rgbir")
 RESULTS = HERE / "results" / "rgbir.json"
 ALIGNED = ("fusion.kind=aligned", "fusion.fuse_at=[p3,p4,p5]", "solo=true")
-SPARSE = ("sparsity.target=0.45",)
+SPARSE = ("sparsity.target=0.35",)
 VARIANTS: dict[str, tuple[str, ...]] = {
     "rgb": ("cameras=[rgb]",),
     "ir": ("cameras=[ir]",),

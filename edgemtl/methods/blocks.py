@@ -16,17 +16,26 @@ class Blocks:
     """Groups by layers, of which the weakest go first, as many together as make the rest a multiple."""
 
     def __init__(self, layers: list[Ids], count: int, multiple: int) -> None:
-        """``layers`` are the groups of each layer, of ``count``; a group of several belongs to the first."""
+        """``layers`` are the groups, of ``count``, that one convolution makes, or reads: a multiple of each is to stay.
+
+        So blocks are of groups that are in all the same layers: of what is split, each part keeps a multiple.
+        """
         self.whole = multiple > 1
         """Whether a group may not go by itself."""
-        self.layer = np.arange(len(layers), len(layers) + count)  # one of no layer goes by itself
-        taken = np.zeros(count, bool)
-        for number, members in enumerate(layers):
-            free = members[~taken[members]]
-            self.layer[free], taken[free] = number, True
+        self.layer = np.zeros(count, np.int64)
+        inside = np.zeros(count, bool)
+        for members in layers:
+            self.layer *= 2
+            self.layer[members] += 1
+            self.layer = np.unique(self.layer, return_inverse=True)[1]
+            inside[members] = True
+        self.layer[~inside] = count + np.arange(count - inside.sum())  # one of no layer goes by itself
+        self.layer = np.unique(self.layer, return_inverse=True)[1]
+        self.parts = [np.flatnonzero(self.layer == part) for part in np.unique(self.layer[inside])]
+        """The groups that are in the same layers."""
         sizes = np.bincount(self.layer)
-        alone = np.arange(len(sizes)) >= len(layers)
-        self.multiple = np.where(alone, 1, multiple)
+        self.multiple = np.ones(len(sizes), np.int64)
+        self.multiple[self.layer[inside]] = multiple
         self.first = np.where(sizes % self.multiple, sizes % self.multiple, self.multiple)
         """How many make up the block that goes first."""
         self.start = np.concatenate([[0], np.cumsum(sizes)[:-1]])

@@ -59,9 +59,8 @@ class ChannelSparsity:
         self.part = "" if settings.part == "all" else settings.part
         self.penalised = penalised(network, groups, settings.groups, self.part)
         self.partition = self.penalised.partition
-        self.blocks = Blocks(
-            self.penalised.layers, self.partition.count, settings.multiple if settings.groups == "coupled" else 1
-        )
+        multiple = settings.multiple if settings.groups == "coupled" else 1
+        self.blocks = Blocks(self.penalised.layers, self.partition.count, multiple)
         self.places, _ = applied(network, images)
         self.pixels = next(iter(images.values())).shape[-2:].numel()
         self.cost = cost(settings.of, network, groups, images, self.part)
@@ -226,11 +225,11 @@ class ChannelSparsity:
         return 1 - self.cost(self.penalised.gone(dead)) / self.dense
 
     def _strongest(self, worth: Tensor) -> Tensor:
-        """Return the groups among the strongest ``keep`` of any layer, (count,) bool: at least one of each."""
+        """Return the groups among the strongest ``keep`` of any layer, and of any part of one: at least one of each."""
         spared = torch.zeros_like(self.dead)
-        for members in self.penalised.layers:
+        for members in self.blocks.parts:
             groups = torch.from_numpy(members).to(worth.device)
-            if len(groups) and self.settings.keep:
+            if self.settings.keep:
                 spared[groups[worth[groups].topk(int(np.ceil(self.settings.keep * len(groups)))).indices]] = True
         return spared
 

@@ -104,7 +104,7 @@ class Penalised:
     partition: Partition
     groups: Groups
     layers: list[Ids]
-    """The groups of each layer; a group may be in several."""
+    """The groups that a layer makes and, where they are coupled, those that it reads; a group may be in several."""
     channel: Ids
     """Channels, (K,), and beside each a group that it ``needs``, (K,)."""
     needs: Ids
@@ -151,8 +151,9 @@ def _coupled(network: nn.Module, groups: Groups, names: list[str]) -> Penalised:
             rows = number[groups.rows[name]]
             dims, axis = len(groups.shapes[name]), groups.axis(name)
             members[name] = torch.from_numpy(rows).view([-1 if d == axis else 1 for d in range(dims)])
-            if dims > 1:
-                layers.append(rows[rows >= 0])
+        if name in groups.dims and len(groups.shapes[name]) > 1:
+            along = [number[ids] for ids in groups.dims[name].values()]
+            layers += [ids[ids >= 0] for ids in along if (ids >= 0).any()]
     return Penalised(Partition(network, members, len(taken)), groups, layers, taken, np.arange(len(taken)))
 
 

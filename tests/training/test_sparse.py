@@ -12,14 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from edgemtl.config import Sparsity
+from edgemtl.config import Sparsity, load
 from edgemtl.costs import Of, cost
+from edgemtl.data.streets import Streets
 from edgemtl.loop import Average
 from edgemtl.methods.blocks import Blocks
 from edgemtl.methods.sparse import ChannelSparsity
 from edgemtl.optim.partition import Kind, Partition, penalised
 from edgemtl.optim.proximal import shrunk, shrunk_in
+from edgemtl.train import begin
 from edgemtl_export import channel_groups, shrink
+from edgemtl_export.to_onnx import example_inputs
 
 X = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -198,9 +201,29 @@ def test_every_layer_keeps_a_multiple(multiple: int, pull: float) -> None:
     assert all(p.shape[0] % multiple == 0 or p.shape[0] in (24, 32, 16, 5) for p in program.parameters() if p.ndim == 4)
 
 
+@pytest.mark.parametrize("fusion", ["concat", "aligned"])
+def test_what_is_split_or_joined_keeps_a_multiple_of_each_part(fusion: str) -> None:
+    """Whatever a convolution of the shrunk network makes or reads: the heads' outputs and the pictures aside."""
+    words = [f"fusion.kind={fusion}", "size=[64,64]", "tasks=[boxes]", "batch=2", "steps=20", "precision=fp32"]
+    config = load(None, [*words, "sparsity.target=0.5", "sparsity.part=trunk", "augment.mosaic=0", "threads=1"])
+    loop, batches = begin(config, {"train": Streets(4, config.size, 0, config.tasks)})
+    for step in range(12):
+        loop.learn(batches[step % 2])
+    assert loop.sparsity is not None and loop.sparsity.frozen
+    program = shrink(loop.network.eval(), (), example_inputs(loop.interface.inputs)).program
+    sizes = {n for name, p in program.named_parameters() if p.ndim == 4 and "trunk" in name for n in p.shape[:2]}
+    assert all(n % 8 == 0 or n in (1, 2, 3) for n in sizes)  # depthwise, gates and pictures
+
+
+def test_blocks_of_what_overlaps_are_of_what_is_in_the_same() -> None:
+    blocks = Blocks([np.arange(8), np.arange(4, 8), np.arange(6, 10)], 11, 2)
+    parts = [np.flatnonzero(blocks.layer == k).tolist() for k in np.unique(blocks.layer)]
+    assert sorted(parts) == [[0, 1, 2, 3], [4, 5], [6, 7], [8, 9], [10]]
+
+
 def test_blocks_go_by_what_they_are_worth_together() -> None:
     blocks = Blocks([np.arange(5), np.arange(5, 9)], 10, 2)
-    worth = np.array([5.0, 1, 9, 8, 7, 2, 2, 6, 6, 3])
+    worth = np.array([5.0, 1, 9, 8, 7, 2, 2, 6, 7, 3])
     order, ends = blocks.order(worth, np.ones(10))
     assert [sorted(order[a:b].tolist()) for a, b in pairwise(ends)] == [[1], [5, 6], [9], [0, 4], [7, 8], [2, 3]]
     worth[[2, 9]] = np.inf
