@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgemtl_export import NotEqualError, Shrunk
+from edgemtl_export.gate import Gate, Score, Scorer
+from edgemtl_export.gate import Run as Runs
 from edgemtl_export.parity import ParityError
 from edgemtl_export.to_bundle import export_bundle
-from edgemtl_runtime.bundle import Bundle
+from edgemtl_export.variants import Precisions, Target
+from edgemtl_runtime.bundle import Bundle, Head
 
 from .data.loader import fitted_images
 from .data.open import open_data
 from .data.sample import Samples
-from .errors import EdgemtlError
+from .errors import EdgemtlError, nearest_hint
+from .evaluate import Predictor, evaluate
 from .run import Run
+from .tasks import TASKS
 
 LICENCE = (
     "AGPL-3.0-only: trained with ultralytics' modules and losses, whose authors claim AGPL-3.0 for such weights "
@@ -25,29 +34,96 @@ FRAMES = 16
 """Pictures of the held-out split on which a bundle is compared with its run."""
 
 
-def export(run: Run, out: str | Path, samples: Samples | None = None, align: int = 8) -> tuple[Bundle, Shrunk]:
+CALIBRATION = 64
+"""Pictures of the training split that tell the ranges of fp16 and int8."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a bundle is made: `edgemtl_export` tells what each does."""
+
+    heads: tuple[str, ...] = ()
+    """The heads to ship; all where none is named."""
+    precisions: tuple[Literal["fp16", "int8"], ...] = ()
+    """What to make beside fp32; each must pass the gate."""
+    target: Target = "onnxruntime"
+    max_drop: float = 0.01
+    """The largest share of a head's figure that a precision may lose."""
+    align: int = 8
+
+
+def export(
+    run: Run,
+    out: str | Path,
+    samples: Samples | None = None,
+    options: Options = Options(),
+    progress: Callable[[str], None] = lambda _: None,
+) -> tuple[Bundle, Shrunk]:
     """Shrink a run's network, write it as a bundle and compare both on held-out pictures.
 
-    ``samples`` replaces the held-out split of the data that the run was trained on; ``align`` is `shrink`'s.
+    ``samples`` replaces the held-out split of the data that the run was trained on. Raises `EdgemtlError`, and then
+    nothing is written.
     """
-    samples = samples or open_data(run.config)["val"]
-    chosen = np.unique(np.linspace(0, len(samples) - 1, FRAMES).round().astype(int))
-    inputs = {spec.name: spec for spec in run.interface.inputs}
-    frames = [fitted_images(samples[int(i)], inputs) for i in chosen]
+    given = None if samples is not None else open_data(run.config)
+    samples = given["val"] if given is not None else samples
+    assert samples is not None
+    heads = chosen_heads(run, options.heads)
+    precisions = None
+    if options.precisions:
+        training = given["train"] if given is not None else open_data(run.config, ("train",))["train"]
+        calibration = some(run, training, CALIBRATION)
+        gate = Gate(scorer(run, heads, samples), options.max_drop)
+        precisions = Precisions(options.precisions, gate, calibration, options.target, progress)
     try:
         return export_bundle(
             run.network,
             run.interface.inputs,
-            run.interface.heads,
-            frames,
+            heads,
+            some(run, samples, FRAMES),
             out,
             str(run.interface.network["name"]),
             LICENCE,
             "edgemtl 0.1.0",
-            align,
+            options.align,
+            precisions,
         )
     except (ParityError, NotEqualError) as error:
         raise EdgemtlError(f"no bundle written: {error}") from error
+
+
+def chosen_heads(run: Run, names: tuple[str, ...]) -> tuple[Head, ...]:
+    """Return the run's heads of these names, all where none is named; raises `EdgemtlError` on an unknown one."""
+    known = {head.name: head for head in run.interface.heads}
+    for name in names:
+        if name not in known:
+            raise EdgemtlError(f"--heads: the run has no head '{name}'{nearest_hint(name, list(known))}")
+    return tuple(head for head in known.values() if not names or head.name in names)
+
+
+def some(run: Run, samples: Samples, count: int) -> list[dict[str, NDArray[Any]]]:
+    """Return up to ``count`` pictures, evenly over a split, as the network takes them."""
+    chosen = np.unique(np.linspace(0, len(samples) - 1, count).round().astype(int))
+    inputs = {spec.name: spec for spec in run.interface.inputs}
+    return [fitted_images(samples[int(i)], inputs) for i in chosen]
+
+
+def scorer(run: Run, heads: tuple[Head, ...], samples: Samples) -> Scorer:
+    """Return what judges a network by each labelled head's primary metric."""
+    judged = {head.name: TASKS[head.task](head.classes) for head in heads if head.name in samples.classes}
+
+    def scores(network: Runs) -> dict[str, Score]:
+        predictor = Predictor(Running(network), run.interface.inputs, heads, 0.0)
+        found = evaluate(predictor, samples)["all"]
+        return {name: Score(t.primary, found[t.primary], t.higher_is_better) for name, t in judged.items()}
+
+    return scores
+
+
+@dataclass(frozen=True)
+class Running:
+    """A function in the place of an engine."""
+
+    run: Runs
 
 
 def check_tensorrt() -> None:

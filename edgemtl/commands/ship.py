@@ -45,6 +45,20 @@ def _add_export(commands: Any) -> None:
     export.add_argument("run", metavar="RUN", type=Path)
     export.add_argument("--out", metavar="BUNDLE", type=Path, required=True)
     export.add_argument("--align", type=int, default=8, help="round channels up to this multiple (%(default)s)")
+    export.add_argument("--heads", metavar="NAME,NAME", help="ship these heads, and what they read (default: all)")
+    export.add_argument(
+        "--precisions", metavar="fp16,int8", help="make these too; each is shipped if it passes (default: none)"
+    )
+    export.add_argument(
+        "--for",
+        dest="target",
+        choices=("onnxruntime", "tensorrt"),
+        default="onnxruntime",
+        help="what int8 is laid out for (%(default)s); with tensorrt the rest of it computes in fp16",
+    )
+    export.add_argument(
+        "--max-drop", type=float, default=0.01, help="largest share of a head's figure to lose (%(default)s)"
+    )
     export.add_argument("--tensorrt", action="store_true", help="build and check a TensorRT engine as well")
     export.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
     export.set_defaults(command=_export)
@@ -79,19 +93,33 @@ def _shrink(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
+    from ..console import say
     from ..errors import EdgemtlError
-    from ..export import check_tensorrt, export
+    from ..export import Options, check_tensorrt, export
     from ..run import Run
 
+    words = {name: _words(getattr(args, name)) for name in ("heads", "precisions")}
+    for name in words["precisions"]:
+        if name not in ("fp16", "int8"):
+            raise EdgemtlError(f"--precisions {name}: is not one of fp16, int8; fp32 is always there")
+    if not 0 <= args.max_drop < 1:
+        raise EdgemtlError(f"--max-drop {args.max_drop:g}: is a share, from 0 to below 1")
     if not 1 <= args.align <= 256:
         raise EdgemtlError("--align lies between 1 (keep nothing) and 256")
     if args.tensorrt:
         check_tensorrt()
-    bundle, shrunk = export(Run.open(args.run), args.out, align=args.align)
+    options = Options(**words, target=args.target, max_drop=args.max_drop, align=args.align)  # type: ignore[arg-type]
+    bundle, shrunk = export(Run.open(args.run), args.out, None, options, say if not args.json else lambda _: None)
     if args.json:
         print(
             json.dumps(
-                {"bundle": str(bundle.path), "removed": shrunk.report.to_dict(), "parity": bundle.manifest.parity}
+                {
+                    "bundle": str(bundle.path),
+                    "removed": shrunk.report.to_dict(),
+                    "parity": bundle.manifest.parity,
+                    "precisions": bundle.manifest.precisions,
+                    "refused": bundle.manifest.refused,
+                }
             )
         )
     else:
@@ -100,5 +128,15 @@ def _export(args: argparse.Namespace) -> int:
         raw = ", ".join(f"{name} {value:.1e}" for name, value in parity["raw_max_abs"].items())
         same = ", ".join(f"{name} {value:.2%}" for name, value in parity["agreement"].items())
         print(f"on {parity['frames']} held-out pictures: raw heads differ by at most {raw}; outputs agree: {same}")
+        for name, told in bundle.manifest.precisions.items():
+            scores = [f"{head} {m} {v:.4f}" for head, each in told.get("scores", {}).items() for m, v in each.items()]
+            print(f"{name}: {told['bytes'] / 1000:,.0f} kB{', ' if scores else ''}{', '.join(scores)}")
+        for name, why in bundle.manifest.refused.items():
+            print(f"{name} refused: {why}")
         print(f"wrote {bundle.path}")
     return 0
+
+
+def _words(text: str | None) -> tuple[str, ...]:
+    """Return what stands between commas."""
+    return tuple(word for word in map(str.strip, (text or "").split(",")) if word)

@@ -41,7 +41,7 @@ def raw_difference(given: nn.Module, small: nn.Module, frames: Sequence[dict[str
     with torch.inference_mode():
         for frame in frames:
             expected, found = given(**frame), small(**frame)
-            for name in expected:
+            for name in found:
                 difference = float((expected[name] - found[name]).abs().max())
                 worst[name] = float(np.maximum(worst.get(name, 0.0), difference))  # keeps NaN
     return worst

@@ -15,9 +15,11 @@ from edgemtl_runtime.bundle import MANIFEST, MODEL, Bundle, Head, Input, Manifes
 from edgemtl_runtime.engine.ort import OrtEngine
 
 from . import parity
+from .card import CARD, card
 from .parity import Arrays
 from .removal import Shrunk, shrink
 from .to_onnx import Deployed, example_inputs, normalise, write_onnx
+from .variants import Precisions, make
 
 
 def export_bundle(
@@ -30,22 +32,26 @@ def export_bundle(
     licence: str,
     producer: str = "edgemtl-export",
     align: int = 8,
+    precisions: Precisions | None = None,
 ) -> tuple[Bundle, Shrunk]:
     """Write ``network`` as a bundle to the folder ``out`` and return it with what shrinking did.
 
-    The network maps named normalised images to named raw heads. ``frames`` are real pictures, uint8 (1, H, W, C) by
+    The network maps named normalised images to named raw heads; those in ``heads`` are shipped, and what only they
+    read. ``frames`` are real pictures, uint8 (1, H, W, C) by
     input name, on which the bundle must answer as the network does; raises `ParityError` and writes nothing otherwise.
-    ``align`` is `shrink`'s: ONNX Runtime's blocked layouts want multiples of 8 channels.
+    ``align`` is `shrink`'s: ONNX Runtime's blocked layouts want multiples of 8 channels. Of ``precisions`` those are
+    shipped that pass their gate.
     """
     if not frames:
         raise ValueError("give at least one real frame: a bundle that was compared on nothing is not written")
     network = network.eval()
-    shrunk = shrink(network, (), example_inputs(inputs), align=align)
+    shrunk = shrink(network, (), example_inputs(inputs), outputs=[head.name for head in heads], align=align)
     small = shrunk.module()
     with FolderAside(out, MANIFEST) as aside:
         file = aside.folder / MODEL
         write_onnx(Deployed(small, inputs, heads), file)
         compared = compare(network, small, file, inputs, heads, frames)
+        made = make(aside.folder, precisions, heads, frames)
         manifest = Manifest(
             name=name,
             inputs=inputs,
@@ -55,7 +61,10 @@ def export_bundle(
             producer=producer,
             removed=shrunk.report.summary(),
             parity=compared,
+            precisions=made.precisions,
+            refused=made.refused,
         )
+        (aside.folder / CARD).write_text(card(manifest))
         return write_bundle(aside, manifest), shrunk
 
 

@@ -13,9 +13,11 @@ import msgspec
 from .aside import FolderAside
 from .errors import BundleError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
+MODELS = {"fp32": MODEL, "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
+"""The file of each precision that a bundle may hold; inputs and outputs are the same in all."""
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -91,6 +93,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What shrinking took away: parameters and FLOPs before and after."""
     parity: dict[str, Any] = {}
     """How far the shipped network is from the trained run, on real frames."""
+    precisions: dict[str, dict[str, Any]] = {}
+    """Of each precision that is here: its size and, where it was judged, each head's figure and error (version 2)."""
+    refused: dict[str, str] = {}
+    """Of each precision that did not pass the gate: why (version 2)."""
 
     def head(self, name: str) -> Head:
         """Return the head of that name."""
@@ -117,8 +123,21 @@ class Bundle:
 
     @property
     def model(self) -> Path:
-        """Path of the network in ONNX."""
+        """Path of the network in ONNX, in single precision."""
         return self.path / MODEL
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """The precisions that the bundle holds, fp32 always among them."""
+        return tuple(name for name, file in MODELS.items() if file in self.manifest.files)
+
+    def model_in(self, precision: str) -> Path:
+        """Path of the network in a precision; raises `BundleError` with those that are here."""
+        if precision not in self.precisions:
+            why = f": {self.manifest.refused[precision]}" if precision in self.manifest.refused else ""
+            here = ", ".join(self.precisions)
+            raise BundleError(f"{self.path}: holds no {precision} network{why}; it has {here}")
+        return self.path / MODELS[precision]
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Bundle:

@@ -18,9 +18,9 @@ def default_threads() -> int:
     return max(1, cores - 1)
 
 
-def open_engine(bundle: Bundle, threads: int = 0) -> OrtEngine:
-    """Load a bundle's network and check that it is the one its manifest describes."""
-    engine = OrtEngine(bundle.model, threads)
+def open_engine(bundle: Bundle, threads: int = 0, precision: str = "fp32") -> OrtEngine:
+    """Load a bundle's network in a precision and check that it is the one its manifest describes."""
+    engine = OrtEngine(bundle.model_in(precision), threads)
     engine.check(bundle.manifest)
     return engine
 

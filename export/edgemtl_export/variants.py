@@ -1,0 +1,122 @@
+"""The precisions of a bundle: each made from the fp32 model, judged, and shipped or refused with its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx
+
+from edgemtl_runtime.bundle import MODELS, Head
+from edgemtl_runtime.engine.ort import OrtEngine
+
+from .gate import Gate, Judgement, Score, judge, told
+from .int8 import Quantiser, by_harm, convolutions, fewest
+from .parity import Arrays
+from .precision import peaks, to_fp16
+
+Target = Literal["onnxruntime", "tensorrt"]
+SEARCHED = 2
+"""Frames on which convolutions are quantised one by one."""
+AT_MOST = 0.5
+"""Of the convolutions, what may stay unquantised in a model that is called int8."""
+
+
+@dataclass(frozen=True)
+class Precisions:
+    """Which precisions to make beside fp32, for what, on which frames, and what they are judged by.
+
+    ``calibration`` are frames of training, uint8 (1, H, W, C) by input name: they set scales and ranges. For
+    "tensorrt" what int8 leaves alone computes in fp16, for "onnxruntime" in fp32.
+    """
+
+    names: tuple[Literal["fp16", "int8"], ...]
+    gate: Gate
+    calibration: Sequence[Arrays]
+    target: Target = "onnxruntime"
+    progress: Callable[[str], None] = field(default=lambda _: None)
+
+    def __post_init__(self) -> None:
+        if not self.calibration:
+            raise ValueError("give at least one frame of training: ranges cannot be known without")
+
+
+@dataclass
+class Made:
+    """What a manifest tells of the precisions: of each that is shipped its figures, of each refused why."""
+
+    precisions: dict[str, dict[str, Any]]
+    refused: dict[str, str]
+
+
+def make(folder: Path, wanted: Precisions | None, heads: Sequence[Head], frames: Sequence[Arrays]) -> Made:
+    """Write the models of other precisions beside the one in ``folder``, and return what to tell of all of them."""
+    file = folder / MODELS["fp32"]
+    single: dict[str, Any] = {"bytes": file.stat().st_size}
+    made = Made({"fp32": single}, {})
+    if wanted is None:
+        return made
+    exact = OrtEngine(file)
+    wanted.progress("judging fp32")
+    reference = wanted.gate.scorer(exact.run)
+    single["scores"] = told(reference)
+    given = onnx.load(str(file))
+    for name in wanted.names:
+        wanted.progress(f"making and judging {name}")
+        variant = _Variant(given, folder / MODELS[name], wanted, exact, reference, heads, frames)
+        judgement, more = variant.fp16() if name == "fp16" else variant.int8()
+        if judgement.faults:
+            made.refused[name] = "; ".join(judgement.faults)
+            variant.file.unlink(missing_ok=True)
+        else:
+            made.precisions[name] = {"bytes": variant.file.stat().st_size, **judgement.told(), **more}
+    return made
+
+
+@dataclass(frozen=True)
+class _Variant:
+    """One precision in the making, at ``file``."""
+
+    given: onnx.ModelProto
+    file: Path
+    wanted: Precisions
+    exact: OrtEngine
+    reference: dict[str, Score]
+    heads: Sequence[Head]
+    frames: Sequence[Arrays]
+
+    def fp16(self) -> tuple[Judgement, dict[str, Any]]:
+        """Write the fp16 model and judge it; tell what stays in fp32."""
+        model, stays = to_fp16(self.given, peaks(self.given, self.wanted.calibration))
+        return self._judged(model), {"fp32_layers": stays}
+
+    def int8(self) -> tuple[Judgement, dict[str, Any]]:
+        """Write the int8 model with as few convolutions left alone as it takes, and judge it; tell which are."""
+        quantiser = Quantiser(self.given, self.wanted.calibration, outputs=self.wanted.target == "onnxruntime")
+        every, found = convolutions(self.given), {}
+        order = by_harm(quantiser, self.wanted.calibration[:SEARCHED])
+
+        def passes(count: int) -> bool:
+            model = quantiser.quantised([name for name in every if name not in order[:count]])
+            if self.wanted.target == "tensorrt":
+                model, _ = to_fp16(model, peaks(model, self.wanted.calibration[:SEARCHED]))
+            found[count] = model, self._judged(model)
+            return not found[count][1].faults
+
+        most = int(AT_MOST * len(every))
+        count = fewest(most, passes)
+        model, judgement = found[most if count is None else count]
+        onnx.save(model, str(self.file))
+        if count is None:
+            judgement.faults[:] = [
+                f"with {most} of {len(every)} convolutions left alone, {f}" for f in judgement.faults
+            ]
+            return judgement, {}
+        return judgement, {"kept": order[:count], "convolutions": len(every)}
+
+    def _judged(self, model: onnx.ModelProto) -> Judgement:
+        onnx.save(model, str(self.file))
+        run = OrtEngine(self.file).run
+        return judge(self.wanted.gate, self.reference, run, self.exact.run, self.heads, self.frames)
