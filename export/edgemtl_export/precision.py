@@ -100,6 +100,48 @@ def to_fp16(model: onnx.ModelProto, largest: dict[str, float]) -> tuple[onnx.Mod
     return made, stays
 
 
+def rounded(model: onnx.ModelProto, largest: dict[str, float]) -> onnx.ModelProto:
+    """Return a copy that computes in fp32 what `to_fp16`'s would in fp16, each tensor rounded to it.
+
+    For judging on a processor: ONNX Runtime's computes fp16 networks in fp32 throughout, so that nothing overflows
+    there or loses digits but the weights.
+    """
+    kinds, chosen = types(model), _chosen(model, largest)
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    del made.graph.node[:]
+    del made.graph.value_info[:]
+    known = {i.name: i for i in model.graph.initializer}
+    done: set[str] = set()
+    nodes: list[onnx.NodeProto] = []
+
+    def narrowed(name: str) -> str:
+        """Return a tensor as fp16 holds it."""
+        there = f"{name}_rounded"
+        if name not in done:
+            done.add(name)
+            if name in known:
+                value = numpy_helper.to_array(known[name]).astype(np.float16).astype(np.float32)
+                made.graph.initializer.append(numpy_helper.from_array(value, there))
+            else:
+                nodes.append(helper.make_node("Cast", [name], [f"{name}_fp16"], to=HALF))
+                nodes.append(helper.make_node("Cast", [f"{name}_fp16"], [there], to=SINGLE))
+        return there
+
+    halves: set[str] = set()
+    for node in model.graph.node:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        half = node.name in chosen
+        for place, name in enumerate(node.input):
+            if name and kinds.get(name) == SINGLE and (name in halves or (half and _may_be_half(model, node, place))):
+                copy.input[place] = narrowed(name)
+        nodes.append(copy)
+        halves |= {name for name in node.output if half and kinds.get(name) == SINGLE}
+    made.graph.node.extend(nodes)
+    return made
+
+
 class _Casts:
     """Tensors in both types, each cast at most once, constants ahead of time."""
 

@@ -15,7 +15,7 @@ from edgemtl_runtime.engine.ort import OrtEngine
 from .gate import Gate, Judgement, Score, judge, told
 from .int8 import Quantiser, by_harm, convolutions, fewest
 from .parity import Arrays
-from .precision import peaks, to_fp16
+from .precision import peaks, rounded, to_fp16
 
 Target = Literal["onnxruntime", "tensorrt"]
 SEARCHED = 2
@@ -89,8 +89,11 @@ class _Variant:
 
     def fp16(self) -> tuple[Judgement, dict[str, Any]]:
         """Write the fp16 model and judge it; tell what stays in fp32."""
-        model, stays = to_fp16(self.given, peaks(self.given, self.wanted.calibration))
-        return self._judged(model), {"fp32_layers": stays}
+        largest = peaks(self.given, self.wanted.calibration)
+        judgement = self._judged(rounded(self.given, largest))
+        model, stays = to_fp16(self.given, largest)
+        onnx.save(model, str(self.file))
+        return judgement, {"fp32_layers": stays}
 
     def int8(self) -> tuple[Judgement, dict[str, Any]]:
         """Write the int8 model with as few convolutions left alone as it takes, and judge it; tell which are."""
@@ -101,8 +104,10 @@ class _Variant:
         def passes(count: int) -> bool:
             model = quantiser.quantised([name for name in every if name not in order[:count]])
             if self.wanted.target == "tensorrt":
-                model, _ = to_fp16(model, peaks(model, self.wanted.calibration[:SEARCHED]))
-            found[count] = model, self._judged(model)
+                largest = peaks(model, self.wanted.calibration[:SEARCHED])
+                found[count] = to_fp16(model, largest)[0], self._judged(rounded(model, largest))
+            else:
+                found[count] = model, self._judged(model)
             return not found[count][1].faults
 
         most = int(AT_MOST * len(every))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from edgemtl_export.gate import Gate, Score
 from edgemtl_export.int8 import Quantiser, by_harm, convolutions, fewest, last, to_int8
-from edgemtl_export.precision import peaks, to_fp16
+from edgemtl_export.precision import peaks, rounded, to_fp16
 from edgemtl_export.to_bundle import export_bundle
 from edgemtl_export.to_onnx import Deployed, write_onnx
 from edgemtl_export.variants import Precisions
@@ -42,6 +42,8 @@ class Net(nn.Module):
         with torch.no_grad():
             self.loud.weight.mul_(loud)
             self.quiet.weight.div_(loud)
+            if loud > 1:
+                self.rgb.weight.mul_(20)
         self.body = nn.Conv2d(8, 16, 3, padding=1)
         self.out = nn.ModuleDict({"semantic": nn.Conv2d(16, 3, 1), "depth": nn.Conv2d(16, 1, 1)})
 
@@ -104,9 +106,21 @@ def test_what_leaves_the_range_stays_in_single_precision(tmp_path: Path) -> None
     assert TensorProto.FLOAT16 in kinds.values()
     for a, b in zip(outputs(given_, tmp_path / "a.onnx"), outputs(half, tmp_path / "b.onnx"), strict=True):
         assert np.isfinite(b["depth"]).all() and np.allclose(a["depth"], b["depth"], rtol=0.02)
-    careless, _ = to_fp16(given_, {i.name: largest[i.name] for i in given_.graph.initializer if i.name in largest})
-    broken = outputs(careless, tmp_path / "c.onnx")
-    assert not np.allclose(outputs(given_, tmp_path / "a.onnx")[0]["depth"], broken[0]["depth"], rtol=0.02)
+    weights_alone = {i.name: largest[i.name] for i in given_.graph.initializer if i.name in largest}
+    careless = outputs(rounded(given_, weights_alone), tmp_path / "c.onnx")
+    assert not all(np.isfinite(found["depth"]).all() for found in careless)
+
+
+def test_the_rounding_that_a_processor_leaves_out_is_judged(tmp_path: Path) -> None:
+    given_ = written(tmp_path)
+    largest = peaks(given_, frames(4))
+    exact, found = outputs(given_, tmp_path / "a.onnx"), outputs(rounded(given_, largest), tmp_path / "b.onnx")
+    lenient = outputs(to_fp16(given_, largest)[0], tmp_path / "c.onnx")
+    off, less = (
+        np.mean([np.abs(a["depth"] - b["depth"]).mean() for a, b in zip(exact, o, strict=True)])
+        for o in (found, lenient)
+    )
+    assert 0 < less < off
 
 
 def test_a_model_with_branches_is_refused() -> None:
