@@ -127,13 +127,8 @@ class Running:
 
 
 def check_tensorrt() -> None:
-    """Raise with what to install where TensorRT is not."""
-    import importlib.util
-
-    if importlib.util.find_spec("tensorrt") is None:
-        raise EdgemtlError(
-            "--tensorrt: no TensorRT here; with an NVIDIA GPU `pip install tensorrt`, on a Jetson use JetPack's"
-        )
+    """Raise with what does its work meanwhile."""
     raise EdgemtlError(
-        "--tensorrt: building engines comes with a later version; export without it and use ONNX Runtime"
+        "--tensorrt: building and checking in one go comes with a later version; export with "
+        "`--for tensorrt --precisions fp16,int8`, then `edgemtl-runtime build BUNDLE` where the GPU is"
     )

@@ -20,6 +20,8 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from .precision import SMALLEST
+
 Arrays = dict[str, NDArray[Any]]
 QUANTISED = "Conv"
 OPTIONS = {
@@ -36,22 +38,28 @@ def convolutions(model: onnx.ModelProto) -> list[str]:
     return [node.name for node in model.graph.node if node.op_type == QUANTISED]
 
 
-def to_int8(model: onnx.ModelProto, frames: Sequence[Arrays], keep: Sequence[str] = ()) -> onnx.ModelProto:
+def to_int8(
+    model: onnx.ModelProto, frames: Sequence[Arrays], keep: Sequence[str] = (), outputs: bool = True
+) -> onnx.ModelProto:
     """Return a copy whose convolutions, but for those named in ``keep``, compute in int8.
 
-    ``frames`` are inputs by name, those of training: their extremes set the scales.
+    ``frames`` are inputs by name, those of training: their extremes set the scales. ``outputs`` is `Quantiser`'s.
     """
-    return Quantiser(model, frames).quantised([name for name in convolutions(model) if name not in set(keep)])
+    return Quantiser(model, frames, outputs).quantised([name for name in convolutions(model) if name not in set(keep)])
 
 
 class Quantiser:
     """Calibrated once, and written for any choice of convolutions."""
 
     def __init__(self, model: onnx.ModelProto, frames: Sequence[Arrays], outputs: bool = True) -> None:
-        """With ``outputs`` what a convolution makes is quantised too: ONNX Runtime computes in int8 only then."""
+        """With ``outputs`` what a convolution makes is quantised too: ONNX Runtime computes in int8 only then.
+
+        Without, the rest is to compute in fp16, and scales of weights are such that fp16 holds them.
+        """
         from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
 
         self.model = model
+        self.floor = 0.0 if outputs else SMALLEST
         self.options = OPTIONS | ({} if outputs else {"OpTypesToExcludeOutputQuantization": [QUANTISED]})
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "model.onnx"
@@ -88,16 +96,21 @@ class Quantiser:
             quantiser.model.topological_sort()
         finally:
             logging.root.setLevel(level)
-        return fold_weights(quantiser.model.model)
+        return fold_weights(quantiser.model.model, self.floor)
 
 
-def fold_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Store quantised what is quantised anyway: the weights, of which the file then holds one byte each."""
+def fold_weights(model: onnx.ModelProto, floor: float = 0.0) -> onnx.ModelProto:
+    """Store quantised what is quantised anyway: the weights, of which the file then holds one byte each.
+
+    No scale of weights stays below ``floor``.
+    """
     given = {i.name: i for i in model.graph.initializer}
     rest, made = [], []
     for node in model.graph.node:
         if node.op_type == "QuantizeLinear" and node.input[0] in given:
             values, scale, zero = (numpy_helper.to_array(given[name]) for name in node.input)
+            scale = np.maximum(scale, np.float32(floor))
+            given[node.input[1]].CopyFrom(numpy_helper.from_array(scale, node.input[1]))
             axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
             shape = [-1 if scale.ndim and dim == axis else 1 for dim in range(values.ndim)]
             whole = np.rint(values / scale.reshape(shape)) + zero.reshape(shape)

@@ -24,6 +24,8 @@ LARGEST = 65504.0
 """fp16's largest number."""
 HEADROOM = 4.0
 """On other frames than those of the calibration, values may be so many times as large."""
+SMALLEST = 2.0**-14
+"""fp16's smallest normal number: below, scales of quantisation lose their digits and become 0."""
 SINGLE, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 
 
@@ -195,16 +197,24 @@ def _chosen(model: onnx.ModelProto, largest: dict[str, float]) -> set[str]:
     fits = {n.name for n in nodes if n.name in between and _fits(model, n, largest)}
     # what is dequantised for a half-precision node is dequantised to half
     feeds = {name for n in nodes if n.name in fits for name in n.input if name in maker}
-    others = {n.op_type for n in nodes}
-    if "DequantizeLinear" in others:
-        fits |= {maker[name].name for name in feeds if maker[name].op_type == "DequantizeLinear"}
-    return fits
+    feeding = (maker[name] for name in feeds)
+    return fits | {n.name for n in feeding if n.op_type == "DequantizeLinear" and _scale_fits(model, n)}
 
 
 def _fits(model: onnx.ModelProto, node: onnx.NodeProto, largest: dict[str, float]) -> bool:
     """Whether a node exists in fp16, and all that it reads and makes is within fp16's range."""
     values = [largest[name] for name in (*node.input, *node.output) if name in largest]
-    return _may_be_half(model, node, 0) and all(value * HEADROOM <= LARGEST for value in values)
+    return (
+        _may_be_half(model, node, 0)
+        and all(value * HEADROOM <= LARGEST for value in values)
+        and (node.op_type != "QuantizeLinear" or _scale_fits(model, node))
+    )
+
+
+def _scale_fits(model: onnx.ModelProto, node: onnx.NodeProto) -> bool:
+    """Whether fp16 holds the scales of a step that quantises or dequantises."""
+    scale = next((i for i in model.graph.initializer if i.name == node.input[1]), None)
+    return scale is None or float(numpy_helper.to_array(scale).min()) >= SMALLEST
 
 
 def _may_be_half(model: onnx.ModelProto, node: onnx.NodeProto, place: int) -> bool:

@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .bundle import Bundle
+from .bundle import MODELS, Bundle
 from .camera import Camera
+from .cli_engines import add_engines
 from .errors import EdgemtlError
 from .pipeline import DEFAULT_TOLERANCE_MS
 from .sink import Sink
@@ -44,6 +45,7 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     run.add_argument(
         "--tolerance-ms", type=float, default=DEFAULT_TOLERANCE_MS, help="largest skew of a pair (%(default)s ms)"
     )
+    run.add_argument("--precision", choices=list(MODELS), default="fp32", help="of those in the bundle (%(default)s)")
     run.add_argument("--threads", type=int, default=0, help="threads for inference (default: all cores but one)")
     run.set_defaults(command=command_run)
 
@@ -58,7 +60,7 @@ def command_run(args: argparse.Namespace) -> int:
         raise EdgemtlError("--tolerance-ms is above 0, --threads between 0 (all cores but one) and 256")
     bundle = Bundle.open(args.bundle)
     uris = {name: uri for name, uri in (("rgb", args.rgb), ("ir", args.ir)) if uri is not None}
-    engine = open_engine(bundle, args.threads)
+    engine = open_engine(bundle, args.threads, args.precision)
     epoch_ns = time.monotonic_ns()
     cameras = {name: open_camera(uri, name, epoch_ns) for name, uri in uris.items()}
     pipeline = Pipeline(bundle, engine, cameras, args.tolerance_ms)
@@ -126,7 +128,9 @@ def guarded(command: Callable[[], int], program: str) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     parser = argparse.ArgumentParser("edgemtl-runtime", description="Run edgemtl bundles on a robot, without torch.")
-    add_run(parser.add_subparsers(required=True, metavar="COMMAND"))
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_run(commands)
+    add_engines(commands)
     args = parser.parse_args(argv)
     return guarded(lambda: int(args.command(args)), "edgemtl-runtime")
 

@@ -11,6 +11,10 @@ class BundleError(EdgemtlError):
     """A bundle that is damaged, incomplete or newer than this runtime."""
 
 
+class EngineError(EdgemtlError):
+    """An engine that cannot be built, does not fit, or is not to be trusted."""
+
+
 class CameraError(EdgemtlError):
     """A camera that cannot be opened, has stopped, or has changed its picture size."""
 

@@ -135,7 +135,7 @@ def test_a_model_with_branches_is_refused() -> None:
 def test_int8_stores_a_byte_a_weight_and_leaves_alone_what_it_is_told(tmp_path: Path, half: bool) -> None:
     given_ = written(tmp_path)
     keep = convolutions(given_)[-2:]
-    small = to_int8(given_, frames(8), keep)
+    small = to_int8(given_, frames(8), keep, outputs=not half)
     if half:
         small, _ = to_fp16(small, peaks(small, frames(2)))
     other = TensorProto.FLOAT16 if half else TensorProto.FLOAT
@@ -229,3 +229,19 @@ def test_quantised_weights_are_those_of_a_quantise_step(tmp_path: Path) -> None:
     model = to_int8(written(tmp_path), frames(4))
     stored = [i for i in model.graph.initializer if i.data_type == TensorProto.INT8 and len(i.dims) == 4]
     assert stored and all(np.abs(numpy_helper.to_array(i).astype(int)).max() == 127 for i in stored)
+
+
+def test_scales_that_fp16_cannot_hold_stay_in_single_precision(tmp_path: Path) -> None:
+    net = Net().eval()
+    with torch.no_grad():
+        net.loud.weight[2] *= 1e-8
+        net.quiet.weight.mul_(1e-7)
+        net.quiet.bias.mul_(1e-7)
+    write_onnx(Deployed(net, INPUTS, HEADS), tmp_path / "net.onnx")
+    model = to_int8(onnx.load(str(tmp_path / "net.onnx")), frames(4), outputs=False)
+    mixed, _ = to_fp16(model, peaks(model, frames(4)))
+    scales = {n.input[1] for n in mixed.graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")}
+    stored = {i.name: numpy_helper.to_array(i) for i in mixed.graph.initializer if i.name in scales}
+    halves = [value for value in stored.values() if value.dtype == np.float16]
+    assert halves and all(value.min() >= 2**-14 for value in halves)
+    assert any(value.min() < 2**-14 for value in stored.values() if value.dtype == np.float32)

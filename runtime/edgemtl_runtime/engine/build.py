@@ -1,0 +1,67 @@
+"""A bundle's network to an engine in this machine's cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..bundle import Bundle
+from ..errors import EngineError
+from . import trt
+from .cache import Cache, Key
+from .device import Gpu, find_gpu
+
+
+@dataclass(frozen=True)
+class Built:
+    """An engine, where it lies, and whether it was there already; ``differs`` names what made another one unfit."""
+
+    key: Key
+    plan: Path
+    data: bytes
+    there: bool
+    differs: tuple[str, ...] = ()
+
+
+def build_engine(
+    bundle: Bundle,
+    backend: str,
+    precision: str = "fp32",
+    settings: trt.Settings = trt.Settings(),  # noqa: B008
+    cache: Cache | None = None,
+    progress: trt.Progress | None = None,
+) -> Built:
+    """Return the engine of a bundle in a precision, from the cache or built now; raises `EngineError`.
+
+    Without a GPU only TensorRT-RTX builds, and only for a ``settings.capability`` that is named.
+    """
+    model = bundle.model_in(precision)
+    module = trt.load(backend)
+    key = Key(
+        onnx_sha256=bundle.manifest.files[model.name],
+        backend=backend,
+        version=str(module.__version__),
+        precision=precision,
+        profile="x".join(map(str, settings.batch)),
+        flags=f"level {settings.level}, workspace {settings.workspace_mb}",
+        **_device(backend, settings.capability),
+    )
+    cache = cache or Cache()
+    if (data := cache.find(key)) is not None:
+        return Built(key, cache.plan(key), data, True)
+    differs = tuple(cache.nearest(key))
+    data = trt.build(backend, model.read_bytes(), settings, progress)
+    return Built(key, cache.keep(key, data), data, False, differs)
+
+
+def _device(backend: str, capability: str) -> dict[str, str]:
+    """Return what an engine is built for."""
+    gpu = find_gpu()
+    if isinstance(gpu, Gpu) and capability in ("", gpu.compute_capability):
+        return {"gpu": gpu.name, "compute_capability": gpu.compute_capability, "driver": gpu.driver}
+    if capability and backend == "tensorrt-rtx":
+        return {"gpu": "", "compute_capability": capability, "driver": ""}
+    if isinstance(gpu, Gpu):
+        raise EngineError(f"{backend} builds for this machine's GPU alone ({gpu.name}, {gpu.compute_capability})")
+    ahead = "; tensorrt-rtx builds ahead of time with --capability 8.6, or another" if backend != "tensorrt" else ""
+    raise EngineError(f"{backend} needs a GPU to build: {gpu}{ahead}")

@@ -1,0 +1,136 @@
+"""Engines built on this machine: a private folder of plain plans, each with what it was built for beside it.
+
+An engine is a program, so none is ever read that someone else could have written: not from a bundle, not from an
+address, and not from a file that is another user's, that others may write, or whose SHA-256 is not its sidecar's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+import msgspec
+
+from ..errors import EngineError
+
+MODE = 0o700
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All that decides whether an engine fits: the network, who built it, and what for."""
+
+    onnx_sha256: str
+    backend: str
+    version: str
+    gpu: str
+    compute_capability: str
+    driver: str
+    precision: str
+    profile: str = ""
+    flags: str = ""
+
+    @property
+    def name(self) -> str:
+        """The file name, without an ending."""
+        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:32]
+
+    def differs(self, other: Key) -> list[str]:
+        """Return the names of the fields in which another key differs."""
+        return [field for field in self.__struct_fields__ if getattr(self, field) != getattr(other, field)]
+
+
+class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What stands beside a plan."""
+
+    key: Key
+    plan_sha256: str
+    plan_bytes: int
+
+
+def default_folder() -> Path:
+    """Return ``$XDG_CACHE_HOME/edgemtl/engines``, of the user's home where that is not set."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "edgemtl" / "engines"
+
+
+class Cache:
+    """A folder of engines that is this user's alone; made where it is not there."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """Raises `EngineError` where the folder is another's or open to others."""
+        self.folder = folder or default_folder()
+        self.folder.mkdir(mode=MODE, parents=True, exist_ok=True)
+        _check_private(self.folder)
+
+    def find(self, key: Key) -> bytes | None:
+        """Return the plan of a key, None where there is none; raises `EngineError` on one that is not to be trusted."""
+        plan, beside = self.plan(key), self._sidecar(key)
+        if not plan.exists() or not beside.exists():
+            return None
+        for file in (plan, beside):
+            _check_private(file)
+        told = self._read(beside)
+        data = plan.read_bytes()
+        if told.key != key or hashlib.sha256(data).hexdigest() != told.plan_sha256:
+            raise EngineError(f"{plan}: is not what was built here (its SHA-256 or its sidecar differs); delete it")
+        return data
+
+    def nearest(self, key: Key) -> list[str]:
+        """Return in which fields, of the engines built for the same network and precision, the nearest differs."""
+        found = []
+        for file in sorted(self.folder.glob("*.json")):
+            try:
+                other = self._read(file).key
+            except EngineError:
+                continue
+            same = (other.onnx_sha256, other.backend, other.precision)
+            if same == (key.onnx_sha256, key.backend, key.precision) and other != key:
+                found.append([f"{f} {getattr(other, f)}, now {getattr(key, f)}" for f in other.differs(key)])
+        return min(found, key=len, default=[])
+
+    def keep(self, key: Key, data: bytes) -> Path:
+        """Write a plan and its sidecar aside, then put both in place; return the plan's path."""
+        told = Sidecar(key, hashlib.sha256(data).hexdigest(), len(data))
+        for file, content in ((self.plan(key), data), (self._sidecar(key), msgspec.json.encode(told))):
+            part = file.with_name(f".{file.name}.{os.getpid()}.part")
+            try:
+                with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
+                    stream.write(content)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                part.replace(file)
+            finally:
+                part.unlink(missing_ok=True)
+        return self.plan(key)
+
+    def told(self) -> list[Sidecar]:
+        """Return what is known of every engine here."""
+        return [self._read(file) for file in sorted(self.folder.glob("*.json"))]
+
+    def plan(self, key: Key) -> Path:
+        """Return where a key's plan lies, or would."""
+        return self.folder / f"{key.name}.plan"
+
+    def _sidecar(self, key: Key) -> Path:
+        return self.folder / f"{key.name}.json"
+
+    @staticmethod
+    def _read(file: Path) -> Sidecar:
+        try:
+            return msgspec.json.decode(file.read_bytes(), type=Sidecar)
+        except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise EngineError(f"{file}: cannot be read ({error}); delete it and its plan") from error
+
+
+def _check_private(path: Path) -> None:
+    """Raise `EngineError` where a file or folder is a link, another user's, or open to others."""
+    found = path.lstat()
+    if stat.S_ISLNK(found.st_mode):
+        raise EngineError(f"{path}: is a link; engines are read from plain files alone; delete it")
+    if hasattr(os, "getuid") and found.st_uid != os.getuid():
+        raise EngineError(f"{path}: belongs to another user; engines are programs: delete it, or use XDG_CACHE_HOME")
+    if found.st_mode & OTHERS:
+        raise EngineError(f"{path}: other users may read or write it; engines are programs: chmod go-rwx it")
