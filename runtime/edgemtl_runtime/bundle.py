@@ -12,13 +12,14 @@ import msgspec
 
 from .aside import FolderAside
 from .errors import BundleError
+from .onnx_file import check_onnx
 
 SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 MODELS = {"fp32": MODEL, "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
 """The file of each precision that a bundle may hold; inputs and outputs are the same in all."""
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
 class ThermalRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,6 +60,7 @@ class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether the network was trained for the blank frame in place of this camera."""
 
     def __post_init__(self) -> None:
+        _check_name("input", self.name)
         if self.dtype != "uint8" or self.layout != "NHWC":
             raise ValueError(f"input '{self.name}' is {self.dtype} {self.layout}; this runtime feeds uint8 NHWC")
         if self.channels not in (1, 3) or not (0 < self.height <= 16384 and 0 < self.width <= 16384):
@@ -76,6 +78,14 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     classes: tuple[str, ...]
     units: str = ""
     threshold: float = 0.25
+
+    def __post_init__(self) -> None:
+        _check_name("head", self.name)
+
+
+def _check_name(kind: str, name: str) -> None:
+    if not _PLAIN_NAME.fullmatch(name):
+        raise ValueError(f"the name '{name[:100]}' of the {kind} has other signs than letters, digits and ._-")
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -149,7 +159,7 @@ class Bundle:
         manifest = _read_manifest(file)
         for name, expected in manifest.files.items():
             if not _PLAIN_NAME.fullmatch(name):
-                raise BundleError(f"{file}: '{name}' is not a plain file name; do not use this bundle")
+                raise BundleError(f"{file}: '{name[:100]}' is not a plain file name; do not use this bundle")
             part = folder / name
             if part.is_symlink() or not part.is_file():
                 raise BundleError(f"{folder}: {name} is missing; copy the whole bundle again")
@@ -157,6 +167,9 @@ class Bundle:
                 raise BundleError(f"{part}: damaged (its SHA-256 is not the manifest's); copy the bundle again")
         if MODEL not in manifest.files:
             raise BundleError(f"{file}: lists no {MODEL}; export the bundle again")
+        for name in MODELS.values():
+            if name in manifest.files:
+                check_onnx(folder / name)
         return cls(folder, manifest)
 
 
@@ -175,7 +188,7 @@ def _read_manifest(file: Path) -> Manifest:
     try:
         manifest = msgspec.convert(raw, Manifest)
     except msgspec.ValidationError as error:
-        raise BundleError(f"{file}: {error}; export the bundle again") from error
+        raise BundleError(f"{file}: {str(error)[:300]}; export the bundle again") from error
     if not manifest.inputs or not manifest.heads:
         raise BundleError(f"{file}: names no inputs or no heads; export the bundle again")
     return manifest

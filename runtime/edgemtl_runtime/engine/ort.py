@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ..bundle import Bundle, Manifest
-from ..errors import BundleError, EdgemtlError
+from ..errors import BundleError, EdgemtlError, EngineError
 
 
 def default_threads() -> int:
@@ -60,4 +60,8 @@ class OrtEngine:
 
     def run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run the network once on named uint8 (1, H, W, C) inputs."""
-        return dict(zip(self.outputs, self.session.run(self.outputs, inputs), strict=True))
+        try:
+            found = self.session.run(self.outputs, inputs)
+        except Exception as error:  # as above
+            raise EngineError(f"ONNX Runtime fails in the network ({str(error).splitlines()[0][:200]})") from error
+        return dict(zip(self.outputs, found, strict=True))

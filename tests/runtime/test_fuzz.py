@@ -1,0 +1,77 @@
+"""Damaged and hostile bundles: each gives a clear error or runs, and nothing else happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgemtl_runtime.bundle import Bundle, sha256
+from edgemtl_runtime.errors import BundleError
+from edgemtl_runtime.onnx_file import check_onnx
+
+COUNT, EACH = 5100, 1700
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited by Linux's means")
+@pytest.mark.parametrize("first", range(0, COUNT, EACH))
+def test_five_thousand_mutations(toy_bundle: Path, tmp_path: Path, first: int) -> None:
+    folder = tmp_path / "fuzz"
+    folder.mkdir()
+    before = {file: sha256(file) for file in toy_bundle.iterdir()}
+    words = [sys.executable, str(Path(__file__).parent / "fuzz.py"), str(toy_bundle), str(first), str(EACH)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=400, env=environment)
+    assert done.returncode == 0, f"mutation {(folder / 'trying').read_text()}: {done.stderr[-500:]}"
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["strange"] == [] and sum(told["outcomes"].values()) == EACH
+    assert told["outcomes"]["refused"] > EACH / 3
+    assert before == {file: sha256(file) for file in toy_bundle.iterdir()}
+    assert sorted(p.name for p in folder.iterdir()) == ["trying", "work"]
+
+
+def with_outside_weights(place: str) -> onnx.ModelProto:
+    """Return a model one of whose tensors says that it lies in another file."""
+    tensor = numpy_helper.from_array(np.zeros((2, 2), np.float32), "w")
+    outside = TensorProto()
+    outside.CopyFrom(tensor)
+    outside.ClearField("raw_data")
+    outside.data_location = TensorProto.EXTERNAL
+    entry = outside.external_data.add()
+    entry.key, entry.value = "location", "../../../../etc/passwd"
+    nodes = [helper.make_node("Add", ["x", "w"], ["y"])]
+    stored = [tensor]
+    if place == "initializer":
+        stored = [outside]
+    elif place == "attribute":
+        nodes = [helper.make_node("Constant", [], ["w"], value=outside), *nodes]
+        stored = []
+    else:
+        inner = helper.make_graph([helper.make_node("Constant", [], ["z"], value=outside)], "g", [], [])
+        nodes = [*nodes, helper.make_node("If", ["c"], ["q"], then_branch=inner, else_branch=inner)]
+    return helper.make_model(helper.make_graph(nodes, "m", [], [], stored))
+
+
+@pytest.mark.parametrize("place", ["initializer", "attribute", "branch"])
+def test_weights_in_other_files_are_refused_wherever_they_hide(toy_bundle: Path, place: str) -> None:
+    file = toy_bundle / "model.onnx"
+    file.write_bytes(with_outside_weights(place).SerializeToString())
+    told = json.loads((toy_bundle / "manifest.json").read_text())
+    told["files"]["model.onnx"] = sha256(file)
+    (toy_bundle / "manifest.json").write_text(json.dumps(told))
+    with pytest.raises(BundleError, match="wants to read weights from another file"):
+        Bundle.open(toy_bundle)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00", b"\xff" * 40, b"PK\x03\x04zip", bytes([0x3A, 0xFF, 0x01]), b"\x3b\x01"])
+def test_what_is_no_model_is_told(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "model.onnx").write_bytes(data)
+    with pytest.raises(BundleError, match=r"holds no network|encoding is broken"):
+        check_onnx(tmp_path / "model.onnx")
