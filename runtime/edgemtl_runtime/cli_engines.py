@@ -1,4 +1,4 @@
-"""``edgemtl-runtime build``, ``inspect`` and ``doctor``: engines, what a bundle holds, and what this machine can do."""
+"""``edgemtl-runtime build``, ``inspect``, ``bench``, ``doctor``: what a bundle holds and what this machine can do."""
 
 from __future__ import annotations
 
@@ -43,6 +43,13 @@ def add_engines(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     inspect.add_argument("bundle", type=Path)
     inspect.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
     inspect.set_defaults(command=command_inspect)
+    bench = commands.add_parser(
+        "bench", help="time every network of a bundle on this machine", description="Times are told, never guessed."
+    )
+    bench.add_argument("bundle", type=Path)
+    bench.add_argument("--seconds", type=float, default=10.0, help="of timing, all networks together (%(default)s)")
+    bench.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    bench.set_defaults(command=command_bench)
     doctor = commands.add_parser("doctor", help="tell what this machine can run, and what to install")
     doctor.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
     doctor.set_defaults(command=command_doctor)
@@ -112,6 +119,20 @@ def command_inspect(args: argparse.Namespace) -> int:
             f"  engine: {key.precision}, {key.backend} {key.version}, {key.gpu or 'ahead of time'}"
             f" {key.compute_capability}, {each.plan_bytes / 1e6:.1f} MB"
         )
+    return 0
+
+
+def command_bench(args: argparse.Namespace) -> int:
+    """Time what a bundle holds on every back end that runs here."""
+    from .engine.measure import measure, table
+
+    if not 0 < args.seconds <= 86400:
+        raise EdgemtlError(f"--seconds {args.seconds:g}: is a time, up to a day")
+    quiet = args.json or not sys.stderr.isatty()
+    timings = measure(
+        Bundle.open(args.bundle), args.seconds, lambda text: None if quiet else print(text, file=sys.stderr)
+    )
+    print(json.dumps({"timings": [msgspec.to_builtins(each) for each in timings]}) if args.json else table(timings))
     return 0
 
 

@@ -119,6 +119,18 @@ def test_the_command_builds_finds_and_copies(engine, toy_bundle: Path, tmp_path:
     assert main(["build", str(toy_bundle), "--workspace-mb", "-1"]) == 2
 
 
+def test_bench_times_what_is_here(toy_bundle: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    assert main(["bench", str(toy_bundle), "--seconds", "0.2", "--json"]) == 0
+    timings = json.loads(capsys.readouterr().out)["timings"]
+    assert {each["precision"] for each in timings} == {"fp32"} and timings[0]["threads"] == 1
+    for each in timings:
+        assert 0 < each["p50_ms"] <= each["p90_ms"] <= each["p99_ms"] and each["runs"] > 5
+        assert 0 < each["memory_mb"] < 500 and each["per_second"] == pytest.approx(1e3 / each["p50_ms"])
+    assert main(["bench", str(toy_bundle), "--seconds", "0.1"]) == 0
+    assert "onnxruntime-cpu fp32 x1" in capsys.readouterr().out
+    assert main(["bench", str(toy_bundle), "--seconds", "0"]) == 2
+
+
 def test_doctor_gives_a_reason_and_a_remedy(capsys) -> None:  # type: ignore[no-untyped-def]
     assert main(["doctor", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
