@@ -1,0 +1,79 @@
+"""Bundles in fp32, fp16 and int8 of runs on real data: size, latency and each head's figure; into results/deploy.json.
+
+    python benchmarks/deploy.py out/bench/rgbir/aligned_sparse-0 out/bench/methods/kitchen/joint-0
+
+Needs EDGEMTL_DATA. Exports each run for ONNX Runtime and for TensorRT, judges every precision on the held-out split as
+`edgemtl export` does, and times those of ONNX Runtime in turns. What is for TensorRT is judged on the processor
+by rounding to fp16, and not timed: that takes a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from made import keep
+
+from edgemtl.console import print_table, say
+from edgemtl.export import Options, export
+from edgemtl.run import Run
+from edgemtl_runtime.bundle import Bundle
+from edgemtl_runtime.engine.measure import measure
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "deploy.json"
+OUT = Path("out/bench/deploy")
+
+
+def measured(path: Path, target: str, seconds: float) -> dict[str, Any]:
+    """Return what there is to tell of a run's bundle for a target."""
+    run = Run.open(path)
+    name = f"{path.parent.name}-{path.name}"
+    options = Options(precisions=("fp16", "int8"), target=target)  # type: ignore[arg-type]
+    bundle, shrunk = export(run, OUT / f"{name}-{target}", None, options, lambda text: say(f"{name}, {target}: {text}"))
+    manifest = bundle.manifest
+    row: dict[str, Any] = {
+        "run": name,
+        "network": manifest.name,
+        "tasks": [head.name for head in manifest.heads],
+        "target": target,
+        "parameters": shrunk.report.parameters_after,
+        "parameters_before": shrunk.report.parameters_before,
+        "precisions": manifest.precisions,
+        "refused": manifest.refused,
+    }
+    if target == "onnxruntime":
+        row["timings"] = [msgspec.to_builtins(each) for each in measure(Bundle.open(bundle.path), seconds)]
+    return row
+
+
+def main() -> None:
+    """Measure the runs that the command line names, write the results and print them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--seconds", type=float, default=30, help="of timing a bundle (%(default)s)")
+    given = parser.parse_args()
+    table = [["", "for", "precision", "kB", "figures", "ms of fp32's"]]
+    for path in given.runs:
+        for target in ("onnxruntime", "tensorrt"):
+            row = measured(path, target, given.seconds)
+            keep(RESULTS, "bundles", row, "run", "target")
+            table += lines(row)
+    print_table(table, "bundles of runs on real data")
+
+
+def lines(row: dict[str, Any]) -> list[list[str]]:
+    """Return a row's lines of the table, a precision each."""
+    times = {t["precision"]: t["p50_ms"] for t in row.get("timings", ()) if t["threads"] == 1}
+    found = []
+    for name, told in row["precisions"].items():
+        figures = ", ".join(f"{h} {v:.4f}" for h, each in told["scores"].items() for v in each.values())
+        ratio = f"{times[name] / times['fp32']:.2f}" if times else "not timed"
+        found.append([row["run"], row["target"], name, f"{told['bytes'] / 1000:,.0f}", figures, ratio])
+    return found + [[row["run"], row["target"], name, "refused", why, ""] for name, why in row["refused"].items()]
+
+
+if __name__ == "__main__":
+    main()
