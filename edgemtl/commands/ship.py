@@ -59,6 +59,9 @@ def _add_export(commands: Any) -> None:
     export.add_argument(
         "--max-drop", type=float, default=0.01, help="largest share of a head's figure to lose (%(default)s)"
     )
+    export.add_argument(
+        "--triton", metavar="REPO", type=Path, help="add it to a Triton model repository too, by the name of --out"
+    )
     export.add_argument("--tensorrt", action="store_true", help="build and check a TensorRT engine as well")
     export.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
     export.set_defaults(command=_export)
@@ -110,10 +113,16 @@ def _export(args: argparse.Namespace) -> int:
         check_tensorrt()
     options = Options(**words, target=args.target, max_drop=args.max_drop, align=args.align)  # type: ignore[arg-type]
     bundle, shrunk = export(Run.open(args.run), args.out, None, options, say if not args.json else lambda _: None)
+    version = None
+    if args.triton:
+        from edgemtl_export.triton import write_triton
+
+        version = write_triton(bundle, args.triton, bundle.path.name)
     if args.json:
         print(
             json.dumps(
                 {
+                    "triton": None if version is None else str(version),
                     "bundle": str(bundle.path),
                     "removed": shrunk.report.to_dict(),
                     "parity": bundle.manifest.parity,
@@ -133,7 +142,7 @@ def _export(args: argparse.Namespace) -> int:
             print(f"{name}: {told['bytes'] / 1000:,.0f} kB{', ' if scores else ''}{', '.join(scores)}")
         for name, why in bundle.manifest.refused.items():
             print(f"{name} refused: {why}")
-        print(f"wrote {bundle.path}")
+        print(f"wrote {bundle.path}" + (f" and {version}" if version else ""))
     return 0
 
 

@@ -1,0 +1,84 @@
+"""A bundle as a model of a Triton Inference Server repository: configuration, ONNX, versions.
+
+    REPO/NAME/config.pbtxt
+    REPO/NAME/1/model.onnx
+
+The configuration is that of Triton's `ModelConfig` (model_config.proto), in protobuf's text form.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import onnx
+from onnx import TensorProto
+
+from edgemtl_runtime.bundle import Bundle
+from edgemtl_runtime.errors import EdgemtlError
+
+TYPES = {
+    TensorProto.UINT8: "TYPE_UINT8",
+    TensorProto.FLOAT: "TYPE_FP32",
+    TensorProto.FLOAT16: "TYPE_FP16",
+    TensorProto.INT64: "TYPE_INT64",
+    TensorProto.INT32: "TYPE_INT32",
+}
+PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+
+
+def write_triton(bundle: Bundle, repository: str | os.PathLike[str], name: str, precision: str = "fp32") -> Path:
+    """Add a bundle's network to a repository as the next version of the model ``name``; return the version's folder.
+
+    A server that watches the repository sees the version whole or not at all. Raises `EdgemtlError` on a name that is
+    not plain, and where the model is there with other inputs or outputs.
+    """
+    if not PLAIN.fullmatch(name):
+        raise EdgemtlError(f"'{name[:100]}' is no name for a Triton model: letters, digits and ._- alone")
+    source = bundle.model_in(precision)
+    text = config(onnx.load(str(source)), name)
+    model = Path(repository) / name
+    there = model / "config.pbtxt"
+    if there.is_file() and there.read_text() != text:
+        raise EdgemtlError(f"{there}: is of a model with other inputs or outputs, or was edited; choose another name")
+    versions = [int(each.name) for each in model.glob("*") if each.name.isdecimal()]
+    version = model / str(max(versions, default=0) + 1)
+    part = model / f".{version.name}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        shutil.copyfile(source, part / "model.onnx")
+        beside = model / ".config.part"
+        beside.write_text(text)
+        beside.replace(there)
+        part.rename(version)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return version
+
+
+def config(model: onnx.ModelProto, name: str) -> str:
+    """Return the configuration of an ONNX model; a batch that is open becomes Triton's dynamic batching."""
+    tensors = {"input": list(model.graph.input), "output": list(model.graph.output)}
+    open_ = all(_dims(tensor)[0] < 0 for each in tensors.values() for tensor in each)
+    lines = [f'name: "{name}"', 'platform: "onnxruntime_onnx"', f"max_batch_size: {64 if open_ else 0}"]
+    for kind, each in tensors.items():
+        for tensor in each:
+            dims = _dims(tensor)[1:] if open_ else _dims(tensor)
+            lines += [
+                f"{kind} {{",
+                f'  name: "{tensor.name}"',
+                f"  data_type: {TYPES[tensor.type.tensor_type.elem_type]}",
+                f"  dims: [ {', '.join(map(str, dims))} ]",
+                "}",
+            ]
+    if open_:
+        lines.append("dynamic_batching { }")
+    return "\n".join([*lines, ""])
+
+
+def _dims(tensor: onnx.ValueInfoProto) -> list[int]:
+    """Return a tensor's sizes, -1 for one that is open."""
+    return [d.dim_value if d.HasField("dim_value") else -1 for d in tensor.type.tensor_type.shape.dim]
