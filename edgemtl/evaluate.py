@@ -63,15 +63,15 @@ def of_run(run: Run, threshold: float | None = 0.0) -> Predictor:
     return Predictor(run.deployed(), run.interface.inputs, run.interface.heads, threshold)
 
 
-def open_predictor(path: str | Path, threshold: float | None = 0.0) -> Predictor:
-    """Open a run or a bundle, whichever the folder holds."""
+def open_predictor(path: str | Path, threshold: float | None = 0.0, precision: str = "fp32") -> Predictor:
+    """Open a run or a bundle, whichever the folder holds; of a bundle the network in a ``precision``."""
     folder = Path(path)
     if (folder / CONFIG).is_file():
         return of_run(Run.open(folder), threshold)
     if not folder.is_dir():
         raise EdgemtlError(f"{folder}: no such folder; give a run or a bundle")
     bundle = Bundle.open(folder)
-    return Predictor(open_engine(bundle), bundle.manifest.inputs, bundle.manifest.heads, threshold)
+    return Predictor(open_engine(bundle, 0, precision), bundle.manifest.inputs, bundle.manifest.heads, threshold)
 
 
 def evaluate(

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from edgemtl_runtime.bundle import MODELS
+
 from .data import labels_option
 
 
@@ -28,6 +30,7 @@ def _add_eval(commands: Any) -> None:
     judge.add_argument("--absent", action="store_true", help="also with each camera absent in its turn")
     judge.add_argument("--misaligned", action="store_true", help="also with the cameras shifted and turned apart")
     judge.add_argument("--out", type=Path, metavar="FILE.png", help="draw what --misaligned found")
+    judge.add_argument("--precision", choices=list(MODELS), default="fp32", help="of a bundle's networks (%(default)s)")
     judge.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
     judge.set_defaults(command=_eval)
 
@@ -72,7 +75,9 @@ def _eval(args: argparse.Namespace) -> int:
     if args.out and not args.misaligned:
         raise EdgemtlError("--out draws what --misaligned finds: give both")
     run = Run.open(args.what) if (args.what / CONFIG).is_file() else None
-    predictor = of_run(run) if run else open_predictor(args.what)
+    if run and args.precision != "fp32":
+        raise EdgemtlError(f"--precision {args.precision}: a run computes in fp32; export it with --precisions first")
+    predictor = of_run(run) if run else open_predictor(args.what, precision=args.precision)
     if not run and not args.data:
         raise EdgemtlError("a bundle does not know its data: give --data PATH, or --data streets")
     spec = next(iter(predictor.inputs.values()))

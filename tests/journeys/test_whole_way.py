@@ -72,6 +72,26 @@ def test_a_bundle_from_real_folders_runs_live(
     assert cv2.VideoCapture(str(tmp_path / "o.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == told["pairs"]
 
 
+def test_precisions_of_a_real_run_are_judged_shipped_and_run(
+    tiny_run: Run, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "b"
+    words = ["export", str(tiny_run.path), "--out", str(out), "--heads", "semantic", "--precisions", "fp16,int8"]
+    assert main([*words, "--max-drop", "0.3", "--triton", str(tmp_path / "repo"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert set(told["precisions"]) == {"fp32", "fp16", "int8"} and told["triton"] == str(tmp_path / "repo/b/1")
+    scores = {name: each["scores"]["semantic"]["miou"] for name, each in told["precisions"].items()}
+    assert all(score >= 0.7 * scores["fp32"] for score in scores.values())
+    judged = {}
+    for precision in ("fp32", "int8"):
+        asked = ["eval", str(out), "--data", str(pairs), "--precision", precision, "--json"]
+        assert main(asked) == 0
+        judged[precision] = json.loads(capsys.readouterr().out)["all"]["miou"]
+    assert judged["int8"] != judged["fp32"] and judged["int8"] > 0.5 * judged["fp32"]
+    views = ["--rgb", f"{pairs}/rgb/train?fps=30", "--ir", f"{pairs}/ir/train?fps=30", "--precision", "int8", "--json"]
+    assert main(["run", str(out), *views]) == 0
+
+
 def test_judging_a_folder_of_other_pictures(
     tiny_bundle: Exported, pairs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,6 +108,11 @@ def test_judging_a_folder_of_other_pictures(
         (["export", "RUN", "--out", "b", "--tensorrt"], "--tensorrt"),
         (["export", "RUN", "--out", "b", "--align", "0"], "--align lies between"),
         (["export", "RUN", "--out", "full"], "holds something else"),
+        (["export", "RUN", "--out", "b", "--heads", "semantics"], "did you mean 'semantic'"),
+        (["export", "RUN", "--out", "b", "--precisions", "fp8"], "--precisions fp8: is not one of fp16, int8"),
+        (["export", "RUN", "--out", "b", "--max-drop", "2"], "--max-drop 2: is a share"),
+        (["eval", "RUN", "--precision", "int8"], "a run computes in fp32"),
+        (["eval", "BUNDLE", "--data", "streets", "--precision", "int8"], "holds no int8 network"),
         (["eval", "BUNDLE"], "give --data PATH"),
         (["eval", "BUNDLE", "--data", "nowhere"], "there is no such folder"),
         (["train", "nowhere.yaml"], "No such file"),
