@@ -132,6 +132,7 @@ def draw_costs(found: Variants, file: Path) -> None:
             place.annotate(name, (x, y), xytext=(4, 3), textcoords="offset points", fontsize=7)
         place.set_xlabel(label, fontsize=8)
         place.set_ylabel("AP50, 90 % interval", fontsize=8)
+        place.margins(x=0.16)
     figure.savefig(file, dpi=110)
 
 
