@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgemtl_runtime import cli as runtime_cli
+from edgemtl_runtime.cli_engines import add_engines
 
 from .commands import data, judge, ship, train
 
@@ -27,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     for group in (train, data, judge, ship):
         group.add(commands)
     runtime_cli.add_run(commands)
+    add_engines(commands)
     demo = commands.add_parser("demo", help="the whole way on drawn streets: train, shrink, export, judge, run")
     demo.add_argument("--out", type=Path, default=Path("out/demo"), help="folder to write (%(default)s)")
     demo.add_argument("--steps", type=int, default=0, help="training steps (default: the demo's own)")
