@@ -48,16 +48,17 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "late": (),
     "shared": (*ALIGNED, "alignment.strength=1"),
     "aligned": (*ALIGNED, "alignment.target=0.8"),
-    "aligned_sparse": (*ALIGNED, "alignment.target=0.8", *SPARSE),
+    "aligned_sparse": (*ALIGNED, "alignment.target=0.8", *SPARSE, "fusion.register=2"),
     "mid_sparse": ("fusion.kind=concat", *SPARSE),
     "aligned, fused alone": (*ALIGNED, "alignment.target=0.8", "solo=false"),
+    "aligned_sparse, unregistered": (*ALIGNED, "alignment.target=0.8", *SPARSE),
     "aligned nowhere": ALIGNED,
     "aligned below": (*ALIGNED, "fusion.align=[stage2,stage3]", "alignment.strength=1"),
     "aligned everywhere": (*ALIGNED, "fusion.align=[stage2,neck]", "alignment.strength=1"),
 }
 """What a variant changes in `rgbir.yaml`. "late" merges the boxes of rgb and ir. In "fused alone" the streams do not
-learn the task by themselves too. The "aligned …" below that tie all of what they name, as "shared" does of the higher
-layers."""
+learn the task by themselves too. aligned_sparse also brings infrared into line with colour, by its features. The
+"aligned …" below that tie all of what they name, as "shared" does of the higher layers."""
 
 
 def configured(variant: str, seed: int, *words: str) -> Config:

@@ -126,6 +126,8 @@ class Fusion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Levels at which aligned streams are fused, like [p3, p4, p5]; those that the heads read where none is named."""
     align: tuple[str, str] = ("stage3", "neck")
     """The first and the last part of aligned streams that can come together: stage2, stage3, stage4, neck."""
+    register: int = 0
+    """Over how many cells of stride 8 other cameras are brought into line with the first one; 0: they are not."""
 
 
 class Alignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -134,12 +136,12 @@ class Alignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     strength: float = 0.0
     """0 lets all go apart, 1 nothing."""
     target: float = 0.0
-    """Share of the weights that are to be stored once."""
+    """Share of the weights that are to be stored once: the rest is let go apart where the cameras disagree most."""
     kind: Literal["difference", "squared"] = "difference"
     learned: bool = False
     """Whether method=meta_sparsity learns a strength a stage, from ``strength`` on."""
     start: float = 0.0
-    """Share of the training before the first pull."""
+    """Share of the training before the first pull; with a target, before the first is let go."""
     deadline: float = 0.6
     """Share of the training by which the target is met."""
 

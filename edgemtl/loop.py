@@ -148,7 +148,7 @@ class Loop:
             tensors |= {f"sparsity.{name}": t for name, t in self.sparsity.tensors().items()}
             numbers["frozen"] = self.sparsity.frozen
         if self.alignment:
-            numbers["whole"] = self.alignment.whole
+            numbers["free"], numbers["disagreement"] = self.alignment.free, self.alignment.disagreement
         return tensors, numbers
 
     def load_state(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
@@ -164,7 +164,7 @@ class Loop:
         if self.sparsity:
             self.sparsity.load(parts["sparsity"], numbers["frozen"])
         if self.alignment:
-            self.alignment.whole = numbers["whole"]
+            self.alignment.free, self.alignment.disagreement = numbers["free"], numbers["disagreement"]
         for name, tensor in self.method.tensors().items():
             tensor.copy_(parts["method"][name])
         self.method.load_state(numbers["method"])

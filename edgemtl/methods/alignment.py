@@ -12,9 +12,10 @@ once for all cameras. (The same channels alive in every camera, the thesis' join
 does with these networks: its groups take the cameras together.)
 
 All begin equal. AdamW moves a weight by about lr a step, so two cameras' by at most 2 lr apart: λ = 1 lets nothing
-leave, λ = 0 everything. With a target, convolutions whose channels differ least for their size are tied, whole, along a
-line until they hold that share of the weights, and stay so. Or each stage and the neck has a strength of its own, which
-`methods.meta_sparsity` learns from queries that are held out.
+leave, λ = 0 everything. With a target, all are held together by λ = 1 at first, and whole convolutions are let go along
+a line until those that stay hold that share of the weights: first those whose cameras' steps disagree most. (The other
+way, to let all go apart and tie what stayed nearest, averages weights that have come to mean different things.) Or each
+stage and the neck has a strength of its own, which `methods.meta_sparsity` learns from queries that are held out.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from ..config import Alignment
 from ..lesson import Weights
 
 TINY = 1e-30
+MEMORY = 20
+"""Steps, a tenth of the training at most, over which disagreement is averaged, and before which nothing is let go."""
 
 
 class ChannelAlignment:
@@ -42,8 +45,11 @@ class ChannelAlignment:
         self.sizes = {path: rows(convs).shape[1:].numel() for path, convs in self.convs.items()}
         self.levels = list(dict.fromkeys(level_of(path) for path in self.convs)) if settings.learned else ["all"]
         self.log_strength = torch.full((len(self.levels),), math.log(max(settings.strength, 1e-30)))
-        self.whole: list[str] = []
-        """Convolutions that a target has tied."""
+        self.disagreement = dict.fromkeys(self.convs, 0.0)
+        """How far apart the cameras' steps lately went, of lr at most: a mean over the weights of a convolution."""
+        self.memory = min(MEMORY, 1 + steps // 10)
+        self.free: list[str] = []
+        """Convolutions that have been let go on the way to a target."""
 
     def to(self, device: torch.device) -> ChannelAlignment:
         """Move what belongs to a network that has been moved."""
@@ -58,14 +64,11 @@ class ChannelAlignment:
     def step(self, step: int, lr: float) -> None:
         """Apply the proximal step that belongs to optimiser step ``step``."""
         settings = self.settings
-        if not self.acts(step):
-            return
         if settings.target:
-            span = max(settings.deadline - settings.start, 1e-9)
-            self._tie(settings.target * min(1.0, ((step + 1) / self.steps - settings.start) / span))
-        for path, convs in self.convs.items():
-            strength = torch.inf if path in self.whole else self.strength_of(path)
-            put(convs, together(rows(convs), lr * strength, settings.kind))
+            self._hold(step, lr)
+        for path in (self.free if settings.target else self.convs) if self.acts(step) else []:
+            convs = self.convs[path]
+            put(convs, together(rows(convs), lr * self.strength_of(path), settings.kind))
 
     def strength_of(self, path: str) -> Tensor:
         """Return a convolution's strength, differentiable by ``log_strength``."""
@@ -89,16 +92,25 @@ class ChannelAlignment:
                 placed |= dict(zip(theirs, apart(own, like), strict=True))
         return at | placed
 
-    def _tie(self, wanted: float) -> None:
-        """Tie whole convolutions until they hold a share ``wanted`` of the weights."""
-        total = sum(self.sizes.values())
-        open_ = {path: spread(convs) for path, convs in self.convs.items() if path not in self.whole}
-        held = sum(self.sizes[path] for path in self.whole)
-        for path in sorted(open_, key=open_.__getitem__):
-            if held >= wanted * total:
+    def _hold(self, step: int, lr: float) -> None:
+        """Hold together what has not been let go, and let go what is due."""
+        held = {path: convs for path, convs in self.convs.items() if path not in self.free}
+        for path, convs in held.items():
+            w = rows(convs)
+            apart_by = float((w - w.mean(0)).square().mean().sqrt()) / lr
+            self.disagreement[path] += (apart_by - self.disagreement[path]) / min(step + 1, self.memory)
+            put(convs, together(w, torch.inf, "difference"))
+        settings = self.settings
+        gone = ((step + 1) / self.steps - settings.start) / max(settings.deadline - settings.start, 1e-9)
+        if step < self.memory or gone <= 0:
+            return
+        share = 1 - (1 - settings.target) * min(gone, 1.0)
+        left = sum(self.sizes[path] for path in held)
+        for path in sorted(held, key=lambda path: -self.disagreement[path]):
+            left -= self.sizes[path]
+            if left < share * sum(self.sizes.values()):
                 return
-            self.whole.append(path)
-            held += self.sizes[path]
+            self.free.append(path)
 
     @torch.no_grad()
     def mask(self, network: nn.Module) -> None:
@@ -172,9 +184,3 @@ def tied(convs: list[nn.Conv2d]) -> Tensor:
     """Return which channels are exactly equal in all cameras, (channels,) bool."""
     w = rows(convs)
     return (w == w[:1]).all(0).all(1)
-
-
-def spread(convs: list[nn.Conv2d]) -> float:
-    """Return how far the cameras are apart in a convolution, for the size of its weights."""
-    w = rows(convs)
-    return float((w - w.mean(0)).norm() / w.norm().clamp(min=1e-30))

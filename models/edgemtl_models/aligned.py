@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from .registration import Registration, moved_back
 from .stages import stages
 from .streams import Pyramid
 
@@ -26,6 +27,8 @@ BLANK = -1e4
 """What is added to the logarithm of a blank camera's weight; within float16."""
 STEEP = 1e3
 """One grey level, after any usual normalisation, is far more than one by this: 1/255 and more."""
+Fine = tuple[Tensor, Tensor]
+"""A backbone's features at strides 4 and 8."""
 
 
 class Stream(nn.Module):
@@ -36,10 +39,13 @@ class Stream(nn.Module):
         self.stage1, self.stage2, self.stage3, self.stage4 = (parts[number] for number in (1, 2, 3, 4))
         self.neck = neck
 
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """Return the features of `LEVELS` for (B, C, H, W)."""
+    def fine(self, image: Tensor) -> Fine:
+        """Return the backbone's features at strides 4 and 8 for (B, C, H, W)."""
         p2 = self.stage2(self.stage1(image))
-        p3 = self.stage3(p2)
+        return p2, self.stage3(p2)
+
+    def forward(self, p2: Tensor, p3: Tensor) -> dict[str, Tensor]:
+        """Return the features of `LEVELS` for what `fine` gave."""
         return dict(zip(LEVELS, self.neck.mixed([p2, p3, self.stage4(p3)]), strict=True))
 
 
@@ -78,8 +84,9 @@ class AlignedTrunk(nn.Module):
     """A backbone and a neck a camera, and a gated sum at each of the levels ``fuse_at``.
 
     ``align`` names the first and the last of the stages whose convolutions are to come together; those at the paths
-    ``shared`` have done so and are stored once. Raises `ValueError`
-    where the streams are not of one architecture, or a name is not known.
+    ``shared`` have done so and are stored once. With ``register``, cameras are brought into line with the first one by
+    their features at stride 8, over ``register`` cells of these (`Registration`). Raises `ValueError` where the streams
+    are not of one architecture, or a name is not known.
     """
 
     def __init__(
@@ -90,6 +97,7 @@ class AlignedTrunk(nn.Module):
         fuse_at: Sequence[str] = LEVELS,
         align: Sequence[str] = ("stage3", "neck"),
         shared: Sequence[str] = (),
+        register: int = 0,
         bottom_up: bool = True,
     ) -> None:
         super().__init__()
@@ -106,6 +114,7 @@ class AlignedTrunk(nn.Module):
         first, *others = self.streams.values()
         for other in others:
             begin_as(other, first)
+        self.registration = Registration(register) if register else None
         places = [LEVELS.index(level) for level in self.fuse_at]
         self.strides = tuple(Pyramid.strides[place] for place in places)
         self.widths = [widths[place] for place in places]
@@ -118,7 +127,7 @@ class AlignedTrunk(nn.Module):
     def forward(self, images: dict[str, Tensor]) -> list[Tensor]:
         """Return the fused features at ``strides`` for one image a camera, (B, C, H, W) each."""
         dark = blank(images, list(self.streams))
-        return [self.gates[level](own, dark) for level, own in self.levels(images).items()]
+        return [self.gates[level](own, dark) for level, own in self.levels(images, dark).items()]
 
     def solo(self, images: dict[str, Tensor], absent: Tensor | None = None) -> list[Tensor]:
         """Return the fused features, then each camera's own, one behind the other: (B·(1 + S), C, H, W) each.
@@ -128,7 +137,7 @@ class AlignedTrunk(nn.Module):
         """
         dark = blank(images, list(self.streams))
         out = []
-        for level, own in self.levels(images).items():
+        for level, own in self.levels(images, dark).items():
             fused = self.gates[level](own, dark)
             if absent is not None:
                 away = [(absent == camera).view(-1, 1, 1, 1) for camera in range(len(own))]
@@ -136,10 +145,24 @@ class AlignedTrunk(nn.Module):
             out.append(torch.cat([fused, *own]))
         return out
 
-    def levels(self, images: dict[str, Tensor]) -> dict[str, list[Tensor]]:
-        """Return each camera's features at each of the levels that are fused."""
-        streams = [stream(images[camera]) for camera, stream in self.streams.items()]
+    def levels(self, images: dict[str, Tensor], dark: Tensor | None = None) -> dict[str, list[Tensor]]:
+        """Return each camera's features at each of the levels that are fused.
+
+        Given which pictures are `blank`, cameras are brought into line where the trunk does so.
+        """
+        fine = [stream.fine(images[camera]) for camera, stream in self.streams.items()]
+        if self.registration and dark is not None:
+            fine = [fine[0], *(self.registered(fine[0], other, dark) for other in fine[1:])]
+        streams = [stream(*features) for stream, features in zip(self.streams.values(), fine, strict=True)]
         return {level: [features[level] for features in streams] for level in self.fuse_at}
+
+    def registered(self, first: Fine, other: Fine, dark: Tensor) -> Fine:
+        """Return another camera's features in line with the first one's, or as they are where a camera is `blank`."""
+        assert self.registration
+        seen = (1 - dark.sum((1, 2, 3)) / BLANK).clamp(min=0)[:, None]
+        shift = seen * self.registration(first[1], other[1])
+        p2, p3 = other
+        return moved_back(p2, 2 * shift), moved_back(p3, shift)
 
     def alike(self) -> dict[str, list[nn.Module]]:
         """Return the modules that each stream has its own of, by path, from stage 2 on."""

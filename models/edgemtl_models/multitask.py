@@ -88,9 +88,9 @@ def build(
     block of the backbones at which they leave them (`exits.blocks`), "stage32" where none is named; there is no pyramid
     then. ``fusion`` says how the streams meet: {"kind": "concat"}, at each level before one neck, the default; {"kind":
     "early"}, as the channels of one picture; {"kind": "mid", "at": level}, at that level, and are one from there on; or
-    {"kind": "aligned", "fuse_at": levels, "align": [first, last]}, behind a neck each (`aligned`). ``pretrained=False``
-    leaves out the start weights, for loading a trained state. Raises `ValueError` with the reason when the network
-    cannot be built.
+    {"kind": "aligned", "fuse_at": levels, "align": [first, last], "register": cells}, behind a neck each (`aligned`).
+    ``pretrained=False`` leaves out the start weights, for loading a trained state. Raises `ValueError` with the reason
+    when the network cannot be built.
     """
     description = network if isinstance(network, dict) else _describe(network)
     name = str(description["name"])
@@ -103,6 +103,8 @@ def build(
     description = description | {"streams": {c: stream for c, stream in streams.items() if not cameras or c in cameras}}
     if fusion:
         description = description | {"fusion": fusion}
+    if min(size) // 8 < 4 * (reach := description.get("fusion", {}).get("register", 0)):
+        raise ValueError(f"size {height}x{width} is too small to register over {reach} cells: {32 * reach} at least")
     inputs = {
         camera: InputSpec(stream["channels"], tuple(stream["mean"]), tuple(stream["std"]))
         for camera, stream in description["streams"].items()
@@ -141,7 +143,7 @@ def _trunk(description: dict[str, Any], heads: set[str], pretrained: bool) -> An
     if kind == "mid" and len(streams) > 1:
         return JoinedTrunk(backbones, channels, neck, fusion.get("at", "p3"), bottom_up)
     if kind == "aligned" and len(streams) > 1:
-        own = {key: fusion[key] for key in ("align", "shared") if key in fusion}
+        own = {key: fusion[key] for key in ("align", "shared", "register") if key in fusion}
         levels = fusion.get("fuse_at") or (LEVELS if "dense" in heads else LEVELS[1:])
         return AlignedTrunk(backbones, channels, neck, levels, **own, bottom_up=bottom_up)
     return Trunk(backbones, neck, bottom_up)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -33,11 +34,11 @@ HEADS = tuple(
     )
 )
 CHANNELS = {"boxes": 3, "semantic": 3, "depth": 1, "normals": 3, "edges": 1, "attributes": 3}
-NETWORKS = [*((name, {}) for name in edgemtl_models.zoo()), ("rgbir-n", {"kind": "aligned"})]
+NETWORKS = [*((name, {}) for name in edgemtl_models.zoo()), ("rgbir-n", {"kind": "aligned", "register": 2})]
 
 
 @pytest.mark.parametrize(("name", "fusion"), NETWORKS, ids=lambda v: v if isinstance(v, str) else v.get("kind", ""))
-def test_every_network_builds_in_every_precision(name: str, fusion: dict[str, str], tmp_path: Path) -> None:
+def test_every_network_builds_in_every_precision(name: str, fusion: dict[str, Any], tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = edgemtl_models.build(name, CHANNELS, SIZE, pretrained=False, fusion=fusion).eval()
     if fusion:

@@ -85,7 +85,28 @@ def test_strength_1_lets_nothing_leave_and_0_everything(network: str) -> None:
     assert shares[0] == 1 and shares[0] > shares[1] > shares[2] and shares[2] < 0.05
 
 
-def test_a_target_ties_whole_convolutions_and_the_run_stores_them_once(tmp_path: Path) -> None:
+def test_on_the_way_to_a_target_those_that_disagree_most_are_let_go_first() -> None:
+    loop, _ = loop_of("tasks=[depth]", "alignment.target=0.7", "steps=100")
+    alignment = loop.alignment
+    assert alignment is not None
+    paths = sorted(alignment.convs, key=lambda path: alignment.sizes[path])
+    apart = dict(zip(paths, torch.linspace(0.01, 0.0, len(paths)).tolist(), strict=True))
+    shares = []
+    for step in range(100):
+        for path, convs in alignment.convs.items():
+            for camera, conv in enumerate(convs):
+                conv.weight.data += apart[path] * (2 * camera - 1)
+        alignment.step(step, 0.01)
+        held = [convs for path, convs in alignment.convs.items() if path not in alignment.free]
+        assert all(torch.equal(a.weight, b.weight) for a, b in held)
+        shares.append(alignment.figures()["shared"])
+    assert alignment.free == sorted(alignment.free, key=lambda path: -apart[path])
+    assert shares[9] == 1 and shares == sorted(shares, reverse=True) and shares[60] == shares[-1]
+    largest = max(alignment.sizes.values()) / sum(alignment.sizes.values())
+    assert 0.7 <= shares[-1] <= 0.7 + largest
+
+
+def test_a_target_stores_whole_convolutions_once(tmp_path: Path) -> None:
     words = ["tasks=[boxes,semantic]", "alignment.target=0.6", "sparsity.target=0.3", "sparsity.part=trunk"]
     config = load(None, [*USUAL, *words])
     data = {split: Streets(8, config.size, seed, config.tasks) for seed, split in enumerate(("train", "val"))}
