@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from edgemtl_runtime.bundle import Head
-
-from .parity import Arrays, agreement
+from edgemtl_runtime.engine.agreement import Arrays, agreement
 
 Run = Callable[[Arrays], Arrays]
 """A network as an engine runs it: named uint8 (1, H, W, C) images to named outputs."""

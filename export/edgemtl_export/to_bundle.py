@@ -12,11 +12,11 @@ from torch import nn
 
 from edgemtl_runtime.aside import FolderAside
 from edgemtl_runtime.bundle import MANIFEST, MODEL, Bundle, Head, Input, Manifest, write_bundle
+from edgemtl_runtime.engine.agreement import Arrays, agreement
 from edgemtl_runtime.engine.ort import OrtEngine
 
 from . import parity
 from .card import CARD, card
-from .parity import Arrays
 from .removal import Shrunk, shrink
 from .to_onnx import Deployed, example_inputs, normalise, write_onnx
 from .variants import Precisions, make
@@ -82,6 +82,6 @@ def compare(
         for frame in frames
     ]
     raw = parity.raw_difference(network, small, normalised)
-    agreed = parity.agreement(Deployed(network, inputs, heads).run, OrtEngine(file).run, heads, frames)
+    agreed = agreement(Deployed(network, inputs, heads).run, OrtEngine(file).run, heads, frames)
     parity.check(raw, agreed, heads)
     return {"frames": len(frames), "raw_max_abs": raw, "agreement": agreed}

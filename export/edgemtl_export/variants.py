@@ -10,11 +10,11 @@ from typing import Any, Literal
 import onnx
 
 from edgemtl_runtime.bundle import MODELS, Head
+from edgemtl_runtime.engine.agreement import Arrays
 from edgemtl_runtime.engine.ort import OrtEngine
 
 from .gate import Gate, Judgement, Score, judge, told
 from .int8 import Quantiser, by_harm, convolutions, fewest
-from .parity import Arrays
 from .precision import peaks, rounded, to_fp16
 
 Target = Literal["onnxruntime", "tensorrt"]

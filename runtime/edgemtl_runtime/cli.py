@@ -45,22 +45,33 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     run.add_argument(
         "--tolerance-ms", type=float, default=DEFAULT_TOLERANCE_MS, help="largest skew of a pair (%(default)s ms)"
     )
-    run.add_argument("--precision", choices=list(MODELS), default="fp32", help="of those in the bundle (%(default)s)")
-    run.add_argument("--threads", type=int, default=0, help="threads for inference (default: all cores but one)")
+    run.add_argument(
+        "--backend", metavar="NAME", default="", help="(default: what `build` chose, else onnxruntime-cpu)"
+    )
+    run.add_argument("--precision", choices=list(MODELS), help="(default: what `build` chose, else fp32)")
+    run.add_argument(
+        "--threads", type=int, default=0, help="threads for inference (default: as chosen, else all but one)"
+    )
     run.set_defaults(command=command_run)
 
 
 def command_run(args: argparse.Namespace) -> int:
     """Run a bundle and print what it was like."""
     from .camera import open_camera
-    from .engine.ort import open_engine
+    from .engine.choose import remembered
+    from .engine.ways import Way, absent, open_way
     from .pipeline import Pipeline
 
     if not 0 < args.tolerance_ms < 1e6 or not 0 <= args.threads <= 256:
         raise EdgemtlError("--tolerance-ms is above 0, --threads between 0 (all cores but one) and 256")
     bundle = Bundle.open(args.bundle)
     uris = {name: uri for name, uri in (("rgb", args.rgb), ("ir", args.ir)) if uri is not None}
-    engine = open_engine(bundle, args.threads, args.precision)
+    way = remembered(bundle) or Way()
+    if args.backend or args.precision or args.threads:
+        way = Way(args.backend or "onnxruntime-cpu", args.precision or "fp32", args.threads)
+    if why := absent(way.backend):
+        raise EdgemtlError(f"--backend {way.backend}: {why}")
+    engine = open_way(bundle, way)
     epoch_ns = time.monotonic_ns()
     cameras = {name: open_camera(uri, name, epoch_ns) for name, uri in uris.items()}
     pipeline = Pipeline(bundle, engine, cameras, args.tolerance_ms)

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from .bundle import Bundle
+from .bundle import MODELS, Bundle, Input
 from .errors import EdgemtlError
 
 PARTS = {
@@ -28,12 +28,19 @@ def add_engines(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     """Add the commands to a command line."""
     build = commands.add_parser(
         "build",
-        help="build an engine of a bundle into this machine's cache",
-        description="Build an engine with TensorRT or TensorRT-RTX; one that is there and fits is not built again.",
+        help="find the fastest way to run a bundle on this machine, and build what it needs",
+        description="Every back end that works here is compared with ONNX Runtime and timed, in every precision of the "
+        "bundle; the fastest is what `run` takes from then on. With --backend, that one's engine is built.",
     )
     build.add_argument("bundle", type=Path)
-    build.add_argument("--backend", choices=("tensorrt", "tensorrt-rtx"), default="tensorrt", help="(%(default)s)")
-    build.add_argument("--precision", choices=("fp32", "fp16", "int8"), help="(default: the smallest in the bundle)")
+    build.add_argument("--backend", choices=("tensorrt", "tensorrt-rtx"), help="build and check this one's engine only")
+    build.add_argument(
+        "--precision", choices=list(MODELS), help="this one only (default: all; with --backend the smallest)"
+    )
+    build.add_argument("--seconds", type=float, default=5.0, help="of timing, all ways together (%(default)s)")
+    build.add_argument(
+        "--frames", type=Path, metavar="FOLDER", help="compare on these: a folder of pictures for each camera"
+    )
     build.add_argument("--capability", default="", metavar="8.6", help="build for this GPU instead (tensorrt-rtx)")
     build.add_argument("--workspace-mb", type=int, default=0, help="limit of working memory (default: TensorRT's)")
     build.add_argument("--engine-out", type=Path, metavar="FILE", help="copy the plain plan here as well")
@@ -47,6 +54,7 @@ def add_engines(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "bench", help="time every network of a bundle on this machine", description="Times are told, never guessed."
     )
     bench.add_argument("bundle", type=Path)
+    bench.add_argument("--backend", metavar="NAME", default="", help="this one only (default: all that work here)")
     bench.add_argument("--seconds", type=float, default=10.0, help="of timing, all networks together (%(default)s)")
     bench.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
     bench.set_defaults(command=command_bench)
@@ -56,13 +64,50 @@ def add_engines(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def command_build(args: argparse.Namespace) -> int:
-    """Build an engine, or find the one that is there."""
-    from .engine.build import build_engine
-    from .engine.trt import Settings
-
+    """Find the fastest way, or build an engine, or find the one that is there."""
     if args.workspace_mb < 0:
         raise EdgemtlError(f"--workspace-mb {args.workspace_mb}: is a size, 0 for TensorRT's own choice")
+    if not 0 < args.seconds <= 86400:
+        raise EdgemtlError(f"--seconds {args.seconds:g}: is a time, up to a day")
+    if not args.backend and (args.capability or args.engine_out or args.workspace_mb):
+        raise EdgemtlError("--capability, --workspace-mb and --engine-out are of one engine: give --backend too")
     bundle = Bundle.open(args.bundle)
+    frames = read_frames(args.frames, bundle.manifest.inputs) if args.frames else []
+    return _build_one(args, bundle, frames) if args.backend else _choose(args, bundle, frames)
+
+
+def _choose(args: argparse.Namespace, bundle: Bundle, frames: list[dict[str, Any]]) -> int:
+    from .engine.choose import choose
+    from .engine.ways import ways
+
+    quiet = args.json or not sys.stderr.isatty()
+    choice, refused = choose(
+        bundle,
+        ways(bundle, precision=args.precision or ""),
+        args.seconds,
+        frames,
+        lambda text: None if quiet else print(text, file=sys.stderr),
+    )
+    if args.json:
+        told = {"way": msgspec.to_builtins(choice.way), "device": choice.device, "p50_ms": choice.p50_ms}
+        print(json.dumps(told | {"refused": {str(way): why for way, why in refused.items()}}))
+        return 0
+    for way, median in sorted(choice.p50_ms.items(), key=lambda item: item[1]):
+        print(f"{way:36} {median:8.2f} ms{'   <- chosen' if way == str(choice.way) else ''}")
+    for why in refused.values():
+        print(f"left out: {why}")
+    print(f"on {choice.device}; `edgemtl-runtime run` takes it from now on")
+    return 0
+
+
+def _build_one(args: argparse.Namespace, bundle: Bundle, frames: list[dict[str, Any]]) -> int:
+    from .engine.build import build_engine
+    from .engine.choose import check_engine
+    from .engine.measure import noise
+    from .engine.plan import PlanEngine
+    from .engine.trt import Settings
+    from .engine.ways import Way
+
     precision = args.precision or bundle.precisions[-1]
 
     def tell(phase: str, step: int, steps: int) -> bool:
@@ -74,19 +119,47 @@ def command_build(args: argparse.Namespace) -> int:
     built = build_engine(bundle, args.backend, precision, settings, progress=None if quiet else tell)
     if not quiet:
         print(file=sys.stderr)
+    agreed = None
+    if built.key.gpu:
+        engine = PlanEngine(args.backend, built.data, bundle.manifest)
+        agreed = check_engine(bundle, Way(args.backend, precision), engine, frames or [noise(bundle.manifest)])
     if args.engine_out:
         part = args.engine_out.with_name(f".{args.engine_out.name}.part")
         part.write_bytes(built.data)
         part.replace(args.engine_out)
     if args.json:
         told = {"plan": str(built.plan), "bytes": len(built.data), "cached": built.there, "differs": built.differs}
-        print(json.dumps(told | {"key": msgspec.to_builtins(built.key)}))
+        print(json.dumps(told | {"agreed": agreed, "key": msgspec.to_builtins(built.key)}))
         return 0
     if built.differs:
         print(f"an older engine does not fit: {'; '.join(built.differs)}")
     there = "was there already" if built.there else "built"
     print(f"{precision} with {args.backend} {built.key.version}: {there}, {len(built.data) / 1e6:.1f} MB\n{built.plan}")
+    shares = ", ".join(f"{head} {share:.1%}" for head, share in (agreed or {}).items())
+    print(f"agrees with ONNX Runtime: {shares}" if shares else "not run here: built for another GPU")
     return 0
+
+
+def read_frames(folder: Path, inputs: tuple[Input, ...], most: int = 16) -> list[dict[str, Any]]:
+    """Return pictures as a network takes them, from a folder with one of pictures for each of its cameras."""
+    from .camera import open_camera
+    from .fit import Fit, to_uint8
+
+    streams = []
+    for spec in inputs:
+        if not (folder / spec.name).is_dir():
+            raise EdgemtlError(f"--frames {folder}: has no folder '{spec.name}'; it needs one for each camera")
+        streams.append(open_camera(str(folder / spec.name), spec.name, 0).frames())
+    found = []
+    for frames in zip(*streams, strict=False):
+        pictures = {}
+        for spec, frame in zip(inputs, frames, strict=True):
+            fit = Fit.plan(frame.size, (spec.height, spec.width))
+            pictures[spec.name] = fit.image(to_uint8(frame.image, spec.thermal_range), spec.channels, spec.blank)[None]
+        found.append(pictures)
+        if len(found) == most:
+            break
+    return found
 
 
 def command_inspect(args: argparse.Namespace) -> int:
@@ -125,14 +198,20 @@ def command_inspect(args: argparse.Namespace) -> int:
 def command_bench(args: argparse.Namespace) -> int:
     """Time what a bundle holds on every back end that runs here."""
     from .engine.measure import measure, table
+    from .engine.ways import BACKENDS, absent, ways
 
     if not 0 < args.seconds <= 86400:
         raise EdgemtlError(f"--seconds {args.seconds:g}: is a time, up to a day")
     quiet = args.json or not sys.stderr.isatty()
-    timings = measure(
-        Bundle.open(args.bundle), args.seconds, lambda text: None if quiet else print(text, file=sys.stderr)
-    )
-    print(json.dumps({"timings": [msgspec.to_builtins(each) for each in timings]}) if args.json else table(timings))
+    bundle = Bundle.open(args.bundle)
+    tell = (lambda _: None) if quiet else (lambda text: print(text, file=sys.stderr))
+    timings = measure(bundle, ways(bundle, args.backend), args.seconds, tell)
+    missing = {name: why for name in BACKENDS if (why := absent(name))}
+    if args.json:
+        print(json.dumps({"timings": [msgspec.to_builtins(each) for each in timings], "absent": missing}))
+    else:
+        print(table(timings))
+        print("\n".join(f"not timed: {name}: {why}" for name, why in missing.items()))
     return 0
 
 

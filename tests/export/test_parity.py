@@ -14,6 +14,7 @@ from edgemtl_export.parity import ParityError
 from edgemtl_export.to_bundle import export_bundle
 from edgemtl_export.to_onnx import Deployed, topk_boxes
 from edgemtl_runtime.bundle import Head, Input
+from edgemtl_runtime.engine import agreement
 from edgemtl_runtime.engine.ort import OrtEngine
 
 BOX = [10.0, 10.0, 50.0, 50.0, 0.9, 0.0]
@@ -34,20 +35,20 @@ BOX = [10.0, 10.0, 50.0, 50.0, 0.9, 0.0]
 )
 def test_boxes_match_one_to_one_and_best_scores_are_equal(other: list[list[float]], same: int) -> None:
     left, right = np.array([[BOX]]), np.array([other]).reshape(1, -1, 6)
-    sure = sum(row[4] >= parity.SCORE for row in other)
-    assert parity.same_boxes(left, right) == (same, 1 + 1 + sure)
+    sure = sum(row[4] >= agreement.SCORE for row in other)
+    assert agreement.same_boxes(left, right) == (same, 1 + 1 + sure)
 
 
 def test_garbage_does_not_pass_for_a_picture_without_boxes() -> None:
     left, right = np.zeros((1, 5, 6)), np.full((1, 5, 6), np.nan)
     left[:, :, 4] = 0.01
-    same, total = parity.same_boxes(left, right)
+    same, total = agreement.same_boxes(left, right)
     assert total and not same
 
 
 def test_a_box_at_the_edge_of_the_score_is_not_lost() -> None:
     left, right = np.array([[[*BOX[:4], 0.05, 0]]]), np.array([[[*BOX[:4], 0.0499, 0]]])
-    assert parity.same_boxes(left, right) == (2, 2)
+    assert agreement.same_boxes(left, right) == (2, 2)
 
 
 HEADS = (Head("boxes", "boxes", "topk_boxes", ("a",)), Head("semantic", "semantic", "label_map", ("a", "b")))

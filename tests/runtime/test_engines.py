@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from stand_ins import VERSIONS, stand_in
+from stand_ins import VERSIONS, StandInCuda, stand_in
 
 from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.cli import main
-from edgemtl_runtime.engine import build, trt
+from edgemtl_runtime.engine import build, cuda, plan, trt
 from edgemtl_runtime.engine.cache import Cache, Key, default_folder
 from edgemtl_runtime.engine.device import Gpu, find_gpu
 from edgemtl_runtime.errors import EngineError
@@ -31,7 +31,10 @@ def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # type: ignore[no-
         monkeypatch.setattr(trt, "_LOGS", {})
         return module
 
-    monkeypatch.setattr(build, "find_gpu", lambda: ORIN)
+    runtime = StandInCuda()
+    monkeypatch.setattr(cuda, "bindings", lambda: runtime)
+    for part in (build, plan):
+        monkeypatch.setattr(part, "find_gpu", lambda: ORIN)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return use
 
@@ -41,9 +44,10 @@ def test_every_version_builds_by_the_names_it_has(engine, version: str) -> None:
     module = engine(version)
     told: list[tuple[str, int, int]] = []
     settings = trt.Settings(workspace_mb=64)
-    plan = trt.build("tensorrt", b"model", settings, lambda *step: not told.append(step))  # type: ignore[func-returns-value]
-    assert plan == b"plan" and told == [("Building", 0, 2)]
+    data = trt.build("tensorrt", b"model", settings, lambda *step: not told.append(step))  # type: ignore[func-returns-value]
+    assert data == b"plan of model" and told == [("Building", 0, 2)]
     assert ("network", 2) in module.calls and ("limit", 0, 64 << 20) in module.calls  # strongly typed, and no more
+    assert ("clear", "TF32") in module.calls
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -71,6 +75,22 @@ def test_a_build_can_be_stopped_and_an_empty_file_is_none(engine) -> None:  # ty
         trt.build("tensorrt", b"model", trt.Settings(capability="8.9"))
 
 
+def test_a_precision_that_tensorrt_has_lost_is_told_and_timings_are_kept(engine, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    engine("10.3.0", "fp32")
+    trt.build("tensorrt", b"model", precision="fp32")
+    for precision in ("fp16", "int8"):
+        with pytest.raises(EngineError, match=f"has read the {precision} network without any {precision}"):
+            trt.build("tensorrt", b"model", precision=precision)
+    engine("10.3.0")
+    cache = Cache(tmp_path / "engines")
+    timings = cache.timings(KEY)
+    assert timings and timings.read() == b""
+    timings.add(lambda there: there + b"another")
+    trt.build("tensorrt", b"model", timings=timings)
+    assert timings.read().splitlines() == [b"a kernel", b"another"] and timings.path.stat().st_mode & 0o077 == 0
+    assert cache.timings(Key("a" * 64, "tensorrt-rtx", "1.7", "", "8.6", "", "fp16")) is None
+
+
 def test_an_open_batch_gets_its_profile(engine) -> None:  # type: ignore[no-untyped-def]
     module = engine("10.3.0", "open")
     trt.build("tensorrt", b"model", trt.Settings(batch=(1, 4, 8)))
@@ -84,7 +104,11 @@ def test_an_engine_is_built_once_and_again_when_something_else_is_here(engine, t
     engine("10.3.0")
     bundle = Bundle.open(toy_bundle)
     first, second = (build.build_engine(bundle, "tensorrt") for _ in range(2))
-    assert not first.there and second.there and second.data == b"plan" == first.plan.read_bytes()
+    assert (
+        not first.there
+        and second.there
+        and second.data == first.plan.read_bytes() == b"plan of " + bundle.model.read_bytes()
+    )
     assert first.plan.parent == default_folder() and first.plan.parent.stat().st_mode & 0o777 == 0o700
     assert first.plan.stat().st_mode & 0o077 == 0
     engine("11.4.0")
@@ -103,15 +127,18 @@ def test_without_a_gpu_tensorrt_is_not_touched(engine, toy_bundle: Path, monkeyp
 
 def test_the_command_builds_finds_and_copies(engine, toy_bundle: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     engine("10.16.1")
-    words = ["build", str(toy_bundle), "--json", "--engine-out", str(tmp_path / "plain.plan")]
+    words = ["build", str(toy_bundle), "--backend", "tensorrt", "--json", "--engine-out", str(tmp_path / "plain.plan")]
     told = []
     for _ in range(2):
         assert main(words) == 0
         told.append(json.loads(capsys.readouterr().out))
-    assert [each["cached"] for each in told] == [False, True] and (tmp_path / "plain.plan").read_bytes() == b"plan"
+    assert told[0]["agreed"] == {"boxes": 1.0, "semantic": 1.0}
+    assert [each["cached"] for each in told] == [False, True] and (tmp_path / "plain.plan").read_bytes().startswith(
+        b"plan of "
+    )
     assert main(["inspect", str(toy_bundle), "--json"]) == 0
     (known,) = json.loads(capsys.readouterr().out)["engines"]
-    assert known["key"]["gpu"] == "Orin" and known["plan_bytes"] == 4
+    assert known["key"]["gpu"] == "Orin" and known["plan_bytes"] == (tmp_path / "plain.plan").stat().st_size
     assert main(["inspect", str(toy_bundle)]) == 0
     assert "engine: fp32, tensorrt 10.16.1, Orin 8.7" in capsys.readouterr().out
     assert main(["build", str(toy_bundle), "--precision", "int8"]) == 2
@@ -122,7 +149,7 @@ def test_the_command_builds_finds_and_copies(engine, toy_bundle: Path, tmp_path:
 def test_bench_times_what_is_here(toy_bundle: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     assert main(["bench", str(toy_bundle), "--seconds", "0.2", "--json"]) == 0
     timings = json.loads(capsys.readouterr().out)["timings"]
-    assert {each["precision"] for each in timings} == {"fp32"} and timings[0]["threads"] == 1
+    assert {each["way"]["precision"] for each in timings} == {"fp32"}
     for each in timings:
         assert 0 < each["p50_ms"] <= each["p90_ms"] <= each["p99_ms"] and each["runs"] > 5
         assert 0 < each["memory_mb"] < 500 and each["per_second"] == pytest.approx(1e3 / each["p50_ms"])

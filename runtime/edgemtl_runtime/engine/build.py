@@ -50,7 +50,7 @@ def build_engine(
     if (data := cache.find(key)) is not None:
         return Built(key, cache.plan(key), data, True)
     differs = tuple(cache.nearest(key))
-    data = trt.build(backend, model.read_bytes(), settings, progress)
+    data = trt.build(backend, model.read_bytes(), settings, progress, precision, cache.timings(key))
     return Built(key, cache.keep(key, data), data, False, differs)
 
 

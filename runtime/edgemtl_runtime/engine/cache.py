@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -95,15 +97,7 @@ class Cache:
         """Write a plan and its sidecar aside, then put both in place; return the plan's path."""
         told = Sidecar(key, hashlib.sha256(data).hexdigest(), len(data))
         for file, content in ((self.plan(key), data), (self._sidecar(key), msgspec.json.encode(told))):
-            part = file.with_name(f".{file.name}.{os.getpid()}.part")
-            try:
-                with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
-                    stream.write(content)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                part.replace(file)
-            finally:
-                part.unlink(missing_ok=True)
+            write_private(file, content)
         return self.plan(key)
 
     def told(self) -> list[Sidecar]:
@@ -114,6 +108,26 @@ class Cache:
         """Return where a key's plan lies, or would."""
         return self.folder / f"{key.name}.plan"
 
+    def choice(self, files: dict[str, str]) -> Path:
+        """Return where the way that was chosen for a bundle of these files stands, or would."""
+        digest = hashlib.sha256(msgspec.json.encode(sorted(files.items()))).hexdigest()[:32]
+        return self.folder / f"{digest}.choice"
+
+    @staticmethod
+    def read_private(file: Path) -> bytes | None:
+        """Return what a file of this folder holds, None where it is not there; raises `EngineError` as `find` does."""
+        if not file.exists() and not file.is_symlink():
+            return None
+        _check_private(file)
+        return file.read_bytes()
+
+    def timings(self, key: Key) -> TimingFile | None:
+        """Return where the timings of a key's back end and device are kept; RTX has none."""
+        if key.backend != "tensorrt":
+            return None
+        words = "-".join((key.backend, key.version, key.gpu, key.compute_capability))
+        return TimingFile(self.folder / f"{re.sub('[^A-Za-z0-9.-]+', '_', words)}.timings")
+
     def _sidecar(self, key: Key) -> Path:
         return self.folder / f"{key.name}.json"
 
@@ -123,6 +137,41 @@ class Cache:
             return msgspec.json.decode(file.read_bytes(), type=Sidecar)
         except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as error:
             raise EngineError(f"{file}: cannot be read ({error}); delete it and its plan") from error
+
+
+class TimingFile:
+    """A file of timings that several builds may add to: each holds a lock while it does."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> bytes:
+        """Return the timings, nothing where there are none."""
+        return Cache.read_private(self.path) or b""
+
+    def add(self, join: Callable[[bytes], bytes]) -> None:
+        """Write what ``join`` makes of what is there by then."""
+        import fcntl
+
+        lock = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            write_private(self.path, join(self.read()))
+        finally:
+            os.close(lock)
+
+
+def write_private(file: Path, content: bytes) -> None:
+    """Write a file that is this user's alone, aside first, so that a full disk or a kill leaves the older one."""
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _check_private(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How fast a bundle runs here: all precisions and numbers of threads in turns, so that load slows all alike."""
+"""How fast a bundle runs here: all ways in turns, so that load slows all alike."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import Bundle, Manifest
-from .ort import OrtEngine, default_threads, open_engine
+from . import Engine
+from .ways import Way, open_way
 
 WARM = 5
 MOST = 20_000
 """Turns at the most."""
+Arrays = dict[str, NDArray[Any]]
 
 
 class Timing(msgspec.Struct, frozen=True):
-    """One engine: milliseconds to open it, of the median run, of one in ten and of one in a hundred; its memory."""
+    """One way: milliseconds to open it, of the median run, of one in ten and of one in a hundred; its memory."""
 
-    backend: str
-    precision: str
-    threads: int
+    way: Way
     open_ms: float
     p50_ms: float
     p90_ms: float
@@ -36,60 +36,76 @@ class Timing(msgspec.Struct, frozen=True):
     """Runs a second, one after the other, at the median."""
     memory_mb: float
     """The most that a process of its own held with this engine, beside what it holds without."""
+    joules: float | None
+    """Energy of a run at the median, of all that the board measures; None where it tells nothing."""
     runs: int
 
 
-def pictures(manifest: Manifest) -> dict[str, NDArray[np.uint8]]:
+def noise(manifest: Manifest) -> Arrays:
     """Return noise as the network takes it."""
     rng = np.random.default_rng(0)
     return {s.name: rng.integers(0, 256, (1, s.height, s.width, s.channels), np.uint8) for s in manifest.inputs}
 
 
-def measure(bundle: Bundle, seconds: float, told: Callable[[str], None] = lambda _: None) -> list[Timing]:
-    """Time every precision of a bundle with one thread and with the usual number, for so many seconds in all."""
-    images = pictures(bundle.manifest)
-    engines: dict[tuple[str, int], tuple[OrtEngine, float]] = {}
-    for precision in bundle.precisions:
-        for threads in sorted({1, default_threads()}):
-            told(f"opening {precision}, {threads} threads")
-            start = time.perf_counter()
-            engines[precision, threads] = open_engine(bundle, threads, precision), 1e3 * (time.perf_counter() - start)
-    told(f"timing for {seconds:g} s")
-    taken: dict[tuple[str, int], list[float]] = {key: [] for key in engines}
+def opened(bundle: Bundle, ways: Sequence[Way], told: Callable[[str], None]) -> dict[Way, tuple[Engine, float]]:
+    """Open every way; return the engines and the milliseconds that took."""
+    found = {}
+    for way in ways:
+        told(f"opening {way}")
+        start = time.perf_counter()
+        found[way] = open_way(bundle, way), 1e3 * (time.perf_counter() - start)
+    return found
+
+
+def in_turns(engines: dict[Way, Engine], images: Arrays, seconds: float) -> dict[Way, list[float]]:
+    """Return the milliseconds of every run, each engine once a turn, for so many seconds in all."""
+    taken: dict[Way, list[float]] = {way: [] for way in engines}
     end = time.monotonic() + seconds
     for turn in range(MOST):
         if turn > 2 * WARM and time.monotonic() > end:
             break
-        for key, (engine, _) in engines.items():
+        for way, engine in engines.items():
             start = time.perf_counter()
             engine.run(images)
             if turn >= WARM:
-                taken[key].append(1e3 * (time.perf_counter() - start))
+                taken[way].append(1e3 * (time.perf_counter() - start))
+    return taken
+
+
+def measure(
+    bundle: Bundle, ways: Sequence[Way], seconds: float, told: Callable[[str], None] = lambda _: None
+) -> list[Timing]:
+    """Time the ways of a bundle, for so many seconds in all."""
+    engines = opened(bundle, ways, told)
+    told(f"timing for {seconds:g} s")
+    images = noise(bundle.manifest)
+    taken = in_turns({way: engine for way, (engine, _) in engines.items()}, images, seconds)
     found = []
-    for (precision, threads), (engine, open_ms) in engines.items():
-        p50, p90, p99 = (float(value) for value in np.percentile(taken[precision, threads], (50, 90, 99)))
-        memory = memory_mb(bundle.path, precision, threads)
-        counted = len(taken[precision, threads])
-        found.append(Timing(engine.name, precision, threads, open_ms, p50, p90, p99, 1e3 / p50, memory, counted))
+    for way, (engine, open_ms) in engines.items():
+        p50, p90, p99 = (float(value) for value in np.percentile(taken[way], (50, 90, 99)))
+        watts = power(lambda engine=engine: engine.run(images))  # type: ignore[misc]
+        joules = None if watts is None else watts * p50 / 1e3
+        memory = memory_mb(bundle.path, way)
+        found.append(Timing(way, open_ms, p50, p90, p99, 1e3 / p50, memory, joules, len(taken[way])))
     return found
 
 
-def memory_mb(folder: Path, precision: str, threads: int) -> float:
+def memory_mb(folder: Path, way: Way) -> float:
     """Return the memory that an engine takes with one run behind it, of a process of its own, MB."""
-    words = [sys.executable, "-m", __name__, str(folder), precision, str(threads)]
+    words = [sys.executable, "-m", __name__, str(folder), msgspec.json.encode(way).decode()]
     done = subprocess.run(
         words, capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": ":".join(sys.path)}
     )
     return float(done.stdout)
 
 
-def _alone(folder: str, precision: str, threads: str) -> float:
+def _alone(folder: str, way: str) -> float:
     """Return the growth of this process's largest memory by opening and running an engine once, MB."""
     import onnxruntime  # noqa: F401
 
     before = most()
     bundle = Bundle.open(folder)
-    open_engine(bundle, int(threads), precision).run(pictures(bundle.manifest))
+    open_way(bundle, msgspec.json.decode(way, type=Way)).run(noise(bundle.manifest))
     return most() - before
 
 
@@ -104,21 +120,40 @@ def most() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
 
 
+METERS = ("/sys/bus/i2c/drivers/ina3221/*/hwmon/hwmon*", "/sys/class/powercap/intel-rapl:?")
+"""Where boards tell: a Jetson's rails, each as millivolts and milliamperes; a processor's packages, in microjoules."""
+
+
+def power(work: Callable[[], object], seconds: float = 1.0, root: Path = Path("/")) -> float | None:
+    """Return the watts of the board, or of the processor's packages, during some work; None where nobody tells."""
+    rails, packages = ([*root.glob(pattern.lstrip("/"))] for pattern in METERS)
+    counters = [file for package in packages if os.access(file := package / "energy_uj", os.R_OK)]
+    pairs = [
+        (folder / f"in{number}_input", folder / f"curr{number}_input") for folder in rails for number in range(1, 4)
+    ]
+    pairs = [pair for pair in pairs if all(os.access(file, os.R_OK) for file in pair)][:1]  # the first is the whole
+    if not counters and not pairs:
+        return None
+    read = [int(file.read_text()) for file in counters]
+    start, watts = time.monotonic(), []
+    while time.monotonic() - start < seconds:
+        work()
+        watts += [int(volts.read_text()) * int(amperes.read_text()) / 1e6 for volts, amperes in pairs]
+    spent = time.monotonic() - start
+    if watts:
+        return float(np.mean(watts))
+    return sum(max(0, int(f.read_text()) - b) for f, b in zip(counters, read, strict=True)) / 1e6 / spent
+
+
 def table(timings: list[Timing]) -> str:
     """Return the timings as lines for people."""
-    head = f"{'':28} {'open':>8} {'p50':>8} {'p90':>8} {'p99':>8}   a second   memory"
-    lines = [head]
+    lines = [f"{'':36} {'open':>8} {'p50':>8} {'p90':>8} {'p99':>8}   a second   memory"]
     for each in timings:
-        name = f"{each.backend} {each.precision} x{each.threads}"
         times = " ".join(f"{value:8.2f}" for value in (each.open_ms, each.p50_ms, each.p90_ms, each.p99_ms))
-        lines.append(f"{name:28} {times}   {each.per_second:8.1f}   {each.memory_mb:.0f} MB")
+        energy = "" if each.joules is None else f"   {1e3 * each.joules:.1f} mJ"
+        lines.append(f"{each.way!s:36} {times}   {each.per_second:8.1f}   {each.memory_mb:.0f} MB{energy}")
     return "\n".join([*lines, f"milliseconds, over {timings[0].runs} runs each in turns; x: threads"])
 
 
-def main(words: list[str]) -> Any:
-    """Print the memory of one engine."""
-    print(_alone(*words))
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    print(_alone(*sys.argv[1:]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import EngineError
 
@@ -19,6 +19,8 @@ INSTALL = {
     "tensorrt": "with an NVIDIA GPU `pip install tensorrt`; on a Jetson use JetPack's",
     "tensorrt-rtx": "pip install 'edgemtl-runtime[rtx]'",
 }
+TYPES = {"fp16": "HALF", "int8": "INT8"}
+"""What a network of a precision has some tensors of."""
 LAST = 6
 """How many of TensorRT's messages an error tells."""
 Progress = Callable[[str, int, int], bool]
@@ -38,6 +40,15 @@ class Settings:
     capability: str = ""
 
 
+class Timings(Protocol):
+    """Where TensorRT's timings of kernels are kept, so that the next build need not take them again."""
+
+    def read(self) -> bytes: ...
+
+    def add(self, join: Callable[[bytes], bytes]) -> None:
+        """Write what ``join`` makes of what is there by then."""
+
+
 def load(backend: str) -> Any:
     """Import a back end; raises `EngineError` with what to install."""
     try:
@@ -46,10 +57,21 @@ def load(backend: str) -> Any:
         raise EngineError(f"no {backend} here ({error}); {INSTALL[backend]}") from error
 
 
-def build(backend: str, model: bytes, settings: Settings = Settings(), progress: Progress | None = None) -> bytes:
-    """Return the plan of an ONNX model, plain bytes as `trtexec` reads them; raises `EngineError`."""
+def build(
+    backend: str,
+    model: bytes,
+    settings: Settings = Settings(),
+    progress: Progress | None = None,
+    precision: str = "",
+    timings: Timings | None = None,
+) -> bytes:
+    """Return the plan of an ONNX model, plain bytes as `trtexec` reads them; raises `EngineError`.
+
+    Of a ``precision`` that is named, the network that TensorRT has read must hold some. ``timings`` is where those of
+    earlier builds are kept.
+    """
     trt = load(backend)
-    log = _log(trt)
+    log = log_of(trt)
     log.clear()
     builder = trt.Builder(log.logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -60,7 +82,9 @@ def build(backend: str, model: bytes, settings: Settings = Settings(), progress:
         raise EngineError(f"{backend} cannot read the network: {_parser_errors(parser)}; export the bundle again")
     if not network.num_outputs:  # some versions call nonsense read without an error
         raise EngineError(f"{backend} finds no output in the network; export the bundle again")
+    _check_precision(trt, network, backend, precision)
     config = builder.create_builder_config()
+    config.clear_flag(trt.BuilderFlag.TF32)  # or fp32 would have 10 binary digits
     if settings.workspace_mb:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, settings.workspace_mb << 20)
     config.builder_optimization_level = settings.level
@@ -70,12 +94,45 @@ def build(backend: str, model: bytes, settings: Settings = Settings(), progress:
     monitor = _monitor(trt, progress) if progress else None
     if monitor:
         config.progress_monitor = monitor
+    known = _begin(config, timings)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         if monitor and monitor.ended:
             raise EngineError("the build was stopped")
         raise EngineError(f"{backend} {trt.__version__} cannot build this network: {log.last()}")
+    if timings and known:
+        timings.add(lambda theirs: _joined(config, known, theirs))
     return bytes(plan)
+
+
+def _check_precision(trt: Any, network: Any, backend: str, precision: str) -> None:
+    """Raise `EngineError` where a network has no tensor of the type that its precision is made of."""
+    if precision not in TYPES:
+        return
+    wanted = getattr(trt.DataType, TYPES[precision])
+    for place in range(network.num_layers):
+        layer = network.get_layer(place)
+        if any(layer.get_output(number).dtype == wanted for number in range(layer.num_outputs)):
+            return
+    raise EngineError(f"{backend} has read the {precision} network without any {precision}; export the bundle again")
+
+
+def _begin(config: Any, timings: Timings | None) -> Any:
+    """Give a build the timings of earlier ones; return what it will write its own into."""
+    if timings is None:
+        return None
+    known = config.create_timing_cache(timings.read())
+    if known is None or not config.set_timing_cache(known, False):  # of another version or device: begin anew
+        known = config.create_timing_cache(b"")
+        config.set_timing_cache(known, False)
+    return known
+
+
+def _joined(config: Any, known: Any, theirs: bytes) -> bytes:
+    """Return timings with those that another process has kept meanwhile."""
+    if theirs and (other := config.create_timing_cache(theirs)) is not None:
+        known.combine(other, False)
+    return bytes(known.serialize())
 
 
 def _aim(trt: Any, config: Any, capability: str) -> None:
@@ -106,7 +163,7 @@ def _open_batch(trt: Any, builder: Any, network: Any, config: Any, settings: Set
         if profile.set_shape(tensor.name, *((size, *rest) for size in settings.batch)) is False:
             raise EngineError(f"input '{tensor.name}' does not take batches of {settings.batch}")
     if config.add_optimization_profile(profile) < 0:
-        raise EngineError(f"batches of {settings.batch} make no profile: {_log(trt).last()}")
+        raise EngineError(f"batches of {settings.batch} make no profile: {log_of(trt).last()}")
 
 
 def _parser_errors(parser: Any) -> str:
@@ -146,7 +203,8 @@ class _Log:
 _LOGS: dict[str, _Log] = {}
 
 
-def _log(trt: Any) -> _Log:
+def log_of(trt: Any) -> _Log:
+    """Return the log of a back end's module."""
     if trt.__name__ not in _LOGS:
         _LOGS[trt.__name__] = _Log(trt)
     return _LOGS[trt.__name__]

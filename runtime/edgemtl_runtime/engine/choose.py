@@ -1,0 +1,112 @@
+"""Which way a bundle runs best on this machine: measured once, checked against ONNX Runtime, and remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle import Bundle
+from ..errors import EngineError
+from . import Engine
+from .agreement import ALIKE, SAME, agreement
+from .cache import Cache, write_private
+from .device import Gpu, find_gpu
+from .measure import in_turns, noise, opened
+from .ort import OrtEngine, cores
+from .ways import Way, open_way
+
+LEAST = 0.99
+"""Share of every head's values that an engine must have in common with ONNX Runtime's of the same network."""
+CLOSE = 1.03
+"""Ways whose medians lie within this factor are alike: then the one of more digits and fewer threads is taken."""
+ORDER = ("fp32", "fp16", "int8")
+Arrays = dict[str, NDArray[Any]]
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """What was measured to be fastest: for which network, where, and how fast each way was, milliseconds."""
+
+    files: dict[str, str]
+    device: str
+    way: Way
+    p50_ms: dict[str, float]
+
+
+def device() -> str:
+    """Name what decides how fast a bundle runs here."""
+    gpu = find_gpu()
+    return f"{cores()} cores, {f'{gpu.name} {gpu.driver}' if isinstance(gpu, Gpu) else 'no GPU'}"
+
+
+def check_engine(bundle: Bundle, way: Way, engine: Engine, frames: Sequence[Arrays]) -> dict[str, float]:
+    """Return by head what share agrees with ONNX Runtime on the CPU; raises `EngineError` where too little does."""
+    exact = OrtEngine(bundle.model_in(way.precision))
+    tolerance = SAME if way.precision == "fp32" else ALIKE
+    agreed = agreement(exact.run, engine.run, bundle.manifest.heads, frames, tolerance)
+    for head, share in agreed.items():
+        if not share >= LEAST:
+            raise EngineError(
+                f"{way}: only {share:.1%} of '{head}' agrees with ONNX Runtime ({LEAST:.0%} is asked); not used"
+            )
+    return agreed
+
+
+def choose(
+    bundle: Bundle,
+    ways: Sequence[Way],
+    seconds: float = 5.0,
+    frames: Sequence[Arrays] = (),
+    told: Callable[[str], None] = lambda _: None,
+    cache: Cache | None = None,
+) -> tuple[Choice, dict[Way, str]]:
+    """Measure the ways, keep the fastest for this machine, and return it with the reasons of those that fell out.
+
+    Each is first compared with ONNX Runtime, on ``frames`` as the network takes them, or on noise.
+    """
+    images = noise(bundle.manifest)
+    engines: dict[Way, Engine] = {}
+    refused: dict[Way, str] = {}
+    for way in ways:
+        try:
+            engine = opened(bundle, [way], told)[way][0]
+            if way.backend != "onnxruntime-cpu":
+                check_engine(bundle, way, engine, frames or [images])
+            engines[way] = engine
+        except EngineError as error:
+            refused[way] = str(error)
+    if not engines:
+        raise EngineError(f"nothing runs this bundle here: {'; '.join(refused.values())}")
+    told(f"timing for {seconds:g} s")
+    medians = {way: float(np.median(times)) for way, times in in_turns(engines, images, seconds).items()}
+    best = min(medians.values())
+    close = [way for way, median in medians.items() if median <= CLOSE * best]
+    way = min(close, key=lambda w: (ORDER.index(w.precision), w.threads, not w.arena))
+    choice = Choice(bundle.manifest.files, device(), way, {str(w): median for w, median in medians.items()})
+    cache = cache or Cache()
+    write_private(cache.choice(bundle.manifest.files), msgspec.json.encode(choice))
+    return choice, refused
+
+
+def remembered(bundle: Bundle, cache: Cache | None = None) -> Way | None:
+    """Return the way that was chosen for a bundle on this machine, None where none was or something has changed."""
+    from .cache import default_folder
+
+    if cache is None and not default_folder().is_dir():
+        return None
+    cache = cache or Cache()
+    if (content := cache.read_private(cache.choice(bundle.manifest.files))) is None:
+        return None
+    try:
+        choice = msgspec.json.decode(content, type=Choice)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return choice.way if choice.device == device() and choice.files == bundle.manifest.files else None
+
+
+def open_best(bundle: Bundle) -> Engine:
+    """Open a bundle in the way that `edgemtl-runtime build` chose here, else in ONNX Runtime on the CPU, fp32."""
+    return open_way(bundle, remembered(bundle) or Way())

@@ -1,0 +1,93 @@
+"""CUDA as far as engines need it: a stream, buffers that both sides see, and a graph of what is done every time."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import EngineError
+
+
+def bindings() -> Any:
+    """Import NVIDIA's bindings of the CUDA runtime; raises `EngineError` with what to install."""
+    try:
+        from cuda.bindings import runtime
+    except ImportError as error:
+        raise EngineError(f"no CUDA bindings here ({error}); pip install 'edgemtl-runtime[cuda]'") from error
+    return runtime
+
+
+class Cuda:
+    """One stream on the first GPU."""
+
+    def __init__(self) -> None:
+        self.runtime = bindings()
+        self.call("cudaSetDevice", 0)
+        attribute = self.runtime.cudaDeviceAttr.cudaDevAttrIntegrated
+        self.integrated = bool(self.call("cudaDeviceGetAttribute", attribute, 0))
+        """Whether the GPU computes in the processor's own memory, as a Jetson's does."""
+        self.stream = self.call("cudaStreamCreateWithFlags", self.runtime.cudaStreamNonBlocking)
+
+    def call(self, name: str, *words: Any) -> Any:
+        """Call a function of the CUDA runtime; raises `EngineError` with the error's name."""
+        code, *found = getattr(self.runtime, name)(*words)
+        if code != self.runtime.cudaError_t.cudaSuccess:
+            raise EngineError(f"{name} fails: {getattr(code, 'name', code)}")
+        return found[0] if found else None
+
+    def wait(self) -> None:
+        """Block until all that was asked of the stream is done."""
+        self.call("cudaStreamSynchronize", self.stream)
+
+    def graph(self, work: Callable[[], None]) -> Any:
+        """Return a graph of the work that a function asks of the stream, which is not done yet."""
+        mode = self.runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        self.call("cudaStreamBeginCapture", self.stream, mode)
+        try:
+            work()
+        except EngineError:
+            self.runtime.cudaStreamEndCapture(self.stream)  # whatever it answers: the capture is over
+            raise
+        graph = self.call("cudaStreamEndCapture", self.stream)
+        try:
+            return self.call("cudaGraphInstantiate", graph, 0)
+        finally:
+            self.call("cudaGraphDestroy", graph)
+
+    def launch(self, graph: Any) -> None:
+        """Ask the stream for a graph's work."""
+        self.call("cudaGraphLaunch", graph, self.stream)
+
+
+class Buffer:
+    """Pinned memory as the array ``host``, and memory of the GPU at ``device``: the same on an integrated GPU."""
+
+    def __init__(self, cuda: Cuda, shape: tuple[int, ...], dtype: Any) -> None:
+        self.cuda = cuda
+        self.size = max(1, math.prod(shape) * np.dtype(dtype).itemsize)
+        runtime = cuda.runtime
+        flags = runtime.cudaHostAllocMapped if cuda.integrated else runtime.cudaHostAllocDefault
+        self.pointer = int(cuda.call("cudaHostAlloc", self.size, flags))
+        raw = (ctypes.c_ubyte * self.size).from_address(self.pointer)
+        self.host: NDArray[Any] = np.frombuffer(raw, dtype, math.prod(shape)).reshape(shape)
+        if cuda.integrated:
+            self.device = int(cuda.call("cudaHostGetDevicePointer", self.pointer, 0))
+        else:
+            self.device = int(cuda.call("cudaMalloc", self.size))
+
+    def send(self) -> None:
+        """Ask the stream to bring what is in ``host`` to the GPU."""
+        self._copy(self.device, self.pointer, self.cuda.runtime.cudaMemcpyKind.cudaMemcpyHostToDevice)
+
+    def fetch(self) -> None:
+        """Ask the stream to bring what the GPU made to ``host``."""
+        self._copy(self.pointer, self.device, self.cuda.runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost)
+
+    def _copy(self, to: int, of: int, kind: Any) -> None:
+        if not self.cuda.integrated:
+            self.cuda.call("cudaMemcpyAsync", to, of, self.size, kind, self.cuda.stream)

@@ -1,0 +1,97 @@
+"""Running a plan of TensorRT or TensorRT-RTX that this machine built.
+
+Inputs and outputs lie in pinned memory (mapped into the GPU's on an integrated one), all work is asked of one stream,
+and from the second run on as one CUDA graph, since every shape is fixed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle import Manifest
+from ..errors import EngineError
+from . import check_interface, trt
+from .cuda import Buffer, Cuda
+from .device import Gpu, find_gpu
+
+
+class PlanEngine:
+    """An engine from a plan's bytes, by a back end of `trt.BACKENDS`; raises `EngineError` with TensorRT's own words.
+
+    Give no plan that another machine or user may have written: it is a program.
+    """
+
+    def __init__(self, backend: str, plan: bytes, manifest: Manifest) -> None:
+        gpu = find_gpu()
+        if not isinstance(gpu, Gpu):  # without a driver, some versions of TensorRT end the process
+            raise EngineError(f"{backend} needs a GPU to run: {gpu}")
+        self.name = backend
+        module = trt.load(backend)
+        self.log = log = trt.log_of(module)
+        self.cuda = Cuda()
+        self.runtime = module.Runtime(log.logger)
+        self.engine = self.runtime.deserialize_cuda_engine(plan)
+        if self.engine is None:
+            raise EngineError(f"{backend} cannot load the engine: {log.last()}; build it again")
+        self.context = self.engine.create_execution_context()
+        if self.context is None:
+            raise EngineError(f"{backend} cannot start the engine: {log.last()}")
+        self.inputs, self.outputs = self._buffers(module, manifest)
+        self.graph: Any = None
+        self.fresh = True
+
+    def _buffers(self, module: Any, manifest: Manifest) -> tuple[dict[str, Buffer], dict[str, Buffer]]:
+        """Make a buffer for each input and output, and tell the context where they are."""
+        engine, context = self.engine, self.context
+        names = [engine.get_tensor_name(place) for place in range(engine.num_io_tensors)]
+        taken = [name for name in names if engine.get_tensor_mode(name) == module.TensorIOMode.INPUT]
+        types = {name: np.dtype(module.nptype(engine.get_tensor_dtype(name))) for name in names}
+        shapes = {name: tuple(engine.get_tensor_shape(name)) for name in taken}
+        others = [name for name in taken if types[name] != np.uint8]
+        check_interface(manifest, shapes, others, [name for name in names if name not in taken])
+        for name, shape in shapes.items():
+            if shape[0] < 0 and not context.set_input_shape(name, (1, *shape[1:])):
+                raise EngineError(f"the engine takes no batch of one of '{name}'; build it with another profile")
+        buffers = {}
+        for name in names:
+            shape = (1, *shapes[name][1:]) if name in taken else tuple(context.get_tensor_shape(name))
+            buffers[name] = Buffer(self.cuda, shape, types[name])
+            if not context.set_tensor_address(name, buffers[name].device):
+                raise EngineError(f"the engine does not take its memory for '{name}'")
+        return {n: b for n, b in buffers.items() if n in taken}, {n: b for n, b in buffers.items() if n not in taken}
+
+    def run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run the network once on named uint8 (1, H, W, C) inputs."""
+        for name, buffer in self.inputs.items():
+            if inputs[name].shape != buffer.host.shape:
+                raise EngineError(f"'{name}' is {inputs[name].shape}, the engine takes {buffer.host.shape}")
+            np.copyto(buffer.host, inputs[name])
+        if self.graph is not None:
+            self.cuda.launch(self.graph)
+        else:
+            self._ask()
+        self.cuda.wait()
+        found = {name: buffer.host.copy() for name, buffer in self.outputs.items()}
+        if self.fresh:  # the first run may still set things up, which no graph can hold
+            self.fresh = False
+            self._capture()
+        return found
+
+    def _ask(self) -> None:
+        """Ask the stream for a run: there, through and back."""
+        for buffer in self.inputs.values():
+            buffer.send()
+        if not self.context.execute_async_v3(int(self.cuda.stream)):
+            raise EngineError(f"{self.name} does not run the engine: {self.log.last()}")
+        for buffer in self.outputs.values():
+            buffer.fetch()
+
+    def _capture(self) -> None:
+        """Make a graph of a run; networks that cannot be one run without."""
+        try:
+            self.graph = self.cuda.graph(self._ask)
+        except EngineError:
+            self.graph = None

@@ -1,0 +1,173 @@
+"""Running plans, on stand-ins of CUDA and TensorRT that compute what ONNX Runtime does, and the choice of a way."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stand_ins import VERSIONS, StandInCuda, stand_in
+
+from edgemtl_runtime.bundle import Bundle
+from edgemtl_runtime.cli import main
+from edgemtl_runtime.engine import build, choose, cuda, plan, trt, ways
+from edgemtl_runtime.engine.cache import Cache
+from edgemtl_runtime.engine.device import Gpu, find_gpu
+from edgemtl_runtime.engine.measure import noise, power
+from edgemtl_runtime.engine.ort import OrtEngine
+from edgemtl_runtime.engine.ways import BACKENDS, Way, open_way
+from edgemtl_runtime.errors import EngineError
+
+ORIN = Gpu("Orin", "8.7", "12.6")
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # type: ignore[no-untyped-def]
+    """Put a GPU, its CUDA and a version of TensorRT in their places, and a cache of the test's own."""
+
+    def use(version: str = "11.4.0", fault: str = "", integrated: bool = False, memory: int = 1 << 30) -> StandInCuda:
+        module, runtime = stand_in(version, fault), StandInCuda(integrated, memory)
+        monkeypatch.setitem(sys.modules, "tensorrt", module)
+        monkeypatch.setattr(trt, "_LOGS", {})
+        monkeypatch.setattr(cuda, "bindings", lambda: runtime)
+        for part in (build, plan, ways, choose):
+            monkeypatch.setattr(part, "find_gpu", lambda: ORIN)
+        monkeypatch.setattr(ways, "absent", lambda name: "" if name in ("tensorrt", "onnxruntime-cpu") else "absent")
+        return runtime
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return use
+
+
+@pytest.mark.parametrize("integrated", [False, True])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_plan_answers_as_the_network_does_by_one_graph(gpu, toy_bundle: Path, version: str, integrated: bool) -> None:  # type: ignore[no-untyped-def]
+    runtime = gpu(version, integrated=integrated)
+    bundle = Bundle.open(toy_bundle)
+    engine, exact = open_way(bundle, Way("tensorrt")), OrtEngine(bundle.model)
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        images = {name: rng.integers(0, 256, image.shape, np.uint8) for name, image in noise(bundle.manifest).items()}
+        found, expected = engine.run(images), exact.run(images)
+        assert all(np.array_equal(found[name], expected[name]) for name in expected)
+    copies = 0 if integrated else 2 * 4  # as it runs once, and as it is recorded: two inputs and two outputs
+    assert runtime.told.count("cudaGraphLaunch") == 3 and runtime.told.count("cudaMemcpyAsync") == copies
+    with pytest.raises(EngineError, match=r"'rgb' is \(1, 2, 2, 3\), the engine takes"):
+        engine.run(images | {"rgb": np.zeros((1, 2, 2, 3), np.uint8)})
+
+
+def test_results_are_not_written_over_by_the_next_run(gpu, toy_bundle: Path) -> None:  # type: ignore[no-untyped-def]
+    gpu()
+    bundle = Bundle.open(toy_bundle)
+    engine = open_way(bundle, Way("tensorrt"))
+    bright = {name: np.full_like(image, 255) for name, image in noise(bundle.manifest).items()}
+    first = engine.run(bright)["semantic"]
+    engine.run({name: np.zeros_like(image) for name, image in bright.items()})
+    assert (first == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("load", "cannot load the engine: magicTag does not match; build it again"),
+        ("context", "cannot start the engine"),
+        ("types", "the network takes"),
+        ("run", "does not run the engine: illegal memory access"),
+        ("memory", "cudaHostAlloc fails: cudaErrorMemoryAllocation"),
+    ],
+)
+def test_what_goes_wrong_is_told(gpu, toy_bundle: Path, fault: str, message: str) -> None:  # type: ignore[no-untyped-def]
+    gpu(fault=fault, memory=1000 if fault == "memory" else 1 << 30)
+    bundle = Bundle.open(toy_bundle)
+    with pytest.raises(Exception, match=message):
+        open_way(bundle, Way("tensorrt")).run(noise(bundle.manifest))
+
+
+def test_an_engine_that_answers_otherwise_is_left_out(gpu, toy_bundle: Path) -> None:  # type: ignore[no-untyped-def]
+    gpu(fault="wrong")
+    bundle = Bundle.open(toy_bundle)
+    choice, refused = choose.choose(bundle, ways.ways(bundle), 0.1)
+    assert choice.way.backend == "onnxruntime-cpu"
+    assert "of 'boxes' agrees with ONNX Runtime" in refused[Way("tensorrt")]
+    with pytest.raises(EngineError, match="nothing runs this bundle here"):
+        choose.choose(bundle, [Way("tensorrt")], 0.1)
+
+
+def test_what_build_chose_is_what_run_takes(gpu, toy_bundle: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    gpu()
+    assert choose.remembered(Bundle.open(toy_bundle)) is None
+    monkeypatch.setattr(
+        choose, "in_turns", lambda engines, *_: {way: [1.0 if way.backend == "tensorrt" else 2.0] for way in engines}
+    )
+    assert main(["build", str(toy_bundle), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["way"]["backend"] == "tensorrt" and not told["refused"] and len(told["p50_ms"]) > 2
+    bundle = Bundle.open(toy_bundle)
+    assert choose.remembered(bundle) == Way("tensorrt") and choose.open_best(bundle).name == "tensorrt"
+    words = ["run", str(toy_bundle), "--rgb", "pattern:?fps=0&frames=4", "--ir", "pattern:?fps=0&frames=4", "--json"]
+    assert main(words) == 0 and json.loads(capsys.readouterr().out)["pairs"] == 4
+    monkeypatch.setattr(choose, "find_gpu", lambda: "gone")
+    assert choose.remembered(bundle) is None and choose.open_best(bundle).name == "onnxruntime-cpu"
+    Cache().choice(bundle.manifest.files).chmod(0o666)
+    with pytest.raises(EngineError, match="chmod"):
+        choose.remembered(bundle)
+
+
+def test_of_ways_that_are_alike_the_one_of_more_digits_and_fewer_threads_is_taken(
+    gpu, toy_bundle: Path, monkeypatch
+) -> None:  # type: ignore[no-untyped-def]
+    gpu()
+    bundle = Bundle.open(toy_bundle)
+    medians = {Way("tensorrt"): 1.5, Way(threads=2): 1.0, Way(threads=1): 1.02, Way(threads=2, arena=False): 1.0}
+    monkeypatch.setattr(choose, "in_turns", lambda engines, *_: {way: [medians[way]] for way in engines})
+    assert choose.choose(bundle, list(medians))[0].way == Way(threads=1)
+
+
+def test_every_function_of_cuda_that_is_asked_for_is_in_nvidia_s_bindings() -> None:
+    runtime = pytest.importorskip("cuda.bindings.runtime", reason="cuda-bindings is not installed")
+    source = inspect.getsource(cuda)
+    names = set(re.findall(r'"(cuda[A-Z]\w+)"|runtime\.(cuda[A-Z]\w+)', source))
+    for name in {a or b for a, b in names}:
+        assert hasattr(runtime, name), name
+    assert hasattr(runtime.cudaDeviceAttr, "cudaDevAttrIntegrated")
+    assert hasattr(runtime.cudaStreamCaptureMode, "cudaStreamCaptureModeThreadLocal")
+    if isinstance(find_gpu(), str):
+        with pytest.raises(EngineError, match="cudaSetDevice fails: cuda"):
+            cuda.Cuda()
+
+
+def test_a_board_s_own_meters_are_read(tmp_path: Path) -> None:
+    assert power(lambda: None, 0.01, tmp_path) is None
+    rail = tmp_path / "sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon3"
+    rail.mkdir(parents=True)
+    (rail / "in1_input").write_text("5000\n")
+    (rail / "curr1_input").write_text("1500\n")
+    assert power(lambda: None, 0.01, tmp_path) == pytest.approx(7.5)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_back_end_that_is_not_here_says_why(name: str, toy_bundle: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    why = ways.absent(name)
+    words = ["run", str(toy_bundle), "--rgb", "pattern:?fps=0&frames=2", "--ir", "pattern:?fps=0&frames=2"]
+    code = main([*words, "--backend", name])
+    assert code == (2 if why else 0) and why in capsys.readouterr().err
+    assert "there is no back end 'abacus'" in ways.absent("abacus")
+
+
+@pytest.mark.gpu
+def test_a_real_engine_agrees_with_onnx_runtime(toy_bundle: Path) -> None:
+    if isinstance(gpu := find_gpu(), str):
+        pytest.skip(gpu)
+    tried = 0
+    bundle = Bundle.open(toy_bundle)
+    for name in ("tensorrt", "tensorrt-rtx"):
+        if not ways.absent(name):
+            engine = open_way(bundle, Way(name))
+            assert choose.check_engine(bundle, Way(name), engine, [noise(bundle.manifest)] * 3)
+            tried += 1
+    if not tried:
+        pytest.skip("neither tensorrt nor tensorrt-rtx is installed")
