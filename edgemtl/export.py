@@ -17,6 +17,10 @@ from edgemtl_export.parity import ParityError
 from edgemtl_export.to_bundle import export_bundle
 from edgemtl_export.variants import Precisions, Target
 from edgemtl_runtime.bundle import Bundle, Head
+from edgemtl_runtime.engine.build import Built, build_engine
+from edgemtl_runtime.engine.choose import Choice, choose
+from edgemtl_runtime.engine.trt import BACKENDS
+from edgemtl_runtime.engine.ways import absent, ways
 
 from .data.loader import fitted_images
 from .data.open import open_data
@@ -126,9 +130,28 @@ class Running:
     run: Runs
 
 
-def check_tensorrt() -> None:
-    """Raise with what does its work meanwhile."""
+def tensorrt_here() -> str:
+    """Return the back end that builds engines on this machine; raises `EdgemtlError` with why there is none."""
+    reasons = {name: absent(name) for name in BACKENDS}
+    for name, why in reasons.items():
+        if not why:
+            return name
+    told = "; ".join(f"{name}: {why}" for name, why in reasons.items())
     raise EdgemtlError(
-        "--tensorrt: building and checking in one go comes with a later version; export with "
-        "`--for tensorrt --precisions fp16,int8`, then `edgemtl-runtime build BUNDLE` where the GPU is"
+        f"--tensorrt: no engine can be built and checked here ({told}). Export with `--for tensorrt --precisions "
+        "fp16,int8`, then `edgemtl-runtime build BUNDLE` where the GPU is"
     )
+
+
+def build_engines(
+    bundle: Bundle, run: Run, backend: str, progress: Callable[[str], None] = lambda _: None
+) -> tuple[Choice, Built]:
+    """Build an engine of every precision, check each on held-out pictures, and return the fastest.
+
+    It is what `edgemtl-runtime run` takes for this bundle on this machine from then on.
+    """
+    frames = some(run, open_data(run.config, ("val",))["val"], FRAMES)
+    choice, refused = choose(bundle, ways(bundle, backend), frames=frames, told=progress)
+    for why in refused.values():
+        progress(f"left out: {why}")
+    return choice, build_engine(bundle, backend, choice.way.precision)

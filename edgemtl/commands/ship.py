@@ -47,14 +47,15 @@ def _add_export(commands: Any) -> None:
     export.add_argument("--align", type=int, default=8, help="round channels up to this multiple (%(default)s)")
     export.add_argument("--heads", metavar="NAME,NAME", help="ship these heads, and what they read (default: all)")
     export.add_argument(
-        "--precisions", metavar="fp16,int8", help="make these too; each is shipped if it passes (default: none)"
+        "--precisions",
+        metavar="fp16,int8",
+        help="make these too; each is shipped if it passes (default: none, with --tensorrt fp16)",
     )
     export.add_argument(
         "--for",
         dest="target",
         choices=("onnxruntime", "tensorrt"),
-        default="onnxruntime",
-        help="what int8 is laid out for (%(default)s); with tensorrt the rest of it computes in fp16",
+        help="what int8 is laid out for (default: onnxruntime); with tensorrt the rest of it computes in fp16",
     )
     export.add_argument(
         "--max-drop", type=float, default=0.01, help="largest share of a head's figure to lose (%(default)s)"
@@ -62,7 +63,12 @@ def _add_export(commands: Any) -> None:
     export.add_argument(
         "--triton", metavar="REPO", type=Path, help="add it to a Triton model repository too, by the name of --out"
     )
-    export.add_argument("--tensorrt", action="store_true", help="build and check a TensorRT engine as well")
+    export.add_argument(
+        "--tensorrt", action="store_true", help="build, check and time engines on this machine's GPU, in its cache"
+    )
+    export.add_argument(
+        "--engine-out", metavar="FILE", type=Path, help="with --tensorrt: copy the fastest plain plan here"
+    )
     export.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
     export.set_defaults(command=_export)
 
@@ -96,9 +102,11 @@ def _shrink(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
+    from edgemtl_runtime.aside import write_file
+
     from ..console import say
     from ..errors import EdgemtlError
-    from ..export import Options, check_tensorrt, export
+    from ..export import Options, build_engines, export, tensorrt_here
     from ..run import Run
 
     words = {name: _words(getattr(args, name)) for name in ("heads", "precisions")}
@@ -109,10 +117,21 @@ def _export(args: argparse.Namespace) -> int:
         raise EdgemtlError(f"--max-drop {args.max_drop:g}: is a share, from 0 to below 1")
     if not 1 <= args.align <= 256:
         raise EdgemtlError("--align lies between 1 (keep nothing) and 256")
-    if args.tensorrt:
-        check_tensorrt()
-    options = Options(**words, target=args.target, max_drop=args.max_drop, align=args.align)  # type: ignore[arg-type]
-    bundle, shrunk = export(Run.open(args.run), args.out, None, options, say if not args.json else lambda _: None)
+    if args.engine_out and not args.tensorrt:
+        raise EdgemtlError("--engine-out is of an engine: give --tensorrt too")
+    backend = tensorrt_here() if args.tensorrt else ""
+    if backend and not words["precisions"]:
+        words["precisions"] = ("fp16",)
+    target = args.target or ("tensorrt" if backend else "onnxruntime")
+    options = Options(**words, target=target, max_drop=args.max_drop, align=args.align)  # type: ignore[arg-type]
+    run, tell = Run.open(args.run), say if not args.json else lambda _: None
+    bundle, shrunk = export(run, args.out, None, options, tell)
+    engine = None
+    if backend:
+        choice, built = build_engines(bundle, run, backend, tell)
+        engine = {"plan": str(built.plan), "precision": choice.way.precision, "p50_ms": choice.p50_ms}
+        if args.engine_out:
+            write_file(args.engine_out, built.data)
     version = None
     if args.triton:
         from edgemtl_export.triton import write_triton
@@ -123,6 +142,7 @@ def _export(args: argparse.Namespace) -> int:
             json.dumps(
                 {
                     "triton": None if version is None else str(version),
+                    "engine": engine,
                     "bundle": str(bundle.path),
                     "removed": shrunk.report.to_dict(),
                     "parity": bundle.manifest.parity,
@@ -142,6 +162,9 @@ def _export(args: argparse.Namespace) -> int:
             print(f"{name}: {told['bytes'] / 1000:,.0f} kB{', ' if scores else ''}{', '.join(scores)}")
         for name, why in bundle.manifest.refused.items():
             print(f"{name} refused: {why}")
+        if engine:
+            fastest = min(choice.p50_ms.values())
+            print(f"fastest engine of {backend}: {choice.way.precision}, {fastest:.2f} ms; {built.plan}")
         print(f"wrote {bundle.path}" + (f" and {version}" if version else ""))
     return 0
 

@@ -1,4 +1,4 @@
-"""Folders that are written aside and put in place whole, or not at all."""
+"""Files and folders that are written aside and put in place whole, or not at all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,19 @@ import shutil
 from pathlib import Path
 
 from .errors import EdgemtlError
+
+
+def write_file(file: Path, content: bytes, mode: int = 0o666) -> None:
+    """Write a file aside, then put it in place: a full disk or a kill leaves what was there."""
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 class FolderAside:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from .aside import write_file
 from .bundle import MODELS, Bundle, Input
 from .errors import EdgemtlError
 
@@ -124,9 +125,7 @@ def _build_one(args: argparse.Namespace, bundle: Bundle, frames: list[dict[str, 
         engine = PlanEngine(args.backend, built.data, bundle.manifest)
         agreed = check_engine(bundle, Way(args.backend, precision), engine, frames or [noise(bundle.manifest)])
     if args.engine_out:
-        part = args.engine_out.with_name(f".{args.engine_out.name}.part")
-        part.write_bytes(built.data)
-        part.replace(args.engine_out)
+        write_file(args.engine_out, built.data)
     if args.json:
         told = {"plan": str(built.plan), "bytes": len(built.data), "cached": built.there, "differs": built.differs}
         print(json.dumps(told | {"agreed": agreed, "key": msgspec.to_builtins(built.key)}))

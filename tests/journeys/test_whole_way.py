@@ -11,13 +11,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from stand_ins import install
 
+import edgemtl.export
 from edgemtl.cli import main
 from edgemtl.data.streets import HELD_OUT, Streets
 from edgemtl.evaluate import open_predictor
 from edgemtl.run import Run
 from edgemtl_export import Shrunk
 from edgemtl_runtime.bundle import Bundle
+from edgemtl_runtime.engine.choose import remembered
+from edgemtl_runtime.engine.ways import Way
 from edgemtl_runtime.result import Boxes, LabelMap
 
 Exported = tuple[Bundle, Shrunk]
@@ -99,9 +103,24 @@ def test_judging_a_folder_of_other_pictures(
     assert json.loads(capsys.readouterr().out)["pictures"] == 4
 
 
+def test_export_builds_and_checks_an_engine_where_a_gpu_is(
+    tiny_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    install(monkeypatch)
+    monkeypatch.setattr(edgemtl.export, "absent", lambda name: "" if name == "tensorrt" else "absent")
+    words = ["export", str(tiny_run.path), "--out", str(tmp_path / "b"), "--max-drop", "0.9", "--json"]
+    assert main([*words, "--tensorrt", "--engine-out", str(tmp_path / "plain.plan")]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert set(told["precisions"]) == {"fp32", "fp16"}
+    assert Path(told["engine"]["plan"]).read_bytes() == (tmp_path / "plain.plan").read_bytes()
+    assert remembered(Bundle.open(tmp_path / "b")) == Way("tensorrt", told["engine"]["precision"])
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
+        (["export", "RUN", "--out", "b", "--engine-out", "f"], "give --tensorrt too"),
         (["eval", "nowhere"], "no such folder"),
         (["eval", "."], "no bundle here"),
         (["export", "nowhere", "--out", "b"], "no run here"),

@@ -8,17 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from stand_ins import VERSIONS, StandInCuda, stand_in
+from stand_ins import ORIN, VERSIONS, StandInCuda, stand_in
 
 from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.cli import main
 from edgemtl_runtime.engine import build, cuda, plan, trt
 from edgemtl_runtime.engine.cache import Cache, Key, default_folder
-from edgemtl_runtime.engine.device import Gpu, find_gpu
+from edgemtl_runtime.engine.device import find_gpu
 from edgemtl_runtime.errors import EngineError
 
 KEY = Key("a" * 64, "tensorrt", "11.4.0", "Orin", "8.7", "13.2", "fp16")
-ORIN = Gpu("Orin", "8.7", "12.6")
 
 
 @pytest.fixture

@@ -5,42 +5,28 @@ from __future__ import annotations
 import inspect
 import json
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from stand_ins import VERSIONS, StandInCuda, stand_in
+from stand_ins import VERSIONS, install
 
 from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.cli import main
-from edgemtl_runtime.engine import build, choose, cuda, plan, trt, ways
+from edgemtl_runtime.engine import choose, cuda, ways
 from edgemtl_runtime.engine.cache import Cache
-from edgemtl_runtime.engine.device import Gpu, find_gpu
+from edgemtl_runtime.engine.device import find_gpu
 from edgemtl_runtime.engine.measure import noise, power
 from edgemtl_runtime.engine.ort import OrtEngine
 from edgemtl_runtime.engine.ways import BACKENDS, Way, open_way
 from edgemtl_runtime.errors import EngineError
 
-ORIN = Gpu("Orin", "8.7", "12.6")
-
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # type: ignore[no-untyped-def]
-    """Put a GPU, its CUDA and a version of TensorRT in their places, and a cache of the test's own."""
-
-    def use(version: str = "11.4.0", fault: str = "", integrated: bool = False, memory: int = 1 << 30) -> StandInCuda:
-        module, runtime = stand_in(version, fault), StandInCuda(integrated, memory)
-        monkeypatch.setitem(sys.modules, "tensorrt", module)
-        monkeypatch.setattr(trt, "_LOGS", {})
-        monkeypatch.setattr(cuda, "bindings", lambda: runtime)
-        for part in (build, plan, ways, choose):
-            monkeypatch.setattr(part, "find_gpu", lambda: ORIN)
-        monkeypatch.setattr(ways, "absent", lambda name: "" if name in ("tensorrt", "onnxruntime-cpu") else "absent")
-        return runtime
-
+    """Return what puts stand-ins in their places, beside a cache of the test's own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return use
+    return lambda *words, **options: install(monkeypatch, *words, **options)
 
 
 @pytest.mark.parametrize("integrated", [False, True])

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import msgspec
 
+from ..aside import write_file
 from ..errors import EngineError
 
-MODE = 0o700
+MODE, PRIVATE = 0o700, 0o600
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -97,7 +98,7 @@ class Cache:
         """Write a plan and its sidecar aside, then put both in place; return the plan's path."""
         told = Sidecar(key, hashlib.sha256(data).hexdigest(), len(data))
         for file, content in ((self.plan(key), data), (self._sidecar(key), msgspec.json.encode(told))):
-            write_private(file, content)
+            write_file(file, content, PRIVATE)
         return self.plan(key)
 
     def told(self) -> list[Sidecar]:
@@ -153,25 +154,12 @@ class TimingFile:
         """Write what ``join`` makes of what is there by then."""
         import fcntl
 
-        lock = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        lock = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, PRIVATE)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            write_private(self.path, join(self.read()))
+            write_file(self.path, join(self.read()), PRIVATE)
         finally:
             os.close(lock)
-
-
-def write_private(file: Path, content: bytes) -> None:
-    """Write a file that is this user's alone, aside first, so that a full disk or a kill leaves the older one."""
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _check_private(path: Path) -> None:

@@ -9,11 +9,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ..aside import write_file
 from ..bundle import Bundle
 from ..errors import EngineError
 from . import Engine
 from .agreement import ALIKE, SAME, agreement
-from .cache import Cache, write_private
+from .cache import PRIVATE, Cache, default_folder
 from .device import Gpu, find_gpu
 from .measure import in_turns, noise, opened
 from .ort import OrtEngine, cores
@@ -87,14 +88,12 @@ def choose(
     way = min(close, key=lambda w: (ORDER.index(w.precision), w.threads, not w.arena))
     choice = Choice(bundle.manifest.files, device(), way, {str(w): median for w, median in medians.items()})
     cache = cache or Cache()
-    write_private(cache.choice(bundle.manifest.files), msgspec.json.encode(choice))
+    write_file(cache.choice(bundle.manifest.files), msgspec.json.encode(choice), PRIVATE)
     return choice, refused
 
 
 def remembered(bundle: Bundle, cache: Cache | None = None) -> Way | None:
     """Return the way that was chosen for a bundle on this machine, None where none was or something has changed."""
-    from .cache import default_folder
-
     if cache is None and not default_folder().is_dir():
         return None
     cache = cache or Cache()

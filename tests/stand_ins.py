@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import ctypes
 import enum
+import sys
 from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
+from edgemtl_runtime.engine.device import Gpu
+
 PLAN = b"plan of "
+ORIN = Gpu("Orin", "8.7", "12.6")
 VERSIONS = ("10.3.0", "10.16.1", "11.4.0")
 
 
@@ -377,3 +382,18 @@ class StandInCuda:
 
 CUDA: list[StandInCuda] = []
 """The one in use."""
+
+
+def install(patch: pytest.MonkeyPatch, version: str = "11.4.0", fault: str = "", **cuda: Any) -> StandInCuda:
+    """Put an Orin, its CUDA and a version of TensorRT in their places, of all back ends that one and the CPU alone."""
+    from edgemtl_runtime.engine import build, choose, plan, trt, ways
+    from edgemtl_runtime.engine import cuda as real
+
+    runtime = StandInCuda(**cuda)
+    patch.setitem(sys.modules, "tensorrt", stand_in(version, fault))
+    patch.setattr(trt, "_LOGS", {})
+    patch.setattr(real, "bindings", lambda: runtime)
+    for part in (build, plan, ways, choose):
+        patch.setattr(part, "find_gpu", lambda: ORIN)
+    patch.setattr(ways, "absent", lambda name: "" if name in ("tensorrt", "onnxruntime-cpu") else "absent")
+    return runtime
