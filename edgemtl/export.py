@@ -18,7 +18,8 @@ from edgemtl_export.to_bundle import export_bundle
 from edgemtl_export.variants import Precisions, Target
 from edgemtl_runtime.bundle import Bundle, Head
 from edgemtl_runtime.engine.build import Built, build_engine
-from edgemtl_runtime.engine.choose import Choice, choose
+from edgemtl_runtime.engine.choose import choose
+from edgemtl_runtime.engine.chosen import Choice
 from edgemtl_runtime.engine.trt import BACKENDS
 from edgemtl_runtime.engine.ways import absent, ways
 

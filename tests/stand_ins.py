@@ -386,14 +386,14 @@ CUDA: list[StandInCuda] = []
 
 def install(patch: pytest.MonkeyPatch, version: str = "11.4.0", fault: str = "", **cuda: Any) -> StandInCuda:
     """Put an Orin, its CUDA and a version of TensorRT in their places, of all back ends that one and the CPU alone."""
-    from edgemtl_runtime.engine import build, choose, plan, trt, ways
+    from edgemtl_runtime.engine import build, chosen, plan, trt, ways
     from edgemtl_runtime.engine import cuda as real
 
     runtime = StandInCuda(**cuda)
     patch.setitem(sys.modules, "tensorrt", stand_in(version, fault))
     patch.setattr(trt, "_LOGS", {})
     patch.setattr(real, "bindings", lambda: runtime)
-    for part in (build, plan, ways, choose):
+    for part in (build, plan, ways, chosen):
         patch.setattr(part, "find_gpu", lambda: ORIN)
     patch.setattr(ways, "absent", lambda name: "" if name in ("tensorrt", "onnxruntime-cpu") else "absent")
     return runtime

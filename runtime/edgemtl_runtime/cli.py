@@ -58,7 +58,7 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 def command_run(args: argparse.Namespace) -> int:
     """Run a bundle and print what it was like."""
     from .camera import open_camera
-    from .engine.choose import remembered
+    from .engine.chosen import remembered
     from .engine.ways import Way, absent, open_way
     from .pipeline import Pipeline
 

@@ -20,7 +20,7 @@ from edgemtl.evaluate import open_predictor
 from edgemtl.run import Run
 from edgemtl_export import Shrunk
 from edgemtl_runtime.bundle import Bundle
-from edgemtl_runtime.engine.choose import remembered
+from edgemtl_runtime.engine.chosen import remembered
 from edgemtl_runtime.engine.ways import Way
 from edgemtl_runtime.result import Boxes, LabelMap
 

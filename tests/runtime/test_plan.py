@@ -13,7 +13,7 @@ from stand_ins import VERSIONS, install
 
 from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.cli import main
-from edgemtl_runtime.engine import choose, cuda, ways
+from edgemtl_runtime.engine import choose, chosen, cuda, ways
 from edgemtl_runtime.engine.cache import Cache
 from edgemtl_runtime.engine.device import find_gpu
 from edgemtl_runtime.engine.measure import noise, power
@@ -85,7 +85,7 @@ def test_an_engine_that_answers_otherwise_is_left_out(gpu, toy_bundle: Path) -> 
 
 def test_what_build_chose_is_what_run_takes(gpu, toy_bundle: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     gpu()
-    assert choose.remembered(Bundle.open(toy_bundle)) is None
+    assert chosen.remembered(Bundle.open(toy_bundle)) is None
     monkeypatch.setattr(
         choose, "in_turns", lambda engines, *_: {way: [1.0 if way.backend == "tensorrt" else 2.0] for way in engines}
     )
@@ -93,14 +93,14 @@ def test_what_build_chose_is_what_run_takes(gpu, toy_bundle: Path, capsys, monke
     told = json.loads(capsys.readouterr().out)
     assert told["way"]["backend"] == "tensorrt" and not told["refused"] and len(told["p50_ms"]) > 2
     bundle = Bundle.open(toy_bundle)
-    assert choose.remembered(bundle) == Way("tensorrt") and choose.open_best(bundle).name == "tensorrt"
+    assert chosen.remembered(bundle) == Way("tensorrt") and chosen.open_best(bundle).name == "tensorrt"
     words = ["run", str(toy_bundle), "--rgb", "pattern:?fps=0&frames=4", "--ir", "pattern:?fps=0&frames=4", "--json"]
     assert main(words) == 0 and json.loads(capsys.readouterr().out)["pairs"] == 4
-    monkeypatch.setattr(choose, "find_gpu", lambda: "gone")
-    assert choose.remembered(bundle) is None and choose.open_best(bundle).name == "onnxruntime-cpu"
+    monkeypatch.setattr(chosen, "find_gpu", lambda: "gone")
+    assert chosen.remembered(bundle) is None and chosen.open_best(bundle).name == "onnxruntime-cpu"
     Cache().choice(bundle.manifest.files).chmod(0o666)
     with pytest.raises(EngineError, match="chmod"):
-        choose.remembered(bundle)
+        chosen.remembered(bundle)
 
 
 def test_of_ways_that_are_alike_the_one_of_more_digits_and_fewer_threads_is_taken(

@@ -14,11 +14,11 @@ from ..bundle import Bundle
 from ..errors import EngineError
 from . import Engine
 from .agreement import ALIKE, SAME, agreement
-from .cache import PRIVATE, Cache, default_folder
-from .device import Gpu, find_gpu
+from .cache import PRIVATE, Cache
+from .chosen import Choice, device
 from .measure import in_turns, noise, opened
-from .ort import OrtEngine, cores
-from .ways import Way, open_way
+from .ort import OrtEngine
+from .ways import Way
 
 LEAST = 0.99
 """Share of every head's values that an engine must have in common with ONNX Runtime's of the same network."""
@@ -26,21 +26,6 @@ CLOSE = 1.03
 """Ways whose medians lie within this factor are alike: then the one of more digits and fewer threads is taken."""
 ORDER = ("fp32", "fp16", "int8")
 Arrays = dict[str, NDArray[Any]]
-
-
-class Choice(msgspec.Struct, frozen=True):
-    """What was measured to be fastest: for which network, where, and how fast each way was, milliseconds."""
-
-    files: dict[str, str]
-    device: str
-    way: Way
-    p50_ms: dict[str, float]
-
-
-def device() -> str:
-    """Name what decides how fast a bundle runs here."""
-    gpu = find_gpu()
-    return f"{cores()} cores, {f'{gpu.name} {gpu.driver}' if isinstance(gpu, Gpu) else 'no GPU'}"
 
 
 def check_engine(bundle: Bundle, way: Way, engine: Engine, frames: Sequence[Arrays]) -> dict[str, float]:
@@ -90,22 +75,3 @@ def choose(
     cache = cache or Cache()
     write_file(cache.choice(bundle.manifest.files), msgspec.json.encode(choice), PRIVATE)
     return choice, refused
-
-
-def remembered(bundle: Bundle, cache: Cache | None = None) -> Way | None:
-    """Return the way that was chosen for a bundle on this machine, None where none was or something has changed."""
-    if cache is None and not default_folder().is_dir():
-        return None
-    cache = cache or Cache()
-    if (content := cache.read_private(cache.choice(bundle.manifest.files))) is None:
-        return None
-    try:
-        choice = msgspec.json.decode(content, type=Choice)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-    return choice.way if choice.device == device() and choice.files == bundle.manifest.files else None
-
-
-def open_best(bundle: Bundle) -> Engine:
-    """Open a bundle in the way that `edgemtl-runtime build` chose here, else in ONNX Runtime on the CPU, fp32."""
-    return open_way(bundle, remembered(bundle) or Way())
