@@ -6,6 +6,7 @@ import argparse
 import importlib.metadata
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ PARTS = {
     "onnxruntime": ("onnxruntime", "pip install 'edgemtl-runtime[onnxruntime]'"),
     "tensorrt": ("tensorrt", "with an NVIDIA GPU pip install tensorrt; on a Jetson use JetPack's"),
     "tensorrt-rtx": ("tensorrt_rtx", "pip install 'edgemtl-runtime[rtx]'"),
+    "cuda-bindings": ("cuda.bindings", "pip install 'edgemtl-runtime[cuda]'"),
     "opencv": ("cv2", "pip install 'edgemtl-runtime[opencv]'"),
 }
 """What the runtime can use: the module, and what to do where it is not there."""
@@ -174,6 +176,12 @@ def command_inspect(args: argparse.Namespace) -> int:
         return 0
     manifest = bundle.manifest
     print(f"{manifest.name}, written by {manifest.producer}; schema version {manifest.schema_version}")
+    print(f"  licence: {manifest.licence}")
+    if {"parameters_before", "parameters_after"} <= manifest.removed.keys():
+        before, after = (manifest.removed[f"parameters_{when}"] for when in ("before", "after"))
+        print(f"  {after:,} parameters, of {before:,} that were trained")
+    for name, share in manifest.parity.get("agreement", {}).items():
+        print(f"  {name}: {share:.2%} of it as the trained run answered, on {manifest.parity['frames']} pictures")
     for spec in manifest.inputs:
         absent = ", may be absent" if spec.may_be_absent else ""
         print(f"  takes {spec.name}: {spec.height}x{spec.width}x{spec.channels} {spec.dtype}, {spec.modality}{absent}")
@@ -217,6 +225,7 @@ def command_bench(args: argparse.Namespace) -> int:
 def command_doctor(args: argparse.Namespace) -> int:
     """Tell what is here, with a reason and a remedy for what is not."""
     from .engine.device import Gpu, find_gpu
+    from .engine.ways import BACKENDS, absent
 
     gpu = find_gpu()
     found = {
@@ -230,6 +239,18 @@ def command_doctor(args: argparse.Namespace) -> int:
         import onnxruntime
 
         found["onnxruntime"] += f" ({', '.join(onnxruntime.get_available_providers())})"
+    if _version("cv2"):
+        import cv2
+
+        streams = [cv2.videoio_registry.getBackendName(each) for each in cv2.videoio_registry.getStreamBackends()]
+        found["opencv"] += f" (reads streams by {', '.join(streams)})"
+    cameras = sorted(Path("/dev").glob("video*"))
+    shut = [each.name for each in cameras if not os.access(each, os.R_OK | os.W_OK)]
+    found["cameras"] = ", ".join(each.name for each in cameras) or "absent: no /dev/video*; plug one in"
+    if shut:
+        found["cameras"] += f" (not yours to open: {', '.join(shut)}; join the group video)"
+    for name in BACKENDS:
+        found[f"run by {name}"] = f"absent: {why}" if (why := absent(name)) else "works"
     if args.json:
         print(json.dumps(found))
     else:
@@ -240,7 +261,11 @@ def command_doctor(args: argparse.Namespace) -> int:
 
 def _version(module: str) -> str:
     """Return the version of a module that is installed, nothing where it is not."""
-    if importlib.util.find_spec(module) is None:
+    try:
+        if importlib.util.find_spec(module) is None:
+            return ""
+    except ModuleNotFoundError:  # of the package it would be in
         return ""
-    names = importlib.metadata.packages_distributions().get(module, [])
+    names = importlib.metadata.packages_distributions().get(module.split(".")[0], [])
+    names = [name for name in names if module.split(".")[-1] in name] or names
     return importlib.metadata.version(names[0]) if names else "installed"

@@ -15,6 +15,7 @@ from edgemtl_runtime.cli import main
 from edgemtl_runtime.engine import build, cuda, plan, trt
 from edgemtl_runtime.engine.cache import Cache, Key, default_folder
 from edgemtl_runtime.engine.device import find_gpu
+from edgemtl_runtime.engine.ways import BACKENDS
 from edgemtl_runtime.errors import EngineError
 
 KEY = Key("a" * 64, "tensorrt", "11.4.0", "Orin", "8.7", "13.2", "fp16")
@@ -160,7 +161,8 @@ def test_bench_times_what_is_here(toy_bundle: Path, capsys) -> None:  # type: ig
 def test_doctor_gives_a_reason_and_a_remedy(capsys) -> None:  # type: ignore[no-untyped-def]
     assert main(["doctor", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert set(told) == {"gpu", "onnxruntime", "tensorrt", "tensorrt-rtx", "opencv"}
+    parts = {"gpu", "onnxruntime", "tensorrt", "tensorrt-rtx", "cuda-bindings", "opencv", "cameras"}
+    assert set(told) == parts | {f"run by {name}" for name in BACKENDS} and told["run by onnxruntime-cpu"] == "works"
     assert "CPUExecutionProvider" in told["onnxruntime"]
     if isinstance(find_gpu(), str):
         assert told["gpu"].startswith("absent: ")
