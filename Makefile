@@ -63,7 +63,7 @@ bench-live: setup
 RUNS ?= out/bench/rgbir/aligned_sparse-0
 bench-deploy: setup
 	$(BIN)/python benchmarks/deploy.py $(RUNS)
-	$(BIN)/python benchmarks/startup.py $(firstword $(wildcard out/bench/deploy/*-onnxruntime))
+	$(BIN)/python benchmarks/startup.py $$(ls -d out/bench/deploy/*-onnxruntime | head -n 1)
 
 # the peers and the networks of other libraries that only the comparison needs
 PEERS := $(VENV)/.peers

@@ -266,6 +266,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ("sparsity.multiple", sparsity.multiple, 1, 1024),
             ("sparsity.start", sparsity.start, 0, 1),
             ("sparsity.deadline", sparsity.deadline, sparsity.start, 1),
+            ("fusion.register", self.fusion.register, 0, 8),
             ("alignment.strength", self.alignment.strength, 0, 1e6),
             ("alignment.target", self.alignment.target, 0, 1),
             ("alignment.start", self.alignment.start, 0, 1),

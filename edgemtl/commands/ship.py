@@ -163,7 +163,7 @@ def _export(args: argparse.Namespace) -> int:
         for name, why in bundle.manifest.refused.items():
             print(f"{name} refused: {why}")
         if engine:
-            fastest = min(choice.p50_ms.values())
+            fastest = choice.p50_ms[str(choice.way)]
             print(f"fastest engine of {backend}: {choice.way.precision}, {fastest:.2f} ms; {built.plan}")
         print(f"wrote {bundle.path}" + (f" and {version}" if version else ""))
     return 0

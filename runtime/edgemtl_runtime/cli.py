@@ -67,8 +67,9 @@ def command_run(args: argparse.Namespace) -> int:
     bundle = Bundle.open(args.bundle)
     uris = {name: uri for name, uri in (("rgb", args.rgb), ("ir", args.ir)) if uri is not None}
     way = remembered(bundle) or Way()
-    if args.backend or args.precision or args.threads:
-        way = Way(args.backend or "onnxruntime-cpu", args.precision or "fp32", args.threads)
+    if args.backend:  # another back end's threads and precision are not those that were chosen
+        way = Way(args.backend)
+    way = Way(way.backend, args.precision or way.precision, args.threads or way.threads, way.arena)
     if why := absent(way.backend):
         raise EdgemtlError(f"--backend {way.backend}: {why}")
     engine = open_way(bundle, way)

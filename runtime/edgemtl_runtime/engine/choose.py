@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..aside import write_file
 from ..bundle import Bundle
-from ..errors import EngineError
+from ..errors import BundleError, EngineError
 from . import Engine
 from .agreement import ALIKE, SAME, agreement
 from .cache import PRIVATE, Cache
@@ -62,7 +62,7 @@ def choose(
             if way.backend != "onnxruntime-cpu":
                 check_engine(bundle, way, engine, frames or [images])
             engines[way] = engine
-        except EngineError as error:
+        except (EngineError, BundleError) as error:  # a provider that does not start calls the network unreadable
             refused[way] = str(error)
     if not engines:
         raise EngineError(f"nothing runs this bundle here: {'; '.join(refused.values())}")
