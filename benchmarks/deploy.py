@@ -33,7 +33,9 @@ def measured(path: Path, target: str, seconds: float) -> dict[str, Any]:
     run = Run.open(path)
     name = f"{path.parent.name}-{path.name}"
     options = Options(precisions=("fp16", "int8"), target=target)  # type: ignore[arg-type]
-    bundle, shrunk = export(run, OUT / f"{name}-{target}", None, options, lambda text: say(f"{name}, {target}: {text}"))
+    bundle, shrunk = export(
+        run, OUT / f"{name}-{target}", None, options, lambda text, *_: say(f"{name}, {target}: {text}")
+    )
     manifest = bundle.manifest
     row: dict[str, Any] = {
         "run": name,
@@ -47,7 +49,7 @@ def measured(path: Path, target: str, seconds: float) -> dict[str, Any]:
     }
     if target == "onnxruntime":
         opened = Bundle.open(bundle.path)
-        timings = measure(opened, ways(opened, "onnxruntime-cpu"), seconds)
+        timings, _ = measure(opened, ways(opened, "onnxruntime-cpu"), seconds)
         row["timings"] = [msgspec.to_builtins(each) for each in timings]
     return row
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -47,6 +47,25 @@ def progress_bar(title: str, total: int) -> Iterator[Bar]:
             progress.update(task, completed=done, figures=_told(figures))
 
         yield update
+
+
+@contextmanager
+def steps() -> Iterator[Callable[[str, int, int], None]]:
+    """Give what tells of work in parts: each part a line, one that comes in steps (done, total) a bar."""
+    with ExitStack() as bars:
+        shown: dict[str, Bar] = {}
+
+        def tell(text: str, done: int, total: int) -> None:
+            if text not in shown:
+                bars.close()  # the bar of the part before
+                shown.clear()
+                if not total:
+                    say(text)
+                    return
+                shown[text] = bars.enter_context(progress_bar(text, total))
+            shown[text](done, {})
+
+        yield tell
 
 
 def _tenth(title: str, done: int, total: int, figures: dict[str, float]) -> None:

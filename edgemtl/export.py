@@ -15,7 +15,7 @@ from edgemtl_export.gate import Gate, Score, Scorer
 from edgemtl_export.gate import Run as Runs
 from edgemtl_export.parity import ParityError
 from edgemtl_export.to_bundle import export_bundle
-from edgemtl_export.variants import Precisions, Target
+from edgemtl_export.variants import Precisions, Target, Tell
 from edgemtl_runtime.bundle import Bundle, Head
 from edgemtl_runtime.engine.build import Built, build_engine
 from edgemtl_runtime.engine.choose import choose
@@ -55,6 +55,8 @@ class Options:
     max_drop: float = 0.01
     """The largest share of a head's figure that a precision may lose."""
     align: int = 8
+    dynamic_batch: bool = False
+    """Leave the number of pictures open, for servers that gather requests; the runtime feeds one."""
 
 
 def export(
@@ -62,7 +64,7 @@ def export(
     out: str | Path,
     samples: Samples | None = None,
     options: Options = Options(),
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Tell = lambda *_: None,
 ) -> tuple[Bundle, Shrunk]:
     """Shrink a run's network, write it as a bundle and compare both on held-out pictures.
 
@@ -91,6 +93,7 @@ def export(
             "edgemtl 0.1.0",
             options.align,
             precisions,
+            options.dynamic_batch,
         )
     except (ParityError, NotEqualError) as error:
         raise EdgemtlError(f"no bundle written: {error}") from error

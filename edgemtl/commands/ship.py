@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,9 @@ def _add_export(commands: Any) -> None:
         "--max-drop", type=float, default=0.01, help="largest share of a head's figure to lose (%(default)s)"
     )
     export.add_argument(
+        "--dynamic-batch", action="store_true", help="leave the number of pictures at once open (Triton gathers them)"
+    )
+    export.add_argument(
         "--triton", metavar="REPO", type=Path, help="add it to a Triton model repository too, by the name of --out"
     )
     export.add_argument(
@@ -104,7 +108,7 @@ def _shrink(args: argparse.Namespace) -> int:
 def _export(args: argparse.Namespace) -> int:
     from edgemtl_runtime.aside import write_file
 
-    from ..console import say
+    from ..console import say, steps
     from ..errors import EdgemtlError
     from ..export import Options, build_engines, export, tensorrt_here
     from ..run import Run
@@ -123,9 +127,12 @@ def _export(args: argparse.Namespace) -> int:
     if backend and not words["precisions"]:
         words["precisions"] = ("fp16",)
     target = args.target or ("tensorrt" if backend else "onnxruntime")
-    options = Options(**words, target=target, max_drop=args.max_drop, align=args.align)  # type: ignore[arg-type]
+    options = Options(
+        **words, target=target, max_drop=args.max_drop, align=args.align, dynamic_batch=args.dynamic_batch
+    )  # type: ignore[arg-type]
     run, tell = Run.open(args.run), say if not args.json else lambda _: None
-    bundle, shrunk = export(run, args.out, None, options, tell)
+    with nullcontext(lambda *_: None) if args.json else steps() as told:
+        bundle, shrunk = export(run, args.out, None, options, told)
     engine = None
     if backend:
         choice, built = build_engines(bundle, run, backend, tell)

@@ -137,19 +137,24 @@ class _Frames:
         return next(self.rest, None)
 
 
-def by_harm(quantiser: Quantiser, frames: Sequence[Arrays]) -> list[str]:
+def by_harm(
+    quantiser: Quantiser, frames: Sequence[Arrays], told: Callable[[int, int], None] = lambda *_: None
+) -> list[str]:
     """Return the convolutions by how far each, quantised by itself, moves the heads, the farthest first.
 
     The distance is that of what the last convolutions make, over ``frames``, each in units of its own spread.
+    ``told`` hears how many are done, of how many.
     """
     ends = last(quantiser.model)
     exact = _values(quantiser.model, ends, frames)
     spread = [max(float(np.std(each)), 1e-12) for each in exact]
     harm = {}
-    for name in convolutions(quantiser.model):
+    names = convolutions(quantiser.model)
+    for done, name in enumerate(names, 1):
         found = _values(quantiser.quantised([name]), ends, frames)
         off = [float(np.mean((a - b) ** 2)) / s**2 for a, b, s in zip(exact, found, spread, strict=True)]
         harm[name] = float(np.mean(off))
+        told(done, len(names))
     return sorted(harm, key=lambda name: -harm[name])
 
 

@@ -18,7 +18,7 @@ from edgemtl_runtime.engine.ort import OrtEngine
 from . import parity
 from .card import CARD, card
 from .removal import Shrunk, shrink
-from .to_onnx import Deployed, example_inputs, normalise, write_onnx
+from .to_onnx import Deployed, example_inputs, normalise, open_batch, write_onnx
 from .variants import Precisions, make
 
 
@@ -33,6 +33,7 @@ def export_bundle(
     producer: str = "edgemtl-export",
     align: int = 8,
     precisions: Precisions | None = None,
+    dynamic_batch: bool = False,
 ) -> tuple[Bundle, Shrunk]:
     """Write ``network`` as a bundle to the folder ``out`` and return it with what shrinking did.
 
@@ -40,16 +41,21 @@ def export_bundle(
     read. ``frames`` are real pictures, uint8 (1, H, W, C) by
     input name, on which the bundle must answer as the network does; raises `ParityError` and writes nothing otherwise.
     ``align`` is `shrink`'s: ONNX Runtime's blocked layouts want multiples of 8 channels. Of ``precisions`` those are
-    shipped that pass their gate.
+    shipped that pass their gate. With ``dynamic_batch`` the ONNX takes any number of pictures at once.
     """
     if not frames:
         raise ValueError("give at least one real frame: a bundle that was compared on nothing is not written")
     network = network.eval()
-    shrunk = shrink(network, (), example_inputs(inputs), outputs=[head.name for head in heads], align=align)
-    small = shrunk.module()
+    size = open_batch()
+    shapes = {spec.name: {0: size} for spec in inputs} if dynamic_batch else None
+    examples = example_inputs(inputs, 2 if dynamic_batch else 1)
+    names = [head.name for head in heads]
+    shrunk = shrink(network, (), examples, outputs=names, align=align, dynamic_shapes=shapes)
+    # Guards on an open batch are code that cannot be traced again.
+    small = shrunk.program.module(check_guards=not dynamic_batch)
     with FolderAside(out, MANIFEST) as aside:
         file = aside.folder / MODEL
-        write_onnx(Deployed(small, inputs, heads), file)
+        write_onnx(Deployed(small, inputs, heads), file, dynamic_batch=dynamic_batch)
         compared = compare(network, small, file, inputs, heads, frames)
         made = make(aside.folder, precisions, heads, frames)
         manifest = Manifest(

@@ -18,6 +18,8 @@ from edgemtl_runtime.bundle import Head, Input
 OPSET = 20
 MAX_BOXES = 100
 """Boxes a picture: what COCO's average precision looks at."""
+MAX_BATCH = 64
+"""Pictures that a batch which is left open may have."""
 LOG_DEPTH = (-4.6, 6.9)
 """Depths lie between a centimetre and a kilometre."""
 
@@ -100,26 +102,38 @@ class Deployed(nn.Module):
         return {head.name: out.numpy() for head, out in zip(self.heads, outputs, strict=True)}
 
 
-def example_inputs(inputs: tuple[Input, ...]) -> dict[str, Tensor]:
-    """Return normalised example images by name, (1, C, H, W), to trace a network with."""
+def example_inputs(inputs: tuple[Input, ...], batch: int = 1) -> dict[str, Tensor]:
+    """Return normalised example images by name, (batch, C, H, W), to trace a network with."""
     generator = torch.Generator().manual_seed(0)
     return {
         spec.name: normalise(
-            torch.randint(0, 256, (1, spec.channels, spec.height, spec.width), generator=generator), spec
+            torch.randint(0, 256, (batch, spec.channels, spec.height, spec.width), generator=generator), spec
         )
         for spec in inputs
     }
 
 
-def write_onnx(deployed: Deployed, file: Path) -> None:
-    """Write a deployed network as ONNX with named uint8 NHWC inputs and named outputs, and check the file."""
-    examples = tuple(torch.zeros(1, s.height, s.width, s.channels, dtype=torch.uint8) for s in deployed.inputs)
+def open_batch() -> torch.export.Dim:
+    """Return the size of a batch that is left open."""
+    return torch.export.Dim("batch", min=1, max=MAX_BATCH)
+
+
+def write_onnx(deployed: Deployed, file: Path, *, dynamic_batch: bool = False) -> None:
+    """Write a deployed network as ONNX with named uint8 NHWC inputs and named outputs, and check the file.
+
+    With ``dynamic_batch`` the first size of every input and output is open; the network must have been traced so.
+    """
+    batch = 2 if dynamic_batch else 1  # a batch of one would be taken for a constant
+    examples = tuple(torch.zeros(batch, s.height, s.width, s.channels, dtype=torch.uint8) for s in deployed.inputs)
+    size = open_batch()
+    shapes = {"images": tuple({0: size} for _ in examples)} if dynamic_batch else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             deployed,
             examples,
             dynamo=True,
+            dynamic_shapes=shapes,
             opset_version=OPSET,
             input_names=[spec.name for spec in deployed.inputs],
             output_names=[head.name for head in deployed.heads],

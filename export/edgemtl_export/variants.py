@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,8 @@ from .gate import Gate, Judgement, Score, judge, told
 from .int8 import Quantiser, by_harm, convolutions, fewest
 from .precision import peaks, rounded, to_fp16
 
+Tell = Callable[[str, int, int], None]
+"""Told what is being done; of work in steps also how many are done, and of how many (0 and 0 otherwise)."""
 Target = Literal["onnxruntime", "tensorrt"]
 SEARCHED = 2
 """Frames on which convolutions are quantised one by one."""
@@ -36,7 +39,7 @@ class Precisions:
     gate: Gate
     calibration: Sequence[Arrays]
     target: Target = "onnxruntime"
-    progress: Callable[[str], None] = field(default=lambda _: None)
+    progress: Tell = field(default=lambda *_: None)
 
     def __post_init__(self) -> None:
         if not self.calibration:
@@ -59,12 +62,12 @@ def make(folder: Path, wanted: Precisions | None, heads: Sequence[Head], frames:
     if wanted is None:
         return made
     exact = OrtEngine(file)
-    wanted.progress("judging fp32")
+    wanted.progress("judging fp32", 0, 0)
     reference = wanted.gate.scorer(exact.run)
     single["scores"] = told(reference)
     given = onnx.load(str(file))
     for name in wanted.names:
-        wanted.progress(f"making and judging {name}")
+        wanted.progress(f"making and judging {name}", 0, 0)
         variant = _Variant(given, folder / MODELS[name], wanted, exact, reference, heads, frames)
         judgement, more = variant.fp16() if name == "fp16" else variant.int8()
         if judgement.faults:
@@ -99,9 +102,11 @@ class _Variant:
         """Write the int8 model with as few convolutions left alone as it takes, and judge it; tell which are."""
         quantiser = Quantiser(self.given, self.wanted.calibration, outputs=self.wanted.target == "onnxruntime")
         every, found = convolutions(self.given), {}
-        order = by_harm(quantiser, self.wanted.calibration[:SEARCHED])
+        weighed = partial(self.wanted.progress, "int8: weighing convolutions")
+        order = by_harm(quantiser, self.wanted.calibration[:SEARCHED], weighed)
 
         def passes(count: int) -> bool:
+            self.wanted.progress(f"int8: judging it with {count} of {len(every)} convolutions left alone", 0, 0)
             model = quantiser.quantised([name for name in every if name not in order[:count]])
             if self.wanted.target == "tensorrt":
                 largest = peaks(model, self.wanted.calibration[:SEARCHED])

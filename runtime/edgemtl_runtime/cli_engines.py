@@ -204,21 +204,26 @@ def command_inspect(args: argparse.Namespace) -> int:
 
 def command_bench(args: argparse.Namespace) -> int:
     """Time what a bundle holds on every back end that runs here."""
-    from .engine.measure import measure, table
-    from .engine.ways import BACKENDS, absent, ways
+    from .engine.measure import around, measure, table
+    from .engine.ways import BACKENDS, absent, open_way, ways
 
     if not 0 < args.seconds <= 86400:
         raise EdgemtlError(f"--seconds {args.seconds:g}: is a time, up to a day")
     quiet = args.json or not sys.stderr.isatty()
     bundle = Bundle.open(args.bundle)
     tell = (lambda _: None) if quiet else (lambda text: print(text, file=sys.stderr))
-    timings = measure(bundle, ways(bundle, args.backend), args.seconds, tell)
+    timings, refused = measure(bundle, ways(bundle, args.backend), args.seconds, tell)
+    stages = around(bundle, open_way(bundle, timings[0].way))
     missing = {name: why for name in BACKENDS if (why := absent(name))}
     if args.json:
-        print(json.dumps({"timings": [msgspec.to_builtins(each) for each in timings], "absent": missing}))
-    else:
-        print(table(timings))
-        print("\n".join(f"not timed: {name}: {why}" for name, why in missing.items()))
+        told = {"timings": [msgspec.to_builtins(each) for each in timings], "around_ms": stages, "absent": missing}
+        print(json.dumps(told | {"refused": {str(way): why for way, why in refused.items()}}))
+        return 0
+    print(table(timings))
+    around_it = ", ".join(f"{name} {ms:.2f} ms" for name, ms in stages.items())
+    print(f"beside the network, for cameras of 640x480: {around_it}")
+    for name, why in [*refused.items(), *missing.items()]:
+        print(f"not timed: {name}: {why}")
     return 0
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+import numpy as np
 import pytest
 from google.protobuf import text_format
 
+from edgemtl.export import Options, export
 from edgemtl_export.triton import write_triton
 from edgemtl_runtime.bundle import Bundle
+from edgemtl_runtime.engine.ort import OrtEngine
 from edgemtl_runtime.errors import EdgemtlError
 
 
@@ -40,6 +43,26 @@ def test_the_configuration_is_triton_s_own_and_versions_follow(toy_bundle: Path,
     }
     assert {(o.name, o.data_type) for o in read.output} == {("boxes", pb.TYPE_FP32), ("semantic", pb.TYPE_UINT8)}
     assert sorted(p.name for p in (tmp_path / "repo/street").iterdir()) == ["1", "2", "config.pbtxt"]
+
+
+def test_a_batch_left_open_is_gathered_by_triton_and_answers_as_one_by_one(tiny_run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    options = Options(dynamic_batch=True, precisions=("fp16",), max_drop=0.5)
+    bundle, _ = export(tiny_run, tmp_path / "bundle", None, options)
+    text = (write_triton(bundle, tmp_path / "repo", "street").parent / "config.pbtxt").read_text()
+    read = text_format.Parse(text, schema().ModelConfig())
+    assert read.max_batch_size == 64 and read.HasField("dynamic_batching")
+    assert all(1 not in each.dims[:1] for each in (*read.input, *read.output))
+    rng = np.random.default_rng(0)
+    shape = {s.name: (5, s.height, s.width, s.channels) for s in bundle.manifest.inputs}
+    images = {name: rng.integers(0, 256, each, np.uint8) for name, each in shape.items()}
+    for precision in bundle.precisions:
+        engine = OrtEngine(bundle.model_in(precision), 1)
+        engine.check(bundle.manifest)
+        together = engine.run(images)
+        for place in range(5):
+            alone = engine.run({name: each[place : place + 1] for name, each in images.items()})
+            for name, out in alone.items():
+                np.testing.assert_allclose(together[name][place], out[0], rtol=1e-3, atol=1e-3)
 
 
 def test_another_model_s_place_is_not_taken(toy_bundle: Path, tmp_path: Path) -> None:

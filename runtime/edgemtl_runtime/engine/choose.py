@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..aside import write_file
 from ..bundle import Bundle
-from ..errors import BundleError, EngineError
+from ..errors import EngineError
 from . import Engine
 from .agreement import ALIKE, SAME, agreement
 from .cache import PRIVATE, Cache
@@ -54,24 +54,18 @@ def choose(
     Each is first compared with ONNX Runtime, on ``frames`` as the network takes them, or on noise.
     """
     images = noise(bundle.manifest)
-    engines: dict[Way, Engine] = {}
-    refused: dict[Way, str] = {}
-    for way in ways:
-        try:
-            engine = opened(bundle, [way], told)[way][0]
-            if way.backend != "onnxruntime-cpu":
-                check_engine(bundle, way, engine, frames or [images])
-            engines[way] = engine
-        except (EngineError, BundleError) as error:  # a provider that does not start calls the network unreadable
-            refused[way] = str(error)
-    if not engines:
-        raise EngineError(f"nothing runs this bundle here: {'; '.join(refused.values())}")
+
+    def check(way: Way, engine: Engine) -> None:
+        if way.backend != "onnxruntime-cpu":
+            check_engine(bundle, way, engine, frames or [images])
+
+    there = opened(bundle, ways, told, check)
     told(f"timing for {seconds:g} s")
-    medians = {way: float(np.median(times)) for way, times in in_turns(engines, images, seconds).items()}
+    medians = {way: float(np.median(times)) for way, times in in_turns(there.engines, images, seconds).items()}
     best = min(medians.values())
     close = [way for way, median in medians.items() if median <= CLOSE * best]
     way = min(close, key=lambda w: (ORDER.index(w.precision), w.threads, not w.arena))
     choice = Choice(bundle.manifest.files, device(), way, {str(w): median for w, median in medians.items()})
     cache = cache or Cache()
     write_file(cache.choice(bundle.manifest.files), msgspec.json.encode(choice), PRIVATE)
-    return choice, refused
+    return choice, there.refused

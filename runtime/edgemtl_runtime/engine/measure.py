@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import Bundle, Manifest
+from ..decode import decode
+from ..errors import BundleError, EngineError
+from ..fit import Fit
 from . import Engine
 from .ways import Way, open_way
 
@@ -47,13 +51,35 @@ def noise(manifest: Manifest) -> Arrays:
     return {s.name: rng.integers(0, 256, (1, s.height, s.width, s.channels), np.uint8) for s in manifest.inputs}
 
 
-def opened(bundle: Bundle, ways: Sequence[Way], told: Callable[[str], None]) -> dict[Way, tuple[Engine, float]]:
-    """Open every way; return the engines and the milliseconds that took."""
-    found = {}
+@dataclass
+class Opened:
+    """The engines of a bundle's ways, the milliseconds that opening each took, and why the others fell out."""
+
+    engines: dict[Way, Engine] = field(default_factory=dict)
+    open_ms: dict[Way, float] = field(default_factory=dict)
+    refused: dict[Way, str] = field(default_factory=dict)
+
+
+def opened(
+    bundle: Bundle,
+    ways: Sequence[Way],
+    told: Callable[[str], None],
+    check: Callable[[Way, Engine], object] = lambda *_: None,
+) -> Opened:
+    """Open every way and check it; one that does not start falls out, and `EngineError` is raised where all do."""
+    found = Opened()
     for way in ways:
         told(f"opening {way}")
         start = time.perf_counter()
-        found[way] = open_way(bundle, way), 1e3 * (time.perf_counter() - start)
+        try:
+            engine = open_way(bundle, way)
+            found.open_ms[way] = 1e3 * (time.perf_counter() - start)
+            check(way, engine)
+            found.engines[way] = engine
+        except (EngineError, BundleError) as error:  # a provider that does not start calls the network unreadable
+            found.refused[way] = str(error)
+    if not found.engines:
+        raise EngineError(f"nothing runs this bundle here: {'; '.join(found.refused.values())}")
     return found
 
 
@@ -74,20 +100,41 @@ def in_turns(engines: dict[Way, Engine], images: Arrays, seconds: float) -> dict
 
 def measure(
     bundle: Bundle, ways: Sequence[Way], seconds: float, told: Callable[[str], None] = lambda _: None
-) -> list[Timing]:
-    """Time the ways of a bundle, for so many seconds in all."""
-    engines = opened(bundle, ways, told)
+) -> tuple[list[Timing], dict[Way, str]]:
+    """Time the ways of a bundle, for so many seconds in all; return also why some could not be."""
+    there = opened(bundle, ways, told)
     told(f"timing for {seconds:g} s")
     images = noise(bundle.manifest)
-    taken = in_turns({way: engine for way, (engine, _) in engines.items()}, images, seconds)
+    taken = in_turns(there.engines, images, seconds)
     found = []
-    for way, (engine, open_ms) in engines.items():
+    for way, engine in there.engines.items():
         p50, p90, p99 = (float(value) for value in np.percentile(taken[way], (50, 90, 99)))
         watts = power(lambda engine=engine: engine.run(images))  # type: ignore[misc]
         joules = None if watts is None else watts * p50 / 1e3
         memory = memory_mb(bundle.path, way)
-        found.append(Timing(way, open_ms, p50, p90, p99, 1e3 / p50, memory, joules, len(taken[way])))
-    return found
+        times = (there.open_ms[way], p50, p90, p99, 1e3 / p50)
+        found.append(Timing(way, *times, memory, joules, len(taken[way])))
+    return found, there.refused
+
+
+def around(bundle: Bundle, engine: Engine, size: tuple[int, int] = (480, 640)) -> dict[str, float]:
+    """Return the median milliseconds of what is done around the network, for cameras of a size: fit and decode.
+
+    Both are the same in every way of running; decoding is of what the network makes of noise.
+    """
+    rng = np.random.default_rng(0)
+    inputs, spent = bundle.manifest.inputs, {"fit": [0.0] * 0, "decode": [0.0] * 0}
+    frames = {s.name: rng.integers(0, 256, (*size, 3)[: 2 if s.channels == 1 else 3], np.uint8) for s in inputs}
+    fits = {spec.name: Fit.plan(size, (spec.height, spec.width)) for spec in inputs}
+    for _ in range(2 * WARM):
+        start = time.perf_counter()
+        images = {s.name: fits[s.name].image(frames[s.name], s.channels, s.blank)[None] for s in inputs}
+        spent["fit"].append(time.perf_counter() - start)
+        outputs = {name: each[0] for name, each in engine.run(images).items()}
+        start = time.perf_counter()
+        decode(outputs, bundle.manifest.heads, fits[inputs[0].name])
+        spent["decode"].append(time.perf_counter() - start)
+    return {name: 1e3 * float(np.median(each[WARM:])) for name, each in spent.items()}
 
 
 def memory_mb(folder: Path, way: Way) -> float:
