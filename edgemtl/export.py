@@ -54,9 +54,15 @@ class Options:
     target: Target = "onnxruntime"
     max_drop: float = 0.01
     """The largest share of a head's figure that a precision may lose."""
-    align: int = 8
+    align: int = 0
+    """Dead channels are kept up to a multiple of this; 0 takes what the target wants."""
     dynamic_batch: bool = False
     """Leave the number of pictures open, for servers that gather requests; the runtime feeds one."""
+
+    @property
+    def multiple(self) -> int:
+        """The multiple of channels: TensorRT computes int8 on 32 at a time, fp16 on 8, ONNX Runtime fp32 on 8."""
+        return self.align or (32 if self.target == "tensorrt" and "int8" in self.precisions else 8)
 
 
 def export(
@@ -91,7 +97,7 @@ def export(
             str(run.interface.network["name"]),
             LICENCE,
             "edgemtl 0.1.0",
-            options.align,
+            options.multiple,
             precisions,
             options.dynamic_batch,
         )

@@ -45,7 +45,9 @@ def _add_export(commands: Any) -> None:
     export = commands.add_parser("export", help="shrink a run's network and write it as a bundle")
     export.add_argument("run", metavar="RUN", type=Path)
     export.add_argument("--out", metavar="BUNDLE", type=Path, required=True)
-    export.add_argument("--align", type=int, default=8, help="round channels up to this multiple (%(default)s)")
+    export.add_argument(
+        "--align", type=int, help="round channels up to this multiple (default: 8; 32 for int8 in TensorRT)"
+    )
     export.add_argument("--heads", metavar="NAME,NAME", help="ship these heads, and what they read (default: all)")
     export.add_argument(
         "--precisions",
@@ -119,7 +121,7 @@ def _export(args: argparse.Namespace) -> int:
             raise EdgemtlError(f"--precisions {name}: is not one of fp16, int8; fp32 is always there")
     if not 0 <= args.max_drop < 1:
         raise EdgemtlError(f"--max-drop {args.max_drop:g}: is a share, from 0 to below 1")
-    if not 1 <= args.align <= 256:
+    if args.align is not None and not 1 <= args.align <= 256:
         raise EdgemtlError("--align lies between 1 (keep nothing) and 256")
     if args.engine_out and not args.tensorrt:
         raise EdgemtlError("--engine-out is of an engine: give --tensorrt too")
@@ -128,7 +130,7 @@ def _export(args: argparse.Namespace) -> int:
         words["precisions"] = ("fp16",)
     target = args.target or ("tensorrt" if backend else "onnxruntime")
     options = Options(
-        **words, target=target, max_drop=args.max_drop, align=args.align, dynamic_batch=args.dynamic_batch
+        **words, target=target, max_drop=args.max_drop, align=args.align or 0, dynamic_batch=args.dynamic_batch
     )  # type: ignore[arg-type]
     run, tell = Run.open(args.run), say if not args.json else lambda _: None
     with nullcontext(lambda *_: None) if args.json else steps() as told:
