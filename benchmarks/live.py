@@ -22,7 +22,7 @@ import cv2
 from edgemtl.export import export
 from edgemtl.run import CONFIG, Run
 from edgemtl_runtime.bundle import Bundle
-from edgemtl_runtime.camera import open_camera
+from edgemtl_runtime.camera import open_cameras
 from edgemtl_runtime.engine.ort import OrtEngine
 from edgemtl_runtime.fit import Fit
 from edgemtl_runtime.pipeline import Pipeline
@@ -61,8 +61,7 @@ def bare(engine: OrtEngine, frames: list[dict[str, object]]) -> float:
 def pipeline(bundle: Bundle, engine: OrtEngine, folder: Path) -> float:
     """Return pairs a second of the whole pipeline, from opening the folders to the last result."""
     start = time.perf_counter()
-    epoch_ns = time.monotonic_ns()
-    cameras = {name: open_camera(str(folder / name / "val"), name, epoch_ns) for name in ("rgb", "ir")}
+    cameras = open_cameras({name: str(folder / name / "val") for name in ("rgb", "ir")})
     stats = Pipeline(bundle, engine, cameras).run()
     assert not stats.drops
     return stats.pairs / (time.perf_counter() - start)

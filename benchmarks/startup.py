@@ -33,7 +33,7 @@ IMPORTS = {
     "nothing": "",
     "numpy": "import numpy",
     "edgemtl_runtime": "import edgemtl_runtime",
-    "edgemtl_runtime.Pipeline": "from edgemtl_runtime import Bundle, Pipeline, open_best, open_camera",
+    "edgemtl_runtime.Pipeline": "from edgemtl_runtime import Bundle, Pipeline, open_best, open_cameras",
 }
 OURS = """
 import cv2, sys

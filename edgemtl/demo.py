@@ -18,7 +18,7 @@ import numpy as np
 from edgemtl_export import Shrunk
 from edgemtl_export.to_onnx import write_onnx
 from edgemtl_runtime.bundle import Bundle
-from edgemtl_runtime.camera import open_camera
+from edgemtl_runtime.camera import open_cameras
 from edgemtl_runtime.engine.ort import open_engine
 from edgemtl_runtime.pipeline import Pipeline
 from edgemtl_runtime.sink.video import Video
@@ -161,8 +161,7 @@ def stream(bundle: Bundle, out: Path) -> Stats:
             cv2.imwrite(str(frames / "rgb" / f"{index:05d}.png"), sample.images["rgb"][:, :, ::-1])
             cv2.imwrite(str(frames / "ir" / f"{index:05d}.png"), sample.images["ir"])
             index += 1
-    epoch_ns = time.monotonic_ns()
-    cameras = {name: open_camera(str(frames / name), name, epoch_ns) for name in ("rgb", "ir")}
+    cameras = open_cameras({name: str(frames / name) for name in ("rgb", "ir")})
     return Pipeline(bundle, open_engine(bundle), cameras).run([Video(out / "stream.mp4", STREAM_FPS)])
 
 

@@ -1,6 +1,6 @@
 """Run an edgemtl bundle live on paired colour and thermal cameras, without torch.
 
-`Bundle`, `Pipeline`, `open_best` and `open_camera` are here by their first names; each is imported when it is first
+`Bundle`, `Pipeline`, `open_best` and `open_cameras` are here by their first names; each is imported when it is first
 asked for, so that a program pays for what it uses.
 """
 
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .bundle import Bundle as Bundle
-    from .camera import open_camera as open_camera
+    from .camera import open_cameras as open_cameras
     from .engine.chosen import open_best as open_best
     from .pipeline import Pipeline as Pipeline
 
-_HOMES = {"Bundle": "bundle", "Pipeline": "pipeline", "open_best": "engine.chosen", "open_camera": "camera"}
+_HOMES = {"Bundle": "bundle", "Pipeline": "pipeline", "open_best": "engine.chosen", "open_cameras": "camera"}
 __all__ = list(_HOMES)
 
 

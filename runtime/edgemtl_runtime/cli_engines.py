@@ -150,7 +150,7 @@ def read_frames(folder: Path, inputs: tuple[Input, ...], most: int = 16) -> list
     for spec in inputs:
         if not (folder / spec.name).is_dir():
             raise EdgemtlError(f"--frames {folder}: has no folder '{spec.name}'; it needs one for each camera")
-        streams.append(open_camera(str(folder / spec.name), spec.name, 0).frames())
+        streams.append(open_camera(str(folder / spec.name), spec.name).frames())
     found = []
     for frames in zip(*streams, strict=False):
         pictures = {}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from .bundle import Head
 from .fit import Fit
 from .result import Attributes, Boxes, DepthMap, EdgeMap, HeadResult, LabelMap, NormalMap
 
-Decoder = Callable[[NDArray[Any], Head, Fit], HeadResult]
+Thresholds = NDArray[np.float32]
+"""From which score on a head's answers count: () for all classes, or (classes,), one a class."""
+Decoder = Callable[[NDArray[Any], Head, Fit, Thresholds], HeadResult]
 DECODERS: dict[str, Decoder] = {}
 
 
@@ -27,9 +30,11 @@ def decoder(name: str) -> Callable[[Decoder], Decoder]:
 
 
 @decoder("topk_boxes")
-def topk_boxes(output: NDArray[Any], head: Head, fit: Fit) -> Boxes:
+def topk_boxes(output: NDArray[Any], head: Head, fit: Fit, least: Thresholds) -> Boxes:
     """Read (K, 6) rows of x1 y1 x2 y2 score class, best first, in network pixels."""
-    kept = output[output[:, 4] >= head.threshold]
+    if least.ndim:  # a class that is none of the head's is left for Boxes to refuse
+        least = least.take(output[:, 5].astype(np.int64), mode="clip")
+    kept = output[output[:, 4] >= least]
     return Boxes(
         fit.boxes_to_camera(kept[:, :4].astype(np.float32)),
         kept[:, 4].astype(np.float32),
@@ -39,35 +44,49 @@ def topk_boxes(output: NDArray[Any], head: Head, fit: Fit) -> Boxes:
 
 
 @decoder("label_map")
-def label_map(output: NDArray[Any], head: Head, fit: Fit) -> LabelMap:
+def label_map(output: NDArray[Any], head: Head, fit: Fit, least: Thresholds) -> LabelMap:
     """Read a (height, width) uint8 map of class ids."""
     return LabelMap(fit.map_to_camera(output), head.classes)
 
 
 @decoder("depth_map")
-def depth_map(output: NDArray[Any], head: Head, fit: Fit) -> DepthMap:
+def depth_map(output: NDArray[Any], head: Head, fit: Fit, least: Thresholds) -> DepthMap:
     """Read a (height, width) map of depths in metres."""
     return DepthMap(fit.map_to_camera(output))
 
 
 @decoder("normal_map")
-def normal_map(output: NDArray[Any], head: Head, fit: Fit) -> NormalMap:
+def normal_map(output: NDArray[Any], head: Head, fit: Fit, least: Thresholds) -> NormalMap:
     """Read a (height, width, 3) map of unit vectors."""
     return NormalMap(fit.map_to_camera(output))
 
 
 @decoder("edge_map")
-def edge_map(output: NDArray[Any], head: Head, fit: Fit) -> EdgeMap:
+def edge_map(output: NDArray[Any], head: Head, fit: Fit, least: Thresholds) -> EdgeMap:
     """Read a (height, width) map of edge scores."""
-    return EdgeMap(fit.map_to_camera(output), head.threshold)
+    return EdgeMap(fit.map_to_camera(output), float(least))
 
 
 @decoder("attributes")
-def attributes(output: NDArray[Any], head: Head, fit: Fit) -> Attributes:
+def attributes(output: NDArray[Any], head: Head, fit: Fit, least: Thresholds) -> Attributes:
     """Read a score for each attribute."""
-    return Attributes(output, head.classes, head.threshold)
+    if least.size and (least == least.flat[0]).all():
+        return Attributes(output, head.classes, float(least.flat[0]))
+    return Attributes(output, head.classes, head.threshold, least)
 
 
-def decode(outputs: dict[str, NDArray[Any]], heads: tuple[Head, ...], fit: Fit) -> dict[str, HeadResult]:
-    """Decode one picture's outputs (without the batch axis), by head name, into camera pixels."""
-    return {head.name: DECODERS[head.decoder](outputs[head.name], head, fit) for head in heads}
+def decode(
+    outputs: dict[str, NDArray[Any]],
+    heads: tuple[Head, ...],
+    fit: Fit,
+    thresholds: Mapping[str, Thresholds] = MappingProxyType({}),
+) -> dict[str, HeadResult]:
+    """Decode one picture's outputs (without the batch axis), by head name, into camera pixels.
+
+    ``thresholds`` by head name, as `thresholds.parse` makes them, stand in for `Head.threshold`.
+    """
+    found: dict[str, HeadResult] = {}
+    for head in heads:
+        least = thresholds.get(head.name, np.asarray(head.threshold, np.float32))
+        found[head.name] = DECODERS[head.decoder](outputs[head.name], head, fit, least)
+    return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 from .bundle import ThermalRange
 from .fit import to_uint8
 from .frame import FramePair
-from .result import Attributes, Boxes, DepthMap, EdgeMap, HeadResult, LabelMap, NormalMap, Result
+from .result import NO_TRACK, Attributes, Boxes, DepthMap, EdgeMap, HeadResult, LabelMap, NormalMap, Result
 
 PALETTE = np.array(
     [(230, 75, 60), (70, 190, 90), (80, 150, 250), (240, 190, 50), (180, 100, 220), (60, 200, 200), (240, 130, 180)],
@@ -40,59 +42,114 @@ def colour(index: int) -> tuple[int, int, int]:
 def label_palette(label: LabelMap, boxes: Boxes | None) -> NDArray[np.uint8]:
     """Return one RGB colour a class; a class that is also detected has the colour of its boxes."""
     known = boxes.names if boxes else ()
-    ground = iter(range(len(label.names)))
-    rows = [
-        np.zeros(3)
-        if n == UNKNOWN
-        else PALETTE[known.index(n) % len(PALETTE)]
-        if n in known
-        else GROUND[next(ground) % len(GROUND)]
-        for n in label.names
-    ]
-    return np.array(rows, np.uint8)
+    rest = [name for name in label.names if name not in known]
+    tones = {name: GROUND[i % len(GROUND)] for i, name in enumerate(n for n in rest if n != UNKNOWN)}
+    tones |= {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(known)} | {UNKNOWN: np.zeros(3, np.uint8)}
+    return np.array([tones[name] for name in label.names], np.uint8)
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """The size of every panel: ``height`` and ``width`` in pixels, ``scale`` panel pixels to a pixel of the results.
+
+    ``text`` is the height of writing, in OpenCV's units.
+    """
+
+    height: int
+    width: int
+    scale: float
+    text: float = 0.35
+
+    def __post_init__(self) -> None:
+        if min(self.height, self.width) < 1 or self.scale <= 0 or self.text <= 0:
+            raise ValueError(f"a panel has a size, not {self.width}x{self.height} at {self.scale}, text {self.text}")
+
+
+def canvas(pair: FramePair, result: Result, least: int = MIN_WIDTH, most: int = 0) -> Canvas:
+    """Plan the panels of one result: enlarged by a whole factor to ``least`` pixels, at most ``most`` wide unless 0."""
+    height, width = _size(pair, result)
+    scale = float(max(1, -(-least // width)))
+    if most and width * scale > most:
+        scale = most / width
+    return Canvas(max(1, round(height * scale)), max(1, round(width * scale)), scale)
+
+
+def cameras(pair: FramePair, result: Result) -> list[str]:
+    """Return the cameras that have a panel, those that are absent too: rgb first, whichever the results are told in."""
+    return sorted(dict.fromkeys([*pair.frames, *result.absent, result.camera]), key=lambda name: name != "rgb")
+
+
+def camera_panel(
+    pair: FramePair, result: Result, camera: str, heads: Set[str] | None = None, size: Canvas | None = None
+) -> NDArray[np.uint8]:
+    """Return one camera's picture with what ``heads`` (all unless told) say drawn on, (H, W, 3) uint8 RGB.
+
+    Boxes are drawn on every camera; label maps and attributes on the first that is there. An absent camera is a grey
+    panel with the word absent.
+    """
+    size = size or canvas(pair, result)
+    there = [name for name in cameras(pair, result) if name in pair.frames and name not in result.absent]
+    if camera not in there:
+        panel = np.full((size.height, size.width, 3), 60, np.uint8)
+        write(panel, "absent", (size.width // 2 - round(95 * size.text), size.height // 2), 2 * size.text, (210,) * 3)
+        return panel
+    shown = [head for name, head in result.heads.items() if heads is None or name in heads]
+    boxes = next((head for head in result.heads.values() if isinstance(head, Boxes)), None)
+    image = to_uint8(pair.frames[camera].image, ThermalRange())
+    image = np.repeat(image[:, :, None], 3, 2) if image.ndim == 2 else image
+    labels = next((head for head in shown if isinstance(head, LabelMap)), None)
+    if labels is not None and camera == there[0]:
+        ground = cv2.resize(labels.labels, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+        image = np.asarray(cv2.addWeighted(image, 0.5, label_palette(labels, boxes)[ground], 0.5, 0), np.uint8)
+    panel = _resized(image, size)
+    for head in shown:
+        if isinstance(head, Boxes):
+            draw_boxes(panel, head, size.scale, size.text)
+        elif isinstance(head, Attributes) and camera == there[0]:
+            for line, (text, tone) in enumerate(attribute_lines(head)):
+                write(panel, text, (4, round((14 + 14 * line) * size.text / 0.35)), size.text + 0.05, tone)
+    return panel
+
+
+def map_panel(head: HeadResult, size: Canvas) -> NDArray[np.uint8] | None:
+    """Return depth, normals or edges as a panel of their own, (H, W, 3) uint8 RGB; None for other heads."""
+    shown = picture(head)
+    return None if shown is None else _resized(shown, size)
 
 
 def draw(pair: FramePair, result: Result) -> NDArray[np.uint8]:
     """Return the pair's pictures side by side, (H, W, 3) uint8 RGB, with boxes on both and the label map on the first.
 
     Attributes are written on the first; depth, normals and edges follow as pictures of their own. Pictures narrower
-    than 320 pixels are enlarged by a whole factor.
+    than 320 pixels are enlarged by a whole factor. A camera that is absent keeps its place.
     """
-    panels = []
-    base = pair.frames[result.camera]
-    factor = max(1, -(-MIN_WIDTH // base.size[1]))
-    height, width = base.size[0] * factor, base.size[1] * factor
-    boxes = next((head for head in result.heads.values() if isinstance(head, Boxes)), None)
-    labels = next((head for head in result.heads.values() if isinstance(head, LabelMap)), None)
-    for name, frame in pair.frames.items():
-        image = to_uint8(frame.image, ThermalRange())
-        if image.ndim == 2:
-            image = np.repeat(image[:, :, None], 3, 2)
-        if labels is not None and name == result.camera:
-            image = (0.5 * image + 0.5 * label_palette(labels, boxes)[labels.labels]).astype(np.uint8)
-        panel: NDArray[Any] = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-        if boxes is not None:
-            draw_boxes(panel, boxes, factor)
-        write(panel, name, (4, height - 6), 0.45, (255, 255, 255))
-        panels.append(panel)
-    for head in result.heads.values():
-        if isinstance(head, Attributes):
-            for line, (text, tone) in enumerate(attribute_lines(head)):
-                write(panels[0], text, (4, 14 + 14 * line), 0.4, tone)
-    for name, head in result.heads.items():
-        shown = picture(head)
-        if shown is not None:
-            panel = cv2.resize(shown, (width, height), interpolation=cv2.INTER_LINEAR)
-            write(panel, name, (4, height - 6), 0.45, (255, 255, 255))
-            panels.append(panel)
-    return np.ascontiguousarray(np.concatenate(panels, 1))
+    size = canvas(pair, result)
+    panels = [(name, camera_panel(pair, result, name, None, size)) for name in cameras(pair, result)]
+    panels += [(name, p) for name, head in result.heads.items() if (p := map_panel(head, size)) is not None]
+    for name, panel in panels:
+        write(panel, name, (4, size.height - 6), 0.45, (255, 255, 255))
+    return np.ascontiguousarray(np.concatenate([panel for _, panel in panels], 1))
+
+
+def _size(pair: FramePair, result: Result) -> tuple[int, int]:
+    """Height and width that the results are told in: maps have them too where their camera has no picture."""
+    if result.camera in pair.frames:
+        return pair.frames[result.camera].size
+    values = [getattr(head, name, None) for head in result.heads.values() for name in ("labels", "depth_m", "normals")]
+    known = [v.shape for v in values if v is not None] + [next(iter(pair.frames.values())).size]
+    return known[0][0], known[0][1]
+
+
+def _resized(image: NDArray[np.uint8], size: Canvas) -> NDArray[np.uint8]:
+    how = cv2.INTER_AREA if size.scale < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (size.width, size.height), interpolation=how), np.uint8)
 
 
 def picture(head: HeadResult) -> NDArray[np.uint8] | None:
     """Return a map as an (H, W, 3) RGB picture: near is warm, surfaces show where they face, the unknown is black."""
     if isinstance(head, DepthMap):
-        known = head.depth_m > 0
-        near = -np.log(np.maximum(head.depth_m, 1e-6))
+        known = (head.depth_m > 0) & np.isfinite(head.depth_m)
+        near = -np.log(np.where(known, head.depth_m, 1.0))
         low, high = np.percentile(near[known], (2, 98)) if known.any() else (0.0, 1.0)
         grey = (255 * np.clip((near - low) / max(high - low, 1e-6), 0, 1)).astype(np.uint8)
         return np.asarray(cv2.applyColorMap(grey, cv2.COLORMAP_TURBO)[:, :, ::-1] * known[:, :, None], np.uint8)
@@ -108,18 +165,24 @@ def attribute_lines(head: Attributes) -> list[tuple[str, tuple[int, int, int]]]:
     """Return a line of text and its colour for every attribute: white where it holds."""
     white, grey = (255, 255, 255), (150, 150, 150)
     return [
-        (f"{name} {score:.2f}", white if score >= head.threshold else grey)
-        for name, score in zip(head.names, head.scores, strict=True)
+        (f"{name} {score:.2f}", white if holds else grey)
+        for name, score, holds in zip(head.names, head.scores, head.holds, strict=True)
     ]
 
 
-def draw_boxes(panel: NDArray[Any], boxes: Boxes, factor: float) -> None:
-    """Draw boxes with their class and score onto an RGB picture that is enlarged by ``factor``."""
-    for box, score, index in zip(boxes.xyxy, boxes.scores, boxes.classes, strict=True):
+def draw_boxes(panel: NDArray[Any], boxes: Boxes, factor: float, size: float = 0.35) -> None:
+    """Draw boxes with their class and score onto an RGB picture that is enlarged by ``factor``.
+
+    A box that is tracked is told with its track's number; its colour stays that of its class.
+    """
+    tracks = boxes.tracks if boxes.tracks is not None else np.full(len(boxes), NO_TRACK)
+    for box, score, index, track in zip(boxes.xyxy, boxes.scores, boxes.classes, tracks, strict=True):
         x0, y0, x1, y1 = (round(float(v) * factor) for v in box)
         tone = colour(int(index))
-        cv2.rectangle(panel, (x0, y0), (x1, y1), tone, 1, cv2.LINE_AA)
-        write(panel, f"{boxes.names[index]} {score:.2f}", (x0 + 1, max(y0 - 3, 10)), 0.35, tone)
+        cv2.rectangle(panel, (x0, y0), (x1, y1), tone, max(1, round(2 * size)), cv2.LINE_AA)
+        number = "" if track == NO_TRACK else f"#{track} "
+        text = f"{number}{boxes.names[index]} {score:.2f}"
+        write(panel, text, (x0 + 1, max(y0 - 3, round(29 * size))), size, tone)
 
 
 def write(panel: NDArray[Any], text: str, place: tuple[int, int], size: float, tone: tuple[int, int, int]) -> None:

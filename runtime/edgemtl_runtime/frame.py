@@ -8,8 +8,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-StampSource = Literal["rate", "file", "arrival"]
-"""How a stamp was had: from a nominal rate, from the file's own time base, or when the frame reached us."""
+StampSource = Literal["driver", "stream", "file", "rate", "arrival"]
+"""How a stamp was had, the best first.
+
+"driver": by the camera's driver when the frame was taken; "stream": from the stream's presentation times, mapped to the
+host's clock; "file": from the recording's own times; "rate": from a nominal rate; "arrival": when the frame reached us.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +22,8 @@ class Frame:
 
     ``image`` is (H, W, 3) uint8 in RGB order, or (H, W) uint8 or uint16 for one channel. ``stamp_ns`` is the capture
     time on the host's monotonic clock, nanoseconds; ``stamp_source`` says how good it is. ``index`` counts the
-    camera's frames from 0; ``name`` is the file's stem where there is one; ``arrived_ns`` is when we had it.
+    camera's frames from 0; ``name`` is the file's stem where there is one; ``arrived_ns`` is when we had it;
+    ``network`` is the picture as the network takes it, (height, width, C) uint8, once it was fitted.
     """
 
     image: NDArray[Any]
@@ -28,6 +33,7 @@ class Frame:
     stamp_source: StampSource = "arrival"
     name: str = ""
     arrived_ns: int = 0
+    network: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
         image = self.image
@@ -46,7 +52,10 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class FramePair:
-    """The frames of the cameras that belong together, by camera name, in the order of the cameras."""
+    """The frames of the cameras that belong together, by camera name, in the order of the cameras.
+
+    While a camera is silent the other's frames come alone.
+    """
 
     frames: dict[str, Frame]
 

@@ -2,53 +2,119 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
+from collections.abc import Callable, Collection
+
+import numpy as np
 
 from .frame import Frame, FramePair
+
+LOOK_BACK = 64
+"""Intervals of a camera that its smallest one is told from."""
+JUMP_NS = 1_000_000_000
+STUCK = 3
+"""A stamp that falls back by more than `JUMP_NS`, or this many in a row that do not rise, begin a new time."""
+UNMATCHED = 30
+"""Frames of each camera without one pair among them after which a warning is due."""
 
 
 class Pairing:
     """Pairs each frame with the nearest of the other camera, if that is within a tolerance.
 
     A pair is emitted as soon as no better partner can come: the next frame of the earlier camera is there and is
-    farther off, or that camera's smallest interval so far says that it will be. Frames left without a partner are
-    counted in ``drops`` by camera; at most ``depth`` frames of a camera wait for one that is silent. With one camera
-    every frame is a pair of its own.
+    farther off, or that camera's smallest interval so far says that it will be. Frames left without a partner are told
+    to ``drop`` (camera, cause); at most ``depth`` frames of a camera wait for one that is silent. While a camera is
+    known to be silent (`leave`), the other's frames are emitted alone where the silent one is in ``optional``. With one
+    camera every frame is a pair of its own.
     """
 
-    def __init__(self, cameras: list[str], tolerance_ns: int, depth: int = 16) -> None:
+    def __init__(
+        self,
+        cameras: list[str],
+        tolerance_ns: int,
+        depth: int = 16,
+        optional: Collection[str] = (),
+        drop: Callable[[str, str], None] = lambda camera, cause: None,
+    ) -> None:
         if not 1 <= len(cameras) <= 2:
             raise ValueError(f"pairing takes one or two cameras, not {len(cameras)}")
         self.cameras = cameras
         self.tolerance_ns = tolerance_ns
         self.depth = depth
+        self.optional = frozenset(optional)
+        self.drop = drop
         self.waiting: dict[str, deque[Frame]] = {name: deque() for name in cameras}
-        self.interval_ns: dict[str, int] = dict.fromkeys(cameras, 0)
+        self.intervals: dict[str, deque[int]] = {name: deque(maxlen=LOOK_BACK) for name in cameras}
         self.last_ns: dict[str, int] = {}
+        self.stuck: dict[str, int] = dict.fromkeys(cameras, 0)
         self.ended: set[str] = set()
-        self.drops: Counter[str] = Counter()
+        self.silent: set[str] = set()
+        self.gaps: deque[int] = deque(maxlen=UNMATCHED)
+        self.unmatched: dict[str, int] = dict.fromkeys(cameras, 0)
+        self.warned = False
 
     def push(self, frame: Frame) -> list[FramePair]:
-        """Take in a frame (stamps of a camera must rise) and return the pairs that are now certain."""
+        """Take in a frame and return the pairs that are now certain; a camera that was silent is back with it."""
         name = frame.camera
-        if name in self.last_ns:
-            step = frame.stamp_ns - self.last_ns[name]
-            if step <= 0:
-                self.drops[f"{name}: stamp did not rise"] += 1
-                return []
-            known = self.interval_ns[name]
-            self.interval_ns[name] = min(known, step) if known else step
-        self.last_ns[name] = frame.stamp_ns
+        self.silent.discard(name)
+        if not self._rises(frame):
+            self.drop(name, "stamp did not rise")
+            return []
         self.waiting[name].append(frame)
         pairs = self._match()
         if len(self.waiting[name]) > self.depth:
-            self._drop(self.waiting[name][0])
+            self._lose(name)
         return pairs
 
     def end(self, name: str) -> list[FramePair]:
         """Note that a camera has ended and return the pairs that are now certain."""
         self.ended.add(name)
         return self._match()
+
+    def leave(self, name: str) -> list[FramePair]:
+        """Note that a camera is silent, until its next frame, and return what need not wait for it."""
+        if name in self.silent:
+            return []
+        self.silent.add(name)
+        return self._match()
+
+    def interval_ns(self, name: str) -> int:
+        """Return the smallest interval of a camera lately; 0 where none is known."""
+        return min(self.intervals[name], default=0)
+
+    def warning(self) -> str:
+        """Return, once for each time that nothing matches, what is wrong and what to do; nothing otherwise."""
+        if len(self.cameras) < 2 or self.warned or min(self.unmatched.values()) < UNMATCHED:
+            return ""
+        self.warned = True
+        first, second = self.cameras
+        # Frames lie after one of the other camera and before the next: the shorter way is the likelier offset.
+        sides = [[gap for gap in self.gaps if (gap > 0) is after] for after in (True, False)]
+        gap_ms = round(min((float(np.median(side)) for side in sides if side), key=abs, default=0.0) / 1e6)
+        late, early = (second, first) if gap_ms > 0 else (first, second)
+        return (
+            f"no frame of {first} lies within {self.tolerance_ns / 1e6:g} ms of one of {second}; lately those of {late} "
+            f"came {abs(gap_ms)} ms after the nearest of {early}: if that is constant, add ?offset_ms={-abs(gap_ms)} to "
+            f"--{late}; if not, give a larger --tolerance-ms or look at the cameras' clocks"
+        )
+
+    def _rises(self, frame: Frame) -> bool:
+        """Note a frame's stamp; whether it rises, or begins a new time."""
+        name, last_ns = frame.camera, self.last_ns.get(frame.camera)
+        if last_ns is not None:
+            step = frame.stamp_ns - last_ns
+            if step <= 0:
+                self.stuck[name] += 1
+                if step > -JUMP_NS and self.stuck[name] < STUCK:
+                    return False
+                while self.waiting[name]:
+                    self._lose(name, "clock jumped")
+                self.intervals[name].clear()
+            else:
+                self.intervals[name].append(step)
+        self.stuck[name] = 0
+        self.last_ns[name] = frame.stamp_ns
+        return True
 
     def _match(self) -> list[FramePair]:
         pairs = []
@@ -65,16 +131,19 @@ class Pairing:
             gap = late.stamp_ns - early.stamp_ns
             closer = self._closer(early, late, gap)
             if closer is None:
-                return pairs
+                break
             if closer or gap > self.tolerance_ns:
-                self._drop(early)
+                self.gaps.append(b.stamp_ns - a.stamp_ns)
+                pairs += self._lose(early.camera)
                 continue
             self.waiting[first].popleft()
             self.waiting[second].popleft()
+            self.unmatched, self.warned = dict.fromkeys(self.cameras, 0), False
             pairs.append(FramePair({first: a, second: b}))
         for name, other in ((first, second), (second, first)):
-            while other in self.ended and not self.waiting[other] and self.waiting[name]:
-                self._drop(self.waiting[name][0])
+            gone = other in self.silent or other in self.ended
+            while gone and not self.waiting[other] and self.waiting[name]:
+                pairs += self._lose(name)
         return pairs
 
     def _closer(self, early: Frame, late: Frame, gap: int) -> bool | None:
@@ -84,11 +153,17 @@ class Pairing:
         queue = self.waiting[early.camera]
         if len(queue) > 1:
             return abs(queue[1].stamp_ns - late.stamp_ns) < gap
-        if early.camera in self.ended or gap > self.tolerance_ns:
+        if early.camera in self.ended or early.camera in self.silent or gap > self.tolerance_ns:
             return False
-        interval = self.interval_ns[early.camera]
+        interval = self.interval_ns(early.camera)
         return False if interval and interval - gap >= gap else None
 
-    def _drop(self, frame: Frame) -> None:
-        self.waiting[frame.camera].popleft()
-        self.drops[f"{frame.camera}: no partner"] += 1
+    def _lose(self, name: str, cause: str = "no partner") -> list[FramePair]:
+        """Give the first waiting frame of a camera up: alone where the other is silent and may be, else dropped."""
+        frame = self.waiting[name].popleft()
+        (other,) = set(self.cameras) - {name}
+        if other in self.silent and other in self.optional and cause == "no partner":
+            return [FramePair({name: frame})]
+        self.unmatched[name] += 1
+        self.drop(name, cause)
+        return []

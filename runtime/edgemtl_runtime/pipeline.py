@@ -1,9 +1,12 @@
-"""capture → pair → fit → infer → decode → sinks."""
+"""capture → fit → pair → infer → decode → sinks."""
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,67 +17,79 @@ from .decode import DECODERS, decode
 from .engine import Engine
 from .errors import BundleError, EdgemtlError
 from .fit import Fit, to_uint8
-from .frame import FramePair
-from .intake import Intake
+from .frame import Frame, FramePair
+from .health import Event
+from .intake import Intake, Policy
+from .pairing import Pairing
 from .result import Result
 from .sink import Sink, SinkThread
 from .stats import Stats
 
 DEFAULT_TOLERANCE_MS = 30.0
+AUTO = Policy()
+EVENTS = 200
+"""The latest events that are kept."""
+log = logging.getLogger("edgemtl_runtime")
 
 
 class Pipeline:
     """Runs a bundle on live or recorded cameras.
 
-    ``cameras`` are by input name; one that the network was trained to do without may be left out, and its input is
-    fed the blank frame. Iterate for (pair, result), or call `run` with sinks; `stop` ends either from another
-    thread or a signal handler. Results are in the pixels of the first input that has a camera. ``stats`` tells how it
-    went.
+    ``cameras`` are by input name; one that the network was trained to do without may be left out, or fall silent: its
+    input is then fed the blank frame and the result says so. Iterate for (pair, result), or call `run` with sinks;
+    `stop` ends either from another thread or a signal handler. Results are in the pixels of the first input that has a
+    frame. ``thresholds`` are as `thresholds.parse` returns them, ``tracks`` maps a head of boxes to what follows its
+    objects, ``on_error`` says whether a sink or a camera's thread that fails ends the run or is left out, ``told``
+    hears events. ``stats``, ``events`` and `status` tell how it goes.
     """
 
     def __init__(
         self,
         bundle: Bundle,
         engine: Engine,
-        cameras: dict[str, Camera],
+        cameras: Mapping[str, Camera],
         tolerance_ms: float = DEFAULT_TOLERANCE_MS,
+        *,
+        policy: Policy = AUTO,
+        rig: Any = None,
+        thresholds: Mapping[str, NDArray[np.float32]] | None = None,
+        track: bool = False,
+        on_error: Literal["end", "degrade"] = "end",
+        told: Callable[[Event], None] | None = None,
+        clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.inputs = bundle.manifest.inputs
         self.heads = bundle.manifest.heads
-        self.absent = tuple(spec.name for spec in self.inputs if spec.name not in cameras)
-        missing = [spec.name for spec in self.inputs if spec.name in self.absent and not spec.may_be_absent]
-        if missing or len(self.absent) == len(self.inputs):
-            needed = " and ".join(f"--{name}" for name in missing or self.absent)
-            raise EdgemtlError(f"the bundle needs {needed}{' as well' if cameras else ''}")
-        extra = sorted(cameras.keys() - {spec.name for spec in self.inputs})
-        if extra:
-            raise EdgemtlError(f"the bundle has no input {', '.join(extra)}; leave out --{extra[0]}")
-        unknown = [head.decoder for head in self.heads if head.decoder not in DECODERS]
-        if unknown:
-            raise BundleError(f"{bundle.path}: this runtime has no decoder '{unknown[0]}'; update edgemtl-runtime")
-        self.engine = engine
-        self.camera = next(spec.name for spec in self.inputs if spec.name in cameras)
+        self.left_out = check_cameras(bundle, cameras)
+        self.engine, self.thresholds, self.on_error, self.clock = engine, dict(thresholds or {}), on_error, clock
+        self.hear = told
         self.stats = Stats()
+        self.events: deque[Event] = deque(maxlen=EVENTS)
+        self.fits: dict[tuple[str, tuple[int, int]], Fit] = {}
+        self.specs = {spec.name: spec for spec in self.inputs}
+        self.blanks = {s.name: np.full((1, s.height, s.width, s.channels), s.blank, np.uint8) for s in self.inputs}
         ordered = {spec.name: cameras[spec.name] for spec in self.inputs if spec.name in cameras}
-        self.intake = Intake(ordered, round(tolerance_ms * 1e6), self.stats.frames, self.stats.drops)
-        self.fits: dict[str, Fit] = {}
+        optional = [spec.name for spec in self.inputs if spec.may_be_absent]
+        pairing = Pairing(list(ordered), round(tolerance_ms * 1e6), optional=optional, drop=self.stats.drop)
+        degrade = on_error == "degrade"
+        self.intake = Intake(ordered, pairing, policy, self.stats, self._tell, self._fit, clock, degrade)
+        self.running = False
+        self.last_result_ns = 0
 
     def __iter__(self) -> Iterator[tuple[FramePair, Result]]:
         """Yield each pair with its result until the cameras end."""
+        self.running = True
         try:
             for index, pair in enumerate(self.intake):
-                begun = time.monotonic_ns()
-                inputs = {spec.name: self._fit(pair, spec)[None] for spec in self.inputs}
-                fitted = time.monotonic_ns()
-                outputs = self.engine.run(inputs)
-                inferred = time.monotonic_ns()
-                first = {name: output[0] for name, output in outputs.items()}
-                heads = decode(first, self.heads, self.fits[self.camera])
-                name = pair.frames[self.camera].name
-                result = Result(heads, self.camera, pair.stamp_ns, pair.skew_ns, index, name, self.absent)
-                self.stats.pair(pair.arrived_ns, (begun, fitted, inferred, time.monotonic_ns()), pair.skew_ns)
+                begun = self.clock()
+                outputs = self.engine.run(self._inputs(pair))
+                inferred = self.clock()
+                result = self._result(pair, outputs, index)
+                self.last_result_ns = self.clock()
+                self.stats.pair(pair, (begun, inferred, self.last_result_ns), len(self.intake.cameras))
                 yield pair, result
         finally:
+            self.running = False
             self.intake.stop()
 
     def run(self, sinks: Sequence[Sink] = ()) -> Stats:
@@ -82,7 +97,8 @@ class Pipeline:
 
         However it ends, every sink is finished. Returns the statistics; raises what a camera or a sink raised.
         """
-        threads = [SinkThread(s, self.intake.live, self.stats.drops) for s in sinks if not s.on_main_thread]
+        waits = self.intake.policy.kind == "every"
+        threads = [SinkThread(s, waits, self.stats.drop_result) for s in sinks if not s.on_main_thread]
         direct = [sink for sink in sinks if sink.on_main_thread]
         errors: list[BaseException] = []
         try:
@@ -91,6 +107,7 @@ class Pipeline:
                     thread.put(pair, result)
                 for sink in direct:
                     sink.write(pair, result)
+                self._leave_out(threads)
         except KeyboardInterrupt:
             pass
         except Exception as error:
@@ -108,11 +125,81 @@ class Pipeline:
         """End the run after the pair in work."""
         self.intake.stopped = True
 
-    def _fit(self, pair: FramePair, spec: Input) -> NDArray[np.uint8]:
-        if spec.name in self.absent:
-            return np.full((spec.height, spec.width, spec.channels), spec.blank, np.uint8)
-        frame = pair.frames[spec.name]
-        fit = self.fits.get(spec.name)
-        if fit is None:
-            fit = self.fits[spec.name] = Fit.plan(frame.size, (spec.height, spec.width))
-        return fit.image(to_uint8(frame.image, spec.thermal_range), spec.channels, spec.blank)
+    @property
+    def frame_rate(self) -> float:
+        """Frames a second that results come at the most: of the slower camera that has a rate, 20 where none has."""
+        rates = [getattr(getattr(camera, "pace", None), "period_ns", 0) for camera in self.intake.cameras.values()]
+        return 1e9 / max(rates) if max(rates) else 20.0
+
+    def status(self) -> dict[str, Any]:
+        """Return how it goes, for JSON: every camera's state, the statistics, the latest warnings."""
+        absent = {name: {"state": "absent", "detail": "left out", "fps": 0.0, "age_ms": None} for name in self.left_out}
+        age_ms = round((self.clock() - self.last_result_ns) / 1e6, 1) if self.last_result_ns else None
+        return {
+            "running": self.running,
+            "cameras": self.intake.status() | absent,
+            "stats": self.stats.to_dict(),
+            "last_result_age_ms": age_ms,
+            "warnings": [str(event) for event in self.events.copy() if event.state == "warning"],
+        }
+
+    def _tell(self, event: Event) -> None:
+        self.events.append(event)
+        log.log(logging.WARNING if event.state in ("warning", "lost", "stale") else logging.INFO, "%s", event)
+        if self.hear is not None:
+            self.hear(event)
+
+    def _leave_out(self, threads: list[SinkThread]) -> None:
+        """Raise what a sink raised, or leave that sink out and go on."""
+        for thread in [each for each in threads if each.error is not None]:
+            assert thread.error is not None
+            if self.on_error == "end":
+                raise thread.error
+            threads.remove(thread)
+            self._tell(Event("", "warning", f"sink {thread.sink.name}: {thread.error}; left out", self.clock()))
+            thread.abandon()
+
+    def _fit(self, frame: Frame) -> NDArray[np.uint8]:
+        """Return a frame as the network takes it; called in the camera's thread."""
+        spec = self.specs[frame.camera]
+        image = to_uint8(frame.image, spec.thermal_range)
+        return self._planned(frame, spec).image(image, spec.channels, spec.blank)
+
+    def _planned(self, frame: Frame, spec: Input) -> Fit:
+        """Return the fit of a camera's size, planned when the size is first seen."""
+        key = frame.camera, frame.size
+        if key not in self.fits:
+            self.fits[key] = Fit.plan(frame.size, (spec.height, spec.width))
+        return self.fits[key]
+
+    def _inputs(self, pair: FramePair) -> dict[str, NDArray[np.uint8]]:
+        inputs = {}
+        for name, blank in self.blanks.items():
+            frame = pair.frames.get(name)
+            inputs[name] = blank if frame is None or frame.network is None else frame.network[None]
+        return inputs
+
+    def _result(self, pair: FramePair, outputs: dict[str, NDArray[Any]], index: int) -> Result:
+        camera, frame = next(iter(pair.frames.items()))
+        fit = self._planned(frame, self.specs[camera])
+        heads = decode({n: out[0] for n, out in outputs.items()}, self.heads, fit, self.thresholds)
+        absent = tuple(spec.name for spec in self.inputs if spec.name not in pair.frames)
+        stamps = {name: str(each.stamp_source) for name, each in pair.frames.items()}
+        return Result(heads, camera, pair.stamp_ns, pair.skew_ns, index, frame.name, absent, stamps)
+
+
+def check_cameras(bundle: Bundle, cameras: Mapping[str, Camera]) -> tuple[str, ...]:
+    """Return the inputs without a camera; raises `EdgemtlError` where the network needs one, or has no such input."""
+    inputs = bundle.manifest.inputs
+    left_out = tuple(spec.name for spec in inputs if spec.name not in cameras)
+    missing = [spec.name for spec in inputs if spec.name in left_out and not spec.may_be_absent]
+    if missing or len(left_out) == len(inputs):
+        needed = " and ".join(f"--{name}" for name in missing or left_out)
+        raise EdgemtlError(f"the bundle needs {needed}{' as well' if cameras else ''}")
+    extra = sorted(cameras.keys() - {spec.name for spec in inputs})
+    if extra:
+        raise EdgemtlError(f"the bundle has no input {', '.join(extra)}; leave out --{extra[0]}")
+    unknown = [head.decoder for head in bundle.manifest.heads if head.decoder not in DECODERS]
+    if unknown:
+        raise BundleError(f"{bundle.path}: this runtime has no decoder '{unknown[0]}'; update edgemtl-runtime")
+    return left_out

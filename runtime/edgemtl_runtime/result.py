@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+from .errors import EdgemtlError
+
+NO_TRACK = -1
+"""The track of a box that no track follows."""
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of `Result.to_dict`, which is one line of the JSON-lines output."""
+    from importlib.resources import files
+
+    found: dict[str, Any] = msgspec.json.decode(files(__package__).joinpath("results.schema.json").read_bytes())
+    return found
 
 
 @dataclass(frozen=True, eq=False)
 class Boxes:
-    """Detected objects, best first: ``xyxy`` (N, 4) float32 pixels, ``scores`` (N,) in [0, 1], ``classes`` (N,) ids."""
+    """Detected objects, best first: ``xyxy`` (N, 4) float32 pixels, ``scores`` (N,) in [0, 1], ``classes`` (N,) ids.
+
+    ``tracks`` (N,) int64, where objects are followed: a number from 1 on that stays with an object from frame to
+    frame, -1 (`NO_TRACK`) for a box that no track follows. No two boxes of a frame have the same track.
+    """
 
     xyxy: NDArray[np.float32]
     scores: NDArray[np.float32]
     classes: NDArray[np.int64]
     names: tuple[str, ...]
+    tracks: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.xyxy)
@@ -24,19 +43,46 @@ class Boxes:
             raise ValueError(f"boxes disagree: {self.xyxy.shape}, {self.scores.shape}, {self.classes.shape}")
         if n and not 0 <= self.classes.min() <= self.classes.max() < len(self.names):
             raise ValueError(f"a class id outside 0..{len(self.names) - 1}")
+        if self.tracks is not None:
+            _check_tracks(self.tracks, n)
 
     def __len__(self) -> int:
         return len(self.xyxy)
 
+    def pick(self, rows: NDArray[Any]) -> Boxes:
+        """Return the boxes at ``rows``: indices, or a mask (N,) bool."""
+        tracks = None if self.tracks is None else self.tracks[rows]
+        return Boxes(self.xyxy[rows], self.scores[rows], self.classes[rows], self.names, tracks)
+
     def to_dict(self) -> dict[str, Any]:
-        """Return a list of plain objects for JSON."""
+        """Return a list of plain objects for JSON; a followed box tells its ``track``."""
         rows = zip(self.xyxy.tolist(), self.scores.tolist(), self.classes.tolist(), strict=True)
-        return {
-            "boxes": [
-                {"xyxy": [round(v, 2) for v in box], "score": round(score, 4), "class": self.names[c]}
-                for box, score, c in rows
-            ]
-        }
+        told: list[dict[str, Any]] = [
+            {"xyxy": [round(v, 2) for v in box], "score": round(score, 4), "class": self.names[c]}
+            for box, score, c in rows
+        ]
+        if self.tracks is not None:
+            for box, track in zip(told, self.tracks.tolist(), strict=True):
+                if track != NO_TRACK:
+                    box["track"] = track
+        return {"boxes": told}
+
+    def to_supervision(self) -> Any:
+        """Return a ``supervision.Detections``: class names as its data ``class_name``, tracks as ``tracker_id``.
+
+        A box that no track follows has the tracker id -1. Raises `EdgemtlError` where supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise EdgemtlError("supervision is missing, which holds the detections: pip install supervision") from error
+        return supervision.Detections(
+            xyxy=self.xyxy,
+            confidence=self.scores,
+            class_id=self.classes,
+            tracker_id=self.tracks,
+            data={"class_name": np.array(self.names, dtype=np.str_)[self.classes]},
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,19 +148,39 @@ class EdgeMap:
 
 @dataclass(frozen=True, eq=False)
 class Attributes:
-    """What holds of the whole picture: ``scores`` (N,) float32 in [0, 1], one a name; holds from ``threshold`` on."""
+    """What holds of the whole picture: ``scores`` (N,) float32 in [0, 1], one a name; holds from ``threshold`` on.
+
+    ``thresholds`` (N,) float32 stands in for ``threshold`` where the names have thresholds of their own; ask `holds`.
+    """
 
     scores: NDArray[np.float32]
     names: tuple[str, ...]
     threshold: float
+    thresholds: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         if self.scores.shape != (len(self.names),):
             raise ValueError(f"{len(self.names)} attributes, but scores are {self.scores.shape}")
+        if self.thresholds is not None and self.thresholds.shape != self.scores.shape:
+            raise ValueError(f"{len(self.names)} attributes, but thresholds are {self.thresholds.shape}")
+
+    @property
+    def holds(self) -> NDArray[np.bool_]:
+        """Whether each attribute holds, (N,) bool."""
+        least = self.threshold if self.thresholds is None else self.thresholds
+        return np.asarray(self.scores >= least)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scores by name, for JSON."""
         return {"attributes": {n: round(float(s), 4) for n, s in zip(self.names, self.scores, strict=True)}}
+
+
+def _check_tracks(tracks: NDArray[Any], count: int) -> None:
+    if tracks.shape != (count,) or tracks.dtype != np.int64:
+        raise ValueError(f"tracks of {count} boxes are ({count},) int64, not {tracks.dtype} {tracks.shape}")
+    followed = tracks[tracks != NO_TRACK]
+    if (followed < 1).any() or len(np.unique(followed)) != len(followed):
+        raise ValueError(f"tracks are numbers from 1 on, each once a frame, or {NO_TRACK}: {tracks.tolist()}"[:200])
 
 
 def _check_map(what: str, values: NDArray[Any], ndim: int) -> None:
@@ -129,7 +195,8 @@ HeadResult = Boxes | LabelMap | DepthMap | NormalMap | EdgeMap | Attributes
 class Result:
     """What was seen in one pair of frames: ``heads`` by name, in the pixels of camera ``camera``.
 
-    ``absent`` names the cameras in whose place the network was given a blank frame.
+    ``absent`` names the cameras in whose place the network was given a blank frame. ``stamps`` tells of each camera in
+    the pair how its stamp was had (`Frame.stamp_source`).
     """
 
     heads: dict[str, HeadResult]
@@ -139,6 +206,7 @@ class Result:
     index: int
     name: str = ""
     absent: tuple[str, ...] = ()
+    stamps: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a plain object for JSON: stamps in nanoseconds, boxes in pixels."""
@@ -149,5 +217,6 @@ class Result:
             "stamp_ns": self.stamp_ns,
             "skew_ns": self.skew_ns,
             "absent": list(self.absent),
+            "stamp_source": dict(self.stamps),
             "heads": {name: head.to_dict() for name, head in self.heads.items()},
         }

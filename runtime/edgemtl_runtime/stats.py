@@ -2,35 +2,69 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter, deque
 from typing import Any
 
 import numpy as np
 
+from .frame import FramePair
+
 RECENT = 20_000
 """Percentiles look at this many of the latest values, so that days of running take no more memory than minutes."""
-STAGES = ("wait", "fit", "infer", "decode", "total")
+# of each frame on arrival; of each pair: waiting for the network, in it, behind it, and from arrival to result
+STAGES = ("fit", "wait", "infer", "decode", "total")
 
 
 class Stats:
-    """Filled by the pipeline; times are nanoseconds of the monotonic clock."""
+    """Filled by the pipeline; times are nanoseconds of the monotonic clock.
+
+    Every frame that a camera captured is in the end either delivered with a result or dropped for a cause:
+    ``frames[camera] == delivered[camera] + lost[camera]``. ``drops`` tells the causes, of frames and of whole pairs.
+    """
 
     def __init__(self) -> None:
         self.frames: Counter[str] = Counter()
+        self.delivered: Counter[str] = Counter()
+        self.lost: Counter[str] = Counter()
         self.drops: Counter[str] = Counter()
         self.pairs = 0
+        self.alone: Counter[str] = Counter()
         self.stages: dict[str, deque[int]] = {name: deque(maxlen=RECENT) for name in STAGES}
         self.skew: deque[int] = deque(maxlen=RECENT)
         self.first_ns = 0
         self.last_ns = 0
+        self.lock = threading.Lock()
 
-    def pair(self, arrived_ns: int, marks: tuple[int, int, int, int], skew_ns: int) -> None:
-        """Note one pair: when it was complete, and when fitting began, inference began, it ended, decoding ended."""
-        begun, fitted, inferred, decoded = marks
-        spans = (begun - arrived_ns, fitted - begun, inferred - fitted, decoded - inferred, decoded - arrived_ns)
-        for name, span in zip(STAGES, spans, strict=True):
+    def drop(self, camera: str, cause: str, count: int = 1) -> None:
+        """Count frames of a camera that are lost."""
+        with self.lock:
+            self.drops[f"{camera}: {cause}"] += count
+            self.lost[camera] += count
+
+    def drop_pair(self, pair: FramePair, cause: str) -> None:
+        """Count a pair that is lost."""
+        with self.lock:
+            self.drops[f"pair: {cause}"] += 1
+            self.lost.update(pair.frames.keys())
+
+    def drop_result(self, sink: str, cause: str) -> None:
+        """Count a result that a sink did not take; its frames count as delivered."""
+        with self.lock:
+            self.drops[f"sink {sink}: {cause}"] += 1
+
+    def pair(self, pair: FramePair, marks: tuple[int, int, int], cameras: int) -> None:
+        """Note one pair: when inference began, when it ended, when decoding ended; of how many cameras it could be."""
+        begun, inferred, decoded = marks
+        arrived = pair.arrived_ns
+        spans = (begun - arrived, inferred - begun, decoded - inferred, decoded - arrived)
+        for name, span in zip(STAGES[1:], spans, strict=True):
             self.stages[name].append(span)
-        self.skew.append(skew_ns)
+        if len(pair.frames) == cameras:
+            self.skew.append(pair.skew_ns)
+        else:
+            self.alone.update(pair.frames.keys())
+        self.delivered.update(pair.frames.keys())
         self.first_ns = self.first_ns or begun
         self.last_ns = decoded
         self.pairs += 1
@@ -38,10 +72,13 @@ class Stats:
     def to_dict(self) -> dict[str, Any]:
         """Return one object for JSON; latencies and skew in milliseconds."""
         seconds = (self.last_ns - self.first_ns) / 1e9
+        with self.lock:
+            drops = dict(sorted(self.drops.items()))
         return {
             "frames": dict(self.frames),
             "pairs": self.pairs,
-            "drops": dict(sorted(self.drops.copy().items())),
+            "alone": dict(self.alone),
+            "drops": drops,
             "seconds": round(seconds, 3),
             "pairs_per_second": round(self.pairs / seconds, 2) if seconds > 0 else 0.0,
             "skew_ms": _percentiles(self.skew),
@@ -52,9 +89,11 @@ class Stats:
         """Return the same for a person."""
         told = self.to_dict()
         frames = ", ".join(f"{count} {name}" for name, count in told["frames"].items())
+        alone = ", ".join(f"{count} of {name} alone" for name, count in told["alone"].items())
         lines = [
             f"frames   {frames}",
-            f"pairs    {self.pairs} in {told['seconds']} s, {told['pairs_per_second']} a second",
+            f"pairs    {self.pairs} in {told['seconds']} s, {told['pairs_per_second']} a second"
+            + (f"; {alone}" if alone else ""),
             "drops    " + (", ".join(f"{count} ({cause})" for cause, count in told["drops"].items()) or "none"),
             f"{'ms':8} {'p50':>8} {'p90':>8} {'p99':>8} {'max':>8}",
         ]
@@ -66,5 +105,5 @@ class Stats:
 def _percentiles(values: deque[int]) -> dict[str, float]:
     if not values:
         return dict.fromkeys(("p50", "p90", "p99", "max"), 0.0)
-    p50, p90, p99, top = np.percentile(np.array(values), (50, 90, 99, 100)) / 1e6
+    p50, p90, p99, top = np.percentile(np.array(values.copy()), (50, 90, 99, 100)) / 1e6
     return {"p50": round(p50, 3), "p90": round(p90, 3), "p99": round(p99, 3), "max": round(top, 3)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +17,13 @@ MS = 1_000_000
 
 def frame(camera: str, stamp_ms: float, index: int = 0) -> Frame:
     return Frame(IMAGE, int(stamp_ms * MS), camera, index)
+
+
+def counted(cameras: list[str], tolerance_ns: int, **more: object) -> tuple[Pairing, Counter[str]]:
+    """Return a pairing and what it drops."""
+    drops: Counter[str] = Counter()
+    pairing = Pairing(cameras, tolerance_ns, drop=lambda name, cause: drops.update([f"{name}: {cause}"]), **more)  # type: ignore[arg-type]
+    return pairing, drops
 
 
 def feed(pairing: Pairing, rgb: list[float], ir: list[float]) -> list[FramePair]:
@@ -35,32 +44,32 @@ RISING = st.lists(st.integers(0, 2000), unique=True, max_size=40).map(sorted)
 def test_every_frame_is_paired_once_within_tolerance_or_counted(
     rgb: list[float], ir: list[float], tolerance: int
 ) -> None:
-    pairing = Pairing(["rgb", "ir"], tolerance * MS)
+    pairing, drops = counted(["rgb", "ir"], tolerance * MS)
     pairs = feed(pairing, rgb, ir)
     assert all(pair.skew_ns <= tolerance * MS for pair in pairs)
     for name, sent in (("rgb", rgb), ("ir", ir)):
         used = [pair.frames[name].stamp_ns for pair in pairs]
         assert used == sorted(set(used))
-        assert len(used) + pairing.drops[f"{name}: no partner"] == len(sent)
+        assert len(used) + drops[f"{name}: no partner"] == len(sent)
 
 
 @given(st.integers(5, 60), st.integers(0, 10**6), st.integers(1, 40))
 def test_equal_rates_with_an_offset_pair_completely(period: int, seed: int, count: int) -> None:
     offset = np.random.default_rng(seed).uniform(-0.45, 0.45) * period
     rgb = [1000 + i * period for i in range(count)]
-    pairing = Pairing(["rgb", "ir"], period * MS)
+    pairing, drops = counted(["rgb", "ir"], period * MS)
     pairs = feed(pairing, rgb, [t + offset for t in rgb])
-    assert len(pairs) == count and not pairing.drops
+    assert len(pairs) == count and not drops
 
 
 def test_equal_stamps_are_emitted_at_once() -> None:
-    pairing = Pairing(["rgb", "ir"], 30 * MS)
+    pairing, _ = counted(["rgb", "ir"], 30 * MS)
     assert not pairing.push(frame("rgb", 10))
     assert len(pairing.push(frame("ir", 10))) == 1
 
 
 def test_no_waiting_for_the_next_frame_once_the_interval_is_known() -> None:
-    pairing = Pairing(["rgb", "ir"], 30 * MS)
+    pairing, _ = counted(["rgb", "ir"], 30 * MS)
     emitted = []
     for i in range(5):
         emitted.append((len(pairing.push(frame("rgb", 40 * i))), len(pairing.push(frame("ir", 40 * i + 8)))))
@@ -69,15 +78,15 @@ def test_no_waiting_for_the_next_frame_once_the_interval_is_known() -> None:
 
 
 def test_the_nearer_of_two_partners_wins() -> None:
-    pairing = Pairing(["rgb", "ir"], 50 * MS)
+    pairing, drops = counted(["rgb", "ir"], 50 * MS)
     assert stamps(feed(pairing, [0, 30], [28])) == [(30, 28)]
-    assert pairing.drops == {"rgb: no partner": 1}
+    assert drops == {"rgb: no partner": 1}
 
 
 def test_a_slow_thermal_camera_gets_its_nearest_frames() -> None:
     rgb = [i * 33.0 for i in range(30)]
     ir = [5 + i * 111.0 for i in range(8)]
-    pairing = Pairing(["rgb", "ir"], 20 * MS)
+    pairing, _ = counted(["rgb", "ir"], 20 * MS)
     pairs = stamps(feed(pairing, rgb, ir))
     assert len(pairs) == 8
     assert all(abs(a - b) == min(abs(t - b) for t in rgb) for a, b in pairs)
@@ -90,19 +99,85 @@ def test_a_lost_frame_costs_one_pair_not_the_order() -> None:
 
 
 def test_a_stamp_that_falls_back_is_dropped_and_counted() -> None:
-    pairing = Pairing(["rgb", "ir"], 15 * MS)
+    pairing, drops = counted(["rgb", "ir"], 15 * MS)
     pairing.push(frame("rgb", 50))
     pairing.push(frame("rgb", 40))
-    assert pairing.drops == {"rgb: stamp did not rise": 1}
+    assert drops == {"rgb: stamp did not rise": 1}
 
 
 def test_a_silent_camera_makes_nothing_grow() -> None:
-    pairing = Pairing(["rgb", "ir"], 15 * MS, depth=8)
+    pairing, drops = counted(["rgb", "ir"], 15 * MS, depth=8)
     for i in range(100):
         pairing.push(frame("rgb", 40 * i))
-    assert len(pairing.waiting["rgb"]) == 8 and pairing.drops == {"rgb: no partner": 92}
+    assert len(pairing.waiting["rgb"]) == 8 and drops == {"rgb: no partner": 92}
 
 
 def test_one_camera_makes_pairs_of_its_own() -> None:
-    pairing = Pairing(["rgb"], MS)
+    pairing, _ = counted(["rgb"], MS)
     assert [len(pairing.push(frame("rgb", t))) for t in (0, 1, 2)] == [1, 1, 1]
+
+
+def test_while_a_camera_is_silent_the_other_goes_on_alone_and_then_they_pair_again() -> None:
+    pairing, drops = counted(["rgb", "ir"], 15 * MS, optional=["ir"])
+    for i in range(5):
+        pairing.push(frame("ir", 40 * i))
+        pairing.push(frame("rgb", 40 * i + 2))
+    assert not pairing.push(frame("rgb", 202))  # it may still find its partner
+    assert [list(pair.frames) for pair in pairing.leave("ir")] == [["rgb"]]
+    assert [list(pair.frames) for pair in pairing.push(frame("rgb", 242))] == [["rgb"]]
+    pairing.push(frame("ir", 280))
+    assert [list(pair.frames) for pair in pairing.push(frame("rgb", 282))] == [["rgb", "ir"]]
+    assert not drops
+
+
+def test_a_silent_camera_that_may_not_be_absent_costs_the_other_s_frames() -> None:
+    pairing, drops = counted(["rgb", "ir"], 15 * MS, optional=["ir"])
+    pairing.leave("rgb")
+    assert not pairing.push(frame("ir", 0)) and drops == {"ir: no partner": 1}
+
+
+@given(RISING, RISING, st.lists(st.tuples(st.integers(0, 2000), st.sampled_from(["rgb", "ir"])), max_size=6))
+def test_nothing_is_lost_uncounted_whoever_falls_silent_when(
+    rgb: list[float], ir: list[float], silences: list[tuple[int, str]]
+) -> None:
+    pairing, drops = counted(["rgb", "ir"], 15 * MS, optional=["rgb"])
+    events = [(t, 0, "rgb") for t in rgb] + [(t, 0, "ir") for t in ir] + [(t, 1, name) for t, name in silences]
+    pairs = []
+    for t, kind, name in sorted(events):
+        pairs += pairing.leave(name) if kind else pairing.push(frame(name, t))
+    pairs += pairing.end("rgb") + pairing.end("ir")
+    assert not any(list(pair.frames) == ["rgb"] for pair in pairs)  # only rgb may be absent
+    for name, sent in (("rgb", rgb), ("ir", ir)):
+        used = [pair.frames[name].stamp_ns for pair in pairs if name in pair.frames]
+        assert used == sorted(set(used)) and len(used) + drops[f"{name}: no partner"] == len(sent)
+
+
+@given(st.integers(2, 10**6), st.booleans())
+def test_a_clock_that_jumps_begins_anew(jump_ms: int, back: bool) -> None:
+    pairing, drops = counted(["rgb", "ir"], 15 * MS)
+    base = 10**7
+    for i in range(10):
+        pairing.push(frame("rgb", base + 40 * i)), pairing.push(frame("ir", base + 40 * i))
+    later = base + 400 + (-jump_ms if back else jump_ms)
+    pairs = []
+    for i in range(20):
+        for name in ("rgb", "ir"):
+            pairs += pairing.push(frame(name, later + 40 * i))
+    assert len(pairs) >= 17 and sum(drops.values()) <= 6
+
+
+def test_a_warning_comes_once_and_says_what_to_do() -> None:
+    pairing, _ = counted(["rgb", "ir"], 10 * MS)
+    warnings = []
+    for i in range(200):
+        pairing.push(frame("rgb", 400 * i)), pairing.push(frame("ir", 400 * i + 120))
+        warnings.append(pairing.warning())
+    told = [text for text in warnings if text]
+    assert len(told) == 1 and "add ?offset_ms=-120 to --ir" in told[0] and "--tolerance-ms" in told[0]
+    for i in range(200, 240):  # with what it says
+        pairing.push(frame("rgb", 400 * i)), pairing.push(frame("ir", 400 * i))
+        assert not pairing.warning()
+    for i in range(240, 400):  # a second time is told again
+        pairing.push(frame("rgb", 400 * i)), pairing.push(frame("ir", 400 * i + 120))
+        warnings.append(pairing.warning())
+    assert len([text for text in warnings if text]) == 2

@@ -13,11 +13,10 @@ import pytest
 from conftest import write_frames
 
 from edgemtl_runtime.bundle import Bundle
-from edgemtl_runtime.camera import Camera, open_camera
+from edgemtl_runtime.camera import Camera, open_camera, open_cameras
 from edgemtl_runtime.engine.ort import OrtEngine, open_engine
 from edgemtl_runtime.errors import BundleError, CameraError, EdgemtlError
 from edgemtl_runtime.frame import Frame, FramePair
-from edgemtl_runtime.intake import Intake
 from edgemtl_runtime.pipeline import Pipeline
 from edgemtl_runtime.result import Boxes, LabelMap, Result
 from edgemtl_runtime.sink.jsonl import JsonLines
@@ -26,8 +25,7 @@ from edgemtl_runtime.sink.video import Video
 
 def pipeline(bundle: Path, rgb: object, ir: object, tolerance_ms: float = 30.0) -> Pipeline:
     opened = Bundle.open(bundle)
-    epoch_ns = time.monotonic_ns()
-    cameras = {name: open_camera(str(uri), name, epoch_ns) for name, uri in (("rgb", rgb), ("ir", ir))}
+    cameras = open_cameras({"rgb": str(rgb), "ir": str(ir)})
     return Pipeline(opened, OrtEngine(opened.model, 1), cameras, tolerance_ms)
 
 
@@ -125,8 +123,10 @@ def test_what_was_read_before_a_camera_failed_still_finds_its_partners(
     rgb, ir = write_frames(tmp_path / "rgb", 6), write_frames(tmp_path / "ir", 20, channels=1)
     cv2.imwrite(str(rgb / "9.png"), np.zeros((10, 20, 3), np.uint8))
     pipe = pipeline(toy_bundle, rgb, ir)
-    pipe.intake.cameras[late] = Late(pipe.intake.cameras[late])
-    pipe.intake = Intake(pipe.intake.cameras, 30_000_000, pipe.stats.frames, pipe.stats.drops)
+    cameras = dict(pipe.intake.cameras)
+    cameras[late] = Late(cameras[late])
+    opened = Bundle.open(toy_bundle)
+    pipe = Pipeline(opened, OrtEngine(opened.model, 1), cameras)
     with pytest.raises(CameraError, match="20x10"):
         pipe.run([])
     assert pipe.stats.pairs == 6
@@ -195,7 +195,7 @@ def test_a_network_that_is_not_the_manifests_is_refused(
 @pytest.mark.parametrize(("given", "expected"), [({"rgb"}, "needs --ir"), ({"rgb", "ir", "depth"}, "no input depth")])
 def test_cameras_must_fit_the_bundle(toy_bundle: Path, given: set[str], expected: str) -> None:
     opened = Bundle.open(toy_bundle)
-    cameras = {name: open_camera("pattern:", name, 0) for name in given}
+    cameras = {name: open_camera("pattern:", name) for name in given}
     with pytest.raises(EdgemtlError, match=expected):
         Pipeline(opened, OrtEngine(opened.model), cameras)
 
@@ -210,7 +210,7 @@ def test_an_absent_camera_is_the_blank_frame_where_the_manifest_allows_it(
     (toy_bundle / "manifest.json").write_text(json.dumps(manifest))
     opened, there = Bundle.open(toy_bundle), {"rgb": "ir", "ir": "rgb"}[absent]
     frames = write_frames(tmp_path / there, 3, size=(128, 192), channels=3 if there == "rgb" else 1)
-    pipeline = Pipeline(opened, OrtEngine(opened.model, 1), {there: open_camera(str(frames), there, 0)})
+    pipeline = Pipeline(opened, OrtEngine(opened.model, 1), {there: open_camera(str(frames), there)})
     results = [result for _, result in pipeline]
     assert len(results) == 3 and all(r.absent == (absent,) and r.camera == there for r in results)
     assert results[0].to_dict()["absent"] == [absent]

@@ -1,27 +1,38 @@
-"""Cameras by URI: a folder, a video file, a device, a stream, or a test pattern.
+"""Cameras by URI: a device, a stream, a file, a folder of pictures, a recording, or a test pattern.
 
-frames/night            a folder of pictures, in the order of their names, as fast as they are used
-frames/night?fps=20     the same, paced like a camera; a frame that comes too late for use is dropped
-drive.mp4               a video file; ?fps= paces it too
-0                       a camera device by number
-rtsp://host/stream      a stream, also http://
-pattern:?fps=20         plain moving shapes; ?frames= ends it, ?width= and ?height= size it
+v4l2:///dev/video0      a camera device, stamped by its driver; ?width= ?height= ?fps= ?format=MJPG|YUYV|GREY|Y16
+0                       the same by number; by OpenCV and stamped on arrival where linuxpy is not installed
+csi://0                 a ribbon camera of a Jetson or Raspberry Pi, by GStreamer; ?width= ?height= ?fps=
+gst:PIPELINE            what a GStreamer pipeline gives; ?format=RGB|GRAY8|GRAY16_LE
+rtsp://host/stream      a stream, also http:// (MJPEG); ?transport=udp; its own query stays as it is
+drive.mp4               a video file; ?fps=20 paces it, ?fps=0 is as fast as it is used
+frames/night            a folder of pictures, in the order of their names; ?fps=20 paces it; ?stamps=name: those are
+                        nanoseconds of capture, ?stamps=exif: the pictures tell it
+mcap:drive.mcap#/ir     an image topic of an MCAP file, bag:FOLDER#/ir of a ROS 2 bag; ?speed=1 plays it live
+pattern:                plain moving shapes; ?fps=20&frames=100&width=320&height=240
+
+Of every source: ?rotate=90|180|270 turns the pictures clockwise, ?offset_ms=-120 is added to the stamps, ?repeats=keep
+takes a live camera's repeated pictures for new ones.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 from ..errors import CameraError, nearest_hint
 from ..frame import Frame
+from .clock import Epoch
 
 NOMINAL_FPS = 30.0
 """Rate that the stamps of a folder's pictures run at when none is given."""
-Options = dict[str, float]
+COMMON = ("rotate", "offset_ms", "repeats")
+"""Options of every source."""
+OF_STREAMS = (*COMMON, "transport")
+"""What is ours in a stream's URL; the rest of its query is its own."""
+Options = Mapping[str, str]
 
 
 class Camera(Protocol):
@@ -39,73 +50,157 @@ class Camera(Protocol):
         ...
 
 
-class Pace:
-    """Keeps a recorded source at a camera's rate: ``wait`` sleeps until a frame's capture time has come."""
+def open_cameras(uris: Mapping[str, str], *, wait: bool = False) -> dict[str, Camera]:
+    """Open the cameras of a pair by their URIs; recordings begin together.
 
-    def __init__(self, epoch_ns: int, fps: float, paced: bool) -> None:
-        self.epoch_ns, self.period_ns, self.paced = epoch_ns, 1e9 / fps, paced
-        self.closed = False
+    A device or stream that fails later is opened again until it is back. With ``wait`` that holds from the start on,
+    so that a camera may come later than the program.
+    """
+    epoch = Epoch()
+    cameras: dict[str, Camera] = {}
+    try:
+        for name, uri in uris.items():
+            cameras[name] = open_camera(uri, name, epoch, wait=wait)
+    except CameraError:
+        for camera in cameras.values():
+            camera.close()
+        raise
+    return cameras
 
-    def wait(self, index: int) -> int:
-        """Return the stamp of frame ``index``, on the monotonic clock, once it is due."""
-        stamp_ns = self.epoch_ns + round(index * self.period_ns)
-        if self.paced:
-            while not self.closed and (left := stamp_ns - time.monotonic_ns()) > 0:
-                time.sleep(min(left / 1e9, 0.2))
-        return stamp_ns
 
+def open_camera(uri: str, name: str, epoch: Epoch | None = None, *, wait: bool = False) -> Camera:
+    """Open a source by its URI; ``epoch`` is the common begin of recorded sources."""
+    from .adjust import Adjusted
+    from .reopen import Reopened
 
-def open_camera(uri: str, name: str, epoch_ns: int) -> Camera:
-    """Open a source by its URI; ``epoch_ns`` is the common time of the first frames of recorded sources."""
     place, options = split_options(uri)
+    common = {key: options.pop(key) for key in COMMON if key in options}
+    kind, opener = _opener(place, name, epoch or Epoch(), options)
+    camera: Camera = Reopened(name, opener, wait) if kind == "device" else opener()
+    return Adjusted.of(camera, common, redact(uri))
+
+
+def _opener(place: str, name: str, epoch: Epoch, options: Options) -> tuple[str, Callable[[], Camera]]:
+    """Return what opens a place, and whether that is a device, to be opened again when it fails, or a recording."""
+    scheme = place.partition(":")[0]
     if place == "pattern:":
         from .pattern import PatternCamera
 
-        return PatternCamera(name, epoch_ns, options)
-    from .opencv import FolderCamera, StreamCamera, VideoCamera
+        return "recording", lambda: PatternCamera(name, epoch, options)
+    if scheme in ("mcap", "bag"):
+        from .recorded import RecordedCamera
 
-    is_number = place.isascii() and place.isdigit() and len(place) < 4
-    if is_number or "://" in place:
-        return StreamCamera(name, int(place) if is_number else place, options)
-    path = Path(place)
+        return "recording", lambda: RecordedCamera(name, place, epoch, options)
+    if scheme in ("gst", "csi"):
+        from .gstreamer import GStreamerCamera
+
+        return "device", lambda: GStreamerCamera(name, place, options)
+    if scheme == "v4l2" or (place.isascii() and place.isdigit() and len(place) < 4):
+        return "device", _device(place.removeprefix("v4l2://"), name, options)
+    if "://" in place and scheme != "file":
+        return "device", _stream(place, name, options)
+    path = Path(place.removeprefix("file://").removeprefix("file:"))
     if path.is_dir():
-        return FolderCamera(name, path, epoch_ns, options)
+        from .folder import FolderCamera
+
+        return "recording", lambda: FolderCamera(name, path, epoch, options)
     if path.is_file():
-        return VideoCamera(name, path, epoch_ns, options)
-    raise CameraError(f"--{name} {redact(uri)}: no such folder or file, nor a camera number, URL or 'pattern:'")
+        return "recording", _video(path, name, epoch, options)
+    raise CameraError(f"--{name} {redact(place)}: no such folder or file, nor a camera number, URL or 'pattern:'")
 
 
-def split_options(uri: str) -> tuple[str, Options]:
-    """Split ``place?key=value`` into the place and its numbers; a stream's URL keeps its own query."""
+def _device(place: str, name: str, options: Options) -> Callable[[], Camera]:
+    from importlib.util import find_spec
+
+    if find_spec("linuxpy") is None and place.isdigit():
+        from .opencv import DeviceCamera
+
+        return lambda: DeviceCamera(name, int(place), options)
+    from .v4l2 import V4l2Camera
+
+    return lambda: V4l2Camera(name, f"/dev/video{place}" if place.isdigit() else place, options)
+
+
+def _stream(place: str, name: str, options: Options) -> Callable[[], Camera]:
+    from importlib.util import find_spec
+
+    if find_spec("av") is None:
+        from .opencv import StreamCamera
+
+        return lambda: StreamCamera(name, place, options)
+    from .stream import AvStreamCamera
+
+    return lambda: AvStreamCamera(name, place, options)
+
+
+def _video(path: Path, name: str, epoch: Epoch, options: Options) -> Callable[[], Camera]:
+    from importlib.util import find_spec
+
+    if find_spec("av") is None:
+        from .opencv import VideoCamera
+
+        return lambda: VideoCamera(name, path, epoch, options)
+    from .video import AvVideoCamera
+
+    return lambda: AvVideoCamera(name, path, epoch, options)
+
+
+def split_options(uri: str) -> tuple[str, dict[str, str]]:
+    """Split ``place?key=value`` into the place and its options; of a stream's URL only ours are taken."""
     place, mark, query = uri.partition("?")
-    if not mark or "://" in place:
+    if not mark:
         return uri, {}
-    options: Options = {}
-    for key, value in parse_qsl(query, keep_blank_values=True):
-        try:
-            options[key] = float(value)
-        except ValueError:
-            raise CameraError(f"{redact(uri)}: option {key}={value} is not a number") from None
-    return place, options
+    pairs = parse_qsl(query, keep_blank_values=True)
+    if "://" not in place or place.startswith(("v4l2:", "csi:", "file:")):
+        return place, dict(pairs)
+    own = urlencode([pair for pair in pairs if pair[0] not in OF_STREAMS])
+    ours = {key: value for key, value in pairs if key in OF_STREAMS}
+    return (f"{place}?{own}" if own and ours else place if ours else uri), ours
 
 
 def take(options: Options, uri: str, **defaults: float) -> list[float]:
-    """Return the options in the order of ``defaults``; an unknown one names the nearest right one."""
-    for key in options:
-        if key not in defaults:
-            raise CameraError(f"{redact(uri)}: unknown option '{key}'{nearest_hint(key, list(defaults))}")
-    values = [options.get(key, default) for key, default in defaults.items()]
+    """Return options that are numbers in the order of ``defaults``; an unknown one names the nearest right one."""
+    check_known(options, uri, list(defaults))
+    values = []
+    for key, default in defaults.items():
+        try:
+            values.append(float(options.get(key, default)))
+        except ValueError:
+            raise CameraError(f"{redact(uri)}: option {key}={options[key]} is not a number") from None
     if any(not 0 <= value < 1e6 for value in values):
         raise CameraError(f"{redact(uri)}: options are numbers from 0 to a million")
     return values
 
 
+def take_word(options: Options, uri: str, key: str, words: tuple[str, ...]) -> str:
+    """Return an option that is one of some words, the first where it is not given."""
+    word = options.get(key, words[0])
+    if word not in words:
+        raise CameraError(f"{redact(uri)}: option {key}={word} is not one of {', '.join(w for w in words if w)}")
+    return word
+
+
+def check_known(options: Options, uri: str, known: list[str]) -> None:
+    """Raise `CameraError` on an option that a source does not have."""
+    for key in options:
+        if key not in known:
+            raise CameraError(f"{redact(uri)}: unknown option '{key}'{nearest_hint(key, [*known, *COMMON])}")
+
+
 def redact(uri: object) -> str:
-    """Return a URI without a user name and password."""
+    """Return a URI without a user name and password, and without what its query may hold of them."""
     text = str(uri)
     scheme, mark, rest = text.partition("://")
+    if not mark:
+        return text
     host, slash, path = rest.partition("/")
-    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}" if mark else text
+    path, query, words = path.partition("?")
+    secret = [f"{key}=..." if _is_secret(key) else f"{key}={value}" for key, value in parse_qsl(words, True)]
+    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}{query}{'&'.join(secret)}"
+
+
+def _is_secret(key: str) -> bool:
+    return any(word in key.lower() for word in ("pass", "pwd", "token", "secret", "auth", "key", "user"))
 
 
 def checked_size(frames: Iterator[Frame], describe: Callable[[Frame], str]) -> Iterator[Frame]:

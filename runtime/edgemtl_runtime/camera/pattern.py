@@ -9,7 +9,8 @@ import numpy as np
 
 from ..errors import CameraError
 from ..frame import Frame
-from . import NOMINAL_FPS, Options, Pace, take
+from . import NOMINAL_FPS, Options, take
+from .clock import Epoch, Pace
 
 # Position and size as shares of the picture, speed in shares a second, colour, warmth.
 SHAPES = (
@@ -22,7 +23,7 @@ SHAPES = (
 class PatternCamera:
     """Rectangles over a shaded ground; a camera called "ir" sees their warmth, any other their colour."""
 
-    def __init__(self, name: str, epoch_ns: int, options: Options) -> None:
+    def __init__(self, name: str, epoch: Epoch, options: Options) -> None:
         self.name = name
         fps, count, width, height = take(options, "pattern:", fps=20, frames=0, width=320, height=240)
         if not (8 <= width <= 8192 and 8 <= height <= 8192):
@@ -30,7 +31,7 @@ class PatternCamera:
         self.count, self.width, self.height = int(count), int(width), int(height)
         self.live = fps > 0
         self.fps = fps or NOMINAL_FPS
-        self.pace = Pace(epoch_ns, self.fps, self.live)
+        self.pace = Pace(epoch, self.fps, self.live)
 
     def frames(self) -> Iterator[Frame]:
         """Yield the pattern, without end unless ``frames`` was given."""

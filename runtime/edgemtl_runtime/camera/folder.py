@@ -1,0 +1,89 @@
+"""A folder of pictures as a camera."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import CameraError
+from ..frame import Frame, StampSource
+from . import NOMINAL_FPS, Options, checked_size, take, take_word
+from .clock import Epoch, Pace
+from .opencv import rgb  # or it says what to install
+
+import cv2  # isort: skip
+
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+EXIF_TIME, EXIF_PART, EXIF_IFD = 0x9003, 0x9291, 0x8769
+"""DateTimeOriginal and its part of a second, and the directory they stand in (Exif 2.32)."""
+
+
+class FolderCamera:
+    """The pictures of a folder in the order of their names; 16-bit ones keep their bits.
+
+    Stamps are of a rate, or with ``?stamps=name`` the names' nanoseconds, with ``?stamps=exif`` what the pictures tell.
+    """
+
+    def __init__(self, name: str, folder: Path, epoch: Epoch, options: Options) -> None:
+        self.name, self.folder = name, folder
+        numbers = {key: value for key, value in options.items() if key != "stamps"}
+        (fps,) = take(numbers, str(folder), fps=0)
+        self.stamps = take_word(options, str(folder), "stamps", ("rate", "name", "exif"))
+        self.live = fps > 0
+        self.pace = Pace(epoch, fps or NOMINAL_FPS, self.live)
+        self.files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGES)
+        if not self.files:
+            raise CameraError(f"--{name} {folder}: holds no pictures ({', '.join(IMAGES)})")
+        if self.stamps == "name":
+            wrong = [file.name for file in self.files if not (file.stem.isascii() and file.stem.isdigit())]
+            if wrong:
+                raise CameraError(f"--{name} {folder / wrong[0]}: ?stamps=name wants names that are nanoseconds")
+            self.files.sort(key=lambda file: int(file.stem))
+        if self.stamps != "rate":
+            epoch.begin(self._told_ns(self.files[0]))
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the pictures."""
+        return checked_size(self._read(), lambda frame: str(self.folder / frame.name))
+
+    def _read(self) -> Iterator[Frame]:
+        for index, file in enumerate(self.files):
+            image = cv2.imread(str(file), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
+            if image is None:
+                raise CameraError(f"{file}: cannot be read as a picture; remove or replace it")
+            if image.dtype not in (np.uint8, np.uint16):
+                raise CameraError(f"{file}: has {8 * image.itemsize} bits a value; give pictures of 8 or 16 bits")
+            if self.stamps == "rate":
+                stamp_ns = self.pace.wait(index)
+            else:
+                stamp_ns = self.pace.wait_until(self.pace.epoch.at(self._told_ns(file)))
+            if self.pace.closed:
+                return
+            source: StampSource = "rate" if self.stamps == "rate" else "file"
+            yield Frame(rgb(image), stamp_ns, self.name, index, source, file.stem, time.monotonic_ns())
+
+    def _told_ns(self, file: Path) -> int:
+        """Return when a picture was taken, as its name or its EXIF data tell."""
+        if self.stamps == "name":
+            return int(file.stem)
+        try:
+            from PIL import Image
+        except ImportError as error:
+            raise CameraError("?stamps=exif needs Pillow: pip install pillow") from error
+        try:
+            with Image.open(file) as picture:
+                told = picture.getexif().get_ifd(EXIF_IFD)
+            taken = datetime.strptime(str(told[EXIF_TIME]).strip("\0 "), "%Y:%m:%d %H:%M:%S")
+        except (KeyError, ValueError, OSError) as error:
+            raise CameraError(f"--{self.name} {file}: ?stamps=exif, but it does not tell when it was taken") from error
+        part = str(told.get(EXIF_PART, "0")).strip("\0 ") or "0"
+        seconds = int(taken.replace(tzinfo=timezone.utc).timestamp())
+        return seconds * 1_000_000_000 + int(part[:9].ljust(9, "0"))
+
+    def close(self) -> None:
+        """End the reading."""
+        self.pace.closed = True

@@ -1,0 +1,136 @@
+"""GStreamer pipelines, and by them the ribbon cameras of Jetson and Raspberry Pi."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import CameraError
+from ..frame import Frame, StampSource
+from . import Options, check_known, take, take_word
+
+START_S, READ_S = 5.0, 2.0
+"""A pipeline that gives no first frame, or no next one, for longer is lost."""
+FORMATS = ("RGB", "GRAY8", "GRAY16_LE")
+
+
+class GStreamerCamera:
+    """What a pipeline gives: ``gst:videotestsrc is-live=true``, or ``csi://0`` for the first ribbon camera.
+
+    The pipeline's buffers are stamped on its clock, the system's monotonic one; with another clock, on arrival.
+    """
+
+    live = True
+
+    def __init__(self, name: str, place: str, options: Options) -> None:
+        self.name, self.what, self.closed, self.finished = name, f"--{name} {place.partition(':')[0]}:", False, False
+        self.gst = gst = load()
+        if place.startswith("csi:"):
+            text = csi(gst, name, place.removeprefix("csi://"), options)
+            self.what = f"--{name} {place}"
+        else:
+            check_known(options, "gst:", ["format"])
+            kind = take_word(options, "gst:", "format", FORMATS)
+            text = f"{place.removeprefix('gst:')} ! videoconvert ! video/x-raw,format={kind}"
+        try:
+            self.pipeline = gst.parse_launch(f"{text} ! appsink name=edgemtl max-buffers=2 drop=true sync=false")
+        except Exception as error:  # GLib.Error, of a module that may not be there
+            raise CameraError(f"{self.what} no such pipeline ({getattr(error, 'message', error)})") from None
+        self.sink = self.pipeline.get_by_name("edgemtl")
+        if self.pipeline.set_state(gst.State.PLAYING) == gst.StateChangeReturn.FAILURE:
+            reason = self._reason()
+            self.pipeline.set_state(gst.State.NULL)
+            raise CameraError(f"{self.what} does not start ({reason})")
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the pipeline's frames; raises `CameraError` when it stops; its end of stream is an end."""
+        index = 0
+        try:
+            while not self.closed:
+                limit_s = READ_S if index else START_S
+                sample = self.sink.emit("try-pull-sample", round(limit_s * 1e9))
+                now_ns = time.monotonic_ns()
+                if self.closed:
+                    return
+                if sample is None:
+                    if self.sink.get_property("eos") and not (reason := self._reason()):
+                        self.finished = True
+                        return
+                    reason = self._reason() or f"no frame for {limit_s:g} s"
+                    raise CameraError(f"{self.what} stopped after {index} frames ({reason})")
+                stamp_ns, source = self._stamp(sample.get_buffer(), now_ns)
+                yield Frame(self._picture(sample), stamp_ns, self.name, index, source, "", now_ns)
+                index += 1
+        finally:
+            self.pipeline.set_state(self.gst.State.NULL)
+
+    def _stamp(self, buffer: Any, now_ns: int) -> tuple[int, StampSource]:
+        clock = self.pipeline.get_clock()
+        monotonic = clock is not None and type(clock).__name__.startswith("SystemClock")
+        if buffer.pts == self.gst.CLOCK_TIME_NONE or not monotonic:
+            return now_ns, "arrival"
+        return min(int(buffer.pts + self.pipeline.get_base_time()), now_ns), "driver"
+
+    def _picture(self, sample: Any) -> NDArray[Any]:
+        form = sample.get_caps().get_structure(0)
+        width, height, kind = form.get_value("width"), form.get_value("height"), form.get_value("format")
+        deep, channels = kind == "GRAY16_LE", 3 if kind == "RGB" else 1
+        good, mapped = sample.get_buffer().map(self.gst.MapFlags.READ)
+        if not good:
+            raise CameraError(f"{self.what} gives memory that cannot be read; end the pipeline in nvvidconv or similar")
+        try:
+            data = np.frombuffer(mapped.data, np.uint8).copy()
+        finally:
+            sample.get_buffer().unmap(mapped)
+        used = width * channels * (2 if deep else 1)
+        rows = np.ascontiguousarray(data[: len(data) // height * height].reshape(height, -1)[:, :used])
+        if deep:
+            return rows.view("<u2").astype(np.uint16)
+        return rows.reshape(height, width, 3) if channels == 3 else rows
+
+    def _reason(self) -> str:
+        """Return what the pipeline's last error says, without what may stand in its address."""
+        message = self.pipeline.get_bus().timed_pop_filtered(0, self.gst.MessageType.ERROR)
+        return message.parse_error()[0].message if message else ""
+
+    def close(self) -> None:
+        """Stop reading; the thread that reads ends the pipeline."""
+        self.closed = True
+
+
+def load() -> Any:
+    """Return GStreamer's Python module, started; raises `CameraError` where it is not installed."""
+    try:
+        import gi
+
+        gi.require_version("Gst", "1.0")
+        gi.require_version("GstApp", "1.0")
+        from gi.repository import Gst, GstApp  # noqa: F401
+    except (ImportError, ValueError) as error:
+        raise CameraError(
+            "gst: and csi: need GStreamer for Python: apt install python3-gi gir1.2-gst-plugins-base-1.0, and make the "
+            "environment with --system-site-packages"
+        ) from error
+    Gst.init(None)
+    return Gst
+
+
+def csi(gst: Any, name: str, number: str, options: Options) -> str:
+    """Return the pipeline of a ribbon camera: Argus on a Jetson, libcamera elsewhere."""
+    place = f"csi://{number}"
+    if not (number.isascii() and number.isdigit() and len(number) < 3):
+        raise CameraError(f"--{name} {place}: is not csi:// with a number")
+    width, height, fps = (round(v) for v in take(options, place, width=1280, height=720, fps=30))
+    size = f"width={width},height={height},framerate={fps}/1"
+    if gst.ElementFactory.find("nvarguscamerasrc"):
+        return (
+            f"nvarguscamerasrc sensor-id={number} ! video/x-raw(memory:NVMM),{size} ! nvvidconv ! "
+            "video/x-raw,format=BGRx ! videoconvert ! video/x-raw,format=RGB"
+        )
+    if gst.ElementFactory.find("libcamerasrc"):
+        return f"libcamerasrc ! video/x-raw,{size} ! videoconvert ! video/x-raw,format=RGB"
+    raise CameraError(f"--{name} {place}: GStreamer has neither nvarguscamerasrc (Jetson) nor libcamerasrc here")

@@ -1,0 +1,62 @@
+"""Video files, stamped by their own presentation times."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import CameraError
+from ..frame import Frame, StampSource
+from . import Options, checked_size, take
+from .clock import Epoch, Pace
+from .libav import opened, picture, reason
+
+
+class AvVideoCamera:
+    """A video file; ``?fps=20`` paces it at a rate of its own, ``?speed=1`` by its own times."""
+
+    def __init__(self, name: str, file: Path, epoch: Epoch, options: Options) -> None:
+        self.name, self.file, self.what = name, file, f"--{name} {file}"
+        fps, self.speed = take(options, str(file), fps=0, speed=0)
+        self.live = fps > 0 or self.speed > 0
+        self.rated = fps > 0
+        self.pace = Pace(epoch, fps or 1.0, self.live)
+        self.container = opened(self.what, str(file))
+        self.stream = self.container.streams.video[0]
+        self.stream.thread_type = "AUTO"
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the video's frames; raises `CameraError` where it holds none, or cannot be read on."""
+        return checked_size(self._read(), lambda frame: f"{self.what} frame {frame.index}")
+
+    def _read(self) -> Iterator[Frame]:
+        import av
+
+        index, begin = 0, None
+        try:
+            for decoded in self.container.decode(self.stream):
+                if self.pace.closed:
+                    return
+                seconds = float(
+                    decoded.time if decoded.time is not None else index / float(self.stream.average_rate or 30)
+                )
+                begin = seconds if begin is None else begin
+                if self.rated:
+                    stamp_ns = self.pace.wait(index)
+                else:
+                    played = (seconds - begin) / (self.speed or 1.0)
+                    stamp_ns = self.pace.wait_until(self.pace.epoch.now_ns + round(played * 1e9))
+                source: StampSource = "rate" if self.rated else "file"
+                yield Frame(picture(decoded), stamp_ns, self.name, index, source, f"{index:06d}", time.monotonic_ns())
+                index += 1
+        except (av.error.FFmpegError, OSError) as error:
+            raise CameraError(f"{self.what}: cannot be read past frame {index} ({reason(error)})") from None
+        finally:
+            self.container.close()
+        if not index:
+            raise CameraError(f"{self.what}: holds no readable frame")
+
+    def close(self) -> None:
+        """End the reading; the thread that reads closes the file."""
+        self.pace.closed = True

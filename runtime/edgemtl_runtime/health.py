@@ -1,0 +1,81 @@
+"""What state each camera is in, told when it changes."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from .frame import Frame, StampSource
+
+State = Literal["starting", "live", "stale", "lost", "absent", "ended"]
+"""Of a camera: not seen yet; delivering; repeating one picture; not delivering; left out; at its end."""
+RECENT = 30
+"""Arrivals that a rate is told from."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """A camera's change of state, or a warning of the whole (``camera`` is empty then)."""
+
+    camera: str
+    state: State | Literal["warning"]
+    detail: str
+    stamp_ns: int
+
+    def __str__(self) -> str:
+        """Return it in one line."""
+        return f"{self.camera}: {self.state}{self.detail and ': '}{self.detail}" if self.camera else self.detail
+
+
+class Health:
+    """One camera's state, rate and age; `set` tells of changes through ``told``."""
+
+    def __init__(
+        self, camera: str, told: Callable[[Event], None], clock: Callable[[], int] = time.monotonic_ns
+    ) -> None:
+        self.camera, self.told, self.clock = camera, told, clock
+        self.state: State = "starting"
+        self.detail = ""
+        self.reconnects = 0
+        self.frames = 0
+        self.stamp_source: StampSource | None = None
+        self.arrivals: deque[int] = deque(maxlen=RECENT)
+
+    def frame(self, frame: Frame) -> None:
+        """Note a new frame: the camera is live."""
+        self.frames += 1
+        self.stamp_source = frame.stamp_source
+        self.arrivals.append(self.clock())
+        self.set("live")
+
+    def set(self, state: State, detail: str = "") -> None:
+        """Change the state, and tell of it where it is another."""
+        if state == self.state:
+            return
+        if state == "live" and self.state == "lost" and self.frames > 1:
+            self.reconnects += 1
+        self.state, self.detail = state, detail
+        self.told(Event(self.camera, state, detail, self.clock()))
+
+    @property
+    def silent_ns(self) -> int:
+        """Time since the last frame; since ever where there was none."""
+        return self.clock() - self.arrivals[-1] if self.arrivals else 1 << 62
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return one object for JSON; rates in frames a second, ages in milliseconds."""
+        arrivals = list(self.arrivals)
+        span = arrivals[-1] - arrivals[0] if len(arrivals) > 1 else 0
+        going = self.state in ("live", "stale")
+        return {
+            "state": self.state,
+            "detail": self.detail,
+            "fps": round((len(arrivals) - 1) / span * 1e9, 2) if span and going else 0.0,
+            "age_ms": round(self.silent_ns / 1e6, 1) if arrivals else None,
+            "stamp_source": self.stamp_source,
+            "frames": self.frames,
+            "reconnects": self.reconnects,
+        }

@@ -1,0 +1,112 @@
+"""Pictures, results and diagnostics as ROS 2 topics, through rclpy where it is installed."""
+
+from __future__ import annotations
+
+import array
+import importlib
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..errors import EdgemtlError
+from ..frame import FramePair
+from ..messages import Message
+from ..messages.cdr import Field, fields_of
+from ..messages.ros import measure_wall_offset_ns, of_pair, of_status
+from ..result import Result
+
+DIAGNOSTICS_S = 1.0
+DIAGNOSTICS_DEPTH = 10
+
+
+class Ros2:
+    """A node ``edgemtl`` that publishes with the quality of service of sensor data.
+
+    Topics are those of the MCAP file, relative, so that a namespace or a remapping takes them along. ``status`` is
+    asked once a second for what ``/diagnostics`` tells. The node has a context of its own and leaves signals alone.
+    Raises `EdgemtlError` where rclpy or a message package is missing.
+    """
+
+    name = "ros2"
+    on_main_thread = False
+
+    def __init__(
+        self, status: Callable[[], Mapping[str, Any]] | None = None, wall_offset_ns: int | None = None
+    ) -> None:
+        self.rclpy = _module("rclpy")
+        self.qos = _module("rclpy.qos").qos_profile_sensor_data
+        self.wall_offset_ns = measure_wall_offset_ns() if wall_offset_ns is None else wall_offset_ns
+        self.publishers: dict[str, Any] = {}
+        self.error: Exception | None = None
+        self.context = _module("rclpy.context").Context()
+        signals = _module("rclpy.signals").SignalHandlerOptions.NO
+        self.rclpy.init(context=self.context, signal_handler_options=signals)
+        self.node = self.rclpy.create_node("edgemtl", context=self.context)
+        self.ended = threading.Event()
+        self.thread: threading.Thread | None = None
+        if status is not None:
+            self.thread = threading.Thread(target=self._diagnose, args=(status,), name="ros2-diagnostics", daemon=True)
+            self.thread.start()
+
+    def write(self, pair: FramePair, result: Result | None) -> None:
+        """Publish one pair's pictures and, where there is one, its result; raises what the diagnostics raised."""
+        if self.error:
+            raise self.error
+        for topic, _, message in of_pair(pair, result, self.wall_offset_ns):
+            self._publish(topic.lstrip("/"), message, self.qos)
+
+    def _publish(self, topic: str, message: Message, qos: Any) -> None:
+        filled = fill(message)
+        if topic not in self.publishers:
+            self.publishers[topic] = self.node.create_publisher(type(filled), topic, qos)
+        self.publishers[topic].publish(filled)
+
+    def _diagnose(self, status: Callable[[], Mapping[str, Any]]) -> None:
+        try:
+            while True:
+                self._publish("/diagnostics", of_status(status(), time.time_ns()), DIAGNOSTICS_DEPTH)
+                if self.ended.wait(DIAGNOSTICS_S):
+                    return
+        except Exception as error:  # told to the thread that writes, which ends the run with it
+            self.error = error
+
+    def close(self) -> None:
+        """End the node."""
+        self.ended.set()
+        if self.thread:
+            self.thread.join()
+        self.node.destroy_node()
+        self.rclpy.shutdown(context=self.context)
+
+
+def fill(message: Message) -> Any:
+    """Return the message as ROS's own class of that name, filled field by field.
+
+    rclpy's setters take octets fastest as an ``array`` and want a ``byte`` as one octet of bytes.
+    """
+    package, _, name = message.TYPE.split("/")
+    filled = getattr(_module(f"{package}.msg"), name)()
+    for field in fields_of(type(message)):
+        setattr(filled, field.name, _value(field, getattr(message, field.name)))
+    return filled
+
+
+def _value(field: Field, value: Any) -> Any:
+    if isinstance(value, Message):
+        return fill(value)
+    if field.kind == "byte":
+        return bytes([value])
+    if isinstance(value, bytes):
+        return array.array("B", value)
+    if isinstance(value, tuple):
+        return [fill(element) if isinstance(element, Message) else element for element in value]
+    return value
+
+
+def _module(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        package = f"ros-$ROS_DISTRO-{name.partition('.')[0].replace('_', '-')}"
+        raise EdgemtlError(f"ROS 2's {name} is missing: source a ROS 2 setup, or apt install {package}") from error

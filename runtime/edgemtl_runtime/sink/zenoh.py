@@ -1,0 +1,65 @@
+"""Pictures and results over Zenoh: the bytes of the same ROS 2 messages that the MCAP file holds."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ..errors import EdgemtlError
+from ..frame import FramePair
+from ..messages import write as cdr
+from ..messages.ros import measure_wall_offset_ns, of_pair
+from ..result import Result
+
+CONNECT_MS = 3000
+"""How long a router or peer may take to answer."""
+
+
+class Zenoh:
+    """Publishes each message under ``PREFIX/TOPIC`` as CDR; the whole result is JSON in a string at ``PREFIX/result``.
+
+    ``endpoint`` is a router or peer to connect to, as ``tcp/127.0.0.1:7447``; without one, peers find each other on
+    the local network. A subscriber that cannot keep up loses messages; it does not hold up the others.
+    """
+
+    name = "zenoh"
+    on_main_thread = False
+
+    def __init__(self, endpoint: str = "", prefix: str = "edgemtl", wall_offset_ns: int | None = None) -> None:
+        try:
+            import zenoh
+        except ImportError as error:
+            raise EdgemtlError("zenoh is missing: pip install 'edgemtl-runtime[zenoh]'") from error
+        self.prefix = prefix.strip("/")
+        self.wall_offset_ns = measure_wall_offset_ns() if wall_offset_ns is None else wall_offset_ns
+        self.publishers: dict[str, Any] = {}
+        where = endpoint or "peer discovery"
+        try:
+            zenoh.KeyExpr(self.prefix)
+            self.session = zenoh.open(_config(zenoh.Config(), endpoint))
+        except zenoh.ZError as error:
+            said = " ".join(str(error).split())[:200]
+            raise EdgemtlError(f"zenoh, {where}, prefix '{prefix}': {said}; start the router or peer first") from error
+        self.encoding = zenoh.Encoding.APPLICATION_CDR
+
+    def write(self, pair: FramePair, result: Result | None) -> None:
+        """Publish one pair's pictures and, where there is one, its result."""
+        for topic, _, message in of_pair(pair, result, self.wall_offset_ns):
+            if topic not in self.publishers:
+                self.publishers[topic] = self.session.declare_publisher(
+                    f"{self.prefix}{topic}", encoding=self.encoding.with_schema(message.TYPE)
+                )
+            self.publishers[topic].put(cdr(message))
+
+    def close(self) -> None:
+        """End the session; what was published is sent first."""
+        self.session.close()  # type: ignore[no-untyped-call]
+
+
+def _config(config: Any, endpoint: str) -> Any:
+    if endpoint:
+        config.insert_json5("mode", '"client"')
+        config.insert_json5("connect/endpoints", json.dumps([endpoint]))
+        config.insert_json5("connect/timeout_ms", str(CONNECT_MS))
+        config.insert_json5("scouting/multicast/enabled", "false")
+    return config

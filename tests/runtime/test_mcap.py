@@ -1,0 +1,441 @@
+"""MCAP files written, cut off, and read back; bags of ROS 2; recordings that are not what they should be."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mcap.exceptions import McapError
+from mcap.reader import NonSeekingReader, make_reader
+from mcap.writer import Writer as RawWriter
+from rosbags.rosbag2 import StoragePlugin
+from rosbags.rosbag2 import Writer as BagWriter
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+from edgemtl_runtime.camera.mcap import ENCODINGS, bag_frames, bag_topics, decompress, frames, to_array, topics
+from edgemtl_runtime.errors import CameraError, EdgemtlError
+from edgemtl_runtime.frame import Frame, FramePair
+from edgemtl_runtime.messages import write
+from edgemtl_runtime.messages.ros import CompressedImage, Header, Image, Message, String, Time, of_array, of_pair
+from edgemtl_runtime.result import Boxes, DepthMap, Result
+from edgemtl_runtime.sink.mcap import CHUNK_BYTES, McapFile
+
+NOW_NS = 1_700_000_000_000_000_000
+HEAD = Header(Time(1, 2), "cam")
+
+
+def make_pair(index: int, size: tuple[int, int] = (48, 64)) -> FramePair:
+    """Return a smooth colour picture and a noisy 16-bit thermal one, 10 ms apart from index to index."""
+    rng = np.random.default_rng(index)
+    colour = cv2.resize(rng.integers(0, 256, (4, 5, 3), np.uint8), size[::-1], interpolation=cv2.INTER_LINEAR)
+    thermal = rng.integers(0, 65536, size).astype(np.uint16)
+    stamp_ns = 10_000_000 * index
+    return FramePair(
+        {
+            "rgb": Frame(np.asarray(colour), stamp_ns + 500, "rgb", index),
+            "ir": Frame(thermal, stamp_ns, "ir", index),
+        }
+    )
+
+
+def make_result(pair: FramePair, index: int) -> Result:
+    """Return a box and a depth map."""
+    boxes = Boxes(np.array([[1, 2, 30, 40]], np.float32), np.ones(1, np.float32), np.zeros(1, np.int64), ("person",))
+    depth = DepthMap(np.full((3, 5), index + 0.5, np.float32))
+    return Result({"boxes": boxes, "depth": depth}, "rgb", pair.stamp_ns, pair.skew_ns, index)
+
+
+def record(file: Path, count: int = 5, size: tuple[int, int] = (48, 64)) -> Path:
+    """Write pairs and results."""
+    sink = McapFile(file, NOW_NS)
+    for index in range(count):
+        pair = make_pair(index, size)
+        sink.write(pair, make_result(pair, index))
+    sink.close()
+    return file
+
+
+def write_raw(file: Path, messages: list[tuple[str, Message, int]], **options: Any) -> Path:
+    """Write (topic, message, recorded at) as another program would."""
+    with file.open("wb") as stream:
+        writer = RawWriter(stream, **options)
+        writer.start()
+        channels: dict[str, int] = {}
+        for topic, message, recorded_ns in messages:
+            if topic not in channels:
+                schema = writer.register_schema(message.TYPE, "ros2msg", b"")
+                channels[topic] = writer.register_channel(topic, "cdr", schema)
+            writer.add_message(channels[topic], recorded_ns, write(message), recorded_ns)
+        writer.finish()
+    return file
+
+
+def test_what_was_recorded_is_read_back(tmp_path: Path) -> None:
+    file = record(tmp_path / "a" / "run.mcap")
+    assert topics(file) == {
+        "/camera/rgb/image/compressed": "sensor_msgs/msg/CompressedImage",
+        "/camera/ir/image": "sensor_msgs/msg/Image",
+        "/depth": "sensor_msgs/msg/Image",
+    }
+    thermal = list(frames(file, "/camera/ir/image"))
+    colour = list(frames(file, "/camera/rgb/image/compressed"))
+    assert len(thermal) == len(colour) == 5
+    for index, ((ir_ns, ir), (rgb_ns, rgb)) in enumerate(zip(thermal, colour, strict=True)):
+        pair = make_pair(index)
+        assert (ir_ns, rgb_ns) == tuple(NOW_NS + pair.frames[name].stamp_ns for name in ("ir", "rgb"))
+        assert ir.dtype == np.uint16 and np.array_equal(ir, pair.frames["ir"].image)
+        assert rgb.shape == (48, 64, 3) and np.abs(rgb.astype(int) - pair.frames["rgb"].image).mean() < 6
+        Frame(rgb, rgb_ns, "rgb", index)
+    assert [path.name for path in file.parent.iterdir()] == ["run.mcap"]
+
+
+def test_a_viewer_finds_types_stamps_and_messages_in_the_file_alone(tmp_path: Path) -> None:
+    file = record(tmp_path / "run.mcap", 3)
+    seen: list[tuple[str, int, Any]] = []
+    with file.open("rb") as stream:
+        reader = make_reader(stream, validate_crcs=True)
+        assert reader.get_header().profile == "ros2"
+        summary = reader.get_summary()
+        assert summary is not None and {chunk.compression for chunk in summary.chunk_indexes} == {"zstd"}
+        for schema, channel, message in reader.iter_messages():
+            assert schema is not None and (schema.encoding, channel.message_encoding) == ("ros2msg", "cdr")
+            assert message.log_time == message.publish_time
+            store = get_typestore(Stores.EMPTY)
+            store.register(get_types_from_msg(schema.data.decode(), schema.name))
+            seen.append((channel.topic, message.log_time, store.deserialize_cdr(message.data, schema.name)))
+    assert len(seen) == 3 * 5 and [stamp for _, stamp, _ in seen] == sorted(stamp for _, stamp, _ in seen)
+    boxes = [(stamp, message) for topic, stamp, message in seen if topic == "/boxes"]
+    stamp, first = boxes[0]
+    assert stamp == NOW_NS + 500 == first.header.stamp.sec * 10**9 + first.header.stamp.nanosec
+    assert first.detections[0].results[0].hypothesis.class_id == "person"
+    assert (first.detections[0].bbox.center.position.x, first.detections[0].bbox.size_y) == (15.5, 38)
+    told = [json.loads(message.data) for topic, _, message in seen if topic == "/result"]
+    assert [one["index"] for one in told] == [0, 1, 2] and told[0]["heads"]["boxes"]["boxes"][0]["class"] == "person"
+
+
+def test_pictures_can_be_recorded_without_results(tmp_path: Path) -> None:
+    sink = McapFile(tmp_path / "run.mcap")
+    sink.write_pair(make_pair(3))
+    sink.close()
+    with (tmp_path / "run.mcap").open("rb") as stream:
+        kinds = [(channel.topic, message.sequence) for _, channel, message in make_reader(stream).iter_messages()]
+    assert sorted(kinds) == [("/camera/ir/image", 0), ("/camera/rgb/image/compressed", 0)]
+
+
+def test_without_a_message_there_is_no_file_and_an_older_one_stays(tmp_path: Path) -> None:
+    (tmp_path / "run.mcap").write_bytes(b"older")
+    sink = McapFile(tmp_path / "run.mcap")
+    sink.close()
+    sink.close()
+    assert (tmp_path / "run.mcap").read_bytes() == b"older" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_file_that_cannot_be_written_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(EdgemtlError, match=r"run\.mcap: cannot be written"):
+        McapFile(tmp_path / "file" / "run.mcap")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_told_and_leaves_the_older_file(tmp_path: Path) -> None:
+    (tmp_path / "run.mcap").write_bytes(b"older")
+    (tmp_path / ".run.mcap.part").symlink_to("/dev/full")
+    sink = McapFile(tmp_path / "run.mcap")
+    with pytest.raises(EdgemtlError, match="No space left on device"):
+        for index in range(3):
+            sink.write_pair(make_pair(index, (600, 800)))
+    sink.close()
+    assert (tmp_path / "run.mcap").read_bytes() == b"older"
+
+
+KILLED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_mcap import McapFile, make_pair
+sink = McapFile(Path(sys.argv[1]), 0)
+for index in range(1000):
+    sink.write_pair(make_pair(index, (480, 640)))
+    print(index, flush=True)
+"""
+
+
+def whole(file: Path, topic: str) -> list[int]:
+    """Return the stamps that a streaming reader gets from a file before its end or its damage."""
+    stamps = []
+    with file.open("rb") as stream:
+        try:
+            for _, channel, message in NonSeekingReader(stream).iter_messages(log_time_order=False):
+                if channel.topic == topic:
+                    stamps.append(message.log_time)
+        except McapError:
+            pass
+    return stamps
+
+
+def test_a_kill_leaves_the_older_file_and_what_was_recorded(tmp_path: Path) -> None:
+    file = tmp_path / "run.mcap"
+    file.write_bytes(b"older")
+    arguments = [sys.executable, "-c", KILLED, str(file), str(Path(__file__).parent)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        written = 0
+        for line in child.stdout:
+            written = int(line) + 1
+            if written == 12:
+                os.kill(child.pid, signal.SIGKILL)
+                break
+    assert child.returncode == -signal.SIGKILL and file.read_bytes() == b"older"
+    stamps = whole(tmp_path / ".run.mcap.part", "/camera/ir/image")
+    lost = CHUNK_BYTES // (480 * 640 * 2) + 2
+    assert written - lost <= len(stamps) and stamps == [10_000_000 * index for index in range(len(stamps))]
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recording of several chunks."""
+    return record(tmp_path_factory.mktemp("mcap") / "run.mcap", 12, (300, 400))
+
+
+@pytest.mark.parametrize("kept", [0.1, 0.45, 0.8, 0.97])
+def test_a_file_that_was_cut_off_is_whole_up_to_its_last_chunk(recording: Path, tmp_path: Path, kept: float) -> None:
+    cut = tmp_path / "cut.mcap"
+    cut.write_bytes(recording.read_bytes()[: round(kept * recording.stat().st_size)])
+    with recording.open("rb") as stream:
+        summary = make_reader(stream).get_summary()
+    assert summary is not None and len(summary.chunk_indexes) >= 3
+    ends = [chunk.chunk_start_offset + chunk.chunk_length for chunk in summary.chunk_indexes]
+    kept_whole = sum(end <= cut.stat().st_size for end in ends)
+    last_ns = [chunk.message_end_time for chunk in summary.chunk_indexes[:kept_whole]]
+    expected = [ns for ns in whole(recording, "/camera/ir/image") if last_ns and ns <= max(last_ns)]
+    assert whole(cut, "/camera/ir/image") == expected and (kept < 0.2 or expected)
+    with pytest.raises(CameraError, match=r"cut\.mcap: is damaged or was cut off"):
+        topics(cut)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(0, 1, exclude_max=True), st.integers(1, 255))
+def test_a_damaged_file_is_told_or_read_and_never_crashes(recording: Path, place: float, change: int) -> None:
+    raw = bytearray(recording.read_bytes())
+    raw[int(place * len(raw))] ^= change
+    file = recording.with_name("damaged.mcap")
+    file.write_bytes(raw)
+    try:
+        images = [image for _, image in frames(file, "/camera/ir/image")]
+    except CameraError as error:
+        assert "\n" not in str(error) and "damaged.mcap" in str(error)
+    else:
+        known = {image.tobytes() for _, image in frames(recording, "/camera/ir/image")}
+        assert {image.tobytes() for image in images} <= known
+
+
+@pytest.mark.parametrize("content", [b"", b"no recording", b"\x89MCAP0\r\n", b"\x89MCAP0\r\n" + bytes(100)])
+def test_what_is_no_recording_is_told_in_a_line(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.mcap").write_bytes(content)
+    with pytest.raises(CameraError, match=r"a\.mcap: ") as told:
+        frames(tmp_path / "a.mcap", "")
+    assert "\n" not in str(told.value)
+    with pytest.raises(CameraError, match="No such file"):
+        topics(tmp_path / "none.mcap")
+
+
+def test_a_topic_is_chosen_or_asked_for(recording: Path, tmp_path: Path) -> None:
+    listed = "choose one of /camera/ir/image, /camera/rgb/image/compressed, /depth"
+    with pytest.raises(CameraError, match=f"no images on the topic '/camera/it'; {listed}"):
+        frames(recording, "/camera/it")
+    with pytest.raises(CameraError, match=f"several image topics; {listed}"):
+        frames(recording)
+    image = of_array(np.arange(6, dtype=np.uint8).reshape(2, 3), "mono8", HEAD)
+    one = write_raw(tmp_path / "one.mcap", [("/text", String("a"), 5), ("/eye", image, 5)])
+    assert [pixels.tolist() for _, pixels in frames(one)] == [[[0, 1, 2], [3, 4, 5]]]
+    none = write_raw(tmp_path / "none.mcap", [("/text", String("a"), 5)])
+    with pytest.raises(CameraError, match=r"none\.mcap: holds no images"):
+        frames(none)
+
+
+def test_a_stamp_of_zero_gives_way_to_the_time_of_recording(tmp_path: Path) -> None:
+    unset = of_array(np.zeros((2, 2), np.uint8), "mono8", Header())
+    stamped = dataclasses.replace(unset, header=HEAD)
+    file = write_raw(tmp_path / "a.mcap", [("/eye", unset, 77), ("/eye", stamped, 88)])
+    assert [stamp_ns for stamp_ns, _ in frames(file)] == [77, 1_000_000_002]
+
+
+@pytest.mark.parametrize("options", [{"use_chunking": False}, {"repeat_channels": False, "use_statistics": False}])
+def test_files_without_an_index_are_read_too(tmp_path: Path, options: dict[str, Any]) -> None:
+    images = [of_array(np.full((4, 4), n, np.uint8), "mono8", HEAD) for n in range(3)]
+    file = write_raw(tmp_path / "a.mcap", [("/eye", image, n) for n, image in enumerate(images)], **options)
+    assert [int(image[0, 0]) for _, image in frames(file)] == [0, 1, 2]
+
+
+def test_a_message_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    good = of_array(np.zeros((2, 2), np.uint8), "mono8", HEAD)
+    bayer = dataclasses.replace(good, encoding="bayer_rggb8")
+    file = write_raw(tmp_path / "a.mcap", [("/eye", good, 1), ("/eye", bayer, 2)])
+    images = frames(file, "/eye")
+    assert next(images)[1].shape == (2, 2)
+    with pytest.raises(CameraError, match=r"a\.mcap: message 1 of /eye: cannot read the encoding 'bayer_rggb8'; rgb8,"):
+        next(images)
+
+
+def stored(pixels: np.ndarray[Any, Any], encoding: str, padding: int, big: bool) -> Image:
+    """Return an image as a driver may store it: rows with padding, either order of bytes."""
+    sample, channels, order = ENCODINGS[encoding]
+    height, width = pixels.shape[:2]
+    values = np.full((height, width, channels), 9, f"{'>' if big else '<'}u{sample}")
+    for channel, place in enumerate(order or (0,)):
+        values[:, :, place] = pixels[:, :, channel] if order else pixels
+    rows = values.view(np.uint8).reshape(height, -1)
+    data = np.pad(rows, ((0, 0), (0, padding)), constant_values=7).tobytes()
+    return Image(HEAD, height, width, encoding, int(big), rows.shape[1] + padding, data)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from(sorted(ENCODINGS)), st.integers(1, 5), st.integers(1, 5), st.integers(0, 4), st.booleans(),
+    st.randoms(use_true_random=False),
+)  # fmt: skip
+def test_every_encoding_gives_back_its_pixels(
+    encoding: str, height: int, width: int, padding: int, big: bool, random: Any
+) -> None:
+    sample, _, order = ENCODINGS[encoding]
+    rng = np.random.default_rng(random.getrandbits(32))
+    shape = (height, width, 3) if order else (height, width)
+    pixels = rng.integers(0, 256**sample, shape).astype(np.uint8 if sample == 1 else np.uint16)
+    seen = to_array(stored(pixels, encoding, padding, big))
+    assert seen.dtype == pixels.dtype and np.array_equal(seen, pixels)
+    assert seen.flags.c_contiguous and seen.flags.writeable
+    Frame(seen, 0, "eye", 0)
+
+
+@pytest.mark.parametrize("change", [{"step": 8}, {"height": 5}, {"width": 0}, {"height": 0}, {"data": b""}])
+def test_an_image_whose_numbers_disagree_is_told(change: dict[str, Any]) -> None:
+    image = of_array(np.zeros((4, 3, 3), np.uint8), "rgb8", HEAD)
+    with pytest.raises(CameraError, match="bytes of rgb8"):
+        to_array(dataclasses.replace(image, **change))
+
+
+def png(image: np.ndarray[Any, Any]) -> bytes:
+    """Return a PNG of an image in OpenCV's order."""
+    return bytes(cv2.imencode(".png", image)[1])
+
+
+def test_compressed_pictures_keep_their_depth_and_colours() -> None:
+    rng = np.random.default_rng(0)
+    deep = rng.integers(0, 65536, (5, 7)).astype(np.uint16)
+    rgba = rng.integers(0, 256, (5, 7, 4), np.uint8)
+    assert np.array_equal(decompress(CompressedImage(HEAD, "16UC1; png compressed", png(deep))), deep)
+    grey = decompress(CompressedImage(HEAD, "png", png(rgba[:, :, 0])))
+    assert np.array_equal(grey, rgba[:, :, 0])
+    for bgr in (rgba[:, :, 2::-1], cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA)):
+        seen = decompress(CompressedImage(HEAD, "png", png(np.ascontiguousarray(bgr))))
+        assert np.array_equal(seen, rgba[:, :, :3]) and seen.flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"", "0 bytes of format 'h264' are no picture"),
+        (b"\xff\xd8\xff\xe0nothing", "are no picture"),
+        (png(np.zeros((4, 4, 3), np.uint16)), "cannot read uint16 4x4x3"),
+    ],
+)
+def test_compressed_bytes_that_are_no_picture_are_told(data: bytes, expected: str) -> None:
+    with pytest.raises(CameraError, match=expected):
+        decompress(CompressedImage(HEAD, "h264", data))
+
+
+def write_bag(folder: Path, plugin: StoragePlugin, messages: list[tuple[str, Message, int]]) -> Path:
+    """Write a bag as ROS 2 does, the messages put into bytes by rosbags."""
+    store = get_typestore(Stores.ROS2_JAZZY)
+    with BagWriter(folder, version=9, storage_plugin=plugin) as bag:
+        connections: dict[str, Any] = {}
+        for topic, message, recorded_ns in messages:
+            if topic not in connections:
+                connections[topic] = bag.add_connection(topic, message.TYPE, typestore=store)
+            values: dict[str, Any] = {f.name: getattr(message, f.name) for f in dataclasses.fields(message)}  # type: ignore[arg-type]
+            if "header" in values:
+                stamp = store.types[Time.TYPE](values["header"].stamp.sec, values["header"].stamp.nanosec)
+                values["header"] = store.types[Header.TYPE](stamp, values["header"].frame_id)
+                values["data"] = np.frombuffer(values["data"], np.uint8)
+            raw = store.serialize_cdr(store.types[message.TYPE](**values), message.TYPE)
+            bag.write(connections[topic], recorded_ns, raw)
+    return folder
+
+
+@pytest.mark.parametrize("plugin", list(StoragePlugin), ids=lambda plugin: plugin.name)
+def test_bags_of_ros_are_read(plugin: StoragePlugin, tmp_path: Path) -> None:
+    messages = [("/chat", String("hello"), 1)]
+    for index in range(3):
+        pair = make_pair(index)
+        messages += [(topic, message, stamp_ns) for topic, stamp_ns, message in of_pair(pair, None, NOW_NS)]
+    bag = write_bag(tmp_path / "bag", plugin, messages)
+    assert set(bag_topics(bag)) == {"/camera/rgb/image/compressed", "/camera/ir/image"}
+    for index, (stamp_ns, image) in enumerate(bag_frames(bag, "/camera/ir/image")):
+        frame = make_pair(index).frames["ir"]
+        assert stamp_ns == NOW_NS + frame.stamp_ns and np.array_equal(image, frame.image) and image.dtype == np.uint16
+    assert index == 2
+    colour = [image for _, image in bag_frames(bag, "/camera/rgb/image/compressed")]
+    assert len(colour) == 3 and np.abs(colour[1].astype(int) - make_pair(1).frames["rgb"].image).mean() < 6
+    with pytest.raises(CameraError, match="bag: has several image topics; choose one of /camera/ir/image, /camera/rgb"):
+        bag_frames(bag)
+
+
+def empty(bag: Path) -> None:
+    """Leave a bag's data without content."""
+    next(path for path in bag.iterdir() if path.name != "metadata.yaml").write_bytes(b"")
+
+
+def scribble(bag: Path) -> None:
+    """Overwrite the middle of a bag's data."""
+    file = next(path for path in bag.iterdir() if path.name != "metadata.yaml")
+    raw = file.read_bytes()
+    file.write_bytes(raw[:2000] + b"\xa5" * (len(raw) - 2000))
+
+
+def garble(bag: Path) -> None:
+    """Make the metadata no metadata."""
+    (bag / "metadata.yaml").write_text("rosbag2_bagfile_information: [1, {")
+
+
+@pytest.mark.parametrize("plugin", list(StoragePlugin), ids=lambda plugin: plugin.name)
+@pytest.mark.parametrize("damage", [empty, scribble, garble], ids=lambda damage: damage.__name__)
+def test_damaged_bags_are_told_in_a_line(plugin: StoragePlugin, damage: Callable[[Path], None], tmp_path: Path) -> None:
+    messages = [(t, m, ns) for i in range(4) for t, ns, m in of_pair(make_pair(i), None, NOW_NS)]
+    bag = write_bag(tmp_path / "bag", plugin, messages)
+    damage(bag)
+    with pytest.raises(CameraError, match="bag: ") as told:
+        list(bag_frames(bag, "/camera/ir/image"))
+    assert "\n" not in str(told.value)
+
+
+def test_a_folder_that_is_no_bag_is_told(tmp_path: Path) -> None:
+    with pytest.raises(CameraError, match=r"cannot be read .*metadata"):
+        bag_topics(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("module", "use"),
+    [
+        ("mcap.writer", lambda place: McapFile(place / "a.mcap")),
+        ("mcap.reader", lambda place: topics(record(place / "a.mcap", 1))),
+        ("rosbags.rosbag2", bag_topics),
+    ],
+)
+def test_what_is_not_installed_is_named(
+    module: str, use: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(EdgemtlError, match=r"is missing: pip install 'edgemtl-runtime\["):
+        use(tmp_path)
