@@ -9,6 +9,8 @@ from pathlib import Path
 
 from edgemtl_runtime import cli as runtime_cli
 from edgemtl_runtime.cli_engines import add_engines
+from edgemtl_runtime.cli_record import add_record
+from edgemtl_runtime.cli_run import add_run
 
 from .commands import data, judge, ship, train
 
@@ -27,7 +29,8 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     for group in (train, data, judge, ship):
         group.add(commands)
-    runtime_cli.add_run(commands)
+    add_run(commands)
+    add_record(commands)
     add_engines(commands)
     demo = commands.add_parser("demo", help="the whole way on drawn streets: train, shrink, export, judge, run")
     demo.add_argument("--out", type=Path, default=Path("out/demo"), help="folder to write (%(default)s)")

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from .cli_engines import add_engines
+from .cli_record import add_record
 from .cli_run import add_run
 from .errors import EdgemtlError
 
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("edgemtl-runtime", description="Run edgemtl bundles on a robot, without torch.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_run(commands)
+    add_record(commands)
     add_engines(commands)
     args = parser.parse_args(argv)
     return guarded(lambda: int(args.command(args)), "edgemtl-runtime")

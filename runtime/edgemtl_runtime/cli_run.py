@@ -1,4 +1,4 @@
-"""``edgemtl-runtime run`` and ``record``: live cameras to results, or to a recording."""
+"""``edgemtl-runtime run``: cameras to results."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import logging
 import secrets
 import signal
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from .pipeline import DEFAULT_TOLERANCE_MS
 if TYPE_CHECKING:
     from .engine.ways import Way
     from .pipeline import Pipeline
+    from .rig import Rig
     from .sink import Sink
 
 
@@ -58,7 +60,9 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )
     run.add_argument("--track", action="store_true", help="follow objects: boxes get a number that stays")
     run.add_argument("--on-error", choices=("end", "degrade"), default="end", help="of a sink or a camera's thread")
-    run.add_argument("--backend", metavar="NAME", default="", help="(default: what `build` chose, else onnxruntime-cpu)")
+    run.add_argument(
+        "--backend", metavar="NAME", default="", help="(default: what `build` chose, else onnxruntime-cpu)"
+    )
     run.add_argument("--precision", choices=list(MODELS), help="(default: what `build` chose, else fp32)")
     run.add_argument(
         "--threads", type=int, default=0, help="threads for inference (default: as chosen, else all but one)"
@@ -72,7 +76,7 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     sinks.add_argument("--mcap", metavar="FILE", type=Path, help="pictures and results as ROS 2 messages")
     sinks.add_argument("--zenoh", metavar="ENDPOINT", nargs="?", const="", help="publish ROS 2 messages by zenoh")
     sinks.add_argument("--ros2", action="store_true", help="publish by rclpy, as the node edgemtl")
-    sinks.add_argument("--prefix", default="edgemtl", help="first part of the names published (%(default)s)")
+    sinks.add_argument("--prefix", default="edgemtl", help="first part of zenoh's keys (%(default)s)")
     run.set_defaults(command=command_run)
 
 
@@ -136,7 +140,7 @@ def open_given(args: argparse.Namespace) -> dict[str, Camera]:
     return open_cameras({n: uri for n, uri in (("rgb", args.rgb), ("ir", args.ir)) if uri is not None}, wait=args.wait)
 
 
-def open_rig(args: argparse.Namespace) -> Any:
+def open_rig(args: argparse.Namespace) -> Rig | None:
     """Open the calibration of a command line, None where it names none."""
     if args.rig is None:
         return None
@@ -147,14 +151,14 @@ def open_rig(args: argparse.Namespace) -> Any:
 
 def open_sinks(args: argparse.Namespace, pipeline: Pipeline) -> list[Sink]:
     """Open the sinks asked for; when one cannot be, the others are closed and an older file of results still stands."""
-    makers = {
-        "show": lambda _: _import(".sink.window").Window(),
-        "video": lambda file: _import(".sink.video").Video(file, pipeline.frame_rate),
-        "jsonl": lambda file: _import(".sink.jsonl").JsonLines(file),
-        "mcap": lambda file: _import(".sink.mcap").McapFile(file),
-        "zenoh": lambda endpoint: _import(".sink.zenoh").Zenoh(endpoint, args.prefix, pipeline.status),
-        "ros2": lambda _: _import(".sink.ros2").Ros2(args.prefix, pipeline.status),
-        "serve": lambda address: _serve(args, address, pipeline),
+    makers: dict[str, Callable[[Any], Sink]] = {
+        "show": lambda _: _kind("window", "Window")(),
+        "video": lambda file: _kind("video", "Video")(file, pipeline.frame_rate),
+        "jsonl": lambda file: _kind("jsonl", "JsonLines")(file),
+        "mcap": lambda file: _kind("mcap", "McapFile")(file),
+        "zenoh": lambda endpoint: _kind("zenoh", "Zenoh")(endpoint, args.prefix),
+        "ros2": lambda _: _kind("ros2", "Ros2")(pipeline.status),
+        "serve": lambda address: _serve(address, args.token, pipeline),
     }
     sinks: list[Sink] = []
     try:
@@ -169,33 +173,31 @@ def open_sinks(args: argparse.Namespace, pipeline: Pipeline) -> list[Sink]:
     return sinks
 
 
-def _import(module: str) -> Any:
-    from importlib import import_module
+def _kind(module: str, name: str) -> Callable[..., Sink]:
+    """Return a sink's class; its libraries are asked for only where it is used."""
+    found: Callable[..., Sink] = getattr(import_module(f".sink.{module}", __package__), name)
+    return found
 
-    return import_module(module, __package__)
 
+def _serve(address: str, token: str, pipeline: Pipeline) -> Sink:
+    from .sink.web import Web
+    from .sink.web.server import is_loopback_host, parse_address
 
-def _serve(args: argparse.Namespace, address: str, pipeline: Pipeline) -> Any:
-    from .sink.web import Web, is_loopback
-
-    token = args.token or ("" if is_loopback(address) else secrets.token_urlsafe(16))
+    if not token and not is_loopback_host(parse_address(address)[0]):
+        token = secrets.token_urlsafe(16)
     web = Web(address, token, pipeline.status)
-    print(f"serving {web.url}{f'?token={token}' if token and not args.token else ''}", file=sys.stderr)
+    print(f"serving {web.link}", file=sys.stderr)
     return web
 
 
-class stopped_by_signals:  # noqa: N801 - used as a statement
-    """While it lasts, SIGINT and SIGTERM call a function in place of ending the program."""
-
-    def __init__(self, stop: Callable[[], None]) -> None:
-        self.stop = stop
-
-    def __enter__(self) -> None:
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        self.before = {number: signal.signal(number, lambda *_: self.stop()) for number in numbers}
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
+@contextmanager
+def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Let SIGINT and SIGTERM call a function in place of ending the program."""
+    before = {number: signal.signal(number, lambda *_: stop()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
             signal.signal(number, handler)
 
 

@@ -189,7 +189,7 @@ def write(panel: NDArray[Any], text: str, place: tuple[int, int], size: float, t
     """Write a line of text on a dark ground, so that it reads on any picture."""
     font = cv2.FONT_HERSHEY_SIMPLEX
     (width, height), below = cv2.getTextSize(text, font, size, 1)
-    x, y = place
+    x, y = max(1, min(place[0], panel.shape[1] - width - 1)), place[1]
     ground = panel[max(y - height - 2, 0) : y + below // 2 + 1, max(x - 1, 0) : x + width + 1]
     ground //= 3
-    cv2.putText(panel, text, place, font, size, tone, 1, cv2.LINE_AA)
+    cv2.putText(panel, text, (x, y), font, size, tone, 1, cv2.LINE_AA)

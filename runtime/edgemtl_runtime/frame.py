@@ -14,6 +14,8 @@ StampSource = Literal["driver", "stream", "file", "rate", "arrival"]
 "driver": by the camera's driver when the frame was taken; "stream": from the stream's presentation times, mapped to the
 host's clock; "file": from the recording's own times; "rate": from a nominal rate; "arrival": when the frame reached us.
 """
+Size = tuple[int, int]
+"""Height and width in pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +36,8 @@ class Frame:
     name: str = ""
     arrived_ns: int = 0
     network: NDArray[np.uint8] | None = None
+    registered: bool = False
+    """Whether ``network`` was brought into another camera's pixels."""
 
     def __post_init__(self) -> None:
         image = self.image
@@ -45,7 +49,7 @@ class Frame:
             raise ValueError(f"a capture stamp is not negative: {self.stamp_ns}")
 
     @property
-    def size(self) -> tuple[int, int]:
+    def size(self) -> Size:
         """Height and width in pixels."""
         return self.image.shape[0], self.image.shape[1]
 

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .camera import Camera
 from .errors import CameraError, EdgemtlError
@@ -27,7 +26,7 @@ STALE_NS = 250_000_000
 SILENT_NS = 300_000_000
 SILENT_INTERVALS = 3
 """A camera is silent after the longer of the two: a time, or some of its own intervals."""
-Fitter = Callable[[Frame], NDArray[np.uint8]]
+Fitter = Callable[[Frame], Frame]
 
 
 @dataclass(frozen=True)
@@ -186,7 +185,7 @@ class Intake:
             return frame
         started = self.clock()
         try:
-            fitted = replace(frame, network=self.fit(frame))
+            fitted = self.fit(frame)
         except CameraError as error:
             if not self.live:
                 raise

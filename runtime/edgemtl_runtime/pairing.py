@@ -93,9 +93,9 @@ class Pairing:
         gap_ms = round(min((float(np.median(side)) for side in sides if side), key=abs, default=0.0) / 1e6)
         late, early = (second, first) if gap_ms > 0 else (first, second)
         return (
-            f"no frame of {first} lies within {self.tolerance_ns / 1e6:g} ms of one of {second}; lately those of {late} "
-            f"came {abs(gap_ms)} ms after the nearest of {early}: if that is constant, add ?offset_ms={-abs(gap_ms)} to "
-            f"--{late}; if not, give a larger --tolerance-ms or look at the cameras' clocks"
+            f"no frame of {first} lies within {self.tolerance_ns / 1e6:g} ms of one of {second}; lately those of "
+            f"{late} came {abs(gap_ms)} ms after the nearest of {early}: if that is constant, add "
+            f"?offset_ms={-abs(gap_ms)} to --{late}; if not, a larger --tolerance-ms, or look at the cameras' clocks"
         )
 
     def _rises(self, frame: Frame) -> bool:

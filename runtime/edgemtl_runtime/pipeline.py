@@ -6,17 +6,19 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .bundle import Bundle, Input
+from .bundle import Bundle
 from .camera import Camera
+from .camera.adjust import Adjusted
 from .decode import DECODERS, decode
 from .engine import Engine
 from .errors import BundleError, EdgemtlError
-from .fit import Fit, to_uint8
+from .fitting import Fitting
 from .frame import Frame, FramePair
 from .health import Event
 from .intake import Intake, Policy
@@ -24,6 +26,11 @@ from .pairing import Pairing
 from .result import Result
 from .sink import Sink, SinkThread
 from .stats import Stats
+from .tracking import Tracking
+
+if TYPE_CHECKING:
+    from .rig import Rig
+    from .rig.watch import Misalignment
 
 DEFAULT_TOLERANCE_MS = 30.0
 AUTO = Policy()
@@ -51,7 +58,7 @@ class Pipeline:
         tolerance_ms: float = DEFAULT_TOLERANCE_MS,
         *,
         policy: Policy = AUTO,
-        rig: Any = None,
+        rig: Rig | None = None,
         thresholds: Mapping[str, NDArray[np.float32]] | None = None,
         track: bool = False,
         on_error: Literal["end", "degrade"] = "end",
@@ -65,16 +72,21 @@ class Pipeline:
         self.hear = told
         self.stats = Stats()
         self.events: deque[Event] = deque(maxlen=EVENTS)
-        self.fits: dict[tuple[str, tuple[int, int]], Fit] = {}
-        self.specs = {spec.name: spec for spec in self.inputs}
+        self.fitting = Fitting(self.inputs, rig)
+        self.tracking = Tracking(self.heads, self.thresholds) if track else None
+        self.watch: Misalignment | None = None
         self.blanks = {s.name: np.full((1, s.height, s.width, s.channels), s.blank, np.uint8) for s in self.inputs}
         ordered = {spec.name: cameras[spec.name] for spec in self.inputs if spec.name in cameras}
+        for name, offset_ms in (rig.offset_ms if rig else {}).items():
+            if offset_ms and name in ordered:
+                ordered[name] = Adjusted(ordered[name], offset_ns=round(1e6 * offset_ms))
         optional = [spec.name for spec in self.inputs if spec.may_be_absent]
         pairing = Pairing(list(ordered), round(tolerance_ms * 1e6), optional=optional, drop=self.stats.drop)
         degrade = on_error == "degrade"
-        self.intake = Intake(ordered, pairing, policy, self.stats, self._tell, self._fit, clock, degrade)
+        self.intake = Intake(ordered, pairing, policy, self.stats, self._tell, self._fitted, clock, degrade)
         self.running = False
         self.last_result_ns = 0
+        self.warned: set[str] = set()
 
     def __iter__(self) -> Iterator[tuple[FramePair, Result]]:
         """Yield each pair with its result until the cameras end."""
@@ -88,6 +100,7 @@ class Pipeline:
                 self.last_result_ns = self.clock()
                 self.stats.pair(pair, (begun, inferred, self.last_result_ns), len(self.intake.cameras))
                 yield pair, result
+                self._look_after(pair)
         finally:
             self.running = False
             self.intake.stop()
@@ -159,18 +172,34 @@ class Pipeline:
             self._tell(Event("", "warning", f"sink {thread.sink.name}: {thread.error}; left out", self.clock()))
             thread.abandon()
 
-    def _fit(self, frame: Frame) -> NDArray[np.uint8]:
-        """Return a frame as the network takes it; called in the camera's thread."""
-        spec = self.specs[frame.camera]
-        image = to_uint8(frame.image, spec.thermal_range)
-        return self._planned(frame, spec).image(image, spec.channels, spec.blank)
+    def _fitted(self, frame: Frame) -> Frame:
+        """Return a frame with its picture as the network takes it; called in the camera's thread."""
+        registered = self.fitting.is_registered(frame.camera)
+        return replace(frame, network=self.fitting.image(frame), registered=registered)
 
-    def _planned(self, frame: Frame, spec: Input) -> Fit:
-        """Return the fit of a camera's size, planned when the size is first seen."""
-        key = frame.camera, frame.size
-        if key not in self.fits:
-            self.fits[key] = Fit.plan(frame.size, (spec.height, spec.width))
-        return self.fits[key]
+    def _look_after(self, pair: FramePair) -> None:
+        """Watch, behind the result, whether registered pictures still lie on one another."""
+        seen = self.fitting.seen
+        if seen is None or len(pair.frames) < 2:
+            return
+        if self.watch is None:
+            from .rig.watch import Misalignment
+
+            self.watch = Misalignment(seen.shape, seen)
+            for registration in self.fitting.registrations.values():
+                self._warn_once(registration.warning())
+        pictures = {name: frame.network for name, frame in pair.frames.items()}
+        rig = self.fitting.rig
+        assert rig is not None
+        rgb, ir = pictures[rig.rgb.name], pictures[rig.ir.name]
+        if rgb is not None and ir is not None:
+            self.watch.feed(rgb, ir)
+            self._warn_once(self.watch.warning())
+
+    def _warn_once(self, text: str | None) -> None:
+        if text and text not in self.warned:
+            self.warned.add(text)
+            self._tell(Event("", "warning", text, self.clock()))
 
     def _inputs(self, pair: FramePair) -> dict[str, NDArray[np.uint8]]:
         inputs = {}
@@ -180,12 +209,15 @@ class Pipeline:
         return inputs
 
     def _result(self, pair: FramePair, outputs: dict[str, NDArray[Any]], index: int) -> Result:
-        camera, frame = next(iter(pair.frames.items()))
-        fit = self._planned(frame, self.specs[camera])
-        heads = decode({n: out[0] for n, out in outputs.items()}, self.heads, fit, self.thresholds)
+        camera, fit = self.fitting.told_in(pair)
+        thresholds = self.tracking.thresholds if self.tracking else self.thresholds
+        heads = decode({n: out[0] for n, out in outputs.items()}, self.heads, fit, thresholds)
+        if self.tracking:
+            heads = self.tracking.update(heads, fit, pair.stamp_ns)
         absent = tuple(spec.name for spec in self.inputs if spec.name not in pair.frames)
         stamps = {name: str(each.stamp_source) for name, each in pair.frames.items()}
-        return Result(heads, camera, pair.stamp_ns, pair.skew_ns, index, frame.name, absent, stamps)
+        name = next(iter(pair.frames.values())).name
+        return Result(heads, camera, pair.stamp_ns, pair.skew_ns, index, name, absent, stamps)
 
 
 def check_cameras(bundle: Bundle, cameras: Mapping[str, Camera]) -> tuple[str, ...]:

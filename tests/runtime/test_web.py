@@ -25,7 +25,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgemtl_runtime.draw import camera_panel, cameras, canvas, draw, map_panel
+from edgemtl_runtime.draw import camera_panel, cameras, canvas, draw, map_panel, write
 from edgemtl_runtime.errors import EdgemtlError
 from edgemtl_runtime.frame import Frame, FramePair
 from edgemtl_runtime.result import Attributes, Boxes, DepthMap, EdgeMap, LabelMap, NormalMap, Result
@@ -164,6 +164,13 @@ def test_a_tracked_box_keeps_the_colour_of_its_class_and_tells_its_number() -> N
         assert np.array_equal(plain, tracked) == alike
         lower = slice(60, None)  # the box itself, below its writing
         assert np.array_equal(plain[lower], tracked[lower])
+
+
+def test_writing_at_the_edge_is_moved_inside() -> None:
+    inside, edge = np.zeros((2, 60, 200, 3), np.uint8)
+    write(inside, "person 0.91", (20, 30), 0.35, (255, 255, 255))
+    write(edge, "person 0.91", (180, 30), 0.35, (255, 255, 255))
+    assert inside.any() and inside.sum() == edge.sum()
 
 
 @pytest.mark.parametrize("depth_m", [0.0, np.nan, np.inf])
@@ -535,14 +542,17 @@ def test_a_run_is_watched_while_it_goes_and_after_it_has_stopped(toy_bundle: Pat
     given = open_cameras(dict.fromkeys(("rgb", "ir"), "pattern:?fps=30"))
     pipeline = Pipeline(opened, OrtEngine(opened.model, 1), given)
     web = Web("0", "", pipeline.status)
-    run = threading.Thread(target=pipeline.run, args=([web],))
+    run = threading.Thread(target=pipeline.run, args=([web],), daemon=True)
     run.start()
-    first = latest(web)
-    told = latest(web, f"after={first['index']}")
-    assert told["index"] > first["index"] >= 0 and set(told["panels"]) == {"rgb", "ir"}
-    until(lambda: ask(web, "/readyz")[0] == 200)
-    assert b"edgemtl_pairs_total" in ask(web, "/metrics")[2]
-    pipeline.stop()
+    try:
+        first = latest(web)
+        told = latest(web, f"after={first['index']}")
+        assert told["index"] > first["index"] >= 0 and set(told["panels"]) == {"rgb", "ir"}
+        until(lambda: ask(web, "/readyz")[0] == 200)
+        assert b"edgemtl_pairs_total" in ask(web, "/metrics")[2]
+        assert set(json.loads(ask(web, "/status")[2])["cameras"]) == {"rgb", "ir"}
+    finally:
+        pipeline.stop()
     run.join(5)
     assert not run.is_alive() and not web.server.thread.is_alive()
 

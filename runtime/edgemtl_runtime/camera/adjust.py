@@ -18,10 +18,11 @@ class Adjusted:
     ``offset_ms`` is added to the stamps: -120 for a camera whose frames are stamped 120 ms after they were taken.
     """
 
-    def __init__(self, camera: Camera, rotate: int, offset_ns: int, drops_repeats: bool) -> None:
+    def __init__(self, camera: Camera, rotate: int = 0, offset_ns: int = 0, keep_repeats: bool = False) -> None:
         self.camera = camera
         self.name, self.live = camera.name, camera.live
-        self.rotate, self.offset_ns, self.drops_repeats = rotate, offset_ns, drops_repeats
+        self.rotate, self.offset_ns = rotate, offset_ns
+        self.drops_repeats = getattr(camera, "drops_repeats", False) and not keep_repeats
 
     @classmethod
     def of(cls, camera: Camera, options: Options, uri: str) -> Camera:
@@ -36,7 +37,7 @@ class Adjusted:
             offset_ns = 1 << 62
         if abs(offset_ns) > 60_000_000_000:
             raise CameraError(f"{uri}: option offset_ms={options['offset_ms']} is not a number of up to 60,000 ms")
-        return cls(camera, rotate, offset_ns, getattr(camera, "drops_repeats", False) and not keep)
+        return cls(camera, rotate, offset_ns, keep)
 
     def __getattr__(self, name: str) -> object:
         return getattr(self.camera, name)

@@ -124,5 +124,7 @@ def opencv() -> Any:
     try:
         import cv2
     except ImportError as error:
-        raise EdgemtlError("calibrating needs OpenCV: pip install 'edgemtl-runtime[opencv]'") from error
+        raise EdgemtlError(
+            "two cameras are calibrated and registered with OpenCV: pip install 'edgemtl-runtime[opencv]'"
+        ) from error
     return cv2

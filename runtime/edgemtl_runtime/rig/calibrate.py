@@ -284,5 +284,9 @@ def from_points(rgb_xy: NDArray[Any], ir_xy: NDArray[Any], rgb_size: Size, ir_si
     cameras = {n: CameraModel(n, size[1], size[0]) for n, size in zip(NAMES, (rgb_size, ir_size), strict=True)}
     middle = (rgb_size[1] - 1) / 2, (rgb_size[0] - 1) / 2
     errors = np.sqrt(((apply_homography(homography, rgb_xy, middle) - ir_xy) ** 2).sum(1))
+    if (errors <= POINT_MISS_PX).sum() > good.sum():  # four noisy points vote badly far from them; all agreeing do not
+        good = errors <= POINT_MISS_PX
+        homography = cv2.findHomography(rgb_xy[good], ir_xy[good], 0)[0]
+        errors = np.sqrt(((apply_homography(homography, rgb_xy, middle) - ir_xy) ** 2).sum(1))
     rms = float(np.sqrt((errors[good] ** 2).mean()))
     return Rig(cameras, homography_rgb_to_ir=homography, rms_px={"rgb": 0.0, "ir": rms}), errors

@@ -147,6 +147,7 @@ def picture(rig: Rig, rgb: NDArray[Any], ir: NDArray[Any], file: Path | None = N
 
     Left, tiles of the rgb picture and of the registered ir picture by turns: contours should run on from one to the
     next. Right, the rgb picture's edges in green on the registered ir picture: they should lie on its contours.
+    Nearer or farther than the rig's distance they do not: of a board held near, look at ``rig.at(its distance)``.
     """
     cv2 = opencv()
     plan = Registration(rig, rgb.shape[:2], ir.shape[:2])

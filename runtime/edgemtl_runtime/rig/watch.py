@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EdgemtlError
+from .board import opencv
 from .geometry import Size
 
 WORK_SIDE_PX = 160
@@ -60,8 +61,7 @@ class Misalignment:
         self.fed += 1
         if (self.fed - 1) % self.every:
             return
-        import cv2
-
+        cv2 = opencv()
         spectra = [self._spectrum(image) for image in (ir, rgb)]
         cross = cv2.mulSpectrums(spectra[0], spectra[1], 0, conjB=True)
         self.power += cross / (np.sqrt((cross**2).sum(2, keepdims=True)) + 1e-9)
@@ -70,8 +70,7 @@ class Misalignment:
             self._conclude()
 
     def _spectrum(self, image: NDArray[Any]) -> NDArray[np.float32]:
-        import cv2
-
+        cv2 = opencv()
         if image.shape[:2] != self.size:
             raise ValueError(f"watching pictures of {self.size}, got {image.shape[:2]}")
         small: NDArray[Any] = cv2.resize(image, self.work[::-1], interpolation=cv2.INTER_AREA)
@@ -103,8 +102,7 @@ class Misalignment:
 
 def _weight(work: Size, seen: NDArray[np.bool_] | None, size: Size) -> NDArray[np.float32]:
     """Return how much each pixel counts: a Hann window over what both cameras see, nothing at its border."""
-    import cv2
-
+    cv2 = opencv()
     there = np.ones(size, np.uint8) if seen is None else np.asarray(seen, np.uint8)
     if there.shape != size or not there.any():
         raise EdgemtlError("the cameras see nothing in common; check the rig file")
@@ -123,8 +121,7 @@ def _peak(power: NDArray[np.float32]) -> tuple[tuple[float, float], float, float
 
     Shifts of up to an eighth of the longer side are looked for; the place is that of a parabola's top.
     """
-    import cv2
-
+    cv2 = opencv()
     height, width = power.shape[:2]
     surface = np.fft.fftshift(cv2.dft(power, flags=cv2.DFT_INVERSE)[:, :, 0])
     reach = min(max(height, width) // 8, height // 2 - 2, width // 2 - 2)

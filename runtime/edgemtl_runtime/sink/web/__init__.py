@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
+import numpy as np
 
 from ...errors import EdgemtlError
 from ...frame import FramePair
@@ -31,7 +32,6 @@ LEAST_PX, MOST_PX = 640, 960
 TEXT_A_PX = 0.0009
 """Height of writing, in OpenCV's units, a pixel of the panel's width: a panel is shown at about half its size."""
 JPEG_QUALITY = 82
-JSON = "application/json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,10 +143,10 @@ class Web:
             told["views"] = seen.once("views", lambda: views(seen.pair, seen.result))
         if new is not None:
             told["panels"] = draw_panels(new, panels, heads)
-        return Reply(200, msgspec.json.encode(told | {"status": self.status()}), JSON)
+        return _json(told | {"status": self.status()})
 
     def _status(self, query: dict[str, str]) -> Reply:
-        return Reply(200, msgspec.json.encode(self.status()), JSON)
+        return _json(self.status())
 
     def _metrics(self, query: dict[str, str]) -> Reply:
         try:
@@ -225,6 +225,17 @@ def views(pair: FramePair, result: Result) -> dict[str, Any]:
     names = cameras(pair, result)
     absent = [name for name in names if name not in pair.frames or name in result.absent]
     return {"cameras": names, "absent": absent, "heads": heads}
+
+
+def _json(told: dict[str, Any]) -> Reply:
+    """Return an object as JSON, in which what is not finite is null; numbers of NumPy are numbers."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, np.generic):
+            return value.item()
+        raise NotImplementedError(f"{type(value).__name__} has no form in JSON")
+
+    return Reply(200, msgspec.json.encode(told, enc_hook=plain), "application/json")
 
 
 def _names(text: str | None) -> frozenset[str] | None:

@@ -1,0 +1,128 @@
+"""``edgemtl-runtime record`` and ``calibrate``: cameras to data, and to a rig."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from .cli_run import add_cameras, log_events, open_given, open_rig, stopped_by_signals, told_drops
+from .errors import EdgemtlError
+from .health import Event
+
+
+def add_record(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands to a command line."""
+    record = commands.add_parser(
+        "record",
+        help="record pairs of pictures from two cameras",
+        description="Write paired, stamped pictures into an MCAP file, or into a folder that training reads.",
+    )
+    add_cameras(record)
+    record.add_argument("--out", metavar="FILE.mcap|FOLDER", type=Path, required=True)
+    record.add_argument("--split", default="train", help="of a folder: the part of the data set (%(default)s)")
+    record.add_argument("--seconds", type=float, default=0.0, help="end after so long (default: when stopped)")
+    record.add_argument("--count", type=int, default=0, help="end after so many pairs (default: when stopped)")
+    record.add_argument("--apart", type=float, default=0.0, metavar="S", help="seconds between pairs that are kept")
+    record.set_defaults(command=command_record)
+    calibrate = commands.add_parser(
+        "calibrate",
+        help="find how two cameras stand to each other",
+        description="From pictures of a board that both cameras see, taken together, or from points matched by hand.",
+    )
+    add_cameras(calibrate)
+    calibrate.add_argument("--out", metavar="RIG.yaml", type=Path, required=True)
+    calibrate.add_argument(
+        "--board", metavar="KIND:COLUMNSxROWS:METRES", help="checkerboard:9x6:0.03 (inner corners), acircles:4x11:0.02"
+    )
+    calibrate.add_argument("--points", metavar="FILE.csv", type=Path, help="columns x_rgb, y_rgb, x_ir, y_ir")
+    calibrate.add_argument("--distance", type=float, default=0.0, metavar="M", help="how far away scenes are, metres")
+    calibrate.add_argument("--views", type=int, default=30, help="pairs to look at, at the most (%(default)s)")
+    calibrate.add_argument("--apart", type=float, default=1.0, metavar="S", help="live: seconds between views")
+    calibrate.add_argument(
+        "--picture", metavar="FILE.png", type=Path, help="write the first pair, registered, to look at"
+    )
+    calibrate.set_defaults(command=command_calibrate)
+
+
+def command_record(args: argparse.Namespace) -> int:
+    """Record, and print what it was like."""
+    from .recording import Recording
+
+    if args.seconds < 0 or args.count < 0 or args.apart < 0 or not 0 < args.tolerance_ms < 1e6:
+        raise EdgemtlError("--seconds, --count and --apart are not negative, --tolerance-ms is above 0")
+    if args.rgb is None and args.ir is None:
+        raise EdgemtlError("give --rgb and --ir, or one of them")
+    log_events(args.quiet)
+    rig = open_rig(args)
+    cameras = open_given(args)
+    recording = Recording(cameras, args.tolerance_ms, args.apart, _log)
+    try:
+        recorder = _recorder(args, rig)
+    except EdgemtlError:
+        recording.intake.stop()
+        raise
+    with stopped_by_signals(recording.stop):
+        stats = recording.run(recorder, args.seconds, args.count)
+    if not stats.pairs:
+        raise EdgemtlError(f"no pairs: {told_drops(stats.drops)}; are both cameras running, with clocks that agree?")
+    told = stats.to_dict()
+    if args.json:
+        print(json.dumps({key: told[key] for key in ("frames", "pairs", "drops", "seconds", "skew_ms")}))
+    else:
+        drops = ", ".join(f"{count} ({cause})" for cause, count in told["drops"].items()) or "none"
+        print(f"{stats.pairs} pairs in {told['seconds']} s to {args.out}; drops: {drops}")
+    return 0
+
+
+def _recorder(args: argparse.Namespace, rig: Any) -> Any:
+    if args.out.suffix.lower() == ".mcap":
+        from .sink.mcap import McapFile
+
+        return McapFile(args.out)
+    from .sink.folder import Folder
+
+    return Folder(args.out, args.split, rig)
+
+
+def command_calibrate(args: argparse.Namespace) -> int:
+    """Calibrate, save the rig, and print how good it is."""
+    from .recording import Recording
+    from .rig.calibrate import calibrate, from_points, read_points
+    from .rig.register import picture
+
+    if args.rgb is None or args.ir is None or (args.board is None) is (args.points is None):
+        raise EdgemtlError("give --rgb, --ir and either --board or --points")
+    if args.board is not None and not args.distance > 0:
+        raise EdgemtlError("--board goes with --distance: the pictures are brought in line for what is that far away")
+    log_events(args.quiet)
+    cameras = open_given(args)
+    live = any(camera.live for camera in cameras.values())
+    recording = Recording(cameras, args.tolerance_ms, args.apart if live else 0.0, _log)
+    views = []
+    with stopped_by_signals(recording.stop):
+        for pair in recording:
+            views.append((pair.frames["rgb"].image, pair.frames["ir"].image))
+            if len(views) >= (args.views if args.board else 1):
+                break
+    if not views:
+        raise EdgemtlError(f"no pairs: {told_drops(recording.stats.drops)}")
+    if args.board:
+        rig, report = calibrate(views, args.board, args.distance)
+        told, table = report.to_dict(), report.table()
+    else:
+        rig, errors = from_points(*read_points(args.points), views[0][0].shape[:2], views[0][1].shape[:2])
+        told = {"points": len(errors), "error_px": [round(float(e), 3) for e in errors]}
+        table = f"{len(errors)} points, root mean square error {float((errors**2).mean() ** 0.5):.2f} px"
+    rig.save(args.out)
+    if args.picture:
+        picture(rig, *views[0], args.picture)
+    print(json.dumps(told | {"rig": str(args.out)}) if args.json else f"{table}\nwrote {args.out}")
+    return 0
+
+
+def _log(event: Event) -> None:
+    level = logging.WARNING if event.state in ("warning", "lost", "stale") else logging.INFO
+    logging.getLogger("edgemtl_runtime").log(level, "%s", event)
