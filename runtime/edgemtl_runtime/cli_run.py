@@ -180,10 +180,9 @@ def _kind(module: str, name: str) -> Callable[..., Sink]:
 
 
 def _serve(address: str, token: str, pipeline: Pipeline) -> Sink:
-    from .sink.web import Web
-    from .sink.web.server import is_loopback_host, parse_address
+    from .sink.web import Web, is_loopback
 
-    if not token and not is_loopback_host(parse_address(address)[0]):
+    if not token and not is_loopback(address):
         token = secrets.token_urlsafe(16)
     web = Web(address, token, pipeline.status)
     print(f"serving {web.link}", file=sys.stderr)

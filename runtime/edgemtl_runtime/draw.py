@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bundle import ThermalRange
-from .fit import to_uint8
-from .frame import FramePair
+from .fit import Fit, to_uint8
+from .frame import Frame, FramePair, Size
 from .result import NO_TRACK, Attributes, Boxes, DepthMap, EdgeMap, HeadResult, LabelMap, NormalMap, Result
 
 PALETTE = np.array(
@@ -95,7 +95,7 @@ def camera_panel(
         return panel
     shown = [head for name, head in result.heads.items() if heads is None or name in heads]
     boxes = next((head for head in result.heads.values() if isinstance(head, Boxes)), None)
-    image = to_uint8(pair.frames[camera].image, ThermalRange())
+    image = _view(pair.frames[camera], _size(pair, result))
     image = np.repeat(image[:, :, None], 3, 2) if image.ndim == 2 else image
     labels = next((head for head in shown if isinstance(head, LabelMap)), None)
     if labels is not None and camera == there[0]:
@@ -131,7 +131,16 @@ def draw(pair: FramePair, result: Result) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.concatenate([panel for _, panel in panels], 1))
 
 
-def _size(pair: FramePair, result: Result) -> tuple[int, int]:
+def _view(frame: Frame, size: Size) -> NDArray[np.uint8]:
+    """Return a frame's picture of 8 bits; a registered one's as it lies in the pixels of the results."""
+    if not frame.registered or frame.network is None:
+        return to_uint8(frame.image, ThermalRange())
+    fit = Fit.plan(size, (frame.network.shape[0], frame.network.shape[1]))
+    inside = frame.network[: fit.scaled_height, : fit.scaled_width]
+    return np.ascontiguousarray(inside[:, :, 0] if inside.shape[2] == 1 else inside)
+
+
+def _size(pair: FramePair, result: Result) -> Size:
     """Height and width that the results are told in: maps have them too where their camera has no picture."""
     if result.camera in pair.frames:
         return pair.frames[result.camera].size

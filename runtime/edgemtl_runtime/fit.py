@@ -61,7 +61,7 @@ class Fit:
         """Return ``image`` (H, W[, 3]) uint8 as the network's (height, width, channels) uint8."""
         if image.shape[:2] != (self.camera_height, self.camera_width):
             raise ValueError(f"planned for {self.camera_height}x{self.camera_width}, got {image.shape[:2]}")
-        image = _with_channels(image, channels)
+        image = with_channels(image, channels)
         if (self.scaled_height, self.scaled_width) != image.shape[:2]:
             image = _resize(image, self.scaled_height, self.scaled_width, smooth=True).reshape(
                 self.scaled_height, self.scaled_width, channels
@@ -85,7 +85,8 @@ class Fit:
         return _resize(inside, self.camera_height, self.camera_width, smooth=False)
 
 
-def _with_channels(image: NDArray[Any], channels: int) -> NDArray[np.uint8]:
+def with_channels(image: NDArray[Any], channels: int) -> NDArray[np.uint8]:
+    """Return a picture (H, W[, C]) uint8 as (H, W, channels): grey repeated, colour as its luma."""
     if image.ndim == 2:
         image = image[:, :, None]
     if image.shape[2] == channels:

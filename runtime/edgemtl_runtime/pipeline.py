@@ -20,7 +20,7 @@ from .engine import Engine
 from .errors import BundleError, EdgemtlError
 from .fitting import Fitting
 from .frame import Frame, FramePair
-from .health import Event
+from .health import Event, Health
 from .intake import Intake, Policy
 from .pairing import Pairing
 from .result import Result
@@ -146,7 +146,7 @@ class Pipeline:
 
     def status(self) -> dict[str, Any]:
         """Return how it goes, for JSON: every camera's state, the statistics, the latest warnings."""
-        absent = {name: {"state": "absent", "detail": "left out", "fps": 0.0, "age_ms": None} for name in self.left_out}
+        absent = {name: Health(name, lambda _: None).to_dict() | {"state": "absent"} for name in self.left_out}
         age_ms = round((self.clock() - self.last_result_ns) / 1e6, 1) if self.last_result_ns else None
         return {
             "running": self.running,

@@ -105,5 +105,5 @@ class Stats:
 def _percentiles(values: deque[int]) -> dict[str, float]:
     if not values:
         return dict.fromkeys(("p50", "p90", "p99", "max"), 0.0)
-    p50, p90, p99, top = np.percentile(np.array(values.copy()), (50, 90, 99, 100)) / 1e6
-    return {"p50": round(p50, 3), "p90": round(p90, 3), "p99": round(p99, 3), "max": round(top, 3)}
+    found = (np.percentile(np.array(values.copy()), (50, 90, 99, 100)) / 1e6).round(3).tolist()
+    return dict(zip(("p50", "p90", "p99", "max"), found, strict=True))

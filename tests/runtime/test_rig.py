@@ -165,7 +165,7 @@ lenses = st.tuples(
 ).map(np.array)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(lenses, st.lists(st.tuples(st.floats(-0.7, 0.7), st.floats(-0.55, 0.55)), min_size=1, max_size=20))
 def test_undistorting_takes_back_what_distorting_does(lens: Array, rays: list[tuple[float, float]]) -> None:
     inside = np.array([ray for ray in rays if np.hypot(*ray) < 0.9 * fold_radius(lens)]).reshape(-1, 2)
@@ -181,7 +181,7 @@ def test_what_a_lens_cannot_show_is_nan_not_a_wrong_pixel() -> None:
     assert fold_radius(np.zeros(5)) == np.inf
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     lenses,
     st.tuples(*[st.floats(-0.1, 0.1)] * 3),
@@ -368,14 +368,14 @@ def test_a_camera_that_sees_little_of_the_other_is_told() -> None:
 )
 def test_a_board_seen_by_both_cameras_registers_them(board: str, ir_size: tuple[int, int], upside: bool) -> None:
     truth = true_rig(ir_size)
-    rig, report = calibrate(views(truth, Board.parse(board), 12, upside=upside), board, 3.0)
+    rig, report = calibrate(views(truth, Board.parse(board), 10, upside=upside), board, 3.0)
     limit_px = 0.5 if ir_size == (240, 320) else 0.8  # an ir pixel of the small one is 3.25 rgb pixels
-    assert report.stereo_rms_px < 0.3 and not report.warnings and rig.views >= 8
+    assert report.stereo_rms_px < 0.3 and not report.warnings and rig.views >= 7
     assert registration_error_px(rig, truth, 3.0) <= limit_px
     assert registration_error_px(rig.at(1.5), truth, 1.5) <= limit_px
     told = json.loads(json.dumps(report.to_dict()))
-    assert len(told["views"]) == 12 and told["rms_px"] == report.rms_px
-    assert len(report.table().splitlines()) == 12 + 3
+    assert len(told["views"]) == 10 and told["rms_px"] == report.rms_px
+    assert len(report.table().splitlines()) == 10 + 3
 
 
 def test_a_view_that_is_wrong_is_left_out_and_named() -> None:

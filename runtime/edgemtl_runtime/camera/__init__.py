@@ -1,7 +1,7 @@
 """Cameras by URI: a device, a stream, a file, a folder of pictures, a recording, or a test pattern.
 
 v4l2:///dev/video0      a camera device, stamped by its driver; ?width= ?height= ?fps= ?format=MJPG|YUYV|GREY|Y16
-0                       the same by number; by OpenCV and stamped on arrival where linuxpy is not installed
+0                       the same by number
 csi://0                 a ribbon camera of a Jetson or Raspberry Pi, by GStreamer; ?width= ?height= ?fps=
 gst:PIPELINE            what a GStreamer pipeline gives; ?format=RGB|GRAY8|GRAY16_LE
 rtsp://host/stream      a stream, also http:// (MJPEG); ?transport=udp; its own query stays as it is
@@ -112,10 +112,10 @@ def _opener(place: str, name: str, epoch: Epoch, options: Options) -> tuple[str,
 def _device(place: str, name: str, options: Options) -> Callable[[], Camera]:
     from importlib.util import find_spec
 
-    if find_spec("linuxpy") is None and place.isdigit():
+    if find_spec("linuxpy") is None:
         from .opencv import DeviceCamera
 
-        return lambda: DeviceCamera(name, int(place), options)
+        return lambda: DeviceCamera(name, place, options)
     from .v4l2 import V4l2Camera
 
     return lambda: V4l2Camera(name, f"/dev/video{place}" if place.isdigit() else place, options)

@@ -16,6 +16,7 @@ from ..frame import Frame, StampSource
 from . import NOMINAL_FPS, Options, check_known, checked_size, redact, take
 from .clock import Epoch, Pace
 
+os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "2")  # seconds until a silent device is lost; 10 of itself
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its own lines would stand beside ours, passwords and all
 try:
     import cv2
@@ -23,6 +24,10 @@ except ImportError as error:
     raise EdgemtlError("folders, videos and cameras need OpenCV: pip install 'edgemtl-runtime[opencv]'") from error
 
 OPEN_TIMEOUT_MS, READ_TIMEOUT_MS = 3000, 2000
+RAW = ("Y16", "GREY")
+"""Formats of one sample a pixel, which OpenCV is asked to leave as they are."""
+PLAUSIBLE_NS = 5_000_000_000
+"""A driver's stamp that is older than this, or of the future, is of another clock."""
 
 
 def rgb(image: NDArray[Any]) -> NDArray[Any]:
@@ -74,7 +79,7 @@ class VideoCamera:
 
 
 class _Captured:
-    """Frames of an opened capture, stamped when they arrive, for OpenCV tells no capture times."""
+    """Frames of an opened capture, stamped when they arrive where it does not know better."""
 
     live = True
 
@@ -94,10 +99,17 @@ class _Captured:
                     if self.closed:
                         return
                     raise CameraError(f"--{self.name} {self.what}: stopped after {index} frames; check the camera")
-                yield Frame(rgb(image), now_ns, self.name, index, "arrival", "", now_ns)
+                stamp_ns, source = self._stamp(now_ns)
+                yield Frame(self._picture(image), stamp_ns, self.name, index, source, "", now_ns)
                 index += 1
         finally:
             self.capture.release()
+
+    def _stamp(self, now_ns: int) -> tuple[int, StampSource]:
+        return now_ns, "arrival"
+
+    def _picture(self, image: NDArray[Any]) -> NDArray[Any]:
+        return rgb(image)
 
     def close(self) -> None:
         """Stop reading; the capture is released by the thread that reads or with this object."""
@@ -105,19 +117,44 @@ class _Captured:
 
 
 class DeviceCamera(_Captured):
-    """A camera device by its number."""
+    """A camera device; stamped by the driver where that tells times of the monotonic clock, as V4L2's do.
 
-    def __init__(self, name: str, number: int, options: Options) -> None:
-        width, height, fps = take(options, str(number), width=0, height=0, fps=0)
-        capture = _quietly(lambda: cv2.VideoCapture(number))
+    ``?format=Y16`` gives 16-bit pictures as the sensor has them; other formats are turned to RGB.
+    """
+
+    def __init__(self, name: str, place: str, options: Options) -> None:
+        words = {key: value for key, value in options.items() if key != "format"}
+        width, height, fps = take(words, place, width=0, height=0, fps=0)
+        kind = options.get("format", "").upper()
+        if kind and (len(kind) not in (3, 4) or not kind.isalnum()):
+            raise CameraError(
+                f"--{name} {place}: option format={kind} is not one of V4L2's, as MJPG, YUYV, GREY or Y16"
+            )
+        device = int(place) if place.isdigit() else place
+        capture = _quietly(lambda: cv2.VideoCapture(device))
+        super().__init__(name, place if not place.isdigit() else f"camera {place}", capture)
+        if kind:
+            capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*kind.ljust(4)))
         for key, value in (
             (cv2.CAP_PROP_FRAME_WIDTH, width),
             (cv2.CAP_PROP_FRAME_HEIGHT, height),
             (cv2.CAP_PROP_FPS, fps),
+            (cv2.CAP_PROP_CONVERT_RGB, 0 if kind in RAW else -1),
         ):
-            if value:
+            if value > 0 or (key == cv2.CAP_PROP_CONVERT_RGB and value == 0):
                 capture.set(key, value)
-        super().__init__(name, f"camera {number}", capture)
+        self.size = round(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), round(capture.get(cv2.CAP_PROP_FRAME_WIDTH))
+        self.raw = kind in RAW
+
+    def _stamp(self, now_ns: int) -> tuple[int, StampSource]:
+        told_ns = round(self.capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
+        return (told_ns, "driver") if 0 <= now_ns - told_ns < PLAUSIBLE_NS else (now_ns, "arrival")
+
+    def _picture(self, image: NDArray[Any]) -> NDArray[Any]:
+        if not self.raw:
+            return rgb(image)
+        depth = np.uint16 if image.dtype == np.uint16 or image.nbytes == 2 * self.size[0] * self.size[1] else np.uint8
+        return np.ascontiguousarray(image).view(depth).reshape(self.size)
 
 
 class StreamCamera(_Captured):

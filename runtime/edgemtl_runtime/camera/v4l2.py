@@ -1,4 +1,8 @@
-"""Camera devices of Linux by V4L2, stamped by the driver."""
+"""Camera devices of Linux by V4L2 itself, stamped by the driver, where linuxpy is installed (GPL-3.0-or-later).
+
+OpenCV's way (`opencv.DeviceCamera`) is taken otherwise. This one also counts the frames that the driver calls corrupt,
+notices a silent device sooner, and takes no picture that the driver has begun to fill again.
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..aside import write_file
 from ..bundle import ThermalRange
 from ..errors import EdgemtlError
-from ..fit import Fit, _with_channels, to_uint8
+from ..fit import Fit, to_uint8, with_channels
 from . import Rig, Size
 from .board import opencv
 from .geometry import rgb_pixels_to_ir
@@ -103,7 +103,7 @@ class Registration:
         if ir_image.dtype != np.uint8:
             raise ValueError(f"bring the picture to 8 bits first, it is {ir_image.dtype}")
         wanted = channels or (1 if ir_image.ndim == 2 else ir_image.shape[2])
-        out = self.lookup.apply(_with_channels(ir_image, wanted), blank)
+        out = self.lookup.apply(with_channels(ir_image, wanted), blank)
         return np.asarray(out, np.uint8).reshape(self.fit.height, self.fit.width, wanted)
 
     def registered(self, ir_image: NDArray[Any], blank: int = 0) -> NDArray[Any]:
@@ -153,7 +153,7 @@ def picture(rig: Rig, rgb: NDArray[Any], ir: NDArray[Any], file: Path | None = N
     plan = Registration(rig, rgb.shape[:2], ir.shape[:2])
     warm = to_uint8(ir, ThermalRange())
     warm = np.repeat((warm if warm.ndim == 3 else warm[:, :, None])[:, :, :1], 3, 2)
-    warm, colour = plan.registered(warm), _with_channels(rgb, 3)
+    warm, colour = plan.registered(warm), with_channels(rgb, 3)
     rows, columns = (np.arange(side) // TILE_PX for side in colour.shape[:2])
     tiles = np.where(((rows[:, None] + columns) % 2)[:, :, None] == 1, warm, colour)
     edges = cv2.Canny(cv2.GaussianBlur(colour, (0, 0), 1.0), 40, 100)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from ..draw import draw
 from ..errors import EdgemtlError
@@ -24,6 +25,7 @@ class Video:
         self.file, self.fps = file, fps
         self.part = file.with_name(f".{file.stem}.part{file.suffix}")
         self.writer: cv2.VideoWriter | None = None
+        self.size = (0, 0)
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             self.part.touch()
@@ -34,10 +36,12 @@ class Video:
         """Draw and write one picture."""
         image = draw(pair, result)
         if self.writer is None:
-            size = (image.shape[1], image.shape[0])
-            self.writer = cv2.VideoWriter(str(self.part), cv2.VideoWriter.fourcc(*"mp4v"), self.fps, size)
+            self.size = (image.shape[1], image.shape[0])
+            self.writer = cv2.VideoWriter(str(self.part), cv2.VideoWriter.fourcc(*"mp4v"), self.fps, self.size)
             if not self.writer.isOpened():
                 raise EdgemtlError(f"--video {self.file}: this OpenCV cannot write such a video")
+        if image.shape[1::-1] != self.size:  # a camera that changed its size, or results in the other's pixels
+            image = np.asarray(cv2.resize(image, self.size, interpolation=cv2.INTER_AREA), np.uint8)
         self.writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
     def close(self) -> None:
