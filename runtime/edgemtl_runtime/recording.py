@@ -13,6 +13,9 @@ from .intake import Intake, Policy
 from .pairing import Pairing
 from .stats import Stats
 
+ROUNDING_NS = 1_000_000
+"""Pairs this much closer than asked are kept: fifteen thirtieths of a second are half a second."""
+
 
 class Recorder(Protocol):
     """Takes pairs, with no result."""
@@ -51,7 +54,7 @@ class Recording:
         last_ns = None
         try:
             for pair in self.intake:
-                if last_ns is not None and 0 <= pair.stamp_ns - last_ns < self.apart_ns:
+                if last_ns is not None and 0 <= pair.stamp_ns - last_ns < self.apart_ns - ROUNDING_NS:
                     self.stats.drop_pair(pair, "not wanted")
                     continue
                 last_ns = pair.stamp_ns

@@ -37,7 +37,7 @@ class GStreamerCamera:
             kind = take_word(options, "gst:", "format", FORMATS)
             text = f"{place.removeprefix('gst:')} ! videoconvert ! video/x-raw,format={kind}"
         try:
-            self.pipeline = gst.parse_launch(f"{text} ! appsink name=edgemtl max-buffers=2 drop=true sync=false")
+            self.pipeline = gst.parse_launch(f"{text} ! appsink name=edgemtl max-buffers=2 drop=false sync=false")
         except Exception as error:  # GLib.Error, of a module that may not be there
             raise CameraError(f"{self.what} no such pipeline ({getattr(error, 'message', error)})") from None
         self.sink = self.pipeline.get_by_name("edgemtl")

@@ -52,7 +52,7 @@ class McapFile:
         """Write the pictures alone: a recording without results."""
         self.write(pair, None)
 
-    def write(self, pair: FramePair, result: Result | None) -> None:
+    def write(self, pair: FramePair, result: Result | None = None) -> None:
         """Write the pictures and, where there is one, the result; raises `EdgemtlError` when the disk is full."""
         try:
             for topic, stamp_ns, message in of_pair(pair, result, self.wall_offset_ns):
