@@ -237,7 +237,8 @@ class Intake:
         return bool(self.live or self.error) and any(not self.pairing.waiting[name] for name in ended)
 
     def _full(self, name: str) -> bool:
-        return len(self.pairing.waiting[name]) >= self.policy.depth or len(self.pairs) >= self.policy.depth
+        depth = min(self.policy.depth, self.pairing.depth)  # more would be given up as being without a partner
+        return len(self.pairing.waiting[name]) >= depth or len(self.pairs) >= self.policy.depth
 
     def _emit(self, pairs: list[FramePair]) -> None:
         for pair in pairs:

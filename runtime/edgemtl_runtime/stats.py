@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,25 @@ RECENT = 20_000
 """Percentiles look at this many of the latest values, so that days of running take no more memory than minutes."""
 # of each frame on arrival; of each pair: waiting for the network, in it, behind it, and from arrival to result
 STAGES = ("fit", "wait", "infer", "decode", "total")
+
+
+class Recent:
+    """The latest `RECENT` times, nanoseconds, in memory that never grows; one thread appends, any may look."""
+
+    def __init__(self) -> None:
+        self.values = np.full(RECENT, 0, np.int64)
+        self.count = 0
+
+    def append(self, value_ns: int) -> None:
+        """Keep a value in the place of the oldest."""
+        self.values[self.count % RECENT] = value_ns
+        self.count += 1
+
+    def percentiles_ms(self) -> dict[str, float]:
+        """Return percentiles in milliseconds, 0 where there is no value."""
+        known = self.values[: min(self.count, RECENT)]
+        found = (np.percentile(known, (50, 90, 99, 100)) / 1e6).round(3).tolist() if len(known) else [0.0] * 4
+        return dict(zip(("p50", "p90", "p99", "max"), found, strict=True))
 
 
 class Stats:
@@ -30,8 +49,8 @@ class Stats:
         self.drops: Counter[str] = Counter()
         self.pairs = 0
         self.alone: Counter[str] = Counter()
-        self.stages: dict[str, deque[int]] = {name: deque(maxlen=RECENT) for name in STAGES}
-        self.skew: deque[int] = deque(maxlen=RECENT)
+        self.stages = {name: Recent() for name in STAGES}
+        self.skew = Recent()
         self.first_ns = 0
         self.last_ns = 0
         self.lock = threading.Lock()
@@ -81,8 +100,8 @@ class Stats:
             "drops": drops,
             "seconds": round(seconds, 3),
             "pairs_per_second": round(self.pairs / seconds, 2) if seconds > 0 else 0.0,
-            "skew_ms": _percentiles(self.skew),
-            "latency_ms": {name: _percentiles(values) for name, values in self.stages.items()},
+            "skew_ms": self.skew.percentiles_ms(),
+            "latency_ms": {name: values.percentiles_ms() for name, values in self.stages.items()},
         }
 
     def table(self) -> str:
@@ -100,10 +119,3 @@ class Stats:
         for name, values in [*told["latency_ms"].items(), ("skew", told["skew_ms"])]:
             lines.append(f"{name:8} " + " ".join(f"{values[key]:8.2f}" for key in ("p50", "p90", "p99", "max")))
         return "\n".join(lines)
-
-
-def _percentiles(values: deque[int]) -> dict[str, float]:
-    if not values:
-        return dict.fromkeys(("p50", "p90", "p99", "max"), 0.0)
-    found = (np.percentile(np.array(values.copy()), (50, 90, 99, 100)) / 1e6).round(3).tolist()
-    return dict(zip(("p50", "p90", "p99", "max"), found, strict=True))
