@@ -1,0 +1,141 @@
+"""One live loop each of edgemtl-runtime and its peers, on a stream, telling every result on its standard output.
+
+    python benchmarks/live_peers.py edgemtl URL BUNDLE
+    python benchmarks/live_peers.py ultralytics URL MODEL.onnx       # `YOLO(...).predict(source=URL, stream=True)`
+    python benchmarks/live_peers.py roboflow URL MODEL.onnx          # `InferencePipeline.init_with_custom_logic`
+    python benchmarks/live_peers.py supervision URL MODEL.onnx       # OpenCV's VideoCapture, detections by supervision
+
+Each is as its documentation shows it, with one thread for ONNX Runtime; live_streams.py starts and watches them. A line
+"@result NOW CODE" is one result: when it was there (monotonic clock, nanoseconds) and the time that its picture tells
+(-1: none); "@told NOW TEXT" is what the peer told its program. What else it writes is what it told its user.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+import cv2
+import numpy as np
+from live_server import read
+from numpy.typing import NDArray
+
+LEAST = 0.25
+
+
+def note(image: NDArray[Any]) -> None:
+    """Tell of a result and of the picture it is of."""
+    now_ns = time.monotonic_ns()
+    ticks = read(image)
+    print(f"@result {now_ns} {-1 if ticks is None else ticks}", flush=True)
+
+
+def told(text: object) -> None:
+    """Tell what the peer told its program."""
+    print(f"@told {time.monotonic_ns()} {text}", flush=True)
+
+
+class Detector:
+    """The network in ONNX Runtime as a user would call it: a BGR picture to supervision's detections."""
+
+    def __init__(self, model: str) -> None:
+        import onnxruntime as ort
+        import supervision as sv
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        self.session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        (given,) = self.session.get_inputs()
+        self.name, (self.height, self.width) = given.name, given.shape[1:3]
+        self.detections = sv.Detections
+
+    def __call__(self, image: NDArray[Any]) -> Any:
+        scale = min(self.height / image.shape[0], self.width / image.shape[1])
+        small = cv2.resize(image, (round(image.shape[1] * scale), round(image.shape[0] * scale)))
+        canvas = np.full((1, self.height, self.width, 3), 114, np.uint8)
+        canvas[0, : small.shape[0], : small.shape[1]] = small[:, :, ::-1]
+        rows = self.session.run(["boxes"], {self.name: canvas})[0][0]
+        rows = rows[rows[:, 4] >= LEAST]
+        return self.detections(rows[:, :4] / scale, confidence=rows[:, 4], class_id=rows[:, 5].astype(int))
+
+
+def edgemtl(url: str, model: str) -> None:
+    """Run edgemtl-runtime on a bundle."""
+    from edgemtl_runtime import Bundle, Pipeline, open_cameras
+    from edgemtl_runtime.engine.ort import open_engine
+
+    bundle = Bundle.open(model)
+    (name,) = [spec.name for spec in bundle.manifest.inputs]
+    for pair, _ in Pipeline(bundle, open_engine(bundle, 1), open_cameras({name: url}), told=told):
+        note(pair.frames[name].image)
+
+
+def ultralytics(url: str, model: str) -> None:
+    """Run ultralytics' predict on a stream; it has no option for ONNX Runtime's threads, so that is set from outside."""
+    import onnxruntime as ort
+    import torch
+    from ultralytics import YOLO
+
+    opened = ort.InferenceSession
+
+    def on_one_thread(path: str, options: Any = None, **more: Any) -> Any:
+        options = options or ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        return opened(path, options, **more)
+
+    ort.InferenceSession = on_one_thread
+    torch.set_num_threads(1)
+    shape = opened(model, providers=["CPUExecutionProvider"]).get_inputs()[0].shape
+    network = YOLO(model, task="detect")
+    for found in network.predict(url, stream=True, imgsz=tuple(shape[2:]), conf=LEAST, device="cpu", verbose=False):
+        note(found.orig_img)
+
+
+def roboflow(url: str, model: str) -> None:
+    """Run roboflow's InferencePipeline with the network in a function of ours."""
+    from inference import InferencePipeline
+
+    detector = Detector(model)
+
+    def heard(update: Any) -> None:
+        if "FRAME" not in update.event_type:  # those come with every frame
+            told(f"{update.severity.name} {update.event_type} {update.payload.get('error_message', '')}")
+
+    pipeline = InferencePipeline.init_with_custom_logic(
+        video_reference=url,
+        on_video_frame=lambda frames: [detector(frame.image) for frame in frames],
+        on_prediction=lambda found, frame: note(frame.image),
+        status_update_handlers=[heard],
+    )
+    pipeline.start()
+    pipeline.join()
+
+
+def supervision(url: str, model: str) -> None:
+    """Run the loop that supervision's documentation shows: OpenCV reads, the network detects."""
+    detector = Detector(model)
+    capture = cv2.VideoCapture(url)
+    while True:
+        good, image = capture.read()
+        if not good:
+            break
+        detector(image)
+        note(image)
+
+
+PEERS = {each.__name__: each for each in (edgemtl, ultralytics, roboflow, supervision)}
+
+
+def main() -> None:
+    """Run the peer that the command line names until it ends or is killed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("peer", choices=PEERS)
+    parser.add_argument("url")
+    parser.add_argument("model", help="a bundle for edgemtl, an ONNX file for the others")
+    given = parser.parse_args()
+    PEERS[given.peer](given.url, given.model)
+
+
+if __name__ == "__main__":
+    main()
