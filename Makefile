@@ -56,8 +56,23 @@ bench-joint: setup
 bench-methods: setup
 	$(BIN)/python benchmarks/methods.py
 
+# roboflow's inference wants older libraries than ours: an environment of its own. It names three packages of one cv2,
+# of which the one without windows is enough; ONNX Runtime and torch are the ones that the others run with.
+OTHERS := out/peers
+$(OTHERS)/.ready: $(READY)
+	@mkdir -p $(OTHERS)
+	printf '%s\n' "opencv-python; python_version < '3'" "opencv-contrib-python; python_version < '3'" \
+	  opencv-python-headless==4.11.0.86 > $(OTHERS)/override.txt
+	grep -E '^(torch|torchvision|onnxruntime)==' constraints.txt >> $(OTHERS)/override.txt
+	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(OTHERS)/venv
+	timeout 600 $(BIN)/uv pip install --quiet --python $(OTHERS)/venv/bin/python \
+	  --override $(OTHERS)/override.txt inference==1.8.3
+	@touch $@
+
+# without roboflow's environment its row says so, and the others are measured
 bench-live: setup
-	$(BIN)/python benchmarks/live.py
+	-$(MAKE) $(OTHERS)/.ready
+	$(BIN)/python benchmarks/live.py --other-python $(OTHERS)/venv/bin/python
 
 bench-soak: setup
 	$(BIN)/python benchmarks/soak.py

@@ -1,111 +1,264 @@
-"""Throughput of the live pipeline against a bare ONNX Runtime loop over the same, preloaded frames.
+"""The live runtime beside a bare ONNX Runtime loop, and beside its peers on a stream; into results/live.json.
 
-    make bench-live   # needs EDGEMTL_DATA and out/bench/rgbir/aligned_sparse-0 (make bench-rgbir)
-    python benchmarks/live.py BUNDLE|RUN
+    make bench-live   # needs EDGEMTL_DATA, out/bench/rgbir/aligned_sparse-0 and rgb-0 (make bench-rgbir); 7 minutes
+    python benchmarks/live.py --parts latency --pair BUNDLE
 
-Both run the 122 validation pairs as fast as they can with one inference thread, in turns, without sinks; the pipeline
-reads, decodes, pairs, fits and decodes results, the bare loop only infers. Written to results/live.json.
+throughput: pictures held in memory, as fast as they are used, the pipeline and the bare loop in turns; the bare loop
+has fitted inputs and only infers. latency: the same pictures as two live cameras at a rate, beside a bare loop that
+infers as often; "beyond" is from the arrival of a pair's later frame to its result, less inference, and the processor
+time of a pair less that of a bare inference. peers: one camera over HTTP, each peer in a process of its own, see
+live_streams.py and live_peers.py. One thread for ONNX Runtime everywhere, no sinks. A PATH is a bundle or a run.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
-import statistics
+import platform
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import cv2
+import numpy as np
+from live_peers import PEERS
+from live_streams import peers
+from numpy.typing import NDArray
 
-from edgemtl.export import export
-from edgemtl.run import CONFIG, Run
 from edgemtl_runtime.bundle import Bundle
-from edgemtl_runtime.camera import open_cameras
-from edgemtl_runtime.engine.ort import OrtEngine
+from edgemtl_runtime.engine.ort import OrtEngine, cores
 from edgemtl_runtime.fit import Fit
+from edgemtl_runtime.frame import Frame
 from edgemtl_runtime.pipeline import Pipeline
 
-HERE = Path(__file__).parent
-ROUNDS = 9
-THREADS = 1
+RESULTS = Path(__file__).parent / "results" / "live.json"
+PARTS = ("throughput", "latency", "peers")
+PAIRS = 60
+RATES = (30.0, 15.0)
+BUSIEST = 0.9
+"""The share of a period that inference may take for that rate to be measured."""
+LARGE = (640, 480)
+ENOUGH = 0.97
+BEYOND_MS, BEYOND_SHARE = 3.0, 0.1
+"""The most that p99 beyond inference is to be: the larger of the two, the latter of inference."""
+Held = dict[str, list[NDArray[np.uint8]]]
 
 
-def preload(bundle: Bundle, folder: Path) -> list[dict[str, object]]:
-    """Read and fit every pair."""
-    frames = []
-    for file in sorted((folder / "rgb" / "val").iterdir()):
-        rgb = cv2.imread(str(file))[:, :, ::-1]
-        ir = cv2.imread(str(folder / "ir" / "val" / file.name), cv2.IMREAD_GRAYSCALE)
-        images = {"rgb": rgb, "ir": ir}
-        frames.append(
-            {
-                spec.name: Fit.plan(rgb.shape[:2], (spec.height, spec.width)).image(
-                    images[spec.name], spec.channels, spec.blank
-                )[None]
-                for spec in bundle.manifest.inputs
-            }
-        )
-    return frames
+class Memory:
+    """A camera whose pictures are held in memory: a recording, or with ``fps`` a live one that began at a moment."""
+
+    def __init__(self, name: str, held: list[NDArray[np.uint8]], count: int, fps: float = 0.0, begin_ns: int = 0):
+        self.name, self.held, self.count, self.begin_ns = name, held, count, begin_ns
+        self.live = self.drops_repeats = fps > 0
+        self.period_ns = 1e9 / (fps or 30.0)
+        self.closed = False
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the pictures, over and over."""
+        for index in range(self.count):
+            stamp_ns = self.begin_ns + round(index * self.period_ns)
+            if self.live:
+                time.sleep(max(0, stamp_ns - time.monotonic_ns()) / 1e9)
+            if self.closed:
+                return
+            image = self.held[index % len(self.held)]
+            yield Frame(image, stamp_ns, self.name, index, "driver", "", time.monotonic_ns())
+
+    def close(self) -> None:
+        """End the frames."""
+        self.closed = True
 
 
-def bare(engine: OrtEngine, frames: list[dict[str, object]]) -> float:
-    """Return pairs a second of inference alone."""
-    start = time.perf_counter()
-    for frame in frames:
-        engine.run(frame)
-    return len(frames) / (time.perf_counter() - start)
+class Timed:
+    """An engine that notes how long each inference takes."""
 
+    name = "timed"
 
-def pipeline(bundle: Bundle, engine: OrtEngine, folder: Path) -> float:
-    """Return pairs a second of the whole pipeline, from opening the folders to the last result."""
-    start = time.perf_counter()
-    cameras = open_cameras({name: str(folder / name / "val") for name in ("rgb", "ir")})
-    stats = Pipeline(bundle, engine, cameras).run()
-    assert not stats.drops
-    return stats.pairs / (time.perf_counter() - start)
+    def __init__(self, engine: OrtEngine) -> None:
+        self.engine = engine
+        self.times_ms: list[float] = []
+
+    def run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Infer."""
+        begin = time.perf_counter()
+        found = self.engine.run(inputs)
+        self.times_ms.append(1e3 * (time.perf_counter() - begin))
+        return found
 
 
 def opened(path: Path, room: Path) -> Bundle:
-    """Open a bundle, or what a run becomes, written into ``room``."""
-    return export(Run.open(path), room / "bundle")[0] if (path / CONFIG).is_file() else Bundle.open(path)
+    """Open a bundle, or what a run becomes; torch stays in another process."""
+    if not (path / "config.yaml").is_file():
+        return Bundle.open(path)
+    words = [sys.executable, "-m", "edgemtl", "export", str(path), "--out", str(room / path.name)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"benchmarks/live.py: {path}: {done.stderr.strip().splitlines()[-1]}")
+    return Bundle.open(room / path.name)
+
+
+def load(folder: Path, size: tuple[int, int] | None = None) -> Held:
+    """Return pairs of pictures as a camera gives them, of a size or as they are."""
+    held: Held = {"rgb": [], "ir": []}
+    for file in sorted((folder / "rgb" / "val").iterdir())[:PAIRS]:
+        rgb = np.ascontiguousarray(cv2.imread(str(file))[:, :, ::-1])
+        ir = cv2.imread(str(folder / "ir" / "val" / file.name), cv2.IMREAD_GRAYSCALE)
+        for name, image in (("rgb", rgb), ("ir", ir)):
+            held[name].append(image if size is None else cv2.resize(image, size, interpolation=cv2.INTER_CUBIC))
+    return held
+
+
+def fitted(bundle: Bundle, held: Held) -> list[dict[str, NDArray[np.uint8]]]:
+    """Return what the network takes."""
+    specs = bundle.manifest.inputs
+    fits = {s.name: Fit.plan(held[s.name][0].shape[:2], (s.height, s.width)) for s in specs}
+    return [
+        {s.name: fits[s.name].image(held[s.name][i], s.channels, s.blank)[None] for s in specs}
+        for i in range(len(held["rgb"]))
+    ]
+
+
+def throughput(bundle: Bundle, held: Held, rounds: int) -> dict[str, Any]:
+    """Return pairs a second of both, and the median of their ratios."""
+    engine, inputs = OrtEngine(bundle.model, 1), fitted(bundle, held)
+    seconds: dict[str, list[float]] = {"bare": [], "pipeline": []}
+    for turn in range(rounds + 1):
+        for kind in ("bare", "pipeline") if turn % 2 else ("pipeline", "bare"):
+            cameras = {name: Memory(name, each, PAIRS) for name, each in held.items()}
+            start = time.perf_counter()
+            if kind == "bare":
+                for each in inputs:
+                    engine.session.run(None, each)
+            else:
+                stats = Pipeline(bundle, engine, cameras).run()
+                assert stats.pairs == PAIRS and not stats.drops and not stats.alone, stats.to_dict()
+            if turn:  # the first one warms up
+                seconds[kind].append(time.perf_counter() - start)
+    ratios = [bare / ours for bare, ours in zip(seconds["bare"], seconds["pipeline"], strict=True)]
+    rates = {f"{kind}_pairs_per_second": PAIRS / median(each) for kind, each in seconds.items()}
+    size = "x".join(map(str, held["rgb"][0].shape[1::-1]))
+    row = {"camera": size, "pairs": PAIRS, "rounds": rounds, **rates, "ratio": median(ratios)}
+    return row | {"ratio_range": [min(ratios), max(ratios)], "asked": ENOUGH}
+
+
+def latency(bundle: Bundle, held: Held, seconds: float, turns: int) -> dict[str, Any]:
+    """Return what the pipeline adds to inference at a camera's rate, in time and in processor time."""
+    engine, inputs = Timed(OrtEngine(bundle.model, 1)), fitted(bundle, held)
+    alone, _ = paced(engine, inputs, RATES[0], 60)
+    fps = next((rate for rate in RATES if median(alone) < BUSIEST * 1e3 / rate), RATES[-1])
+    count = round(fps * seconds)
+    beyond, infer, bare = [], [], []
+    cpu: dict[str, list[float]] = {"bare": [], "pipeline": []}
+    drops: dict[str, int] = {}
+    for _ in range(turns):
+        times, cpu_s = paced(engine, inputs, fps, count)
+        bare += times
+        cpu["bare"].append(cpu_s * fps)
+        begin_ns = time.monotonic_ns() + 200_000_000
+        engine.times_ms, ages_ms = [], []
+        start = time.process_time()
+        pipeline = Pipeline(bundle, engine, {n: Memory(n, each, count, fps, begin_ns) for n, each in held.items()})
+        for pair, _ in pipeline:
+            ages_ms.append((time.monotonic_ns() - pair.arrived_ns) / 1e6)
+        cpu["pipeline"].append((time.process_time() - start) / len(ages_ms) * fps)
+        stats = pipeline.stats
+        for cause, lost in stats.drops.items():
+            drops[cause] = drops.get(cause, 0) + lost
+        infer += engine.times_ms
+        beyond += [whole - inside for whole, inside in zip(ages_ms, engine.times_ms, strict=True)]
+    most_ms = max(BEYOND_MS, BEYOND_SHARE * median(bare))
+    shares = [ours - theirs for ours, theirs in zip(cpu["pipeline"], cpu["bare"], strict=True)]
+    return {
+        "camera": "x".join(map(str, held["rgb"][0].shape[1::-1])),
+        "fps": fps,
+        "pairs": len(beyond),
+        "beyond_ms": percentiles(beyond),
+        "inference_ms": percentiles(infer),
+        "bare_inference_ms": percentiles(bare),
+        "asked_p99_ms": most_ms,
+        "within": percentiles(beyond)["p99"] <= most_ms,
+        "cores": {kind: median(each) for kind, each in cpu.items()},
+        "cores_beyond": median(shares),
+        "cores_beyond_range": [min(shares), max(shares)],
+        "drops": drops,
+    }
+
+
+def paced(engine: Timed, inputs: list[dict[str, Any]], fps: float, count: int) -> tuple[list[float], float]:
+    """Infer at a rate; return the milliseconds of each time and the processor seconds of one."""
+    begin, start, engine.times_ms = time.perf_counter() + 0.2, time.process_time(), []
+    for index in range(count):
+        time.sleep(max(0.0, begin + index / fps - time.perf_counter()))
+        engine.run(inputs[index % len(inputs)])
+    return engine.times_ms, (time.process_time() - start) / count
+
+
+def percentiles(values: list[float]) -> dict[str, float]:
+    """Return the middle and the tail."""
+    return {f"p{q}": float(np.percentile(values, q)) for q in (50, 90, 99)}
+
+
+def machine() -> dict[str, Any]:
+    """Return what it was measured on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    packages = ("edgemtl-runtime", "onnxruntime", "numpy", "av")
+    return {
+        "cpu": names[0] if names else platform.processor(),
+        "cores": cores(),
+        "load": os.getloadavg()[0],
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+    }
 
 
 def main() -> None:
-    """Measure what the command line names."""
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else Path("out/bench/rgbir/aligned_sparse-0")
+    """Measure the parts that the command line names, write them and print them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    paths = Path("out/bench/rgbir")
+    parser.add_argument("--parts", default=",".join(PARTS), help="%(default)s")
+    parser.add_argument("--pair", type=Path, default=paths / "aligned_sparse-0", metavar="PATH", help="%(default)s")
+    parser.add_argument("--one", type=Path, default=paths / "rgb-0", metavar="PATH", help="for peers, %(default)s")
+    parser.add_argument("--rounds", type=int, default=15, help="of throughput (%(default)s)")
+    parser.add_argument("--turns", type=int, default=3, help="of latency (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=12, help="a turn, and a peer (%(default)s)")
+    parser.add_argument("--peers", default=",".join(PEERS), help="%(default)s")
+    parser.add_argument("--fps", type=float, default=30, help="of the peers' camera (%(default)s)")
+    parser.add_argument(
+        "--other-python", type=Path, default=Path("out/peers/venv/bin/python"), help="roboflow's, %(default)s"
+    )
+    given = parser.parse_args()
     if "EDGEMTL_DATA" not in os.environ:
         sys.exit("benchmarks/live.py: EDGEMTL_DATA is not set; it names the folder that holds rgbir/")
-    folder = Path(os.environ["EDGEMTL_DATA"]) / "rgbir"
-    with TemporaryDirectory() as room:
-        measure(opened(path, Path(room)), folder)
+    folder, parts = Path(os.environ["EDGEMTL_DATA"]) / "rgbir", given.parts.split(",")
+    told = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    told = {key: told[key] for key in PARTS if key in told} | {"machine": machine()}
+    with TemporaryDirectory() as name:
+        room = Path(name)
+        if {"throughput", "latency"} & set(parts):
+            bundle = opened(given.pair, room)
+            same = {"bundle": given.pair.name, "bytes": bundle.model.stat().st_size, "threads": 1}
+            large = load(folder, LARGE)
+            if "throughput" in parts:
+                told["throughput"] = [same | throughput(bundle, h, given.rounds) for h in (load(folder), large)]
+            if "latency" in parts:
+                told["latency"] = same | latency(bundle, large, given.seconds, given.turns)
+        if "peers" in parts:
+            one, shown = opened(given.one, room), folder / "rgb" / "val"
+            names = given.peers.split(",")
+            told["peers"] = peers(names, one, shown, given.other_python, given.fps, given.seconds)
+    order = [key for key in (*PARTS, "machine") if key in told]
+    RESULTS.write_text(json.dumps({key: told[key] for key in order}, indent=1) + "\n")
+    from live_table import show  # it imports torch
 
-
-def measure(bundle: Bundle, folder: Path) -> None:
-    """Measure in turns and write the ratio."""
-    engine = OrtEngine(bundle.model, THREADS)
-    frames = preload(bundle, folder)
-    rows = []
-    for turn in range(ROUNDS + 1):
-        pair = (bare(engine, frames), pipeline(bundle, engine, folder))
-        if turn:  # the first one warms up
-            rows.append(pair)
-            print(f"bare {pair[0]:7.1f}  pipeline {pair[1]:7.1f} pairs/s  ratio {pair[1] / pair[0]:.3f}")
-    result = {
-        "bundle": bundle.manifest.name,
-        "pairs": len(frames),
-        "threads": THREADS,
-        "rounds": ROUNDS,
-        "bare_pairs_per_second": statistics.median(row[0] for row in rows),
-        "pipeline_pairs_per_second": statistics.median(row[1] for row in rows),
-        "ratio": statistics.median(row[1] / row[0] for row in rows),
-        "ratio_range": [min(row[1] / row[0] for row in rows), max(row[1] / row[0] for row in rows)],
-    }
-    file = HERE / "results" / "live.json"
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"ratio {result['ratio']:.3f}; wrote {file}")
+    show(told)
+    print(f"\nwrote {RESULTS.name}")
 
 
 if __name__ == "__main__":

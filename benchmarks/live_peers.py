@@ -13,7 +13,9 @@ Each is as its documentation shows it, with one thread for ONNX Runtime; live_st
 from __future__ import annotations
 
 import argparse
+import subprocess
 import time
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -72,7 +74,7 @@ def edgemtl(url: str, model: str) -> None:
 
 
 def ultralytics(url: str, model: str) -> None:
-    """Run ultralytics' predict on a stream; it has no option for ONNX Runtime's threads, so that is set from outside."""
+    """Run ultralytics' predict on a stream; ONNX Runtime's threads, which it does not set, are set from outside."""
     import onnxruntime as ort
     import torch
     from ultralytics import YOLO
@@ -99,7 +101,7 @@ def roboflow(url: str, model: str) -> None:
     detector = Detector(model)
 
     def heard(update: Any) -> None:
-        if "FRAME" not in update.event_type:  # those come with every frame
+        if update.severity.name != "DEBUG":  # those come with every frame
             told(f"{update.severity.name} {update.event_type} {update.payload.get('error_message', '')}")
 
     pipeline = InferencePipeline.init_with_custom_logic(
@@ -125,6 +127,52 @@ def supervision(url: str, model: str) -> None:
 
 
 PEERS = {each.__name__: each for each in (edgemtl, ultralytics, roboflow, supervision)}
+
+
+PACKAGES = {
+    "edgemtl": ("edgemtl-runtime", "av"),
+    "ultralytics": ("ultralytics", "opencv-python", "opencv-python-headless"),
+    "roboflow": ("inference", "opencv-python-headless"),
+    "supervision": ("supervision", "opencv-python", "opencv-python-headless"),
+}
+
+
+def facts(python: Path, peer: str) -> dict[str, str]:
+    """Return the versions that a peer runs with."""
+    words = ["onnxruntime", *PACKAGES[peer]]
+    source = "import sys\nfrom importlib.metadata import distributions\nfor d in distributions():\n"
+    source += "    if d.name.lower() in sys.argv[1:]:\n        print(d.name.lower(), d.version)"
+    done = subprocess.run([str(python), "-c", source, *words], capture_output=True, text=True, check=True)
+    return dict(line.split() for line in sorted(set(done.stdout.splitlines())))
+
+
+def for_ultralytics(model: Path, file: Path) -> Path:
+    """Write a bundle's network, of one colour camera and with boxes, as ultralytics' predict takes it: floats, NCHW."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    whole = onnx.load(model)
+    graph = whole.graph
+    (given,) = graph.input
+    height, width = (d.dim_value for d in given.type.tensor_type.shape.dim[1:3])
+    graph.initializer.append(numpy_helper.from_array(np.array(255, np.float32), "to_bytes"))
+    before = [
+        helper.make_node("Mul", ["images", "to_bytes"], ["images_scaled"]),
+        helper.make_node("Round", ["images_scaled"], ["images_whole"]),
+        helper.make_node("Cast", ["images_whole"], ["images_bytes"], to=TensorProto.UINT8),
+        helper.make_node("Transpose", ["images_bytes"], [given.name], perm=[0, 2, 3, 1]),
+    ]
+    nodes = list(graph.node)
+    del graph.node[:], graph.input[:]
+    graph.node.extend(before + nodes)
+    graph.input.append(helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, height, width]))
+    facts = {"task": "detect", "stride": 32, "batch": 1, "imgsz": [height, width], "end2end": True, "channels": 3}
+    facts["names"] = {0: "person", 1: "bicycle", 2: "car"}
+    del whole.metadata_props[:]
+    helper.set_model_props(whole, {key: str(value) for key, value in facts.items()})
+    onnx.checker.check_model(whole)
+    onnx.save(whole, file)
+    return file
 
 
 def main() -> None:

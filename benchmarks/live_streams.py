@@ -7,17 +7,23 @@ that was there before, or of one that no server sent, is passed off as new.
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from live_peers import facts, for_ultralytics
 from live_server import age_ms
+
+from edgemtl_runtime.bundle import Bundle
 
 HERE = Path(__file__).parent
 LIMIT_S = 120.0
@@ -55,15 +61,21 @@ class Server:
 
 
 class Peer:
-    """A peer in a process, its results and what it tells, each with its time."""
+    """A peer in a process; its results, what it tells its program and what it writes, each with its time."""
 
     def __init__(self, words: list[str]) -> None:
         self.begun_ns = time.monotonic_ns()
         self.results: list[tuple[int, int]] = []
         self.told: list[tuple[int, str]] = []
+        self.wrote: list[tuple[int, str]] = []
         self.ended_ns = 0
         self.process = subprocess.Popen(
-            words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+            words,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=os.environ | {"TELEMETRY_OPT_OUT": "True"},  # roboflow's
         )
         self.thread = threading.Thread(target=self._read, daemon=True)
         self.thread.start()
@@ -76,7 +88,7 @@ class Peer:
             elif found := re.search(r"@told (\d+) (.*)", line):
                 self.told.append((int(found[1]), found[2]))
             elif line.strip():
-                self.told.append((time.monotonic_ns(), line.strip()))
+                self.wrote.append((time.monotonic_ns(), line.strip()))
         self.ended_ns = time.monotonic_ns()
 
     def until(self, since_ns: int, seconds: float) -> int:
@@ -108,15 +120,37 @@ class Peer:
         self.thread.join(5)
 
 
-def watch(name: str, words: list[str], server: Server, fps: float, seconds: float) -> dict[str, Any]:
+def peers(names: list[str], bundle: Bundle, folder: Path, other: Path, fps: float, seconds: float) -> list[Any]:
+    """Return a row for each peer on a folder's pictures as a camera; ``other`` is the Python that has roboflow's."""
+    rows = []
+    with tempfile.TemporaryDirectory() as room:
+        floats = for_ultralytics(bundle.model, Path(room) / "model-floats.onnx")
+        for name in names:
+            python, model = other if name == "roboflow" else Path(sys.executable), bundle.model
+            if name == "ultralytics":
+                model = floats
+            row: dict[str, Any] = {"peer": name, "file": model.name, "bytes": model.stat().st_size}
+            if python.is_file():
+                server = Server(folder, fps)
+                words = [str(python), "-W", "ignore", str(HERE / "live_peers.py"), name, server.url]
+                row |= {"versions": facts(python, name)}
+                row |= watch([*words, str(bundle.path if name == "edgemtl" else model)], server, fps, seconds)
+            else:
+                row["failed"] = "its environment is not here; `make bench-live` makes it"
+            rows.append(row)
+            print(json.dumps(row, indent=1), flush=True)
+    return rows
+
+
+def watch(words: list[str], server: Server, fps: float, seconds: float) -> dict[str, Any]:
     """Return what a peer does in its steady state, and from the moment its server is killed."""
     server.start()
     peer = Peer(words)
-    row: dict[str, Any] = {"peer": name}
+    row: dict[str, Any] = {}
     try:
-        first_ns = peer.until(0, LIMIT_S)
+        first_ns = peer.until(peer.begun_ns, LIMIT_S)
         if not first_ns:
-            return row | {"failed": _clean(" | ".join(text for _, text in peer.told[-3:]))}
+            return row | {"failed": _clean(" | ".join(text for _, text in peer.wrote[-3:]))}
         row["first_result_s"] = (first_ns - peer.begun_ns) / 1e9
         time.sleep(WARM_S)
         begin_ns, (cpu_s, _) = time.monotonic_ns(), peer.used()
@@ -167,20 +201,22 @@ def outage(peer: Peer, killed_ns: int, back_ns: int, first_ns: int) -> dict[str,
             known.add(ticks)
             if kind:
                 made[kind] += 1
-    heard = [(now_ns, text) for now_ns, text in peer.told if now_ns >= killed_ns]
-    tail = sum(now_ns >= first_ns for now_ns, _ in peer.results) if first_ns else 0
     ended = peer.process.poll() is not None
+    # A loop that ends tells its program by that.
+    told = peer.told + ([(peer.ended_ns, f"ends with status {peer.process.poll()}")] if ended else [])
+    told, wrote = ([(t, text) for t, text in each if t >= killed_ns] for each in (told, peer.wrote))
+    tail = sum(now_ns >= first_ns for now_ns, _ in peer.results) if first_ns else 0
     return {
         "down_s": (back_ns - killed_ns) / 1e9,
-        "told_after_s": (heard[0][0] - killed_ns) / 1e9 if heard else None,
-        "told": _clean(heard[0][1]) if heard else None,
-        "lines_told": len(heard),
+        "told_after_s": (told[0][0] - killed_ns) / 1e9 if told else None,
+        "told": _clean(told[0][1]) if told else None,
+        "wrote_after_s": (wrote[0][0] - killed_ns) / 1e9 if wrote else None,
+        "wrote": _clean(wrote[0][1]) if wrote else None,
         "results_of_no_new_picture": made,
         "back_after_s": (first_ns - back_ns) / 1e9 if first_ns else None,
         "then_results_per_second": tail / AFTER_S if first_ns else 0.0,
         "end": "goes on" if first_ns and not ended else "ends" if ended else "hangs",
-        "ended_after_s": (peer.ended_ns - killed_ns) / 1e9 if ended and peer.ended_ns else None,
-        "exit_status": peer.process.poll(),
+        "ended_after_s": (peer.ended_ns - killed_ns) / 1e9 if ended else None,
     }
 
 
@@ -188,32 +224,3 @@ def _clean(text: str) -> str:
     """Return what was told without this machine's folders and colours, short."""
     text = re.sub(r"\x1b\[[0-9;]*m|[^\x20-\x7e]", "", text)
     return re.sub(r"/[\w./-]*/([\w.-]+)", r"\1", re.sub(r"http://[\w.:/]+", "URL", text))[:200]
-
-
-def for_ultralytics(model: Path, file: Path) -> Path:
-    """Write a bundle's network, of one colour camera and with boxes, as ultralytics' predict takes it: floats, NCHW."""
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    whole = onnx.load(model)
-    graph = whole.graph
-    (given,) = graph.input
-    height, width = (d.dim_value for d in given.type.tensor_type.shape.dim[1:3])
-    graph.initializer.append(numpy_helper.from_array(np.array(255, np.float32), "to_bytes"))
-    before = [
-        helper.make_node("Mul", ["images", "to_bytes"], ["images_scaled"]),
-        helper.make_node("Round", ["images_scaled"], ["images_whole"]),
-        helper.make_node("Cast", ["images_whole"], ["images_bytes"], to=TensorProto.UINT8),
-        helper.make_node("Transpose", ["images_bytes"], [given.name], perm=[0, 2, 3, 1]),
-    ]
-    nodes = list(graph.node)
-    del graph.node[:], graph.input[:]
-    graph.node.extend(before + nodes)
-    graph.input.append(helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, height, width]))
-    facts = {"task": "detect", "stride": 32, "batch": 1, "imgsz": [height, width], "end2end": True, "channels": 3}
-    facts["names"] = {0: "person", 1: "bicycle", 2: "car"}
-    del whole.metadata_props[:]
-    helper.set_model_props(whole, {key: str(value) for key, value in facts.items()})
-    onnx.checker.check_model(whole)
-    onnx.save(whole, file)
-    return file

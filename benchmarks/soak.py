@@ -1,4 +1,4 @@
-"""An hour of a robot in two minutes: 100,000 pairs with an injected clock, a 1 ms engine and faults; into results/soak.json.
+"""An hour of a robot: 100,000 pairs with an injected clock, a 1 ms engine and faults; into results/soak.json.
 
     make bench-soak          # or: python benchmarks/soak.py --pairs 1000000
 

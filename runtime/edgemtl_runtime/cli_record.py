@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from .cli_run import add_cameras, log_events, open_given, open_rig, stopped_by_signals, told_drops
+from .cli_run import Signals, add_cameras, log_events, open_given, open_rig, told_drops
 from .errors import EdgemtlError
 from .health import Event
 
@@ -22,7 +22,7 @@ def add_record(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     add_cameras(record)
     record.add_argument("--out", metavar="FILE.mcap|FOLDER", type=Path, required=True)
-    record.add_argument("--split", default="train", help="of a folder: the part of the data set (%(default)s)")
+    record.add_argument("--split", default="", help="of a folder: the part of the data set (train)")
     record.add_argument("--seconds", type=float, default=0.0, help="end after so long (default: when stopped)")
     record.add_argument("--count", type=int, default=0, help="end after so many pairs (default: when stopped)")
     record.add_argument("--apart", type=float, default=0.0, metavar="S", help="seconds between pairs that are kept")
@@ -32,7 +32,7 @@ def add_record(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="find how two cameras stand to each other",
         description="From pictures of a board that both cameras see, taken together, or from points matched by hand.",
     )
-    add_cameras(calibrate)
+    add_cameras(calibrate, rig=False)
     calibrate.add_argument("--out", metavar="RIG.yaml", type=Path, required=True)
     calibrate.add_argument(
         "--board", metavar="KIND:COLUMNSxROWS:METRES", help="checkerboard:9x6:0.03 (inner corners), acircles:4x11:0.02"
@@ -49,24 +49,30 @@ def add_record(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def command_record(args: argparse.Namespace) -> int:
     """Record, and print what it was like."""
+    from .camera.adjust import with_offsets
     from .recording import Recording
 
-    if args.seconds < 0 or args.count < 0 or args.apart < 0 or not 0 < args.tolerance_ms < 1e6:
-        raise EdgemtlError("--seconds, --count and --apart are not negative, --tolerance-ms is above 0")
+    if not (0 <= args.seconds < 1e6 and 0 <= args.apart < 1e6 and args.count >= 0 and 0 < args.tolerance_ms < 1e6):
+        raise EdgemtlError("--seconds, --count and --apart are not negative and --tolerance-ms above 0, all below 1e6")
     if args.rgb is None and args.ir is None:
         raise EdgemtlError("give --rgb and --ir, or one of them")
+    if args.out.suffix.lower() == ".mcap" and (args.rig or args.split):
+        raise EdgemtlError("--rig and --split are of a folder: an MCAP file keeps pictures as the cameras give them")
     log_events(args.quiet)
     rig = open_rig(args)
-    cameras = open_given(args)
-    recording = Recording(cameras, args.tolerance_ms, args.apart, _log)
-    try:
-        recorder = _recorder(args, rig)
-    except EdgemtlError:
-        recording.intake.stop()
-        raise
-    with stopped_by_signals(recording.stop):
+    with Signals() as signals:
+        cameras = with_offsets(open_given(args), rig.offset_ms if rig else {})
+        recording = Recording(cameras, args.tolerance_ms, args.apart, _log)
+        try:
+            recorder = _recorder(args, rig)
+        except EdgemtlError:
+            recording.intake.stop()
+            raise
+        signals.stop = recording.stop
+        if signals.asked:
+            recording.stop()
         stats = recording.run(recorder, args.seconds, args.count)
-    if not stats.pairs:
+    if not stats.pairs and not signals.asked:
         raise EdgemtlError(f"no pairs: {told_drops(stats.drops)}; are both cameras running, with clocks that agree?")
     told = stats.to_dict()
     if args.json:
@@ -84,7 +90,7 @@ def _recorder(args: argparse.Namespace, rig: Any) -> Any:
         return McapFile(args.out)
     from .sink.folder import Folder
 
-    return Folder(args.out, args.split, rig)
+    return Folder(args.out, args.split or "train", rig)
 
 
 def command_calibrate(args: argparse.Namespace) -> int:
@@ -95,17 +101,20 @@ def command_calibrate(args: argparse.Namespace) -> int:
 
     if args.rgb is None or args.ir is None or (args.board is None) is (args.points is None):
         raise EdgemtlError("give --rgb, --ir and either --board or --points")
-    if args.board is not None and not args.distance > 0:
+    if not (0 <= args.apart < 1e6 and 0 < args.tolerance_ms < 1e6 and args.views > 0):
+        raise EdgemtlError("--apart is not negative, --tolerance-ms and --views are above 0")
+    if args.board is not None and not 0 < args.distance < 1e6:
         raise EdgemtlError("--board goes with --distance: the pictures are brought in line for what is that far away")
     log_events(args.quiet)
-    cameras = open_given(args)
-    live = any(camera.live for camera in cameras.values())
-    recording = Recording(cameras, args.tolerance_ms, args.apart if live else 0.0, _log)
-    views = []
-    with stopped_by_signals(recording.stop):
+    views: list[tuple[Any, Any]] = []
+    with Signals() as signals:
+        cameras = open_given(args)
+        live = any(camera.live for camera in cameras.values())
+        recording = Recording(cameras, args.tolerance_ms, args.apart if live else 0.0, _log)
+        signals.stop = recording.stop
         for pair in recording:
             views.append((pair.frames["rgb"].image, pair.frames["ir"].image))
-            if len(views) >= (args.views if args.board else 1):
+            if len(views) >= (args.views if args.board else 1) or signals.asked:
                 break
     if not views:
         raise EdgemtlError(f"no pairs: {told_drops(recording.stats.drops)}")

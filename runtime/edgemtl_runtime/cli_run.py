@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import secrets
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,14 +28,17 @@ if TYPE_CHECKING:
     from .sink import Sink
 
 
-def add_cameras(command: argparse.ArgumentParser) -> None:
+def add_cameras(command: argparse.ArgumentParser, *, rig: bool = True) -> None:
     """Add what every command with cameras takes."""
     command.add_argument("--rgb", metavar="SRC", help="the colour camera")
     command.add_argument("--ir", metavar="SRC", help="the thermal camera")
     command.add_argument(
         "--tolerance-ms", type=float, default=DEFAULT_TOLERANCE_MS, help="largest skew of a pair (%(default)s ms)"
     )
-    command.add_argument("--rig", metavar="FILE", type=Path, help="the cameras' calibration, which registers ir to rgb")
+    if rig:
+        command.add_argument(
+            "--rig", metavar="FILE", type=Path, help="the cameras' calibration, which registers ir to rgb"
+        )
     command.add_argument("--wait", action="store_true", help="start though a camera is not there yet, and look for it")
     command.add_argument("--quiet", action="store_true", help="tell nothing of cameras that are lost and found")
     command.add_argument("--json", action="store_true", help="print one JSON object at the end, nothing else")
@@ -93,27 +96,30 @@ def command_run(args: argparse.Namespace) -> int:
     policy = Policy(args.policy, args.depth, args.max_age_ms)
     thresholds = parse(args.threshold, bundle.manifest.heads)
     engine = open_way(bundle, way_of(args, bundle))
-    cameras = open_given(args)
-    try:
-        pipeline = Pipeline(
-            bundle,
-            engine,
-            cameras,
-            args.tolerance_ms,
-            policy=policy,
-            rig=open_rig(args),
-            thresholds=thresholds,
-            track=args.track,
-            on_error=args.on_error,
-        )
-        sinks = open_sinks(args, pipeline)
-    except EdgemtlError:
-        for camera in cameras.values():
-            camera.close()
-        raise
-    with stopped_by_signals(pipeline.stop):
+    with Signals() as signals:
+        cameras = open_given(args)
+        try:
+            pipeline = Pipeline(
+                bundle,
+                engine,
+                cameras,
+                args.tolerance_ms,
+                policy=policy,
+                rig=open_rig(args),
+                thresholds=thresholds,
+                track=args.track,
+                on_error=args.on_error,
+            )
+            sinks = open_sinks(args, pipeline)
+        except EdgemtlError:
+            for camera in cameras.values():
+                camera.close()
+            raise
+        signals.stop = pipeline.stop
+        if signals.asked:
+            pipeline.stop()
         stats = pipeline.run(sinks)
-    if not stats.pairs:
+    if not stats.pairs and not signals.asked:
         raise EdgemtlError(f"no pairs: {told_drops(stats.drops)}; are both cameras running, with clocks that agree?")
     print(json.dumps(stats.to_dict()) if args.json else stats.table())
     return 0
@@ -189,14 +195,31 @@ def _serve(address: str, token: str, pipeline: Pipeline) -> Sink:
     return web
 
 
-@contextmanager
-def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Let SIGINT and SIGTERM call a function in place of ending the program."""
-    before = {number: signal.signal(number, lambda *_: stop()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
+class Signals:
+    """While it lasts, SIGINT, SIGTERM and SIGHUP call ``stop`` in place of ending the program; a second one ends it.
+
+    They raise nothing: libraries that are opening a camera would swallow it. Ask ``asked`` after each step.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.stop: Callable[[], None] = lambda: None
+        self.before: dict[int, Any] = {}
+
+    def __enter__(self) -> Signals:
+        for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+            self.before.setdefault(number, signal.signal(number, self._take))
+        return self
+
+    def _take(self, number: int, frame: object) -> None:
+        if self.asked:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self.asked = True
+        self.stop()
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
             signal.signal(number, handler)
 
 

@@ -19,6 +19,10 @@ class CameraError(EdgemtlError):
     """A camera that cannot be opened, has stopped, or has changed its picture size."""
 
 
+class UsageError(CameraError):
+    """A camera cannot be opened by what was given or installed: trying again does not help."""
+
+
 def nearest_hint(word: str, known: list[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the known word nearest to a misspelt one, or an empty string."""
     import difflib

@@ -51,7 +51,8 @@ class Fitting:
         """Return the camera in whose pixels a pair's results are, and the fit that leads there."""
         if self.rig is not None:
             name = self.rig.reference
-            return name, self._fit(name, self.reference_size or self.rig.rgb.size)
+            size = pair.frames[name].size if name in pair.frames else self.reference_size or self.rig.rgb.size
+            return name, self._fit(name, size)
         name, frame = next(iter(pair.frames.items()))
         return name, self._fit(name, frame.size)
 

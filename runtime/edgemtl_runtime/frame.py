@@ -35,6 +35,8 @@ class Frame:
     stamp_source: StampSource = "arrival"
     name: str = ""
     arrived_ns: int = 0
+    unix_ns: int = 0
+    """The capture time as Unix time, where a recording tells it."""
     network: NDArray[np.uint8] | None = None
     registered: bool = False
     """Whether ``network`` was brought into another camera's pixels."""

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from .frame import Frame, StampSource
 
 State = Literal["starting", "live", "stale", "lost", "absent", "ended"]
@@ -39,6 +41,7 @@ class Health:
         self.camera, self.told, self.clock = camera, told, clock
         self.state: State = "starting"
         self.detail = ""
+        self.causes: set[str] = set()
         self.reconnects = 0
         self.frames = 0
         self.stamp_source: StampSource | None = None
@@ -52,13 +55,19 @@ class Health:
         self.set("live")
 
     def set(self, state: State, detail: str = "") -> None:
-        """Change the state, and tell of it where it is another."""
-        if state == self.state:
+        """Change the state or the reason for it, and tell of what was not told since the state is this one."""
+        if state == self.state and (not detail or detail in self.causes):
             return
+        self.causes = {detail} if state != self.state else self.causes | {detail}
         if state == "live" and self.state == "lost" and self.frames > 1:
             self.reconnects += 1
         self.state, self.detail = state, detail
         self.told(Event(self.camera, state, detail, self.clock()))
+
+    @property
+    def interval_ns(self) -> int:
+        """The median time between its frames lately, 0 where there are too few."""
+        return int(np.median(np.diff(np.array(self.arrivals)))) if len(self.arrivals) > 2 else 0
 
     @property
     def silent_ns(self) -> int:

@@ -82,6 +82,8 @@ class Intake:
             if self.live and not camera.live:
                 raise CameraError(f"--{name} is a recording beside a live camera: pace it, as in FOLDER?fps=20")
         self.policy = policy.of(self.live)
+        if self.policy.kind == "every":  # one that is read ahead waits for the other, however long
+            pairing.hold_ns = 1 << 62
         self.fit = fit
         self.health = {name: Health(name, told, clock) for name in cameras}
         for name, camera in cameras.items():
@@ -174,10 +176,11 @@ class Intake:
 
     def _can_do_without(self, name: str) -> bool:
         """Whether the run goes on though a camera's thread has failed: asked for, and the network can."""
-        if not self.degrade or name not in self.pairing.optional or not self.running - {name}:
-            return False
-        self.failed.add(name)
-        return True
+        with self.condition:
+            if not self.degrade or name not in self.pairing.optional or not self.running - self.failed - {name}:
+                return False
+            self.failed.add(name)
+            return True
 
     def _fitted(self, frame: Frame) -> Frame | None:
         """Return the frame with the picture as the network takes it; None of a live one that cannot be fitted."""
@@ -186,10 +189,10 @@ class Intake:
         started = self.clock()
         try:
             fitted = self.fit(frame)
-        except CameraError as error:
-            if not self.live:
-                raise
+        except Exception as error:
             self.stats.drop(frame.camera, "cannot be fitted")
+            if not self.live or not isinstance(error, CameraError):
+                raise
             self.health[frame.camera].set("lost", str(error))
             return None
         self.stats.stages["fit"].append(self.clock() - started)
@@ -214,10 +217,10 @@ class Intake:
         if not self.live or len(self.cameras) < 2:
             return
         for name, health in self.health.items():
-            limit_ns = max(SILENT_NS, SILENT_INTERVALS * self.pairing.interval_ns(name))
+            limit_ns = max(SILENT_NS, SILENT_INTERVALS * health.interval_ns)
             if min(health.silent_ns, self.clock() - self.begun_ns) > limit_ns and name not in self.pairing.silent:
                 if health.state in ("starting", "live"):
-                    health.set("lost", f"no frame for {limit_ns / 1e6:.0f} ms")
+                    health.set("lost", f"no frame for {limit_ns / 1e9:.1f} s")
                 self._emit(self.pairing.leave(name))
         if text := self.pairing.warning():
             self.told(Event("", "warning", text, self.clock()))
@@ -237,7 +240,8 @@ class Intake:
         return bool(self.live or self.error) and any(not self.pairing.waiting[name] for name in ended)
 
     def _full(self, name: str) -> bool:
-        depth = min(self.policy.depth, self.pairing.depth)  # more would be given up as being without a partner
+        # Two of each, or neither could be pushed; no more than are given up as being without a partner.
+        depth = max(2, min(self.policy.depth, self.pairing.depth))
         return len(self.pairing.waiting[name]) >= depth or len(self.pairs) >= self.policy.depth
 
     def _emit(self, pairs: list[FramePair]) -> None:

@@ -14,6 +14,8 @@ LOOK_BACK = 64
 JUMP_NS = 1_000_000_000
 STUCK = 3
 """A stamp that falls back by more than `JUMP_NS`, or this many in a row that do not rise, begin a new time."""
+HOLD_NS = 1_000_000_000
+"""For so long a frame waits for a partner that comes late."""
 UNMATCHED = 30
 """Frames of each camera without one pair among them after which a warning is due."""
 
@@ -23,7 +25,8 @@ class Pairing:
 
     A pair is emitted as soon as no better partner can come: the next frame of the earlier camera is there and is
     farther off, or that camera's smallest interval so far says that it will be. Frames left without a partner are told
-    to ``drop`` (camera, cause); at most ``depth`` frames of a camera wait for one that is silent. While a camera is
+    to ``drop`` (camera, cause); at most ``depth`` frames of a camera, and those of
+    a second, wait for a late one. While a camera is
     known to be silent (`leave`), the other's frames are emitted alone where the silent one is in ``optional``. With one
     camera every frame is a pair of its own.
     """
@@ -32,7 +35,7 @@ class Pairing:
         self,
         cameras: list[str],
         tolerance_ns: int,
-        depth: int = 16,
+        depth: int = 64,
         optional: Collection[str] = (),
         drop: Callable[[str, str], None] = lambda camera, cause: None,
     ) -> None:
@@ -41,6 +44,7 @@ class Pairing:
         self.cameras = cameras
         self.tolerance_ns = tolerance_ns
         self.depth = depth
+        self.hold_ns = HOLD_NS
         self.optional = frozenset(optional)
         self.drop = drop
         self.waiting: dict[str, deque[Frame]] = {name: deque() for name in cameras}
@@ -62,7 +66,8 @@ class Pairing:
             return []
         self.waiting[name].append(frame)
         pairs = self._match()
-        if len(self.waiting[name]) > self.depth:
+        queue = self.waiting[name]
+        while queue and (len(queue) > self.depth or frame.stamp_ns - queue[0].stamp_ns > self.hold_ns):
             self._lose(name)
         return pairs
 
@@ -79,8 +84,12 @@ class Pairing:
         return self._match()
 
     def interval_ns(self, name: str) -> int:
-        """Return the smallest interval of a camera lately; 0 where none is known."""
-        return min(self.intervals[name], default=0)
+        """Return the smallest interval of a camera lately, but for the shortest fifth; 0 where none is known.
+
+        Those few are bursts, of a stream that begins or a network that stood still: they do not tell its rate.
+        """
+        known = sorted(self.intervals[name])
+        return known[len(known) // 5] if known else 0
 
     def warning(self) -> str:
         """Return, once for each time that nothing matches, what is wrong and what to do; nothing otherwise."""
@@ -89,6 +98,11 @@ class Pairing:
         self.warned = True
         first, second = self.cameras
         # Frames lie after one of the other camera and before the next: the shorter way is the likelier offset.
+        if len(self.gaps) < UNMATCHED // 2:  # the one's frames were gone when the other's came
+            return (
+                f"no frame of {first} lies within {self.tolerance_ns / 1e6:g} ms of one of {second}, nor within "
+                f"{HOLD_NS / 1e9:g} s of it: look at the cameras' clocks, or give one ?offset_ms="
+            )
         sides = [[gap for gap in self.gaps if (gap > 0) is after] for after in (True, False)]
         gap_ms = round(min((float(np.median(side)) for side in sides if side), key=abs, default=0.0) / 1e6)
         late, early = (second, first) if gap_ms > 0 else (first, second)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .bundle import Bundle
 from .camera import Camera
-from .camera.adjust import Adjusted
+from .camera.adjust import with_offsets
 from .decode import DECODERS, decode
 from .engine import Engine
 from .errors import BundleError, EdgemtlError
@@ -24,7 +24,7 @@ from .health import Event, Health
 from .intake import Intake, Policy
 from .pairing import Pairing
 from .result import Result
-from .sink import Sink, SinkThread
+from .sink import Sink, SinkHere, SinkThread
 from .stats import Stats
 from .tracking import Tracking
 
@@ -47,7 +47,7 @@ class Pipeline:
     `stop` ends either from another thread or a signal handler. Results are in the pixels of the first input that has a
     frame. ``thresholds`` are as `thresholds.parse` returns them, ``tracks`` maps a head of boxes to what follows its
     objects, ``on_error`` says whether a sink or a camera's thread that fails ends the run or is left out, ``told``
-    hears events. ``stats``, ``events`` and `status` tell how it goes.
+    hears events. ``stats``, ``events``, ``warnings`` and `status` tell how it goes.
     """
 
     def __init__(
@@ -72,14 +72,13 @@ class Pipeline:
         self.hear = told
         self.stats = Stats()
         self.events: deque[Event] = deque(maxlen=EVENTS)
+        self.warnings: deque[Event] = deque(maxlen=EVENTS)
         self.fitting = Fitting(self.inputs, rig)
         self.tracking = Tracking(self.heads, self.thresholds) if track else None
         self.watch: Misalignment | None = None
         self.blanks = {s.name: np.full((1, s.height, s.width, s.channels), s.blank, np.uint8) for s in self.inputs}
         ordered = {spec.name: cameras[spec.name] for spec in self.inputs if spec.name in cameras}
-        for name, offset_ms in (rig.offset_ms if rig else {}).items():
-            if offset_ms and name in ordered:
-                ordered[name] = Adjusted(ordered[name], offset_ns=round(1e6 * offset_ms))
+        ordered = with_offsets(ordered, rig.offset_ms if rig else {})
         optional = [spec.name for spec in self.inputs if spec.may_be_absent]
         pairing = Pairing(list(ordered), round(tolerance_ms * 1e6), optional=optional, drop=self.stats.drop)
         degrade = on_error == "degrade"
@@ -93,12 +92,11 @@ class Pipeline:
         self.running = True
         try:
             for index, pair in enumerate(self.intake):
-                begun = self.clock()
-                outputs = self.engine.run(self._inputs(pair))
-                inferred = self.clock()
-                result = self._result(pair, outputs, index)
-                self.last_result_ns = self.clock()
-                self.stats.pair(pair, (begun, inferred, self.last_result_ns), len(self.intake.cameras))
+                try:
+                    result = self._run(pair, index)
+                except BaseException:
+                    self.stats.drop_pair(pair, "failed")
+                    raise
                 yield pair, result
                 self._look_after(pair)
         finally:
@@ -111,23 +109,21 @@ class Pipeline:
         However it ends, every sink is finished. Returns the statistics; raises what a camera or a sink raised.
         """
         waits = self.intake.policy.kind == "every"
-        threads = [SinkThread(s, waits, self.stats.drop_result) for s in sinks if not s.on_main_thread]
-        direct = [sink for sink in sinks if sink.on_main_thread]
+        drop, stopped = self.stats.drop_result, lambda: self.intake.stopped
+        used = [SinkHere(s, drop) if s.on_main_thread else SinkThread(s, waits, drop, stopped) for s in sinks]
         errors: list[BaseException] = []
         try:
             for pair, result in self:
-                for thread in threads:
-                    thread.put(pair, result)
-                for sink in direct:
-                    sink.write(pair, result)
-                self._leave_out(threads)
+                for each in used:
+                    each.put(pair, result)
+                self._leave_out(used)
         except KeyboardInterrupt:
             pass
         except Exception as error:
             errors.append(error)
-        for close in [part.close for part in threads] + [part.close for part in direct]:
+        for each in used:
             try:
-                close()
+                each.close()
             except Exception as error:
                 errors.append(error)
         if errors:
@@ -141,8 +137,8 @@ class Pipeline:
     @property
     def frame_rate(self) -> float:
         """Frames a second that results come at the most: of the slower camera that has a rate, 20 where none has."""
-        rates = [getattr(getattr(camera, "pace", None), "period_ns", 0) for camera in self.intake.cameras.values()]
-        return 1e9 / max(rates) if max(rates) else 20.0
+        rates = [rate for camera in self.intake.cameras.values() if (rate := getattr(camera, "rate", 0.0))]
+        return min(rates, default=20.0)
 
     def status(self) -> dict[str, Any]:
         """Return how it goes, for JSON: every camera's state, the statistics, the latest warnings."""
@@ -153,24 +149,24 @@ class Pipeline:
             "cameras": self.intake.status() | absent,
             "stats": self.stats.to_dict(),
             "last_result_age_ms": age_ms,
-            "warnings": [str(event) for event in self.events.copy() if event.state == "warning"],
+            "warnings": [str(event) for event in self.warnings.copy()],
         }
 
     def _tell(self, event: Event) -> None:
-        self.events.append(event)
+        (self.warnings if event.state == "warning" else self.events).append(event)
         log.log(logging.WARNING if event.state in ("warning", "lost", "stale") else logging.INFO, "%s", event)
         if self.hear is not None:
             self.hear(event)
 
-    def _leave_out(self, threads: list[SinkThread]) -> None:
+    def _leave_out(self, used: list[SinkHere]) -> None:
         """Raise what a sink raised, or leave that sink out and go on."""
-        for thread in [each for each in threads if each.error is not None]:
-            assert thread.error is not None
+        for failed in [each for each in used if each.error is not None]:
+            assert failed.error is not None
             if self.on_error == "end":
-                raise thread.error
-            threads.remove(thread)
-            self._tell(Event("", "warning", f"sink {thread.sink.name}: {thread.error}; left out", self.clock()))
-            thread.abandon()
+                raise failed.error
+            used.remove(failed)
+            self._tell(Event("", "warning", f"sink {failed.sink.name}: {failed.error}; left out", self.clock()))
+            failed.abandon()
 
     def _fitted(self, frame: Frame) -> Frame:
         """Return a frame with its picture as the network takes it; called in the camera's thread."""
@@ -187,19 +183,28 @@ class Pipeline:
 
             self.watch = Misalignment(seen.shape, seen)
             for registration in self.fitting.registrations.values():
-                self._warn_once(registration.warning())
+                self._warn_once("coverage", registration.warning())
         pictures = {name: frame.network for name, frame in pair.frames.items()}
         rig = self.fitting.rig
         assert rig is not None
         rgb, ir = pictures[rig.rgb.name], pictures[rig.ir.name]
         if rgb is not None and ir is not None:
             self.watch.feed(rgb, ir)
-            self._warn_once(self.watch.warning())
+            self._warn_once("shift", self.watch.warning())
 
-    def _warn_once(self, text: str | None) -> None:
-        if text and text not in self.warned:
-            self.warned.add(text)
+    def _warn_once(self, kind: str, text: str | None) -> None:
+        if text and kind not in self.warned:
+            self.warned.add(kind)
             self._tell(Event("", "warning", text, self.clock()))
+
+    def _run(self, pair: FramePair, index: int) -> Result:
+        begun = self.clock()
+        outputs = self.engine.run(self._inputs(pair))
+        inferred = self.clock()
+        result = self._result(pair, outputs, index)
+        self.last_result_ns = self.clock()
+        self.stats.pair(pair, (begun, inferred, self.last_result_ns), len(self.intake.cameras))
+        return result
 
     def _inputs(self, pair: FramePair) -> dict[str, NDArray[np.uint8]]:
         inputs = {}

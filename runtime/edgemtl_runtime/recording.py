@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
@@ -58,22 +59,24 @@ class Recording:
                     self.stats.drop_pair(pair, "not wanted")
                     continue
                 last_ns = pair.stamp_ns
-                begun_ns = time.monotonic_ns()
-                yield pair
                 now_ns = time.monotonic_ns()
-                self.stats.pair(pair, (begun_ns, now_ns, now_ns), len(self.intake.cameras))
+                self.stats.pair(pair, (now_ns, now_ns, now_ns), len(self.intake.cameras))
+                yield pair
         finally:
             self.intake.stop()
 
     def run(self, recorder: Recorder, seconds: float = 0.0, count: int = 0) -> Stats:
         """Record until the cameras end, so many seconds or pairs are over, or `stop` is called; finish the recorder."""
-        end_ns = time.monotonic_ns() + round(1e9 * seconds)
+        timer = threading.Timer(seconds or threading.TIMEOUT_MAX, self.stop)
+        timer.daemon = True
+        timer.start()
         try:
             for number, pair in enumerate(self, 1):
                 recorder.write(pair)
-                if number == count or (seconds and time.monotonic_ns() >= end_ns):
+                if number == count:
                     self.stop()
         finally:
+            timer.cancel()
             recorder.close()
         return self.stats
 

@@ -104,10 +104,10 @@ def test_any_network_of_named_images_becomes_a_bundle(tmp_path: Path) -> None:
 def test_a_bundle_that_fails_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = to_bundle.write_onnx
 
-    def wrong(deployed: Deployed, file: Path) -> None:
+    def wrong(deployed: Deployed, file: Path, **more: bool) -> None:
         with torch.no_grad():
             next(deployed.network.parameters()).mul_(-1.5)
-        honest(deployed, file)
+        honest(deployed, file, **more)
 
     monkeypatch.setattr(to_bundle, "write_onnx", wrong)
     with pytest.raises(ParityError):

@@ -46,7 +46,7 @@ def test_the_configuration_is_triton_s_own_and_versions_follow(toy_bundle: Path,
 
 
 def test_a_batch_left_open_is_gathered_by_triton_and_answers_as_one_by_one(tiny_run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    options = Options(dynamic_batch=True, precisions=("fp16",), max_drop=0.5)
+    options = Options(dynamic_batch=True)
     bundle, _ = export(tiny_run, tmp_path / "bundle", None, options)
     text = (write_triton(bundle, tmp_path / "repo", "street").parent / "config.pbtxt").read_text()
     read = text_format.Parse(text, schema().ModelConfig())

@@ -102,5 +102,5 @@ def test_an_empty_folder_is_told(tmp_path: Path) -> None:
 
 
 def test_credentials_are_redacted() -> None:
-    assert redact("rtsp://me:pw@cam.local:554/s?x=1") == "rtsp://cam.local:554/s?x=1"
+    assert redact("rtsp://me:pw@cam.local:554/s?x=1") == "rtsp://cam.local:554/s"
     assert redact("folder/with@sign") == "folder/with@sign"

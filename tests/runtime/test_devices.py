@@ -93,7 +93,7 @@ YUYV, MJPG, Y16, H264 = (int.from_bytes(text, "little") for text in (b"YUYV", b"
 
 def linuxpy(monkeypatch: pytest.MonkeyPatch, kind: int, payload: bytes, flags: int = 0x2000) -> dict[str, Any]:
     """Put a stand-in for linuxpy.video.device in place, of a device that gives one payload for ever."""
-    told: dict[str, Any] = {"set": [], "closed": 0}
+    told: dict[str, Any] = {"set": [], "closed": 0, "first_ns": time.monotonic_ns() // 10**6 * 10**6 - 10**8}
     form = SimpleNamespace(width=64, height=48, pixel_format=kind, size=len(payload) or 64 * 48 * 2, bytes_per_line=0)
 
     class Device:
@@ -130,7 +130,8 @@ def linuxpy(monkeypatch: pytest.MonkeyPatch, kind: int, payload: bytes, flags: i
             into[: len(payload)] = payload
             told["reads"] = told.get("reads", 0) + 1
             broken = 0x40 if told["reads"] % 3 == 0 else 0
-            stamp = SimpleNamespace(secs=1_000_000 + told["reads"], usecs=250)
+            told["stamp_ns"] = told.get("stamp_ns", told["first_ns"]) + 1_000_000
+            stamp = SimpleNamespace(secs=told["stamp_ns"] // 10**9, usecs=told["stamp_ns"] % 10**9 // 1000)
             return SimpleNamespace(
                 data=memoryview(into)[: len(payload)], flags=flags | broken, buff=SimpleNamespace(timestamp=stamp)
             )
@@ -154,10 +155,16 @@ def test_v4l2_gives_the_driver_s_stamps_and_counts_what_it_calls_corrupt(monkeyp
     frames = camera.frames()
     taken = [next(frames) for _ in range(4)]
     assert told["set"] == [(64, 48, "YUYV"), 25]
-    assert [f.stamp_ns for f in taken] == [(1_000_000 + i) * 10**9 + 250_000 for i in (1, 2, 4, 5)]
+    assert [f.stamp_ns - told["first_ns"] for f in taken] == [10**6, 2 * 10**6, 4 * 10**6, 5 * 10**6]
     assert dropped == ["corrupt frame"] and taken[0].stamp_source == "driver" and taken[0].image.shape == (48, 64, 3)
     camera.close()
     assert not list(frames) and told["closed"] == 1
+
+
+def test_a_driver_s_nought_is_no_stamp(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = linuxpy(monkeypatch, Y16, np.arange(64 * 48, dtype="<u2").tobytes())
+    told["first_ns"] = -1_000_000
+    assert next(V4l2Camera("ir", "/dev/video0", {}).frames()).stamp_source == "arrival"
 
 
 def test_v4l2_stamps_of_another_clock_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from conftest import write_frames
 from mcap.reader import make_reader
-from test_sources import write_mcap
+from test_sources import write_mcap, write_video
 
 from edgemtl_runtime.camera import open_cameras
 from edgemtl_runtime.cli import main
@@ -194,6 +194,8 @@ def test_calibrating_from_matched_points(tmp_path: Path, capsys: pytest.CaptureF
         (["record", "--rgb", "{frames}", "--out", "x", "--split", "../up"], "--split ../up"),
         (["record", "--rgb", "{frames}", "--out", "{frames}/0000.png/x"], "cannot be written"),
         (["record", "--rgb", "{frames}", "--out", "x", "--apart", "-1"], "not negative"),
+        (["record", "--rgb", "{frames}", "--out", "x", "--seconds", "inf"], "below 1e6"),
+        (["record", "--rgb", "{frames}", "--out", "x.mcap", "--split", "val"], "are of a folder"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -278,3 +280,56 @@ def test_a_full_disk_is_one_line_on_the_command_line(toy_bundle: Path, tmp_path:
     assert not (tmp_path / "r.mcap").exists()
     text = (tmp_path / "r.jsonl").read_text()
     assert all(json.loads(line) for line in text[: text.rfind("\n")].splitlines())
+
+
+def test_a_signal_while_a_camera_is_being_opened_is_heard(toy_bundle: Path, tmp_path: Path) -> None:
+    """A server that takes connections and says nothing: libraries that wait for it swallow Ctrl-C."""
+    import socket
+
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/x"
+        words = ["run", str(toy_bundle), "--rgb", "pattern:?fps=30", "--ir", url, "--wait"]
+        process = subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        silent.accept()[0].setblocking(False)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=12)
+        assert process.returncode == 0  # what was asked for is no failure
+
+
+def test_an_older_file_stands_until_there_is_something_new(toy_bundle: Path, tmp_path: Path) -> None:
+    lines = tmp_path / "r.jsonl"
+    lines.write_text('{"old": 1}\n')
+    cameras = ["--rgb", "pattern:?fps=0&frames=3", "--ir", "pattern:?fps=0&frames=3"]
+    words = ["run", str(toy_bundle), *cameras, "--jsonl", str(lines)]
+    assert main([*words, "--serve", "256.0.0.1:99999"]) == 2 and lines.read_text() == '{"old": 1}\n'
+    assert main(words) == 0 and len(lines.read_text().splitlines()) == 3
+
+
+def test_what_was_recorded_is_recorded_again_under_the_times_it_was_taken_at(tmp_path: Path) -> None:
+    write_mcap(tmp_path / "a.mcap")
+    for out in ("b.mcap", "data"):
+        cameras = ["--rgb", f"mcap:{tmp_path}/a.mcap#/camera/rgb/image/compressed"]
+        cameras += ["--ir", f"mcap:{tmp_path}/a.mcap#/camera/ir/image"]
+        assert main(["record", *cameras, "--out", str(tmp_path / out)]) == 0
+    names = sorted(int(file.stem) for file in (tmp_path / "data" / "rgb" / "train").iterdir())
+    assert names[0] == 1_700_000_000_003_000_000  # of the pair's later picture
+    first = next(open_cameras({"ir": f"mcap:{tmp_path}/b.mcap#/camera/ir/image"})["ir"].frames())
+    assert first.unix_ns == 1_700_000_000_003_000_000
+
+
+def test_a_video_has_the_rate_of_what_it_shows(toy_bundle: Path, tmp_path: Path) -> None:
+    for name in ("rgb", "ir"):
+        write_video(tmp_path / f"{name}.mp4", [i / 12.5 for i in range(20)])
+    words = ["--rgb", str(tmp_path / "rgb.mp4"), "--ir", str(tmp_path / "ir.mp4"), "--video", str(tmp_path / "o.mp4")]
+    assert main(["run", str(toy_bundle), *words]) == 0
+    assert cv2.VideoCapture(str(tmp_path / "o.mp4")).get(cv2.CAP_PROP_FPS) == pytest.approx(12.5, rel=0.1)
+
+
+def test_what_is_misspelt_is_told_though_cameras_may_come_later(
+    toy_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--rgb", "pattern:", "--ir", "rtsp://127.0.0.1:9/x?transport=tpc", "--wait"]
+    assert main(["run", str(toy_bundle), *words]) == 2
+    assert "transport=tpc is not one of tcp, udp" in capsys.readouterr().err

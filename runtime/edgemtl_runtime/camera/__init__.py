@@ -20,14 +20,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl
 
-from ..errors import CameraError, nearest_hint
+from ..errors import CameraError, UsageError, nearest_hint
 from ..frame import Frame
 from .clock import Epoch
 
 NOMINAL_FPS = 30.0
 """Rate that the stamps of a folder's pictures run at when none is given."""
+PLAUSIBLE_NS = 5_000_000_000
+"""A driver's stamp that is older than this, or of the future, is of another clock."""
 COMMON = ("rotate", "offset_ms", "repeats")
 """Options of every source."""
 OF_STREAMS = (*COMMON, "transport")
@@ -153,9 +155,9 @@ def split_options(uri: str) -> tuple[str, dict[str, str]]:
     pairs = parse_qsl(query, keep_blank_values=True)
     if "://" not in place or place.startswith(("v4l2:", "csi:", "file:")):
         return place, dict(pairs)
-    own = urlencode([pair for pair in pairs if pair[0] not in OF_STREAMS])
     ours = {key: value for key, value in pairs if key in OF_STREAMS}
-    return (f"{place}?{own}" if own and ours else place if ours else uri), ours
+    own = "&".join(part for part in query.split("&") if part.partition("=")[0] not in OF_STREAMS)
+    return f"{place}?{own}" if own else place, ours
 
 
 def take(options: Options, uri: str, **defaults: float) -> list[float]:
@@ -166,9 +168,9 @@ def take(options: Options, uri: str, **defaults: float) -> list[float]:
         try:
             values.append(float(options.get(key, default)))
         except ValueError:
-            raise CameraError(f"{redact(uri)}: option {key}={options[key]} is not a number") from None
+            raise UsageError(f"{redact(uri)}: option {key}={options[key]} is not a number") from None
     if any(not 0 <= value < 1e6 for value in values):
-        raise CameraError(f"{redact(uri)}: options are numbers from 0 to a million")
+        raise UsageError(f"{redact(uri)}: options are numbers from 0 to a million")
     return values
 
 
@@ -176,31 +178,32 @@ def take_word(options: Options, uri: str, key: str, words: tuple[str, ...]) -> s
     """Return an option that is one of some words, the first where it is not given."""
     word = options.get(key, words[0])
     if word not in words:
-        raise CameraError(f"{redact(uri)}: option {key}={word} is not one of {', '.join(w for w in words if w)}")
+        raise UsageError(f"{redact(uri)}: option {key}={word} is not one of {', '.join(w for w in words if w)}")
     return word
 
 
 def check_known(options: Options, uri: str, known: list[str]) -> None:
-    """Raise `CameraError` on an option that a source does not have."""
+    """Raise `UsageError` on an option that a source does not have."""
     for key in options:
         if key not in known:
-            raise CameraError(f"{redact(uri)}: unknown option '{key}'{nearest_hint(key, [*known, *COMMON])}")
+            raise UsageError(f"{redact(uri)}: unknown option '{key}'{nearest_hint(key, [*known, *COMMON])}")
 
 
 def redact(uri: object) -> str:
-    """Return a URI without a user name and password, and without what its query may hold of them."""
+    """Return a URI without what it may hold of a user's name and password, wherever cameras want them.
+
+    Of a URL stay the host and the path's last part, of a pipeline only that it is one.
+    """
     text = str(uri)
+    if text.startswith("gst:"):
+        return "gst:"
     scheme, mark, rest = text.partition("://")
     if not mark:
         return text
-    host, slash, path = rest.partition("/")
-    path, query, words = path.partition("?")
-    secret = [f"{key}=..." if _is_secret(key) else f"{key}={value}" for key, value in parse_qsl(words, True)]
-    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}{query}{'&'.join(secret)}"
-
-
-def _is_secret(key: str) -> bool:
-    return any(word in key.lower() for word in ("pass", "pwd", "token", "secret", "auth", "key", "user"))
+    host, *parts = rest.partition("?")[0].rpartition("@")[2].split("/")
+    last = parts[-1] if parts else ""
+    plain = last if not set(last) & set("=:;&@") else ""
+    return f"{scheme}://{host}{'/' if parts else ''}{'.../' if parts[1:] else ''}{plain}"
 
 
 def checked_size(frames: Iterator[Frame], describe: Callable[[Frame], str]) -> Iterator[Frame]:

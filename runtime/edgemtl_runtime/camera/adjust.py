@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +10,14 @@ import numpy as np
 from ..errors import CameraError
 from ..frame import Frame
 from . import Camera, Options, take_word
+
+
+def with_offsets(cameras: Mapping[str, Camera], offset_ms: Mapping[str, float]) -> dict[str, Camera]:
+    """Return cameras whose stamps are moved by constants, by camera name."""
+    return {
+        name: Adjusted(camera, offset_ns=round(1e6 * offset_ms[name])) if offset_ms.get(name) else camera
+        for name, camera in cameras.items()
+    }
 
 
 class Adjusted:
@@ -53,7 +61,8 @@ class Adjusted:
         turns = -self.rotate // 90  # NumPy turns the other way
         for frame in self.camera.frames():
             image = np.ascontiguousarray(np.rot90(frame.image, turns)) if turns else frame.image
-            yield replace(frame, image=image, stamp_ns=max(frame.stamp_ns + self.offset_ns, 0))
+            unix_ns = frame.unix_ns and frame.unix_ns + self.offset_ns
+            yield replace(frame, image=image, stamp_ns=max(frame.stamp_ns + self.offset_ns, 0), unix_ns=unix_ns)
 
     def close(self) -> None:
         """Close the camera."""

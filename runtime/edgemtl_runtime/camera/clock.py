@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 
-DRIFT = 1e-4
-"""How fast a source's clock may run away from the host's: 100 parts in a million, more than crystals do."""
+PART_NS, PARTS = 10_000_000_000, 6
+"""The minute that is looked back on, in parts."""
 BREAK_NS = 2_000_000_000
 """A presentation time that leaps ahead of the host's by more has begun anew."""
 
@@ -50,25 +51,30 @@ class Pace:
 
 
 class SourceClock:
-    """Maps a stream's presentation times to the host's monotonic clock, by the shortest way that a frame has taken.
+    """Maps a stream's presentation times to the host's monotonic clock, by the shortest way that a frame took lately.
 
-    Frames come late in bursts, never early; so the smallest difference of arrival and presentation so far is the
-    clocks' offset plus the shortest delay. It may rise by ``DRIFT`` only: a stream that falls behind is seen to do so.
-    A presentation time that steps back or leaps ahead begins anew.
+    Frames come late in bursts, never early; so the smallest difference of arrival and presentation is the clocks'
+    offset plus the shortest delay. It is that of the last minute: longer than a burst, and short enough that clocks
+    which run apart, or a source that paused, are followed. A presentation time that steps back or leaps ahead begins
+    anew.
     """
 
     def __init__(self) -> None:
-        self.offset_ns = 0
+        self.least: deque[tuple[int, int]] = deque(maxlen=PARTS)
         self.last: tuple[int, int] | None = None
 
     def stamp(self, source_ns: int, arrived_ns: int) -> int:
         """Return when a frame was taken, nanoseconds of the monotonic clock; never later than it arrived."""
-        offset_ns = arrived_ns - source_ns
+        offset_ns, part = arrived_ns - source_ns, arrived_ns // PART_NS
         if self.last is not None:
             source_step, host_step = source_ns - self.last[0], arrived_ns - self.last[1]
-            broken = source_step < 0 or source_step - host_step > BREAK_NS
-            self.offset_ns = offset_ns if broken else min(offset_ns, self.offset_ns + round(DRIFT * host_step))
-        else:
-            self.offset_ns = offset_ns
+            if source_step < 0 or source_step - host_step > BREAK_NS:
+                self.least.clear()
         self.last = source_ns, arrived_ns
-        return max(source_ns + self.offset_ns, 0)
+        while self.least and self.least[0][0] <= part - PARTS:
+            self.least.popleft()
+        if self.least and self.least[-1][0] == part:
+            self.least[-1] = part, min(offset_ns, self.least[-1][1])
+        else:
+            self.least.append((part, offset_ns))
+        return max(source_ns + min(least for _, least in self.least), 0)

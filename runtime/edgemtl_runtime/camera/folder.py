@@ -34,6 +34,7 @@ class FolderCamera:
         (fps,) = take(numbers, str(folder), fps=0)
         self.stamps = take_word(options, str(folder), "stamps", ("rate", "name", "exif"))
         self.live = fps > 0
+        self.rate = fps or NOMINAL_FPS
         self.pace = Pace(epoch, fps or NOMINAL_FPS, self.live)
         self.files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGES)
         if not self.files:
@@ -57,14 +58,13 @@ class FolderCamera:
                 raise CameraError(f"{file}: cannot be read as a picture; remove or replace it")
             if image.dtype not in (np.uint8, np.uint16):
                 raise CameraError(f"{file}: has {8 * image.itemsize} bits a value; give pictures of 8 or 16 bits")
-            if self.stamps == "rate":
-                stamp_ns = self.pace.wait(index)
-            else:
-                stamp_ns = self.pace.wait_until(self.pace.epoch.at(self._told_ns(file)))
+            told_ns = 0 if self.stamps == "rate" else self._told_ns(file)
+            pace = self.pace
+            stamp_ns = pace.wait_until(pace.epoch.at(told_ns)) if told_ns else pace.wait(index)
             if self.pace.closed:
                 return
             source: StampSource = "rate" if self.stamps == "rate" else "file"
-            yield Frame(rgb(image), stamp_ns, self.name, index, source, file.stem, time.monotonic_ns())
+            yield Frame(rgb(image), stamp_ns, self.name, index, source, file.stem, time.monotonic_ns(), told_ns)
 
     def _told_ns(self, file: Path) -> int:
         """Return when a picture was taken, as its name or its EXIF data tell."""

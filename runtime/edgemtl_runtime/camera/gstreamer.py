@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CameraError
+from ..errors import CameraError, UsageError
 from ..frame import Frame, StampSource
 from . import Options, check_known, take, take_word
 
@@ -39,7 +39,7 @@ class GStreamerCamera:
         try:
             self.pipeline = gst.parse_launch(f"{text} ! appsink name=edgemtl max-buffers=2 drop=false sync=false")
         except Exception as error:  # GLib.Error, of a module that may not be there
-            raise CameraError(f"{self.what} no such pipeline ({getattr(error, 'message', error)})") from None
+            raise UsageError(f"{self.what} no such pipeline ({getattr(error, 'message', error)})") from None
         self.sink = self.pipeline.get_by_name("edgemtl")
         if self.pipeline.set_state(gst.State.PLAYING) == gst.StateChangeReturn.FAILURE:
             reason = self._reason()
@@ -111,7 +111,7 @@ def load() -> Any:
         gi.require_version("GstApp", "1.0")
         from gi.repository import Gst, GstApp  # noqa: F401
     except (ImportError, ValueError) as error:
-        raise CameraError(
+        raise UsageError(
             "gst: and csi: need GStreamer for Python: apt install python3-gi gir1.2-gst-plugins-base-1.0, and make the "
             "environment with --system-site-packages"
         ) from error
@@ -123,7 +123,7 @@ def csi(gst: Any, name: str, number: str, options: Options) -> str:
     """Return the pipeline of a ribbon camera: Argus on a Jetson, libcamera elsewhere."""
     place = f"csi://{number}"
     if not (number.isascii() and number.isdigit() and len(number) < 3):
-        raise CameraError(f"--{name} {place}: is not csi:// with a number")
+        raise UsageError(f"--{name} {place}: is not csi:// with a number")
     width, height, fps = (round(v) for v in take(options, place, width=1280, height=720, fps=30))
     size = f"width={width},height={height},framerate={fps}/1"
     if gst.ElementFactory.find("nvarguscamerasrc"):
@@ -132,5 +132,7 @@ def csi(gst: Any, name: str, number: str, options: Options) -> str:
             "video/x-raw,format=BGRx ! videoconvert ! video/x-raw,format=RGB"
         )
     if gst.ElementFactory.find("libcamerasrc"):
+        if int(number):  # libcamera knows its cameras by name
+            raise UsageError(f"--{name} {place}: give gst:libcamerasrc camera-name=NAME; `cam --list` tells the names")
         return f"libcamerasrc ! video/x-raw,{size} ! videoconvert ! video/x-raw,format=RGB"
-    raise CameraError(f"--{name} {place}: GStreamer has neither nvarguscamerasrc (Jetson) nor libcamerasrc here")
+    raise UsageError(f"--{name} {place}: GStreamer has neither nvarguscamerasrc (Jetson) nor libcamerasrc here")

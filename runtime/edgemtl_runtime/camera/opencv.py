@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CameraError, EdgemtlError
+from ..errors import CameraError, EdgemtlError, UsageError
 from ..frame import Frame, StampSource
-from . import NOMINAL_FPS, Options, check_known, checked_size, redact, take
+from . import NOMINAL_FPS, PLAUSIBLE_NS, Options, check_known, checked_size, redact, take
 from .clock import Epoch, Pace
 
 os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "2")  # seconds until a silent device is lost; 10 of itself
@@ -26,8 +26,6 @@ except ImportError as error:
 OPEN_TIMEOUT_MS, READ_TIMEOUT_MS = 3000, 2000
 RAW = ("Y16", "GREY")
 """Formats of one sample a pixel, which OpenCV is asked to leave as they are."""
-PLAUSIBLE_NS = 5_000_000_000
-"""A driver's stamp that is older than this, or of the future, is of another clock."""
 
 
 def rgb(image: NDArray[Any]) -> NDArray[Any]:
@@ -51,7 +49,8 @@ class VideoCamera:
         if not self.capture.isOpened():
             raise CameraError(f"--{name} {file}: cannot be opened as a video")
         own = self.capture.get(cv2.CAP_PROP_FPS)
-        self.pace = Pace(epoch, fps or (own if 0 < own < 1000 else NOMINAL_FPS), self.live)
+        self.rate = fps or (own if 0 < own < 1000 else NOMINAL_FPS)
+        self.pace = Pace(epoch, self.rate, self.live)
 
     def frames(self) -> Iterator[Frame]:
         """Yield the video's frames."""
@@ -127,9 +126,7 @@ class DeviceCamera(_Captured):
         width, height, fps = take(words, place, width=0, height=0, fps=0)
         kind = options.get("format", "").upper()
         if kind and (len(kind) not in (3, 4) or not kind.isalnum()):
-            raise CameraError(
-                f"--{name} {place}: option format={kind} is not one of V4L2's, as MJPG, YUYV, GREY or Y16"
-            )
+            raise UsageError(f"--{name} {place}: option format={kind} is not one of V4L2's, as MJPG, YUYV, GREY or Y16")
         device = int(place) if place.isdigit() else place
         capture = _quietly(lambda: cv2.VideoCapture(device))
         super().__init__(name, place if not place.isdigit() else f"camera {place}", capture)
@@ -153,7 +150,10 @@ class DeviceCamera(_Captured):
     def _picture(self, image: NDArray[Any]) -> NDArray[Any]:
         if not self.raw:
             return rgb(image)
-        depth = np.uint16 if image.dtype == np.uint16 or image.nbytes == 2 * self.size[0] * self.size[1] else np.uint8
+        samples = self.size[0] * self.size[1]
+        if image.nbytes not in (samples, 2 * samples):  # the driver went on with another format
+            return rgb(image)
+        depth = np.uint16 if image.nbytes == 2 * samples else np.uint8
         return np.ascontiguousarray(image).view(depth).reshape(self.size)
 
 

@@ -30,7 +30,7 @@ class PatternCamera:
             raise CameraError("pattern: width and height lie between 8 and 8192")
         self.count, self.width, self.height = int(count), int(width), int(height)
         self.live = fps > 0
-        self.fps = fps or NOMINAL_FPS
+        self.fps = self.rate = fps or NOMINAL_FPS
         self.pace = Pace(epoch, self.fps, self.live)
 
     def frames(self) -> Iterator[Frame]:

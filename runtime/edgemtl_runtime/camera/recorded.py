@@ -49,7 +49,7 @@ class RecordedCamera:
             stamp_ns = self.pace.wait_until(epoch.now_ns + round(played_ns / (self.speed or 1.0)))
             if self.pace.closed:
                 return
-            yield Frame(image, max(stamp_ns, 0), self.name, index, "file", str(told_ns), time.monotonic_ns())
+            yield Frame(image, max(stamp_ns, 0), self.name, index, "file", str(told_ns), time.monotonic_ns(), told_ns)
 
     def close(self) -> None:
         """End the reading."""

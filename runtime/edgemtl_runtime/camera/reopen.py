@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from ..errors import CameraError
+from ..errors import CameraError, UsageError
 from ..frame import Frame
 from ..health import State
 from . import Camera
 
 FIRST_S, LONGEST_S = 0.1, 0.8
 """The waits between attempts: each is twice the one before, less up to half of it by chance."""
+STEADY_S = 5.0
+"""A source that has delivered for so long is asked soon when it fails; one that fails sooner waits on."""
 
 
 class Reopened:
@@ -34,6 +37,8 @@ class Reopened:
         self.source: Camera | None = None
         try:
             self.source = opener()
+        except UsageError:
+            raise
         except CameraError:
             if not wait:
                 raise
@@ -45,16 +50,21 @@ class Reopened:
             reason, finished = "the stream ended", False
             try:
                 source = self.source = self.source or self.opener()
+                begun = time.monotonic()
                 if hasattr(source, "dropped"):
                     source.dropped = self.dropped
                 for frame in source.frames():
                     if self.closed.is_set():
                         break
                     yield replace(frame, index=index)
-                    index, wait_s = index + 1, FIRST_S
+                    index += 1
+                    if time.monotonic() - begun > STEADY_S:
+                        wait_s = FIRST_S
                 finished = getattr(source, "finished", False)
             except CameraError as error:
                 reason = str(error)
+            except Exception as error:  # a driver's or a library's own trouble is no reason to do without the camera
+                reason = f"{type(error).__name__}: {error}"
             finally:
                 self._release()
             if self.closed.is_set() or finished:

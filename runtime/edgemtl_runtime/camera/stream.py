@@ -13,6 +13,8 @@ from .clock import SourceClock
 from .libav import opened, picture, reason
 
 ARRIVAL: StampSource = "arrival"
+NO_TIMESTAMPS = 0x80
+"""FFmpeg's AVFMT_NOTIMESTAMPS."""
 OPEN_S, READ_S = 3.0, 2.0
 """A server that takes longer to answer, or to send the next packet, is lost."""
 
@@ -20,7 +22,7 @@ OPEN_S, READ_S = 3.0, 2.0
 class AvStreamCamera:
     """A stream, read as it comes; packets that cannot be decoded are told to ``dropped`` and left out.
 
-    A frame without a presentation time is stamped on arrival.
+    A frame without a presentation time is stamped on arrival, as all of MJPEG are.
     """
 
     live = True
@@ -40,6 +42,10 @@ class AvStreamCamera:
             raise CameraError(f"{self.what}: is a recording of {seconds:.0f} s; download it and give the file")
         self.stream = self.container.streams.video[0]
         self.stream.thread_type = "SLICE"  # threads by frames would hold some of them back
+        if self.stream.codec_context.name == "mjpeg":  # which else fills a cut picture up from another one
+            self.stream.codec_context.options = {"err_detect": "explode"}
+        # Formats without times of their own: FFmpeg counts their frames at 25 a second, whatever the camera does.
+        self.timed = not self.container.format.flags & NO_TIMESTAMPS
 
     def frames(self) -> Iterator[Frame]:
         """Yield frames as they arrive; raises `CameraError` when the stream stops."""
@@ -49,7 +55,7 @@ class AvStreamCamera:
                 for decoded in self._decoded(packet):
                     now_ns = time.monotonic_ns()
                     stamp_ns, source = now_ns, ARRIVAL
-                    if decoded.pts is not None:
+                    if decoded.pts is not None and self.timed:
                         stamp_ns = clock.stamp(round(decoded.pts * decoded.time_base * 1_000_000_000), now_ns)
                         source = "stream"
                     yield Frame(picture(decoded), stamp_ns, self.name, index, source, "", now_ns)

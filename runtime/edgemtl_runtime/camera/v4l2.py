@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CameraError
+from ..errors import CameraError, UsageError
 from ..frame import Frame, StampSource
-from . import Options, check_known, take
+from . import PLAUSIBLE_NS, Options, check_known, take
 
 READ_S = 2.0
 """A device that gives no frame for longer is lost."""
@@ -46,14 +46,14 @@ class V4l2Camera:
         try:
             from linuxpy.video import device as v4l2
         except ImportError as error:
-            raise CameraError("v4l2:// needs linuxpy: pip install 'edgemtl-runtime[v4l2]'") from error
+            raise UsageError("v4l2:// needs linuxpy: pip install 'edgemtl-runtime[v4l2]'") from error
         self.name, self.what, self.closed, self.v4l2 = name, f"--{name} {path}", False, v4l2
         self.dropped: Callable[[str], None] = lambda cause: None
         check_known(options, path, ["width", "height", "fps", "format"])
         width, height, fps = take({k: v for k, v in options.items() if k != "format"}, path, width=0, height=0, fps=0)
         kind = options.get("format", "").upper()
         if kind and kind not in FORMATS:
-            raise CameraError(f"{self.what}: option format={kind} is not one of {', '.join(FORMATS)}")
+            raise UsageError(f"{self.what}: option format={kind} is not one of {', '.join(FORMATS)}")
         try:
             self.device = v4l2.Device(path)
             self.device.open()
@@ -108,7 +108,9 @@ class V4l2Camera:
     def _stamp(self, taken: Any, now_ns: int) -> tuple[int, StampSource]:
         if taken.flags & self.v4l2.BufferFlag.TIMESTAMP_MONOTONIC:
             told = taken.buff.timestamp
-            return int(told.secs) * 1_000_000_000 + int(told.usecs) * 1000, "driver"
+            stamp_ns = int(told.secs) * 1_000_000_000 + int(told.usecs) * 1000
+            if 0 <= now_ns - stamp_ns < PLAUSIBLE_NS:
+                return stamp_ns, "driver"
         return now_ns, "arrival"
 
     def _shut(self) -> None:
@@ -128,7 +130,7 @@ def decoded(kind: str, data: bytes, form: Any) -> NDArray[Any] | None:
     from .opencv import rgb
 
     if kind in ("MJPG", "JPEG"):
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR) if data else None
         return None if image is None else rgb(image)
     height, width = int(form.height), int(form.width)
     bytes_a_pixel = {"GREY": 1, "RGB3": 3, "BGR3": 3}.get(kind, 2)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import CameraError
 from ..frame import Frame, StampSource
-from . import Options, checked_size, take
+from . import NOMINAL_FPS, Options, checked_size, take
 from .clock import Epoch, Pace
 from .libav import opened, picture, reason
 
@@ -24,6 +24,7 @@ class AvVideoCamera:
         self.pace = Pace(epoch, fps or 1.0, self.live)
         self.container = opened(self.what, str(file))
         self.stream = self.container.streams.video[0]
+        self.rate = fps or float(self.stream.average_rate or NOMINAL_FPS) * (self.speed or 1.0)
         self.stream.thread_type = "AUTO"
 
     def frames(self) -> Iterator[Frame]:
@@ -39,7 +40,7 @@ class AvVideoCamera:
                 if self.pace.closed:
                     return
                 seconds = float(
-                    decoded.time if decoded.time is not None else index / float(self.stream.average_rate or 30)
+                    decoded.time if decoded.time is not None else index / float(self.stream.average_rate or NOMINAL_FPS)
                 )
                 begin = seconds if begin is None else begin
                 if self.rated:

@@ -227,9 +227,14 @@ def of_array(values: NDArray[Any], encoding: str, head: Header) -> Image:
     return Image(head, height, width, encoding, 0, little.nbytes // height, little.tobytes())
 
 
+def unix_ns(frame: Frame, wall_offset_ns: int) -> int:
+    """Return when a frame was taken as Unix time: as its recording tells, or by the host's clock."""
+    return frame.unix_ns or frame.stamp_ns + wall_offset_ns
+
+
 def of_frame(frame: Frame, wall_offset_ns: int) -> Image | CompressedImage:
     """Return a frame as a message: 8 bits as JPEG of quality 90, 16 bits untouched as ``16UC1``."""
-    head = header(frame.stamp_ns + wall_offset_ns, frame.camera)
+    head = header(unix_ns(frame, wall_offset_ns), frame.camera)
     if frame.image.dtype == np.uint16:
         return of_array(frame.image, "16UC1", head)
     try:
@@ -278,10 +283,11 @@ def of_pair(pair: FramePair, result: Result | None, wall_offset_ns: int) -> Iter
     for name, frame in pair.frames.items():
         message = of_frame(frame, wall_offset_ns)
         kind = "image/compressed" if isinstance(message, CompressedImage) else "image"
-        yield f"/camera/{topic_part(name)}/{kind}", frame.stamp_ns + wall_offset_ns, message
+        yield f"/camera/{topic_part(name)}/{kind}", unix_ns(frame, wall_offset_ns), message
     if result is not None:
-        for topic, told in of_result(result, wall_offset_ns).items():
-            yield topic, result.stamp_ns + wall_offset_ns, told
+        taken_ns = max(unix_ns(frame, wall_offset_ns) for frame in pair.frames.values())
+        for topic, told in of_result(result, taken_ns - result.stamp_ns).items():
+            yield topic, taken_ns, told
 
 
 def of_status(status: Mapping[str, Any], stamp_ns: int) -> DiagnosticArray:

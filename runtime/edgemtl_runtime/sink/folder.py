@@ -51,6 +51,7 @@ class Folder:
     def write(self, pair: FramePair, result: Result | None = None) -> None:
         """Write the pictures of a pair."""
         size = next(iter(pair.frames.values())).size
+        taken_ns = max(frame.unix_ns or frame.stamp_ns + self.offset_ns for frame in pair.frames.values())
         for name, frame in pair.frames.items():
             image = frame.image
             if self.rig is not None and name == self.rig.ir.name:
@@ -61,7 +62,7 @@ class Folder:
             place.mkdir(parents=True, exist_ok=True)
             good, data = cv2.imencode(".png", image if image.ndim == 2 else image[:, :, ::-1])
             assert good, "OpenCV writes every picture of 8 or 16 bits as PNG"
-            file = place / f"{pair.stamp_ns + self.offset_ns}.png"
+            file = place / f"{taken_ns}.png"
             part = file.with_name(f".{file.name}.part")
             try:
                 part.write_bytes(data.tobytes())

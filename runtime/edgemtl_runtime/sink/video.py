@@ -50,4 +50,6 @@ class Video:
             self.part.unlink(missing_ok=True)
             return
         self.writer.release()
+        if not cv2.VideoCapture(str(self.part)).isOpened():  # OpenCV's writer tells no errors
+            raise EdgemtlError(f"--video {self.file}: was not written whole (a full disk?); see {self.part}")
         self.part.replace(self.file)

@@ -19,6 +19,7 @@ from edgemtl_runtime.errors import CameraError
 from edgemtl_runtime.frame import FramePair
 from edgemtl_runtime.intake import Policy
 from edgemtl_runtime.result import Result
+from edgemtl_runtime.rig import CameraModel, Rig
 
 
 @pytest.fixture
@@ -81,8 +82,9 @@ def test_a_stream_that_freezes_is_lost_and_then_found(toy_bundle: Path, rtsp: Rt
 
 def test_corrupt_pictures_are_counted_and_left_out(toy_bundle: Path, mjpeg: Mjpeg) -> None:
     def paint(index: int) -> bytes:
-        data = jpeg(index)
-        return data[:20] + b"\xff\x00garbage" * 4 if index % 3 == 2 else data
+        data = jpeg(index, (256, 384))
+        broken = (data[:20] + b"\xff\x00garbage" * 4, data[: len(data) // 2])  # nonsense, and one that is cut off
+        return broken[index % 2] if index % 3 == 2 else data
 
     mjpeg.paint = paint
     run = Watched(toy_bundle, open_cameras({"rgb": mjpeg.url, "ir": "pattern:?fps=30"}))
@@ -275,3 +277,64 @@ def test_a_camera_s_thread_that_crashes_ends_the_run_or_is_left_out(toy_bundle: 
             assert "a driver's bug" in str(run.pipeline.events)
         else:
             assert isinstance(run.error, RuntimeError) and len(run.results) < 15
+
+
+def test_with_a_rig_pictures_of_another_shape_are_refused_until_they_fit_again(toy_bundle: Path) -> None:
+    def changing() -> Iterator[tuple[float, np.ndarray, None]]:
+        yield from steady(20)
+        for index in range(20):
+            yield 1 / 30, noise(100 + index, (64, 64)), None
+        yield from steady(20, first=200)
+
+    plain = {n: CameraModel(n, 96, 64, np.zeros((3, 3)), np.zeros(5)) for n in ("rgb", "ir")}
+    rig = Rig(plain, homography_rgb_to_ir=np.eye(3))
+    cameras = {"rgb": Scripted("rgb", steady(100)), "ir": Scripted("ir", changing())}
+    run = Watched(allow_absence(toy_bundle), cameras, rig=rig)
+    run.until(lambda: run.state("ir") == "lost" and (last := run.last()) is not None and last.absent == ("ir",))
+    run.until(run.both)
+    run.stop()
+    assert run.pipeline.stats.drops["ir: cannot be fitted"] == 20
+    assert "64x64 pictures, the rig was calibrated with 96x64" in str(run.pipeline.events)
+    assert all(result.camera == "rgb" for _, result in run.results)
+
+
+def test_a_thermal_stream_of_nine_frames_a_second_keeps_time(toy_bundle: Path, mjpeg: Mjpeg) -> None:
+    """FFmpeg counts MJPEG at 25 a second; stamps that believe it fall behind by more each second."""
+    mjpeg.fps = 9.0
+    run = Watched(toy_bundle, open_cameras({"rgb": "pattern:?fps=30", "ir": mjpeg.url}))
+    run.until(lambda: run.pipeline.stats.delivered["ir"] >= 27, 8)
+    run.stop()
+    assert run.pipeline.stats.frames["ir"] - run.pipeline.stats.delivered["ir"] <= 4
+
+
+def test_a_sink_that_hangs_does_not_keep_the_program(toy_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgemtl_runtime.sink.CLOSE_S", 0.3)
+    run = Watched(toy_bundle, open_cameras({"rgb": "pattern:?fps=30", "ir": "pattern:?fps=30"}), sinks=(Lazy(60),))
+    run.until(lambda: len(run.results) >= 30)
+    run.pipeline.stop()
+    run.thread.join(5)
+    assert not run.thread.is_alive() and "sink lazy: has taken nothing" in str(run.error)
+
+
+def test_a_frame_that_cannot_be_fitted_or_run_is_counted(toy_bundle: Path) -> None:
+    class Broken:
+        name = "broken"
+
+        def run(self, inputs: dict) -> dict:
+            raise RuntimeError("the engine is gone")
+
+    run = Watched(toy_bundle, open_cameras({"rgb": "pattern:?fps=30", "ir": "pattern:?fps=30"}), Broken())
+    run.thread.join(5)
+    assert "the engine is gone" in str(run.error) and run.pipeline.stats.drops["pair: failed"] == 1
+    run.stop()
+
+
+def test_both_causes_of_a_loss_are_told_once(toy_bundle: Path, mjpeg: Mjpeg) -> None:
+    run = Watched(allow_absence(toy_bundle), open_cameras({"rgb": "pattern:?fps=30", "ir": mjpeg.url}))
+    run.until(run.both)
+    mjpeg.kill()
+    run.until(lambda: "refused" in str(run.pipeline.events), 6)
+    time.sleep(2.5)
+    details = [event.detail for event in run.pipeline.events if event.camera == "ir" and event.state == "lost"]
+    assert len(details) == len(set(details)) <= 4
+    run.stop()
