@@ -19,78 +19,29 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import cv2
 import numpy as np
+from live_memory import PAIRS, Held, Memory, Timed, fitted, load
 from live_peers import PEERS
 from live_streams import peers
-from numpy.typing import NDArray
 
 from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.engine.ort import OrtEngine, cores
-from edgemtl_runtime.fit import Fit
-from edgemtl_runtime.frame import Frame
 from edgemtl_runtime.pipeline import Pipeline
 
 RESULTS = Path(__file__).parent / "results" / "live.json"
 PARTS = ("throughput", "latency", "peers")
-PAIRS = 60
 RATES = (30.0, 15.0)
 BUSIEST = 0.9
 """The share of a period that inference may take for that rate to be measured."""
-LARGE = (640, 480)
 ENOUGH = 0.97
 BEYOND_MS, BEYOND_SHARE = 3.0, 0.1
 """The most that p99 beyond inference is to be: the larger of the two, the latter of inference."""
-Held = dict[str, list[NDArray[np.uint8]]]
-
-
-class Memory:
-    """A camera whose pictures are held in memory: a recording, or with ``fps`` a live one that began at a moment."""
-
-    def __init__(self, name: str, held: list[NDArray[np.uint8]], count: int, fps: float = 0.0, begin_ns: int = 0):
-        self.name, self.held, self.count, self.begin_ns = name, held, count, begin_ns
-        self.live = self.drops_repeats = fps > 0
-        self.period_ns = 1e9 / (fps or 30.0)
-        self.closed = False
-
-    def frames(self) -> Iterator[Frame]:
-        """Yield the pictures, over and over."""
-        for index in range(self.count):
-            stamp_ns = self.begin_ns + round(index * self.period_ns)
-            if self.live:
-                time.sleep(max(0, stamp_ns - time.monotonic_ns()) / 1e9)
-            if self.closed:
-                return
-            image = self.held[index % len(self.held)]
-            yield Frame(image, stamp_ns, self.name, index, "driver", "", time.monotonic_ns())
-
-    def close(self) -> None:
-        """End the frames."""
-        self.closed = True
-
-
-class Timed:
-    """An engine that notes how long each inference takes."""
-
-    name = "timed"
-
-    def __init__(self, engine: OrtEngine) -> None:
-        self.engine = engine
-        self.times_ms: list[float] = []
-
-    def run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Infer."""
-        begin = time.perf_counter()
-        found = self.engine.run(inputs)
-        self.times_ms.append(1e3 * (time.perf_counter() - begin))
-        return found
 
 
 def opened(path: Path, room: Path) -> Bundle:
@@ -102,27 +53,6 @@ def opened(path: Path, room: Path) -> Bundle:
     if done.returncode:
         sys.exit(f"benchmarks/live.py: {path}: {done.stderr.strip().splitlines()[-1]}")
     return Bundle.open(room / path.name)
-
-
-def load(folder: Path, size: tuple[int, int] | None = None) -> Held:
-    """Return pairs of pictures as a camera gives them, of a size or as they are."""
-    held: Held = {"rgb": [], "ir": []}
-    for file in sorted((folder / "rgb" / "val").iterdir())[:PAIRS]:
-        rgb = np.ascontiguousarray(cv2.imread(str(file))[:, :, ::-1])
-        ir = cv2.imread(str(folder / "ir" / "val" / file.name), cv2.IMREAD_GRAYSCALE)
-        for name, image in (("rgb", rgb), ("ir", ir)):
-            held[name].append(image if size is None else cv2.resize(image, size, interpolation=cv2.INTER_CUBIC))
-    return held
-
-
-def fitted(bundle: Bundle, held: Held) -> list[dict[str, NDArray[np.uint8]]]:
-    """Return what the network takes."""
-    specs = bundle.manifest.inputs
-    fits = {s.name: Fit.plan(held[s.name][0].shape[:2], (s.height, s.width)) for s in specs}
-    return [
-        {s.name: fits[s.name].image(held[s.name][i], s.channels, s.blank)[None] for s in specs}
-        for i in range(len(held["rgb"]))
-    ]
 
 
 def throughput(bundle: Bundle, held: Held, rounds: int) -> dict[str, Any]:
@@ -151,15 +81,17 @@ def throughput(bundle: Bundle, held: Held, rounds: int) -> dict[str, Any]:
 def latency(bundle: Bundle, held: Held, seconds: float, turns: int) -> dict[str, Any]:
     """Return what the pipeline adds to inference at a camera's rate, in time and in processor time."""
     engine, inputs = Timed(OrtEngine(bundle.model, 1)), fitted(bundle, held)
-    alone, _ = paced(engine, inputs, RATES[0], 60)
-    fps = next((rate for rate in RATES if median(alone) < BUSIEST * 1e3 / rate), RATES[-1])
+    paced(engine, inputs, RATES[0], 60)
+    fps = next((rate for rate in RATES if median(engine.times_ms) < BUSIEST * 1e3 / rate), RATES[-1])
     count = round(fps * seconds)
-    beyond, infer, bare = [], [], []
+    beyond, infer, bare, bare_beyond, wakes = [], [], [], [], []
     cpu: dict[str, list[float]] = {"bare": [], "pipeline": []}
     drops: dict[str, int] = {}
     for _ in range(turns):
-        times, cpu_s = paced(engine, inputs, fps, count)
-        bare += times
+        beyond_ms, wakes_ms, cpu_s = paced(engine, inputs, fps, count)
+        bare += engine.times_ms
+        bare_beyond += beyond_ms
+        wakes += wakes_ms
         cpu["bare"].append(cpu_s * fps)
         begin_ns = time.monotonic_ns() + 200_000_000
         engine.times_ms, ages_ms = [], []
@@ -180,6 +112,8 @@ def latency(bundle: Bundle, held: Held, seconds: float, turns: int) -> dict[str,
         "fps": fps,
         "pairs": len(beyond),
         "beyond_ms": percentiles(beyond),
+        "bare_beyond_ms": percentiles(bare_beyond),
+        "bare_wakes_ms": percentiles(wakes),
         "inference_ms": percentiles(infer),
         "bare_inference_ms": percentiles(bare),
         "asked_p99_ms": most_ms,
@@ -191,13 +125,24 @@ def latency(bundle: Bundle, held: Held, seconds: float, turns: int) -> dict[str,
     }
 
 
-def paced(engine: Timed, inputs: list[dict[str, Any]], fps: float, count: int) -> tuple[list[float], float]:
-    """Infer at a rate; return the milliseconds of each time and the processor seconds of one."""
-    begin, start, engine.times_ms = time.perf_counter() + 0.2, time.process_time(), []
+def paced(
+    engine: Timed, inputs: list[dict[str, Any]], fps: float, count: int
+) -> tuple[list[float], list[float], float]:
+    """Infer at a rate; return milliseconds beyond each inference, those of waking late, and one's processor seconds.
+
+    A picture arrives when the loop wakes for it; where the one before took too long, when it was due.
+    """
+    begin, start, engine.times_ms, beyond = time.perf_counter() + 0.2, time.process_time(), [], []
+    wakes = []
     for index in range(count):
-        time.sleep(max(0.0, begin + index / fps - time.perf_counter()))
+        due = begin + index / fps
+        late = time.perf_counter() > due
+        time.sleep(max(0.0, due - time.perf_counter()))
+        arrived = due if late else time.perf_counter()
+        wakes.append(1e3 * (arrived - due))
         engine.run(inputs[index % len(inputs)])
-    return engine.times_ms, (time.process_time() - start) / count
+        beyond.append(1e3 * (time.perf_counter() - arrived) - engine.times_ms[-1])
+    return beyond, wakes, (time.process_time() - start) / count
 
 
 def percentiles(values: list[float]) -> dict[str, float]:
@@ -225,9 +170,9 @@ def main() -> None:
     parser.add_argument("--parts", default=",".join(PARTS), help="%(default)s")
     parser.add_argument("--pair", type=Path, default=paths / "aligned_sparse-0", metavar="PATH", help="%(default)s")
     parser.add_argument("--one", type=Path, default=paths / "rgb-0", metavar="PATH", help="for peers, %(default)s")
-    parser.add_argument("--rounds", type=int, default=15, help="of throughput (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=12, help="of throughput (%(default)s)")
     parser.add_argument("--turns", type=int, default=3, help="of latency (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=12, help="a turn, and a peer (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=10, help="a turn, and a peer (%(default)s)")
     parser.add_argument("--peers", default=",".join(PEERS), help="%(default)s")
     parser.add_argument("--fps", type=float, default=30, help="of the peers' camera (%(default)s)")
     parser.add_argument(
@@ -244,7 +189,7 @@ def main() -> None:
         if {"throughput", "latency"} & set(parts):
             bundle = opened(given.pair, room)
             same = {"bundle": given.pair.name, "bytes": bundle.model.stat().st_size, "threads": 1}
-            large = load(folder, LARGE)
+            large = load(folder, (640, 480))
             if "throughput" in parts:
                 told["throughput"] = [same | throughput(bundle, h, given.rounds) for h in (load(folder), large)]
             if "latency" in parts:

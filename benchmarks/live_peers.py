@@ -102,7 +102,7 @@ def roboflow(url: str, model: str) -> None:
 
     def heard(update: Any) -> None:
         if update.severity.name != "DEBUG":  # those come with every frame
-            told(f"{update.severity.name} {update.event_type} {update.payload.get('error_message', '')}")
+            told(f"{update.severity.name} {update.event_type} {update.payload}")
 
     pipeline = InferencePipeline.init_with_custom_logic(
         video_reference=url,

@@ -10,6 +10,8 @@ from live_streams import DOWN_S
 
 from edgemtl.console import print_table
 
+KEYS = ("beyond_ms", "bare_beyond_ms", "bare_wakes_ms")
+
 
 def show(told: dict[str, Any]) -> None:
     """Print what was measured."""
@@ -20,10 +22,11 @@ def show(told: dict[str, Any]) -> None:
         lines.append([f"{row['camera']}: throughput, of the bare loop's", found, f"{row['asked']}"])
     if row := told.get("latency"):
         at = f"{row['camera']} at {row['fps']:g}/s"
-        lines.append([f"{at}: ms beyond inference, p50", f"{row['beyond_ms']['p50']:.2f}", ""])
-        lines.append(
-            [f"{at}: ms beyond inference, p99", f"{row['beyond_ms']['p99']:.2f}", f"{row['asked_p99_ms']:.2f}"]
-        )
+        found = {key: [f"{row[key][p]:.2f}" for p in ("p50", "p99")] for key in KEYS}
+        for place, (p, asked) in enumerate((("p50", ""), ("p99", f"{row['asked_p99_ms']:.2f}"))):
+            ours, bare, wakes = (found[key][place] for key in KEYS)
+            beside = f"{ours} (bare loop {bare}, it wakes {wakes} late)"
+            lines.append([f"{at}: ms beyond inference, {p}", beside, asked])
         low, high = row["cores_beyond_range"]
         lines.append([f"{at}: cores beyond inference", f"{row['cores_beyond']:.3f} ({low:.3f} to {high:.3f})", ""])
     if lines:

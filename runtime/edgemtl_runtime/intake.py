@@ -269,7 +269,8 @@ class Repeats:
         last = self.last
         if last is not None and frame.size == last.size:
             a, b = frame.image, last.image
-            if np.array_equal(a[::16, ::16], b[::16, ::16]) and np.array_equal(a, b):
+            middle = frame.size[0] // 2  # a row tells nearly always, and lies together in memory
+            if np.array_equal(a[middle], b[middle]) and np.array_equal(a, b):
                 return frame.arrived_ns - last.arrived_ns
         self.last = frame
         return None

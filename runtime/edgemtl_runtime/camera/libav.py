@@ -35,9 +35,13 @@ def reason(error: BaseException) -> str:
 
 def picture(frame: av.VideoFrame) -> NDArray[Any]:
     """Return a frame as (H, W, 3) RGB, or (H, W) where it is grey, of 8 or 16 bits."""
+    import av
+
     kind = frame.format.name
+    # From 17 on PyAV converts on a thread a core, and a frame that small waits for them longer than it takes.
+    alone: dict[str, Any] = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
     if kind.startswith("gray"):
         deep = frame.format.components[0].bits > 8
-        grey = frame.to_ndarray(format="gray16le" if deep else "gray")
+        grey = frame.to_ndarray(format="gray16le" if deep else "gray", **alone)
         return np.ascontiguousarray(grey)
-    return np.ascontiguousarray(frame.to_ndarray(format="rgb24"))
+    return np.ascontiguousarray(frame.to_ndarray(format="rgb24", **alone))
