@@ -20,7 +20,7 @@ def show(told: dict[str, Any]) -> None:
         low, high = row["ratio_range"]
         found = f"{row['ratio']:.3f} ({low:.3f} to {high:.3f})"
         lines.append([f"{row['camera']}: throughput, of the bare loop's", found, f"{row['asked']}"])
-    if row := told.get("latency"):
+    for row in told.get("latency", ()):
         at = f"{row['camera']} at {row['fps']:g}/s"
         found = {key: [f"{row[key][p]:.2f}" for p in ("p50", "p99")] for key in KEYS}
         for place, (p, asked) in enumerate((("p50", ""), ("p99", f"{row['asked_p99_ms']:.2f}"))):
