@@ -40,6 +40,10 @@ class Frame:
     network: NDArray[np.uint8] | None = None
     registered: bool = False
     """Whether ``network`` was brought into another camera's pixels."""
+    uncertainty_ns: int = 0
+    """How far the stamp may be off, as far as can be told, beside a delay that never changes."""
+    moment: str = ""
+    """What pictures of one moment share where their names tell it: two frames that have one are a pair by it alone."""
 
     def __post_init__(self) -> None:
         image = self.image
@@ -47,8 +51,6 @@ class Frame:
         colour = image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8
         if not (grey or colour) or not image.size:
             raise ValueError(f"a frame is (H, W, 3) uint8 or (H, W) uint8/uint16, not {image.dtype} {image.shape}")
-        if self.stamp_ns < 0:
-            raise ValueError(f"a capture stamp is not negative: {self.stamp_ns}")
 
     @property
     def size(self) -> Size:
@@ -60,10 +62,12 @@ class Frame:
 class FramePair:
     """The frames of the cameras that belong together, by camera name, in the order of the cameras.
 
-    While a camera is silent the other's frames come alone.
+    While a camera is silent the other's frames come alone. ``trusted`` says that they lie within the tolerance even if
+    their stamps are off by all that they may be.
     """
 
     frames: dict[str, Frame]
+    trusted: bool = True
 
     @property
     def skew_ns(self) -> int:

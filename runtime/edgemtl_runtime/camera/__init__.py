@@ -130,9 +130,9 @@ def _stream(place: str, name: str, options: Options) -> Callable[[], Camera]:
         from .opencv import StreamCamera
 
         return lambda: StreamCamera(name, place, options)
-    from .stream import AvStreamCamera
+    from .stream import open_stream
 
-    return lambda: AvStreamCamera(name, place, options)
+    return lambda: open_stream(name, place, options)
 
 
 def _video(path: Path, name: str, epoch: Epoch, options: Options) -> Callable[[], Camera]:
