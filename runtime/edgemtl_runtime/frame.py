@@ -8,12 +8,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from .wall import WALL
+
 StampSource = Literal["driver", "stream", "file", "rate", "arrival"]
 """How a stamp was had, the best first.
 
 "driver": by the camera's driver when the frame was taken; "stream": from the stream's presentation times, mapped to the
 host's clock; "file": from the recording's own times; "rate": from a nominal rate; "arrival": when the frame reached us.
 """
+UNKNOWN_NS = 10_000_000_000
+"""How far a stamp may be off of which nothing is known yet."""
 Size = tuple[int, int]
 """Height and width in pixels."""
 
@@ -79,6 +83,12 @@ class FramePair:
     def stamp_ns(self) -> int:
         """Capture time of the pair: that of its later frame."""
         return max(frame.stamp_ns for frame in self.frames.values())
+
+    @property
+    def unix_ns(self) -> int:
+        """Capture time of the pair as Unix time: as the recording tells it, else by the wall clock as it stands now."""
+        told = [frame.unix_ns for frame in self.frames.values()]
+        return max(told) if all(told) else WALL.unix_ns(self.stamp_ns)
 
     @property
     def arrived_ns(self) -> int:

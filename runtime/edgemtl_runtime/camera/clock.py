@@ -7,16 +7,18 @@ from collections import deque
 
 import numpy as np
 
+from ..frame import UNKNOWN_NS
+
 PART_NS, PARTS = 5_000_000_000, 6
 """The half minute that is looked back on, in parts."""
 BREAK_NS = 2_000_000_000
 """A presentation time that leaps by more, beside the host's time, has begun anew."""
-UNKNOWN_NS = 10_000_000_000
-"""How far a stamp may be off of which nothing is known yet."""
 SETTLE_NS, SETTLE = 500_000_000, 5
 """A clock is known once so much time and so many pictures have not bettered it."""
 CHECKED = 6
 """Pictures of which one comes by the shortest way, as long as the clock is right: one in each group with B-frames."""
+USUAL = 30
+"""Pictures that show how late some usually are."""
 GAP_NS, GAP_INTERVALS = 250_000_000, 4
 """A stream stood still when nothing came for the longer of the two."""
 SHIFT_NS, SHIFTED_NS = 1_200_000_000, 8_000_000
@@ -81,7 +83,7 @@ class SourceClock:
     def __init__(self) -> None:
         self.uncertainty_ns = UNKNOWN_NS
         self.stamped_ns: int | None = None
-        self.reports: deque[tuple[int, int]] = deque(maxlen=2)
+        self.reports: deque[tuple[int, int]] = deque(maxlen=8)
         self.reset()
 
     def reset(self) -> None:
@@ -89,11 +91,12 @@ class SourceClock:
         self.least: deque[tuple[int, int]] = deque(maxlen=PARTS)
         self.recent: deque[tuple[int, int]] = deque(maxlen=256)
         self.checked: deque[int] = deque(maxlen=CHECKED)
+        self.lateness: deque[int] = deque(maxlen=USUAL)
         self.last: tuple[int, int] | None = None
         self.bettered_ns: int | None = None
         self.count = 0
         self.base_ns: int | None = None
-        self.late_since_ns = 0
+        self.late_since_ns: int | None = None
 
     def observe(self, source_ns: int, arrived_ns: int) -> None:
         """Note when a picture of a presentation time came."""
@@ -109,13 +112,19 @@ class SourceClock:
         offset_ns = arrived_ns - source_ns
         self.recent.append((arrived_ns, offset_ns))
         self._take_in(offset_ns, arrived_ns)
+        assert self.base_ns is not None
+        if offset_ns - self.base_ns > max(self.lateness, default=0) + SHIFTED_NS:
+            self.checked.clear()  # later than any: until one comes in time nothing tells that the clock is right
+        self.lateness.append(offset_ns - self.base_ns)
         self.checked.append(offset_ns)
+        late = offset_ns - self.base_ns > SHIFTED_NS
+        self.late_since_ns = (self.late_since_ns or arrived_ns) if late else None
         self._look_for_shift(arrived_ns)
         self._judge(arrived_ns)
 
-    def report(self, unix_ns: int, source_ns: int) -> None:
-        """Note what the sender says of its clock: Unix time and presentation time of one moment."""
-        self.reports.append((time.monotonic_ns(), unix_ns - source_ns))
+    def report(self, unix_ns: int, source_ns: int, came_ns: int) -> None:
+        """Note what the sender said of its clock when: Unix time and presentation time of one moment."""
+        self.reports.append((came_ns, unix_ns - source_ns))
 
     def stamp(self, source_ns: int) -> tuple[int, int]:
         """Return when a picture was taken, nanoseconds of the monotonic clock, and how far that may be off."""
@@ -147,6 +156,8 @@ class SourceClock:
     def _look_for_shift(self, arrived_ns: int) -> None:
         """Begin anew from the latest pictures where all of them are late by the same."""
         assert self.base_ns is not None
+        if self.late_since_ns is None:
+            return
         window = [(at, offset - self.base_ns) for at, offset in self.recent if arrived_ns - at <= SHIFT_NS]
         whole = self.recent[0][0] <= arrived_ns - SHIFT_NS
         if not whole or len(window) < SETTLE or min(late for _, late in window) < SHIFTED_NS:
@@ -164,11 +175,10 @@ class SourceClock:
 
     def _denied(self, late_ns: int) -> bool:
         """Whether sender reports say that the source's time has not shifted, so that the way has become longer."""
-        if len(self.reports) < 2:
-            return False
-        (_, before), (_, after) = self.reports
-        late_since = next((at for at, _ in self.recent), 0)
-        return self.reports[1][0] >= late_since and abs(after - before) < REPORT_NS < late_ns
+        since_ns = self.late_since_ns
+        before = [told for came, told in self.reports if since_ns is None or came < since_ns]
+        after = [told for came, told in self.reports if since_ns is not None and came >= since_ns]
+        return bool(before and after) and abs(after[-1] - before[-1]) < REPORT_NS < late_ns
 
     def _judge(self, arrived_ns: int) -> None:
         assert self.base_ns is not None and self.bettered_ns is not None
@@ -189,8 +199,7 @@ class ArrivalClock:
     def __init__(self) -> None:
         self.intervals: deque[int] = deque(maxlen=30)
         self.last_ns: int | None = None
-        self.begun_ns = 0
-        self.behind_ns = 0
+        self.begun_ns = self.behind_ns = self.slow = 0
 
     def uncertainty(self, arrived_ns: int) -> int:
         """Note an arrival and return how far it may be off, nanoseconds."""
@@ -200,15 +209,22 @@ class ArrivalClock:
             return UNKNOWN_NS
         interval_ns = arrived_ns - last_ns
         known = np.array(self.intervals)
-        self.intervals.append(interval_ns)
         if len(known) < SETTLE:
+            self.intervals.append(interval_ns)
             return UNKNOWN_NS
         usual_ns = int(np.median(known))
         if interval_ns > 2 * usual_ns:
             self.behind_ns += interval_ns - usual_ns
+            self.slow += 1
         elif interval_ns >= 0.7 * usual_ns:  # at its own rate: nothing was held up
-            self.behind_ns = 0
+            self.behind_ns = self.slow = 0
         else:
-            self.behind_ns = max(self.behind_ns - (usual_ns - interval_ns), 0)
+            self.behind_ns, self.slow = max(self.behind_ns - (usual_ns - interval_ns), 0), 0
+        if self.slow >= SETTLE:  # the camera has another rate now
+            self.intervals.clear()
+            self.behind_ns = self.slow = 0
+            return UNKNOWN_NS
+        if not self.behind_ns:  # a burst does not tell the rate
+            self.intervals.append(interval_ns)
         jitter_ns = int(np.percentile(np.abs(known - usual_ns), 80))
         return min(self.behind_ns + jitter_ns, UNKNOWN_NS)

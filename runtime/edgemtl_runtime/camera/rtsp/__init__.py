@@ -69,7 +69,7 @@ class RtspCamera:
         try:
             for data, came_ns in self.session.packets(lambda: self.closed):
                 if isinstance(data, Report):
-                    self._report(data)
+                    self._report(data, came_ns)
                     continue
                 for decoded in self._decoded(data, came_ns):
                     source_ns = round(decoded.pts * decoded.time_base * 1_000_000_000)
@@ -124,10 +124,10 @@ class RtspCamera:
                 frame.time_base = packet.time_base
                 yield frame
 
-    def _report(self, report: Report) -> None:
+    def _report(self, report: Report, came_ns: int) -> None:
         if (time_ := self.pictures.time) is not None:
             ahead = (report.time - time_ + 0x80000000 & 0xFFFFFFFF) - 0x80000000
-            self.clock.report(report.unix_ns, self._nanoseconds(self.pictures.ticks + ahead))
+            self.clock.report(report.unix_ns, self._nanoseconds(self.pictures.ticks + ahead), came_ns)
 
     def _nanoseconds(self, ticks: int) -> int:
         return ticks * 1_000_000_000 // self.session.media.clock_hz

@@ -78,7 +78,9 @@ class Session:
         try:
             found = socket.create_connection((host, port), self.open_s)
         except OSError as error:
-            raise RtspError(f"{self.what}: cannot be opened ({error.strerror or error}); check that it is there") from None
+            raise RtspError(
+                f"{self.what}: cannot be opened ({error.strerror or error}); check that it is there"
+            ) from None
         found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return found
 
