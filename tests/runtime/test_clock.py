@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgemtl_runtime.camera.clock import SHIFTED_NS, UNKNOWN_NS, ArrivalClock, SourceClock
+from edgemtl_runtime.camera.clock import FLOOR_NS, SHIFTED_NS, UNKNOWN_NS, ArrivalClock, SourceClock
 from edgemtl_runtime.wall import WallClock, utc
 
 MS = 1_000_000
@@ -108,7 +108,7 @@ def test_b_frames_come_late_and_are_stamped_right(fps: int) -> None:
         clock.observe(place * period, START + sent * period + 3 * MS)
         if place > 5 * fps:
             errors.append((clock.base_ns - START) / MS)
-            assert clock.uncertainty_ns < MS
+            assert clock.uncertainty_ns == FLOOR_NS
     assert set(errors) == {3.0}
 
 
@@ -121,7 +121,7 @@ def test_a_longer_way_is_not_taken_for_a_shifted_time_when_the_sender_reports() 
         clock.observe(taken, arrived + late)
         stamp, unsure = clock.stamp(taken)
         if index > 200:
-            assert stamp - taken == 3 * MS and unsure == 0
+            assert stamp - taken == 3 * MS and unsure == FLOOR_NS
 
 
 def test_a_time_that_leaps_begins_anew() -> None:
@@ -131,7 +131,7 @@ def test_a_time_that_leaps_begins_anew() -> None:
     for taken, arrived in pictures(30, 2):
         clock.observe(taken - 3_600_000 * MS, arrived + 2_000 * MS)
         stamp, unsure = clock.stamp(taken - 3_600_000 * MS)
-    assert stamp == arrived + 2_000 * MS and unsure == 0
+    assert stamp == arrived + 2_000 * MS and unsure == FLOOR_NS
 
 
 @given(RATES, st.floats(0.3, 3.0))
@@ -141,7 +141,7 @@ def test_arrivals_in_a_burst_are_uncertain_by_what_they_are_late(fps: int, stall
     for taken, arrived in held_up(pictures(fps, 9), 3.0, stall_s):
         unsure = clock.uncertainty(arrived)
         assert arrived - taken <= unsure + 3 * MS + 1e9 / fps / 2
-    assert unsure < 2 * MS
+    assert unsure < 4 * MS
 
 
 def test_unix_time_follows_the_wall_clock() -> None:

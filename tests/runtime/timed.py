@@ -5,20 +5,26 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from clockface import Painter
+from clockface import Painter, read_face
 from clockface import jpeg as timed_jpeg
 from servers import Mjpeg, free_port
+
+from edgemtl_runtime.camera import Camera
+from edgemtl_runtime.frame import FramePair
+from edgemtl_runtime.recording import Recording
 
 HERE = Path(__file__).parent
 Kind = dict[str, Any]
@@ -123,4 +129,113 @@ def timed_mjpeg(fps: float, lengths: bool = True, stamps: bool = False) -> Mjpeg
     return Mjpeg(lambda index: timed_jpeg(time.monotonic_ns(), painter), fps)
 
 
-__all__ = ["Relay", "TimedRtsp", "shutil", "timed_mjpeg"]
+@dataclass
+class Seen:
+    """One pair (or frame of one camera): what was told of it, and what its pictures tell."""
+
+    at_ns: int
+    truths: dict[str, int]
+    stamps: dict[str, int]
+    sources: dict[str, str]
+    uncertainty_ns: dict[str, int]
+    trusted: bool
+
+    @property
+    def true_skew_ms(self) -> float:
+        return (max(self.truths.values()) - min(self.truths.values())) / 1e6
+
+    @property
+    def told_skew_ms(self) -> float:
+        return (max(self.stamps.values()) - min(self.stamps.values())) / 1e6
+
+
+@dataclass
+class Watched:
+    """What came of a run: its pairs, when the stall ended, and what was dropped."""
+
+    pairs: list[Seen]
+    stall_end_ns: int
+    drops: dict[str, int]
+    unread: int
+
+    def row(self, tolerance_ms: float, skip_s: float = 1.5) -> dict[str, Any]:
+        """Return the figures of a run: skews and errors behind the start, and all pairs that lie beyond the tolerance."""
+        begun = self.pairs[0].at_ns if self.pairs else 0
+        steady = [p for p in self.pairs if p.at_ns - begun > skip_s * 1e9 and p.trusted]
+        names = list(self.pairs[0].truths) if self.pairs else []
+        beyond = [p for p in self.pairs if p.true_skew_ms > tolerance_ms]
+        known = [p for p in steady or self.pairs]
+        return {
+            "pairs": len(self.pairs),
+            "beyond_tolerance": len(beyond),
+            "unmarked_beyond": sum(p.trusted for p in beyond),
+            "uncertain": sum(not p.trusted for p in self.pairs),
+            "true_skew_ms_p50": p50([p.true_skew_ms for p in known]),
+            "reported_skew_ms_p50": p50([p.told_skew_ms for p in known]),
+            "stamp_error_ms_p50": [p50([abs(p.stamps[n] - p.truths[n]) / 1e6 for p in known]) for n in names],
+            "stamp_uncertainty_ms": [p50([p.uncertainty_ns[n] / 1e6 for p in known]) for n in names],
+            "stamp_source": [known[-1].sources[n] if known else "" for n in names],
+            "recovery_s": self.recovery_s(tolerance_ms),
+            "latency_ms_p50": p50([(p.at_ns - max(p.truths.values())) / 1e6 for p in known]),
+        }
+
+    def recovery_s(self, tolerance_ms: float) -> float | None:
+        """Return how long after the stall's end the last pair was that was not both trusted and true."""
+        if not self.stall_end_ns:
+            return None
+        after = [p for p in self.pairs if p.at_ns >= self.stall_end_ns]
+        wrong = [p.at_ns for p in after if not p.trusted or p.true_skew_ms > tolerance_ms]
+        if not after or after[-1].at_ns in wrong[-1:]:
+            return 99.0  # never
+        first = next(p.at_ns for p in after if not wrong or p.at_ns > wrong[-1])
+        return round((first - self.stall_end_ns) / 1e9, 2)
+
+
+def p50(values: list[float]) -> float | None:
+    return round(float(np.median(values)), 2) if values else None
+
+
+def watch(
+    cameras: dict[str, Camera],
+    seconds: float,
+    tolerance_ms: float = 30.0,
+    stall: Callable[[], None] | None = None,
+    stall_at_s: float = 3.0,
+) -> Watched:
+    """Pair cameras for a while, letting one of them stall on the way, and read the truth out of the pictures."""
+    recording = Recording(cameras, tolerance_ms)
+    ended = [0]
+
+    def stand() -> None:
+        assert stall is not None
+        stall()
+        ended[0] = time.monotonic_ns()
+
+    timers = [threading.Timer(seconds, recording.stop)]
+    if stall is not None:
+        timers.append(threading.Timer(stall_at_s, stand))
+    for timer in timers:
+        timer.daemon = True
+        timer.start()
+    taken: list[tuple[int, FramePair]] = [(time.monotonic_ns(), pair) for pair in recording]
+    pairs, unread = [], 0
+    for at_ns, pair in taken:
+        truths = {name: read_face(frame.image, at_ns) for name, frame in pair.frames.items()}
+        if len(truths) < len(cameras) or None in truths.values():
+            unread += None in truths.values()
+            continue
+        frames = pair.frames.items()
+        pairs.append(
+            Seen(
+                at_ns,
+                {n: t for n, t in truths.items() if t is not None},
+                {n: f.stamp_ns for n, f in frames},
+                {n: f.stamp_source for n, f in frames},
+                {n: f.uncertainty_ns for n, f in frames},
+                pair.trusted,
+            )
+        )
+    return Watched(pairs, ended[0], dict(recording.stats.drops), unread)
+
+
+__all__ = ["Relay", "Seen", "TimedRtsp", "Watched", "timed_mjpeg", "watch"]

@@ -25,6 +25,8 @@ SHIFT_NS, SHIFTED_NS = 1_200_000_000, 8_000_000
 """For so long every picture must be late by more than so much, and all alike, until the source's time has shifted."""
 REPORT_NS = 10_000_000
 """Two sender reports that agree to this tell of one clock."""
+FLOOR_NS = 1_500_000
+"""No stamp that is told from arrivals is surer than this."""
 STEP_NS = 1_000
 """Stamps of one camera rise by this at the least."""
 
@@ -186,7 +188,8 @@ class SourceClock:
             self.uncertainty_ns = UNKNOWN_NS
             return
         late_ns = min(self.checked) - self.base_ns
-        self.uncertainty_ns = 0 if late_ns > SHIFTED_NS and self._denied(late_ns) else late_ns
+        denied = late_ns > SHIFTED_NS and self._denied(late_ns)
+        self.uncertainty_ns = FLOOR_NS + (0 if denied else late_ns)
 
 
 class ArrivalClock:
@@ -227,4 +230,4 @@ class ArrivalClock:
         if not self.behind_ns:  # a burst does not tell the rate
             self.intervals.append(interval_ns)
         jitter_ns = int(np.percentile(np.abs(known - usual_ns), 80))
-        return min(self.behind_ns + jitter_ns, UNKNOWN_NS)
+        return min(FLOOR_NS + self.behind_ns + jitter_ns, UNKNOWN_NS)
