@@ -197,9 +197,9 @@ class Result:
     """What was seen in one pair of frames: ``heads`` by name, in the pixels of camera ``camera``.
 
     ``absent`` names the cameras in whose place the network was given a blank frame. ``stamps`` tells of each camera in
-    the pair how its stamp was had (`Frame.stamp_source`). ``trusted`` says that the frames lie within the tolerance even
-    if their stamps are off by all that they may be (``uncertainty_ns`` by camera). ``unix_ns`` is ``stamp_ns`` as Unix
-    time, by the wall clock as it stood then.
+    the pair how its stamp was had (`Frame.stamp_source`). ``trusted`` says that the frames lie within the tolerance
+    even if their stamps are off by all that they may be (``uncertainty_ns`` by camera). ``unix_ns`` is ``stamp_ns`` as
+    Unix time, by the wall clock as it stood then.
     """
 
     heads: dict[str, HeadResult]

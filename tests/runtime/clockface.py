@@ -1,8 +1,8 @@
 """Pictures that carry the time at which they were drawn, so that a stamp can be held against the truth.
 
 The time is 32 bits of a tenth of a millisecond of the monotonic clock, drawn as light and dark blocks, and below them
-the inverse bits: what a codec has blurred or a cut has torn is not taken for a time. Only the standard library is needed
-to draw, so that a server may run in the system's Python.
+the inverse bits: what a codec has blurred or a cut has torn is not taken for a time. Only the standard library is
+needed to draw, so that a server may run in the system's Python.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ Kind = dict[str, Any]
 class TimedRtsp:
     """GStreamer's RTSP server in a process of its own; skips where it is not installed."""
 
-    def __init__(self, **kinds: Kind) -> None:
-        self.port = free_port()
+    def __init__(self, user: str = "", **kinds: Kind) -> None:
+        self.port, self.user = free_port(), user
         self.kinds = {name: {"codec": "h264", "fps": 30} | kind for name, kind in kinds.items()}
         self.python = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
         needed = {"h264": "x264enc", "h265": "x265enc", "mjpeg": "jpegenc"}
@@ -53,7 +53,13 @@ class TimedRtsp:
     def start(self) -> None:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
         self.process = subprocess.Popen(
-            [self.python, str(HERE / "timed_rtsp.py"), str(self.port), json.dumps(self.kinds)],
+            [
+                self.python,
+                str(HERE / "timed_rtsp.py"),
+                str(self.port),
+                json.dumps(self.kinds),
+                *([self.user] if self.user else []),
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -159,7 +165,7 @@ class Watched:
     unread: int
 
     def row(self, tolerance_ms: float, skip_s: float = 1.5) -> dict[str, Any]:
-        """Return the figures of a run: skews and errors behind the start, and all pairs that lie beyond the tolerance."""
+        """Return the figures of a run: errors are of trusted pairs behind the start, the counts of all."""
         begun = self.pairs[0].at_ns if self.pairs else 0
         steady = [p for p in self.pairs if p.at_ns - begun > skip_s * 1e9 and p.trusted]
         names = list(self.pairs[0].truths) if self.pairs else []

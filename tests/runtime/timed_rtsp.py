@@ -15,7 +15,7 @@ import gi
 gi.require_version("Gst", "1.0")
 gi.require_version("GstRtspServer", "1.0")
 from clockface import HEIGHT, WIDTH, Painter  # noqa: E402
-from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
+from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
 
 
 def encoder(kind):
@@ -32,8 +32,9 @@ def encoder(kind):
         )
     if b_frames:
         return (
-            f"x264enc bframes={b_frames} b-adapt=false rc-lookahead=0 sync-lookahead=0 sliced-threads=true threads={kind.get('slices', 2)} "
-            f"speed-preset=veryfast key-int-max={key} pass=qual quantizer={crf} option-string=weightp=0:mbtree=0 "
+            f"x264enc bframes={b_frames} b-adapt=false rc-lookahead=0 sync-lookahead=0 sliced-threads=true "
+            f"threads={kind.get('slices', 2)} speed-preset=veryfast key-int-max={key} pass=qual quantizer={crf} "
+            "option-string=weightp=0:mbtree=0 "
             "! video/x-h264,profile=main ! rtph264pay name=pay0 pt=96 config-interval=-1"
         )
     slices = kind.get("slices", 2)
@@ -70,8 +71,8 @@ def main():
         factory = GstRtspServer.RTSPMediaFactory(shared=True)
         rate = str(kind["fps"]) + "/1"
         factory.set_launch(
-            f"( appsrc name=source is-live=true format=time do-timestamp=false caps=video/x-raw,format=I420,width={WIDTH},"
-            f"height={HEIGHT},framerate={rate} ! {encoder(kind)} )"
+            "( appsrc name=source is-live=true format=time do-timestamp=false "
+            f"caps=video/x-raw,format=I420,width={WIDTH},height={HEIGHT},framerate={rate} ! {encoder(kind)} )"
         )
 
         def configured(_, media, kind=kind):
@@ -80,9 +81,29 @@ def main():
 
         factory.connect("media-configure", configured)
         server.get_mount_points().add_factory("/" + name, factory)
+    if len(sys.argv) > 3:
+        lock(server, *sys.argv[3].split(":"))
     server.attach(None)
     print("ready", flush=True)
     GLib.MainLoop().run()
+
+
+def lock(server, user, password):
+    """Let only one user in, who proves it by a digest."""
+    auth = GstRtspServer.RTSPAuth()
+    auth.set_supported_methods(GstRtsp.RTSPAuthMethod.DIGEST)
+    token = GstRtspServer.RTSPToken()
+    token.set_string("media.factory.role", user)
+    auth.add_digest(user, password, token)
+    server.set_auth(auth)
+    for name in json.loads(sys.argv[2]):
+        factory = server.get_mount_points().match("/" + name)[0]
+        role = Gst.Structure.new_empty(user)
+        role.set_value("media.factory.access", True)
+        role.set_value("media.factory.construct", True)
+        permissions = GstRtspServer.RTSPPermissions()
+        permissions.add_role_from_structure(role)
+        factory.set_permissions(permissions)
 
 
 def started(source, kind):

@@ -124,8 +124,8 @@ def pair_by_name(cameras: Sequence[FolderCamera]) -> None:
     if not set.intersection(*stems):
         raise UsageError(
             f"{flag(first.name)} {first.folder} and {flag(second.name)} {second.folder} share no names "
-            f"({first.files[0].name}, {second.files[0].name}): give pictures of one moment one name, or ?stamps=name or "
-            "?stamps=exif where they tell their times, or ?pair=order where both folders hold one picture a moment"
+            f"({first.files[0].name}, {second.files[0].name}): give pictures of one moment one name, or ?stamps=name "
+            "or ?stamps=exif where they tell their times, or ?pair=order where both folders hold one picture a moment"
         )
     alone = sum(len(seen - set.intersection(*stems)) for seen in stems)
     if alone:

@@ -1,7 +1,7 @@
 """When the pictures of a GStreamer pipeline's network source came, and what their senders stamped them with.
 
-The pipeline's own stamps follow the arrivals of single packets and, with B-frames, the order of coding. The packets tell
-better: the sender's time of each picture, and the moment at which its first packet came.
+The pipeline's own stamps follow the arrivals of single packets and, with B-frames, the order of coding. The packets
+tell better: the sender's time of each picture, and the moment at which its first packet came.
 """
 
 from __future__ import annotations
