@@ -15,7 +15,7 @@ JUMP_NS = 1_000_000_000
 STUCK = 3
 """A live stamp that falls back by more than `JUMP_NS`, or this many in a row that do not rise, begin a new time."""
 LONE = 6
-"""When so many frames of one camera have come since the other's time began anew, its own will not."""
+"""When so many frames of one camera lie behind where the other's time began anew, its own will not."""
 HOLD_NS = 1_000_000_000
 """For so long a frame waits for a partner that comes late."""
 UNMATCHED = 30
@@ -57,6 +57,8 @@ class Pairing:
         self.times: dict[str, deque[int]] = {name: deque() for name in cameras}
         self.time: dict[str, int] = dict.fromkeys(cameras, 0)
         self.behind: dict[str, int] = dict.fromkeys(cameras, 0)
+        self.left_ns: dict[tuple[str, int], int] = {}
+        """Where a camera left a time: its last stamp in it."""
         self.last_ns: dict[str, int] = {}
         self.stuck: dict[str, int] = dict.fromkeys(cameras, 0)
         self.ended: set[str] = set()
@@ -134,19 +136,25 @@ class Pairing:
                 recorded = frame.stamp_source in ("file", "rate") and step < 0
                 if not recorded and step > -JUMP_NS and self.stuck[name] < STUCK:
                     return False
+                self.left_ns[name, self.time[name]] = last_ns
                 self.time[name] += 1
                 self.intervals[name].clear()
             else:
                 self.intervals[name].append(step)
         self.stuck[name] = 0
         self.last_ns[name] = frame.stamp_ns
-        self._follow(name)
+        self._follow(frame)
         return True
 
-    def _follow(self, name: str) -> None:
-        """Let a camera go on in the other's new time when its own does not begin anew."""
-        newest = max(self.time.values())
-        self.behind[name] = self.behind[name] + 1 if self.time[name] < newest else 0
+    def _follow(self, frame: Frame) -> None:
+        """Let a camera go on in the other's new time when its own does not begin anew where the other's did."""
+        name, newest = frame.camera, max(self.time.values())
+        if self.time[name] == newest:
+            self.behind[name] = 0
+            self.left_ns = {key: left for key, left in self.left_ns.items() if key[1] >= min(self.time.values())}
+            return
+        other = next(each for each in self.cameras if each != name)
+        self.behind[name] += frame.stamp_ns > self.left_ns[other, self.time[name]]
         if self.behind[name] > LONE:
             self.time[name], self.behind[name] = newest, 0
 

@@ -69,7 +69,7 @@ class MjpegCamera:
                     unsure_ns = arrivals.uncertainty(first_ns)
                 image = decode(data) if data.rstrip(b"\r\n\0").endswith(END) else None
                 if image is None:
-                    self.dropped("corrupt frame")
+                    self.dropped("corrupt packet")
                     continue
                 how: StampSource = "stream" if source == "stream" else "arrival"
                 now_ns = time.monotonic_ns()
