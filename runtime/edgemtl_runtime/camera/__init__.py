@@ -4,7 +4,8 @@ v4l2:///dev/video0      a camera device, stamped by its driver; ?width= ?height=
 0                       the same by number
 csi://0                 a ribbon camera of a Jetson or Raspberry Pi, by GStreamer; ?width= ?height= ?fps=
 gst:PIPELINE            what a GStreamer pipeline gives; ?format=RGB|GRAY8|GRAY16_LE
-rtsp://host/stream      a stream, also http:// (MJPEG); ?transport=udp; its own query stays as it is
+rtsp://host/stream      a stream, also http:// (MJPEG); ?transport=udp; ?clock=ntp where the camera and this machine
+                        are set by one NTP; its own query stays as it is
 drive.mp4               a video file; ?fps=20 paces it, ?fps=0 is as fast as it is used
 frames/night            a folder of pictures, in the order of their names; ?fps=20 paces it; ?stamps=name: those are
                         nanoseconds of capture, ?stamps=exif: the pictures tell it; two folders are paired by the
@@ -33,7 +34,7 @@ PLAUSIBLE_NS = 5_000_000_000
 """A driver's stamp that is older than this, or of the future, is of another clock."""
 COMMON = ("rotate", "offset_ms", "repeats")
 """Options of every source."""
-OF_STREAMS = (*COMMON, "transport")
+OF_STREAMS = (*COMMON, "transport", "clock")
 """What is ours in a stream's URL; the rest of its query is its own."""
 Options = Mapping[str, str]
 
