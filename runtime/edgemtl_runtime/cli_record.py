@@ -35,7 +35,10 @@ def add_record(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_cameras(calibrate, rig=False)
     calibrate.add_argument("--out", metavar="RIG.yaml", type=Path, required=True)
     calibrate.add_argument(
-        "--board", metavar="KIND:COLUMNSxROWS:METRES", help="checkerboard:9x6:0.03 (inner corners), acircles:4x11:0.02"
+        "--board",
+        metavar="KIND:COLUMNSxROWS:METRES",
+        help="checkerboard:9x6:0.03 (inner corners), circles:7x5:0.03, acircles:4x11:0.02, or "
+        "charuco:7x5:0.04:0.03[:DICT_4X4_50] (squares, a square's and a marker's side), which may be seen in part",
     )
     calibrate.add_argument("--points", metavar="FILE.csv", type=Path, help="columns x_rgb, y_rgb, x_ir, y_ir")
     calibrate.add_argument("--distance", type=float, default=0.0, metavar="M", help="how far away scenes are, metres")
@@ -96,7 +99,8 @@ def _recorder(args: argparse.Namespace, rig: Any) -> Any:
 def command_calibrate(args: argparse.Namespace) -> int:
     """Calibrate, save the rig, and print how good it is."""
     from .recording import Recording
-    from .rig.calibrate import calibrate, from_points, read_points
+    from .rig.calibrate import calibrate
+    from .rig.points import from_points, read_points
     from .rig.register import picture
 
     if args.rgb is None or args.ir is None or (args.board is None) is (args.points is None):
