@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 
+from .cli_board import add_board
 from .cli_engines import add_engines
 from .cli_record import add_record
 from .cli_run import add_run
@@ -39,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_run(commands)
     add_record(commands)
+    add_board(commands)
     add_engines(commands)
     args = parser.parse_args(argv)
     return guarded(lambda: int(args.command(args)), "edgemtl-runtime")

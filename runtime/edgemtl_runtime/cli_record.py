@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .cli_run import Signals, add_cameras, log_events, open_given, open_rig, told_drops
+from .cli_run import Signals, add_cameras, log_events, open_given, open_rig, open_setup, told_drops
 from .errors import EdgemtlError
 from .health import Event
+
+if TYPE_CHECKING:
+    from .messages.cameras import Setup
 
 
 def add_record(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -35,7 +39,10 @@ def add_record(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_cameras(calibrate, rig=False)
     calibrate.add_argument("--out", metavar="RIG.yaml", type=Path, required=True)
     calibrate.add_argument(
-        "--board", metavar="KIND:COLUMNSxROWS:METRES", help="checkerboard:9x6:0.03 (inner corners), acircles:4x11:0.02"
+        "--board",
+        metavar="KIND:COLUMNSxROWS:METRES",
+        help="checkerboard:9x6:0.03 (inner corners), circles:7x5:0.03, acircles:4x11:0.02, or "
+        "charuco:7x5:0.04:0.03[:DICT_4X4_50] (squares, a square's and a marker's side), which may be seen in part",
     )
     calibrate.add_argument("--points", metavar="FILE.csv", type=Path, help="columns x_rgb, y_rgb, x_ir, y_ir")
     calibrate.add_argument("--distance", type=float, default=0.0, metavar="M", help="how far away scenes are, metres")
@@ -56,15 +63,18 @@ def command_record(args: argparse.Namespace) -> int:
         raise EdgemtlError("--seconds, --count and --apart are not negative and --tolerance-ms above 0, all below 1e6")
     if args.rgb is None and args.ir is None:
         raise EdgemtlError("give --rgb and --ir, or one of them")
-    if args.out.suffix.lower() == ".mcap" and (args.rig or args.split):
-        raise EdgemtlError("--rig and --split are of a folder: an MCAP file keeps pictures as the cameras give them")
+    if args.out.suffix.lower() == ".mcap" and args.split:
+        raise EdgemtlError("--split is of a folder: an MCAP file keeps pictures as the cameras give them")
+    if args.out.suffix.lower() != ".mcap" and args.frame_id:
+        raise EdgemtlError("--frame-id is of an MCAP file: a folder of pictures names no frames")
     log_events(args.quiet)
     rig = open_rig(args)
+    setup = open_setup(args, rig)
     with Signals() as signals:
         cameras = with_offsets(open_given(args), rig.offset_ms if rig else {})
         recording = Recording(cameras, args.tolerance_ms, args.apart, _log)
         try:
-            recorder = _recorder(args, rig)
+            recorder = _recorder(args, setup)
         except EdgemtlError:
             recording.intake.stop()
             raise
@@ -83,20 +93,22 @@ def command_record(args: argparse.Namespace) -> int:
     return 0
 
 
-def _recorder(args: argparse.Namespace, rig: Any) -> Any:
+def _recorder(args: argparse.Namespace, setup: Setup) -> Any:
     if args.out.suffix.lower() == ".mcap":
         from .sink.mcap import McapFile
 
-        return McapFile(args.out)
+        return McapFile(args.out, setup=setup)
     from .sink.folder import Folder
 
-    return Folder(args.out, args.split or "train", rig)
+    return Folder(args.out, args.split or "train", setup.rig)
 
 
 def command_calibrate(args: argparse.Namespace) -> int:
     """Calibrate, save the rig, and print how good it is."""
+    from .messages.cameras import parse_frame_ids
     from .recording import Recording
-    from .rig.calibrate import calibrate, from_points, read_points
+    from .rig.calibrate import calibrate
+    from .rig.points import from_points, read_points
     from .rig.register import picture
 
     if args.rgb is None or args.ir is None or (args.board is None) is (args.points is None):
@@ -105,6 +117,7 @@ def command_calibrate(args: argparse.Namespace) -> int:
         raise EdgemtlError("--apart is not negative, --tolerance-ms and --views are above 0")
     if args.board is not None and not 0 < args.distance < 1e6:
         raise EdgemtlError("--board goes with --distance: the pictures are brought in line for what is that far away")
+    frame_ids = parse_frame_ids(args.frame_id, ["rgb", "ir"])
     log_events(args.quiet)
     views: list[tuple[Any, Any]] = []
     with Signals() as signals:
@@ -125,6 +138,7 @@ def command_calibrate(args: argparse.Namespace) -> int:
         rig, errors = from_points(*read_points(args.points), views[0][0].shape[:2], views[0][1].shape[:2])
         told = {"points": len(errors), "error_px": [round(float(e), 3) for e in errors]}
         table = f"{len(errors)} points, root mean square error {float((errors**2).mean() ** 0.5):.2f} px"
+    rig = replace(rig, frame_ids=frame_ids)
     rig.save(args.out)
     if args.picture:
         picture(rig, *views[0], args.picture)

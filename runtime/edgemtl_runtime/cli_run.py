@@ -23,6 +23,7 @@ from .pipeline import DEFAULT_TOLERANCE_MS
 
 if TYPE_CHECKING:
     from .engine.ways import Way
+    from .messages.cameras import Setup
     from .pipeline import Pipeline
     from .rig import Rig
     from .sink import Sink
@@ -39,6 +40,13 @@ def add_cameras(command: argparse.ArgumentParser, *, rig: bool = True) -> None:
         command.add_argument(
             "--rig", metavar="FILE", type=Path, help="the cameras' calibration, which registers ir to rgb"
         )
+    command.add_argument(
+        "--frame-id",
+        metavar="CAMERA=FRAME",
+        action="append",
+        default=[],
+        help="its frame in ROS (its name); repeatable",
+    )
     command.add_argument("--wait", action="store_true", help="start though a camera is not there yet, and look for it")
     command.add_argument("--quiet", action="store_true", help="tell nothing of cameras that are lost and found")
     command.add_argument("--json", action="store_true", help="print one JSON object at the end, nothing else")
@@ -79,7 +87,13 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     sinks.add_argument("--mcap", metavar="FILE", type=Path, help="pictures and results as ROS 2 messages")
     sinks.add_argument("--zenoh", metavar="ENDPOINT", nargs="?", const="", help="publish ROS 2 messages by zenoh")
     sinks.add_argument("--ros2", action="store_true", help="publish by rclpy, as the node edgemtl")
-    sinks.add_argument("--prefix", default="edgemtl", help="first part of zenoh's keys (%(default)s)")
+    sinks.add_argument(
+        "--zenoh-keys",
+        choices=("plain", "ros2", "humble"),
+        default="plain",
+        help="ros2: as ROS 2's own rmw_zenoh has them",
+    )
+    sinks.add_argument("--prefix", help="first part of zenoh's keys (edgemtl), or a namespace of ROS 2 (none)")
     run.set_defaults(command=command_run)
 
 
@@ -97,6 +111,8 @@ def command_run(args: argparse.Namespace) -> int:
     thresholds = parse(args.threshold, bundle.manifest.heads)
     engine = open_way(bundle, way_of(args, bundle))
     with Signals() as signals:
+        rig = open_rig(args)
+        setup = open_setup(args, rig)
         cameras = open_given(args)
         try:
             pipeline = Pipeline(
@@ -105,12 +121,12 @@ def command_run(args: argparse.Namespace) -> int:
                 cameras,
                 args.tolerance_ms,
                 policy=policy,
-                rig=open_rig(args),
+                rig=rig,
                 thresholds=thresholds,
                 track=args.track,
                 on_error=args.on_error,
             )
-            sinks = open_sinks(args, pipeline)
+            sinks = open_sinks(args, pipeline, setup)
         except EdgemtlError:
             for camera in cameras.values():
                 camera.close()
@@ -155,15 +171,22 @@ def open_rig(args: argparse.Namespace) -> Rig | None:
     return Rig.open(args.rig)
 
 
-def open_sinks(args: argparse.Namespace, pipeline: Pipeline) -> list[Sink]:
+def open_setup(args: argparse.Namespace, rig: Rig | None) -> Setup:
+    """Return what is told of the cameras beside their pictures."""
+    from .messages.cameras import Setup
+
+    return Setup.of(rig, args.frame_id, [name for name in ("rgb", "ir") if getattr(args, name) is not None])
+
+
+def open_sinks(args: argparse.Namespace, pipeline: Pipeline, setup: Setup) -> list[Sink]:
     """Open the sinks asked for; when one cannot be, the others are closed and an older file of results still stands."""
     makers: dict[str, Callable[[Any], Sink]] = {
         "show": lambda _: _kind("window", "Window")(),
         "video": lambda file: _kind("video", "Video")(file, pipeline.frame_rate),
         "jsonl": lambda file: _kind("jsonl", "JsonLines")(file),
-        "mcap": lambda file: _kind("mcap", "McapFile")(file),
-        "zenoh": lambda endpoint: _kind("zenoh", "Zenoh")(endpoint, args.prefix),
-        "ros2": lambda _: _kind("ros2", "Ros2")(pipeline.status),
+        "mcap": lambda file: _kind("mcap", "McapFile")(file, setup=setup),
+        "zenoh": lambda endpoint: _kind("zenoh", "Zenoh")(endpoint, args.prefix, setup=setup, keys=args.zenoh_keys),
+        "ros2": lambda _: _kind("ros2", "Ros2")(pipeline.status, setup=setup),
         "serve": lambda address: _serve(address, args.token, pipeline),
     }
     sinks: list[Sink] = []

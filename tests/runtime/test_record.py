@@ -195,7 +195,10 @@ def test_calibrating_from_matched_points(tmp_path: Path, capsys: pytest.CaptureF
         (["record", "--rgb", "{frames}", "--out", "{frames}/0000.png/x"], "cannot be written"),
         (["record", "--rgb", "{frames}", "--out", "x", "--apart", "-1"], "not negative"),
         (["record", "--rgb", "{frames}", "--out", "x", "--seconds", "inf"], "below 1e6"),
-        (["record", "--rgb", "{frames}", "--out", "x.mcap", "--split", "val"], "are of a folder"),
+        (["record", "--rgb", "{frames}", "--out", "x.mcap", "--split", "val"], "is of a folder"),
+        (["record", "--rgb", "{frames}", "--out", "x", "--frame-id", "rgb=eye"], "--frame-id is of an MCAP file"),
+        (["record", "--rgb", "{frames}", "--out", "x.mcap", "--frame-id", "rgn=eye"], "did you mean 'rgb'"),
+        (["record", "--rgb", "{frames}", "--out", "x.mcap", "--frame-id", "rgb=/eye"], "none of these in front"),
     ],
 )
 def test_bad_input_is_one_line(

@@ -12,7 +12,8 @@ from ..errors import EdgemtlError
 from ..frame import FramePair
 from ..messages import Message, definition
 from ..messages import write as cdr
-from ..messages.ros import measure_wall_offset_ns, of_pair
+from ..messages.cameras import Setup
+from ..messages.ros import NO_SETUP, measure_wall_offset_ns, of_pair
 from ..result import Result
 
 CHUNK_BYTES = 1 << 20
@@ -22,6 +23,8 @@ CHUNK_BYTES = 1 << 20
 class McapFile:
     """Writes ``/camera/NAME/image`` or ``.../image/compressed``, ``/HEAD`` and ``/result``, stamped in Unix time.
 
+    With a rig ``/camera/NAME/camera_info``, and of boxes ``/camera/NAME/annotations``, which Foxglove draws on it.
+
     It is written aside as ``.NAME.part`` and has its name when it is complete. After a kill the part is whole up to
     its last chunk. ``wall_offset_ns`` is what the frames' clock lacks to Unix time; measured once where it is None.
     """
@@ -29,12 +32,12 @@ class McapFile:
     name = "mcap"
     on_main_thread = False
 
-    def __init__(self, file: Path, wall_offset_ns: int | None = None) -> None:
+    def __init__(self, file: Path, wall_offset_ns: int | None = None, setup: Setup = NO_SETUP) -> None:
         try:
             from mcap.writer import Writer
         except ImportError as error:
             raise EdgemtlError(f"{file}: mcap is missing: pip install 'edgemtl-runtime[mcap]'") from error
-        self.file = file
+        self.file, self.setup = file, setup
         self.part = file.with_name(f".{file.name}.part")
         self.wall_offset_ns = measure_wall_offset_ns() if wall_offset_ns is None else wall_offset_ns
         self.schemas: dict[type[Message], int] = {}
@@ -55,7 +58,7 @@ class McapFile:
     def write(self, pair: FramePair, result: Result | None = None) -> None:
         """Write the pictures and, where there is one, the result; raises `EdgemtlError` when the disk is full."""
         try:
-            for topic, stamp_ns, message in of_pair(pair, result, self.wall_offset_ns):
+            for topic, stamp_ns, message in of_pair(pair, result, self.wall_offset_ns, self.setup):
                 channel = self._channel(topic, type(message))
                 self.writer.add_message(channel, stamp_ns, cdr(message), stamp_ns, self.counts[topic])
                 self.counts[topic] += 1
