@@ -8,7 +8,17 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from .cli_run import Signals, add_cameras, log_events, open_given, open_rig, told_drops
+from .cli_run import (
+    Signals,
+    add_cameras,
+    add_limits,
+    close_quietly,
+    limits_of,
+    log_events,
+    open_given,
+    open_rig,
+    told_drops,
+)
 from .errors import EdgemtlError
 from .health import Event
 
@@ -22,6 +32,7 @@ def add_record(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     add_cameras(record)
     record.add_argument("--out", metavar="FILE.mcap|FOLDER", type=Path, required=True)
+    add_limits(record)
     record.add_argument("--split", default="", help="of a folder: the part of the data set (train)")
     record.add_argument("--seconds", type=float, default=0.0, help="end after so long (default: when stopped)")
     record.add_argument("--count", type=int, default=0, help="end after so many pairs (default: when stopped)")
@@ -58,6 +69,8 @@ def command_record(args: argparse.Namespace) -> int:
         raise EdgemtlError("give --rgb and --ir, or one of them")
     if args.out.suffix.lower() == ".mcap" and (args.rig or args.split):
         raise EdgemtlError("--rig and --split are of a folder: an MCAP file keeps pictures as the cameras give them")
+    if limits_of(args) and args.out.suffix.lower() != ".mcap":
+        raise EdgemtlError("--split-mb, --split-s and --keep-mb are of MCAP files: end --out in .mcap")
     log_events(args.quiet)
     rig = open_rig(args)
     with Signals() as signals:
@@ -65,21 +78,24 @@ def command_record(args: argparse.Namespace) -> int:
         recording = Recording(cameras, args.tolerance_ms, args.apart, _log)
         try:
             recorder = _recorder(args, rig)
-        except EdgemtlError:
-            recording.intake.stop()
+        except BaseException:
+            close_quietly(cameras.values())
             raise
         signals.stop = recording.stop
         if signals.asked:
             recording.stop()
+        recording.stats.recordings = [recorder.tally] if hasattr(recorder, "tally") else []
         stats = recording.run(recorder, args.seconds, args.count)
     if not stats.pairs and not signals.asked:
         raise EdgemtlError(f"no pairs: {told_drops(stats.drops)}; are both cameras running, with clocks that agree?")
     told = stats.to_dict()
     if args.json:
-        print(json.dumps({key: told[key] for key in ("frames", "pairs", "drops", "seconds", "skew_ms")}))
+        keys = ("frames", "pairs", "drops", "seconds", "skew_ms", "recordings")
+        print(json.dumps({key: told[key] for key in keys}))
     else:
         drops = ", ".join(f"{count} ({cause})" for cause, count in told["drops"].items()) or "none"
-        print(f"{stats.pairs} pairs in {told['seconds']} s to {args.out}; drops: {drops}")
+        place = "; ".join(map(str, stats.recordings)) or args.out
+        print(f"{stats.pairs} pairs in {told['seconds']} s to {place}; drops: {drops}")
     return 0
 
 
@@ -87,7 +103,7 @@ def _recorder(args: argparse.Namespace, rig: Any) -> Any:
     if args.out.suffix.lower() == ".mcap":
         from .sink.mcap import McapFile
 
-        return McapFile(args.out)
+        return McapFile(args.out, None, limits_of(args))
     from .sink.folder import Folder
 
     return Folder(args.out, args.split or "train", rig)

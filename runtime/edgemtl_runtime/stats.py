@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .frame import FramePair
+
+if TYPE_CHECKING:
+    from .sink.recorder import Tally
 
 RECENT = 20_000
 """Percentiles look at this many of the latest values, so that days of running take no more memory than minutes."""
@@ -39,7 +42,8 @@ class Stats:
     """Filled by the pipeline; times are nanoseconds of the monotonic clock.
 
     Every frame that a camera captured is in the end either delivered with a result or dropped for a cause:
-    ``frames[camera] == delivered[camera] + lost[camera]``. ``drops`` tells the causes, of frames and of whole pairs.
+    ``frames[camera] == delivered[camera] + lost[camera]``. ``drops`` tells the causes, of frames and of whole pairs,
+    ``recordings`` what the sinks that write files have written.
     """
 
     def __init__(self) -> None:
@@ -51,6 +55,7 @@ class Stats:
         self.alone: Counter[str] = Counter()
         self.stages = {name: Recent() for name in STAGES}
         self.skew = Recent()
+        self.recordings: list[Tally] = []
         self.first_ns = 0
         self.last_ns = 0
         self.lock = threading.Lock()
@@ -102,6 +107,7 @@ class Stats:
             "pairs_per_second": round(self.pairs / seconds, 2) if seconds > 0 else 0.0,
             "skew_ms": self.skew.percentiles_ms(),
             "latency_ms": {name: values.percentiles_ms() for name, values in self.stages.items()},
+            "recordings": [tally.to_dict() for tally in self.recordings],
         }
 
     def table(self) -> str:
@@ -118,4 +124,5 @@ class Stats:
         ]
         for name, values in [*told["latency_ms"].items(), ("skew", told["skew_ms"])]:
             lines.append(f"{name:8} " + " ".join(f"{values[key]:8.2f}" for key in ("p50", "p90", "p99", "max")))
+        lines += [f"{tally.sink:8} {tally}" for tally in self.recordings]
         return "\n".join(lines)

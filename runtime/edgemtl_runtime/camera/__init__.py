@@ -17,6 +17,7 @@ takes a live camera's repeated pictures for new ones.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -63,9 +64,10 @@ def open_cameras(uris: Mapping[str, str], *, wait: bool = False) -> dict[str, Ca
     try:
         for name, uri in uris.items():
             cameras[name] = open_camera(uri, name, epoch, wait=wait)
-    except CameraError:
+    except BaseException:
         for camera in cameras.values():
-            camera.close()
+            with contextlib.suppress(Exception):  # another error is on its way
+                camera.close()
         raise
     return cameras
 
