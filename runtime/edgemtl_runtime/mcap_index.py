@@ -20,6 +20,7 @@ from .mcap_walk import (
     METADATA,
     SCHEMA,
     Record,
+    bytes_of,
     of_bytes,
     parse,
     split,
@@ -149,7 +150,7 @@ class Index:
                 start = builder.count
                 MessageIndex(channel_id, places).write(builder)
                 self._put_message_index(channel_id, end + start, end + builder.count)
-        return bytes(builder.end())
+        return bytes_of(builder)
 
     def _add_attachment(self, record: Record) -> None:
         from mcap.data_stream import ReadDataStream
@@ -200,8 +201,8 @@ class Index:
         offsets_start = start + body.count
         for offset in offsets:
             offset.write(body)
-        summary = body.end()
+        summary = bytes_of(body)
         foot = struct.pack("<BQQQ", FOOTER, 20, start, offsets_start)
         end = RecordBuilder()
         Footer(start, offsets_start, zlib.crc32(foot, zlib.crc32(summary))).write(end)
-        return bytes(begin.end() + summary + end.end() + MAGIC)
+        return bytes_of(begin) + summary + bytes_of(end) + MAGIC

@@ -11,15 +11,18 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import RawIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .errors import EdgemtlError
 from .mcap_index import MESSAGE_HEAD, Index
-from .mcap_walk import CHUNK, HEAD, MESSAGE, Walk, has_end, split
+from .mcap_walk import CHUNK, HEAD, MESSAGE, Walk, bytes_of, has_end, split
 
 if TYPE_CHECKING:
     from mcap.records import Chunk
+
+    from .sink.part import Part
 
 PRIVATE = 0x80
 """Kind of records that readers skip."""
@@ -43,7 +46,7 @@ class Mended:
     was_whole: bool
 
 
-def mend(file: Path, copy: BinaryIO | None = None) -> Mended:
+def mend(file: Path, copy: Part | None = None) -> Mended:
     """Make a file whole in place, or write it whole into ``copy``, and return what it holds then.
 
     Memory holds one chunk and the index; of a whole file nothing is written. Raises `EdgemtlError` for what is no MCAP
@@ -53,7 +56,7 @@ def mend(file: Path, copy: BinaryIO | None = None) -> Mended:
         import mcap.records  # noqa: F401
     except ImportError as error:
         raise EdgemtlError(f"{file}: mcap is missing: pip install 'edgemtl-runtime[mcap]'") from error
-    with file.open("rb" if copy else "r+b") as stream:
+    with file.open("rb") as stream:
         try:
             walk, index = Walk(stream, resume=_chunk_places(stream)), Index()
             for record in walk:
@@ -68,7 +71,8 @@ def mend(file: Path, copy: BinaryIO | None = None) -> Mended:
             addition, left_out = _end(walk, index, before)
             lost += left_out
             if copy is None:
-                _put(stream, walk, index, addition, before)
+                with file.open("r+b", buffering=0) as raw:
+                    _put(raw, walk, index, addition, before)
             else:
                 _copy(stream, walk.end, copy)
                 _put(copy, walk, index, addition)
@@ -90,30 +94,31 @@ def _end(walk: Walk, index: Index, before: bytes) -> tuple[bytes, int]:
     return addition + index.summary(walk.end + len(addition)), lost
 
 
-def _put(stream: BinaryIO, walk: Walk, index: Index, addition: bytes, before: bytes | None = None) -> None:
+def _put(stream: RawIOBase | Part, walk: Walk, index: Index, addition: bytes, before: bytes | None = None) -> None:
     """Write a file's end, and mark what is damaged; where the disk refuses, ``before`` is put back."""
     try:
-        stream.seek(walk.end)
-        stream.write(addition)
-        if before is not None:
-            stream.truncate()
+        _write(stream, walk.end, addition)
+        stream.truncate()
         for place in index.damaged:
-            stream.seek(place)
-            stream.write(bytes([PRIVATE]))
+            _write(stream, place, bytes([PRIVATE]))
         for place, length in walk.gaps:
-            stream.seek(place)
-            stream.write(HEAD.pack(PRIVATE, length - HEAD.size))
-        stream.flush()
+            _write(stream, place, HEAD.pack(PRIVATE, length - HEAD.size))
     except OSError:
         if before is not None and walk.size - walk.end <= len(before):
             with contextlib.suppress(OSError):
-                stream.seek(walk.end)
-                stream.write(before)
+                _write(stream, walk.end, before)
                 stream.truncate()
         raise
 
 
-def _copy(source: BinaryIO, count: int, to: BinaryIO) -> None:
+def _write(stream: RawIOBase | Part, place: int, data: bytes) -> None:
+    stream.seek(place)
+    view = memoryview(data)
+    while view:
+        view = view[stream.write(view) or 0 :]
+
+
+def _copy(source: BinaryIO, count: int, to: Part) -> None:
     source.seek(0)
     while count > 0 and (piece := source.read(min(count, 1 << 20))):
         to.write(piece)
@@ -192,4 +197,4 @@ def _bytes_of(chunk: Chunk) -> bytes:
 
     builder = RecordBuilder()
     chunk.write(builder)
-    return bytes(builder.end())
+    return bytes_of(builder)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from .errors import EdgemtlError
 
 if TYPE_CHECKING:
+    from mcap.data_stream import RecordBuilder
     from mcap.records import Chunk, McapRecord
 
 MAGIC = b"\x89MCAP0\r\n"
@@ -134,6 +135,11 @@ def of_bytes(kind: int, content: bytes) -> Any:
     return kinds[kind](stream)
 
 
+def bytes_of(builder: RecordBuilder) -> bytes:
+    """Return what was built; the builder is empty then."""
+    return bytes(builder.end())  # type: ignore[no-untyped-call]
+
+
 def unpacked(chunk: Chunk) -> bytes:
     """Return what is in a whole chunk; raises many kinds of errors where its checksum does not agree."""
     from mcap.stream_reader import get_chunk_data_stream
@@ -142,6 +148,11 @@ def unpacked(chunk: Chunk) -> bytes:
         raise EdgemtlError(f"a chunk of {chunk.uncompressed_size} bytes")
     stream, length = get_chunk_data_stream(chunk, validate_crc=True)
     return stream.read(length)
+
+
+def whole(record: Record) -> tuple[int, int, bytes]:
+    """Return a record outside of chunks as `split` gives those inside; of kinds that hold no message only the kind."""
+    return record.kind, 0, record.content() if record.kind in (SCHEMA, CHANNEL, MESSAGE) else b""
 
 
 def split(data: bytes) -> Iterator[tuple[int, int, bytes]]:

@@ -123,11 +123,11 @@ class Pipeline:
             pass
         except Exception as error:
             errors.append(error)
-        for error in close_all(used):
+        for raised in close_all(used):
             if self.on_error == "end":
-                errors.append(error)
+                errors.append(raised)
             else:
-                self._tell(Event("", "warning", str(error), self.clock()))
+                self._tell(Event("", "warning", f"{raised}; it was left out", self.clock()))
         if errors:
             raise errors[0]
         return self.stats

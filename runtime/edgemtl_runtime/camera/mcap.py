@@ -182,19 +182,21 @@ class CutReader:
 
     def iter_messages(self, topic: str = "", log_time_order: bool = False) -> Iterator[tuple[Any, Any, Any]]:
         """Yield (schema, channel, message) of a topic, of all where it is empty."""
-        from ..mcap_walk import CHANNEL, CHUNK, MESSAGE, SCHEMA, Walk, of_bytes, parse, split, unpacked
+        from ..mcap_walk import CHANNEL, CHUNK, MESSAGE, SCHEMA, Walk, of_bytes, parse, split, unpacked, whole
 
         try:
             walk = Walk(self.stream)
         except EdgemtlError as error:
             raise CameraError(f"{self.file}: {error}") from error
         schemas, channels = dict[int, Any](), dict[int, Any]()
+        damaged = 0
         for record in walk:
-            if record.kind not in (CHUNK, CHANNEL, MESSAGE, SCHEMA):
+            try:
+                found = list(split(unpacked(parse(record)))) if record.kind == CHUNK else [whole(record)]
+            except Exception:  # damaged bytes make the libraries raise nearly everything
+                damaged += record.length
                 continue
-            content = record.content()
-            parts = split(unpacked(parse(record))) if record.kind == CHUNK else [(record.kind, 0, content)]
-            for kind, _, data in parts:
+            for kind, _, data in found:
                 if kind == SCHEMA:
                     schema = of_bytes(kind, data)
                     schemas[schema.id] = schema
@@ -202,10 +204,10 @@ class CutReader:
                     channel = of_bytes(kind, data)
                     channels[channel.id] = channel
                 elif kind == MESSAGE:
-                    channel = channels[int.from_bytes(data[:2], "little")]
-                    if topic in ("", channel.topic):
+                    channel = channels.get(int.from_bytes(data[:2], "little"))
+                    if channel is not None and topic in ("", channel.topic):
                         yield schemas.get(channel.schema_id), channel, of_bytes(kind, data)
-        _warn_cut(self.file, walk.size - walk.end if walk.is_cut else 0)
+        _warn_cut(self.file, damaged + (walk.size - walk.end if walk.is_cut else 0))
 
 
 @lru_cache(maxsize=100)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +19,8 @@ from .recorder import Recorder
 
 FIELDS = {"index", "camera", "stamp_ns", "skew_ns", "heads"}
 """What the first line of our files tells, among others."""
+OPEN = re.compile(r"/dev/(?:fd/(\d+)|(stdout|stderr))")
+"""Paths of open descriptors."""
 LINE_BYTES = 1 << 24
 """No first line of ours is longer."""
 
@@ -108,7 +111,7 @@ class JsonStream:
 
     def __init__(self, place: str | Path) -> None:
         try:
-            self.stream: BinaryIO = os.fdopen(os.open(place, os.O_WRONLY | os.O_APPEND), "wb")
+            self.stream: BinaryIO = os.fdopen(descriptor_of(place), "wb")
         except OSError as error:
             raise EdgemtlError(f"--jsonl {place}: cannot be written ({error.strerror})") from error
 
@@ -129,16 +132,19 @@ class JsonStream:
 
 def is_stream(given: str | Path) -> bool:
     """Whether a path leads to a pipe, a device or an open descriptor, which may be a plain file that is written on."""
-    path = Path(given)
     try:
-        mode = path.stat().st_mode
+        mode = Path(given).stat().st_mode
     except OSError:
         return False
-    is_descriptor = str(path) in ("/dev/stdout", "/dev/stderr") or path.parent in (
-        Path("/dev/fd"),
-        Path("/proc/self/fd"),
-    )
-    return is_descriptor or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+    return OPEN.fullmatch(str(given)) is not None or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def descriptor_of(place: str | Path) -> int:
+    """Open a stream; an open descriptor keeps the place at which the program itself writes."""
+    match = OPEN.fullmatch(str(place))
+    if match is None:
+        return os.open(place, os.O_WRONLY | os.O_APPEND)
+    return os.dup(int(match[1] or {"stdout": 1, "stderr": 2}[match[2]]))
 
 
 def line_of(result: Result) -> bytes:

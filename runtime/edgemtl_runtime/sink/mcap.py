@@ -33,6 +33,7 @@ class McapFile(Recorder):
 
     name = "mcap"
     suffix = ".mcap"
+    needs_room = True
 
     def __init__(self, given: str | Path, wall_offset_ns: int | None = None, limits: Limits = NO_LIMITS) -> None:
         try:
@@ -95,7 +96,7 @@ class McapSegment:
 
     def flush(self) -> None:
         """Close the chunk."""
-        self.writer.flush()
+        self.writer.flush()  # type: ignore[no-untyped-call]
         self._note()
 
     def finish(self) -> None:

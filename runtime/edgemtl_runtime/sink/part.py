@@ -75,7 +75,7 @@ class Part:
         """Whether it can no longer be written."""
         return self.descriptor < 0
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes | memoryview) -> int:
         """Write all of the bytes; raises `OSError`, the same one again once it has."""
         if self.failed is not None:
             raise self.failed
@@ -98,6 +98,11 @@ class Part:
         """Go to another place; returns it."""
         self.place = os.lseek(self.descriptor, offset, whence)
         return self.place
+
+    def truncate(self) -> None:
+        """End the file here."""
+        os.ftruncate(self.descriptor, self.place)
+        self.size = self.place
 
     def tell(self) -> int:
         """Return the place of the next write."""

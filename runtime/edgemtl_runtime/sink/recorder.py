@@ -91,6 +91,8 @@ class Recorder:
     on_main_thread = False
     is_named_early = False
     """Whether a file has its name from the first result on."""
+    needs_room = False
+    """Whether mending makes a file longer."""
 
     def __init__(self, given: str | Path, limits: Limits = NO_LIMITS) -> None:
         self.limits = limits
@@ -147,7 +149,7 @@ class Recorder:
                     self._name() if self.is_named_early else None
                 before = self.segment.size
                 self.segment.write(pair, result)
-                self.step = max(self.segment.size - before, self.step // 2)
+                self.step = max(self.segment.size - before, self.step - self.step // 100)
 
     def close(self) -> None:
         """Finish the file and give it its name; without a pair there is none, after a failure only the part."""
@@ -159,8 +161,15 @@ class Recorder:
             elif self.part is not None and self.segment is None:
                 self.part.discard()
             elif self.part is not None:
-                self.part.close()
+                self._leave(self.part)
             self.part = None
+
+    def _leave(self, part: Part) -> None:
+        """Close a part that could not be written on, after cutting off what is half."""
+        with contextlib.suppress(OSError, EdgemtlError):  # the disk is full, which was told
+            if part.name is None and part.failed is not None and not self.needs_room:
+                self.mend(part.path)
+        part.close()
 
     def _removed(self, member: Member) -> None:
         level = logging.INFO if self.tally.deleted else logging.WARNING

@@ -17,6 +17,7 @@ from ..draw import draw
 from ..errors import EdgemtlError
 from ..frame import FramePair
 from ..result import Result
+from .boxes import trim
 from .family import NO_LIMITS, Limits
 from .part import Part
 from .recorder import Recorder
@@ -48,6 +49,8 @@ ENCODERS: tuple[tuple[str, dict[str, str]], ...] = (
     ("mpeg4", {}),
 )
 """The first that this PyAV has is taken."""
+PACKET_BYTES = 40
+"""About what a picture adds to the tables beside it."""
 SCARCE_BYTES = 4 << 20
 """OpenCV does not tell that a disk is full; with less room than this it is."""
 
@@ -93,8 +96,8 @@ class Video(Recorder):
             return False
 
     def mend(self, part: Path) -> bool:
-        """Fragments are whole as they are."""
-        return True
+        """Cut half a fragment off an mp4; the other forms are read as they are."""
+        return part.suffix.lower() != ".mp4" or trim(part) > 0
 
 
 class Clock:
@@ -181,7 +184,7 @@ class AvSegment:
             for packet in packets:
                 before = self.part.size
                 self.container.mux(packet)
-                self.waiting = self.waiting + packet.size if self.part.size == before else 0
+                self.waiting = packet.size + PACKET_BYTES + (self.waiting if self.part.size == before else 0)
         except (av.FFmpegError, OSError) as error:
             raise self.part.failed or EdgemtlError(f"--video {self.part.path}: {error}") from error
 
