@@ -21,6 +21,7 @@ from .cli_run import (
 )
 from .errors import EdgemtlError
 from .health import Event
+from .stats import Stats
 
 
 def add_record(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -84,19 +85,26 @@ def command_record(args: argparse.Namespace) -> int:
         signals.stop = recording.stop
         if signals.asked:
             recording.stop()
-        recording.stats.recordings = [recorder.tally] if hasattr(recorder, "tally") else []
-        stats = recording.run(recorder, args.seconds, args.count)
+        stats = recording.stats
+        stats.recordings = [recorder.tally]
+        try:
+            recording.run(recorder, args.seconds, args.count)
+        finally:  # what was recorded is told, whatever has ended it
+            if stats.pairs or signals.asked:
+                print(_told(args, stats), flush=True)
     if not stats.pairs and not signals.asked:
         raise EdgemtlError(f"no pairs: {told_drops(stats.drops)}; are both cameras running, with clocks that agree?")
+    return 0
+
+
+def _told(args: argparse.Namespace, stats: Stats) -> str:
+    """Return what a recording was like, as one line or one JSON object."""
     told = stats.to_dict()
     if args.json:
-        keys = ("frames", "pairs", "drops", "seconds", "skew_ms", "recordings")
-        print(json.dumps({key: told[key] for key in keys}))
-    else:
-        drops = ", ".join(f"{count} ({cause})" for cause, count in told["drops"].items()) or "none"
-        place = "; ".join(map(str, stats.recordings)) or args.out
-        print(f"{stats.pairs} pairs in {told['seconds']} s to {place}; drops: {drops}")
-    return 0
+        return json.dumps({key: told[key] for key in ("frames", "pairs", "drops", "seconds", "skew_ms", "recordings")})
+    drops = ", ".join(f"{count} ({cause})" for cause, count in told["drops"].items()) or "none"
+    place = "; ".join(map(str, stats.recordings))
+    return f"{stats.pairs} pairs in {told['seconds']} s to {args.out} ({place}); drops: {drops}"
 
 
 def _recorder(args: argparse.Namespace, rig: Any) -> Any:

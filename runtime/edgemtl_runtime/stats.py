@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from .frame import FramePair
 
-if TYPE_CHECKING:
-    from .sink.recorder import Tally
-
 RECENT = 20_000
 """Percentiles look at this many of the latest values, so that days of running take no more memory than minutes."""
 # of each frame on arrival; of each pair: waiting for the network, in it, behind it, and from arrival to result
 STAGES = ("fit", "wait", "infer", "decode", "total")
+
+
+class Tally(Protocol):
+    """What a sink that writes files tells of them; its text is one line."""
+
+    sink: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return one object for JSON."""
+        ...
 
 
 class Recent:

@@ -56,6 +56,23 @@ def test_sixteen_bits_go_through_an_mcap_file_and_back(tmp_path: Path, capsys: p
     assert all(np.array_equal(a, b) for a, b in zip(again, given, strict=True))
 
 
+def test_pictures_that_are_there_are_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same recording a second time has the same names: labels that were drawn on the first stay true."""
+    write_mcap(tmp_path / "a.mcap")
+    cameras = ["--rgb", f"mcap:{tmp_path}/a.mcap#/camera/rgb/image/compressed"]
+    cameras += ["--ir", f"mcap:{tmp_path}/a.mcap#/camera/ir/image"]
+    assert main(["record", *cameras, "--out", str(tmp_path / "o"), "--json"]) == 0
+    files = {file: file.read_bytes() for file in (tmp_path / "o").glob("*/train/*.png")}
+    first = told(capsys)["recordings"]
+    edited = min(files)
+    edited.write_bytes(b"mine")
+    assert main(["record", *cameras, "--out", str(tmp_path / "o"), "--json"]) == 0
+    assert set((tmp_path / "o").glob("*/train/*.png")) == set(files) and edited.read_bytes() == b"mine"
+    again = told(capsys)["recordings"]
+    assert first == [{"sink": "folder", "pairs": len(files) // 2, "there_already": 0}]
+    assert again == [{"sink": "folder", "pairs": 0, "there_already": len(files) // 2}]
+
+
 def test_pairs_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cameras = ["--rgb", "pattern:?fps=0&frames=60", "--ir", "pattern:?fps=0&frames=60"]
     assert main(["record", *cameras, "--out", str(tmp_path / "o"), "--apart", "0.5", "--json"]) == 0
@@ -259,9 +276,9 @@ def test_a_kill_at_any_moment_leaves_what_was_there(toy_bundle: Path, tmp_path: 
         assert rows and [row["index"] for row in rows] == list(range(rows[0]["index"], rows[0]["index"] + len(rows)))
         assert (tmp_path / "r.mcap").read_bytes() == older
         words = ["record", *LIVE, "--out", str(tmp_path / "data")]
-        done = len(list((tmp_path / "data").glob("rgb/train/*.png")))
+        done = len(list((tmp_path / "data").glob("ir/train/*.png")))  # the second of a pair is named last
         process = running(words, tmp_path / "data" / "data.yaml", 1)
-        while len(list((tmp_path / "data").glob("rgb/train/*.png"))) < done + 5:
+        while len(list((tmp_path / "data").glob("ir/train/*.png"))) < done + 5:
             time.sleep(0.01)
         process.kill()
         process.communicate()
