@@ -76,8 +76,8 @@ def command_record(args: argparse.Namespace) -> int:
     rig = open_rig(args)
     with Signals() as signals:
         cameras = with_offsets(open_given(args), rig.offset_ms if rig else {})
-        recording = Recording(cameras, args.tolerance_ms, args.apart, _log)
         try:
+            recording = Recording(cameras, args.tolerance_ms, args.apart, _log)
             recorder = _recorder(args, rig)
         except BaseException:
             close_quietly(cameras.values())

@@ -62,6 +62,14 @@ class Member:
     inode: int
 
 
+def is_folder(given: str | Path) -> bool:
+    """Whether a folder is named: one that is there, or a name that ends in a slash."""
+    try:
+        return str(given).endswith(("/", os.sep)) or Path(given).is_dir()
+    except OSError:  # it may not be looked at; writing will say so
+        return False
+
+
 class Family:
     """The files that one ``--mcap``, ``--video`` or ``--jsonl`` names, today and at earlier starts.
 
@@ -80,11 +88,10 @@ class Family:
         removed: Callable[[Member], None],
         option: str,
     ) -> None:
-        path = Path(given)
-        is_folder = str(given).endswith(("/", os.sep)) or path.is_dir()
-        self.folder = path if is_folder else path.parent
-        self.stem, self.suffix = ("edgemtl", suffix) if is_folder else (path.stem, path.suffix)
-        self.plain = None if is_folder or limits else path
+        path, in_folder = Path(given), is_folder(given)
+        self.folder = path if in_folder else path.parent
+        self.stem, self.suffix = ("edgemtl", suffix) if in_folder else (path.stem, path.suffix)
+        self.plain = None if in_folder or limits else path
         self.given, self.limits, self.option = given, limits, option
         self.is_ours, self.removed = is_ours, removed
         name = re.escape(self.stem)
@@ -109,7 +116,7 @@ class Family:
         try:
             for name in self.names():
                 try:
-                    self.own = Part(self.part_of(name), self.make_room)
+                    self.own = Part(self.part_of(name), self.make_room, self.spare)
                 except FileExistsError:
                     continue
                 self.looked_ns = 0
@@ -161,6 +168,10 @@ class Family:
                 return
             if self._remove(member):
                 self.others_bytes -= member.size
+
+    def spare(self) -> bool:
+        """Remove the oldest finished file, where files may be removed; False where there is none."""
+        return bool(self.limits.keep_bytes) and any(self._remove(member) for member in self.finished())
 
     def finished(self) -> list[Member]:
         """Return the dated files that this program wrote under this name, the oldest first; not that in writing."""

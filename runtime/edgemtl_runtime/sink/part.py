@@ -14,6 +14,9 @@ except ImportError:  # not a POSIX system: nobody can be asked whether he still 
     fcntl = None  # type: ignore[assignment]
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
 def try_lock(descriptor: int) -> bool:
     """Lock an open file for this process; False where a living process holds it, or nothing can be locked here."""
     if fcntl is None:
@@ -40,7 +43,7 @@ def take_name(part: Path, name: Path) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+        if error.errno in (*FULL, errno.ENOENT, errno.EROFS, errno.EIO):
             raise
         try:  # a file system without links, as memory cards have: what is replaced is our own empty file
             os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
@@ -56,11 +59,17 @@ class Part:
     """A binary file that libraries write and seek in.
 
     Each write is whole or leaves nothing, so that a full disk cuts no record in two. ``room`` is told before the file
-    grows, by how many bytes. Raises `FileExistsError` where the path is taken.
+    grows, by how many bytes; ``spare`` is asked to remove something when the disk is full, and says whether it did.
+    Raises `FileExistsError` where the path is taken.
     """
 
-    def __init__(self, path: Path, room: Callable[[int], None] = lambda count: None) -> None:
-        self.path, self.room = path, room
+    def __init__(
+        self,
+        path: Path,
+        room: Callable[[int], None] = lambda count: None,
+        spare: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.path, self.room, self.spare = path, room, spare
         self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
         self.place = self.size = 0
         self.failed: OSError | None = None
@@ -84,7 +93,11 @@ class Part:
         done, view = 0, memoryview(data)
         try:
             while done < len(view):
-                done += os.write(self.descriptor, view[done:])
+                try:
+                    done += os.write(self.descriptor, view[done:])
+                except OSError as error:
+                    if error.errno not in FULL or not self.spare():
+                        raise
         except OSError as error:
             self.failed = error
             with contextlib.suppress(OSError):
@@ -122,6 +135,10 @@ class Part:
     def sync(self) -> None:
         """Bring it onto the disk."""
         os.fsync(self.descriptor)
+
+    def same(self) -> int:
+        """Return another descriptor of the same file, to bring it onto the disk while it is written on; close it."""
+        return os.dup(self.descriptor)
 
     def discard(self) -> None:
         """Remove it."""

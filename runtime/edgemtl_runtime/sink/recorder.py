@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ MEND_S = 2.0
 """Making whole what a killed program left is waited for no longer; it goes on beside the run."""
 TOLD = 50
 """The latest names that the statistics list."""
+to_disk = getattr(os, "fdatasync", os.fsync)
 log = logging.getLogger("edgemtl_runtime")
 
 
@@ -223,12 +225,21 @@ class Recorder:
             raise
 
     def _flush_often(self) -> None:
+        """Bring what was written onto the disk, so that little is left to be done when a file ends."""
         while not self.ended.wait(FLUSH_S):
             with self.lock:
-                if self.segment is None or self.error is not None or self.ended.is_set():
+                if self.segment is None or self.part is None or self.error is not None or self.ended.is_set():
                     continue
                 with contextlib.suppress(EdgemtlError), self._telling():  # it is kept, and raised by the next write
                     self.segment.flush()
+                descriptor = self.part.same()
+            try:
+                to_disk(descriptor)
+            except OSError as error:
+                with self.lock, contextlib.suppress(EdgemtlError), self._telling():
+                    raise error
+            finally:
+                os.close(descriptor)
 
     def _mend_left(self) -> None:
         try:

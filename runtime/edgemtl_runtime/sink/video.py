@@ -18,7 +18,7 @@ from ..errors import EdgemtlError
 from ..frame import FramePair
 from ..result import Result
 from .boxes import trim
-from .family import NO_LIMITS, Limits
+from .family import NO_LIMITS, Limits, is_folder
 from .part import Part
 from .recorder import Recorder
 
@@ -67,8 +67,7 @@ class Video(Recorder):
 
     def __init__(self, given: str | Path, fps: float, limits: Limits = NO_LIMITS) -> None:
         suffix = Path(given).suffix.lower()
-        is_folder = str(given).endswith(("/", os.sep)) or Path(given).is_dir()
-        if suffix not in FORMATS and not is_folder:
+        if suffix not in FORMATS and not is_folder(given):
             raise EdgemtlError(f"--video {given}: end the name in .mp4, .avi or .mkv")
         self.fps = fps if 0 < fps <= 1000 else 20.0
         self.has_av = find_spec("av") is not None
@@ -76,7 +75,7 @@ class Video(Recorder):
             if limits.keep_bytes:
                 raise EdgemtlError(f"--video {given}: --keep-mb needs PyAV: pip install 'edgemtl-runtime[streams]'")
             self.suffix = ".mkv"
-            given = given if is_folder or suffix == ".avi" else Path(given).with_suffix(".mkv")
+            given = given if is_folder(given) or suffix == ".avi" else Path(given).with_suffix(".mkv")
         super().__init__(given, limits)
 
     def begin(self, part: Part) -> AvSegment | CvSegment:
@@ -221,6 +220,7 @@ class CvSegment:
         if self.writer is None:
             self.shape = image.shape[:2]
             height, width = even(image).shape[:2]
+            cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # else a line a picture on a full disk
             code = cv2.VideoWriter.fourcc(*"mp4v")
             self.writer = cv2.VideoWriter(str(self.part.path), code, self.fps, (width, height))
             if not self.writer.isOpened():
