@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from .cli_board import add_board
 from .cli_engines import add_engines
 from .cli_record import add_record
+from .cli_recover import add_recover
 from .cli_run import add_run
 from .errors import EdgemtlError
 
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_run(commands)
     add_record(commands)
     add_board(commands)
+    add_recover(commands)
     add_engines(commands)
     args = parser.parse_args(argv)
     return guarded(lambda: int(args.command(args)), "edgemtl-runtime")

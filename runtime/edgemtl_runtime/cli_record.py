@@ -9,9 +9,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .cli_run import Signals, add_cameras, log_events, open_given, open_rig, open_setup, told_drops
+from .cli_run import (
+    Signals,
+    add_cameras,
+    add_limits,
+    close_quietly,
+    limits_of,
+    log_events,
+    open_given,
+    open_rig,
+    open_setup,
+    told_drops,
+)
 from .errors import EdgemtlError
 from .health import Event
+from .stats import Stats
 
 if TYPE_CHECKING:
     from .messages.cameras import Setup
@@ -26,6 +38,7 @@ def add_record(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     add_cameras(record)
     record.add_argument("--out", metavar="FILE.mcap|FOLDER", type=Path, required=True)
+    add_limits(record)
     record.add_argument("--split", default="", help="of a folder: the part of the data set (train)")
     record.add_argument("--seconds", type=float, default=0.0, help="end after so long (default: when stopped)")
     record.add_argument("--count", type=int, default=0, help="end after so many pairs (default: when stopped)")
@@ -63,41 +76,54 @@ def command_record(args: argparse.Namespace) -> int:
         raise EdgemtlError("--seconds, --count and --apart are not negative and --tolerance-ms above 0, all below 1e6")
     if args.rgb is None and args.ir is None:
         raise EdgemtlError("give --rgb and --ir, or one of them")
-    if args.out.suffix.lower() == ".mcap" and args.split:
+    mcap = args.out.suffix.lower() == ".mcap"
+    if mcap and args.split:
         raise EdgemtlError("--split is of a folder: an MCAP file keeps pictures as the cameras give them")
-    if args.out.suffix.lower() != ".mcap" and args.frame_id:
+    if not mcap and args.frame_id:
         raise EdgemtlError("--frame-id is of an MCAP file: a folder of pictures names no frames")
+    if limits_of(args) and not mcap:
+        raise EdgemtlError("--split-mb, --split-s and --keep-mb are of MCAP files: end --out in .mcap")
     log_events(args.quiet)
     rig = open_rig(args)
     setup = open_setup(args, rig)
     with Signals() as signals:
         cameras = with_offsets(open_given(args), rig.offset_ms if rig else {})
-        recording = Recording(cameras, args.tolerance_ms, args.apart, _log)
         try:
+            recording = Recording(cameras, args.tolerance_ms, args.apart, _log, trusted_only=not mcap)
             recorder = _recorder(args, setup)
-        except EdgemtlError:
-            recording.intake.stop()
+        except BaseException:
+            close_quietly(cameras.values())
             raise
         signals.stop = recording.stop
         if signals.asked:
             recording.stop()
-        stats = recording.run(recorder, args.seconds, args.count)
+        stats = recording.stats
+        stats.recordings = [recorder.tally]
+        try:
+            recording.run(recorder, args.seconds, args.count)
+        finally:  # what was recorded is told, whatever has ended it
+            if stats.pairs or signals.asked:
+                print(_told(args, stats), flush=True)
     if not stats.pairs and not signals.asked:
         raise EdgemtlError(f"no pairs: {told_drops(stats.drops)}; are both cameras running, with clocks that agree?")
+    return 0
+
+
+def _told(args: argparse.Namespace, stats: Stats) -> str:
+    """Return what a recording was like, as one line or one JSON object."""
     told = stats.to_dict()
     if args.json:
-        print(json.dumps({key: told[key] for key in ("frames", "pairs", "drops", "seconds", "skew_ms")}))
-    else:
-        drops = ", ".join(f"{count} ({cause})" for cause, count in told["drops"].items()) or "none"
-        print(f"{stats.pairs} pairs in {told['seconds']} s to {args.out}; drops: {drops}")
-    return 0
+        return json.dumps({key: told[key] for key in ("frames", "pairs", "drops", "seconds", "skew_ms", "recordings")})
+    drops = ", ".join(f"{count} ({cause})" for cause, count in told["drops"].items()) or "none"
+    place = "; ".join(map(str, stats.recordings))
+    return f"{stats.pairs} pairs in {told['seconds']} s to {args.out} ({place}); drops: {drops}"
 
 
 def _recorder(args: argparse.Namespace, setup: Setup) -> Any:
     if args.out.suffix.lower() == ".mcap":
         from .sink.mcap import McapFile
 
-        return McapFile(args.out, setup=setup)
+        return McapFile(args.out, None, limits_of(args), setup)
     from .sink.folder import Folder
 
     return Folder(args.out, args.split or "train", setup.rig)

@@ -24,7 +24,7 @@ from .health import Event, Health
 from .intake import Intake, Policy
 from .pairing import Pairing
 from .result import Result
-from .sink import Sink, SinkHere, SinkThread
+from .sink import Sink, SinkHere, SinkThread, close_all
 from .stats import Stats
 from .tracking import Tracking
 
@@ -106,11 +106,13 @@ class Pipeline:
     def run(self, sinks: Sequence[Sink] = ()) -> Stats:
         """Feed every result to the sinks until the cameras end, `stop` is called or Ctrl-C is pressed.
 
-        However it ends, every sink is finished. Returns the statistics; raises what a camera or a sink raised.
+        However it ends, every sink is finished, all within `sink.CLOSE_S`. Returns the statistics; raises what a camera
+        or a sink raised.
         """
         waits = self.intake.policy.kind == "every"
         drop, stopped = self.stats.drop_result, lambda: self.intake.stopped
         used = [SinkHere(s, drop) if s.on_main_thread else SinkThread(s, waits, drop, stopped) for s in sinks]
+        self.stats.recordings = [sink.tally for sink in sinks if hasattr(sink, "tally")]
         errors: list[BaseException] = []
         try:
             for pair, result in self:
@@ -121,11 +123,11 @@ class Pipeline:
             pass
         except Exception as error:
             errors.append(error)
-        for each in used:
-            try:
-                each.close()
-            except Exception as error:
-                errors.append(error)
+        for raised in close_all(used):
+            if self.on_error == "end":
+                errors.append(raised)
+            else:
+                self._tell(Event("", "warning", f"{raised}; it was left out", self.clock()))
         if errors:
             raise errors[0]
         return self.stats

@@ -34,7 +34,8 @@ class Recording:
     """Pairs the frames of cameras by capture time and hands them to a recorder.
 
     Of live cameras up to 64 pairs wait for a slow disk; what does not fit is dropped and counted. ``apart_s`` is the
-    least time between two pairs that are kept; the others are counted as "not wanted".
+    least time between two pairs that are kept; the others are counted as "not wanted". With ``trusted_only`` pairs
+    that may be of two moments are not kept, and counted as "uncertain pairing".
     """
 
     def __init__(
@@ -43,7 +44,9 @@ class Recording:
         tolerance_ms: float,
         apart_s: float = 0.0,
         told: Callable[[Event], None] = lambda event: None,
+        trusted_only: bool = False,
     ) -> None:
+        self.trusted_only = trusted_only
         self.stats, self.apart_ns = Stats(), round(1e9 * apart_s)
         pairing = Pairing(list(cameras), round(tolerance_ms * 1e6), drop=self.stats.drop)
         live = any(camera.live for camera in cameras.values())
@@ -55,6 +58,9 @@ class Recording:
         last_ns = None
         try:
             for pair in self.intake:
+                if self.trusted_only and not pair.trusted:
+                    self.stats.drop_pair(pair, "uncertain pairing")
+                    continue
                 if last_ns is not None and 0 <= pair.stamp_ns - last_ns < self.apart_ns - ROUNDING_NS:
                     self.stats.drop_pair(pair, "not wanted")
                     continue

@@ -19,6 +19,7 @@ takes a live camera's repeated pictures for new ones.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -68,7 +69,8 @@ def open_cameras(uris: Mapping[str, str], *, wait: bool = False) -> dict[str, Ca
         _pair_folders(cameras)
     except BaseException:
         for camera in cameras.values():
-            camera.close()
+            with contextlib.suppress(Exception):  # another error is on its way
+                camera.close()
         raise
     return cameras
 

@@ -1,13 +1,12 @@
 """How ROS 2 messages are filled from cameras, results and diagnostics.
 
 Stamps of messages are Unix time. Frames and results carry the host's monotonic clock: converters add
-``wall_offset_ns`` to it (`measure_wall_offset_ns`; 0 where the stamps are Unix time already).
+``wall_offset_ns`` to it (`wall.WallClock`; 0 where the stamps are Unix time already).
 """
 
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from ..errors import EdgemtlError
 from ..frame import Frame, FramePair
 from ..result import Attributes, Boxes, DepthMap, EdgeMap, HeadResult, LabelMap, NormalMap, Result
+from ..wall import WALL
 from .annotations import annotations, corners_of
 from .cameras import Setup
 from .cdr import Message
@@ -55,11 +55,6 @@ MAPS: dict[type, tuple[str, str]] = {
 OK, WARN, ERROR = 0, 1, 2
 LEVELS = {"live": OK, "ended": OK, "starting": WARN, "stale": WARN, "absent": WARN, "lost": ERROR}
 """Level of a camera's state; one that is not known is a warning."""
-
-
-def measure_wall_offset_ns() -> int:
-    """Return what the monotonic clock lacks to Unix time now, nanoseconds."""
-    return time.time_ns() - time.monotonic_ns()
 
 
 def topic_part(name: str) -> str:
@@ -135,13 +130,15 @@ def of_result(result: Result, wall_offset_ns: int, frame_id: str = "") -> dict[s
 
 
 def of_pair(
-    pair: FramePair, result: Result | None, wall_offset_ns: int, setup: Setup = NO_SETUP
+    pair: FramePair, result: Result | None, wall_offset_ns: int | None, setup: Setup = NO_SETUP
 ) -> Iterator[tuple[str, int, Message]]:
     """Yield (topic, Unix stamp in nanoseconds, message): pictures, calibrations, and where given the result.
 
     For each camera its picture and, where ``setup`` knows it, its calibration; then the result, and its boxes as
-    annotations of each picture that they can be drawn on, with that picture's stamp.
+    annotations of each picture that they can be drawn on, with that picture's stamp. Where ``wall_offset_ns`` is None
+    the wall clock is followed.
     """
+    wall_offset_ns = WALL.offset_ns() if wall_offset_ns is None else wall_offset_ns
     for name, frame in pair.frames.items():
         setup.seen(name, frame.size)
         stamp_ns = unix_ns(frame, wall_offset_ns)

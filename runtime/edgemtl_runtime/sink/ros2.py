@@ -16,7 +16,7 @@ from ..messages import Message
 from ..messages.annotations import ImageAnnotations
 from ..messages.cameras import Setup
 from ..messages.cdr import Field, fields_of
-from ..messages.ros import NO_SETUP, measure_wall_offset_ns, of_pair, of_status
+from ..messages.ros import NO_SETUP, of_pair, of_status
 from ..result import Result
 
 DIAGNOSTICS_S = 1.0
@@ -44,7 +44,7 @@ class Ros2:
         self.setup = setup
         self.rclpy = _module("rclpy")
         self.qos = _module("rclpy.qos").qos_profile_sensor_data
-        self.wall_offset_ns = measure_wall_offset_ns() if wall_offset_ns is None else wall_offset_ns
+        self.wall_offset_ns = wall_offset_ns
         self.publishers: dict[str, Any] = {}
         self.error: Exception | None = None
         self.context = _module("rclpy.context").Context()

@@ -9,7 +9,7 @@ from ..errors import EdgemtlError
 from ..frame import FramePair
 from ..messages import write as cdr
 from ..messages.cameras import Setup
-from ..messages.ros import NO_SETUP, measure_wall_offset_ns, of_pair
+from ..messages.ros import NO_SETUP, of_pair
 from ..result import Result
 from .zenoh_keys import ROUTER, Form, PlainKeys, RosKeys, check_namespace
 
@@ -48,7 +48,7 @@ class Zenoh:
         if ros:
             check_namespace(self.prefix)
             endpoint = endpoint or ROUTER
-        self.wall_offset_ns = measure_wall_offset_ns() if wall_offset_ns is None else wall_offset_ns
+        self.wall_offset_ns = wall_offset_ns
         self.publishers: dict[str, Any] = {}
         where = endpoint or "peer discovery"
         try:
