@@ -124,8 +124,8 @@ def _build_one(args: argparse.Namespace, bundle: Bundle, frames: list[dict[str, 
         print(file=sys.stderr)
     agreed = None
     if built.key.gpu:
-        engine = PlanEngine(args.backend, built.data, bundle.manifest)
-        agreed = check_engine(bundle, Way(args.backend, precision), engine, frames or [noise(bundle.manifest)])
+        with PlanEngine(args.backend, built.data, bundle.manifest) as engine:
+            agreed = check_engine(bundle, Way(args.backend, precision), engine, frames or [noise(bundle.manifest)])
     if args.engine_out:
         write_file(args.engine_out, built.data)
     if args.json:
@@ -213,7 +213,8 @@ def command_bench(args: argparse.Namespace) -> int:
     bundle = Bundle.open(args.bundle)
     tell = (lambda _: None) if quiet else (lambda text: print(text, file=sys.stderr))
     timings, refused = measure(bundle, ways(bundle, args.backend), args.seconds, tell)
-    stages = around(bundle, open_way(bundle, timings[0].way))
+    with open_way(bundle, timings[0].way) as engine:
+        stages = around(bundle, engine)
     missing = {name: why for name in BACKENDS if (why := absent(name))}
     if args.json:
         told = {"timings": [msgspec.to_builtins(each) for each in timings], "around_ms": stages, "absent": missing}

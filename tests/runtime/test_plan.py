@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import re
@@ -19,7 +20,7 @@ from edgemtl_runtime.engine.device import find_gpu
 from edgemtl_runtime.engine.measure import noise, power
 from edgemtl_runtime.engine.ort import OrtEngine
 from edgemtl_runtime.engine.ways import BACKENDS, Way, open_way
-from edgemtl_runtime.errors import EngineError
+from edgemtl_runtime.errors import EdgemtlError, EngineError
 
 
 @pytest.fixture
@@ -71,6 +72,52 @@ def test_what_goes_wrong_is_told(gpu, toy_bundle: Path, fault: str, message: str
     bundle = Bundle.open(toy_bundle)
     with pytest.raises(Exception, match=message):
         open_way(bundle, Way("tensorrt")).run(noise(bundle.manifest))
+
+
+ALL = ["cudaStreamSynchronize", "cudaGraphExecDestroy", "context goes", "engine goes"]
+
+
+@pytest.mark.parametrize("how", ["close", "with", "drop"])
+@pytest.mark.parametrize("integrated", [False, True])
+def test_whatever_an_engine_holds_is_freed_in_order(gpu, toy_bundle: Path, how: str, integrated: bool) -> None:  # type: ignore[no-untyped-def]
+    runtime = gpu(integrated=integrated)
+    bundle = Bundle.open(toy_bundle)
+    engine = open_way(bundle, Way("tensorrt"))
+    for _ in range(2):
+        engine.run(noise(bundle.manifest))
+    assert runtime.kept and runtime.graphs and runtime.streams == 1
+    runtime.told.clear()
+    if how == "drop":
+        del engine
+    else:
+        with engine if how == "with" else contextlib.nullcontext():
+            pass
+        engine.close()
+        engine.close()
+        with pytest.raises(EngineError, match="this tensorrt engine is closed; open it again"):
+            engine.run(noise(bundle.manifest))
+    pinned = ["cudaFreeHost"] if integrated else ["cudaFree", "cudaFreeHost"]
+    assert runtime.told == [*ALL, *pinned * 4, "cudaStreamDestroy"]
+    assert not runtime.kept and not runtime.graphs and not runtime.streams
+
+
+@pytest.mark.parametrize("fault", ["load", "context", "types", "memory"])
+def test_an_engine_that_does_not_open_leaves_nothing(gpu, toy_bundle: Path, fault: str) -> None:  # type: ignore[no-untyped-def]
+    # 18,432 bytes are the colour input: its pinned half fits, and what it has on the GPU does not
+    runtime = gpu(fault=fault, memory=20_000 if fault == "memory" else 1 << 30)
+    with pytest.raises(EdgemtlError):
+        open_way(Bundle.open(toy_bundle), Way("tensorrt"))
+    assert not runtime.kept and not runtime.streams
+
+
+def test_what_cannot_be_freed_does_not_keep_the_rest(gpu, toy_bundle: Path, caplog) -> None:  # type: ignore[no-untyped-def]
+    runtime = gpu()
+    bundle = Bundle.open(toy_bundle)
+    engine = open_way(bundle, Way("tensorrt"))
+    runtime._cudaFree = lambda pointer: runtime.cudaError_t.cudaErrorMemoryAllocation
+    engine.close()
+    assert runtime.told.count("cudaFreeHost") == 4 and not runtime.streams
+    assert "freeing the engine: cudaFree fails" in caplog.text
 
 
 def test_an_engine_that_answers_otherwise_is_left_out(gpu, toy_bundle: Path) -> None:  # type: ignore[no-untyped-def]

@@ -59,6 +59,15 @@ class Opened:
     open_ms: dict[Way, float] = field(default_factory=dict)
     refused: dict[Way, str] = field(default_factory=dict)
 
+    def __enter__(self) -> Opened:
+        """Return the engines."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close them all."""
+        for engine in self.engines.values():
+            engine.close()
+
 
 def opened(
     bundle: Bundle,
@@ -73,11 +82,16 @@ def opened(
         start = time.perf_counter()
         try:
             engine = open_way(bundle, way)
+        except (EngineError, BundleError) as error:  # a provider that does not start calls the network unreadable
+            found.refused[way] = str(error)
+            continue
+        try:
             found.open_ms[way] = 1e3 * (time.perf_counter() - start)
             check(way, engine)
             found.engines[way] = engine
-        except (EngineError, BundleError) as error:  # a provider that does not start calls the network unreadable
+        except (EngineError, BundleError) as error:
             found.refused[way] = str(error)
+            engine.close()
     if not found.engines:
         raise EngineError(f"nothing runs this bundle here: {'; '.join(found.refused.values())}")
     return found
@@ -102,18 +116,18 @@ def measure(
     bundle: Bundle, ways: Sequence[Way], seconds: float, told: Callable[[str], None] = lambda _: None
 ) -> tuple[list[Timing], dict[Way, str]]:
     """Time the ways of a bundle, for so many seconds in all; return also why some could not be."""
-    there = opened(bundle, ways, told)
-    told(f"timing for {seconds:g} s")
     images = noise(bundle.manifest)
-    taken = in_turns(there.engines, images, seconds)
     found = []
-    for way, engine in there.engines.items():
-        p50, p90, p99 = (float(value) for value in np.percentile(taken[way], (50, 90, 99)))
-        watts = power(lambda engine=engine: engine.run(images))  # type: ignore[misc]
-        joules = None if watts is None else watts * p50 / 1e3
-        memory = memory_mb(bundle.path, way)
-        times = (there.open_ms[way], p50, p90, p99, 1e3 / p50)
-        found.append(Timing(way, *times, memory, joules, len(taken[way])))
+    with opened(bundle, ways, told) as there:
+        told(f"timing for {seconds:g} s")
+        taken = in_turns(there.engines, images, seconds)
+        for way, engine in there.engines.items():
+            p50, p90, p99 = (float(value) for value in np.percentile(taken[way], (50, 90, 99)))
+            watts = power(lambda engine=engine: engine.run(images))  # type: ignore[misc]
+            joules = None if watts is None else watts * p50 / 1e3
+            memory = memory_mb(bundle.path, way)
+            times = (there.open_ms[way], p50, p90, p99, 1e3 / p50)
+            found.append(Timing(way, *times, memory, joules, len(taken[way])))
     return found, there.refused
 
 

@@ -7,12 +7,12 @@ import importlib.util
 import msgspec
 
 from ..bundle import Bundle
-from ..errors import EngineError
+from ..errors import EdgemtlError, EngineError
 from . import Engine, trt
 from .build import build_engine
 from .cache import Cache
 from .device import Gpu, find_gpu
-from .ort import PROVIDERS, OrtEngine, cores, default_threads
+from .ort import PROVIDERS, OrtEngine, cores, default_threads, load
 
 BACKENDS = (*trt.BACKENDS, *reversed(PROVIDERS))
 """All back ends there are; the quickest first, where they work."""
@@ -42,9 +42,11 @@ def absent(backend: str) -> str:
     if backend == "onnxruntime-cpu":
         return ""
     if backend in PROVIDERS:
-        import onnxruntime
-
-        if PROVIDERS[backend] not in onnxruntime.get_available_providers():
+        try:
+            providers = load().get_available_providers()
+        except EdgemtlError as error:
+            return str(error)
+        if PROVIDERS[backend] not in providers:
             return f"this onnxruntime has no {PROVIDERS[backend]}; pip install onnxruntime-gpu in its place"
     elif importlib.util.find_spec("cuda") is None or importlib.util.find_spec("cuda.bindings") is None:
         return "cuda-bindings is not installed; pip install 'edgemtl-runtime[cuda]'"
