@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +23,7 @@ class Fitting:
     """Plans a letterbox for each camera and size of picture; with a rig the thermal camera's is registered as well.
 
     With a rig all results are in the pixels of its reference camera, also while that one is silent; without, they are
-    in those of the first camera that has a frame.
+    in those of the first camera that has a frame. Each camera's thread fits its own frames; plans are looked up by any.
     """
 
     def __init__(self, inputs: Sequence[Input], rig: Rig | None = None) -> None:
@@ -43,6 +44,10 @@ class Fitting:
             self.reference_size = frame.size
         return self._fit(frame.camera, frame.size).image(image, spec.channels, spec.blank)
 
+    def fitted(self, frame: Frame) -> Frame:
+        """Return a frame with its picture as the network takes it; called in the camera's thread."""
+        return replace(frame, network=self.image(frame), registered=self.is_registered(frame.camera))
+
     def is_registered(self, camera: str) -> bool:
         """Whether a camera's pictures are brought into those of the rig's reference."""
         return self.rig is not None and camera == self.rig.ir.name
@@ -56,10 +61,9 @@ class Fitting:
         name, frame = next(iter(pair.frames.items()))
         return name, self._fit(name, frame.size)
 
-    @property
-    def seen(self) -> NDArray[np.bool_] | None:
-        """Which of the network's pixels the registered camera sees, None while nothing is registered."""
-        return next(iter(self.registrations.values())).seen if self.registrations else None
+    def registration(self, frame: Frame) -> Registration | None:
+        """Return what a frame was registered by, None where it was not."""
+        return self.registrations.get(frame.size) if frame.registered else None
 
     def _fit(self, camera: str, size: Size) -> Fit:
         if (camera, size) not in self.fits:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import parse_qsl
 
-from ..errors import CameraError, UsageError, nearest_hint
+from ..errors import CameraError, UsageError, flag, nearest_hint
 from ..frame import Frame
 from .clock import Epoch
 
@@ -38,7 +38,14 @@ Options = Mapping[str, str]
 
 
 class Camera(Protocol):
-    """A source of frames. ``live`` sources do not wait: what is not taken in time is lost and counted."""
+    """A source of frames, which is read once. ``live`` sources do not wait: what is not taken in time is lost.
+
+    A picture that was given is shown and run later, in other threads. A camera that fills each picture into memory of
+    its own, and does not touch it again, says so by an attribute ``owned_pictures = True``; the pictures of any other
+    are copied as they come. It may also have ``rate`` (frames a second), ``drops_repeats`` (whether a picture that is
+    the one before tells nothing new), and two attributes that are set when it is read: ``told`` (state, detail), to
+    say that it is lost and why, and ``dropped`` (cause), to count a frame that it could not give.
+    """
 
     name: str
     live: bool
@@ -63,7 +70,7 @@ def open_cameras(uris: Mapping[str, str], *, wait: bool = False) -> dict[str, Ca
     try:
         for name, uri in uris.items():
             cameras[name] = open_camera(uri, name, epoch, wait=wait)
-    except CameraError:
+    except BaseException:  # a library's own error and Ctrl-C leave nothing open either
         for camera in cameras.values():
             camera.close()
         raise
@@ -108,7 +115,7 @@ def _opener(place: str, name: str, epoch: Epoch, options: Options) -> tuple[str,
         return "recording", lambda: FolderCamera(name, path, epoch, options)
     if path.is_file():
         return "recording", _video(path, name, epoch, options)
-    raise CameraError(f"--{name} {redact(place)}: no such folder or file, nor a camera number, URL or 'pattern:'")
+    raise CameraError(f"{flag(name, redact(place))}: no such folder or file, nor a camera number, URL or 'pattern:'")
 
 
 def _device(place: str, name: str, options: Options) -> Callable[[], Camera]:

@@ -41,6 +41,8 @@ def rgb(image: NDArray[Any]) -> NDArray[Any]:
 class VideoCamera:
     """A video file, stamped by its own frame rate."""
 
+    owned_pictures = True
+
     def __init__(self, name: str, file: Path, epoch: Epoch, options: Options) -> None:
         self.name, self.file = name, file
         (fps,) = take(options, str(file), fps=0)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from ..errors import CameraError
+from ..errors import CameraError, flag
 from ..frame import Frame
 from . import Options, checked_size, take
 from .clock import Epoch, Pace
@@ -19,6 +19,8 @@ class RecordedCamera:
     Recordings that are opened together keep their times to each other: the earliest begins first.
     """
 
+    owned_pictures = True
+
     def __init__(self, name: str, place: str, epoch: Epoch, options: Options) -> None:
         from . import mcap
 
@@ -26,7 +28,7 @@ class RecordedCamera:
         file, _, topic = rest.partition("#")
         path = Path(file)
         if not (path.is_file() if kind == "mcap" else path.is_dir()):
-            raise CameraError(f"--{name} {place}: there is no such {'file' if kind == 'mcap' else 'folder'}")
+            raise CameraError(f"{flag(name, place)}: there is no such {'file' if kind == 'mcap' else 'folder'}")
         (self.speed,) = take(options, place, speed=0)
         self.name, self.place, self.live = name, place, self.speed > 0
         self.pace = Pace(epoch, 1.0, self.live)
@@ -34,13 +36,13 @@ class RecordedCamera:
         self.messages = read(path, topic)
         first = next(self.messages, None)
         if first is None:
-            raise CameraError(f"--{name} {place}: holds no picture")
+            raise CameraError(f"{flag(name, place)}: holds no picture")
         self.messages = chain([first], self.messages)
         epoch.begin(first[0])
 
     def frames(self) -> Iterator[Frame]:
         """Yield the pictures in the order they were recorded."""
-        return checked_size(self._read(), lambda frame: f"--{self.name} {self.place} frame {frame.index}")
+        return checked_size(self._read(), lambda frame: f"{flag(self.name, self.place)} frame {frame.index}")
 
     def _read(self) -> Iterator[Frame]:
         epoch = self.pace.epoch
