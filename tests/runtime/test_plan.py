@@ -17,7 +17,7 @@ from edgemtl_runtime.cli import main
 from edgemtl_runtime.engine import choose, chosen, cuda, ways
 from edgemtl_runtime.engine.cache import Cache
 from edgemtl_runtime.engine.device import find_gpu
-from edgemtl_runtime.engine.measure import noise, power
+from edgemtl_runtime.engine.measure import noise
 from edgemtl_runtime.engine.ort import OrtEngine
 from edgemtl_runtime.engine.ways import BACKENDS, Way, open_way
 from edgemtl_runtime.errors import EdgemtlError, EngineError
@@ -171,15 +171,6 @@ def test_every_function_of_cuda_that_is_asked_for_is_in_nvidia_s_bindings() -> N
     if isinstance(find_gpu(), str):
         with pytest.raises(EngineError, match="cudaSetDevice fails: cuda"):
             cuda.Cuda()
-
-
-def test_a_board_s_own_meters_are_read(tmp_path: Path) -> None:
-    assert power(lambda: None, 0.01, tmp_path) is None
-    rail = tmp_path / "sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon3"
-    rail.mkdir(parents=True)
-    (rail / "in1_input").write_text("5000\n")
-    (rail / "curr1_input").write_text("1500\n")
-    assert power(lambda: None, 0.01, tmp_path) == pytest.approx(7.5)
 
 
 @pytest.mark.parametrize("name", BACKENDS)

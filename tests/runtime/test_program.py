@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnxruntime  # noqa: F401 - it opens files of its own, which count with what is open before
 import pytest
 from conftest import write_frames
 from servers import Scripted, allow_absence, descriptors, noise, steady

@@ -17,6 +17,7 @@ takes a live camera's repeated pictures for new ones.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -34,6 +35,8 @@ COMMON = ("rotate", "offset_ms", "repeats")
 """Options of every source."""
 OF_STREAMS = (*COMMON, "transport")
 """What is ours in a stream's URL; the rest of its query is its own."""
+_QUERY = re.compile(r"[^\s!\"']*")
+"""What may stand behind the last "?" of a pipeline for it to be options."""
 Options = Mapping[str, str]
 
 
@@ -155,15 +158,25 @@ def _video(path: Path, name: str, epoch: Epoch, options: Options) -> Callable[[]
 
 
 def split_options(uri: str) -> tuple[str, dict[str, str]]:
-    """Split ``place?key=value`` into the place and its options; of a stream's URL only ours are taken."""
-    place, mark, query = uri.partition("?")
-    if not mark:
-        return uri, {}
+    """Split ``place?key=value`` into the place and its options; of a stream's URL only ours are taken.
+
+    So it is with an address at the end of a GStreamer pipeline; those in its middle are the pipeline's.
+    """
+    if uri.startswith("gst:"):
+        place, mark, query = uri.rpartition("?")
+        if not mark or not _QUERY.fullmatch(query):
+            return uri, {}
+        has_own, known = "://" in place.split()[-1], (*COMMON, "format")
+    else:
+        place, mark, query = uri.partition("?")
+        if not mark:
+            return uri, {}
+        has_own, known = "://" in place and not place.startswith(("v4l2:", "csi:", "file:")), OF_STREAMS
     pairs = parse_qsl(query, keep_blank_values=True)
-    if "://" not in place or place.startswith(("v4l2:", "csi:", "file:")):
+    if not has_own:
         return place, dict(pairs)
-    ours = {key: value for key, value in pairs if key in OF_STREAMS}
-    own = "&".join(part for part in query.split("&") if part.partition("=")[0] not in OF_STREAMS)
+    ours = {key: value for key, value in pairs if key in known}
+    own = "&".join(part for part in query.split("&") if part.partition("=")[0] not in known)
     return f"{place}?{own}" if own else place, ours
 
 
