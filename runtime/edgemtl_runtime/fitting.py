@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bundle import Input
+from .errors import EdgemtlError
 from .fit import Fit, to_uint8
 from .frame import Frame, FramePair
 
@@ -32,6 +34,22 @@ class Fitting:
         self.fits: dict[tuple[str, Size], Fit] = {}
         self.registrations: dict[Size, Registration] = {}
         self.reference_size: Size | None = None
+        self._rehearse()
+
+    def _rehearse(self) -> None:
+        """Fit a picture of each input once: what is imported for it would make the first frames of cameras late.
+
+        What fails here, without OpenCV for one, may turn out not to be needed; the first frame tells.
+        """
+        for name, spec in self.specs.items():
+            size = 2 * spec.height, 2 * spec.width
+            with contextlib.suppress(EdgemtlError):
+                fit = Fit.plan(size, (spec.height, spec.width))
+                fit.image(np.zeros((*size, spec.channels), np.uint8), spec.channels, spec.blank)
+                if self.rig is not None and self.is_registered(name):
+                    from .rig import watch  # noqa: F401
+
+                    self._registration(self.rig.ir.size, spec)
 
     def image(self, frame: Frame) -> NDArray[np.uint8]:
         """Return a frame as the network takes it; raises `CameraError` where its size is not the rig's."""

@@ -434,6 +434,22 @@ def test_recordings_begin_when_they_are_read(toy_bundle: Path) -> None:
     assert max(ages) < 200
 
 
+TEN_LINES = """
+from edgemtl_runtime import Bundle, Pipeline, open_best, open_cameras
+bundle = Bundle.open("bundle")
+cameras = open_cameras({"rgb": "pattern:?fps=10&frames=12", "ir": "pattern:?fps=10&frames=12"})
+pipeline = Pipeline(bundle, open_best(bundle), cameras, track=True)
+print(sum(1 for _ in pipeline), max(pipeline.stats.to_dict()["latency_ms"]["total"].values()) < 100)
+"""
+
+
+def test_a_new_process_loses_no_frame_to_what_it_imports(toy_bundle: Path, tmp_path: Path) -> None:
+    """Everything that is done for a pair is done once before the cameras begin."""
+    (tmp_path / "bundle").symlink_to(toy_bundle)
+    done = subprocess.run([sys.executable, "-c", TEN_LINES], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "12 True\n", done.stderr
+
+
 async def _some(pipe: Pipeline, count: int) -> list[int]:
     found = []
     async for _, result in pipe:

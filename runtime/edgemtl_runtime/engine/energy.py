@@ -62,7 +62,8 @@ class Package:
 def power(work: Callable[[], object], seconds: float = 1.0, root: Path = Path("/")) -> Power | None:
     """Return the power of the board, or of the processor's packages, during some work; None where nobody tells."""
     if rails := whole(find_rails(root)):
-        watts, end = [], time.monotonic() + seconds
+        watts: list[float] = []
+        end = time.monotonic() + seconds
         while not watts or time.monotonic() < end:
             work()
             watts.append(sum(rail.watts() for rail in rails))
