@@ -31,6 +31,8 @@ SILENT_INTERVALS = 3
 """A camera is silent after the longer of the two: a time, or some of its own intervals."""
 JOIN_S = 3.0
 """A camera's thread that takes longer to end is left behind, and told of."""
+START_NS = 5_000_000_000
+"""A camera may take so long to start before it is called lost."""
 Fitter = Callable[[Frame], Frame]
 log = logging.getLogger("edgemtl_runtime")
 
@@ -180,7 +182,7 @@ class Intake:
 
     def _read(self, name: str, camera: Camera) -> None:
         health, stats = self.health[name], self.stats
-        repeats = Repeats() if getattr(camera, "drops_repeats", False) else None
+        repeats = Repeats()
         try:
             for given in camera.frames():
                 with self.condition:
@@ -189,7 +191,8 @@ class Intake:
                     if self.stopped:
                         return
                     stats.frames[name] += 1
-                if repeats is not None and (stale_ns := repeats.look(given)) is not None:
+                # asked each time: a device may be opened late, and what a codec made says nothing
+                if getattr(camera, "drops_repeats", False) and (stale_ns := repeats.look(given)) is not None:
                     self._repeated(name, stale_ns)
                     continue
                 if (frame := self._fitted(given)) is None:
@@ -249,7 +252,9 @@ class Intake:
         for name, health in self.health.items():
             limit_ns = max(SILENT_NS, SILENT_INTERVALS * health.interval_ns)
             if min(health.silent_ns, self.clock() - self.begun_ns) > limit_ns and name not in self.pairing.silent:
-                if health.state in ("starting", "live"):
+                starting = health.state == "starting" and self.clock() - self.begun_ns < START_NS
+                if health.state in ("starting", "live") and not starting:
+                    limit_ns = START_NS if health.state == "starting" else limit_ns
                     health.set("lost", f"no frame for {limit_ns / 1e9:.1f} s")
                 self._emit(self.pairing.leave(name))
         if text := self.pairing.warning():
@@ -257,7 +262,10 @@ class Intake:
 
     def _too_old(self, pair: FramePair) -> bool:
         bound_ms = self.policy.max_age_ms
-        return bool(self.live and bound_ms and self.clock() - pair.stamp_ns > bound_ms * 1e6)
+        # a recording's stamps run at its own speed, whatever it is played at
+        recorded = any(frame.stamp_source in ("file", "rate") for frame in pair.frames.values())
+        since_ns = pair.arrived_ns if recorded else pair.stamp_ns
+        return bool(self.live and bound_ms and self.clock() - since_ns > bound_ms * 1e6)
 
     def _over(self) -> bool:
         """Whether no pair is to come: all cameras have ended, or one has and none of its frames waits for a partner.
@@ -296,7 +304,10 @@ def _not_given(stats: Stats, condition: threading.Condition, name: str, cause: s
 
 
 class Repeats:
-    """Recognises a picture that is the one before, value by value: sensors are never that quiet."""
+    """Recognises a picture that is the one before, value by value: sensors are never that quiet.
+
+    Of pictures that a codec has made this says nothing: a scene that stands still is coded as no change at all.
+    """
 
     def __init__(self) -> None:
         self.last: Frame | None = None

@@ -221,7 +221,10 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
         absent = tuple(spec.name for spec in self.inputs if spec.name not in pair.frames)
         stamps = {name: str(each.stamp_source) for name, each in pair.frames.items()}
         name = next(iter(pair.frames.values())).name
-        return Result(heads, camera, pair.stamp_ns, pair.skew_ns, index, name, absent, stamps)
+        unsure = {name: each.uncertainty_ns for name, each in pair.frames.items()}
+        return Result(
+            heads, camera, pair.stamp_ns, pair.skew_ns, index, name, absent, stamps, pair.trusted, unsure, pair.unix_ns
+        )
 
 
 def check_inputs(bundle: Bundle, cameras: Mapping[str, object]) -> tuple[str, ...]:

@@ -48,6 +48,8 @@ class Stats:
         self.lost: Counter[str] = Counter()
         self.drops: Counter[str] = Counter()
         self.pairs = 0
+        self.uncertain = 0
+        """Pairs whose stamps may be off so far that they lie beyond the tolerance."""
         self.alone: Counter[str] = Counter()
         self.stages = {name: Recent() for name in STAGES}
         self.skew = Recent()
@@ -79,6 +81,7 @@ class Stats:
         spans = (begun - arrived, inferred - begun, decoded - inferred, decoded - arrived)
         for name, span in zip(STAGES[1:], spans, strict=True):
             self.stages[name].append(span)
+        self.uncertain += not pair.trusted
         if len(pair.frames) == cameras:
             self.skew.append(pair.skew_ns)
         else:
@@ -96,6 +99,7 @@ class Stats:
         return {
             "frames": dict(self.frames),
             "pairs": self.pairs,
+            "uncertain": self.uncertain,
             "alone": dict(self.alone),
             "drops": drops,
             "seconds": round(seconds, 3),
@@ -112,7 +116,8 @@ class Stats:
         lines = [
             f"frames   {frames}",
             f"pairs    {self.pairs} in {told['seconds']} s, {told['pairs_per_second']} a second"
-            + (f"; {alone}" if alone else ""),
+            + (f"; {alone}" if alone else "")
+            + (f"; {self.uncertain} uncertain" if self.uncertain else ""),
             "drops    " + (", ".join(f"{count} ({cause})" for cause, count in told["drops"].items()) or "none"),
             f"{'ms':8} {'p50':>8} {'p90':>8} {'p99':>8} {'max':>8}",
         ]

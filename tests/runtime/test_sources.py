@@ -13,12 +13,9 @@ import cv2
 import numpy as np
 import pytest
 from conftest import write_frames
-from hypothesis import given
-from hypothesis import strategies as st
 from servers import Mjpeg, Rtsp, noise
 
 from edgemtl_runtime.camera import Camera, open_camera, open_cameras, redact, split_options
-from edgemtl_runtime.camera.clock import SourceClock
 from edgemtl_runtime.errors import CameraError
 from edgemtl_runtime.frame import Frame, FramePair
 from edgemtl_runtime.sink.mcap import McapFile
@@ -257,41 +254,3 @@ def test_a_stream_s_own_query_stays_its_own() -> None:
 )
 def test_passwords_are_found_wherever_cameras_want_them(uri: str) -> None:
     assert "hush" not in redact(uri) and ("10.0.0.9:554" in redact(uri) or uri.startswith("gst:"))
-
-
-@given(
-    st.floats(-1e6, 1e9),
-    st.lists(st.floats(0, 0.5), min_size=5, max_size=200),
-    st.floats(-5e-5, 5e-5),
-)
-def test_a_stream_s_clock_is_mapped_by_its_shortest_delay(offset_s: float, delays: list[float], drift: float) -> None:
-    """Whatever the network does, a stamp is never of the future, and right but for the least delay and the drift."""
-    clock, least, arrived_s = SourceClock(), 1.0, 0.0
-    for index, delay in enumerate(delays):
-        taken_s = 1e6 + index / 30
-        source_ns = (
-            round((taken_s * (1 + drift) + offset_s) * 1e9) if offset_s >= 0 else round(taken_s * (1 + drift) * 1e9)
-        )
-        arrived_s = max(arrived_s, taken_s + delay)  # a stream keeps its order
-        least = min(least, arrived_s - taken_s)
-        stamp_ns = clock.stamp(source_ns, round(arrived_s * 1e9))
-        assert stamp_ns <= round(arrived_s * 1e9)
-        assert -1e-3 <= stamp_ns / 1e9 - taken_s - 0 <= least + 2e-4 * index / 30 + 1e-3
-
-
-def test_a_stream_s_clock_that_begins_anew_is_followed_at_once() -> None:
-    clock = SourceClock()
-    for index in range(100):
-        clock.stamp(5_000 * MS + index * 33 * MS, 90_000 * MS + index * 33 * MS)
-    for jump in (0, 10**7 * MS, 3 * MS):
-        now = 100_000 * MS + jump
-        assert clock.stamp(jump, now) == now
-
-
-def test_a_stream_that_falls_behind_is_seen_to() -> None:
-    clock = SourceClock()
-    ages = [0] * 0
-    for index in range(300):  # every frame 10 ms later than the one before should be
-        arrived = 10**12 + index * 43 * MS
-        ages.append(arrived - clock.stamp(index * 33 * MS, arrived))
-    assert ages[-1] > 2_900 * MS

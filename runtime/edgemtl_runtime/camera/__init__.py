@@ -7,7 +7,8 @@ gst:PIPELINE            what a GStreamer pipeline gives; ?format=RGB|GRAY8|GRAY1
 rtsp://host/stream      a stream, also http:// (MJPEG); ?transport=udp; its own query stays as it is
 drive.mp4               a video file; ?fps=20 paces it, ?fps=0 is as fast as it is used
 frames/night            a folder of pictures, in the order of their names; ?fps=20 paces it; ?stamps=name: those are
-                        nanoseconds of capture, ?stamps=exif: the pictures tell it
+                        nanoseconds of capture, ?stamps=exif: the pictures tell it; two folders are paired by the
+                        names of their pictures, with ?pair=order by their places
 mcap:drive.mcap#/ir     an image topic of an MCAP file, bag:FOLDER#/ir of a ROS 2 bag; ?speed=1 plays it live
 pattern:                plain moving shapes; ?fps=20&frames=100&width=320&height=240
 
@@ -73,11 +74,23 @@ def open_cameras(uris: Mapping[str, str], *, wait: bool = False) -> dict[str, Ca
     try:
         for name, uri in uris.items():
             cameras[name] = open_camera(uri, name, epoch, wait=wait)
+        _pair_folders(cameras)
     except BaseException:  # a library's own error and Ctrl-C leave nothing open either
         for camera in cameras.values():
             camera.close()
         raise
     return cameras
+
+
+def _pair_folders(cameras: Mapping[str, Camera]) -> None:
+    from .adjust import Adjusted
+
+    plain = [camera.camera if isinstance(camera, Adjusted) else camera for camera in cameras.values()]
+    folders = [camera for camera in plain if hasattr(camera, "folder")]
+    if len(folders) > 1:
+        from .folder import FolderCamera, pair_by_name
+
+        pair_by_name([camera for camera in folders if isinstance(camera, FolderCamera)])
 
 
 def open_camera(uri: str, name: str, epoch: Epoch | None = None, *, wait: bool = False) -> Camera:
@@ -140,9 +153,9 @@ def _stream(place: str, name: str, options: Options) -> Callable[[], Camera]:
         from .opencv import StreamCamera
 
         return lambda: StreamCamera(name, place, options)
-    from .stream import AvStreamCamera
+    from .stream import open_stream
 
-    return lambda: AvStreamCamera(name, place, options)
+    return lambda: open_stream(name, place, options)
 
 
 def _video(path: Path, name: str, epoch: Epoch, options: Options) -> Callable[[], Camera]:

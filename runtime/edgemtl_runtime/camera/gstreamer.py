@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from ..errors import CameraError, UsageError, flag
 from ..frame import Frame, StampSource
 from . import Options, check_known, take, take_word
+from .clock import ArrivalClock
+from .gst_rtp import RtpWatch
 
 START_S, READ_S = 5.0, 2.0
 """A pipeline that gives no first frame, or no next one, for longer is lost."""
@@ -21,7 +23,8 @@ FORMATS = ("RGB", "GRAY8", "GRAY16_LE")
 class GStreamerCamera:
     """What a pipeline gives: ``gst:videotestsrc is-live=true``, or ``csi://0`` for the first ribbon camera.
 
-    The pipeline's buffers are stamped on its clock, the system's monotonic one; with another clock, on arrival.
+    The pipeline's buffers are stamped on its clock, the system's monotonic one; with another clock, on arrival. Those
+    of a stream by RTP are the sender's times, mapped by the moments at which its packets come (`RtpWatch`).
     """
 
     live = True
@@ -42,6 +45,7 @@ class GStreamerCamera:
         except Exception as error:  # GLib.Error, of a module that may not be there
             raise UsageError(f"{self.what} no such pipeline ({getattr(error, 'message', error)})") from None
         self.sink = self.pipeline.get_by_name("edgemtl")
+        self.arrivals, self.watch = ArrivalClock(), RtpWatch(gst, self.pipeline)
         if self.pipeline.set_state(gst.State.PLAYING) == gst.StateChangeReturn.FAILURE:
             reason = self._reason()
             self.pipeline.set_state(gst.State.NULL)
@@ -63,18 +67,22 @@ class GStreamerCamera:
                         return
                     reason = self._reason() or f"no frame for {limit_s:g} s"
                     raise CameraError(f"{self.what} stopped after {index} frames ({reason})")
-                stamp_ns, source = self._stamp(sample.get_buffer(), now_ns)
-                yield Frame(self._picture(sample), stamp_ns, self.name, index, source, "", now_ns)
+                stamp_ns, source, unsure_ns = self._stamp(sample.get_buffer(), now_ns)
+                picture = self._picture(sample)
+                yield Frame(picture, stamp_ns, self.name, index, source, "", now_ns, uncertainty_ns=unsure_ns)
                 index += 1
         finally:
+            self.watch.close()
             self.pipeline.set_state(self.gst.State.NULL)
 
-    def _stamp(self, buffer: Any, now_ns: int) -> tuple[int, StampSource]:
+    def _stamp(self, buffer: Any, now_ns: int) -> tuple[int, StampSource, int]:
         clock = self.pipeline.get_clock()
         monotonic = clock is not None and type(clock).__name__.startswith("SystemClock")
         if buffer.pts == self.gst.CLOCK_TIME_NONE or not monotonic:
-            return now_ns, "arrival"
-        return min(int(buffer.pts + self.pipeline.get_base_time()), now_ns), "driver"
+            return now_ns, "arrival", self.arrivals.uncertainty(now_ns)
+        if (found := self.watch.stamp(int(buffer.pts))) is not None:
+            return min(found[0], now_ns), "stream", found[1]
+        return min(int(buffer.pts + self.pipeline.get_base_time()), now_ns), "driver", 0
 
     def _picture(self, sample: Any) -> NDArray[Any]:
         form = sample.get_caps().get_structure(0)

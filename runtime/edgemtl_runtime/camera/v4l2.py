@@ -77,6 +77,11 @@ class V4l2Camera:
             self._shut()
             raise CameraError(f"{self.what}: gives {self.kind}; ask for one of {', '.join(FORMATS)} by ?format=")
 
+    @property
+    def drops_repeats(self) -> bool:
+        """Whether an equal picture is a repeated one: where the sensor's own values come."""
+        return self.kind not in ("MJPG", "JPEG")
+
     def frames(self) -> Iterator[Frame]:
         """Yield frames as the driver fills them; raises `CameraError` when the device is gone or silent."""
         index = 0
