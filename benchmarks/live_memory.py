@@ -51,6 +51,7 @@ class Timed:
     """An engine that notes how long each inference takes."""
 
     name = "timed"
+    owned_outputs = True
 
     def __init__(self, engine: OrtEngine) -> None:
         self.engine = engine

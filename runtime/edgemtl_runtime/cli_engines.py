@@ -16,6 +16,7 @@ import msgspec
 from .aside import write_file
 from .bundle import MODELS, Bundle, Input
 from .errors import EdgemtlError
+from .signals import Abrupt, abruptly
 
 PARTS = {
     "onnxruntime": ("onnxruntime", "pip install 'edgemtl-runtime[onnxruntime]'"),
@@ -80,8 +81,9 @@ def command_build(args: argparse.Namespace) -> int:
 
 
 def _choose(args: argparse.Namespace, bundle: Bundle, frames: list[dict[str, Any]]) -> int:
-    from .engine.choose import choose
-    from .engine.ways import ways
+    with Abrupt():
+        from .engine.choose import choose
+        from .engine.ways import ways
 
     quiet = args.json or not sys.stderr.isatty()
     choice, refused = choose(
@@ -104,12 +106,13 @@ def _choose(args: argparse.Namespace, bundle: Bundle, frames: list[dict[str, Any
 
 
 def _build_one(args: argparse.Namespace, bundle: Bundle, frames: list[dict[str, Any]]) -> int:
-    from .engine.build import build_engine
-    from .engine.choose import check_engine
-    from .engine.measure import noise
-    from .engine.plan import PlanEngine
-    from .engine.trt import Settings
-    from .engine.ways import Way
+    with Abrupt():
+        from .engine.build import build_engine
+        from .engine.choose import check_engine
+        from .engine.measure import noise
+        from .engine.plan import PlanEngine
+        from .engine.trt import Settings
+        from .engine.ways import Way
 
     precision = args.precision or bundle.precisions[-1]
 
@@ -163,6 +166,7 @@ def read_frames(folder: Path, inputs: tuple[Input, ...], most: int = 16) -> list
     return found
 
 
+@abruptly
 def command_inspect(args: argparse.Namespace) -> int:
     """Tell what a bundle holds."""
     from .engine.cache import Cache, default_folder
@@ -202,6 +206,7 @@ def command_inspect(args: argparse.Namespace) -> int:
     return 0
 
 
+@abruptly
 def command_bench(args: argparse.Namespace) -> int:
     """Time what a bundle holds on every back end that runs here."""
     from .engine.measure import around, measure, table
@@ -228,6 +233,7 @@ def command_bench(args: argparse.Namespace) -> int:
     return 0
 
 
+@abruptly
 def command_doctor(args: argparse.Namespace) -> int:
     """Tell what is here, with a reason and a remedy for what is not."""
     from .engine.device import Gpu, find_gpu

@@ -64,7 +64,8 @@ def command_record(args: argparse.Namespace) -> int:
     if args.out.suffix.lower() == ".mcap" and (args.rig or args.split):
         raise EdgemtlError("--rig and --split are of a folder: an MCAP file keeps pictures as the cameras give them")
     log_events(args.quiet)
-    rig = open_rig(args)
+    with Abrupt():
+        rig = open_rig(args)
     if rig is not None:
         rig.check_names(given)
     with Signals() as signals, ExitStack() as opened:

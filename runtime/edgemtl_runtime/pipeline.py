@@ -78,7 +78,6 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
         self.engine, self.thresholds, self.on_error, self.clock = engine, dict(thresholds or {}), on_error, clock
         self.stats = Stats()
         event_log = EventLog(told)
-        self.events, self.warnings = event_log.recent, event_log.warnings
         self.fitting = Fitting(self.inputs, rig)
         self.tracking = Tracking(self.heads, self.thresholds) if track else None
         self.watch: Misalignment | None = None
@@ -143,6 +142,16 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
         return self.stats
 
     @property
+    def events(self) -> list[Event]:
+        """The latest events of cameras, the oldest first."""
+        return list(self.intake.events.recent)
+
+    @property
+    def warnings(self) -> list[Event]:
+        """The latest warnings, the oldest first."""
+        return list(self.intake.events.warnings)
+
+    @property
     def frame_rate(self) -> float:
         """Frames a second that results come at the most: of the slower camera that has a rate, 20 where none has."""
         rates = [rate for camera in self.intake.cameras.values() if (rate := getattr(camera, "rate", 0.0))]
@@ -157,7 +166,7 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
             "cameras": self.intake.status() | absent,
             "stats": self.stats.to_dict(),
             "last_result_age_ms": age_ms,
-            "warnings": [str(event) for event in self.warnings.copy()],
+            "warnings": [str(event) for event in self.warnings],
         }
 
     def _leave_out(self, used: list[SinkHere]) -> None:
@@ -199,6 +208,8 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
     def _run(self, pair: FramePair, index: int) -> Result:
         begun = self.clock()
         outputs = self.engine.run(self._inputs(pair))
+        if not getattr(self.engine, "owned_outputs", False):  # results are shown while the next pair is run
+            outputs = {name: np.array(each) for name, each in outputs.items()}
         inferred = self.clock()
         result = self._result(pair, outputs, index)
         self.last_result_ns = self.clock()

@@ -13,6 +13,8 @@ from typing import Generic, TypeVar
 from .errors import EdgemtlError
 from .intake import Intake, NoPair
 
+TURN_S = 1.0
+"""For so long the thread of an asynchronous loop waits for a pair at a time."""
 T = TypeVar("T")
 R = TypeVar("R", bound="Reading")  # type: ignore[type-arg]
 log = logging.getLogger("edgemtl_runtime")
@@ -69,7 +71,13 @@ class Reading(ABC, Generic[T]):
         self._begin_loop()
         loop, thread = asyncio.get_running_loop(), ThreadPoolExecutor(1, "read")
         try:
-            while not self._closed and (found := await loop.run_in_executor(thread, self._read, None)) is not None:
+            while not self._closed:
+                try:  # not for ever: a loop that is given up must not keep the program from ending
+                    found = await loop.run_in_executor(thread, self._read, TURN_S)
+                except NoPair:
+                    continue
+                if found is None:
+                    break
                 yield found
         finally:
             self.stop()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     Handler = Callable[[int, FrameType | None], object] | int | signal.Handlers
     H = TypeVar("H", bound="Handlers")
+    T = TypeVar("T")
 
 NUMBERS = tuple({signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)})
 
@@ -54,6 +55,16 @@ class Abrupt(Handlers):
 
     def __init__(self) -> None:
         super().__init__(NUMBERS, signal.SIG_DFL)
+
+
+def abruptly(command: Callable[[T], int]) -> Callable[[T], int]:
+    """Let signals end a command at once, as one that only looks and tells has nothing to lose by it."""
+
+    def run(args: T) -> int:
+        with Abrupt():
+            return command(args)
+
+    return run
 
 
 class Interrupts(Handlers):

@@ -373,6 +373,29 @@ def test_pictures_that_are_owned_are_not_copied(toy_bundle: Path) -> None:
         assert pair is not None and pair.frames["rgb"].image is camera.image
 
 
+def test_an_engine_may_answer_in_the_same_memory(toy_bundle: Path, tmp_path: Path) -> None:
+    class Same:
+        """As a binding of one's own does it."""
+
+        name = "same"
+
+        def __init__(self, engine: OrtEngine) -> None:
+            self.engine = engine
+            self.kept: dict[str, np.ndarray] = {}
+
+        def run(self, inputs: dict) -> dict:
+            for name, found in self.engine.run(inputs).items():
+                self.kept.setdefault(name, found)[:] = found
+            return self.kept
+
+    opened = Bundle.open(toy_bundle)
+    cameras = open_cameras({"rgb": str(write_frames(tmp_path / "a", 8)), "ir": "pattern:?fps=0&frames=8"})
+    engine = Same(OrtEngine(opened.model, 1))
+    results = [result for _, result in Pipeline(opened, engine, cameras)]  # type: ignore[arg-type]
+    labels = [result.heads["semantic"].labels.max() for result in results]  # type: ignore[union-attr]
+    assert labels == [0] * 3 + [1] * 5  # darker than the half and then brighter
+
+
 @pytest.mark.parametrize(
     "uri", ["pattern:?fps=0", "{folder}", "{folder}?rotate=180", "{folder}?offset_ms=1", "pattern:?rotate=90&fps=0"]
 )

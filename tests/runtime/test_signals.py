@@ -72,9 +72,9 @@ def test_the_start_of_the_program_is_where_signals_are_taken_care_of() -> None:
         (ModuleNotFoundError("No module named 'onnxruntime'", name="onnxruntime"), "no ONNX Runtime here: pip install"),
         (
             ModuleNotFoundError("No module named 'flatbuffers'", name="flatbuffers"),
-            "does not load here (No module named",
+            "onnxruntime is installed here and does not load: No module named",
         ),
-        (ImportError("libcudart.so.12: cannot open"), "does not load here (libcudart.so.12: cannot open)"),
+        (ImportError("libcudart.so.12: cannot open"), "does not load: libcudart.so.12: cannot open"),
     ],
 )
 def test_what_onnx_runtime_lacks_is_told_as_it_is(

@@ -16,7 +16,8 @@ from ..errors import BundleError, EngineError
 class Engine(Protocol):
     """Runs the network once: named uint8 (1, H, W, C) inputs to named outputs, batch axis kept.
 
-    Who opens an engine closes it: `close`, or ``with``.
+    Who opens an engine closes it: `close`, or ``with``. Results are shown while the next pictures are run: an engine
+    whose outputs have memory of their own says so by ``owned_outputs = True``, those of others are copied.
     """
 
     name: str
@@ -48,6 +49,7 @@ class OneAtATime(ABC):
     """
 
     name: str
+    owned_outputs = True
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # a signal's handler may come in the middle of a run, in the same thread

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import Bundle, Manifest
-from ..errors import BundleError, EdgemtlError, EngineError
+from ..errors import BundleError, EdgemtlError, EngineError, missing
 from . import OneAtATime, check_interface
 
 PROVIDERS = {
@@ -93,12 +93,9 @@ def load() -> Any:
     """Import ONNX Runtime; raises `EdgemtlError` with what to install, or why it does not load."""
     try:
         import onnxruntime
-    except ModuleNotFoundError as error:
-        if error.name != "onnxruntime":
-            raise EdgemtlError(f"ONNX Runtime does not load here ({error}); install it again") from error
-        raise EdgemtlError("no ONNX Runtime here: pip install 'edgemtl-runtime[onnxruntime]'") from error
     except ImportError as error:
-        raise EdgemtlError(f"ONNX Runtime does not load here ({error}); install it again") from error
+        hint = "no ONNX Runtime here: pip install 'edgemtl-runtime[onnxruntime]'"
+        raise EdgemtlError(missing(error, "onnxruntime", hint)) from error
     return onnxruntime
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..aside import write_file
-from ..errors import CameraError, EdgemtlError, flag
+from ..errors import CameraError, EdgemtlError, flag, missing
 from .geometry import CameraModel, Numbers, Size, numbers, plane_homography, read_as, resized_pixels, settle
 
 __all__ = ["CameraModel", "Rig", "Size"]
@@ -240,7 +240,8 @@ def _yaml() -> Any:
     try:
         import yaml
     except ImportError as error:
-        raise EdgemtlError("rig files need PyYAML: pip install 'edgemtl-runtime[rig]'") from error
+        hint = "rig files need PyYAML: pip install 'edgemtl-runtime[rig]'"
+        raise EdgemtlError(missing(error, "yaml", hint)) from error
     return yaml
 
 
