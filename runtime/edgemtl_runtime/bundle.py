@@ -83,8 +83,13 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _check_name("head", self.name)
 
 
+def is_plain_name(name: str) -> bool:
+    """Whether a name is one that inputs and heads may have: letters, digits and ._-."""
+    return _PLAIN_NAME.fullmatch(name) is not None
+
+
 def _check_name(kind: str, name: str) -> None:
-    if not _PLAIN_NAME.fullmatch(name):
+    if not is_plain_name(name):
         raise ValueError(f"the name '{name[:100]}' of the {kind} has other signs than letters, digits and ._-")
 
 

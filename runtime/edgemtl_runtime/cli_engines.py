@@ -16,6 +16,7 @@ import msgspec
 from .aside import write_file
 from .bundle import MODELS, Bundle, Input
 from .errors import EdgemtlError
+from .signals import Abrupt, abruptly
 
 PARTS = {
     "onnxruntime": ("onnxruntime", "pip install 'edgemtl-runtime[onnxruntime]'"),
@@ -80,8 +81,9 @@ def command_build(args: argparse.Namespace) -> int:
 
 
 def _choose(args: argparse.Namespace, bundle: Bundle, frames: list[dict[str, Any]]) -> int:
-    from .engine.choose import choose
-    from .engine.ways import ways
+    with Abrupt():
+        from .engine.choose import choose
+        from .engine.ways import ways
 
     quiet = args.json or not sys.stderr.isatty()
     choice, refused = choose(
@@ -104,12 +106,13 @@ def _choose(args: argparse.Namespace, bundle: Bundle, frames: list[dict[str, Any
 
 
 def _build_one(args: argparse.Namespace, bundle: Bundle, frames: list[dict[str, Any]]) -> int:
-    from .engine.build import build_engine
-    from .engine.choose import check_engine
-    from .engine.measure import noise
-    from .engine.plan import PlanEngine
-    from .engine.trt import Settings
-    from .engine.ways import Way
+    with Abrupt():
+        from .engine.build import build_engine
+        from .engine.choose import check_engine
+        from .engine.measure import noise
+        from .engine.plan import PlanEngine
+        from .engine.trt import Settings
+        from .engine.ways import Way
 
     precision = args.precision or bundle.precisions[-1]
 
@@ -124,8 +127,8 @@ def _build_one(args: argparse.Namespace, bundle: Bundle, frames: list[dict[str, 
         print(file=sys.stderr)
     agreed = None
     if built.key.gpu:
-        engine = PlanEngine(args.backend, built.data, bundle.manifest)
-        agreed = check_engine(bundle, Way(args.backend, precision), engine, frames or [noise(bundle.manifest)])
+        with PlanEngine(args.backend, built.data, bundle.manifest) as engine:
+            agreed = check_engine(bundle, Way(args.backend, precision), engine, frames or [noise(bundle.manifest)])
     if args.engine_out:
         write_file(args.engine_out, built.data)
     if args.json:
@@ -163,6 +166,7 @@ def read_frames(folder: Path, inputs: tuple[Input, ...], most: int = 16) -> list
     return found
 
 
+@abruptly
 def command_inspect(args: argparse.Namespace) -> int:
     """Tell what a bundle holds."""
     from .engine.cache import Cache, default_folder
@@ -202,6 +206,7 @@ def command_inspect(args: argparse.Namespace) -> int:
     return 0
 
 
+@abruptly
 def command_bench(args: argparse.Namespace) -> int:
     """Time what a bundle holds on every back end that runs here."""
     from .engine.measure import around, measure, table
@@ -213,7 +218,8 @@ def command_bench(args: argparse.Namespace) -> int:
     bundle = Bundle.open(args.bundle)
     tell = (lambda _: None) if quiet else (lambda text: print(text, file=sys.stderr))
     timings, refused = measure(bundle, ways(bundle, args.backend), args.seconds, tell)
-    stages = around(bundle, open_way(bundle, timings[0].way))
+    with open_way(bundle, timings[0].way) as engine:
+        stages = around(bundle, engine)
     missing = {name: why for name in BACKENDS if (why := absent(name))}
     if args.json:
         told = {"timings": [msgspec.to_builtins(each) for each in timings], "around_ms": stages, "absent": missing}
@@ -227,6 +233,7 @@ def command_bench(args: argparse.Namespace) -> int:
     return 0
 
 
+@abruptly
 def command_doctor(args: argparse.Namespace) -> int:
     """Tell what is here, with a reason and a remedy for what is not."""
     from .engine.device import Gpu, find_gpu

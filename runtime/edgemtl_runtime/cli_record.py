@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .cli_run import (
-    Signals,
     add_cameras,
     add_limits,
-    close_quietly,
+    given_cameras,
     limits_of,
     log_events,
     open_given,
@@ -22,7 +21,7 @@ from .cli_run import (
     told_drops,
 )
 from .errors import EdgemtlError
-from .health import Event
+from .signals import Abrupt, Signals
 from .stats import Stats
 
 if TYPE_CHECKING:
@@ -69,13 +68,15 @@ def add_record(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def command_record(args: argparse.Namespace) -> int:
     """Record, and print what it was like."""
-    from .camera.adjust import with_offsets
-    from .recording import Recording
+    with Abrupt():
+        from .camera.adjust import with_offsets
+        from .recording import Recording
 
     if not (0 <= args.seconds < 1e6 and 0 <= args.apart < 1e6 and args.count >= 0 and 0 < args.tolerance_ms < 1e6):
         raise EdgemtlError("--seconds, --count and --apart are not negative and --tolerance-ms above 0, all below 1e6")
-    if args.rgb is None and args.ir is None:
-        raise EdgemtlError("give --rgb and --ir, or one of them")
+    given = given_cameras(args)
+    if not given:
+        raise EdgemtlError("give --rgb and --ir, or one of them; a camera of another name is --camera NAME=SRC")
     mcap = args.out.suffix.lower() == ".mcap"
     if mcap and args.split:
         raise EdgemtlError("--split is of a folder: an MCAP file keeps pictures as the cameras give them")
@@ -84,26 +85,28 @@ def command_record(args: argparse.Namespace) -> int:
     if limits_of(args) and not mcap:
         raise EdgemtlError("--split-mb, --split-s and --keep-mb are of MCAP files: end --out in .mcap")
     log_events(args.quiet)
-    rig = open_rig(args)
-    setup = open_setup(args, rig)
-    with Signals() as signals:
-        cameras = with_offsets(open_given(args), rig.offset_ms if rig else {})
-        try:
-            recording = Recording(cameras, args.tolerance_ms, args.apart, _log, trusted_only=not mcap)
+    with Abrupt():
+        rig = open_rig(args)
+        setup = open_setup(args, rig)
+    if rig is not None:
+        rig.check_names(given)
+    with Signals() as signals, ExitStack() as opened:
+        cameras = open_given(args)
+        for camera in cameras.values():
+            opened.callback(camera.close)
+        cameras = with_offsets(cameras, rig.offset_ms if rig else {})
+        with Recording(cameras, args.tolerance_ms, args.apart, trusted_only=not mcap) as recording:
             recorder = _recorder(args, setup)
-        except BaseException:
-            close_quietly(cameras.values())
-            raise
-        signals.stop = recording.stop
-        if signals.asked:
-            recording.stop()
-        stats = recording.stats
-        stats.recordings = [recorder.tally]
-        try:
-            recording.run(recorder, args.seconds, args.count)
-        finally:  # what was recorded is told, whatever has ended it
-            if stats.pairs or signals.asked:
-                print(_told(args, stats), flush=True)
+            signals.stop = recording.stop
+            if signals.asked:
+                recording.stop()
+            stats = recording.stats
+            stats.recordings = [recorder.tally]
+            try:
+                recording.run(recorder, args.seconds, args.count)
+            finally:  # what was recorded is told, whatever has ended it
+                if stats.pairs or signals.asked:
+                    print(_told(args, stats), flush=True)
     if not stats.pairs and not signals.asked:
         raise EdgemtlError(f"no pairs: {told_drops(stats.drops)}; are both cameras running, with clocks that agree?")
     return 0
@@ -131,14 +134,14 @@ def _recorder(args: argparse.Namespace, setup: Setup) -> Any:
 
 def command_calibrate(args: argparse.Namespace) -> int:
     """Calibrate, save the rig, and print how good it is."""
-    from .messages.cameras import parse_frame_ids
-    from .recording import Recording
-    from .rig.calibrate import calibrate
-    from .rig.points import from_points, read_points
-    from .rig.register import picture
+    with Abrupt():
+        from .messages.cameras import parse_frame_ids
+        from .recording import Recording
+        from .rig.calibrate import calibrate
+        from .rig.points import from_points, read_points
+        from .rig.register import picture
 
-    if args.rgb is None or args.ir is None or (args.board is None) is (args.points is None):
-        raise EdgemtlError("give --rgb, --ir and either --board or --points")
+    names = _two(args)
     if not (0 <= args.apart < 1e6 and 0 < args.tolerance_ms < 1e6 and args.views > 0):
         raise EdgemtlError("--apart is not negative, --tolerance-ms and --views are above 0")
     if args.board is not None and not 0 < args.distance < 1e6:
@@ -149,12 +152,12 @@ def command_calibrate(args: argparse.Namespace) -> int:
     with Signals() as signals:
         cameras = open_given(args)
         live = any(camera.live for camera in cameras.values())
-        recording = Recording(cameras, args.tolerance_ms, args.apart if live else 0.0, _log)
-        signals.stop = recording.stop
-        for pair in recording:
-            views.append((pair.frames["rgb"].image, pair.frames["ir"].image))
-            if len(views) >= (args.views if args.board else 1) or signals.asked:
-                break
+        with Recording(cameras, args.tolerance_ms, args.apart if live else 0.0) as recording:
+            signals.stop = recording.stop
+            for pair in recording:
+                views.append((pair.frames[names[0]].image, pair.frames[names[1]].image))
+                if len(views) >= (args.views if args.board else 1) or signals.asked:
+                    break
     if not views:
         raise EdgemtlError(f"no pairs: {told_drops(recording.stats.drops)}")
     if args.board:
@@ -164,7 +167,7 @@ def command_calibrate(args: argparse.Namespace) -> int:
         rig, errors = from_points(*read_points(args.points), views[0][0].shape[:2], views[0][1].shape[:2])
         told = {"points": len(errors), "error_px": [round(float(e), 3) for e in errors]}
         table = f"{len(errors)} points, root mean square error {float((errors**2).mean() ** 0.5):.2f} px"
-    rig = replace(rig, frame_ids=frame_ids)
+    rig = replace(rig, frame_ids=frame_ids).renamed(*names)
     rig.save(args.out)
     if args.picture:
         picture(rig, *views[0], args.picture)
@@ -172,6 +175,13 @@ def command_calibrate(args: argparse.Namespace) -> int:
     return 0
 
 
-def _log(event: Event) -> None:
-    level = logging.WARNING if event.state in ("warning", "lost", "stale") else logging.INFO
-    logging.getLogger("edgemtl_runtime").log(level, "%s", event)
+def _two(args: argparse.Namespace) -> tuple[str, str]:
+    """Return the names of the colour and the thermal camera to calibrate: as they are called, else in their order."""
+    names = list(given_cameras(args))
+    if len(names) != 2 or (args.board is None) is (args.points is None):
+        raise EdgemtlError(
+            "give --rgb, --ir and either --board or --points; other names are --camera NAME=SRC, the colour one first"
+        )
+    if names[0] == "ir":
+        names.reverse()
+    return names[0], names[1]

@@ -6,21 +6,21 @@ import argparse
 import contextlib
 import json
 import logging
-import os
 import secrets
-import signal
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .bundle import MODELS, Bundle
-from .camera import Camera
+from .bundle import MODELS, Bundle, is_plain_name
+from .camera import Camera, redact
 from .camera import __doc__ as SOURCES
-from .errors import EdgemtlError
-from .intake import Policy
+from .errors import SHORT_FLAGS, EdgemtlError, flag
 from .pipeline import DEFAULT_TOLERANCE_MS
+from .policy import Policy
+from .signals import Abrupt, Signals
 
 if TYPE_CHECKING:
     from .engine.ways import Way
@@ -35,6 +35,9 @@ def add_cameras(command: argparse.ArgumentParser, *, rig: bool = True) -> None:
     """Add what every command with cameras takes."""
     command.add_argument("--rgb", metavar="SRC", help="the colour camera")
     command.add_argument("--ir", metavar="SRC", help="the thermal camera")
+    command.add_argument(
+        "--camera", metavar="NAME=SRC", action="append", default=[], help="the camera of another input; repeatable"
+    )
     command.add_argument(
         "--tolerance-ms", type=float, default=DEFAULT_TOLERANCE_MS, help="largest skew of a pair (%(default)s ms)"
     )
@@ -111,38 +114,39 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 def command_run(args: argparse.Namespace) -> int:
     """Run a bundle and print what it was like."""
-    from .engine.ways import open_way
-    from .pipeline import Pipeline
-    from .thresholds import parse
+    with Abrupt():
+        from .engine.ways import open_way
+        from .pipeline import Pipeline, check_inputs
+        from .thresholds import parse
 
     if not 0 < args.tolerance_ms < 1e6 or not 0 <= args.threads <= 256:
         raise EdgemtlError("--tolerance-ms is above 0, --threads between 0 (all cores but one) and 256")
     log_events(args.quiet)
     limits_of(args)
-    bundle = Bundle.open(args.bundle)
-    policy = Policy(args.policy, args.depth, args.max_age_ms)
-    thresholds = parse(args.threshold, bundle.manifest.heads)
-    engine = open_way(bundle, way_of(args, bundle))
-    with Signals() as signals:
+    with Abrupt():
+        bundle = Bundle.open(args.bundle)
+        policy = Policy(args.policy, args.depth, args.max_age_ms)
+        thresholds = parse(args.threshold, bundle.manifest.heads)
+        check_inputs(bundle, given_cameras(args))
         rig = open_rig(args)
         setup = open_setup(args, rig)
+        engine = open_way(bundle, way_of(args, bundle))
+    with engine, Signals() as signals, ExitStack() as opened:
         cameras = open_given(args)
-        try:
-            pipeline = Pipeline(
-                bundle,
-                engine,
-                cameras,
-                args.tolerance_ms,
-                policy=policy,
-                rig=rig,
-                thresholds=thresholds,
-                track=args.track,
-                on_error=args.on_error,
-            )
-            sinks = open_sinks(args, pipeline, setup)
-        except BaseException:
-            close_quietly(cameras.values())
-            raise
+        for camera in cameras.values():
+            opened.callback(camera.close)
+        pipeline = Pipeline(
+            bundle,
+            engine,
+            cameras,
+            args.tolerance_ms,
+            policy=policy,
+            rig=rig,
+            thresholds=thresholds,
+            track=args.track,
+            on_error=args.on_error,
+        )
+        sinks = open_sinks(args, pipeline, setup)
         signals.stop = pipeline.stop
         if signals.asked:
             pipeline.stop()
@@ -171,11 +175,24 @@ def way_of(args: argparse.Namespace, bundle: Bundle) -> Way:
     return way
 
 
+def given_cameras(args: argparse.Namespace) -> dict[str, str]:
+    """Return the cameras of a command line by name; raises `EdgemtlError` where one is without a name or twice."""
+    given = {name: uri for name in SHORT_FLAGS if (uri := getattr(args, name)) is not None}
+    for word in args.camera:
+        name, equals, uri = word.partition("=")
+        if not (equals and uri and is_plain_name(name)):
+            raise EdgemtlError(f"--camera {redact(word)}: give NAME=SRC, as in --camera depth=2")
+        if name in given:
+            raise EdgemtlError(f"{flag(name)} is given twice")
+        given[name] = uri
+    return given
+
+
 def open_given(args: argparse.Namespace) -> dict[str, Camera]:
     """Open the cameras of a command line."""
     from .camera import open_cameras
 
-    return open_cameras({n: uri for n, uri in (("rgb", args.rgb), ("ir", args.ir)) if uri is not None}, wait=args.wait)
+    return open_cameras(given_cameras(args), wait=args.wait)
 
 
 def open_rig(args: argparse.Namespace) -> Rig | None:
@@ -191,7 +208,7 @@ def open_setup(args: argparse.Namespace, rig: Rig | None) -> Setup:
     """Return what is told of the cameras beside their pictures."""
     from .messages.cameras import Setup
 
-    return Setup.of(rig, args.frame_id, [name for name in ("rgb", "ir") if getattr(args, name) is not None])
+    return Setup.of(rig, args.frame_id, list(given_cameras(args)))
 
 
 def open_sinks(args: argparse.Namespace, pipeline: Pipeline, setup: Setup) -> list[Sink]:
@@ -246,34 +263,6 @@ def _serve(address: str, token: str, pipeline: Pipeline) -> Sink:
     web = Web(address, token, pipeline.status)
     print(f"serving {web.link}", file=sys.stderr)
     return web
-
-
-class Signals:
-    """While it lasts, SIGINT, SIGTERM and SIGHUP call ``stop`` in place of ending the program; a second one ends it.
-
-    They raise nothing: libraries that are opening a camera would swallow it. Ask ``asked`` after each step.
-    """
-
-    def __init__(self) -> None:
-        self.asked = False
-        self.stop: Callable[[], None] = lambda: None
-        self.before: dict[int, Any] = {}
-
-    def __enter__(self) -> Signals:
-        for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-            self.before.setdefault(number, signal.signal(number, self._take))
-        return self
-
-    def _take(self, number: int, frame: object) -> None:
-        if self.asked:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        self.asked = True
-        self.stop()
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
 
 
 class StandardError(logging.StreamHandler):  # type: ignore[type-arg]

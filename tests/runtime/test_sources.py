@@ -218,6 +218,21 @@ def test_options_that_are_wrong_are_told_without_what_is_secret(uri: str, expect
 def test_a_stream_s_own_query_stays_its_own() -> None:
     assert split_options("rtsp://h/s?channel=1&rotate=90&sub=0") == ("rtsp://h/s?channel=1&sub=0", {"rotate": "90"})
     assert split_options("rtsp://h/s?channel=1") == ("rtsp://h/s?channel=1", {})
+    url = "rtsp://h/s?channel=1"
+    for pipeline, options in {
+        f"gst:rtspsrc location={url} ! decodebin": {},
+        f"gst:rtspsrc location={url} ! decodebin?format=GRAY8&rotate=90": {"format": "GRAY8", "rotate": "90"},
+        "gst:rtspsrc location=rtsp://h/s ! decodebin?format=GRAY8": {"format": "GRAY8"},
+        f"gst:uridecodebin uri={url}": {},
+        f'gst:uridecodebin uri="{url}"': {},
+        f"gst:uridecodebin uri={url}?format=GRAY16_LE": {"format": "GRAY16_LE"},
+        f'gst:uridecodebin uri="{url}"?offset_ms=5': {"offset_ms": "5"},
+    }.items():
+        given = pipeline.rpartition("?")[0] if options else pipeline
+        assert split_options(pipeline) == (given, options)
+    joined = split_options("gst:uridecodebin uri=http://h/s?a=1&format=GRAY8&b=2")
+    assert joined == ("gst:uridecodebin uri=http://h/s?a=1&b=2", {"format": "GRAY8"})
+    assert split_options("gst:videotestsrc?form=RGB") == ("gst:videotestsrc", {"form": "RGB"})  # to be told of
     assert split_options("v4l2:///dev/video0?format=Y16") == ("v4l2:///dev/video0", {"format": "Y16"})
     assert split_options("http://h/x?q=a/b,c&rotate=90&real_stream") == (
         "http://h/x?q=a/b,c&real_stream",

@@ -20,12 +20,13 @@ takes a live camera's repeated pictures for new ones.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import parse_qsl
 
-from ..errors import CameraError, UsageError, nearest_hint
+from ..errors import CameraError, UsageError, flag, nearest_hint
 from ..frame import Frame
 from .clock import Epoch
 
@@ -37,11 +38,20 @@ COMMON = ("rotate", "offset_ms", "repeats")
 """Options of every source."""
 OF_STREAMS = (*COMMON, "transport", "clock")
 """What is ours in a stream's URL; the rest of its query is its own."""
+_QUERY = re.compile(r"[^\s!\"']*")
+"""What may stand behind the last "?" of a pipeline for it to be options."""
 Options = Mapping[str, str]
 
 
 class Camera(Protocol):
-    """A source of frames. ``live`` sources do not wait: what is not taken in time is lost and counted."""
+    """A source of frames, which is read once. ``live`` sources do not wait: what is not taken in time is lost.
+
+    A picture that was given is shown and run later, in other threads. A camera that fills each picture into memory of
+    its own, and does not touch it again, says so by an attribute ``owned_pictures = True``; the pictures of any other
+    are copied as they come. It may also have ``rate`` (frames a second), ``drops_repeats`` (whether a picture that is
+    the one before tells nothing new), and two attributes that are set when it is read: ``told`` (state, detail), to
+    say that it is lost and why, and ``dropped`` (cause), to count a frame that it could not give.
+    """
 
     name: str
     live: bool
@@ -67,7 +77,7 @@ def open_cameras(uris: Mapping[str, str], *, wait: bool = False) -> dict[str, Ca
         for name, uri in uris.items():
             cameras[name] = open_camera(uri, name, epoch, wait=wait)
         _pair_folders(cameras)
-    except BaseException:
+    except BaseException:  # a library's own error and Ctrl-C leave nothing open either
         for camera in cameras.values():
             with contextlib.suppress(Exception):  # another error is on its way
                 camera.close()
@@ -84,11 +94,6 @@ def _pair_folders(cameras: Mapping[str, Camera]) -> None:
         from .folder import FolderCamera, pair_by_name
 
         pair_by_name([camera for camera in folders if isinstance(camera, FolderCamera)])
-
-
-def flag(name: str) -> str:
-    """Return how a camera is given on the command line."""
-    return f"--{name}"
 
 
 def open_camera(uri: str, name: str, epoch: Epoch | None = None, *, wait: bool = False) -> Camera:
@@ -129,7 +134,7 @@ def _opener(place: str, name: str, epoch: Epoch, options: Options) -> tuple[str,
         return "recording", lambda: FolderCamera(name, path, epoch, options)
     if path.is_file():
         return "recording", _video(path, name, epoch, options)
-    raise CameraError(f"--{name} {redact(place)}: no such folder or file, nor a camera number, URL or 'pattern:'")
+    raise CameraError(f"{flag(name, redact(place))}: no such folder or file, nor a camera number, URL or 'pattern:'")
 
 
 def _device(place: str, name: str, options: Options) -> Callable[[], Camera]:
@@ -169,15 +174,25 @@ def _video(path: Path, name: str, epoch: Epoch, options: Options) -> Callable[[]
 
 
 def split_options(uri: str) -> tuple[str, dict[str, str]]:
-    """Split ``place?key=value`` into the place and its options; of a stream's URL only ours are taken."""
-    place, mark, query = uri.partition("?")
-    if not mark:
-        return uri, {}
+    """Split ``place?key=value`` into the place and its options; of a stream's URL only ours are taken.
+
+    So it is with an address at the end of a GStreamer pipeline; those in its middle are the pipeline's.
+    """
+    if uri.startswith("gst:"):
+        place, mark, query = uri.rpartition("?")
+        if not mark or not _QUERY.fullmatch(query):
+            return uri, {}
+        has_own, known = "://" in place.split()[-1], (*COMMON, "format")
+    else:
+        place, mark, query = uri.partition("?")
+        if not mark:
+            return uri, {}
+        has_own, known = "://" in place and not place.startswith(("v4l2:", "csi:", "file:")), OF_STREAMS
     pairs = parse_qsl(query, keep_blank_values=True)
-    if "://" not in place or place.startswith(("v4l2:", "csi:", "file:")):
+    if not has_own:
         return place, dict(pairs)
-    ours = {key: value for key, value in pairs if key in OF_STREAMS}
-    own = "&".join(part for part in query.split("&") if part.partition("=")[0] not in OF_STREAMS)
+    ours = {key: value for key, value in pairs if key in known}
+    own = "&".join(part for part in query.split("&") if part.partition("=")[0] not in known)
     return f"{place}?{own}" if own else place, ours
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import CameraError, UsageError
+from ..errors import CameraError, UsageError, flag
 from ..frame import Frame, StampSource
-from . import NOMINAL_FPS, Options, checked_size, flag, take, take_word
+from . import NOMINAL_FPS, Options, checked_size, take, take_word
 from .clock import Epoch, Pace
 from .opencv import rgb  # or it says what to install
 
@@ -31,6 +31,8 @@ class FolderCamera:
     Stamps are of a rate, or with ``?stamps=name`` the names' nanoseconds, with ``?stamps=exif`` what the pictures tell.
     """
 
+    owned_pictures = True
+
     def __init__(self, name: str, folder: Path, epoch: Epoch, options: Options) -> None:
         self.name, self.folder = name, folder
         numbers = {key: value for key, value in options.items() if key not in ("stamps", "pair")}
@@ -44,11 +46,11 @@ class FolderCamera:
         hidden = (file for file in folder.iterdir() if file.suffix.lower() in IMAGES and not file.name.startswith("._"))
         self.files = sorted(hidden, key=lambda file: natural(file.stem))
         if not self.files:
-            raise CameraError(f"--{name} {folder}: holds no pictures ({', '.join(IMAGES)})")
+            raise CameraError(f"{flag(name, folder)}: holds no pictures ({', '.join(IMAGES)})")
         if self.stamps == "name":
             wrong = [file.name for file in self.files if not (file.stem.isascii() and file.stem.isdigit())]
             if wrong:
-                raise CameraError(f"--{name} {folder / wrong[0]}: ?stamps=name wants names that are nanoseconds")
+                raise CameraError(f"{flag(name, folder / wrong[0])}: ?stamps=name wants names that are nanoseconds")
             self.files.sort(key=lambda file: int(file.stem))
         if self.stamps != "rate":
             epoch.begin(self._told_ns(self.files[0]))
@@ -87,7 +89,9 @@ class FolderCamera:
                 told = picture.getexif().get_ifd(EXIF_IFD)
             taken = datetime.strptime(str(told[EXIF_TIME]).strip("\0 "), "%Y:%m:%d %H:%M:%S")
         except (KeyError, ValueError, OSError) as error:
-            raise CameraError(f"--{self.name} {file}: ?stamps=exif, but it does not tell when it was taken") from error
+            raise CameraError(
+                f"{flag(self.name, file)}: ?stamps=exif, but it does not tell when it was taken"
+            ) from error
         part = str(told.get(EXIF_PART, "0")).strip("\0 ") or "0"
         seconds = int(taken.replace(tzinfo=timezone.utc).timestamp())
         return seconds * 1_000_000_000 + int(part[:9].ljust(9, "0"))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CameraError, UsageError
+from ..errors import CameraError, UsageError, flag
 from ..frame import Frame, StampSource
 from . import Options, check_known, take, take_word
 from .clock import ArrivalClock
@@ -28,13 +28,14 @@ class GStreamerCamera:
     """
 
     live = True
+    owned_pictures = True
 
     def __init__(self, name: str, place: str, options: Options) -> None:
-        self.name, self.what, self.closed, self.finished = name, f"--{name} {place.partition(':')[0]}:", False, False
+        self.name, self.what, self.closed, self.finished = name, f"{flag(name, place.partition(':')[0])}:", False, False
         self.gst = gst = load()
         if place.startswith("csi:"):
             text = csi(gst, name, place.removeprefix("csi://"), options)
-            self.what = f"--{name} {place}"
+            self.what = flag(name, place)
         else:
             check_known(options, "gst:", ["format"])
             kind = take_word(options, "gst:", "format", FORMATS)
@@ -131,7 +132,7 @@ def csi(gst: Any, name: str, number: str, options: Options) -> str:
     """Return the pipeline of a ribbon camera: Argus on a Jetson, libcamera elsewhere."""
     place = f"csi://{number}"
     if not (number.isascii() and number.isdigit() and len(number) < 3):
-        raise UsageError(f"--{name} {place}: is not csi:// with a number")
+        raise UsageError(f"{flag(name, place)}: is not csi:// with a number")
     width, height, fps = (round(v) for v in take(options, place, width=1280, height=720, fps=30))
     size = f"width={width},height={height},framerate={fps}/1"
     if gst.ElementFactory.find("nvarguscamerasrc"):
@@ -141,6 +142,8 @@ def csi(gst: Any, name: str, number: str, options: Options) -> str:
         )
     if gst.ElementFactory.find("libcamerasrc"):
         if int(number):  # libcamera knows its cameras by name
-            raise UsageError(f"--{name} {place}: give gst:libcamerasrc camera-name=NAME; `cam --list` tells the names")
+            raise UsageError(
+                f"{flag(name, place)}: give gst:libcamerasrc camera-name=NAME; `cam --list` tells the names"
+            )
         return f"libcamerasrc ! video/x-raw,{size} ! videoconvert ! video/x-raw,format=RGB"
-    raise UsageError(f"--{name} {place}: GStreamer has neither nvarguscamerasrc (Jetson) nor libcamerasrc here")
+    raise UsageError(f"{flag(name, place)}: GStreamer has neither nvarguscamerasrc (Jetson) nor libcamerasrc here")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from ..errors import CameraError, UsageError
+from ..errors import CameraError, UsageError, flag
 from ..frame import Frame, StampSource
 from . import Options, check_known, redact
 from .clock import ArrivalClock, SourceClock
@@ -39,7 +39,7 @@ class MjpegCamera:
     live = True
 
     def __init__(self, name: str, url: str, options: Options) -> None:
-        self.name, self.what, self.closed = name, f"--{name} {redact(url)}", False
+        self.name, self.what, self.closed = name, flag(name, redact(url)), False
         self.dropped: Callable[[str], None] = lambda cause: None
         check_known(options, url, [])
         self.response = _open(self.what, url)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CameraError, EdgemtlError, UsageError
+from ..errors import CameraError, EdgemtlError, UsageError, flag
 from ..frame import Frame, StampSource
 from . import NOMINAL_FPS, PLAUSIBLE_NS, Options, check_known, checked_size, redact, take
 from .clock import UNKNOWN_NS, ArrivalClock, Epoch, Pace, SourceClock
@@ -51,6 +51,8 @@ class VideoCamera:
     Turned videos come upright, and grey ones with one channel, of 16 bits where the file has them.
     """
 
+    owned_pictures = True
+
     def __init__(self, name: str, file: Path, epoch: Epoch, options: Options) -> None:
         self.name, self.file = name, file
         fps, self.speed = take(options, str(file), fps=0, speed=0)
@@ -58,7 +60,7 @@ class VideoCamera:
         self.rated = fps > 0
         self.capture = cv2.VideoCapture(str(file))
         if not self.capture.isOpened():
-            raise CameraError(f"--{name} {file}: cannot be opened as a video")
+            raise CameraError(f"{flag(name, file)}: cannot be opened as a video")
         self.capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
         kind = int(self.capture.get(cv2.CAP_PROP_CODEC_PIXEL_FORMAT)).to_bytes(8, "little", signed=True)[:4]
         self.grey = kind in GREY or kind.startswith(b"Y1")
@@ -112,7 +114,7 @@ class _Captured:
         self.name, self.what, self.capture, self.closed = name, what, capture, False
         self.arrivals = ArrivalClock()
         if not capture.isOpened():
-            raise CameraError(f"--{name} {what}: cannot be opened; check that it is there and not in use")
+            raise CameraError(f"{flag(name, what)}: cannot be opened; check that it is there and not in use")
 
     def frames(self) -> Iterator[Frame]:
         """Yield frames as they arrive; raises `CameraError` when the source stops."""
@@ -124,7 +126,7 @@ class _Captured:
                 if not good:
                     if self.closed:
                         return
-                    raise CameraError(f"--{self.name} {self.what}: stopped after {index} frames; check the camera")
+                    raise CameraError(f"{flag(self.name, self.what)}: stopped after {index} frames; check the camera")
                 stamp_ns, source, unsure_ns = self._stamp(now_ns)
                 picture = self._picture(image)
                 yield Frame(picture, stamp_ns, self.name, index, source, "", now_ns, uncertainty_ns=unsure_ns)
@@ -154,7 +156,9 @@ class DeviceCamera(_Captured):
         width, height, fps = take(words, place, width=0, height=0, fps=0)
         kind = options.get("format", "").upper()
         if kind and (len(kind) not in (3, 4) or not kind.isalnum()):
-            raise UsageError(f"--{name} {place}: option format={kind} is not one of V4L2's, as MJPG, YUYV, GREY or Y16")
+            raise UsageError(
+                f"{flag(name, place)}: option format={kind} is not one of V4L2's, as MJPG, YUYV, GREY or Y16"
+            )
         device = int(place) if place.isdigit() else place
         capture = _quietly(lambda: cv2.VideoCapture(device))
         super().__init__(name, place if not place.isdigit() else f"camera {place}", capture)

@@ -11,7 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ..errors import CameraError
+from ..errors import CameraError, flag
 from ..frame import Frame
 from . import Options, checked_size, take
 from .clock import Epoch, Pace
@@ -29,6 +29,8 @@ class RecordedCamera:
     Recordings that are opened together keep their times to each other: the earliest begins first.
     """
 
+    owned_pictures = True
+
     def __init__(self, name: str, place: str, epoch: Epoch, options: Options) -> None:
         from . import mcap
 
@@ -36,7 +38,7 @@ class RecordedCamera:
         file, _, topic = rest.partition("#")
         path = Path(file)
         if not (path.is_file() if kind == "mcap" else path.is_dir()):
-            raise CameraError(f"--{name} {place}: there is no such {'file' if kind == 'mcap' else 'folder'}")
+            raise CameraError(f"{flag(name, place)}: there is no such {'file' if kind == 'mcap' else 'folder'}")
         (self.speed,) = take(options, place, speed=0)
         self.name, self.place, self.live = name, place, self.speed > 0
         self.pace = Pace(epoch, 1.0, self.live, self.speed)
@@ -44,13 +46,13 @@ class RecordedCamera:
         self.messages = read(path, topic)
         first = next(self.messages, None)
         if first is None:
-            raise CameraError(f"--{name} {place}: holds no picture")
+            raise CameraError(f"{flag(name, place)}: holds no picture")
         self.messages = chain([first], self.messages)
         epoch.begin(first[0])
 
     def frames(self) -> Iterator[Frame]:
         """Yield the pictures in the order of their times, as far as that is the order of the recording."""
-        return checked_size(self._read(), lambda frame: f"--{self.name} {self.place} frame {frame.index}")
+        return checked_size(self._read(), lambda frame: f"{flag(self.name, self.place)} frame {frame.index}")
 
     def _read(self) -> Iterator[Frame]:
         epoch = self.pace.epoch

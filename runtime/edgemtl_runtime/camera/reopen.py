@@ -27,6 +27,7 @@ class Reopened:
     """
 
     live = True
+    owned_pictures = True  # those of every device and stream of ours are
 
     def __init__(self, name: str, opener: Callable[[], Camera], wait: bool = False) -> None:
         self.name, self.opener = name, opener

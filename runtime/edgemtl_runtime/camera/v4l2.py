@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CameraError, UsageError
+from ..errors import CameraError, UsageError, flag, missing
 from ..frame import Frame, StampSource
 from . import PLAUSIBLE_NS, Options, check_known, take
 
@@ -41,13 +41,15 @@ class V4l2Camera:
     """
 
     live = True
+    owned_pictures = True
 
     def __init__(self, name: str, path: str, options: Options) -> None:
         try:
             from linuxpy.video import device as v4l2
         except ImportError as error:
-            raise UsageError("v4l2:// needs linuxpy: pip install 'edgemtl-runtime[v4l2]'") from error
-        self.name, self.what, self.closed, self.v4l2 = name, f"--{name} {path}", False, v4l2
+            hint = "v4l2:// needs linuxpy: pip install 'edgemtl-runtime[v4l2]'"
+            raise UsageError(missing(error, "linuxpy", hint)) from error
+        self.name, self.what, self.closed, self.v4l2 = name, flag(name, path), False, v4l2
         self.dropped: Callable[[str], None] = lambda cause: None
         check_known(options, path, ["width", "height", "fps", "format"])
         width, height, fps = take({k: v for k, v in options.items() if k != "format"}, path, width=0, height=0, fps=0)

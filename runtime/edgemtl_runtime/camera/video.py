@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CameraError
+from ..errors import CameraError, flag
 from ..frame import Frame, StampSource
 from . import NOMINAL_FPS, Options, checked_size, take
 from .clock import Epoch, Pace
@@ -20,8 +20,10 @@ from .libav import opened, picture, reason
 class AvVideoCamera:
     """A video file, upright; ``?fps=20`` paces it at a rate of its own, ``?speed=1`` by its own times."""
 
+    owned_pictures = True
+
     def __init__(self, name: str, file: Path, epoch: Epoch, options: Options) -> None:
-        self.name, self.file, self.what = name, file, f"--{name} {file}"
+        self.name, self.file, self.what = name, file, flag(name, file)
         fps, self.speed = take(options, str(file), fps=0, speed=0)
         self.live = fps > 0 or self.speed > 0
         self.rated = fps > 0

@@ -2,23 +2,98 @@
 
 from __future__ import annotations
 
+import threading
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
 from ..bundle import Manifest
-from ..errors import BundleError
+from ..errors import BundleError, EngineError
 
 
 class Engine(Protocol):
-    """Runs the network once: named uint8 (1, H, W, C) inputs to named outputs, batch axis kept."""
+    """Runs the network once: named uint8 (1, H, W, C) inputs to named outputs, batch axis kept.
+
+    Who opens an engine closes it: `close`, or ``with``. Results are shown while the next pictures are run: an engine
+    whose outputs have memory of their own says so by ``owned_outputs = True``, those of others are copied.
+    """
 
     name: str
 
     def run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run the network once; blocks until the outputs are there."""
         ...
+
+    def close(self) -> None:
+        """Give back what the engine holds; may be called twice, and from another thread."""
+        ...
+
+    def __enter__(self) -> Engine:
+        """Return the engine."""
+        ...
+
+    def __exit__(self, *_: object) -> None:
+        """Close the engine."""
+        ...
+
+
+E = TypeVar("E", bound="OneAtATime")
+
+
+class OneAtATime(ABC):
+    """What the engines here have in common: any thread may run and close them, and one does at a time.
+
+    A run waits for the one in work in another thread, and so does `close`; after that a run raises `EngineError`.
+    """
+
+    name: str
+    owned_outputs = True
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # a signal's handler may come in the middle of a run, in the same thread
+        self._running = self._closed = False
+
+    def run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run the network once on named uint8 (1, H, W, C) inputs; raises `EngineError` where it cannot."""
+        with self._lock:
+            if self._closed or self._running:
+                why = (
+                    "is closed; open it again" if self._closed else "runs already; do not run it in a signal's handler"
+                )
+                raise EngineError(f"this {self.name} engine {why}")
+            self._running = True
+            try:
+                return self._run(inputs)
+            finally:
+                self._running = False
+                if self._closed:
+                    self._free()
+
+    def close(self) -> None:
+        """Give back what the engine holds, behind the run in work; may be called twice."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                if not self._running:
+                    self._free()
+
+    def __enter__(self: E) -> E:
+        """Return the engine."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the engine."""
+        self.close()
+
+    @abstractmethod
+    def _run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run the network once."""
+
+    @abstractmethod
+    def _free(self) -> None:
+        """Give back what is held; called once."""
 
 
 def check_interface(

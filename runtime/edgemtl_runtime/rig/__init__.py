@@ -6,6 +6,7 @@ pixel centres are whole numbers. A point of the reference camera is one of the o
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..aside import write_file
-from ..errors import CameraError, EdgemtlError, nearest_hint
+from ..errors import CameraError, EdgemtlError, flag, missing, nearest_hint
 from ..messages.cameras import checked_frame_id
 from .geometry import CameraModel, Numbers, Size, numbers, plane_homography, read_as, resized_pixels, settle
 
@@ -146,6 +147,26 @@ class Rig:
             raise EdgemtlError("the rig is known from matched points, at one distance; calibrate with a board first")
         return replace(self, distance_m=float(distance_m), homography_rgb_to_ir=None)
 
+    def renamed(self, reference: str, other: str) -> Rig:
+        """Return the rig with other names for its cameras, as a bundle calls its inputs."""
+        names = {self.rgb.name: reference, self.ir.name: other}
+        return replace(
+            self,
+            cameras={names[name]: replace(camera, name=names[name]) for name, camera in self.cameras.items()},
+            reference=reference,
+            rms_px={names[name]: value for name, value in self.rms_px.items()},
+            offset_ms={names[name]: value for name, value in self.offset_ms.items()},
+        )
+
+    def check_names(self, names: Collection[str]) -> None:
+        """Raise `EdgemtlError` where cameras of these names are others than the rig's, and would stay as they are."""
+        mine = self.cameras.keys()
+        if not (mine <= set(names) or mine >= set(names)):
+            raise EdgemtlError(
+                f"the rig is of the cameras {' and '.join(mine)}, not of {' and '.join(names)}; calibrate with "
+                f"{' and '.join(flag(name) for name in names)}, or change the names in the rig's file"
+            )
+
     def resized(self, rgb_size: Size, ir_size: Size) -> Rig:
         """Return the rig for frames (height, width) that are resized ones of those it was calibrated with.
 
@@ -154,7 +175,7 @@ class Rig:
         for camera, (height, width) in ((self.rgb, rgb_size), (self.ir, ir_size)):
             if not camera.has_shape((height, width)):
                 raise CameraError(
-                    f"--{camera.name} has {width}x{height} pictures, the rig was calibrated with {camera.width}x"
+                    f"{flag(camera.name)} has {width}x{height} pictures, the rig was calibrated with {camera.width}x"
                     f"{camera.height}, which is another shape; calibrate again with the pictures in use"
                 )
         if (rgb_size, ir_size) == (self.rgb.size, self.ir.size):
@@ -229,7 +250,8 @@ def _yaml() -> Any:
     try:
         import yaml
     except ImportError as error:
-        raise EdgemtlError("rig files need PyYAML: pip install 'edgemtl-runtime[rig]'") from error
+        hint = "rig files need PyYAML: pip install 'edgemtl-runtime[rig]'"
+        raise EdgemtlError(missing(error, "yaml", hint)) from error
     return yaml
 
 

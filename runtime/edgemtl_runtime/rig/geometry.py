@@ -6,7 +6,6 @@ lens is `plumb_bob`, k1 k2 p1 p2 k3, of Brown, "Decentering distortion of lenses
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bundle import is_plain_name
 from ..errors import EdgemtlError
 
 if TYPE_CHECKING:
@@ -65,8 +65,10 @@ class CameraModel:
     distortion: NDArray[np.float64] = field(default_factory=lambda: np.zeros(5))
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", self.name):
-            raise EdgemtlError(f"camera_name '{self.name}': give letters, digits, '_' and '-'")
+        if not is_plain_name(self.name):
+            raise EdgemtlError(
+                f"camera_name '{self.name}': give a name that an input may have: letters, digits and ._-"
+            )
         if not (1 <= self.width <= 32_000 and 1 <= self.height <= 32_000):
             raise EdgemtlError(f"camera {self.name}: image_width and image_height are {self.width} and {self.height}")
         settle(self, "camera_matrix", (3, 3))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..aside import write_file
 from ..bundle import ThermalRange
-from ..errors import EdgemtlError
+from ..errors import EdgemtlError, flag
 from ..fit import Fit, to_uint8, with_channels
 from . import Rig, Size
 from .board import opencv
@@ -120,7 +120,7 @@ class Registration:
             return None
         rig = self.rig
         return (
-            f"--{rig.ir.name} sees {100 * self.coverage:.0f} % of what --{rig.rgb.name} sees; "
+            f"{flag(rig.ir.name)} sees {100 * self.coverage:.0f} % of what {flag(rig.rgb.name)} sees; "
             "check the rig file, or turn the cameras to the same scene and calibrate again"
         )
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
 
-from ...errors import CameraError, UsageError
+from ...errors import CameraError, UsageError, flag
 from ...frame import UNKNOWN_NS, Frame
 from ...wall import WALL
 from .. import Options, check_known, redact, take_word
@@ -42,7 +42,7 @@ class RtspCamera:
     live = True
 
     def __init__(self, name: str, url: str, options: Options) -> None:
-        self.name, self.what, self.closed = name, f"--{name} {redact(url)}", False
+        self.name, self.what, self.closed = name, flag(name, redact(url)), False
         self.dropped: Callable[[str], None] = lambda cause: None
         check_known(options, url, ["transport", "clock"])
         self.by_reports = take_word(options, url, "clock", ("arrival", "ntp")) == "ntp"
