@@ -130,7 +130,7 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
                 for each in used:
                     each.put(pair, result)
                 self._leave_out(used)
-                if any(getattr(each.sink, "ended", False) for each in used):
+                if any(getattr(each.sink, "asks_to_end", False) for each in used):
                     self.stop()
         except BaseException as error:
             errors.append(error)

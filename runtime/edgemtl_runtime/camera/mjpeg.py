@@ -37,6 +37,7 @@ class MjpegCamera:
     """A camera that sends JPEGs over one HTTP connection; cut ones are told to ``dropped`` and left out."""
 
     live = True
+    owned_pictures = True
 
     def __init__(self, name: str, url: str, options: Options) -> None:
         self.name, self.what, self.closed = name, flag(name, redact(url)), False

@@ -73,7 +73,7 @@ class VideoCamera:
 
     def frames(self) -> Iterator[Frame]:
         """Yield the video's frames."""
-        return checked_size(self._read(), lambda frame: f"--{self.name} {self.file} frame {frame.index}")
+        return checked_size(self._read(), lambda frame: f"{flag(self.name, self.file)} frame {frame.index}")
 
     def _read(self) -> Iterator[Frame]:
         index, begin, seconds = 0, None, 0.0
@@ -82,7 +82,7 @@ class VideoCamera:
                 good, image = self.capture.read()
                 if not good:
                     if not index:
-                        raise CameraError(f"--{self.name} {self.file}: holds no readable frame")
+                        raise CameraError(f"{flag(self.name, self.file)}: holds no readable frame")
                     return
                 told = self.capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
                 # some of OpenCV's readers tell no times, or the same one again
@@ -109,6 +109,7 @@ class _Captured:
     """Frames of an opened capture, stamped when they arrive where it does not know better."""
 
     live = True
+    owned_pictures = True
 
     def __init__(self, name: str, what: str, capture: Any) -> None:
         self.name, self.what, self.capture, self.closed = name, what, capture, False

@@ -47,6 +47,7 @@ class AvStreamCamera:
     """
 
     live = True
+    owned_pictures = True
 
     def __init__(self, name: str, url: str, options: Options) -> None:
         self.name, self.what, self.closed = name, flag(name, redact(url)), False

@@ -40,6 +40,7 @@ class RtspCamera:
     """
 
     live = True
+    owned_pictures = True
 
     def __init__(self, name: str, url: str, options: Options) -> None:
         self.name, self.what, self.closed = name, flag(name, redact(url)), False
