@@ -131,12 +131,11 @@ def way_of(args: argparse.Namespace, bundle: Bundle) -> Way:
     from .engine.ways import Way, absent
 
     way = remembered(bundle) or Way()
+    if why := absent(args.backend or way.backend):
+        raise EdgemtlError(f"--backend {args.backend or way.backend}: {why}")
     if args.backend:  # another back end's threads and precision are not those that were chosen
         way = Way(args.backend)
-    way = Way(way.backend, args.precision or way.precision, args.threads or way.threads, way.arena)
-    if why := absent(way.backend):
-        raise EdgemtlError(f"--backend {way.backend}: {why}")
-    return way
+    return Way(way.backend, args.precision or way.precision, args.threads or way.threads, way.arena)
 
 
 def open_given(args: argparse.Namespace) -> dict[str, Camera]:

@@ -17,7 +17,7 @@ from .onnx_wire import FIXED32, FIXED64, LEN, VARINT, Fields, fields, integers, 
 LARGEST_MB = 2048
 """Protobuf takes no larger file."""
 DEEPEST = 32
-MOST_FIELDS, MOST_NODES = 2_000_000, 100_000
+MOST_FIELDS, MOST_NODES = 1_000_000, 100_000
 LONGEST_NAME, LONGEST_NOTE = 1024, 1 << 20
 MOST_PER_BYTE = 4
 """Numbers that a byte holds at the most: those of two bits."""
