@@ -6,7 +6,6 @@ import argparse
 import json
 import logging
 import os
-import secrets
 import signal
 import sys
 from collections.abc import Callable
@@ -73,7 +72,13 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     sinks = run.add_argument_group("where results go")
     sinks.add_argument("--show", action="store_true", help="a window on this screen")
     sinks.add_argument("--serve", metavar="HOST:PORT", help="a web page, /metrics, /healthz and /readyz")
-    sinks.add_argument("--token", default="", help="what the page asks for (default: made up, except on loopback)")
+    sinks.add_argument(
+        "--token",
+        default="",
+        help="what the page asks for; others on this machine see it in `ps`, so rather give --token-file, or "
+        "EDGEMTL_TOKEN in the environment (default: made up, except on loopback)",
+    )
+    sinks.add_argument("--token-file", metavar="FILE", type=Path, help="a file that holds the token, of mode 600")
     sinks.add_argument("--jsonl", metavar="FILE", type=Path, help="results as JSON lines")
     sinks.add_argument("--video", metavar="FILE", type=Path, help="an annotated side-by-side video")
     sinks.add_argument("--mcap", metavar="FILE", type=Path, help="pictures and results as ROS 2 messages")
@@ -163,7 +168,7 @@ def open_sinks(args: argparse.Namespace, pipeline: Pipeline) -> list[Sink]:
         "mcap": lambda file: _kind("mcap", "McapFile")(file),
         "zenoh": lambda endpoint: _kind("zenoh", "Zenoh")(endpoint, args.prefix),
         "ros2": lambda _: _kind("ros2", "Ros2")(pipeline.status),
-        "serve": lambda address: _serve(address, args.token, pipeline),
+        "serve": lambda address: _serve(address, args, pipeline),
     }
     sinks: list[Sink] = []
     try:
@@ -184,13 +189,19 @@ def _kind(module: str, name: str) -> Callable[..., Sink]:
     return found
 
 
-def _serve(address: str, token: str, pipeline: Pipeline) -> Sink:
+def _serve(address: str, args: argparse.Namespace, pipeline: Pipeline) -> Sink:
     from .sink.web import Web, is_loopback
+    from .sink.web.token import given_token, made_up, told
 
-    if not token and not is_loopback(address):
-        token = secrets.token_urlsafe(16)
+    token = given_token(args.token, args.token_file)
+    is_ours = not token and not is_loopback(address)
+    token = made_up() if is_ours else token
     web = Web(address, token, pipeline.status)
-    print(f"serving {web.link}", file=sys.stderr)
+    try:
+        print(told(web.url, web.link, token, is_ours), file=sys.stderr)
+    except EdgemtlError:
+        web.close()
+        raise
     return web
 
 
