@@ -196,7 +196,7 @@ def _serve(address: str, args: argparse.Namespace, pipeline: Pipeline) -> Sink:
     token = given_token(args.token, args.token_file)
     is_ours = not token and not is_loopback(address)
     token = made_up() if is_ours else token
-    web = Web(address, token, pipeline.status)
+    web = Web(address, token, pipeline.status, lambda: pipeline.running)
     try:
         print(told(web.url, web.link, token, is_ours), file=sys.stderr)
     except EdgemtlError:
