@@ -13,7 +13,7 @@ export EDGEMTL_DATA ?= $(abspath ../shared/data)
 export EDGEMTL_WEIGHTS ?= $(abspath ../shared/weights)
 endif
 
-.PHONY: setup demo test lint format wheels bench-rgbir bench-joint bench-methods bench-live bench-soak bench-deploy bench-shrink bench-shrink-wide bench-latency clean
+.PHONY: setup demo test lint format wheels bench-rgbir bench-joint bench-methods bench-live bench-soak bench-fuzz bench-deploy bench-shrink bench-shrink-wide bench-latency clean
 setup: $(READY)
 
 # opencv-python needs the system's libGL; where that is missing its headless twin takes its place.
@@ -76,6 +76,9 @@ bench-live: setup
 
 bench-soak: setup
 	$(BIN)/python benchmarks/soak.py
+
+bench-fuzz: setup
+	$(BIN)/python benchmarks/fuzz.py
 
 # the runs to make bundles of: trainings of the benchmarks above
 RUNS ?= out/bench/rgbir/aligned_sparse-0

@@ -12,6 +12,7 @@ from .cli_engines import add_engines
 from .cli_record import add_record
 from .cli_run import add_run
 from .errors import EdgemtlError
+from .limits import printable
 
 
 def guarded(command: Callable[[], int], program: str) -> int:
@@ -21,7 +22,7 @@ def guarded(command: Callable[[], int], program: str) -> int:
     try:
         return command()
     except EdgemtlError as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        print(f"{program}: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)

@@ -38,7 +38,12 @@ def decode_json(data: bytes, kind: Any = Any) -> Any:
 
 def reason(error: BaseException) -> str:
     """Return what an error says, in one line that is not long."""
-    return " ".join(str(error).split())[:LONGEST_REASON] or type(error).__name__
+    return printable(" ".join(str(error).split()))[:LONGEST_REASON] or type(error).__name__
+
+
+def printable(text: str) -> str:
+    """Return a text in which "?" stands for what does not print: it may be of a file, and move a terminal's cursor."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else "?" for sign in text)
 
 
 def read_yaml(file: Path, error: type[EdgemtlError] = EdgemtlError) -> Any:

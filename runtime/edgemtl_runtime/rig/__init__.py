@@ -192,7 +192,8 @@ class Rig:
         """Read a rig file; raises `EdgemtlError` that names the file and the field."""
         told = read_yaml(Path(path))
         if isinstance(told, dict) and told.get("edgemtl_rig") != VERSION:
-            raise EdgemtlError(f"{path}: edgemtl_rig is {told.get('edgemtl_rig')}, not {VERSION}; is it a rig file?")
+            version = ascii(told.get("edgemtl_rig"))[:40]
+            raise EdgemtlError(f"{path}: edgemtl_rig is {version}, not {VERSION}; is it a rig file?")
         file = read_as(told, _File, str(path))
         pose, errors = file.reference_to_other, file.errors
         try:
