@@ -15,7 +15,7 @@ from . import config as configuration
 from .config import Config, Data
 from .delta import delta_m, references
 from .errors import EdgemtlError
-from .run import CONFIG, METRICS
+from .run import CONFIG, read_metrics
 from .tasks import TASKS
 
 COSTS = ("parameters", "seconds_epoch")
@@ -45,7 +45,7 @@ def columns(runs: Sequence[Path]) -> list[Column]:
     found: dict[str, list[tuple[Path, Config, dict[str, Any]]]] = {}
     for folder in [inner for run in runs for inner in _expand(run)]:
         config = configuration.load(folder / CONFIG)
-        metrics = json.loads((folder / METRICS).read_text())
+        metrics = read_metrics(folder)
         if "val" not in metrics:
             raise EdgemtlError(f"{folder}: was never judged; run `edgemtl eval {folder}`")
         alike = msgspec.structs.replace(config, seed=0, threads=0, save_s=0, tensorboard="")

@@ -18,6 +18,7 @@ from torch.export import ExportedProgram
 import edgemtl_export
 from edgemtl_export import NotEqualError, Shrunk
 from edgemtl_export.outputs import UnknownOutputError
+from edgemtl_export.pt2_file import NoProgramError, UntrustedError, load_program
 from edgemtl_export.report import Report
 from edgemtl_export.to_onnx import example_inputs
 
@@ -35,13 +36,16 @@ SILENT = "with the same noise and nothing cut: 0, so noise proves nothing here"
 """What each figure of the proof compares with the given program; the last one for a control of 0."""
 
 
-def shrink(what: Path, out: Path | None, outputs: Sequence[str] | None, **how: Any) -> tuple[Path, Shrunk]:
+def shrink(
+    what: Path, out: Path | None, outputs: Sequence[str] | None, trust: bool = False, **how: Any
+) -> tuple[Path, Shrunk]:
     """Shrink a run's network or a program of torch.export.save; return the file that was written and what went.
 
-    ``outputs`` and ``how`` are as for `edgemtl_export.shrink`. Raises `EdgemtlError`, and then nothing is written.
+    ``outputs`` and ``how`` are as for `edgemtl_export.shrink`; with ``trust`` a program may run what it says while it
+    is loaded. Raises `EdgemtlError`, and then nothing is written.
     """
     to = destination(what, out)
-    model, inputs = open_model(what)
+    model, inputs = open_model(what, trust)
     try:
         shrunk = edgemtl_export.shrink(model, (), inputs, outputs=outputs, **how)
     except UnknownOutputError as error:
@@ -76,21 +80,24 @@ def destination(what: Path, out: Path | None) -> Path:
     return out
 
 
-def open_model(what: Path) -> tuple[nn.Module | ExportedProgram, dict[str, Any]]:
+def open_model(what: Path, trust: bool = False) -> tuple[nn.Module | ExportedProgram, dict[str, Any]]:
     """Return a run's network with example images, or a program, which brings its own."""
     if what.is_dir():
         run = Run.open(what)
         return run.network, example_inputs(run.interface.inputs)
     if not what.is_file():
         raise EdgemtlError(f"{what}: no such run or file; give a run's folder or what torch.export.save wrote")
-    program = read_program(what)
+    program = read_program(what, trust)
     if program.example_inputs is None:
         raise EdgemtlError(f"{what}: holds no example inputs to prove anything on; export it anew with torch.export")
     return program, {}
 
 
-def read_program(file: Path) -> ExportedProgram:
-    """Read a program; raises `EdgemtlError` with the first thing that torch has to say against the file."""
+def read_program(file: Path, trust: bool = False) -> ExportedProgram:
+    """Read a program; raises `EdgemtlError` with the first thing that torch has to say against the file.
+
+    Unless ``trust``, one that could run code of its own is not loaded (`edgemtl_export.pt2_file`).
+    """
     said: list[object] = []
 
     def keep(record: logging.LogRecord) -> bool:
@@ -100,8 +107,11 @@ def read_program(file: Path) -> ExportedProgram:
     log = logging.getLogger("torch.export")  # there torch tells, with a traceback, what its error leaves out
     log.addFilter(keep)
     try:
-        with file.open("rb") as opened:
-            return torch.export.load(opened)
+        return load_program(file, trust)
+    except NoProgramError as error:
+        raise EdgemtlError(f"{file}: {error}; give what torch.export.save wrote") from error
+    except UntrustedError as error:
+        raise EdgemtlError(f"{file}: {error}; not opened, give --trust if you know who made it") from error
     except Exception as error:  # a file may be wrong in any way
         why = first_line(next(iter(said), error))
         raise EdgemtlError(f"{file}: torch cannot read it ({why}); give what torch.export.save wrote") from error

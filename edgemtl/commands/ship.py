@@ -37,6 +37,9 @@ def _add_shrink(commands: Any) -> None:
         shrink.add_argument(f"--{name}", metavar="|".join(known), default=known[0], help=f"{told[name]} (%(default)s)")
     shrink.add_argument("--outputs", metavar="NAME,NAME", help="ship these outputs only (default: all)")
     shrink.add_argument("--no-verify", action="store_true", help="leave out the proof that the outputs are the same")
+    shrink.add_argument(
+        "--trust", action="store_true", help="open a PROGRAM.pt2 that may run code of its own while it is loaded"
+    )
     shrink.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
     shrink.set_defaults(command=_shrink)
 
@@ -93,6 +96,7 @@ def _shrink(args: argparse.Namespace) -> int:
         args.what,
         args.out,
         outputs,
+        trust=args.trust,
         align=int(args.align) if args.align.isdecimal() else args.align,
         branches=args.branches,
         norms=args.norms,

@@ -12,6 +12,7 @@ import msgspec
 
 from .aside import FolderAside
 from .errors import BundleError
+from .limits import check_number, check_text, decode_json, read_bounded, reason
 from .onnx_file import check_onnx
 
 SCHEMA_VERSION = 2
@@ -19,6 +20,7 @@ MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 MODELS = {"fp32": MODEL, "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
 """The file of each precision that a bundle may hold; inputs and outputs are the same in all."""
+MOST_PIXELS, MOST_PARTS, MOST_CLASSES = 1 << 26, 64, 10_000
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
@@ -34,7 +36,9 @@ class ThermalRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if self.kind not in ("radiometric", "percentile"):
-            raise ValueError(f"thermal_range kind is 'radiometric' or 'percentile', not '{self.kind}'")
+            raise ValueError(f"thermal_range kind is 'radiometric' or 'percentile', not '{self.kind[:40]}'")
+        for value in (self.low, self.high):
+            check_number("thermal_range", value, -1e6, 1e6)
         if not self.low < self.high:
             raise ValueError(f"thermal_range needs low < high, not {self.low} and {self.high}")
         if self.kind == "percentile" and not (self.low >= 0 and self.high <= 100):
@@ -65,8 +69,16 @@ class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"input '{self.name}' is {self.dtype} {self.layout}; this runtime feeds uint8 NHWC")
         if self.channels not in (1, 3) or not (0 < self.height <= 16384 and 0 < self.width <= 16384):
             raise ValueError(f"input '{self.name}' has the impossible shape {self.height}x{self.width}x{self.channels}")
+        if self.height * self.width > MOST_PIXELS:
+            raise ValueError(f"input '{self.name}' has {self.height}x{self.width} pixels, more than {MOST_PIXELS}")
         if len(self.mean) != self.channels or len(self.std) != self.channels:
             raise ValueError(f"input '{self.name}' has {self.channels} channels but other counts of mean and std")
+        for value in self.mean:
+            check_number(f"a mean of input '{self.name}'", value, -1e6, 1e6)
+        for value in self.std:
+            check_number(f"a std of input '{self.name}'", value, 1e-6, 1e6)
+        check_number(f"blank of input '{self.name}'", self.blank, 0, 255)
+        check_text("modality", self.modality)
 
 
 class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,6 +93,13 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         _check_name("head", self.name)
+        check_number(f"threshold of head '{self.name}'", self.threshold, 0, 1)
+        if len(self.classes) > MOST_CLASSES:
+            raise ValueError(f"head '{self.name}' has {len(self.classes)} classes, more than {MOST_CLASSES}")
+        for what, text in (("task", self.task), ("decoder", self.decoder), ("units", self.units)):
+            check_text(what, text)
+        for name in self.classes:
+            check_text("class", name)
 
 
 def is_plain_name(name: str) -> bool:
@@ -112,6 +131,16 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of each precision that is here: its size and, where it was judged, each head's figure and error (version 2)."""
     refused: dict[str, str] = {}
     """Of each precision that did not pass the gate: why (version 2)."""
+
+    def __post_init__(self) -> None:
+        for what, parts in (("input", self.inputs), ("head", self.heads)):
+            names = [part.name for part in parts]
+            if len(set(names)) < len(names) or len(names) > MOST_PARTS:
+                raise ValueError(f"two {what}s have one name, or there are more than {MOST_PARTS}")
+        if len(self.files) > MOST_PARTS:
+            raise ValueError(f"lists {len(self.files)} files, more than {MOST_PARTS}")
+        for text in (self.name, self.producer, self.licence):
+            check_text("name, producer or licence", text, longest=1000)
 
     def head(self, name: str) -> Head:
         """Return the head of that name."""
@@ -180,11 +209,11 @@ class Bundle:
 
 def _read_manifest(file: Path) -> Manifest:
     try:
-        raw = msgspec.json.decode(file.read_bytes())
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raw = decode_json(read_bounded(file, error=BundleError))
+    except ValueError as error:
         raise BundleError(f"{file}: not JSON ({error}); copy the bundle again") from error
     version = raw.get("schema_version") if isinstance(raw, dict) else None
-    if not isinstance(version, int):
+    if type(version) is not int:
         raise BundleError(f"{file}: has no schema_version; this is not an edgemtl bundle")
     if not 1 <= version <= SCHEMA_VERSION:
         raise BundleError(
@@ -192,8 +221,8 @@ def _read_manifest(file: Path) -> Manifest:
         )
     try:
         manifest = msgspec.convert(raw, Manifest)
-    except msgspec.ValidationError as error:
-        raise BundleError(f"{file}: {str(error)[:300]}; export the bundle again") from error
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise BundleError(f"{file}: {reason(error)}; export the bundle again") from error
     if not manifest.inputs or not manifest.heads:
         raise BundleError(f"{file}: names no inputs or no heads; export the bundle again")
     return manifest

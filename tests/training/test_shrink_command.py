@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import hostile
 import pytest
 import torch
 from conftest import TINY
@@ -168,9 +169,10 @@ def test_a_run_is_shrunk(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
 BAD = {
     "no such run or file": ["nowhere.pt2"],
     "no run here (config.yaml is missing)": ["folder"],
-    "torch cannot read it (PytorchStreamReader failed reading zip archive": ["text.pt2"],
-    "torch cannot read it (PytorchStreamReader failed locating file archive_format": ["weights.pt2"],
+    "is no zip archive; give what torch.export.save wrote": ["text.pt2"],
+    "holds no models/model.json; give what torch.export.save wrote": ["weights.pt2"],
     "holds no example inputs": ["bare.pt2"],
+    "names '__builtin__.getattr'; not opened, give --trust if you know who made it": ["made.pt2"],
     "no output dept: the program has boxes, depth": ["two.pt2", "--outputs", "boxes,dept"],
     "--outputs names no output": ["two.pt2", "--outputs", ","],
     "--align 7: is not one of 1, 8, 16, 32, auto": ["two.pt2", "--align", "7"],
@@ -197,6 +199,8 @@ def test_bad_input_is_one_line_and_code_2(
     torch.save(TwoHeads().state_dict(), "weights.pt2")
     write_program(Path("bare.pt2"), TwoHeads(), examples=False)
     write_program(Path("nan.pt2"), NotFinite())
+    pickled = hostile.saved(hostile.touching(tmp_path / "made")["protocol 2"])
+    Path("made.pt2").write_bytes(hostile.packed(hostile.program() | {hostile.SAMPLES: pickled}))
     Path("nan.shrunk.pt2").write_text("older")
     before = sorted(tmp_path.rglob("*"))
     capfd.readouterr()
