@@ -56,10 +56,10 @@ def jpeg(picture: NDArray[np.uint8]) -> bytes:
     return data.tobytes()
 
 
-def drawing(figure: Any) -> bytes:
-    """Return a matplotlib figure as a PNG file."""
+def drawing(figure: Any, dpi: int = 100, kind: str = "png") -> bytes:
+    """Return a matplotlib figure as a file of a kind: png, pdf or svg."""
     buffer = BytesIO()
-    figure.savefig(buffer, dpi=100)
+    figure.savefig(buffer, dpi=dpi, format=kind)
     return buffer.getvalue()
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from .aside import FileAside
 from .cli_run import Signals, add_cameras, log_events, open_given, open_rig, told_drops
 from .errors import EdgemtlError
 from .health import Event
@@ -44,6 +46,7 @@ def add_record(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     calibrate.add_argument(
         "--picture", metavar="FILE.png", type=Path, help="write the first pair, registered, to look at"
     )
+    calibrate.add_argument("--overwrite", action="store_true", help="replace files of these names that are there")
     calibrate.set_defaults(command=command_calibrate)
 
 
@@ -95,9 +98,7 @@ def _recorder(args: argparse.Namespace, rig: Any) -> Any:
 
 def command_calibrate(args: argparse.Namespace) -> int:
     """Calibrate, save the rig, and print how good it is."""
-    from .recording import Recording
-    from .rig.calibrate import calibrate, from_points, read_points
-    from .rig.register import picture
+    from .rig import claimed
 
     if args.rgb is None or args.ir is None or (args.board is None) is (args.points is None):
         raise EdgemtlError("give --rgb, --ir and either --board or --points")
@@ -105,6 +106,17 @@ def command_calibrate(args: argparse.Namespace) -> int:
         raise EdgemtlError("--apart is not negative, --tolerance-ms and --views are above 0")
     if args.board is not None and not 0 < args.distance < 1e6:
         raise EdgemtlError("--board goes with --distance: the pictures are brought in line for what is that far away")
+    with ExitStack() as stack:  # before anybody holds a board up
+        files = stack.enter_context(claimed(args.out, ["rgb", "ir"], args.overwrite))
+        look = stack.enter_context(FileAside(args.picture, args.overwrite)) if args.picture else None
+        return _calibrate_into(args, files, look)
+
+
+def _calibrate_into(args: argparse.Namespace, files: list[FileAside], look: FileAside | None) -> int:
+    from .recording import Recording
+    from .rig.calibrate import calibrate, from_points, read_points
+    from .rig.register import as_png, picture
+
     log_events(args.quiet)
     views: list[tuple[Any, Any]] = []
     with Signals() as signals:
@@ -125,9 +137,9 @@ def command_calibrate(args: argparse.Namespace) -> int:
         rig, errors = from_points(*read_points(args.points), views[0][0].shape[:2], views[0][1].shape[:2])
         told = {"points": len(errors), "error_px": [round(float(e), 3) for e in errors]}
         table = f"{len(errors)} points, root mean square error {float((errors**2).mean() ** 0.5):.2f} px"
-    rig.save(args.out)
-    if args.picture:
-        picture(rig, *views[0], args.picture)
+    rig.write(files)
+    if look:
+        look.write(as_png(picture(rig, *views[0])))
     print(json.dumps(told | {"rig": str(args.out)}) if args.json else f"{table}\nwrote {args.out}")
     return 0
 
