@@ -17,6 +17,7 @@ import numpy as np
 
 from edgemtl_export import Shrunk
 from edgemtl_export.to_onnx import write_onnx
+from edgemtl_runtime.aside import FolderAside
 from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.camera import open_cameras
 from edgemtl_runtime.engine.ort import open_engine
@@ -37,6 +38,8 @@ from .report import write_report
 from .run import Run
 from .train import peak_mb, train
 
+DEMO = "demo"
+"""What `edgemtl_runtime.aside` calls such a folder."""
 STEPS = 400
 STREAM_FPS = 10.0
 STREAM_SECONDS = 5.0
@@ -59,12 +62,22 @@ def demo_config(steps: int, threads: int, target: float) -> Config:
     )
 
 
-def demo(out: Path, steps: int = 0) -> dict[str, Any]:
-    """Run the demo into the folder ``out`` and return what ``demo.json`` holds."""
+def demo(out: Path, steps: int = 0, overwrite: bool = False) -> dict[str, Any]:
+    """Run the demo into the folder ``out`` and return what ``demo.json`` holds.
+
+    With ``overwrite`` an older demo there is replaced.
+    """
+    if steps < 0:
+        raise EdgemtlError("--steps is not negative")
+    with FolderAside(out, DEMO, overwrite) as aside:
+        told = _demo_into(aside.folder, steps)
+        aside.place()
+    say(f"wrote {out}/: report.html, stream.mp4, bundle/, demo.json in {told['seconds']:.0f} s")
+    return told
+
+
+def _demo_into(out: Path, steps: int) -> dict[str, Any]:
     started = time.monotonic()
-    if steps < 0 or out.is_file():
-        raise EdgemtlError("--steps is not negative" if steps < 0 else f"--out {out}: is a file; name a folder")
-    out.mkdir(parents=True, exist_ok=True)
     steps = steps or STEPS
     cores = os.cpu_count() or 1
     threads = max(1, cores // 2)
@@ -73,7 +86,7 @@ def demo(out: Path, steps: int = 0) -> dict[str, Any]:
 
     say(f"1/5  training on drawn streets, {steps} steps; beside it a dense twin to compare with")
     twin = Beside(_train_dense, str(out), steps, threads)
-    run = train(config, out / "run")
+    run = train(config, out / "run", keep=False)
     twin.join("the dense twin")
     dense = Run.open(out / "dense")
 
@@ -103,7 +116,6 @@ def demo(out: Path, steps: int = 0) -> dict[str, Any]:
     told["peak_mb"] = peak_mb() + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
     (out / "demo.json").write_text(json.dumps(told, indent=2) + "\n")
     print_table(rows, "on held-out streets")
-    say(f"wrote {out}/: report.html, stream.mp4, bundle/, demo.json in {told['seconds']:.0f} s")
     return told
 
 
@@ -189,7 +201,7 @@ def _beside() -> None:
 
 def _train_dense(out: str, steps: int, threads: int) -> None:
     _beside()
-    run = train(demo_config(steps, threads, 0.0), Path(out) / "dense")
+    run = train(demo_config(steps, threads, 0.0), Path(out) / "dense", keep=False)
     write_onnx(run.deployed(), Path(out) / "dense.onnx")
 
 

@@ -21,6 +21,8 @@ from .config import Config
 from .errors import EdgemtlError
 from .tasks import TASKS
 
+RUN = "run"
+"""What `edgemtl_runtime.aside` calls such a folder."""
 CONFIG, WEIGHTS, METRICS = "config.yaml", "weights.safetensors", "metrics.json"
 
 

@@ -93,7 +93,11 @@ def test_predictions_are_pictures_and_coco(tiny_run: Run, tmp_path: Path, capsys
     assert len(coco.getImgIds()) == 3 and [c["name"] for c in coco.loadCats(coco.getCatIds())] == list(
         next(head.classes for head in tiny_run.interface.heads if head.name == "boxes")
     )
-    assert main(["predict", str(tiny_run.path), str(views), "--out", str(out)]) == 0
+    before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
+    assert main(["predict", str(tiny_run.path), str(views), "--out", str(out)]) == 2
+    assert "--overwrite replaces it" in capsys.readouterr().err
+    assert before == {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
+    assert main(["predict", str(tiny_run.path), str(views), "--out", str(out), "--overwrite"]) == 0
 
 
 def test_pictures_without_partners_are_told(tiny_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from .file import FileAside, write_file
 from .folder import FolderAside
 from .listing import LISTING, Listing, read_listing
 from .lock import BusyError
-from .place import TakenError, check_file, check_folder, next_free, outermost, recover, unfinished
+from .place import TakenError, check_file, check_folder, is_free, next_free, numbered, outermost, recover, unfinished
 
 __all__ = [
     "LISTING",
@@ -19,7 +19,9 @@ __all__ = [
     "TakenError",
     "check_file",
     "check_folder",
+    "is_free",
     "next_free",
+    "numbered",
     "outermost",
     "read_listing",
     "recover",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -37,12 +38,19 @@ def unfinished(path: str | os.PathLike[str]) -> Path:
 
 def next_free(path: Path, file: bool = False) -> Path:
     """Return ``path``, or the first of ``path-2``, ``path-3`` … where nothing stands, and nothing unfinished."""
-    for number in count(1):
-        numbered = f"{path.stem if file else path.name}-{number}{path.suffix if file else ''}"
-        candidate = path if number == 1 else path.with_name(numbered)
-        if not os.path.lexists(candidate) and not os.path.lexists(unfinished(candidate)):
-            return candidate
-    raise AssertionError
+    return next(candidate for candidate in numbered(path, file) if is_free(candidate))
+
+
+def numbered(path: Path, file: bool = False) -> Iterator[Path]:
+    """Yield ``path``, ``path-2``, ``path-3`` … without an end; of a file the number stands before the ending."""
+    yield path
+    for number in count(2):
+        yield path.with_name(f"{path.stem}-{number}{path.suffix}" if file else f"{path.name}-{number}")
+
+
+def is_free(path: Path) -> bool:
+    """Whether nothing stands at ``path``, and nothing unfinished beside it."""
+    return not os.path.lexists(path) and not os.path.lexists(unfinished(path))
 
 
 def outermost(path: Path) -> Path | None:
