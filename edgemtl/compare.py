@@ -107,7 +107,7 @@ def rows(compared: Sequence[Column]) -> list[list[str]]:
     return out
 
 
-def draw(compared: Sequence[Column], kind: str = "png") -> bytes:
+def draw(compared: Sequence[Column], ending: str = "png") -> bytes:
     """Return a drawing of each task's change against its single-task reference, as a file of a kind.
 
     A run is a group of bars; the mean is Δm. Raises `EdgemtlError` where no run has a reference.
@@ -147,4 +147,4 @@ def draw(compared: Sequence[Column], kind: str = "png") -> bytes:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     figure.legend(fontsize=8, loc="outside right upper", frameon=False)
-    return drawing(figure, 150, kind)
+    return drawing(figure, 150, ending)

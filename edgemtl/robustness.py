@@ -36,7 +36,7 @@ def _several(predictor: Predictor) -> list[str]:
     return list(predictor.inputs)
 
 
-def draw(figures: Figures, heads: Mapping[str, str], kind: str = "png") -> bytes:
+def draw(figures: Figures, heads: Mapping[str, str], ending: str = "png") -> bytes:
     """Return a drawing of the primary metric of every head over the shift and over the turn, as a file of a kind.
 
     ``heads`` are the tasks by head.
@@ -59,4 +59,4 @@ def draw(figures: Figures, heads: Mapping[str, str], kind: str = "png") -> bytes
         axes.tick_params(labelsize=8)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, frameon=False)
-    return drawing(figure, 150, kind)
+    return drawing(figure, 150, ending)

@@ -25,13 +25,13 @@ class Claim:
         self._made: list[Path] = []
         self._pid = os.getpid()
 
-    def check(self) -> None:
-        """Raise `EdgemtlError` when this place may not be written."""
+    def check(self, locked: bool) -> None:
+        """Raise `EdgemtlError` when this place may not be written; ``locked`` once nobody else does."""
         raise NotImplementedError
 
     def claim(self) -> None:
         """Lock the place, and clear away what a killed process left; raises `EdgemtlError` when that cannot be."""
-        self.check()
+        self.check(False)
         try:
             self._make_parents()
             self._lock = Lock(self.path)
@@ -44,7 +44,7 @@ class Claim:
             self.release()
             raise
         try:
-            self.check()  # again, as nobody else writes here from now on
+            self.check(True)
         except BaseException:
             self.release()
             raise

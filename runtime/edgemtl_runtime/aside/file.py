@@ -38,7 +38,7 @@ class FileAside(Claim):
         super().__init__(path)
         self.overwrite = overwrite
 
-    def check(self) -> None:
+    def check(self, locked: bool) -> None:
         """Raise `TakenError` when this file may not be written."""
         check_file(self.told, self.overwrite)
 
@@ -48,7 +48,7 @@ class FileAside(Claim):
 
     def write(self, content: bytes) -> Path:
         """Put the file in place; return its path as it was given."""
-        self.check()
+        self.check(True)
         try:
             write_file(self.path, content, replace=self.overwrite)
         except FileExistsError as error:

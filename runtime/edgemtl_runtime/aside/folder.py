@@ -35,16 +35,15 @@ class FolderAside(Claim):
         super().__init__(path)
         self.kind, self.overwrite, self.keep, self.resume = kind, overwrite, keep, resume
         self.asked = asked or {}
-        self.kept = unfinished(path)
 
     @property
     def folder(self) -> Path:
         """The private folder to write into."""
         return self._part.folder
 
-    def check(self) -> None:
+    def check(self, locked: bool) -> None:
         """Raise `TakenError` when this folder may not be written."""
-        check_folder(self.told, self.kind, self.overwrite)
+        check_folder(self.told, self.kind, self.overwrite, inside=locked)
 
     def __enter__(self) -> FolderAside:
         self.claim()
@@ -60,27 +59,28 @@ class FolderAside(Claim):
 
     def _kept(self) -> Part:
         """Return what was kept, or a new folder that will be."""
-        if os.path.lexists(self.kept):
-            there = read_listing(self.kept) if is_folder(self.kept) else None
+        kept = unfinished(self.path)
+        if os.path.lexists(kept):
+            there = read_listing(kept) if is_folder(kept) else None
             if there is None or there.kind != self.kind:
-                raise TakenError(f"{self.kept}: is no unfinished {self.kind}; move it away, or choose another folder")
+                raise TakenError(f"{kept}: is no unfinished {self.kind}; move it away, or choose another folder")
             if self.resume:
-                return Part.taken_up(self.kept)
+                return Part.taken_up(kept)
             if not self.overwrite:
                 raise TakenError(
                     f"{self.told}: an unfinished {self.kind} stands here; --resume goes on with it, "
                     "--overwrite starts anew"
                 )
-            discard(self.kept)
+            discard(kept)
         made = Part(self.path, self.kind, self.asked)
-        made.folder.rename(self.kept)  # never without its listing
-        made.folder = self.kept
+        made.folder.rename(kept)  # never without its listing
+        made.folder = kept
         return made
 
     def place(self) -> Path:
         """Put the folder in place, and remove what was there before; return its path as it was given."""
         folder = self.folder
-        self.check()
+        self.check(True)
         mode = self._usual_mode()
         fresh = folder / f"{LISTING}.new"
         with suppress(FileNotFoundError):

@@ -79,9 +79,16 @@ def foreign(folder: Path, listing: Listing, hashes: bool = True) -> str:
                 return f"{name}/"
         elif name not in listing.files or not entry.is_file(follow_symlinks=False):
             return name
-        elif hashes and sha256(Path(entry.path)) != listing.files[name]:
+        elif hashes and not _is_as_listed(Path(entry.path), listing.files[name]):
             return f"{name} (changed since)"
     return ""
+
+
+def _is_as_listed(file: Path, expected: str) -> bool:
+    try:
+        return sha256(file) == expected
+    except OSError:  # what cannot be read is not known to be ours
+        return False
 
 
 def walk(folder: Path, start: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
@@ -98,12 +105,9 @@ def walk(folder: Path, start: str = "") -> Iterator[tuple[str, os.DirEntry[str]]
 
 
 def sha256(file: Path) -> str:
-    """Return the SHA-256 of a file's content, nothing of one that cannot be read."""
+    """Return the SHA-256 of a file's content."""
     digest = hashlib.sha256()
-    try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return ""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as stream:
         while block := stream.read(1 << 20):
             digest.update(block)

@@ -15,6 +15,7 @@ from ..errors import EdgemtlError
 from . import disk
 
 _CONTENT = re.compile(rb'\{"edgemtl": "lock", "pid": "(\d{10})"\}\n')
+_HEAD = b'{"edgemtl": "lock", "pid": "'
 _WITHOUT = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _held: set[int] = set()
 
@@ -34,8 +35,8 @@ os.register_at_fork(after_in_child=_left_by_the_child)
 
 
 def is_lock(content: bytes) -> bool:
-    """Whether a file with this content is a lock of ours."""
-    return _CONTENT.fullmatch(content) is not None
+    """Whether a file with this content is a lock of ours, or was to become one when a kill came."""
+    return _CONTENT.fullmatch(content) is not None or _HEAD.startswith(content)
 
 
 def flock(descriptor: int) -> bool:

@@ -80,8 +80,11 @@ def check_file(path: str | os.PathLike[str], overwrite: bool = False) -> None:
         raise TakenError(f"{path}: is there already; --overwrite replaces it, {next_free(file, True).name} is free")
 
 
-def check_folder(path: str | os.PathLike[str], kind: str, overwrite: bool = False) -> None:
-    """Raise `TakenError` where a folder of a kind may not be written; nothing is changed by looking."""
+def check_folder(path: str | os.PathLike[str], kind: str, overwrite: bool = False, inside: bool = False) -> None:
+    """Raise `TakenError` where a folder of a kind may not be written; nothing is changed by looking.
+
+    Whether something else is ``inside`` one of ours is only to be seen while nobody writes there.
+    """
     folder = normal(path)
     _check_around(path, folder)
     mode = _mode(path, folder)
@@ -104,7 +107,7 @@ def check_folder(path: str | os.PathLike[str], kind: str, overwrite: bool = Fals
     if not overwrite:
         free = next_free(Path(path)) if Path(path).name not in ("", "..") else next_free(folder)
         raise TakenError(f"{path}: a finished {kind} stands here; --overwrite replaces it, {free} is free")
-    if name := foreign(folder, listing):
+    if inside and (name := foreign(folder, listing)):
         raise TakenError(
             f"{path}: holds {name}, which this program did not write; move it away or choose another folder"
         )
