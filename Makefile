@@ -13,7 +13,7 @@ export EDGEMTL_DATA ?= $(abspath ../shared/data)
 export EDGEMTL_WEIGHTS ?= $(abspath ../shared/weights)
 endif
 
-.PHONY: setup demo test lint format wheels bench-rgbir bench-joint bench-methods bench-live bench-soak bench-deploy bench-shrink bench-shrink-wide bench-latency clean
+.PHONY: setup demo test lint format wheels bench-rgbir bench-joint bench-methods bench-live bench-destroy bench-soak bench-deploy bench-shrink bench-shrink-wide bench-latency clean
 setup: $(READY)
 
 # opencv-python needs the system's libGL; where that is missing its headless twin takes its place.
@@ -73,6 +73,9 @@ $(OTHERS)/.ready: $(READY)
 bench-live: setup
 	-$(MAKE) $(OTHERS)/.ready
 	$(BIN)/python benchmarks/live.py --other-python $(OTHERS)/venv/bin/python
+
+bench-destroy: setup
+	$(BIN)/python benchmarks/destroy.py
 
 bench-soak: setup
 	$(BIN)/python benchmarks/soak.py

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 import yaml
 
+from edgemtl import cli
 from edgemtl.cli import main
 from edgemtl.config import Config, load
 from edgemtl.data.files import spread
@@ -49,6 +52,11 @@ def test_labels_are_shown_on_a_sheet(pairs: Path, tmp_path: Path, capsys: pytest
     assert "3 of 4 pictures" in capsys.readouterr().out
     picture = cv2.imread(str(out))
     assert picture is not None and picture.std() > 20
+    before = out.read_bytes()
+    assert main(["data", "show", str(pairs), "--out", str(out)]) == 2
+    assert "sheet.png: is there already; --overwrite replaces it" in capsys.readouterr().err
+    assert out.read_bytes() == before
+    assert main(["data", "show", str(pairs), "--out", str(out), "--overwrite"]) == 0 and out.read_bytes() != before
     (pairs / "rgb" / "val").joinpath(sorted(p.name for p in (pairs / "rgb" / "val").iterdir())[0]).unlink()
     assert main(["data", "show", str(pairs), "--out", str(out)]) == 2
 
@@ -123,3 +131,30 @@ def test_a_run_has_its_report(tiny_run: Run) -> None:
     assert 'src="http' not in page and len(page) < 4e6
     names = [name.removeprefix("iou_") for name in figures if name.startswith("iou_")]
     assert len(names) >= 3 and all(f"<td>{name}</td>" in page for name in names)
+
+
+def test_a_sheet_without_a_name_counts_up(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("sheet.png").write_text("mine")
+    for _ in range(2):
+        assert main(["data", "show", str(pairs), "--count", "1"]) == 0
+    assert sorted(file.name for file in tmp_path.glob("*.png")) == ["sheet-2.png", "sheet-3.png", "sheet.png"]
+    assert Path("sheet.png").read_text() == "mine"
+
+
+WRITES = ("--out", "--engine-out", "--picture", "--triton")
+
+
+def test_every_command_that_writes_a_file_or_folder_asks_before_it_replaces() -> None:
+    """`record` adds to what is there, under names of its own."""
+
+    def found(parser: argparse.ArgumentParser, name: str) -> Iterator[tuple[str, set[str]]]:
+        yield name, {option for action in parser._actions for option in action.option_strings}
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for inner, command in action.choices.items():
+                    yield from found(command, f"{name} {inner}".strip())
+
+    writing = {name: options for name, options in found(cli.parser(), "") if options & set(WRITES)}
+    assert {"train", "adapt", "eval", "compare", "predict", "data show", "shrink", "export", "demo"} <= writing.keys()
+    assert {name for name, options in writing.items() if "--overwrite" not in options} == {"record"}
