@@ -45,6 +45,7 @@ SMALL = [
     "precision=fp32",
 ]
 WITHIN_S = 600.0
+PAGE = 4096
 
 
 @dataclass
@@ -249,7 +250,7 @@ def small_disk(folder: Path, size: int) -> Iterator[bool]:
         yield mounted
     finally:
         if mounted:
-            subprocess.run(["umount", str(folder)], check=True)
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def full(name: str, command: Command, room: Path, *_: int) -> Row:
@@ -257,23 +258,28 @@ def full(name: str, command: Command, room: Path, *_: int) -> Row:
     row = Row(name, "disk full")
     whole = Trial(command, room / f"{name}-size")
     whole.run(False, Row("", ""))
-    held = whole.held()
-    files = held.values() if isinstance(held, dict) else [held]
-    size = sum(len(data) for data in files if isinstance(data, bytes))
+    held = sizes(whole)
+    size = sum(-(-each // PAGE) * PAGE for each in held.values())
     for share in (0.4, 1.5):
         place = room / f"{name}-full-{share}"
-        with small_disk(place, max(round(size * share), 40_000)) as mounted:
+        with small_disk(place, 4 * PAGE + round(size * share)) as mounted:  # a page for each file of the user's
             trial = Trial(command, place / "in")
             if share > 1:  # there is room for the old one, not for a second
-                with contextlib.suppress(OSError):
-                    shutil.copytree(whole.out, trial.out) if whole.out.is_dir() else shutil.copyfile(
-                        whole.out, trial.out
-                    )
+                (shutil.copytree if whole.out.is_dir() else shutil.copyfile)(whole.out, trial.out)
                 trial.old = trial.held()
-            trial.run(True, row, 0 if mounted else 4096)
+            code = trial.run(True, row, 0 if mounted else 4096)
             trial.judge(row)
+            row.not_whole += code == 0 and not command.adds and sizes(trial).keys() != held.keys()
+            row.not_whole += code == 0 and any(not each for each in sizes(trial).values())
             row.not_again += any(p.name.endswith((".part", ".old", ".lock")) for p in trial.folder.iterdir())
     return row
+
+
+def sizes(trial: Trial) -> dict[str, int]:
+    """Return the bytes of every file of an output, by its name in it."""
+    held = trial.held()
+    files = held if isinstance(held, dict) else {"": held}
+    return {name: len(data) for name, data in files.items() if isinstance(data, bytes)}
 
 
 def before_others(name: str, command: Command, room: Path, *_: int) -> Row:

@@ -14,7 +14,7 @@ import msgspec
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from edgemtl_runtime.aside import TakenError, read_listing, recover, unfinished, write_file
+from edgemtl_runtime.aside import Lock, TakenError, normal, read_listing, recover, unfinished, write_file
 
 from . import processes
 from .config import Config
@@ -131,6 +131,13 @@ class Checkpoint:
     def _unreadable(self, error: object) -> EdgemtlError:
         reason = " ".join(str(error).split())[:200]
         return EdgemtlError(f"{self.file}: no state to go on from ({reason}); move it away, or choose another --out")
+
+    def clear(self) -> None:
+        """Forget a state that outlived its finished run, as a kill between the two leaves it."""
+        if processes.first() and os.path.lexists(self.file):
+            with suppress(EdgemtlError, OSError), Lock(normal(self.out)):
+                if not differs(self._told()["config"], self.config):
+                    self.file.unlink()
 
     def remove(self) -> None:
         """Forget the state: the run is finished."""

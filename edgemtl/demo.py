@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from edgemtl_export import Shrunk
@@ -34,6 +33,7 @@ from .errors import EdgemtlError
 from .evaluate import evaluate, open_predictor
 from .export import export
 from .latency import latencies_ms
+from .page import png
 from .report import write_report
 from .run import Run
 from .train import peak_mb, train
@@ -85,15 +85,15 @@ def _demo_into(out: Path, steps: int) -> dict[str, Any]:
     samples = open_data(config)["val"]
 
     say(f"1/5  training on drawn streets, {steps} steps; beside it a dense twin to compare with")
-    twin = Beside(_train_dense, str(out), steps, threads)
-    run = train(config, out / "run", keep=False)
-    twin.join("the dense twin")
+    with Beside(_train_dense, str(out), steps, threads) as twin:
+        run = train(config, out / "run", keep=False)
+        twin.join("the dense twin")
     dense = Run.open(out / "dense")
 
     say("2/5  removing the zeroed channels and writing the bundle")
-    masked = Beside(_write_masked, str(out))
-    bundle, shrunk = export(run, out / "bundle", samples)
-    masked.join("the masked network")
+    with Beside(_write_masked, str(out)) as masked:
+        bundle, shrunk = export(run, out / "bundle", samples)
+        masked.join("the masked network")
 
     say("3/5  judging the bundle on held-out streets")
     predictor = open_predictor(bundle.path)
@@ -170,20 +170,28 @@ def stream(bundle: Bundle, out: Path) -> Stats:
     for seed, is_day in STREAM_STREETS:
         for moment in np.arange(0, STREAM_SECONDS, 1 / STREAM_FPS):
             sample = street(seed, (256, 320), is_day, float(moment))
-            cv2.imwrite(str(frames / "rgb" / f"{index:05d}.png"), sample.images["rgb"][:, :, ::-1])
-            cv2.imwrite(str(frames / "ir" / f"{index:05d}.png"), sample.images["ir"])
+            for name, picture in sample.images.items():
+                (frames / name / f"{index:05d}.png").write_bytes(png(picture))
             index += 1
     cameras = open_cameras({name: str(frames / name) for name in ("rgb", "ir")})
     return Pipeline(bundle, open_engine(bundle), cameras).run([Video(out / "stream.mp4", STREAM_FPS)])
 
 
 class Beside:
-    """A function in a process of its own, beside this one."""
+    """A function in a process of its own, beside this one; a context manager that ends it."""
 
     def __init__(self, function: Any, *args: Any) -> None:
         context = multiprocessing.get_context("spawn")
         self.process = context.Process(target=function, args=args, daemon=True)
         self.process.start()
+
+    def __enter__(self) -> Beside:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.is_alive():  # it writes into a folder that is going
+            self.process.terminate()
+            self.process.join()
 
     def join(self, what: str) -> None:
         """Wait for it; raises `EdgemtlError` when it failed."""

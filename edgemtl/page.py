@@ -45,8 +45,8 @@ def section(title: str, *parts: str) -> str:
 
 
 def png(picture: NDArray[np.uint8]) -> bytes:
-    """Return an RGB picture as a PNG file."""
-    _, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    """Return an RGB picture, or one of a single channel, as a PNG file."""
+    _, data = cv2.imencode(".png", picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     return data.tobytes()
 
 

@@ -7,8 +7,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import cv2
-
 from edgemtl_runtime.aside import FolderAside
 from edgemtl_runtime.result import Boxes
 
@@ -17,6 +15,7 @@ from .data.index import Entry, Index, images_in, raise_problems
 from .data.sample import Sample
 from .errors import DataError
 from .evaluate import Predictor, open_predictor
+from .page import png
 from .show import drawn
 
 PREDICTION = "prediction"
@@ -74,7 +73,7 @@ def _one(predictor: Predictor, folder: Path, entry: Entry, pictures: Path, coco:
     raise_problems(folder, problems)
     assert sample is not None
     heads = predictor(sample)
-    cv2.imwrite(str(pictures / f"{entry.name}.png"), drawn(sample, heads)[:, :, ::-1])
+    (pictures / f"{entry.name}.png").write_bytes(png(drawn(sample, heads)))
     for head in heads.values():
         if isinstance(head, Boxes):
             coco.add(next(iter(entry.images.values())).name, sample, head)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a training runs: no step is cut in two, so that its state can be kept."""
+"""Ctrl-C, SIGTERM and a terminal that closes while a training runs: no step is cut in two, its state can be kept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 from . import processes
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stop:

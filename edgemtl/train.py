@@ -60,9 +60,10 @@ def train(
     if config.batch < processes.count():
         raise ConfigError(f"batch={config.batch} pictures cannot be shared out among {processes.count()} processes")
     out = Path(out)
-    if resume and (run := finished(config, out)):
-        return run
     checkpoint = Checkpoint(out, config, keep)
+    if resume and (run := finished(config, out)):
+        checkpoint.clear()
+        return run
     check_folder(out, RUN, overwrite)
     with ExitStack() as stack:
         aside = None

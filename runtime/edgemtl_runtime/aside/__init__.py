@@ -7,8 +7,19 @@ for. `FolderAside` writes folders, `FileAside` files that a user asked for, `wri
 from .file import FileAside, write_file
 from .folder import FolderAside
 from .listing import LISTING, Listing, read_listing
-from .lock import BusyError
-from .place import TakenError, check_file, check_folder, is_free, next_free, numbered, outermost, recover, unfinished
+from .lock import BusyError, Lock
+from .place import (
+    TakenError,
+    check_file,
+    check_folder,
+    is_free,
+    next_free,
+    normal,
+    numbered,
+    outermost,
+    recover,
+    unfinished,
+)
 
 __all__ = [
     "LISTING",
@@ -16,11 +27,13 @@ __all__ = [
     "FileAside",
     "FolderAside",
     "Listing",
+    "Lock",
     "TakenError",
     "check_file",
     "check_folder",
     "is_free",
     "next_free",
+    "normal",
     "numbered",
     "outermost",
     "read_listing",

@@ -61,7 +61,7 @@ def let_go(descriptor: int) -> None:
 
 
 class Lock:
-    """The right to write at ``path``."""
+    """The right to write at ``path``; a context manager."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.file = path, disk.sibling(path, "lock")
@@ -81,6 +81,13 @@ class Lock:
                 self.file.unlink()
             let_go(self.descriptor)
         self.descriptor = -1
+
+    def __enter__(self) -> Lock:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def _make(self) -> bool:
         """Make a file that is locked before it has its name."""
