@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import resource
 import shutil
 from collections.abc import Iterator
 from importlib import resources
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 import yaml
 
-from edgemtl import cli
+from edgemtl import cli, demo
 from edgemtl.cli import main
 from edgemtl.config import Config, load
 from edgemtl.data.files import spread
@@ -158,3 +159,35 @@ def test_every_command_that_writes_a_file_or_folder_asks_before_it_replaces() ->
     writing = {name: options for name, options in found(cli.parser(), "") if options & set(WRITES)}
     assert {"train", "adapt", "eval", "compare", "predict", "data show", "shrink", "export", "demo"} <= writing.keys()
     assert {name for name, options in writing.items() if "--overwrite" not in options} == {"record"}
+
+
+def test_a_full_disk_gives_no_prediction(tiny_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where only the pictures do not fit, which OpenCV would tell on standard error alone."""
+    views, before = write_views(tmp_path / "views"), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, before[1]))
+    try:
+        assert main(["predict", str(tiny_run.path), str(views), "--out", str(tmp_path / "seen")]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "File too large" in capsys.readouterr().err and [path.name for path in tmp_path.iterdir()] == ["views"]
+
+
+def test_the_demo_replaces_its_own_folder_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def drawn(out: Path, steps: int) -> dict[str, float]:
+        (out / "demo.json").write_text(str(steps))
+        return {"seconds": 1.0}
+
+    monkeypatch.setattr(demo, "_demo_into", drawn)
+    monkeypatch.chdir(tmp_path)
+    for steps in ("1", "2"):
+        assert main(["demo", "--steps", steps]) == 0
+    assert main(["demo", "--steps", "3", "--out", "out/demo"]) == 2
+    assert "a finished demo stands here; --overwrite replaces it, out/demo-2 is free" in capsys.readouterr().err
+    assert Path("out/demo/demo.json").read_text() == "2"
+    assert main(["demo", "--steps", "3", "--out", "out/demo", "--overwrite"]) == 0
+    Path("out/demo/notes.txt").write_text("mine")
+    for words in ([], ["--out", "out/demo", "--overwrite"]):
+        assert main(["demo", *words]) == 2 and "holds notes.txt" in capsys.readouterr().err
+    assert Path("out/demo/notes.txt").read_text() == "mine" and Path("out/demo/demo.json").read_text() == "3"
