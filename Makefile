@@ -28,7 +28,7 @@ $(READY): pyproject.toml runtime/pyproject.toml export/pyproject.toml constraint
 	@touch $@
 
 demo: setup
-	$(BIN)/edgemtl demo --out $(OUT) --steps $(STEPS)
+	$(BIN)/edgemtl demo --out $(OUT) --steps $(STEPS) --overwrite
 
 test: setup
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
@@ -73,6 +73,9 @@ $(OTHERS)/.ready: $(READY)
 bench-live: setup
 	-$(MAKE) $(OTHERS)/.ready
 	$(BIN)/python benchmarks/live.py --other-python $(OTHERS)/venv/bin/python
+
+bench-destroy: setup
+	$(BIN)/python benchmarks/destroy.py
 
 bench-soak: setup
 	$(BIN)/python benchmarks/soak.py

@@ -15,6 +15,7 @@ from . import config as configuration
 from .config import Config, Data
 from .delta import delta_m, references
 from .errors import EdgemtlError
+from .page import drawing
 from .run import CONFIG, read_metrics
 from .tasks import TASKS
 
@@ -106,8 +107,11 @@ def rows(compared: Sequence[Column]) -> list[list[str]]:
     return out
 
 
-def draw(compared: Sequence[Column], file: Path) -> None:
-    """Draw each task's change against its single-task reference, a group of bars a run; the mean is Δm."""
+def draw(compared: Sequence[Column], ending: str = "png") -> bytes:
+    """Return a drawing of each task's change against its single-task reference, as a file of a kind.
+
+    A run is a group of bars; the mean is Δm. Raises `EdgemtlError` where no run has a reference.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -143,4 +147,4 @@ def draw(compared: Sequence[Column], file: Path) -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     figure.legend(fontsize=8, loc="outside right upper", frameon=False)
-    figure.savefig(file, dpi=150)
+    return drawing(figure, 150, ending)

@@ -59,6 +59,8 @@ def references(config: Config, folder: Path) -> dict[str, list[Figures]]:
     """Return the figures of every single-task run of the same protocol in a folder, or one level below, by task."""
     found: dict[str, list[Figures]] = {}
     for file in sorted([*folder.glob(f"*/{CONFIG}"), *folder.glob(f"*/*/{CONFIG}")]):
+        if any(part.startswith(".") for part in file.relative_to(folder).parts):
+            continue  # not finished, or on its way out
         try:
             theirs = configuration.load(file)
             figures = read_metrics(file.parent)["val"]["all"]

@@ -22,6 +22,8 @@ from .config import Config
 from .errors import EdgemtlError
 from .tasks import TASKS
 
+RUN = "run"
+"""What `edgemtl_runtime.aside` calls such a folder."""
 CONFIG, WEIGHTS, METRICS = "config.yaml", "weights.safetensors", "metrics.json"
 MOST_METRICS = 64 << 20
 WIDEST, MOST_WORDS = 8192, 2000

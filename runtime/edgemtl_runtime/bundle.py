@@ -10,12 +10,14 @@ from typing import Any
 
 import msgspec
 
-from .aside import FolderAside
+from .aside import LISTING, FolderAside
 from .errors import BundleError
 from .limits import check_number, check_text, decode_json, read_bounded, reason
 from .onnx_file import check_onnx
 
 SCHEMA_VERSION = 2
+BUNDLE = "bundle"
+"""What `aside` calls such a folder."""
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 MODELS = {"fp32": MODEL, "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
@@ -230,7 +232,7 @@ def _read_manifest(file: Path) -> Manifest:
 
 def write_bundle(aside: FolderAside, manifest: Manifest) -> Bundle:
     """Hash the files in a folder aside, write the manifest beside them, and put the bundle in place."""
-    files = {part.name: sha256(part) for part in sorted(aside.folder.iterdir())}
+    files = {part.name: sha256(part) for part in sorted(aside.folder.iterdir()) if part.name != LISTING}
     manifest = msgspec.structs.replace(manifest, files=files)
     (aside.folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
     Bundle.open(aside.folder)

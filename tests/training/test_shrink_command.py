@@ -131,9 +131,11 @@ def test_a_second_time_finds_nothing_more(program: Path, capsys: pytest.CaptureF
     assert same(loaded(once).module()(IMAGE), loaded(twice).module()(IMAGE))
 
 
-def test_a_program_can_be_replaced_by_its_own(program: Path) -> None:
-    before = loaded(program).module()(IMAGE)
-    assert main(["shrink", str(program), "--out", str(program)]) == 0
+def test_a_program_can_be_replaced_by_its_own(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before, content = loaded(program).module()(IMAGE), program.read_bytes()
+    assert main(["shrink", str(program), "--out", str(program)]) == 2
+    assert "--overwrite replaces it" in capsys.readouterr().err and program.read_bytes() == content
+    assert main(["shrink", str(program), "--out", str(program), "--overwrite"]) == 0
     assert same(before, loaded(program).module()(IMAGE)) and len(loaded(program).state_dict["0.weight"]) == 7
     assert [file.name for file in program.parent.iterdir()] == [program.name]
 
@@ -152,14 +154,17 @@ def test_other_outputs_are_dropped_with_all_that_only_they_read(
 
 
 def test_a_run_is_shrunk(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["shrink", str(run.path), "--json", "--no-verify"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["out"] == str(run.path / "shrunk.pt2")
+    before = {file.name: file.read_bytes() for file in run.path.iterdir()}
+    for name in ("short-shrunk.pt2", "short-shrunk-2.pt2"):
+        assert main(["shrink", str(run.path), "--json", "--no-verify"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["out"] == str(run.path.with_name(name))
+    assert {file.name: file.read_bytes() for file in run.path.iterdir()} == before
     assert {"name": "trunk.down16.conv.weight", "before": 64, "after": 24, "zero": 40} in [
         {key: layer[key] for key in ("name", "before", "after", "zero")} for layer in told["layers"]
     ]
     images = example_inputs(run.interface.inputs)
-    found = loaded(run.path / "shrunk.pt2").module()(**images)
+    found = loaded(run.path.with_name("short-shrunk.pt2")).module()(**images)
     with torch.no_grad():
         expected = run.network(**images)
     assert list(found) == list(expected) == ["boxes", "semantic"]

@@ -6,7 +6,8 @@ pixel centres are whole numbers. A point of the reference camera is one of the o
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -16,13 +17,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ..aside import write_file
+from ..aside import FileAside
 from ..errors import CameraError, EdgemtlError, flag, missing, nearest_hint
 from ..limits import read_yaml
 from ..messages.cameras import checked_frame_id
 from .geometry import CameraModel, Numbers, Size, numbers, plane_homography, read_as, resized_pixels, settle
 
-__all__ = ["CameraModel", "Rig", "Size"]
+__all__ = ["CameraModel", "Rig", "Size", "claimed"]
 VERSION = 1
 MOST = {"offset_ms": 60_000.0, "rms_px": 1e4}
 MOST_VIEWS = 100_000
@@ -243,18 +244,32 @@ class Rig:
         except EdgemtlError as error:
             raise EdgemtlError(f"{path}: {error}") from None
 
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write the rig file, and beside ``rig.yaml`` each camera's ``rig.rgb.yaml`` as ROS reads it."""
-        path = Path(path)
-        files = {path: self.to_dict()}
-        files |= {path.with_name(f"{path.stem}.{n}.yaml"): camera.to_dict() for n, camera in self.cameras.items()}
-        for file, content in files.items():
+    def save(self, path: str | PathLike[str], overwrite: bool = False) -> None:
+        """Write the rig file, and beside ``rig.yaml`` each camera's ``rig.rgb.yaml`` as ROS reads it.
+
+        Raises `EdgemtlError` where one of them is there already, unless ``overwrite``.
+        """
+        with claimed(path, list(self.cameras), overwrite) as files:
+            self.write(files)
+
+    def write(self, files: list[FileAside]) -> None:
+        """Write the files that `claimed` gave for this rig's cameras."""
+        contents = [self.to_dict(), *(camera.to_dict() for camera in self.cameras.values())]
+        for file, content in zip(files, contents, strict=True):
             text = _yaml().safe_dump(content, sort_keys=False, default_flow_style=None, width=120)
             try:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                write_file(file, text.encode())
+                file.write(text.encode())
             except OSError as error:
-                raise EdgemtlError(f"{file}: cannot be written ({error.strerror})") from error
+                raise EdgemtlError(f"{file.told}: cannot be written ({error.strerror})") from error
+
+
+@contextmanager
+def claimed(path: str | PathLike[str], cameras: list[str], overwrite: bool = False) -> Iterator[list[FileAside]]:
+    """Claim the files of a rig, for `Rig.write`: its own, and each camera's; raises `EdgemtlError` as `FileAside`."""
+    path = Path(path)
+    files = [path, *(path.with_name(f"{path.stem}.{name}.yaml") for name in cameras)]
+    with ExitStack() as stack:
+        yield [stack.enter_context(FileAside(file, overwrite)) for file in files]
 
 
 def _yaml() -> Any:
