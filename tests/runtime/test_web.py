@@ -67,6 +67,7 @@ class State:
             "stats": {
                 "frames": {"rgb": 40, "ir": 41},
                 "pairs": 39,
+                "uncertain": 2,
                 "drops": {"ir: no partner": 2, 'odd "cause"\\': 1},
                 "seconds": 4.0,
                 "pairs_per_second": 9.5,
@@ -322,7 +323,8 @@ def test_metrics_say_what_the_state_says(web: Web) -> None:
     assert values["edgemtl_latency_seconds", "1", "infer"] == 0.007
     assert values["edgemtl_skew_seconds", "0.5"] == 0.003 and values["edgemtl_camera_up", "rgb"] == 1
     assert values["edgemtl_camera_reconnects_total", "ir"] == 2
-    assert values["edgemtl_last_result_age_seconds",] == 0.03 and len(values) == 22
+    assert values["edgemtl_last_result_age_seconds",] == 0.03 and len(values) == 25
+    assert values["edgemtl_pairs_uncertain_total",] == 2
 
 
 def test_metrics_follow_a_lost_camera_and_a_run_without_a_result(web: Web, state: State) -> None:

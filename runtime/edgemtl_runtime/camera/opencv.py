@@ -69,7 +69,7 @@ class VideoCamera:
         own = self.capture.get(cv2.CAP_PROP_FPS)
         self.period_s = 1 / own if 0 < own < 1000 else 1 / NOMINAL_FPS
         self.rate = fps or (self.speed or 1.0) / self.period_s
-        self.pace = Pace(epoch, fps or 1.0, self.live)
+        self.pace = Pace(epoch, fps or 1.0, self.live, self.speed)
 
     def frames(self) -> Iterator[Frame]:
         """Yield the video's frames."""
@@ -91,8 +91,7 @@ class VideoCamera:
                 if self.rated:
                     stamp_ns = self.pace.wait(index)
                 else:
-                    played = (seconds - begin) / (self.speed or 1.0)
-                    stamp_ns = self.pace.wait_until(self.pace.epoch.now_ns + round(played * 1e9))
+                    stamp_ns = self.pace.wait_until(self.pace.epoch.now_ns + round((seconds - begin) * 1e9))
                 source: StampSource = "rate" if self.rated else "file"
                 image = image[:, :, 0].copy() if self.grey and image.ndim == 3 else rgb(image)
                 yield Frame(image, stamp_ns, self.name, index, source, f"{index:06d}", time.monotonic_ns())

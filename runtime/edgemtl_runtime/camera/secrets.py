@@ -24,7 +24,21 @@ AT = re.compile("%40")
 HOLE = re.compile(r"\$\{(file:)?([^{}]*)\}")
 TELLING = re.compile(r"pass|pw|psw|pas$|token|key|secret|auth|user|login|sig|cred|pin", re.I)
 """Names of options whose values are nobody's business."""
-OURS = ("rotate", "offset_ms", "repeats", "transport", "fps", "width", "height", "format", "stamps", "speed", "frames")
+OURS = (
+    "rotate",
+    "offset_ms",
+    "repeats",
+    "transport",
+    "fps",
+    "width",
+    "height",
+    "format",
+    "stamps",
+    "speed",
+    "frames",
+    "clock",
+    "pair",
+)
 """Options whose values may be told."""
 LEAST = 3
 """Letters of the shortest secret that is looked for in a text: any shorter one stands in half of all words."""
