@@ -22,9 +22,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -61,9 +60,14 @@ class Row:
     """Times after which the output was neither the old nor a new one."""
     not_again: int = 0
     """Times after which the same command did not work."""
-    codes: Counter[str] = field(default_factory=Counter)
+    codes: dict[str, int] = field(default_factory=dict)
+    """How often each exit code came; a minus is a signal."""
     told: str = ""
     """The last line that was told."""
+
+    def ended(self, code: int) -> None:
+        """Count an exit code."""
+        self.codes[str(code)] = self.codes.get(str(code), 0) + 1
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,8 @@ def prepare(room: Path) -> None:
     with (room / "points.csv").open("w", newline="") as stream:
         rows = [[x, y, x + 1, y + 2] for x in (4, 20, 40, 60) for y in (3, 12, 28)]
         csv.writer(stream).writerows([["x_rgb", "y_rgb", "x_ir", "y_ir"], *rows])
-    subprocess.run([sys.executable, "-m", "edgemtl", "train", *SMALL, "--out", str(room / "run")], check=True)
+    line = [sys.executable, "-m", "edgemtl", "train", *SMALL, "--out", str(room / "run")]
+    subprocess.run(line, check=True, capture_output=True)
 
 
 def contents(folder: Path) -> dict[str, bytes | str | None]:
@@ -155,7 +160,7 @@ class Trial:
         done = subprocess.run(
             line, capture_output=True, text=True, timeout=WITHIN_S, preexec_fn=limit if limit_bytes else None
         )
-        row.codes[str(done.returncode)] += 1
+        row.ended(done.returncode)
         lines = done.stderr.strip().splitlines()
         row.told = (lines[-1] if lines else "").replace(str(self.folder), "…")
         return done.returncode
@@ -208,7 +213,7 @@ def killed(name: str, command: Command, room: Path, kills: int, seed: int) -> Ro
             process.wait(takes * rng.uniform(0.3, 1.1))
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, 9)
-        row.codes[str(process.wait())] += 1
+        row.ended(process.wait())
         trial.judge(row)
         if number % 5 == 4 or number == kills - 1:
             trial.again(row)
@@ -233,7 +238,7 @@ def together(name: str, command: Command, room: Path, *_: int) -> Row:
     both = [subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for process in both:
         lines = process.communicate(timeout=WITHIN_S)[1].strip().splitlines()
-        row.codes[str(process.returncode)] += 1
+        row.ended(process.returncode)
         row.told = lines[-1].replace(str(trial.folder), "…") if process.returncode == 2 else row.told
     trial.judge(row)
     row.not_whole += trial.held() is None
@@ -328,9 +333,9 @@ def main() -> int:
                     continue
                 rows.append(way(name, command, room, given.kills, given.seed))
                 print(rows[-1], file=sys.stderr, flush=True)
+                given.results.write_text(json.dumps([vars(row) for row in rows], indent=1) + "\n")
     keys = ("command", "way", "times", "changed", "not_whole", "not_again")
     print_table([list(keys), *([str(getattr(row, key)) for key in keys] for row in rows)], "ended in every way")
-    given.results.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
     return int(any(row.changed or row.not_whole or row.not_again for row in rows))
 
 

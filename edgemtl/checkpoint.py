@@ -50,8 +50,10 @@ class Checkpoint:
         if processes.first():
             recover(self.file)  # what a process left that was killed while it saved
         if os.path.lexists(self.file):
-            self._told()
-            if not (resume or overwrite):
+            told = self._told()
+            if resume:
+                check_same(told["config"], self.config, "the unfinished training has")
+            elif not overwrite:
                 raise TakenError(
                     f"{self.out}: an unfinished training stands here; --resume goes on with it, --overwrite starts anew"
                 )
@@ -111,7 +113,6 @@ class Checkpoint:
         if not os.path.lexists(self.file):
             return 0.0
         told = self._told()
-        check_same(told["config"], self.config, "the unfinished training has")
         try:
             with safe_open(self.file, "pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -104,7 +104,7 @@ class Lock:
             os.close(descriptor)
             with suppress(FileNotFoundError):
                 part.unlink()
-            if isinstance(error, FileExistsError):
+            if isinstance(error, (FileExistsError, FileNotFoundError)):  # another one was first, or cleared it away
                 return False
             raise
         self.descriptor = descriptor

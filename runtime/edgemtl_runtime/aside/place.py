@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import count
@@ -123,14 +124,20 @@ def _mode(told: str | os.PathLike[str], path: Path) -> int | None:
         raise TakenError(f"{told}: cannot be written ({reason}); choose another place") from error
 
 
-def recover(path: Path) -> None:
-    """Put back, or clear away, what a process left beside ``path`` that was killed; the lock of ``path`` is held."""
+def recover(path: Path, older_s: float = 0.0) -> None:
+    """Put back, or clear away, what a process left beside ``path`` that was killed.
+
+    The lock of ``path`` is held; where there is none, only what is ``older_s`` is surely no other process's.
+    """
     start = disk.sibling(path, "").name
     shape = re.compile(re.escape(start) + r"[0-9a-f]{16}\.(part|old)")
     with os.scandir(path.parent) as entries:
         found = sorted(entry.name for entry in entries if shape.fullmatch(entry.name))
     for name in found:
         left = path.with_name(name)
+        with suppress(FileNotFoundError):
+            if older_s and time.time() - os.lstat(left).st_mtime < older_s:
+                continue
         if not is_folder(left):
             _clear_lock(left)
         elif name.endswith(".old") and not os.path.lexists(path):

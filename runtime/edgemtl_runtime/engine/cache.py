@@ -99,7 +99,7 @@ class Cache:
         """Write a plan and its sidecar aside, then put both in place; return the plan's path."""
         told = Sidecar(key, hashlib.sha256(data).hexdigest(), len(data))
         for file, content in ((self.plan(key), data), (self._sidecar(key), msgspec.json.encode(told))):
-            recover(file)  # what a build left that was killed
+            recover(file, older_s=86400)  # what a build left that was killed
             write_file(file, content, PRIVATE)
         return self.plan(key)
 
