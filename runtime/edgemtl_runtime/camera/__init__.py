@@ -27,7 +27,8 @@ from urllib.parse import parse_qsl
 from ..errors import CameraError, UsageError, nearest_hint
 from ..frame import Frame
 from .clock import Epoch
-from .secrets import discreet, fill, redact, secrets_in, without
+from .secrets import discreet, fill, secrets_in, without
+from .secrets import redact as redact
 
 NOMINAL_FPS = 30.0
 """Rate that the stamps of a folder's pictures run at when none is given."""
