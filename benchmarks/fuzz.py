@@ -1,7 +1,7 @@
 """Mutated manifests, networks, rigs, choices, recordings and programs; into results/fuzz.json.
 
     python benchmarks/fuzz.py                  # 10,000 of each
-    python benchmarks/fuzz.py 300 rig choice   # so many, of these kinds
+    python benchmarks/fuzz.py 300 rig choice   # so many, of these kinds; fewer than 10,000 are not kept
 
 Each is tried by `fuzz_targets`, in processes with bounded memory; ends with 1 where the law was broken.
 """
@@ -79,8 +79,9 @@ def main() -> int:
                     row[key] = max(row[key], found.get(key, 0))
             told[kind] = row | dict(outcomes)
             print(kind, json.dumps(told[kind] | {"strange": row["strange"][:10]}), flush=True)
-    if len(sys.argv) == 1:
-        RESULTS.write_text(json.dumps(told, indent=1) + "\n")
+    if count >= COUNT:
+        before = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+        RESULTS.write_text(json.dumps(before | told, indent=1) + "\n")
     return int(any(row["strange"] for row in told.values()))
 
 

@@ -63,10 +63,13 @@ def _fresh(parts: Parts) -> io.BytesIO:
         pickled: dict[str, bool] = {}
         with writer(buffer) as archive:
             for table in (table for table in TABLES if table in parts):
-                data, files = rewritten_payload(parts[table], table)
+                folder = f"{table.rpartition('/')[0]}/"
+                lengths = {
+                    n.removeprefix(folder): e.file_size for n, e in parts.entries.items() if n.startswith(folder)
+                }
+                data, files = rewritten_payload(parts[table], table, lengths)
                 put(archive, table, data)
-                folder = table.rpartition("/")[0]
-                pickled |= {f"{folder}/{name}": is_pickle for name, is_pickle in files.items()}
+                pickled |= {f"{folder}{name}": is_pickle for name, is_pickle in files.items()}
             for name in parts:
                 if name not in TABLES and not SPARE.fullmatch(name):
                     put(archive, name, _part(parts, name, pickled))

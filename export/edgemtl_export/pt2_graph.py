@@ -10,7 +10,7 @@ import dataclasses
 import json
 import math
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
 from functools import cache
 from types import UnionType
@@ -26,6 +26,8 @@ LARGEST_BYTES = 256 << 20
 DEEPEST = 150
 MOST_ELEMENTS = 1 << 34
 """No tensor of the program is larger: 64 GB of float32."""
+FREE_ELEMENTS = 1 << 20
+"""A weight that is one number over and over may have so many more than its file."""
 Check = Callable[[str], object]
 
 
@@ -40,12 +42,17 @@ def _check_symbol(text: str) -> None:
     check_size(text)
 
 
+def _check_argument(text: str) -> None:
+    if text:  # one that is told by its place has no name
+        check_name(text)
+
+
 CHECKS: dict[str, Check] = {
     "SymExpr.expr_str": check_size,
     "Node.target": check_operator,
     "Argument.as_operator": check_operator,
     "Node.name": check_name,
-    "NamedArgument.name": lambda text: text and check_name(text),
+    "NamedArgument.name": _check_argument,
     "ModuleCallSignature.forward_arg_names": check_name,
     "ModuleCallSignature.in_spec": checked_container,
     "ModuleCallSignature.out_spec": checked_container,
@@ -76,11 +83,21 @@ def rewritten_program(data: bytes) -> bytes:
     return _rewritten(data, schema.ExportedProgram, "its program")
 
 
-def rewritten_payload(data: bytes, what: str) -> tuple[bytes, dict[str, bool]]:
-    """Return a table of weights, checked, and of each file that it names whether it is a pickle."""
+def rewritten_payload(data: bytes, what: str, lengths: Mapping[str, int]) -> tuple[bytes, dict[str, bool]]:
+    """Return a table of weights, checked, and of each file that it names whether it is a pickle.
+
+    ``lengths`` are the bytes of each file there is. Raises `UntrustedError` also for a weight that is larger.
+    """
     checked = _rewritten(data, schema.PayloadConfig, what)
-    entries = json.loads(checked)["config"].values()
-    return checked, {entry["path_name"]: entry["use_pickle"] for entry in entries}
+    pickled: dict[str, bool] = {}
+    for name, entry in json.loads(checked)["config"].items():
+        file, meta = entry["path_name"], entry["tensor_meta"]
+        pickled[file] = entry["use_pickle"]
+        length = lengths.get(file, 0)
+        elements = math.prod(size.get("as_int", 1) for size in meta["sizes"]) if meta else 0
+        if not entry["use_pickle"] and elements > (max(length, FREE_ELEMENTS) if length else 0):
+            raise UntrustedError(f"{what} has {name} of {elements} numbers in a file of {length} bytes")
+    return checked, pickled
 
 
 def _rewritten(data: bytes, kind: type, what: str) -> bytes:
@@ -126,7 +143,7 @@ def _fields(tree: dict[str, Any], kind: type, depth: int) -> dict[str, Any]:
         raise UntrustedError(f"its program holds an object of the class {str(tree.get('class_fqn'))[:80]!a}")
     if issubclass(kind, _Union) and (len(tree) != 1 or not tree.keys() <= hints.keys()):
         raise ValueError(f"{name}: {str(list(tree))[:80]!a}")
-    found = {}
+    found: dict[str, Any] = {}
     for field, value in tree.items():
         place = f"{name}.{field}"
         if field in hints:

@@ -28,6 +28,8 @@ OPERATIONS = frozenset((
 """What `torch.save` writes for tensors, in protocols 2 and 3; all else is refused."""
 MOST_OPERATIONS, MOST_VALUES, DEEPEST = 2_000_000, 1_000_000, 32
 LONGEST_NUMBER = 16
+MOST_REPEATED = 1 << 26
+"""Elements that a tensor of fewer numbers may have, by repeating them."""
 STORAGES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -136,10 +138,10 @@ def check_operations(data: bytes, what: str) -> None:
                 raise UntrustedError(f"{what} names {str(argument)[:80].replace(' ', '.', 1)!a}")
             if operation.name not in OPERATIONS:
                 raise UntrustedError(f"{what} is a pickle with {operation.name}, whose names cannot be told beforehand")
-            if operation.name == "LONG_BINPUT" and argument > count:
+            if operation.name == "LONG_BINPUT" and int(argument or 0) > count:
                 raise UntrustedError(f"{what} is a pickle that asks for memory without a use")
-            if operation.name == "LONG1" and abs(argument).bit_length() > 8 * LONGEST_NUMBER:
-                raise UntrustedError(f"{what} holds a number of {abs(argument).bit_length()} bits")
+            if operation.name == "LONG1" and (bits := int(argument or 0).bit_length()) > 8 * LONGEST_NUMBER:
+                raise UntrustedError(f"{what} holds a number of {bits} bits")
     except (ValueError, IndexError, OverflowError, UnicodeDecodeError) as error:
         raise UntrustedError(f"{what} is a broken pickle ({str(error)[:80]})") from None
 
@@ -221,9 +223,11 @@ class _Reader:
             raise ValueError("a tensor is told in another way")
         block = self._storage(storage)
         last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+        if math.prod(size) > max(block.nbytes(), MOST_REPEATED):
+            raise ValueError("a tensor repeats its numbers without end")
         if math.prod(size) and (last + 1) * dtype.itemsize > block.nbytes():
             raise ValueError("a tensor reaches beyond its numbers")
-        tensor = torch.empty(0, dtype=dtype).set_(block, offset, size, stride)  # type: ignore[call-overload]
+        tensor = torch.empty(0, dtype=dtype).set_(block, offset, size, stride)
         return tensor.requires_grad_() if wants_gradient else tensor
 
     def _marked(self, rebuild: Any, kind: Any, given: Any, _marks: Any) -> Any:

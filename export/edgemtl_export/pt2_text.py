@@ -7,6 +7,7 @@ that a container's description names. So each text is held against the little th
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import keyword
 import re
@@ -78,7 +79,8 @@ def check_operator(text: str) -> None:
 
 @cache
 def _registered() -> frozenset[str]:
-    import torchvision  # noqa: F401  # brings operators of its own, as its programs need them
+    with contextlib.suppress(ImportError):
+        import torchvision  # type: ignore[import-untyped]  # noqa: F401  # brings operators of its own
 
     return frozenset(torch._C._dispatch_get_all_op_names())
 

@@ -111,7 +111,21 @@ def is_plain_name(name: str) -> bool:
 
 def _check_name(kind: str, name: str) -> None:
     if not is_plain_name(name):
-        raise ValueError(f"the name '{name[:100]}' of the {kind} has other signs than letters, digits and ._-")
+        raise ValueError(f"the name {name[:100]!a} of the {kind} has other signs than letters, digits and ._-")
+
+
+class _Removed(msgspec.Struct):
+    parameters_before: int = 0
+    parameters_after: int = 0
+
+
+class _Parity(msgspec.Struct):
+    agreement: dict[str, float | None] = {}
+    frames: int = 0
+
+
+class _Precision(msgspec.Struct):
+    scores: dict[str, dict[str, float | None]] = {}
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -141,12 +155,27 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise ValueError(f"two {what}s have one name, or there are more than {MOST_PARTS}")
         if len(self.files) > MOST_PARTS:
             raise ValueError(f"lists {len(self.files)} files, more than {MOST_PARTS}")
-        for text in (self.name, self.producer, self.licence):
-            check_text("name, producer or licence", text, longest=1000)
+        for text in (self.name, self.producer, self.licence, *self.refused, *self.refused.values()):
+            check_text("name, producer, licence or refusal", text, longest=4000)
+        told = (("removed", self.removed, _Removed), ("parity", self.parity, _Parity))
+        for what, values, kind in (*told, *(("precisions", each, _Precision) for each in self.precisions.values())):
+            _check_told(what, values, kind)
 
     def head(self, name: str) -> Head:
         """Return the head of that name."""
         return next(head for head in self.heads if head.name == name)
+
+
+def _check_told(what: str, values: dict[str, Any], kind: type) -> None:
+    """Raise `ValueError` where what is told for people is not as the exporter tells it, or moves their cursor."""
+    try:
+        found = msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{what}: {reason(error)}") from None
+    shown: Any = getattr(found, "scores", None) or getattr(found, "agreement", {})
+    for name, each in shown.items():
+        for text in (name, *(each if isinstance(each, dict) else ())):
+            check_text(what, text)
 
 
 def sha256(path: Path) -> str:
@@ -195,7 +224,7 @@ class Bundle:
         manifest = _read_manifest(file)
         for name, expected in manifest.files.items():
             if not _PLAIN_NAME.fullmatch(name):
-                raise BundleError(f"{file}: '{name[:100]}' is not a plain file name; do not use this bundle")
+                raise BundleError(f"{file}: {name[:100]!a} is not a plain file name; do not use this bundle")
             part = folder / name
             if part.is_symlink() or not part.is_file():
                 raise BundleError(f"{folder}: {name} is missing; copy the whole bundle again")
@@ -223,7 +252,7 @@ def _read_manifest(file: Path) -> Manifest:
         )
     try:
         manifest = msgspec.convert(raw, Manifest)
-    except (msgspec.ValidationError, RecursionError) as error:
+    except (msgspec.ValidationError, RecursionError, OverflowError) as error:
         raise BundleError(f"{file}: {reason(error)}; export the bundle again") from error
     if not manifest.inputs or not manifest.heads:
         raise BundleError(f"{file}: names no inputs or no heads; export the bundle again")

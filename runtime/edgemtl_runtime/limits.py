@@ -32,7 +32,7 @@ def decode_json(data: bytes, kind: Any = Any) -> Any:
     """Return JSON as a type; raises `ValueError`, in one line, whatever is wrong with it."""
     try:
         return msgspec.json.decode(data, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
+    except (msgspec.MsgspecError, RecursionError, OverflowError, ValueError) as error:
         raise ValueError(reason(error)) from None
 
 

@@ -275,6 +275,7 @@ PICKLES = {
     "beyond its numbers": (tensor(4, 0, 5, 1), "reaches beyond"),
     "before its numbers": (tensor(4, -1, 4, 1), "told in another way"),
     "a stride without end": (tensor(4, 0, 4, 1 << 30), "reaches beyond"),
+    "one number over and over": (tensor(4, 0, 1 << 30, 0), "repeats its numbers"),
     "laughs": (laughs(30), "nested without end"),
     "itself": (b"]q\x00h\x00a", "nested without end"),
     "memory": (b"Nr\xff\xff\xff\x7f", "asks for memory"),
@@ -296,6 +297,17 @@ def test_sizes_have_bounds(tmp_path: Path, ordinary: Parts, field: str, number: 
         tree["graph_module"]["graph"]["tensor_values"]["x"]["sizes"][0] = {field: number}
 
     check_harmless(tmp_path, edited(ordinary, change), "of the size|is not as torch.export writes", runs=False)
+
+
+@pytest.mark.parametrize("size", [1 << 33, 100_000_000])
+@pytest.mark.parametrize("data", [b"", bytes(400)])
+def test_weights_that_are_not_in_the_file_are_not_made(tmp_path: Path, ordinary: Parts, size: int, data: bytes) -> None:
+    def change(tree: dict) -> None:
+        meta = tree["config"]["conv.weight"]["tensor_meta"]
+        meta["sizes"], meta["strides"] = [{"as_int": size}], [{"as_int": 0}]
+
+    parts = {**edited(ordinary, change, WEIGHTS), "data/weights/weight_0": data}
+    check_harmless(tmp_path, parts, r"has conv.weight of \d+ numbers in a file of", runs=False)
 
 
 def test_text_nested_without_end_is_refused(tmp_path: Path, ordinary: Parts) -> None:

@@ -65,7 +65,12 @@ NUMBERS: dict[str, tuple[Callable[[Tree], None], str]] = {
     "thermal range": (put("inputs", 1, "thermal_range", value={"kind": "radiometric", "high": 1e300}), "thermal_range"),
     "version": (put("schema_version", value=True), "no schema_version"),
     "many files": (lambda t: t["files"].update({f"f{n}": "" for n in range(99)}), "lists 100 files"),
-    "depth": (put("removed", value=[[]]), "removed"),
+    "removed": (put("removed", value=[[]]), "removed"),
+    "parameters": (put("removed", value={"parameters_before": "many", "parameters_after": 1}), "removed"),
+    "agreement": (put("parity", value={"agreement": {"boxes": []}}), "parity"),
+    "scores": (put("precisions", value={"fp32": {"scores": 3}}), "precisions"),
+    "a score that moves the cursor": (put("precisions", value={"fp32": {"scores": {"\x1b[2J": {}}}}), "do not print"),
+    "a refusal": (put("refused", value={"int8": "\x1b]0;title\x07"}), "do not print"),
 }
 
 

@@ -31,7 +31,8 @@ from ..errors import CameraError, UsageError, flag, nearest_hint
 from ..frame import Frame
 from .address import host_begin
 from .clock import Epoch
-from .secrets import discreet, fill, redact, secrets_in, without
+from .secrets import discreet, fill, secrets_in, without
+from .secrets import redact as redact
 
 NOMINAL_FPS = 30.0
 """Rate that the stamps of a folder's pictures run at when none is given."""

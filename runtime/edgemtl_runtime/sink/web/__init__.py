@@ -173,7 +173,9 @@ class Web:
                 heads = None
             else:
                 seen.choices.add(heads)
-        return seen.once(("body", panels, heads) if is_new else "body", lambda: _body(seen, panels, heads, is_new))
+        key = ("body", panels, heads) if is_new else "body"
+        body: bytes = seen.once(key, lambda: _body(seen, panels, heads, is_new))
+        return body
 
     def _status(self, query: dict[str, str]) -> Reply:
         return _json(self.status())
