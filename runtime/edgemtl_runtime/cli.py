@@ -46,17 +46,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     with Abrupt():
         import argparse
 
+        from .cli_board import add_board
         from .cli_engines import add_engines
         from .cli_record import add_record
+        from .cli_recover import add_recover
         from .cli_run import add_run
 
         parser = argparse.ArgumentParser(
             "edgemtl-runtime", description="Run edgemtl bundles on a robot, without torch."
         )
         commands = parser.add_subparsers(required=True, metavar="COMMAND")
-        add_run(commands)
-        add_record(commands)
-        add_engines(commands)
+        for add in (add_run, add_record, add_recover, add_board, add_engines):
+            add(commands)
         args = parser.parse_args(argv)
         return guarded(lambda: int(args.command(args)), "edgemtl-runtime")
 

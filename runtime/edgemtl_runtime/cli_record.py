@@ -5,15 +5,27 @@ from __future__ import annotations
 import argparse
 import json
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .cli_run import add_cameras, given_cameras, log_events, open_given, open_rig, told_drops
+from .cli_run import (
+    add_cameras,
+    add_limits,
+    given_cameras,
+    limits_of,
+    log_events,
+    open_given,
+    open_rig,
+    open_setup,
+    told_drops,
+)
 from .errors import EdgemtlError
 from .signals import Abrupt, Signals
+from .stats import Stats
 
 if TYPE_CHECKING:
-    from .rig import Rig
+    from .messages.cameras import Setup
 
 
 def add_record(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -25,6 +37,7 @@ def add_record(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     add_cameras(record)
     record.add_argument("--out", metavar="FILE.mcap|FOLDER", type=Path, required=True)
+    add_limits(record)
     record.add_argument("--split", default="", help="of a folder: the part of the data set (train)")
     record.add_argument("--seconds", type=float, default=0.0, help="end after so long (default: when stopped)")
     record.add_argument("--count", type=int, default=0, help="end after so many pairs (default: when stopped)")
@@ -38,7 +51,10 @@ def add_record(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_cameras(calibrate, rig=False)
     calibrate.add_argument("--out", metavar="RIG.yaml", type=Path, required=True)
     calibrate.add_argument(
-        "--board", metavar="KIND:COLUMNSxROWS:METRES", help="checkerboard:9x6:0.03 (inner corners), acircles:4x11:0.02"
+        "--board",
+        metavar="KIND:COLUMNSxROWS:METRES",
+        help="checkerboard:9x6:0.03 (inner corners), circles:7x5:0.03, acircles:4x11:0.02, or "
+        "charuco:7x5:0.04:0.03[:DICT_4X4_50] (squares, a square's and a marker's side), which may be seen in part",
     )
     calibrate.add_argument("--points", metavar="FILE.csv", type=Path, help="columns x_rgb, y_rgb, x_ir, y_ir")
     calibrate.add_argument("--distance", type=float, default=0.0, metavar="M", help="how far away scenes are, metres")
@@ -61,11 +77,17 @@ def command_record(args: argparse.Namespace) -> int:
     given = given_cameras(args)
     if not given:
         raise EdgemtlError("give --rgb and --ir, or one of them; a camera of another name is --camera NAME=SRC")
-    if args.out.suffix.lower() == ".mcap" and (args.rig or args.split):
-        raise EdgemtlError("--rig and --split are of a folder: an MCAP file keeps pictures as the cameras give them")
+    mcap = args.out.suffix.lower() == ".mcap"
+    if mcap and args.split:
+        raise EdgemtlError("--split is of a folder: an MCAP file keeps pictures as the cameras give them")
+    if not mcap and args.frame_id:
+        raise EdgemtlError("--frame-id is of an MCAP file: a folder of pictures names no frames")
+    if limits_of(args) and not mcap:
+        raise EdgemtlError("--split-mb, --split-s and --keep-mb are of MCAP files: end --out in .mcap")
     log_events(args.quiet)
     with Abrupt():
         rig = open_rig(args)
+        setup = open_setup(args, rig)
     if rig is not None:
         rig.check_names(given)
     with Signals() as signals, ExitStack() as opened:
@@ -75,38 +97,50 @@ def command_record(args: argparse.Namespace) -> int:
         if rig is not None:  # pairs are told, and registered, in the pixels of their first camera
             cameras = {name: cameras[name] for name in sorted(cameras, key=lambda name: name != rig.reference)}
             cameras = with_offsets(cameras, rig.offset_ms)
-        with Recording(cameras, args.tolerance_ms, args.apart) as recording:
-            recorder = _recorder(args, rig)
+        with Recording(cameras, args.tolerance_ms, args.apart, trusted_only=not mcap) as recording:
+            recorder = _recorder(args, setup)
             signals.stop = recording.stop
             if signals.asked:
                 recording.stop()
-            stats = recording.run(recorder, args.seconds, args.count)
+            stats = recording.stats
+            stats.recordings = [recorder.tally]
+            try:
+                recording.run(recorder, args.seconds, args.count)
+            finally:  # what was recorded is told, whatever has ended it
+                if stats.pairs or signals.asked:
+                    print(_told(args, stats), flush=True)
     if not stats.pairs and not signals.asked:
         raise EdgemtlError(f"no pairs: {told_drops(stats.drops)}; are both cameras running, with clocks that agree?")
-    told = stats.to_dict()
-    if args.json:
-        print(json.dumps({key: told[key] for key in ("frames", "pairs", "drops", "seconds", "skew_ms")}))
-    else:
-        drops = ", ".join(f"{count} ({cause})" for cause, count in told["drops"].items()) or "none"
-        print(f"{stats.pairs} pairs in {told['seconds']} s to {args.out}; drops: {drops}")
     return 0
 
 
-def _recorder(args: argparse.Namespace, rig: Rig | None) -> Any:
+def _told(args: argparse.Namespace, stats: Stats) -> str:
+    """Return what a recording was like, as one line or one JSON object."""
+    told = stats.to_dict()
+    if args.json:
+        return json.dumps({key: told[key] for key in ("frames", "pairs", "drops", "seconds", "skew_ms", "recordings")})
+    drops = ", ".join(f"{count} ({cause})" for cause, count in told["drops"].items()) or "none"
+    place = "; ".join(map(str, stats.recordings))
+    return f"{stats.pairs} pairs in {told['seconds']} s to {args.out} ({place}); drops: {drops}"
+
+
+def _recorder(args: argparse.Namespace, setup: Setup) -> Any:
     if args.out.suffix.lower() == ".mcap":
         from .sink.mcap import McapFile
 
-        return McapFile(args.out)
+        return McapFile(args.out, None, limits_of(args), setup)
     from .sink.folder import Folder
 
-    return Folder(args.out, args.split or "train", rig)
+    return Folder(args.out, args.split or "train", setup.rig)
 
 
 def command_calibrate(args: argparse.Namespace) -> int:
     """Calibrate, save the rig, and print how good it is."""
     with Abrupt():
+        from .messages.cameras import parse_frame_ids
         from .recording import Recording
-        from .rig.calibrate import calibrate, from_points, read_points
+        from .rig.calibrate import calibrate
+        from .rig.points import from_points, read_points
         from .rig.register import picture
 
     names = _two(args)
@@ -114,6 +148,7 @@ def command_calibrate(args: argparse.Namespace) -> int:
         raise EdgemtlError("--apart is not negative, --tolerance-ms and --views are above 0")
     if args.board is not None and not 0 < args.distance < 1e6:
         raise EdgemtlError("--board goes with --distance: the pictures are brought in line for what is that far away")
+    frame_ids = parse_frame_ids(args.frame_id, ["rgb", "ir"])
     log_events(args.quiet)
     views: list[tuple[Any, Any]] = []
     with Signals() as signals:
@@ -134,7 +169,7 @@ def command_calibrate(args: argparse.Namespace) -> int:
         rig, errors = from_points(*read_points(args.points), views[0][0].shape[:2], views[0][1].shape[:2])
         told = {"points": len(errors), "error_px": [round(float(e), 3) for e in errors]}
         table = f"{len(errors)} points, root mean square error {float((errors**2).mean() ** 0.5):.2f} px"
-    rig = rig.renamed(*names)
+    rig = replace(rig, frame_ids=frame_ids).renamed(*names)
     rig.save(args.out)
     if args.picture:
         picture(rig, *views[0], args.picture)

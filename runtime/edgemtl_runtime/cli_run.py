@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
@@ -23,9 +24,11 @@ from .signals import Abrupt, Signals
 
 if TYPE_CHECKING:
     from .engine.ways import Way
+    from .messages.cameras import Setup
     from .pipeline import Pipeline
     from .rig import Rig
     from .sink import Sink
+    from .sink.family import Limits
 
 
 def add_cameras(command: argparse.ArgumentParser, *, rig: bool = True) -> None:
@@ -42,9 +45,25 @@ def add_cameras(command: argparse.ArgumentParser, *, rig: bool = True) -> None:
         command.add_argument(
             "--rig", metavar="FILE", type=Path, help="the cameras' calibration, which registers ir to rgb"
         )
+    command.add_argument(
+        "--frame-id",
+        metavar="CAMERA=FRAME",
+        action="append",
+        default=[],
+        help="its frame in ROS (its name); repeatable",
+    )
     command.add_argument("--wait", action="store_true", help="start though a camera is not there yet, and look for it")
     command.add_argument("--quiet", action="store_true", help="tell nothing of cameras that are lost and found")
     command.add_argument("--json", action="store_true", help="print one JSON object at the end, nothing else")
+
+
+def add_limits(group: argparse._ActionsContainer) -> None:
+    """Add when a recording begins a new file, and how much of it is kept."""
+    group.add_argument("--split-mb", type=float, default=0.0, metavar="MB", help="begin a new file at this size")
+    group.add_argument("--split-s", type=float, default=0.0, metavar="S", help="begin a new file after so many seconds")
+    group.add_argument(
+        "--keep-mb", type=float, default=0.0, metavar="MB", help="delete a recording's oldest files beyond this size"
+    )
 
 
 def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -77,12 +96,19 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     sinks.add_argument("--show", action="store_true", help="a window on this screen")
     sinks.add_argument("--serve", metavar="HOST:PORT", help="a web page, /metrics, /healthz and /readyz")
     sinks.add_argument("--token", default="", help="what the page asks for (default: made up, except on loopback)")
-    sinks.add_argument("--jsonl", metavar="FILE", type=Path, help="results as JSON lines")
-    sinks.add_argument("--video", metavar="FILE", type=Path, help="an annotated side-by-side video")
-    sinks.add_argument("--mcap", metavar="FILE", type=Path, help="pictures and results as ROS 2 messages")
+    sinks.add_argument("--jsonl", metavar="FILE|FOLDER/", help="results as JSON lines")
+    sinks.add_argument("--video", metavar="FILE|FOLDER/", help="an annotated side-by-side video")
+    sinks.add_argument("--mcap", metavar="FILE|FOLDER/", help="pictures and results as ROS 2 messages")
+    add_limits(sinks)
     sinks.add_argument("--zenoh", metavar="ENDPOINT", nargs="?", const="", help="publish ROS 2 messages by zenoh")
     sinks.add_argument("--ros2", action="store_true", help="publish by rclpy, as the node edgemtl")
-    sinks.add_argument("--prefix", default="edgemtl", help="first part of zenoh's keys (%(default)s)")
+    sinks.add_argument(
+        "--zenoh-keys",
+        choices=("plain", "ros2", "humble"),
+        default="plain",
+        help="ros2: as ROS 2's own rmw_zenoh has them",
+    )
+    sinks.add_argument("--prefix", help="first part of zenoh's keys (edgemtl), or a namespace of ROS 2 (none)")
     run.set_defaults(command=command_run)
 
 
@@ -96,12 +122,14 @@ def command_run(args: argparse.Namespace) -> int:
     if not 0 < args.tolerance_ms < 1e6 or not 0 <= args.threads <= 256:
         raise EdgemtlError("--tolerance-ms is above 0, --threads between 0 (all cores but one) and 256")
     log_events(args.quiet)
+    limits_of(args)
     with Abrupt():
         bundle = Bundle.open(args.bundle)
         policy = Policy(args.policy, args.depth, args.max_age_ms)
         thresholds = parse(args.threshold, bundle.manifest.heads)
         check_inputs(bundle, given_cameras(args))
         rig = open_rig(args)
+        setup = open_setup(args, rig)
         engine = open_way(bundle, way_of(args, bundle))
     with engine, Signals() as signals, ExitStack() as opened:
         cameras = open_given(args)
@@ -118,14 +146,18 @@ def command_run(args: argparse.Namespace) -> int:
             track=args.track,
             on_error=args.on_error,
         )
-        sinks = open_sinks(args, pipeline)
+        sinks = open_sinks(args, pipeline, setup)
         signals.stop = pipeline.stop
         if signals.asked:
             pipeline.stop()
-        stats = pipeline.run(sinks)
+        stats = pipeline.stats
+        try:
+            pipeline.run(sinks)
+        finally:  # what was done is told, whatever has ended it
+            if stats.pairs or signals.asked:
+                print(json.dumps(stats.to_dict()) if args.json else stats.table(), flush=True)
     if not stats.pairs and not signals.asked:
         raise EdgemtlError(f"no pairs: {told_drops(stats.drops)}; are both cameras running, with clocks that agree?")
-    print(json.dumps(stats.to_dict()) if args.json else stats.table())
     return 0
 
 
@@ -172,15 +204,23 @@ def open_rig(args: argparse.Namespace) -> Rig | None:
     return Rig.open(args.rig)
 
 
-def open_sinks(args: argparse.Namespace, pipeline: Pipeline) -> list[Sink]:
-    """Open the sinks asked for; when one cannot be, the others are closed and an older file of results still stands."""
+def open_setup(args: argparse.Namespace, rig: Rig | None) -> Setup:
+    """Return what is told of the cameras beside their pictures."""
+    from .messages.cameras import Setup
+
+    return Setup.of(rig, args.frame_id, list(given_cameras(args)))
+
+
+def open_sinks(args: argparse.Namespace, pipeline: Pipeline, setup: Setup) -> list[Sink]:
+    """Open the sinks asked for; when one cannot be, for whatever reason, the others are closed and leave nothing."""
+    limits = limits_of(args)
     makers: dict[str, Callable[[Any], Sink]] = {
         "show": lambda _: _kind("window", "Window")(),
-        "video": lambda file: _kind("video", "Video")(file, pipeline.frame_rate),
-        "jsonl": lambda file: _kind("jsonl", "JsonLines")(file),
-        "mcap": lambda file: _kind("mcap", "McapFile")(file),
-        "zenoh": lambda endpoint: _kind("zenoh", "Zenoh")(endpoint, args.prefix),
-        "ros2": lambda _: _kind("ros2", "Ros2")(pipeline.status),
+        "video": lambda file: _kind("video", "Video")(file, pipeline.frame_rate, limits),
+        "jsonl": lambda file: _kind("jsonl", "JsonLines")(file, limits),
+        "mcap": lambda file: _kind("mcap", "McapFile")(file, None, limits, setup),
+        "zenoh": lambda endpoint: _kind("zenoh", "Zenoh")(endpoint, args.prefix, setup=setup, keys=args.zenoh_keys),
+        "ros2": lambda _: _kind("ros2", "Ros2")(pipeline.status, setup=setup),
         "serve": lambda address: _serve(address, args.token, pipeline),
     }
     sinks: list[Sink] = []
@@ -189,11 +229,24 @@ def open_sinks(args: argparse.Namespace, pipeline: Pipeline) -> list[Sink]:
             given = getattr(args, name)
             if given is not None and given is not False:
                 sinks.append(make(given))
-    except EdgemtlError:
-        for sink in sinks:
-            sink.close()
+    except BaseException:
+        close_quietly(sinks)
         raise
     return sinks
+
+
+def limits_of(args: argparse.Namespace) -> Limits:
+    """Return when recordings begin a new file; raises `EdgemtlError` for what cannot be."""
+    from .sink.family import Limits
+
+    return Limits.of(args.split_mb, args.split_s, args.keep_mb)
+
+
+def close_quietly(opened: Iterable[Camera | Sink]) -> None:
+    """Close what is open while another error is on its way."""
+    for each in opened:
+        with contextlib.suppress(Exception):
+            each.close()
 
 
 def _kind(module: str, name: str) -> Callable[..., Sink]:
@@ -212,12 +265,21 @@ def _serve(address: str, token: str, pipeline: Pipeline) -> Sink:
     return web
 
 
+class StandardError(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes to what is standard error at the time: a program that runs a command twice may have changed it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        self.stream = sys.stderr
+        super().emit(record)
+
+
 def log_events(quiet: bool) -> None:
     """Write what happens to cameras and sinks to standard error, a line each."""
     log = logging.getLogger("edgemtl_runtime")
     log.setLevel(logging.ERROR if quiet else logging.WARNING)
     if not log.handlers:
-        handler = logging.StreamHandler()
+        handler = StandardError()
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         log.addHandler(handler)
 

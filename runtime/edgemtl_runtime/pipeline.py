@@ -25,7 +25,7 @@ from .pairing import Pairing
 from .policy import Policy
 from .reading import Reading
 from .result import Result
-from .sink import Sink, SinkHere, SinkThread
+from .sink import Sink, SinkHere, SinkThread, close_all
 from .stats import Stats
 from .tracking import Tracking
 
@@ -116,27 +116,29 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
     def run(self, sinks: Sequence[Sink] = ()) -> Stats:
         """Feed every result to the sinks until the cameras end, `stop` is called or a sink asks for the end.
 
-        However it ends, every sink is finished. Returns the statistics; raises what a camera, a sink or a callback
-        raised. Ctrl-C is the program's: once the sinks are finished it goes on as `KeyboardInterrupt`.
+        However it ends, every sink is finished, all within `sink.CLOSE_S`. Returns the statistics; raises what a
+        camera, a sink or a callback raised. Ctrl-C is the program's: once the sinks are finished it goes on as
+        `KeyboardInterrupt`.
         """
         waits = self.intake.policy.kind == "every"
         drop, stopped = self.stats.drop_result, lambda: self.intake.stopped
         used = [SinkHere(s, drop) if s.on_main_thread else SinkThread(s, waits, drop, stopped) for s in sinks]
+        self.stats.recordings = [sink.tally for sink in sinks if hasattr(sink, "tally")]
         errors: list[BaseException] = []
         try:
             for pair, result in self:
                 for each in used:
                     each.put(pair, result)
                 self._leave_out(used)
-                if any(getattr(each.sink, "ended", False) for each in used):
+                if any(getattr(each.sink, "asks_to_end", False) for each in used):
                     self.stop()
         except BaseException as error:
             errors.append(error)
-        for each in used:
-            try:
-                each.close()
-            except Exception as error:
-                errors.append(error)
+        for raised in close_all(used):
+            if self.on_error == "end":
+                errors.append(raised)
+            else:
+                self._warn(f"{raised}; it was left out")
         if errors:
             raise_once(errors.pop(0))
         return self.stats

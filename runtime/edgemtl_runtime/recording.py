@@ -37,14 +37,21 @@ class Recording(Reading[FramePair]):
     """Pairs the frames of cameras by capture time and hands them to a recorder.
 
     Of live cameras up to 64 pairs wait for a slow disk; what does not fit is dropped and counted. ``apart_s`` is the
-    least time between two pairs that are kept; the others are counted as "not wanted". ``told`` hears events, as of a
+    least time between two pairs that are kept; the others are counted as "not wanted". With ``trusted_only`` pairs
+    that may be of two moments are not kept, and counted as "uncertain pairing". ``told`` hears events, as of a
     `Pipeline`, and it is read like one: by a loop, `read`, or `run` with a recorder.
     """
 
     def __init__(
-        self, cameras: Mapping[str, Camera], tolerance_ms: float, apart_s: float = 0.0, told: Listener | None = None
+        self,
+        cameras: Mapping[str, Camera],
+        tolerance_ms: float,
+        apart_s: float = 0.0,
+        told: Listener | None = None,
+        trusted_only: bool = False,
     ) -> None:
         check_count(cameras)
+        self.trusted_only = trusted_only
         self.stats, self.apart_ns = Stats(), round(1e9 * apart_s)
         self.last_ns: int | None = None
         pairing = Pairing(list(cameras), round(tolerance_ms * 1e6), drop=self.stats.drop)
@@ -56,6 +63,9 @@ class Recording(Reading[FramePair]):
         """Return the next pair that is to be kept."""
         end = None if timeout_s is None else time.monotonic() + timeout_s
         while (pair := self.intake.take(None if end is None else max(0.0, end - time.monotonic()))) is not None:
+            if self.trusted_only and not pair.trusted:
+                self.stats.drop_pair(pair, "uncertain pairing")
+                continue
             if self.last_ns is not None and 0 <= pair.stamp_ns - self.last_ns < self.apart_ns - ROUNDING_NS:
                 self.stats.drop_pair(pair, "not wanted")
                 continue

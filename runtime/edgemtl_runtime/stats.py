@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -14,6 +14,16 @@ RECENT = 20_000
 """Percentiles look at this many of the latest values, so that days of running take no more memory than minutes."""
 # of each frame on arrival; of each pair: waiting for the network, in it, behind it, and from arrival to result
 STAGES = ("fit", "wait", "infer", "decode", "total")
+
+
+class Tally(Protocol):
+    """What a sink that writes files tells of them; its text is one line."""
+
+    sink: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return one object for JSON."""
+        ...
 
 
 class Recent:
@@ -39,7 +49,8 @@ class Stats:
     """Filled by the pipeline; times are nanoseconds of the monotonic clock.
 
     Every frame that a camera captured is in the end either delivered with a result or dropped for a cause:
-    ``frames[camera] == delivered[camera] + lost[camera]``. ``drops`` tells the causes, of frames and of whole pairs.
+    ``frames[camera] == delivered[camera] + lost[camera]``. ``drops`` tells the causes, of frames and of whole pairs,
+    ``recordings`` what the sinks that write files have written.
     """
 
     def __init__(self) -> None:
@@ -53,6 +64,7 @@ class Stats:
         self.alone: Counter[str] = Counter()
         self.stages = {name: Recent() for name in STAGES}
         self.skew = Recent()
+        self.recordings: list[Tally] = []
         self.first_ns = 0
         self.last_ns = 0
         self.lock = threading.Lock()
@@ -106,6 +118,7 @@ class Stats:
             "pairs_per_second": round(self.pairs / seconds, 2) if seconds > 0 else 0.0,
             "skew_ms": self.skew.percentiles_ms(),
             "latency_ms": {name: values.percentiles_ms() for name, values in self.stages.items()},
+            "recordings": [tally.to_dict() for tally in self.recordings],
         }
 
     def table(self) -> str:
@@ -123,4 +136,5 @@ class Stats:
         ]
         for name, values in [*told["latency_ms"].items(), ("skew", told["skew_ms"])]:
             lines.append(f"{name:8} " + " ".join(f"{values[key]:8.2f}" for key in ("p50", "p90", "p99", "max")))
+        lines += [f"{tally.sink:8} {tally}" for tally in self.recordings]
         return "\n".join(lines)

@@ -15,8 +15,6 @@ from edgemtl_runtime.cli import main
 from edgemtl_runtime.errors import EdgemtlError, flag
 from edgemtl_runtime.rig import CameraModel, Rig
 
-LATER = {"opencv", "stream", "rtsp"}
-"""Readers of streams, whose messages still have the short forms alone."""
 PATTERN = "pattern:?fps=0&frames=4&width=96&height=64"
 
 
@@ -210,6 +208,6 @@ def test_flags_are_named_in_one_place() -> None:
         f"{file.name}: {line.strip()}"
         for file in package.rglob("*.py")
         for line in file.read_text().splitlines()
-        if 'f"--{' in line and file.name != "errors.py" and not {file.stem, file.parent.name} & LATER
+        if 'f"--{' in line and file.name != "errors.py" and "sink" not in file.parts  # those have flags of their own
     ]
     assert not written

@@ -92,7 +92,7 @@ def test_a_broken_sink_ends_the_run_with_its_own_error(toy_bundle: Path, tmp_pat
     pipe = pipeline(toy_bundle, "pattern:?fps=100", "pattern:?fps=100")
     with pytest.raises(OSError, match="No space left"):
         pipe.run([Broken(0), jsonl])
-    assert jsonl.stream.closed
+    assert jsonl.closed
 
 
 def test_a_camera_error_ends_the_run_and_finishes_the_files(toy_bundle: Path, tmp_path: Path) -> None:

@@ -573,7 +573,7 @@ def test_a_sink_may_ask_for_the_end(toy_bundle: Path) -> None:
 
         def write(self, pair: FramePair, result: Result | None = None) -> None:
             self.written += 1
-            self.ended = self.written == 3
+            self.asks_to_end = self.written == 3
 
     sink = Ended()
     assert pipeline(toy_bundle).run([sink]).pairs == sink.written == 3 and sink.closed == 1

@@ -47,13 +47,30 @@ def test_sixteen_bits_go_through_an_mcap_file_and_back(tmp_path: Path, capsys: p
     rgb, ir = write_frames(tmp_path / "rgb", 6), write_frames(tmp_path / "ir", 6, channels=1, depth=16)
     out = tmp_path / "drive.mcap"
     assert main(["record", "--rgb", str(rgb), "--ir", str(ir), "--out", str(out), "--json"]) == 0
-    assert told(capsys) | {"seconds": 0, "skew_ms": 0} == {
-        "frames": {"rgb": 6, "ir": 6}, "pairs": 6, "drops": {}, "seconds": 0, "skew_ms": 0
-    }  # fmt: skip
+    found = told(capsys)
+    assert (found["frames"], found["pairs"], found["drops"]) == ({"rgb": 6, "ir": 6}, 6, {})
+    assert found["recordings"][0]["files"] == [str(out)]
     camera = open_cameras({"ir": f"mcap:{out}#/camera/ir/image"})["ir"]
     again = [frame.image for frame in camera.frames()]
     given = [frame.image for frame in open_cameras({"ir": str(ir)})["ir"].frames()]
     assert all(np.array_equal(a, b) for a, b in zip(again, given, strict=True))
+
+
+def test_pictures_that_are_there_are_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same recording a second time has the same names: labels that were drawn on the first stay true."""
+    write_mcap(tmp_path / "a.mcap")
+    cameras = ["--rgb", f"mcap:{tmp_path}/a.mcap#/camera/rgb/image/compressed"]
+    cameras += ["--ir", f"mcap:{tmp_path}/a.mcap#/camera/ir/image"]
+    assert main(["record", *cameras, "--out", str(tmp_path / "o"), "--json"]) == 0
+    files = {file: file.read_bytes() for file in (tmp_path / "o").glob("*/train/*.png")}
+    first = told(capsys)["recordings"]
+    edited = min(files)
+    edited.write_bytes(b"mine")
+    assert main(["record", *cameras, "--out", str(tmp_path / "o"), "--json"]) == 0
+    assert set((tmp_path / "o").glob("*/train/*.png")) == set(files) and edited.read_bytes() == b"mine"
+    again = told(capsys)["recordings"]
+    assert first == [{"sink": "folder", "pairs": len(files) // 2, "there_already": 0}]
+    assert again == [{"sink": "folder", "pairs": 0, "there_already": len(files) // 2}]
 
 
 def test_pairs_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -195,7 +212,10 @@ def test_calibrating_from_matched_points(tmp_path: Path, capsys: pytest.CaptureF
         (["record", "--rgb", "{frames}", "--out", "{frames}/0000.png/x"], "cannot be written"),
         (["record", "--rgb", "{frames}", "--out", "x", "--apart", "-1"], "not negative"),
         (["record", "--rgb", "{frames}", "--out", "x", "--seconds", "inf"], "below 1e6"),
-        (["record", "--rgb", "{frames}", "--out", "x.mcap", "--split", "val"], "are of a folder"),
+        (["record", "--rgb", "{frames}", "--out", "x.mcap", "--split", "val"], "is of a folder"),
+        (["record", "--rgb", "{frames}", "--out", "x", "--frame-id", "rgb=eye"], "--frame-id is of an MCAP file"),
+        (["record", "--rgb", "{frames}", "--out", "x.mcap", "--frame-id", "rgn=eye"], "did you mean 'rgb'"),
+        (["record", "--rgb", "{frames}", "--out", "x.mcap", "--frame-id", "rgb=/eye"], "none of these in front"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -259,9 +279,9 @@ def test_a_kill_at_any_moment_leaves_what_was_there(toy_bundle: Path, tmp_path: 
         assert rows and [row["index"] for row in rows] == list(range(rows[0]["index"], rows[0]["index"] + len(rows)))
         assert (tmp_path / "r.mcap").read_bytes() == older
         words = ["record", *LIVE, "--out", str(tmp_path / "data")]
-        done = len(list((tmp_path / "data").glob("rgb/train/*.png")))
+        done = len(list((tmp_path / "data").glob("ir/train/*.png")))  # the second of a pair is named last
         process = running(words, tmp_path / "data" / "data.yaml", 1)
-        while len(list((tmp_path / "data").glob("rgb/train/*.png"))) < done + 5:
+        while len(list((tmp_path / "data").glob("ir/train/*.png"))) < done + 5:
             time.sleep(0.01)
         process.kill()
         process.communicate()
@@ -298,13 +318,18 @@ def test_a_signal_while_a_camera_is_being_opened_is_heard(toy_bundle: Path, tmp_
         assert process.returncode == 0  # what was asked for is no failure
 
 
-def test_an_older_file_stands_until_there_is_something_new(toy_bundle: Path, tmp_path: Path) -> None:
+def test_an_older_file_stands(toy_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The new file has another name, which is told; a run that does not begin leaves none."""
     lines = tmp_path / "r.jsonl"
     lines.write_text('{"old": 1}\n')
     cameras = ["--rgb", "pattern:?fps=0&frames=3", "--ir", "pattern:?fps=0&frames=3"]
     words = ["run", str(toy_bundle), *cameras, "--jsonl", str(lines)]
-    assert main([*words, "--serve", "256.0.0.1:99999"]) == 2 and lines.read_text() == '{"old": 1}\n'
-    assert main(words) == 0 and len(lines.read_text().splitlines()) == 3
+    assert main([*words, "--serve", "256.0.0.1:99999"]) == 2
+    assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["r.jsonl"]
+    assert main([*words, "--json"]) == 0 and lines.read_text() == '{"old": 1}\n'
+    out, error = capsys.readouterr()
+    (name,) = json.loads(out)["recordings"][0]["files"]
+    assert name in error and len(Path(name).read_text().splitlines()) == 3
 
 
 def test_what_was_recorded_is_recorded_again_under_the_times_it_was_taken_at(tmp_path: Path) -> None:

@@ -195,6 +195,17 @@ def test_a_camera_s_password_is_proved_by_a_digest() -> None:
         server.kill()
 
 
+def test_a_camera_of_this_network_s_time_is_stamped_without_its_encoder_s_delay() -> None:
+    server = TimedRtsp(rgb={"codec": "h265", "fps": 15, "b_frames": 2})  # this encoder looks ahead for 400 ms
+    try:
+        frames = first(open_camera(server.url("rgb") + "?clock=ntp", "rgb"), 130)
+    finally:
+        server.kill()
+    told = [(f.stamp_ns - truth, f.uncertainty_ns) for f in frames if (truth := read_face(f.image)) is not None]
+    assert all(abs(error) < unsure + 3_000_000 for error, unsure in told)
+    assert np.median([abs(error) for error, _ in told[-20:]]) < 3_000_000
+
+
 def test_udp_brings_the_same_pictures(server: TimedRtsp) -> None:
     frames = first(open_camera(server.url("fast") + "?transport=udp", "rgb"), 40)
     errors = [(f.stamp_ns - told) / 1e6 for f in frames[20:] if (told := read_face(f.image)) is not None]

@@ -4,7 +4,8 @@ v4l2:///dev/video0      a camera device, stamped by its driver; ?width= ?height=
 0                       the same by number
 csi://0                 a ribbon camera of a Jetson or Raspberry Pi, by GStreamer; ?width= ?height= ?fps=
 gst:PIPELINE            what a GStreamer pipeline gives; ?format=RGB|GRAY8|GRAY16_LE
-rtsp://host/stream      a stream, also http:// (MJPEG); ?transport=udp; its own query stays as it is
+rtsp://host/stream      a stream, also http:// (MJPEG); ?transport=udp; ?clock=ntp where the camera and this machine
+                        are set by one NTP; its own query stays as it is
 drive.mp4               a video file; ?fps=20 paces it, ?fps=0 is as fast as it is used
 frames/night            a folder of pictures, in the order of their names; ?fps=20 paces it; ?stamps=name: those are
                         nanoseconds of capture, ?stamps=exif: the pictures tell it; two folders are paired by the
@@ -18,6 +19,7 @@ takes a live camera's repeated pictures for new ones.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -34,7 +36,7 @@ PLAUSIBLE_NS = 5_000_000_000
 """A driver's stamp that is older than this, or of the future, is of another clock."""
 COMMON = ("rotate", "offset_ms", "repeats")
 """Options of every source."""
-OF_STREAMS = (*COMMON, "transport")
+OF_STREAMS = (*COMMON, "transport", "clock")
 """What is ours in a stream's URL; the rest of its query is its own."""
 _QUERY = re.compile(r"[^\s!\"']*")
 """What may stand behind the last "?" of a pipeline for it to be options."""
@@ -77,7 +79,8 @@ def open_cameras(uris: Mapping[str, str], *, wait: bool = False) -> dict[str, Ca
         _pair_folders(cameras)
     except BaseException:  # a library's own error and Ctrl-C leave nothing open either
         for camera in cameras.values():
-            camera.close()
+            with contextlib.suppress(Exception):  # another error is on its way
+                camera.close()
         raise
     return cameras
 

@@ -138,6 +138,10 @@ class SourceClock:
         self.stamped_ns = stamp_ns
         return stamp_ns, min(unsure_ns, UNKNOWN_NS)
 
+    def reported(self, source_ns: int, wall_offset_ns: int) -> int | None:
+        """Return when a picture was taken by the sender's clock, on the monotonic one; None without a report."""
+        return source_ns + self.reports[-1][1] - wall_offset_ns if self.reports else None
+
     def _interval_ns(self) -> int:
         times = [at for at, _ in self.recent]
         return int(np.median(np.diff(times[-16:]))) if len(times) > 2 else 0

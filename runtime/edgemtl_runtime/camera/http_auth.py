@@ -17,13 +17,20 @@ def authorization(challenges: Sequence[str], method: str, uri: str, user: str, p
     for challenge in challenges:
         scheme, _, rest = challenge.partition(" ")
         if scheme.lower() == "digest":
-            told = parse_keqv_list(parse_http_list(rest))
+            told = _told(rest)
             kind = told.get("algorithm", "MD5").upper()
             if kind.removesuffix("-SESS") in HASHES and (not best.startswith("Digest") or "SHA" in kind):
                 best = _digest(told, kind, method, uri, user, password)
         elif scheme.lower() == "basic" and not best:
             best = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
     return best
+
+
+def _told(rest: str) -> dict[str, str]:
+    try:
+        return parse_keqv_list(parse_http_list(rest))
+    except (ValueError, IndexError):  # a server that writes no such list
+        return {}
 
 
 def _digest(told: dict[str, str], kind: str, method: str, uri: str, user: str, password: str) -> str:

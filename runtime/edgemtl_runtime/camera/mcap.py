@@ -2,13 +2,16 @@
 
 Read are ``sensor_msgs/Image`` in the encodings of `ENCODINGS`, and ``sensor_msgs/CompressedImage`` that OpenCV decodes.
 Stamps are those of the headers, Unix time; where a header's is 0, the time at which the message was recorded.
+A file that was cut off, by a kill or a full disk, is read to its last whole chunk, and a warning says so.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -34,6 +37,7 @@ ENCODINGS: dict[str, tuple[int, int, tuple[int, ...]]] = {
 KINDS: dict[str, type[Image] | type[CompressedImage]] = {
     name: kind for kind in (Image, CompressedImage) for name in (kind.TYPE, kind.TYPE.replace("/msg/", "/"))
 }
+log = logging.getLogger("edgemtl_runtime")
 Raw = tuple[str, str, int, bytes]
 """A message as it is recorded: its type, its encoding, when it was recorded in Unix ns, its bytes."""
 
@@ -157,12 +161,64 @@ def _reader(file: Path, stream: BinaryIO) -> tuple[Any, Any]:
         from mcap.reader import NonSeekingReader, make_reader
     except ImportError as error:
         raise CameraError(f"{file}: mcap is missing: pip install 'edgemtl-runtime[mcap]'") from error
+    from ..mcap_walk import has_end
+
+    if not has_end(stream):
+        return CutReader(file, stream), None
+    stream.seek(0)
     reader = make_reader(stream, validate_crcs=True)
     summary = reader.get_summary()
     if summary is not None and summary.chunk_indexes and summary.channels:
         return reader, summary
     stream.seek(0)
     return NonSeekingReader(stream, validate_crcs=True), None
+
+
+class CutReader:
+    """Reads what is whole in a file whose end is missing, in the order of recording, and warns once."""
+
+    def __init__(self, file: Path, stream: BinaryIO) -> None:
+        self.file, self.stream = file, stream
+
+    def iter_messages(self, topic: str = "", log_time_order: bool = False) -> Iterator[tuple[Any, Any, Any]]:
+        """Yield (schema, channel, message) of a topic, of all where it is empty."""
+        from ..mcap_walk import CHANNEL, CHUNK, MESSAGE, SCHEMA, Walk, of_bytes, parse, split, unpacked, whole
+
+        try:
+            walk = Walk(self.stream)
+        except EdgemtlError as error:
+            raise CameraError(f"{self.file}: {error}") from error
+        schemas, channels = dict[int, Any](), dict[int, Any]()
+        damaged = 0
+        for record in walk:
+            try:
+                found = list(split(unpacked(parse(record)))) if record.kind == CHUNK else [whole(record)]
+            except Exception:  # damaged bytes make the libraries raise nearly everything
+                damaged += record.length
+                continue
+            for kind, _, data in found:
+                if kind == SCHEMA:
+                    schema = of_bytes(kind, data)
+                    schemas[schema.id] = schema
+                elif kind == CHANNEL:
+                    channel = of_bytes(kind, data)
+                    channels[channel.id] = channel
+                elif kind == MESSAGE:
+                    channel = channels.get(int.from_bytes(data[:2], "little"))
+                    if channel is not None and topic in ("", channel.topic):
+                        yield schemas.get(channel.schema_id), channel, of_bytes(kind, data)
+        _warn_cut(self.file, damaged + (walk.size - walk.end if walk.is_cut else 0))
+
+
+@lru_cache(maxsize=100)
+def _warn_cut(file: Path, lost_bytes: int) -> None:
+    """Warn of a file that was cut off, once."""
+    log.warning(
+        "%s: was cut off; it is read to its last whole chunk (%d bytes are left out); "
+        "`edgemtl-runtime recover` writes it whole",
+        file,
+        lost_bytes,
+    )
 
 
 def _bag(folder: Path) -> Any:
@@ -184,4 +240,6 @@ def _told(place: Path) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that is a seek before the begin: cut off
             raise CameraError(f"{place}: cannot be read ({error.strerror or error})") from error
         said = " ".join(f"{type(error).__name__} {error}".split())[:200]
-        raise CameraError(f"{place}: is damaged or was cut off ({said}); copy it again or recover it") from error
+        raise CameraError(
+            f"{place}: is damaged or was cut off ({said}); copy it again or try `edgemtl-runtime recover`"
+        ) from error

@@ -37,6 +37,7 @@ class MjpegCamera:
     """A camera that sends JPEGs over one HTTP connection; cut ones are told to ``dropped`` and left out."""
 
     live = True
+    owned_pictures = True
 
     def __init__(self, name: str, url: str, options: Options) -> None:
         self.name, self.what, self.closed = name, flag(name, redact(url)), False
@@ -166,7 +167,7 @@ def _open(what: str, url: str) -> Any:
             said = "wrong user or password" if parts.username else "give http://USER:PASSWORD@HOST/PATH"
             raise CameraError(f"{what}: the camera asks for a password ({said})") from None
         raise CameraError(f"{what}: the camera answers {error.code} {error.reason}; check the address") from None
-    except (OSError, ValueError, http.client.HTTPException) as error:
+    except (OSError, ValueError, IndexError, http.client.HTTPException) as error:
         raise CameraError(f"{what}: cannot be opened ({_said(error)}); check that it is there") from None
     if (raw := getattr(getattr(response.fp, "raw", None), "_sock", None)) is not None:
         raw.settimeout(READ_S)

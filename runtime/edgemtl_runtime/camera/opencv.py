@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CameraError, EdgemtlError, UsageError
+from ..errors import CameraError, EdgemtlError, UsageError, flag
 from ..frame import Frame, StampSource
 from . import NOMINAL_FPS, PLAUSIBLE_NS, Options, check_known, checked_size, redact, take
 from .clock import UNKNOWN_NS, ArrivalClock, Epoch, Pace, SourceClock
@@ -31,6 +31,10 @@ RAW = ("Y16", "GREY")
 """Formats of one sample a pixel, which OpenCV is asked to leave as they are."""
 
 
+GREY = (b"Y800", b"GREY", b"Y1\x00\x10")
+"""Pixel formats of FFmpeg that OpenCV gives as they are: 8 bits, and 16 bits little endian."""
+
+
 def rgb(image: NDArray[Any]) -> NDArray[Any]:
     """Return an OpenCV image in RGB order, grey as it is, without an alpha channel."""
     if image.ndim == 2:
@@ -42,37 +46,56 @@ def rgb(image: NDArray[Any]) -> NDArray[Any]:
 
 
 class VideoCamera:
-    """A video file, stamped by its own frame rate."""
+    """A video file, stamped by its own presentation times; ``?fps=20`` and ``?speed=1`` as `AvVideoCamera` has them.
+
+    Turned videos come upright, and grey ones with one channel, of 16 bits where the file has them.
+    """
 
     owned_pictures = True
 
     def __init__(self, name: str, file: Path, epoch: Epoch, options: Options) -> None:
         self.name, self.file = name, file
-        (fps,) = take(options, str(file), fps=0)
-        self.live = fps > 0
+        fps, self.speed = take(options, str(file), fps=0, speed=0)
+        self.live = fps > 0 or self.speed > 0
+        self.rated = fps > 0
         self.capture = cv2.VideoCapture(str(file))
         if not self.capture.isOpened():
-            raise CameraError(f"--{name} {file}: cannot be opened as a video")
+            raise CameraError(f"{flag(name, file)}: cannot be opened as a video")
+        self.capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
+        kind = int(self.capture.get(cv2.CAP_PROP_CODEC_PIXEL_FORMAT)).to_bytes(8, "little", signed=True)[:4]
+        self.grey = kind in GREY or kind.startswith(b"Y1")
+        if kind in GREY:
+            self.capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
         own = self.capture.get(cv2.CAP_PROP_FPS)
-        self.rate = fps or (own if 0 < own < 1000 else NOMINAL_FPS)
-        self.pace = Pace(epoch, self.rate, self.live)
+        self.period_s = 1 / own if 0 < own < 1000 else 1 / NOMINAL_FPS
+        self.rate = fps or (self.speed or 1.0) / self.period_s
+        self.pace = Pace(epoch, fps or 1.0, self.live)
 
     def frames(self) -> Iterator[Frame]:
         """Yield the video's frames."""
-        return checked_size(self._read(), lambda frame: f"--{self.name} {self.file} frame {frame.index}")
+        return checked_size(self._read(), lambda frame: f"{flag(self.name, self.file)} frame {frame.index}")
 
     def _read(self) -> Iterator[Frame]:
-        index = 0
+        index, begin, seconds = 0, None, 0.0
         try:
             while not self.pace.closed:
                 good, image = self.capture.read()
                 if not good:
                     if not index:
-                        raise CameraError(f"--{self.name} {self.file}: holds no readable frame")
+                        raise CameraError(f"{flag(self.name, self.file)}: holds no readable frame")
                     return
-                stamp_ns = self.pace.wait(index)
-                source: StampSource = "rate" if self.live else "file"
-                yield Frame(rgb(image), stamp_ns, self.name, index, source, f"{index:06d}", time.monotonic_ns())
+                told = self.capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
+                # some of OpenCV's readers tell no times, or the same one again
+                seconds = told if begin is None or told > seconds else seconds + self.period_s
+                begin = seconds if begin is None else begin
+                if self.rated:
+                    stamp_ns = self.pace.wait(index)
+                else:
+                    played = (seconds - begin) / (self.speed or 1.0)
+                    stamp_ns = self.pace.wait_until(self.pace.epoch.now_ns + round(played * 1e9))
+                source: StampSource = "rate" if self.rated else "file"
+                image = image[:, :, 0].copy() if self.grey and image.ndim == 3 else rgb(image)
+                yield Frame(image, stamp_ns, self.name, index, source, f"{index:06d}", time.monotonic_ns())
                 index += 1
         finally:
             self.capture.release()
@@ -86,12 +109,13 @@ class _Captured:
     """Frames of an opened capture, stamped when they arrive where it does not know better."""
 
     live = True
+    owned_pictures = True
 
     def __init__(self, name: str, what: str, capture: Any) -> None:
         self.name, self.what, self.capture, self.closed = name, what, capture, False
         self.arrivals = ArrivalClock()
         if not capture.isOpened():
-            raise CameraError(f"--{name} {what}: cannot be opened; check that it is there and not in use")
+            raise CameraError(f"{flag(name, what)}: cannot be opened; check that it is there and not in use")
 
     def frames(self) -> Iterator[Frame]:
         """Yield frames as they arrive; raises `CameraError` when the source stops."""
@@ -103,7 +127,7 @@ class _Captured:
                 if not good:
                     if self.closed:
                         return
-                    raise CameraError(f"--{self.name} {self.what}: stopped after {index} frames; check the camera")
+                    raise CameraError(f"{flag(self.name, self.what)}: stopped after {index} frames; check the camera")
                 stamp_ns, source, unsure_ns = self._stamp(now_ns)
                 picture = self._picture(image)
                 yield Frame(picture, stamp_ns, self.name, index, source, "", now_ns, uncertainty_ns=unsure_ns)
@@ -133,7 +157,9 @@ class DeviceCamera(_Captured):
         width, height, fps = take(words, place, width=0, height=0, fps=0)
         kind = options.get("format", "").upper()
         if kind and (len(kind) not in (3, 4) or not kind.isalnum()):
-            raise UsageError(f"--{name} {place}: option format={kind} is not one of V4L2's, as MJPG, YUYV, GREY or Y16")
+            raise UsageError(
+                f"{flag(name, place)}: option format={kind} is not one of V4L2's, as MJPG, YUYV, GREY or Y16"
+            )
         device = int(place) if place.isdigit() else place
         capture = _quietly(lambda: cv2.VideoCapture(device))
         super().__init__(name, place if not place.isdigit() else f"camera {place}", capture)

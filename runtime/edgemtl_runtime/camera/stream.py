@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..errors import CameraError
+from ..errors import CameraError, flag
 from ..frame import Frame
 from . import Camera, Options, check_known, redact, take_word
 from .clock import UNKNOWN_NS, ArrivalClock, SourceClock
@@ -47,9 +47,10 @@ class AvStreamCamera:
     """
 
     live = True
+    owned_pictures = True
 
     def __init__(self, name: str, url: str, options: Options) -> None:
-        self.name, self.what, self.closed = name, f"--{name} {redact(url)}", False
+        self.name, self.what, self.closed = name, flag(name, redact(url)), False
         self.dropped: Callable[[str], None] = lambda cause: None
         check_known(options, url, ["transport"])
         transport = take_word(options, url, "transport", ("tcp", "udp"))

@@ -5,6 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import CameraError, flag
 from ..frame import Frame, StampSource
@@ -14,7 +18,7 @@ from .libav import opened, picture, reason
 
 
 class AvVideoCamera:
-    """A video file; ``?fps=20`` paces it at a rate of its own, ``?speed=1`` by its own times."""
+    """A video file, upright; ``?fps=20`` paces it at a rate of its own, ``?speed=1`` by its own times."""
 
     owned_pictures = True
 
@@ -54,7 +58,15 @@ class AvVideoCamera:
                     played = (seconds - begin) / (self.speed or 1.0)
                     stamp_ns = self.pace.wait_until(self.pace.epoch.now_ns + round(played * 1e9))
                 source: StampSource = "rate" if self.rated else "file"
-                yield Frame(picture(decoded), stamp_ns, self.name, index, source, f"{index:06d}", time.monotonic_ns())
+                yield Frame(
+                    upright(picture(decoded), decoded),
+                    stamp_ns,
+                    self.name,
+                    index,
+                    source,
+                    f"{index:06d}",
+                    time.monotonic_ns(),
+                )
                 index += 1
         except (av.error.FFmpegError, OSError) as error:
             raise CameraError(f"{self.what}: cannot be read past frame {index} ({reason(error)})") from None
@@ -68,3 +80,10 @@ class AvVideoCamera:
         self.pace.closed = True
         if not self.begun:
             self.container.close()
+
+
+def upright(image: NDArray[Any], decoded: Any) -> NDArray[Any]:
+    """Return a picture (H, W[, 3]) turned as its file's display matrix says, by quarters; phones film lying down."""
+    quarters = round(decoded.rotation / 90)
+    turned = quarters % 4 and decoded.rotation == 90 * quarters
+    return np.ascontiguousarray(np.rot90(image, quarters)) if turned else image

@@ -20,6 +20,7 @@ from typing import Annotated, Any, ClassVar, NoReturn, TypeVar
 
 from ..errors import EdgemtlError
 
+Bool = Annotated[bool, "bool"]
 Byte = Annotated[int, "byte"]
 Uint8 = Annotated[int, "uint8"]
 Int32 = Annotated[int, "int32"]
@@ -28,7 +29,10 @@ Float64 = Annotated[float, "float64"]
 Octets = Annotated[bytes, "uint8[]"]
 
 ENCAPSULATION = b"\x00\x01\x00\x00"
-PRIMITIVES = {"byte": ("B", 1), "uint8": ("B", 1), "int32": ("i", 4), "uint32": ("I", 4), "float64": ("d", 8)}
+PRIMITIVES = {
+    **{"bool": ("?", 1), "byte": ("B", 1), "uint8": ("B", 1)},
+    **{"int32": ("i", 4), "uint32": ("I", 4), "float64": ("d", 8)},
+}
 """Code of the struct module and size in bytes, by the name that ROS message definitions use."""
 
 
@@ -100,11 +104,17 @@ def _short(kind: type[Message]) -> str:
 
 def definition(kind: type[Message]) -> str:
     """Return the message definition with those of all that it contains: the text of a ``ros2msg`` schema."""
+    known = contained(kind)
+    parts = ["".join(f"{line}\n" for line in (*k.CONSTANTS, *(f.line() for f in fields_of(k)))) for k in known]
+    heads = ["", *(f"{'=' * 80}\nMSG: {_short(k)}\n" for k in known[1:])]
+    return "".join(head + part for head, part in zip(heads, parts, strict=True))
+
+
+def contained(kind: type[Message]) -> list[type[Message]]:
+    """Return a message class and all that it contains, each once, itself first."""
     known: dict[type[Message], None] = {}
     _collect(kind, known)
-    parts = ["".join(f"{line}\n" for line in (*k.CONSTANTS, *(f.line() for f in fields_of(k)))) for k in known]
-    heads = ["", *(f"{'=' * 80}\nMSG: {_short(k)}\n" for k in list(known)[1:])]
-    return "".join(head + part for head, part in zip(heads, parts, strict=True))
+    return list(known)
 
 
 def _collect(kind: type[Message], known: dict[type[Message], None]) -> None:

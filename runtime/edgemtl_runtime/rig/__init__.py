@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..aside import write_file
-from ..errors import CameraError, EdgemtlError, flag, missing
+from ..errors import CameraError, EdgemtlError, flag, missing, nearest_hint
+from ..messages.cameras import checked_frame_id
 from .geometry import CameraModel, Numbers, Size, numbers, plane_homography, read_as, resized_pixels, settle
 
 __all__ = ["CameraModel", "Rig", "Size"]
@@ -44,6 +45,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     reference: str = "rgb"
     errors: _Errors = msgspec.field(default_factory=_Errors)
     offset_ms: dict[str, float] = {}
+    frame_ids: dict[str, str] = {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +57,8 @@ class Rig:
     in front of the reference camera, between pixels without distortion. From matched points only the homography is
     known, between the pictures as they are, and ``distance_m`` is None. ``rms_px`` is each camera's reprojection
     error, ``stereo_rms_px`` that of both together, over ``views`` views; ``offset_ms`` is how much later than its
-    stamp says a camera exposes.
+    stamp says a camera exposes, ``frame_ids`` the names that ROS gives the frames the cameras look from, where they
+    are not those of the cameras.
     """
 
     cameras: dict[str, CameraModel]
@@ -68,6 +71,7 @@ class Rig:
     stereo_rms_px: float = 0.0
     views: int = 0
     offset_ms: dict[str, float] = field(default_factory=dict)
+    frame_ids: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.cameras) != 2 or self.reference not in self.cameras:
@@ -82,6 +86,10 @@ class Rig:
             if values.keys() != self.cameras.keys() or not np.isfinite([*values.values()]).all():
                 raise EdgemtlError(f"{key} is {values}; give one finite number a camera")
             object.__setattr__(self, key, values)
+        for name, frame in self.frame_ids.items():
+            if name not in self.cameras:
+                raise EdgemtlError(f"frame_ids: there is no camera {name}{nearest_hint(name, [*self.cameras])}")
+            checked_frame_id(frame, f"frame_ids.{name} {frame}")
         if not (0 <= self.stereo_rms_px < np.inf) or self.views < 0:
             raise EdgemtlError(f"errors: stereo_rms_px is {self.stereo_rms_px} and views {self.views}")
         if self.rotation_rgb_to_ir is None:
@@ -165,7 +173,7 @@ class Rig:
         Raises `CameraError` where a frame is not, because then it was cut, and by how much nobody knows.
         """
         for camera, (height, width) in ((self.rgb, rgb_size), (self.ir, ir_size)):
-            if abs(width - camera.width * height / camera.height) >= 1:
+            if not camera.has_shape((height, width)):
                 raise CameraError(
                     f"{flag(camera.name)} has {width}x{height} pictures, the rig was calibrated with {camera.width}x"
                     f"{camera.height}, which is another shape; calibrate again with the pictures in use"
@@ -196,6 +204,7 @@ class Rig:
             "reference_to_other": pose,
             "errors": {"rms_px": self.rms_px, "stereo_rms_px": self.stereo_rms_px, "views": self.views},
             "offset_ms": self.offset_ms,
+            **({"frame_ids": self.frame_ids} if self.frame_ids else {}),
         }
 
     @classmethod
@@ -218,6 +227,7 @@ class Rig:
                 errors.stereo_rms_px,
                 errors.views,
                 file.offset_ms,
+                file.frame_ids,
             )
         except EdgemtlError as error:
             raise EdgemtlError(f"{path}: {error}") from None

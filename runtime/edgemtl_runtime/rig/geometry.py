@@ -88,6 +88,10 @@ class CameraModel:
         """Height and width in pixels."""
         return self.height, self.width
 
+    def has_shape(self, size: Size) -> bool:
+        """Whether pictures of ``size`` (height, width) are resized ones of the camera's; else they were cut."""
+        return abs(size[1] - self.width * size[0] / self.height) < 1
+
     def resized(self, size: Size) -> CameraModel:
         """Return the camera as if its pictures were resized to ``size`` (height, width)."""
         matrix = resized_pixels(self.size, size) @ self.camera_matrix

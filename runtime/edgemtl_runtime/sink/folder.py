@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
-import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 from ..errors import EdgemtlError
 from ..frame import FramePair, Size
 from ..result import Result
+from .part import Part, take_name
 
 if TYPE_CHECKING:
     from ..rig import Rig
@@ -22,13 +25,31 @@ if TYPE_CHECKING:
 DATA_YAML = "data.yaml"
 
 
+@dataclass
+class FolderTally:
+    """Pairs that were written, and those that were there already."""
+
+    sink: str = "folder"
+    pairs: int = 0
+    there_already: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return one object for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """Return it in one line."""
+        return f"{self.pairs} new pairs" + (f", {self.there_already} were there already" if self.there_already else "")
+
+
 class Folder:
     """Writes rgb/SPLIT/STAMP.png and ir/SPLIT/STAMP.png, and data.yaml where there is none yet.
 
-    STAMP is the pair's capture time as Unix nanoseconds, so that a second recording adds to the first. With a rig the
-    thermal picture is registered: both have the colour camera's pixels, as training wants them; without one it is
-    resized to them where its size differs. 16-bit pictures keep their bits. Each picture is written aside and has its
-    name when it is whole; the second of a pair is the last to be named, and training skips pictures without a partner.
+    STAMP is the pair's capture time as Unix nanoseconds, so that a second recording adds to the first; a picture that
+    is there is not replaced, and ``tally`` counts it. With a rig the thermal picture is registered: both have the
+    colour camera's pixels, as training wants them; without one it is resized to them where its size differs. 16-bit
+    pictures keep their bits. Each picture is written aside and has its name when it is whole; the second of a pair is
+    the last to be named, and training skips pictures without a partner.
     """
 
     name = "folder"
@@ -38,20 +59,20 @@ class Folder:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", split):
             raise EdgemtlError(f"--split {split}: is a plain name, as train, val or test")
         self.folder, self.split, self.rig = folder, split, rig
-        self.offset_ns = time.time_ns() - time.monotonic_ns()
         self.registration: Registration | None = None
-        self.written = 0
+        self.tally = FolderTally()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if not (folder / DATA_YAML).exists():
-                (folder / DATA_YAML).write_text(f"{split}: rgb/{split}\nnames: []\n")
+            with contextlib.suppress(FileExistsError), (folder / DATA_YAML).open("x") as stream:
+                stream.write(f"{split}: rgb/{split}\nnames: []\n")
         except OSError as error:
             raise EdgemtlError(f"--out {folder}: cannot be written ({error.strerror})") from error
 
     def write(self, pair: FramePair, result: Result | None = None) -> None:
         """Write the pictures of a pair."""
         size = next(iter(pair.frames.values())).size
-        taken_ns = max(frame.unix_ns or frame.stamp_ns + self.offset_ns for frame in pair.frames.values())
+        taken_ns = pair.unix_ns
+        is_new = False
         for name, frame in pair.frames.items():
             image = frame.image
             if self.rig is not None and name == self.rig.ir.name:
@@ -62,14 +83,23 @@ class Folder:
             place.mkdir(parents=True, exist_ok=True)
             good, data = cv2.imencode(".png", image if image.ndim == 2 else image[:, :, ::-1])
             assert good, "OpenCV writes every picture of 8 or 16 bits as PNG"
-            file = place / f"{taken_ns}.png"
-            part = file.with_name(f".{file.name}.part")
+            is_new |= self._put(place / f"{taken_ns}.png", data.tobytes())
+        if is_new:
+            self.tally.pairs += 1
+        else:
+            self.tally.there_already += 1
+
+    def _put(self, file: Path, data: bytes) -> bool:
+        """Write a picture; False where one of its name is there. Raises `EdgemtlError` when the disk is full."""
+        try:
+            part = Part(file.with_name(f".{file.stem}.{os.getpid()}.part{file.suffix}"))
             try:
-                part.write_bytes(data.tobytes())
-                part.replace(file)
+                part.write(data)
+                return take_name(part.path, file)
             finally:
-                part.unlink(missing_ok=True)
-        self.written += 1
+                part.discard()
+        except OSError as error:
+            raise EdgemtlError(f"--out {self.folder}: cannot be written ({error.strerror or error})") from error
 
     def _registered(self, image: NDArray[Any], size: Size) -> NDArray[Any]:
         from ..rig.register import Registration

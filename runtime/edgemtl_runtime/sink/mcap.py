@@ -1,93 +1,126 @@
-"""Pictures and results as an MCAP file of ROS 2 messages, which robotics viewers and ``ros2 bag`` read as it is."""
+"""Pictures and results as MCAP files of ROS 2 messages, which robotics viewers and ``ros2 bag`` read as they are."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections import Counter
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, cast
 
 from ..errors import EdgemtlError
 from ..frame import FramePair
 from ..messages import Message, definition
 from ..messages import write as cdr
-from ..messages.ros import measure_wall_offset_ns, of_pair
+from ..messages.cameras import Setup
+from ..messages.ros import NO_SETUP, of_pair
 from ..result import Result
+from .family import NO_LIMITS, Limits
+from .part import Part
+from .recorder import Recorder
 
 CHUNK_BYTES = 1 << 20
 """A chunk is on its way to the disk once it has grown to this; a kill costs no more than what came after the last."""
+LIBRARY = "edgemtl"
+"""What the header of our files names as their writer."""
+INDEX_BYTES = 100
+"""About what the index at the end has for a chunk, and again for each of its channels."""
 
 
-class McapFile:
+class McapFile(Recorder):
     """Writes ``/camera/NAME/image`` or ``.../image/compressed``, ``/HEAD`` and ``/result``, stamped in Unix time.
 
-    It is written aside as ``.NAME.part`` and has its name when it is complete. After a kill the part is whole up to
-    its last chunk. ``wall_offset_ns`` is what the frames' clock lacks to Unix time; measured once where it is None.
+    With a rig ``/camera/NAME/camera_info``, and of boxes ``/camera/NAME/annotations``, which Foxglove draws on it.
+    After a kill the part is whole up to its last chunk, which is no older than a second. ``wall_offset_ns`` is what the
+    frames' clock lacks to Unix time; where it is None the wall clock is followed.
     """
 
     name = "mcap"
-    on_main_thread = False
+    suffix = ".mcap"
+    needs_room = True
 
-    def __init__(self, file: Path, wall_offset_ns: int | None = None) -> None:
+    def __init__(
+        self,
+        given: str | Path,
+        wall_offset_ns: int | None = None,
+        limits: Limits = NO_LIMITS,
+        setup: Setup = NO_SETUP,
+    ) -> None:
         try:
-            from mcap.writer import Writer
+            import mcap.writer  # noqa: F401
         except ImportError as error:
-            raise EdgemtlError(f"{file}: mcap is missing: pip install 'edgemtl-runtime[mcap]'") from error
-        self.file = file
-        self.part = file.with_name(f".{file.name}.part")
-        self.wall_offset_ns = measure_wall_offset_ns() if wall_offset_ns is None else wall_offset_ns
-        self.schemas: dict[type[Message], int] = {}
-        self.channels: dict[str, int] = {}
-        self.counts: Counter[str] = Counter()
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            self.stream: BinaryIO = self.part.open("wb")
-        except OSError as error:
-            raise EdgemtlError(f"{file}: cannot be written ({error.strerror})") from error
-        self.writer = Writer(self.stream, CHUNK_BYTES)
-        self.writer.start("ros2", "edgemtl")
+            raise EdgemtlError(f"{given}: mcap is missing: pip install 'edgemtl-runtime[mcap]'") from error
+        self.wall_offset_ns, self.setup = wall_offset_ns, setup
+        super().__init__(given, limits)
+
+    def begin(self, part: Part) -> McapSegment:
+        """Begin a file."""
+        chunk_bytes = min(CHUNK_BYTES, self.limits.split_bytes // 8 or CHUNK_BYTES)
+        return McapSegment(part, self.wall_offset_ns, chunk_bytes, self.setup)
+
+    def is_ours(self, file: Path) -> bool:
+        """Whether the header names us."""
+        from ..mcap_walk import library_of
+
+        return library_of(file) == LIBRARY
+
+    def mend(self, part: Path) -> bool:
+        """Write the end of a file that was cut off; False where it has no message."""
+        from ..mcap_mend import mend
+
+        return mend(part).messages > 0
 
     def write_pair(self, pair: FramePair) -> None:
         """Write the pictures alone: a recording without results."""
         self.write(pair, None)
 
-    def write(self, pair: FramePair, result: Result | None = None) -> None:
-        """Write the pictures and, where there is one, the result; raises `EdgemtlError` when the disk is full."""
-        try:
-            for topic, stamp_ns, message in of_pair(pair, result, self.wall_offset_ns):
-                channel = self._channel(topic, type(message))
-                self.writer.add_message(channel, stamp_ns, cdr(message), stamp_ns, self.counts[topic])
-                self.counts[topic] += 1
-            self.stream.flush()
-        except OSError as error:
-            raise self._failed(error) from error
+
+class McapSegment:
+    """One MCAP file: it has its own schemas, channels and index."""
+
+    def __init__(self, part: Part, wall_offset_ns: int | None, chunk_bytes: int, setup: Setup) -> None:
+        from mcap.writer import Writer
+
+        self.part, self.wall_offset_ns, self.setup = part, wall_offset_ns, setup
+        self.schemas: dict[type[Message], int] = {}
+        self.channels: dict[str, int] = {}
+        self.counts: Counter[str] = Counter()
+        self.waiting = self.end = self.seen = 0
+        self.writer = Writer(cast(IO[bytes], part), chunk_bytes)
+        self.writer.start("ros2", LIBRARY)
+
+    @property
+    def size(self) -> int:
+        """Bytes that it would have if it were finished now, at the most."""
+        return self.part.size + self.waiting + self.end
+
+    def write(self, pair: FramePair, result: Result | None) -> None:
+        """Write the pictures and, where there is one, the result."""
+        for topic, stamp_ns, message in of_pair(pair, result, self.wall_offset_ns, self.setup):
+            channel, data = self._channel(topic, type(message)), cdr(message)
+            self.waiting += len(data) + INDEX_BYTES // 2
+            self.writer.add_message(channel, stamp_ns, data, stamp_ns, self.counts[topic])
+            self.counts[topic] += 1
+            self._note()
+
+    def flush(self) -> None:
+        """Close the chunk."""
+        self.writer.flush()  # type: ignore[no-untyped-call]
+        self._note()
+
+    def finish(self) -> None:
+        """Write the index."""
+        self.writer.finish()  # type: ignore[no-untyped-call]
+
+    def _note(self) -> None:
+        """Note a chunk that was written, if one was."""
+        if self.part.size > self.seen:
+            self.seen, self.waiting = self.part.size, 0
+            self.end += INDEX_BYTES * (1 + len(self.channels))
 
     def _channel(self, topic: str, kind: type[Message]) -> int:
         if kind not in self.schemas:
-            self.schemas[kind] = self.writer.register_schema(kind.TYPE, "ros2msg", definition(kind).encode())
+            text = definition(kind).encode()
+            self.schemas[kind] = self.writer.register_schema(kind.TYPE, "ros2msg", text)
+            self.end += 2 * len(text)
         if topic not in self.channels:
             self.channels[topic] = self.writer.register_channel(topic, "cdr", self.schemas[kind])
         return self.channels[topic]
-
-    def _failed(self, error: OSError) -> EdgemtlError:
-        with contextlib.suppress(OSError):  # closing tries once more to write what is left
-            self.stream.close()
-        return EdgemtlError(f"{self.file}: cannot be written ({error.strerror}); what was recorded is in {self.part}")
-
-    def close(self) -> None:
-        """Finish the file and give it its name; without a message there is no file, after a failure only the part."""
-        if self.stream.closed:
-            return
-        if not self.counts:
-            self.stream.close()
-            self.part.unlink(missing_ok=True)
-            return
-        try:
-            self.writer.finish()  # type: ignore[no-untyped-call]
-            self.stream.flush()
-            os.fsync(self.stream.fileno())
-            self.stream.close()
-            self.part.replace(self.file)
-        except OSError as error:
-            raise self._failed(error) from error

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
 
-from ...errors import CameraError, UsageError
-from ...frame import Frame
+from ...errors import CameraError, UsageError, flag
+from ...frame import UNKNOWN_NS, Frame
+from ...wall import WALL
 from .. import Options, check_known, redact, take_word
-from ..clock import SourceClock
+from ..clock import FLOOR_NS, SourceClock
 from ..libav import picture
 from .rtp import H264, H265, Assembler, CodedPicture, Order, parse
 from .session import Report, RtspError, Session
@@ -24,6 +25,8 @@ OPEN_S, READ_S = 3.0, 2.0
 SMEARED_S = 2.0
 """After a lost packet pictures are left out until the next key picture, or for so long where none comes."""
 ASSEMBLERS: dict[str, tuple[type[Assembler], str]] = {"H264": (H264, "h264"), "H265": (H265, "hevc")}
+EARLY_NS, LATE_NS = 20_000_000, 2_000_000_000
+"""With ?clock=ntp, so much before its arrival a picture may have been taken."""
 TELLING = (0, 401, 403, 404)
 """Answers that another reader would get as well."""
 
@@ -31,15 +34,19 @@ TELLING = (0, 401, 403, 404)
 class RtspCamera:
     """A camera that speaks RTSP; ``?transport=udp`` in place of TCP.
 
-    Stamps are of the stream's own times (`SourceClock`). Raises `NotOurs` for what `stream` reads by FFmpeg.
+    Stamps are of the stream's own times (`SourceClock`). With ``?clock=ntp`` they are what the sender's reports make
+    of them, which holds where the camera and this machine are set by one NTP or PTP: then the constant delay of the
+    camera's encoder is known, too. Raises `NotOurs` for what `stream` reads by FFmpeg.
     """
 
     live = True
+    owned_pictures = True
 
     def __init__(self, name: str, url: str, options: Options) -> None:
-        self.name, self.what, self.closed = name, f"--{name} {redact(url)}", False
+        self.name, self.what, self.closed = name, flag(name, redact(url)), False
         self.dropped: Callable[[str], None] = lambda cause: None
-        check_known(options, url, ["transport"])
+        check_known(options, url, ["transport", "clock"])
+        self.by_reports = take_word(options, url, "clock", ("arrival", "ntp")) == "ntp"
         udp = take_word(options, url, "transport", ("tcp", "udp")) == "udp"
         try:
             self.session = Session(self.what, url, udp, OPEN_S, READ_S)
@@ -48,7 +55,7 @@ class RtspCamera:
                 raise
             raise NotOurs from error
         media = self.session.media
-        if media.codec not in ASSEMBLERS or int(media.format.get("sprop-max-don-diff", "0") or 0):
+        if media.codec not in ASSEMBLERS or media.format.get("sprop-max-don-diff", "0") != "0":
             self.session.close()
             raise NotOurs
         self._begin()
@@ -57,7 +64,8 @@ class RtspCamera:
         import av
 
         kind, codec = ASSEMBLERS[self.session.media.codec]
-        self.clock, self.order, self.pictures = SourceClock(), Order(), kind(self.session.media.parameters)
+        self.clock, self.pictures = SourceClock(), kind(self.session.media.parameters)
+        self.order = Order() if self.session.udp else Order(patience_ns=0)
         self.source: int | None = None
         self.smeared_until_ns = 0
         self.codec: Any = av.CodecContext.create(codec, "r")
@@ -73,13 +81,24 @@ class RtspCamera:
                     continue
                 for decoded in self._decoded(data, came_ns):
                     source_ns = round(decoded.pts * decoded.time_base * 1_000_000_000)
-                    stamp_ns, unsure_ns = self.clock.stamp(source_ns)
+                    stamp_ns, unsure_ns = self._stamp(source_ns)
                     now_ns = time.monotonic_ns()
                     image = picture(decoded)
                     yield Frame(image, stamp_ns, self.name, index, "stream", "", now_ns, uncertainty_ns=unsure_ns)
                     index += 1
         finally:
             self.session.close()
+
+    def _stamp(self, source_ns: int) -> tuple[int, int]:
+        stamp_ns, unsure_ns = self.clock.stamp(source_ns)
+        if not self.by_reports:
+            return stamp_ns, unsure_ns
+        told_ns = self.clock.reported(source_ns, WALL.offset_ns())
+        if told_ns is None:  # reports come every few seconds; until then the delay is unknown
+            return stamp_ns, UNKNOWN_NS
+        if not -EARLY_NS <= stamp_ns - told_ns <= LATE_NS:  # the two clocks do not tell one time
+            return stamp_ns, abs(stamp_ns - told_ns)
+        return told_ns, FLOOR_NS
 
     def _decoded(self, data: bytes, came_ns: int) -> Iterator[Any]:
         packet = parse(data, came_ns)

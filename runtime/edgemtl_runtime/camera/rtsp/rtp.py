@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 START = b"\0\0\0\1"
 """What stands before each unit of a byte stream (H.264 and H.265, annex B)."""
-REORDER = 32
-"""Packets that may wait for one that UDP brings late."""
+LARGEST = 64 << 20
+"""Bytes of a picture at the most."""
+REORDER, PATIENCE_NS = 32, 50_000_000
+"""So many packets, and for so long, wait for one that UDP brings late."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +61,18 @@ def parse(data: bytes, arrived_ns: int) -> RtpPacket | None:
 
 
 class Order:
-    """Gives packets in the order of their numbers; one that is still missing when `REORDER` wait is lost."""
+    """Gives packets in the order of their numbers; what is missing when others wait too long is lost.
 
-    def __init__(self) -> None:
+    Over TCP nothing comes late, so that ``patience_ns`` is 0 there.
+    """
+
+    def __init__(self, patience_ns: int = PATIENCE_NS) -> None:
+        self.patience_ns = patience_ns
         self.next: int | None = None
         self.waiting: dict[int, RtpPacket] = {}
 
-    def push(self, packet: RtpPacket) -> Iterator[tuple[RtpPacket, bool]]:
-        """Yield packets that are due, and whether one before was lost."""
+    def push(self, packet: RtpPacket) -> Iterator[tuple[RtpPacket, int]]:
+        """Yield packets that are due, and how many before each were lost."""
         if self.next is None:
             self.next = packet.sequence
         ahead = (packet.sequence - self.next) & 0xFFFF
@@ -74,19 +80,22 @@ class Order:
             if ahead < 0xFFFF - 512:
                 self.waiting.clear()
                 self.next = (packet.sequence + 1) & 0xFFFF
-                yield packet, True
+                yield packet, REORDER
             return
         self.waiting[packet.sequence] = packet
-        lost = False
+        lost = 0
         while self.waiting:
             if (due := self.waiting.pop(self.next, None)) is not None:
                 yield due, lost
-                lost = False
-            elif len(self.waiting) >= REORDER:
-                lost = True
+                lost = 0
+            elif lost or len(self.waiting) >= REORDER or self._waited(packet.arrived_ns):
+                lost += 1
             else:
                 return
             self.next = (self.next + 1) & 0xFFFF
+
+    def _waited(self, now_ns: int) -> bool:
+        return now_ns - min(each.arrived_ns for each in self.waiting.values()) >= self.patience_ns
 
 
 class Assembler:
@@ -98,22 +107,27 @@ class Assembler:
 
     def __init__(self, parameters: bytes = b"") -> None:
         self.parts: list[bytes] = [parameters] if parameters else []
-        self.ticks = self.first_ns = 0
+        self.ticks = self.first_ns = self.bytes = 0
         self.time: int | None = None
         self.given_time: int | None = None
         self.fragment: list[bytes] = []
         self.pictured = self.key = False
         self.whole = self.marked = True
 
-    def push(self, packet: RtpPacket, lost: bool) -> Iterator[CodedPicture]:
-        """Yield the pictures that are complete with a packet; ``lost`` tells that one before it is missing."""
+    def push(self, packet: RtpPacket, lost: int) -> Iterator[CodedPicture]:
+        """Yield the pictures that are complete with a packet; ``lost`` tells how many before it are missing."""
         if packet.time != self.time:
-            if self.pictured:
+            if self.pictured or self.fragment:  # without its last packet, where that is marked
+                self.whole = self.whole and not lost and not self.fragment
+                lost = lost - 1 if self.marked else lost
                 yield self._picture()
-            self._begin(packet, lost)
+            self._begin(packet, lost > 0)
         elif lost:
             self.whole = False
             self.fragment = []
+        self.bytes += len(packet.payload)
+        if self.bytes > LARGEST:  # without an end
+            self.parts, self.fragment, self.whole = [], [], False
         for unit in self.units(packet.payload):
             self.parts += (START, unit)
             self.pictured = self.pictured or self.is_picture(unit)
@@ -125,7 +139,7 @@ class Assembler:
 
     def _begin(self, packet: RtpPacket, lost: bool) -> None:
         step = 0 if self.time is None else (packet.time - self.time + 0x80000000 & 0xFFFFFFFF) - 0x80000000
-        self.ticks += step
+        self.ticks, self.bytes = self.ticks + step, 0
         self.time, self.first_ns, self.whole, self.fragment = packet.time, packet.arrived_ns, not lost, []
 
     def _picture(self) -> CodedPicture:

@@ -44,7 +44,7 @@ def parse(text: str) -> tuple[str, list[Media]]:
         key, _, value = line.strip().partition("=")
         if key == "m":
             words = value.split()
-            payload = int(words[3]) if len(words) > 3 and words[3].isdigit() else -1
+            payload = number(words[3], 127, -1) if len(words) > 3 else -1
             found.append(Media(words[0] if words else "", payload, "JPEG" if payload == 26 else ""))
         elif key == "a":
             name, _, rest = value.partition(":")
@@ -55,16 +55,21 @@ def parse(text: str) -> tuple[str, list[Media]]:
     return control, found
 
 
+def number(text: str, most: int, otherwise: int) -> int:
+    """Return a number of at most ``most``, and something else where a server writes none."""
+    plain = text.isascii() and text.isdigit() and len(text) < 12
+    return int(text) if plain and int(text) <= most else otherwise
+
+
 def _attribute(media: Media, name: str, rest: str) -> None:
-    number, _, value = rest.partition(" ")
+    payload, _, value = rest.partition(" ")
     if name == "control":
         media.control = rest
-    elif name == "rtpmap" and number == str(media.payload):
+    elif name == "rtpmap" and payload == str(media.payload):
         codec, _, clock = value.partition("/")
         media.codec = codec.strip().upper()
-        clock = clock.partition("/")[0].strip()
-        media.clock_hz = int(clock) if clock.isdigit() and int(clock) else media.clock_hz
-    elif name == "fmtp" and number == str(media.payload):
+        media.clock_hz = number(clock.partition("/")[0].strip(), 1_000_000_000, 0) or media.clock_hz
+    elif name == "fmtp" and payload == str(media.payload):
         for part in value.split(";"):
             key, mark, text = part.strip().partition("=")
             if mark:

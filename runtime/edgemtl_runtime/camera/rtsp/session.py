@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from ...errors import CameraError
 from ..http_auth import authorization
-from .sdp import Media, parse
+from .sdp import Media, number, parse
 
 USER_AGENT = "edgemtl-runtime"
 LARGEST = 1 << 20
@@ -63,7 +63,7 @@ class Session:
         host, port = parts.hostname or "", parts.port or 554
         shown = f"[{host}]" if ":" in host else host
         self.url = f"rtsp://{shown}:{port}{parts.path}{f'?{parts.query}' if parts.query else ''}"
-        self.number, self.id, self.challenges, self.alive_s = 0, "", list[str](), 60.0
+        self.number, self.id, self.challenges, self.alive_s = 0, "", list[str](), 60
         self.buffer = bytearray()
         self.udp: list[socket.socket] = []
         self.others: tuple[str, int] | None = None
@@ -97,12 +97,11 @@ class Session:
         transport = self._ports() if udp else "RTP/AVP/TCP;unicast;interleaved=0-1"
         setup = self._ask("SETUP", _joined(base, media.control), Transport=transport)
         self.id, _, rest = setup.get("session").partition(";")
-        timeout = rest.partition("timeout=")[2].partition(";")[0].strip()
-        self.alive_s = max(float(timeout), 2.0) if timeout.isdigit() else 60.0
+        self.alive_s = max(number(rest.partition("timeout=")[2].partition(";")[0].strip(), 86_400, 60), 2)
         told = dict(part.partition("=")[::2] for part in setup.get("transport").split(";"))
-        self.channel = int(told.get("interleaved", "0").partition("-")[0] or 0)
-        if udp and (ports := told.get("server_port", "").partition("-"))[2].isdigit():
-            self.others = (told.get("source") or self.socket.getpeername()[0], int(ports[2]))
+        self.channel = number(told.get("interleaved", "0").partition("-")[0], 254, 0)
+        if udp and (port := number(told.get("server_port", "").partition("-")[2], 65535, 0)):
+            self.others = (self.socket.getpeername()[0], port)
         self._ask("PLAY", self.control, Range="npt=0.000-")
         return media
 
@@ -189,15 +188,14 @@ class Session:
         for line in lines:
             name, _, value = line.partition(":")
             headers.setdefault(name.strip().lower(), []).append(value.strip())
-        told = headers.get("content-length", ["0"])[-1]
-        length = int(told) if told.isdigit() and int(told) < LARGEST else 0
+        length = number(headers.get("content-length", ["0"])[-1], LARGEST, 0)
         if len(buffer) < end + 4 + length:
             return None
         body = bytes(buffer[end + 4 : end + 4 + length])
         del buffer[: end + 4 + length]
         words = first.split(" ", 2)
         if words[0].startswith("RTSP/"):
-            code = int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
+            code = number(words[1], 999, 0) if len(words) > 1 else 0
             return Reply(code, words[2] if len(words) > 2 else "", headers, body)
         self.socket.sendall(f"RTSP/1.0 200 OK\r\nCSeq: {headers.get('cseq', ['0'])[-1]}\r\n\r\n".encode())
         return Reply(0, first, headers)  # the camera asked something, and was answered

@@ -1,0 +1,200 @@
+"""Makes an MCAP file that was cut off whole again, where it is: the index at its end is written anew.
+
+Nothing that was recorded is moved. Messages of the chunk that was cut go, as far as they are whole, into a chunk of
+their own; what is damaged in the middle is marked as a private record, which readers skip.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import RawIOBase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from .errors import EdgemtlError
+from .mcap_index import MESSAGE_HEAD, Index
+from .mcap_walk import CHUNK, HEAD, MESSAGE, Walk, bytes_of, has_end, split
+
+if TYPE_CHECKING:
+    from mcap.records import Chunk
+
+    from .sink.part import Part
+
+PRIVATE = 0x80
+"""Kind of records that readers skip."""
+TAIL_BYTES = 1 << 28
+"""What is left of a longer record is not looked at."""
+PIECE = 1 << 12
+CHUNK_HEAD = struct.Struct("<QQQII")
+
+
+@dataclass(frozen=True)
+class Mended:
+    """What a file holds: messages, seconds from the first to the last; damaged parts, and bytes that were left out.
+
+    ``was_whole`` says that there was nothing to mend.
+    """
+
+    messages: int
+    seconds: float
+    damaged: int
+    lost_bytes: int
+    was_whole: bool
+
+
+def mend(file: Path, copy: Part | None = None) -> Mended:
+    """Make a file whole in place, or write it whole into ``copy``, and return what it holds then.
+
+    Memory holds one chunk and the index; of a whole file nothing is written. Raises `EdgemtlError` for what is no MCAP
+    file, `OSError` from the disk; the file is then as it was.
+    """
+    try:
+        import mcap.records  # noqa: F401
+    except ImportError as error:
+        raise EdgemtlError(f"{file}: mcap is missing: pip install 'edgemtl-runtime[mcap]'") from error
+    with file.open("rb") as stream:
+        try:
+            walk, index = Walk(stream, resume=_chunk_places(stream)), Index()
+            for record in walk:
+                index.add(record)
+        except EdgemtlError as error:
+            raise EdgemtlError(f"{file}: {error}") from error
+        was_whole = has_end(stream) and not (walk.is_cut or walk.gaps or index.damaged)
+        lost = index.lost_bytes + sum(length for _, length in walk.gaps)
+        if not was_whole:
+            stream.seek(walk.end)
+            before = stream.read(TAIL_BYTES)
+            addition, left_out = _end(walk, index, before)
+            lost += left_out
+            if copy is None:
+                with file.open("r+b", buffering=0) as raw:
+                    _put(raw, walk, index, addition, before)
+            else:
+                _copy(stream, walk.end, copy)
+                _put(copy, walk, index, addition)
+        damaged = len(index.damaged) + len(walk.gaps)
+        return Mended(index.messages, (index.last_ns - index.first_ns) / 1e9, damaged, lost, was_whole)
+
+
+def _end(walk: Walk, index: Index, before: bytes) -> tuple[bytes, int]:
+    """Return what goes behind the last whole record: the cut chunk's messages, the index; and the bytes left out."""
+    lost = walk.size - walk.end if walk.is_cut else 0
+    addition = index.missing(walk.end)
+    if walk.is_cut and (saved := _saved(before)) is not None:
+        chunk, data = saved
+        written = _bytes_of(chunk)
+        index.take_chunk(chunk, data, walk.end + len(addition), len(written))
+        addition += written
+        addition += index.missing(walk.end + len(addition))
+        lost = max(lost - len(written), 0)
+    return addition + index.summary(walk.end + len(addition)), lost
+
+
+def _put(stream: RawIOBase | Part, walk: Walk, index: Index, addition: bytes, before: bytes | None = None) -> None:
+    """Write a file's end, and mark what is damaged; where the disk refuses, ``before`` is put back."""
+    try:
+        _write(stream, walk.end, addition)
+        stream.truncate()
+        for place in index.damaged:
+            _write(stream, place, bytes([PRIVATE]))
+        for place, length in walk.gaps:
+            _write(stream, place, HEAD.pack(PRIVATE, length - HEAD.size))
+    except OSError:
+        if before is not None and walk.size - walk.end <= len(before):
+            with contextlib.suppress(OSError):
+                _write(stream, walk.end, before)
+                stream.truncate()
+        raise
+
+
+def _write(stream: RawIOBase | Part, place: int, data: bytes) -> None:
+    stream.seek(place)
+    view = memoryview(data)
+    while view:
+        view = view[stream.write(view) or 0 :]
+
+
+def _copy(source: BinaryIO, count: int, to: Part) -> None:
+    source.seek(0)
+    while count > 0 and (piece := source.read(min(count, 1 << 20))):
+        to.write(piece)
+        count -= len(piece)
+
+
+def _chunk_places(stream: BinaryIO) -> list[int]:
+    """Return where the index at the end says that chunks begin; none where there is no index."""
+    if not has_end(stream):
+        return []
+    try:
+        from mcap.reader import SeekingReader
+
+        stream.seek(0)
+        summary = SeekingReader(stream).get_summary()
+    except Exception:  # damaged bytes make the library raise nearly everything
+        return []
+    return sorted(chunk.chunk_start_offset for chunk in summary.chunk_indexes) if summary else []
+
+
+def _saved(tail: bytes) -> tuple[Chunk, bytes] | None:
+    """Return the whole messages of a chunk that was cut off, as a chunk of its own and its data; None where none is."""
+    from mcap.records import Chunk
+
+    if len(tail) < HEAD.size + CHUNK_HEAD.size or tail[0] != CHUNK:
+        return None
+    *_, words = CHUNK_HEAD.unpack_from(tail, HEAD.size)
+    place = HEAD.size + CHUNK_HEAD.size
+    compression = tail[place : place + words].decode(errors="replace")
+    data = b"".join(_unpacked(compression, tail[place + words + 8 :]))
+    whole = max((place + HEAD.size + len(content) for _, place, content in split(data)), default=0)
+    if not whole:
+        return None
+    data = data[:whole]
+    times = [MESSAGE_HEAD.unpack_from(content)[2] for kind, _, content in split(data) if kind == MESSAGE] or [0]
+    return Chunk(compression, _packed(compression, data), max(times), min(times), zlib.crc32(data), len(data)), data
+
+
+def _unpacked(compression: str, data: bytes) -> Iterator[bytes]:
+    """Yield what can be unpacked of data that were cut off."""
+    if not compression:
+        yield data
+        return
+    unpacker: Any
+    try:
+        if compression == "zstd":
+            import zstandard
+
+            unpacker = zstandard.ZstdDecompressor().decompressobj()
+        elif compression == "lz4":
+            import lz4.frame
+
+            unpacker = lz4.frame.LZ4FrameDecompressor()
+        else:
+            return
+        for start in range(0, len(data), PIECE):
+            yield unpacker.decompress(data[start : start + PIECE])
+    except Exception:  # damaged, or zeros where a disk has not written: what came before is good
+        return
+
+
+def _packed(compression: str, data: bytes) -> bytes:
+    if compression == "zstd":
+        import zstandard
+
+        return zstandard.compress(data)
+    if compression == "lz4":
+        import lz4.frame
+
+        return bytes(lz4.frame.compress(data))
+    return data
+
+
+def _bytes_of(chunk: Chunk) -> bytes:
+    from mcap.data_stream import RecordBuilder
+
+    builder = RecordBuilder()
+    chunk.write(builder)
+    return bytes_of(builder)
