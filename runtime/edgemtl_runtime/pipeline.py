@@ -125,6 +125,7 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
         used = [SinkHere(s, drop) if s.on_main_thread else SinkThread(s, waits, drop, stopped) for s in sinks]
         self.stats.recordings = [sink.tally for sink in sinks if hasattr(sink, "tally")]
         errors: list[BaseException] = []
+        told = self.intake.events.told
         try:
             for pair, result in self:
                 for each in used:
@@ -138,7 +139,11 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
             if self.on_error == "end":
                 errors.append(raised)
             else:
-                self._warn(f"{raised}; it was left out")
+                event = self._warn(f"{raised}; it was left out")
+                try:  # behind the end: the thread that events are told in is gone
+                    told(event) if told is not None else None
+                except BaseException as error:
+                    errors.append(error)
         if errors:
             raise_once(errors.pop(0))
         return self.stats
@@ -204,8 +209,10 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
             self.warned.add(kind)
             self._warn(text)
 
-    def _warn(self, text: str) -> None:
-        self.intake.events.put(Event("", "warning", text, self.clock()))
+    def _warn(self, text: str) -> Event:
+        event = Event("", "warning", text, self.clock())
+        self.intake.events.put(event)
+        return event
 
     def _run(self, pair: FramePair, index: int) -> Result:
         begun = self.clock()

@@ -618,3 +618,16 @@ def test_what_was_stopped_before_it_began_reads_nothing(toy_bundle: Path) -> Non
     pipe = pipeline(toy_bundle)
     pipe.stop()
     assert pipe.read() is None and not pipe.stats.frames
+
+
+def test_a_sink_that_fails_at_the_end_is_told_of(toy_bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Failing(Interrupting):
+        def write(self, pair: FramePair, result: Result | None = None) -> None:
+            """Take it."""
+
+        def close(self) -> None:
+            raise OSError(28, "No space left on device")
+
+    told = Told()
+    pipeline(toy_bundle, LIVE + "&frames=3", told=told, on_error="degrade").run([Failing()])
+    assert "No space left" in caplog.text and "No space left" in str(told.heard[-1])
