@@ -135,18 +135,25 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
                     self.stop()
         except BaseException as error:
             errors.append(error)
-        for raised in close_all(used):
-            if self.on_error == "end":
-                errors.append(raised)
-            else:
-                event = self._warn(f"{raised}; it was left out")
-                try:  # behind the end: the thread that events are told in is gone
-                    told(event) if told is not None else None
-                except BaseException as error:
-                    errors.append(error)
+        errors += self._finish(used, told)
         if errors:
             raise_once(errors.pop(0))
         return self.stats
+
+    def _finish(self, used: list[SinkHere], told: Listener | None) -> list[BaseException]:
+        """Finish the sinks and return what ends the run; what does not is told, behind the end of the events."""
+        raised = close_all(used)
+        if self.on_error == "end":
+            return raised
+        errors: list[BaseException] = []
+        for error in raised:
+            event = self._warn(f"{error}; it was left out")
+            try:
+                if told is not None:
+                    told(event)
+            except BaseException as mistake:  # the listener's own
+                errors.append(mistake)
+        return errors
 
     @property
     def events(self) -> list[Event]:
