@@ -81,9 +81,12 @@ class Reading(ABC, Generic[T]):
                 yield found
         finally:
             self.stop()
-            ending = loop.run_in_executor(thread, self._end)  # behind the reading in work
-            thread.shutdown(wait=False)
-            await ending
+            if loop.is_running():
+                ending = loop.run_in_executor(thread, self._end)  # behind the reading in work
+                thread.shutdown(wait=False)
+                await ending
+            else:  # the loop was given up, and the program may be ending
+                self._end()
 
     def stop(self) -> None:
         """End the reading after what is in work."""

@@ -528,6 +528,23 @@ def test_leaving_an_asynchronous_loop_closes(toy_bundle: Path, how: str) -> None
     assert not pipe.running
 
 
+GIVEN_UP = """
+import asyncio
+from edgemtl_runtime import Bundle, Pipeline, open_best, open_cameras
+bundle = Bundle.open("bundle")
+cameras = open_cameras({"rgb": "pattern:?fps=100", "ir": "pattern:?fps=100"})
+pipeline = Pipeline(bundle, open_best(bundle), cameras)
+loop, reading = asyncio.new_event_loop(), pipeline.__aiter__()
+print(loop.run_until_complete(reading.__anext__())[1].index)
+"""
+
+
+def test_an_asynchronous_loop_that_is_given_up_does_not_keep_the_program(toy_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "bundle").symlink_to(toy_bundle)
+    done = subprocess.run([sys.executable, "-c", GIVEN_UP], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stdout == "0\n" and not done.stderr
+
+
 def test_cancelling_while_nothing_comes(toy_bundle: Path) -> None:
     opened = Bundle.open(allow_absence(toy_bundle))
     pipe = Pipeline(opened, OrtEngine(opened.model, 1), {"rgb": Scripted("rgb", steady(1, 0.001))})
