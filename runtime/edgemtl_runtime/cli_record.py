@@ -96,7 +96,9 @@ def command_record(args: argparse.Namespace) -> int:
         cameras = open_given(args)
         for camera in cameras.values():
             opened.callback(camera.close)
-        cameras = with_offsets(cameras, rig.offset_ms if rig else {})
+        if rig is not None:  # pairs are told, and registered, in the pixels of their first camera
+            cameras = {name: cameras[name] for name in sorted(cameras, key=lambda name: name != rig.reference)}
+            cameras = with_offsets(cameras, rig.offset_ms)
         with Recording(cameras, args.tolerance_ms, args.apart, trusted_only=not mcap) as recording:
             recorder = _recorder(args, setup)
             signals.stop = recording.stop

@@ -39,9 +39,11 @@ class EventLog:
         self._begun = self._closed = False
 
     def put(self, event: Event) -> None:
-        """Take an event; never blocks."""
+        """Take an event; never blocks. After `close` it is kept and logged, and not told."""
         (self.warnings if event.state == "warning" else self.recent).append(event)
-        if not self._closed and self._waiting.qsize() < WAITING:
+        if self._closed:
+            _log(event)
+        elif self._waiting.qsize() < WAITING:
             self._waiting.put(event)
 
     def start(self) -> None:
@@ -74,12 +76,16 @@ class EventLog:
     def _tell(self) -> None:
         while (event := self._waiting.get()) is not None:
             try:
-                log.log(logging.WARNING if event.state in LOUD else logging.INFO, "%s", event)
+                _log(event)
                 if self.told is not None:
                     self.told(event)
             except BaseException as error:  # handed to the thread that reads the results
                 self.told, self.error = None, error
         self.told = None
+
+
+def _log(event: Event) -> None:
+    log.log(logging.WARNING if event.state in LOUD else logging.INFO, "%s", event)
 
 
 def raise_once(error: BaseException | None) -> None:

@@ -104,7 +104,8 @@ class Intake:
 
         Raises `NoPair` where none comes in time, and what a camera or who is told of events has raised.
         """
-        self.start()
+        if not self.stopped:
+            self.start()
         end = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             with self.condition:

@@ -125,6 +125,7 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
         used = [SinkHere(s, drop) if s.on_main_thread else SinkThread(s, waits, drop, stopped) for s in sinks]
         self.stats.recordings = [sink.tally for sink in sinks if hasattr(sink, "tally")]
         errors: list[BaseException] = []
+        told = self.intake.events.told
         try:
             for pair, result in self:
                 for each in used:
@@ -134,14 +135,25 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
                     self.stop()
         except BaseException as error:
             errors.append(error)
-        for raised in close_all(used):
-            if self.on_error == "end":
-                errors.append(raised)
-            else:
-                self._tell(Event("", "warning", f"{raised}; it was left out", self.clock()))
+        errors += self._finish(used, told)
         if errors:
             raise_once(errors.pop(0))
         return self.stats
+
+    def _finish(self, used: list[SinkHere], told: Listener | None) -> list[BaseException]:
+        """Finish the sinks and return what ends the run; what does not is told, behind the end of the events."""
+        raised = close_all(used)
+        if self.on_error == "end":
+            return raised
+        errors: list[BaseException] = []
+        for error in raised:
+            event = self._warn(f"{error}; it was left out")
+            try:
+                if told is not None:
+                    told(event)
+            except BaseException as mistake:  # the listener's own
+                errors.append(mistake)
+        return errors
 
     @property
     def events(self) -> list[Event]:
@@ -204,8 +216,10 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
             self.warned.add(kind)
             self._warn(text)
 
-    def _warn(self, text: str) -> None:
-        self.intake.events.put(Event("", "warning", text, self.clock()))
+    def _warn(self, text: str) -> Event:
+        event = Event("", "warning", text, self.clock())
+        self.intake.events.put(event)
+        return event
 
     def _run(self, pair: FramePair, index: int) -> Result:
         begun = self.clock()

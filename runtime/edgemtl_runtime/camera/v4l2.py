@@ -51,6 +51,7 @@ class V4l2Camera:
             raise UsageError(missing(error, "linuxpy", hint)) from error
         self.name, self.what, self.closed, self.v4l2 = name, flag(name, path), False, v4l2
         self.dropped: Callable[[str], None] = lambda cause: None
+        self.begun = False
         check_known(options, path, ["width", "height", "fps", "format"])
         width, height, fps = take({k: v for k, v in options.items() if k != "format"}, path, width=0, height=0, fps=0)
         kind = options.get("format", "").upper()
@@ -85,7 +86,7 @@ class V4l2Camera:
 
     def frames(self) -> Iterator[Frame]:
         """Yield frames as the driver fills them; raises `CameraError` when the device is gone or silent."""
-        index = 0
+        index, self.begun = 0, True
         try:
             while not self.closed:
                 ready, _, _ = select.select([self.device.fileno()], [], [], READ_S)
@@ -126,8 +127,10 @@ class V4l2Camera:
                 getattr(self, part).close()
 
     def close(self) -> None:
-        """Stop reading; the thread that reads closes the device."""
+        """Stop reading; the thread that reads closes the device, where there is one."""
         self.closed = True
+        if not self.begun:
+            self._shut()
 
 
 def decoded(kind: str, data: bytes, form: Any) -> NDArray[Any] | None:

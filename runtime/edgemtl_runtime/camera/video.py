@@ -32,6 +32,7 @@ class AvVideoCamera:
         self.stream = self.container.streams.video[0]
         self.rate = fps or float(self.stream.average_rate or NOMINAL_FPS) * (self.speed or 1.0)
         self.stream.thread_type = "AUTO"
+        self.begun = False
 
     def frames(self) -> Iterator[Frame]:
         """Yield the video's frames; raises `CameraError` where it holds none, or cannot be read on."""
@@ -40,7 +41,9 @@ class AvVideoCamera:
     def _read(self) -> Iterator[Frame]:
         import av
 
-        index, begin = 0, None
+        index, begin, self.begun = 0, None, True
+        if self.pace.closed:
+            return
         try:
             for decoded in self.container.decode(self.stream):
                 if self.pace.closed:
@@ -72,8 +75,10 @@ class AvVideoCamera:
             raise CameraError(f"{self.what}: holds no readable frame")
 
     def close(self) -> None:
-        """End the reading; the thread that reads closes the file."""
+        """End the reading; the thread that reads closes the file, where there is one."""
         self.pace.closed = True
+        if not self.begun:
+            self.container.close()
 
 
 def upright(image: NDArray[Any], decoded: Any) -> NDArray[Any]:
