@@ -246,6 +246,7 @@ def test_a_board_that_stays_in_the_middle_is_warned_of() -> None:
     ("text", "expected"),
     [
         ("charuco:7x5:0.04", "give kind, counts and metres"),
+        ("charuco:3x3:0.04:0.03", "too few corners"),
         ("charuco:7x5:0.03:0.04", "a marker is smaller than its square"),
         ("charuco:7x5:0.04:0.03:DICT_4X4_51", "did you mean 'DICT_4X4_50'"),
         ("charuco:12x9:0.04:0.03", "has 54 markers and DICT_4X4_50 50; name the dictionary"),
