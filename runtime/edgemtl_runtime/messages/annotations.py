@@ -1,7 +1,7 @@
 """Boxes as annotations that Foxglove draws on a camera's picture.
 
-They are told as ``foxglove_msgs/msg/ImageAnnotations`` of foxglove_msgs 2.2 to 3.3: circles, points and texts. What came
-later has more fields beside these; a file brings its own definition, a ROS node must have the same one.
+They are told as ``foxglove_msgs/msg/ImageAnnotations`` of foxglove_msgs 2.2 to 3.3: circles, points and texts. What
+came later has more fields; a file brings its own definition, a ROS node must have the same one.
 """
 
 from __future__ import annotations
