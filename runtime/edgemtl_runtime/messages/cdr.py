@@ -17,7 +17,6 @@ import re
 import struct
 import typing
 from collections.abc import Callable
-from functools import lru_cache
 from operator import attrgetter
 from typing import Annotated, Any, ClassVar, NoReturn, TypeVar
 
@@ -134,18 +133,23 @@ def write(message: Message) -> bytes:
     return bytes(out)
 
 
-@lru_cache(maxsize=256)
-def _alike(kind: type[Message]) -> tuple[str, int, Callable[[Any], tuple[Any, ...]]] | None:
+Alike = tuple[str, int, Callable[[Any], tuple[Any, ...]]]
+_ALIKE: dict[type[Message], Alike | None] = {}
+
+
+def _alike(kind: type[Message]) -> Alike | None:
     """Return codes, size and getter of a class whose fields are several single primitives of one size, else None.
 
     Points and colours are many, and put down at once they take a third of the time.
     """
-    fields = fields_of(kind)
-    known = [PRIMITIVES.get(field.kind) if isinstance(field.kind, str) and field.size < 0 else None for field in fields]
-    if len(known) < 2 or None in known or len({size for _, size in filter(None, known)}) != 1:
-        return None
-    codes = "".join(code for code, _ in filter(None, known))
-    return codes, next(size for _, size in filter(None, known)), attrgetter(*(field.name for field in fields))
+    if kind not in _ALIKE:
+        fields = fields_of(kind)
+        known = [PRIMITIVES.get(f.kind) if isinstance(f.kind, str) and f.size < 0 else None for f in fields]
+        told = [each for each in known if each is not None]
+        same = len(told) == len(fields) > 1 and len({size for _, size in told}) == 1
+        codes = "".join(code for code, _ in told)
+        _ALIKE[kind] = (codes, told[0][1], attrgetter(*(field.name for field in fields))) if same else None
+    return _ALIKE[kind]
 
 
 def _write_message(out: bytearray, message: Message) -> None:

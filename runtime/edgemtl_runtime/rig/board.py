@@ -46,7 +46,7 @@ class Board:
         words = rest[1 + len(sides_m) :]
         if len(sides_m) != (2 if kind == "charuco" else 1) or len(words) > (kind == "charuco"):
             raise EdgemtlError(f"--board {text}: give kind, counts and metres, as in {EXAMPLES}")
-        return cls(kind, columns, rows, *sides_m, **({"dictionary": words[0]} if words else {}))
+        return cls(kind, columns, rows, sides_m[0], sides_m[1] if len(sides_m) > 1 else 0.0, "".join(words))
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

@@ -92,7 +92,7 @@ def _along(image: Image, quad: Array) -> Image:
     sides = zip(quad, np.roll(quad, -1, 0), strict=True)
     x, y = np.rint(np.concatenate([a + (b - a) * steps for a, b in sides])).astype(np.int64).T
     inside = (x >= 0) & (x < image.shape[1]) & (y >= 0) & (y < image.shape[0])
-    return image[y[inside], x[inside]]
+    return np.asarray(image[y[inside], x[inside]])
 
 
 def _gap(homography: Array, ids: NDArray[np.int64], board: Board) -> float:
