@@ -267,7 +267,8 @@ def views(pair: FramePair, result: Result) -> dict[str, Any]:
 
     The kind is "overlay" for what is drawn on cameras, "map" for a panel of its own. Colours are "#rrggbb".
     """
-    from ...draw import PALETTE, cameras, label_palette
+    from ...draw import cameras, label_palette
+    from ...palette import PALETTE
 
     boxes = next((head for head in result.heads.values() if isinstance(head, Boxes)), None)
     heads: dict[str, Any] = {}
