@@ -209,8 +209,8 @@ def killed(name: str, command: Command, room: Path, kills: int, seed: int) -> Ro
         trial.old = trial.held()
         line = command.line(trial.folder, True)
         process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-        with contextlib.suppress(subprocess.TimeoutExpired):  # the second half is where things are written
-            process.wait(takes * rng.uniform(0.3, 1.1))
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(takes * rng.uniform(0.2, 0.95))
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, 9)
         row.ended(process.wait())
