@@ -60,6 +60,7 @@ class Row:
     """Times after which the output was neither the old nor a new one."""
     not_again: int = 0
     """Times after which the same command did not work."""
+    tracebacks: int = 0
     codes: dict[str, int] = field(default_factory=dict)
     """How often each exit code came; a minus is a signal."""
     told: str = ""
@@ -161,6 +162,7 @@ class Trial:
             line, capture_output=True, text=True, timeout=WITHIN_S, preexec_fn=limit if limit_bytes else None
         )
         row.ended(done.returncode)
+        row.tracebacks += "Traceback" in done.stderr
         lines = done.stderr.strip().splitlines()
         row.told = (lines[-1] if lines else "").replace(str(self.folder), "…")
         return done.returncode
@@ -209,8 +211,8 @@ def killed(name: str, command: Command, room: Path, kills: int, seed: int) -> Ro
         trial.old = trial.held()
         line = command.line(trial.folder, True)
         process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-        with contextlib.suppress(subprocess.TimeoutExpired):  # the second half is where things are written
-            process.wait(takes * rng.uniform(0.3, 1.1))
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(takes * rng.uniform(0.2, 0.95))
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, 9)
         row.ended(process.wait())
@@ -334,9 +336,9 @@ def main() -> int:
                 rows.append(way(name, command, room, given.kills, given.seed))
                 print(rows[-1], file=sys.stderr, flush=True)
                 given.results.write_text(json.dumps([vars(row) for row in rows], indent=1) + "\n")
-    keys = ("command", "way", "times", "changed", "not_whole", "not_again")
+    keys = ("command", "way", "times", "changed", "not_whole", "not_again", "tracebacks")
     print_table([list(keys), *([str(getattr(row, key)) for key in keys] for row in rows)], "ended in every way")
-    return int(any(row.changed or row.not_whole or row.not_again for row in rows))
+    return int(any(row.changed or row.not_whole or row.not_again or row.tracebacks for row in rows))
 
 
 if __name__ == "__main__":

@@ -131,8 +131,13 @@ def interface_of(network: edgemtl_models.MultiTask, config: Config, heads: tuple
 
 
 def write_weights(folder: Path, config: Config, network: nn.Module, interface: Interface) -> None:
-    """Write the configuration and the weights into a folder."""
+    """Write the configuration and the weights into a folder; raises `EdgemtlError` where there is no room for them."""
     configuration.save(config, folder / CONFIG)
     state = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
     metadata = {"interface": msgspec.json.encode(interface).decode(), "format": "pt"}
-    save_file(state, folder / WEIGHTS, metadata)
+    try:
+        save_file(state, folder / WEIGHTS, metadata)
+    except SafetensorError as error:
+        raise EdgemtlError(
+            f"the weights cannot be written ({' '.join(str(error).split())[:200]}); make room"
+        ) from error

@@ -128,6 +128,7 @@ def test_without_a_gpu_tensorrt_is_not_touched(engine, toy_bundle: Path, monkeyp
 def test_the_command_builds_finds_and_copies(engine, toy_bundle: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     engine("10.16.1")
     words = ["build", str(toy_bundle), "--backend", "tensorrt", "--json", "--engine-out", str(tmp_path / "plain.plan")]
+    words += ["--overwrite"]
     told = []
     for _ in range(2):
         assert main(words) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -123,6 +124,18 @@ def test_a_second_signal_does_not_wait_for_the_step(
     assert main(["train", *WORDS, "save_s=0", "--out", str(tmp_path / "run")]) == 130
     assert "the state behind step 2 is kept" in capsys.readouterr().err
     assert told_by(tmp_path / ".run.unfinished")["step"] == 2
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        assert main(["train", *WORDS, "--out", str(tmp_path / "run")]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    told = capsys.readouterr().err.strip().splitlines()
+    assert "the state at step 6 could not be saved" in told[-2] and "the weights cannot be written" in told[-1]
+    assert not list(tmp_path.iterdir())
 
 
 def failing() -> None:
