@@ -23,6 +23,8 @@ Held = dict[str, list[NDArray[np.uint8]]]
 class Memory:
     """A camera whose pictures are held in memory: a recording, or with ``fps`` a live one that began at a moment."""
 
+    owned_pictures = True
+
     def __init__(self, name: str, held: list[NDArray[np.uint8]], count: int, fps: float = 0.0, begin_ns: int = 0):
         self.name, self.held, self.count, self.begin_ns = name, held, count, begin_ns
         self.live = self.drops_repeats = fps > 0
@@ -49,6 +51,7 @@ class Timed:
     """An engine that notes how long each inference takes."""
 
     name = "timed"
+    owned_outputs = True
 
     def __init__(self, engine: OrtEngine) -> None:
         self.engine = engine

@@ -203,6 +203,9 @@ def stand_in(version: str, fault: str = "") -> ModuleType:
         def __init__(self, engine: Engine) -> None:
             self.engine, self.addresses = engine, dict[str, int]()
 
+        def __del__(self) -> None:
+            CUDA[0].told.append("context goes")
+
         def get_tensor_shape(self, name: str) -> tuple[int, ...]:
             return self.engine.get_tensor_shape(name)
 
@@ -236,6 +239,9 @@ def stand_in(version: str, fault: str = "") -> ModuleType:
             self.outputs = {o.name: o for o in self.session.get_outputs()}
             self.names = [*self.shapes, *self.outputs]
             self.num_io_tensors = len(self.names)
+
+        def __del__(self) -> None:
+            CUDA[0].told.append("engine goes")
 
         def answers(self, inputs: dict[str, Any]) -> dict[str, Any]:
             return dict(zip(self.outputs, self.session.run(list(self.outputs), inputs), strict=True))
@@ -303,7 +309,10 @@ class StandInCuda:
     def __init__(self, integrated: bool = False, memory: int = 1 << 30) -> None:
         self.integrated, self.memory = integrated, memory
         self.recording: list[Callable[[], None]] | None = None
-        self.kept: list[Any] = []
+        self.kept: dict[int, Any] = {}
+        """What is allocated, by address; a stream is 7, a graph is what was recorded."""
+        self.graphs: list[Any] = []
+        self.streams = 0
         self.told: list[str] = []
         CUDA[:] = [self]
 
@@ -334,8 +343,9 @@ class StandInCuda:
         self.memory -= size
         if self.memory < 0:
             return self.cudaError_t.cudaErrorMemoryAllocation
-        self.kept.append(ctypes.create_string_buffer(size))
-        return ctypes.addressof(self.kept[-1])
+        memory = ctypes.create_string_buffer(size)
+        self.kept[ctypes.addressof(memory)] = memory
+        return ctypes.addressof(memory)
 
     def _cudaMalloc(self, size: int) -> Any:
         return self._memory(size)
@@ -343,6 +353,18 @@ class StandInCuda:
     def _cudaHostAlloc(self, size: int, flags: int) -> Any:
         assert flags == (2 if self.integrated else 0)
         return self._memory(size)
+
+    def _cudaFree(self, pointer: int) -> None:
+        del self.kept[pointer]
+
+    def _cudaFreeHost(self, pointer: int) -> None:
+        del self.kept[pointer]
+
+    def _cudaStreamDestroy(self, stream: int) -> None:
+        self.streams -= 1
+
+    def _cudaGraphExecDestroy(self, graph: Any) -> None:
+        self.graphs.remove(graph)
 
     def _cudaHostGetDevicePointer(self, pointer: int, flags: int) -> int:
         return pointer
@@ -354,6 +376,7 @@ class StandInCuda:
         return int(self.integrated)
 
     def _cudaStreamCreateWithFlags(self, flags: int) -> int:
+        self.streams += 1
         return 7
 
     def _cudaStreamSynchronize(self, stream: int) -> None:
@@ -370,7 +393,8 @@ class StandInCuda:
         return graph
 
     def _cudaGraphInstantiate(self, graph: Any, flags: int) -> Any:
-        return tuple(graph)
+        self.graphs.append(tuple(graph))
+        return self.graphs[-1]
 
     def _cudaGraphDestroy(self, graph: Any) -> None:
         pass

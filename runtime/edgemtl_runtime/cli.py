@@ -1,50 +1,73 @@
-"""The command line on a robot: ``edgemtl-runtime``."""
+"""The command line on a robot: ``edgemtl-runtime``.
+
+What takes long to import is imported when signals are taken care of.
+"""
 
 from __future__ import annotations
 
-import argparse
 import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
 
-from .cli_engines import add_engines
-from .cli_record import add_record
-from .cli_recover import add_recover
-from .cli_run import add_run
 from .errors import EdgemtlError
+from .limits import printable
+from .signals import Abrupt, Interrupts
 
 
 def guarded(command: Callable[[], int], program: str) -> int:
-    """Run a command; bad input becomes one line on standard error and exit code 2, Ctrl-C code 130."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # being ended cleans up as Ctrl-C does
-    try:
-        return command()
-    except EdgemtlError as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        return 141
-    except OSError as error:  # a full disk, a folder that may not be written: not ours, but no reason for a traceback
-        print(f"{program}: {error}", file=sys.stderr)
-        return 1
+    """Run a command; bad input becomes one line on standard error and exit code 2, Ctrl-C code 130, SIGTERM 143.
+
+    Both raise `KeyboardInterrupt` in the command. Libraries that are being imported turn that into errors of their own,
+    so whatever a command ends with after a signal is told as the interruption that it was.
+    """
+    with Interrupts() as interrupts:
+        try:
+            return command()
+        except KeyboardInterrupt:
+            return _interrupted(program, interrupts.number or signal.SIGINT)
+        except BrokenPipeError:
+            return 141
+        except Exception as error:
+            if interrupts.number:
+                return _interrupted(program, interrupts.number)
+            if not isinstance(error, (EdgemtlError, OSError)):
+                raise
+            # A full disk, a folder that may not be written: not ours, but no reason for a traceback
+            print(f"{program}: {printable(str(error))}", file=sys.stderr)
+            return 2 if isinstance(error, EdgemtlError) else 1
+
+
+def _interrupted(program: str, number: int) -> int:
+    print(f"{program}: interrupted", file=sys.stderr)
+    return 128 + number
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    parser = argparse.ArgumentParser("edgemtl-runtime", description="Run edgemtl bundles on a robot, without torch.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    add_run(commands)
-    add_record(commands)
-    add_recover(commands)
-    add_engines(commands)
-    args = parser.parse_args(argv)
-    return guarded(lambda: int(args.command(args)), "edgemtl-runtime")
+    with Abrupt():
+        import argparse
+
+        from .cli_board import add_board
+        from .cli_engines import add_engines
+        from .cli_record import add_record
+        from .cli_recover import add_recover
+        from .cli_run import add_run
+
+        parser = argparse.ArgumentParser(
+            "edgemtl-runtime", description="Run edgemtl bundles on a robot, without torch."
+        )
+        commands = parser.add_subparsers(required=True, metavar="COMMAND")
+        for add in (add_run, add_record, add_recover, add_board, add_engines):
+            add(commands)
+        args = parser.parse_args(argv)
+        return guarded(lambda: int(args.command(args)), "edgemtl-runtime")
+
+
+def entry() -> None:
+    """Run the command line as a program of its own, and leave its signals alone to the last."""
+    Abrupt().__enter__()
+    sys.exit(main())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

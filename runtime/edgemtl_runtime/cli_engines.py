@@ -8,14 +8,16 @@ import importlib.util
 import json
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from .aside import write_file
+from .aside import FileAside
 from .bundle import MODELS, Bundle, Input
 from .errors import EdgemtlError
+from .signals import Abrupt, abruptly
 
 PARTS = {
     "onnxruntime": ("onnxruntime", "pip install 'edgemtl-runtime[onnxruntime]'"),
@@ -47,6 +49,7 @@ def add_engines(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     build.add_argument("--capability", default="", metavar="8.6", help="build for this GPU instead (tensorrt-rtx)")
     build.add_argument("--workspace-mb", type=int, default=0, help="limit of working memory (default: TensorRT's)")
     build.add_argument("--engine-out", type=Path, metavar="FILE", help="copy the plain plan here as well")
+    build.add_argument("--overwrite", action="store_true", help="replace the file of --engine-out, if it is there")
     build.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
     build.set_defaults(command=command_build)
     inspect = commands.add_parser("inspect", help="tell what a bundle holds, and which engines are built of it")
@@ -76,12 +79,16 @@ def command_build(args: argparse.Namespace) -> int:
         raise EdgemtlError("--capability, --workspace-mb and --engine-out are of one engine: give --backend too")
     bundle = Bundle.open(args.bundle)
     frames = read_frames(args.frames, bundle.manifest.inputs) if args.frames else []
-    return _build_one(args, bundle, frames) if args.backend else _choose(args, bundle, frames)
+    if not args.backend:
+        return _choose(args, bundle, frames)
+    with FileAside(args.engine_out, args.overwrite) if args.engine_out else nullcontext() as plain:
+        return _build_one(args, bundle, frames, plain)
 
 
 def _choose(args: argparse.Namespace, bundle: Bundle, frames: list[dict[str, Any]]) -> int:
-    from .engine.choose import choose
-    from .engine.ways import ways
+    with Abrupt():
+        from .engine.choose import choose
+        from .engine.ways import ways
 
     quiet = args.json or not sys.stderr.isatty()
     choice, refused = choose(
@@ -103,13 +110,14 @@ def _choose(args: argparse.Namespace, bundle: Bundle, frames: list[dict[str, Any
     return 0
 
 
-def _build_one(args: argparse.Namespace, bundle: Bundle, frames: list[dict[str, Any]]) -> int:
-    from .engine.build import build_engine
-    from .engine.choose import check_engine
-    from .engine.measure import noise
-    from .engine.plan import PlanEngine
-    from .engine.trt import Settings
-    from .engine.ways import Way
+def _build_one(args: argparse.Namespace, bundle: Bundle, frames: list[dict[str, Any]], plain: FileAside | None) -> int:
+    with Abrupt():
+        from .engine.build import build_engine
+        from .engine.choose import check_engine
+        from .engine.measure import noise
+        from .engine.plan import PlanEngine
+        from .engine.trt import Settings
+        from .engine.ways import Way
 
     precision = args.precision or bundle.precisions[-1]
 
@@ -124,10 +132,10 @@ def _build_one(args: argparse.Namespace, bundle: Bundle, frames: list[dict[str, 
         print(file=sys.stderr)
     agreed = None
     if built.key.gpu:
-        engine = PlanEngine(args.backend, built.data, bundle.manifest)
-        agreed = check_engine(bundle, Way(args.backend, precision), engine, frames or [noise(bundle.manifest)])
-    if args.engine_out:
-        write_file(args.engine_out, built.data)
+        with PlanEngine(args.backend, built.data, bundle.manifest) as engine:
+            agreed = check_engine(bundle, Way(args.backend, precision), engine, frames or [noise(bundle.manifest)])
+    if plain:
+        plain.write(built.data)
     if args.json:
         told = {"plan": str(built.plan), "bytes": len(built.data), "cached": built.there, "differs": built.differs}
         print(json.dumps(told | {"agreed": agreed, "key": msgspec.to_builtins(built.key)}))
@@ -163,6 +171,7 @@ def read_frames(folder: Path, inputs: tuple[Input, ...], most: int = 16) -> list
     return found
 
 
+@abruptly
 def command_inspect(args: argparse.Namespace) -> int:
     """Tell what a bundle holds."""
     from .engine.cache import Cache, default_folder
@@ -181,7 +190,9 @@ def command_inspect(args: argparse.Namespace) -> int:
         before, after = (manifest.removed[f"parameters_{when}"] for when in ("before", "after"))
         print(f"  {after:,} parameters, of {before:,} that were trained")
     for name, share in manifest.parity.get("agreement", {}).items():
-        print(f"  {name}: {share:.2%} of it as the trained run answered, on {manifest.parity['frames']} pictures")
+        told_share = "" if share is None else f"{share:.2%} of it"
+        frames = manifest.parity.get("frames", 0)
+        print(f"  {name}: {told_share or 'not known how much'} as the trained run answered, on {frames} pictures")
     for spec in manifest.inputs:
         absent = ", may be absent" if spec.may_be_absent else ""
         print(f"  takes {spec.name}: {spec.height}x{spec.width}x{spec.channels} {spec.dtype}, {spec.modality}{absent}")
@@ -189,7 +200,7 @@ def command_inspect(args: argparse.Namespace) -> int:
         print(f"  gives {head.name} ({head.task}): {', '.join(head.classes) or head.units or 'values'}")
     for name in bundle.precisions:
         scores = manifest.precisions.get(name, {}).get("scores", {})
-        figures = "".join(f", {h} {m} {v:.4f}" for h, each in scores.items() for m, v in each.items())
+        figures = "".join(f", {h} {m} {v:.4f}" for h, each in scores.items() for m, v in each.items() if v is not None)
         print(f"  {name}: {bundle.model_in(name).stat().st_size / 1000:,.0f} kB{figures}")
     for name, why in manifest.refused.items():
         print(f"  {name} refused: {why}")
@@ -202,6 +213,7 @@ def command_inspect(args: argparse.Namespace) -> int:
     return 0
 
 
+@abruptly
 def command_bench(args: argparse.Namespace) -> int:
     """Time what a bundle holds on every back end that runs here."""
     from .engine.measure import around, measure, table
@@ -213,7 +225,8 @@ def command_bench(args: argparse.Namespace) -> int:
     bundle = Bundle.open(args.bundle)
     tell = (lambda _: None) if quiet else (lambda text: print(text, file=sys.stderr))
     timings, refused = measure(bundle, ways(bundle, args.backend), args.seconds, tell)
-    stages = around(bundle, open_way(bundle, timings[0].way))
+    with open_way(bundle, timings[0].way) as engine:
+        stages = around(bundle, engine)
     missing = {name: why for name in BACKENDS if (why := absent(name))}
     if args.json:
         told = {"timings": [msgspec.to_builtins(each) for each in timings], "around_ms": stages, "absent": missing}
@@ -227,6 +240,7 @@ def command_bench(args: argparse.Namespace) -> int:
     return 0
 
 
+@abruptly
 def command_doctor(args: argparse.Namespace) -> int:
     """Tell what is here, with a reason and a remedy for what is not."""
     from .engine.device import Gpu, find_gpu

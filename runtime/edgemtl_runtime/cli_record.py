@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from .aside import FileAside
 from .cli_run import (
-    Signals,
     add_cameras,
     add_limits,
-    close_quietly,
+    given_cameras,
     limits_of,
     log_events,
     open_given,
     open_rig,
+    open_setup,
     told_drops,
 )
 from .errors import EdgemtlError
-from .health import Event
+from .signals import Abrupt, Signals
 from .stats import Stats
+
+if TYPE_CHECKING:
+    from .messages.cameras import Setup
 
 
 def add_record(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -47,7 +52,10 @@ def add_record(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_cameras(calibrate, rig=False)
     calibrate.add_argument("--out", metavar="RIG.yaml", type=Path, required=True)
     calibrate.add_argument(
-        "--board", metavar="KIND:COLUMNSxROWS:METRES", help="checkerboard:9x6:0.03 (inner corners), acircles:4x11:0.02"
+        "--board",
+        metavar="KIND:COLUMNSxROWS:METRES",
+        help="checkerboard:9x6:0.03 (inner corners), circles:7x5:0.03, acircles:4x11:0.02, or "
+        "charuco:7x5:0.04:0.03[:DICT_4X4_50] (squares, a square's and a marker's side), which may be seen in part",
     )
     calibrate.add_argument("--points", metavar="FILE.csv", type=Path, help="columns x_rgb, y_rgb, x_ir, y_ir")
     calibrate.add_argument("--distance", type=float, default=0.0, metavar="M", help="how far away scenes are, metres")
@@ -56,42 +64,53 @@ def add_record(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     calibrate.add_argument(
         "--picture", metavar="FILE.png", type=Path, help="write the first pair, registered, to look at"
     )
+    calibrate.add_argument("--overwrite", action="store_true", help="replace files of these names that are there")
     calibrate.set_defaults(command=command_calibrate)
 
 
 def command_record(args: argparse.Namespace) -> int:
     """Record, and print what it was like."""
-    from .camera.adjust import with_offsets
-    from .recording import Recording
+    with Abrupt():
+        from .camera.adjust import with_offsets
+        from .recording import Recording
 
     if not (0 <= args.seconds < 1e6 and 0 <= args.apart < 1e6 and args.count >= 0 and 0 < args.tolerance_ms < 1e6):
         raise EdgemtlError("--seconds, --count and --apart are not negative and --tolerance-ms above 0, all below 1e6")
-    if args.rgb is None and args.ir is None:
-        raise EdgemtlError("give --rgb and --ir, or one of them")
-    if args.out.suffix.lower() == ".mcap" and (args.rig or args.split):
-        raise EdgemtlError("--rig and --split are of a folder: an MCAP file keeps pictures as the cameras give them")
-    if limits_of(args) and args.out.suffix.lower() != ".mcap":
+    given = given_cameras(args)
+    if not given:
+        raise EdgemtlError("give --rgb and --ir, or one of them; a camera of another name is --camera NAME=SRC")
+    mcap = args.out.suffix.lower() == ".mcap"
+    if mcap and args.split:
+        raise EdgemtlError("--split is of a folder: an MCAP file keeps pictures as the cameras give them")
+    if not mcap and args.frame_id:
+        raise EdgemtlError("--frame-id is of an MCAP file: a folder of pictures names no frames")
+    if limits_of(args) and not mcap:
         raise EdgemtlError("--split-mb, --split-s and --keep-mb are of MCAP files: end --out in .mcap")
     log_events(args.quiet)
-    rig = open_rig(args)
-    with Signals() as signals:
-        cameras = with_offsets(open_given(args), rig.offset_ms if rig else {})
-        try:
-            recording = Recording(cameras, args.tolerance_ms, args.apart, _log)
-            recorder = _recorder(args, rig)
-        except BaseException:
-            close_quietly(cameras.values())
-            raise
-        signals.stop = recording.stop
-        if signals.asked:
-            recording.stop()
-        stats = recording.stats
-        stats.recordings = [recorder.tally]
-        try:
-            recording.run(recorder, args.seconds, args.count)
-        finally:  # what was recorded is told, whatever has ended it
-            if stats.pairs or signals.asked:
-                print(_told(args, stats), flush=True)
+    with Abrupt():
+        rig = open_rig(args)
+        setup = open_setup(args, rig)
+    if rig is not None:
+        rig.check_names(given)
+    with Signals() as signals, ExitStack() as opened:
+        cameras = open_given(args)
+        for camera in cameras.values():
+            opened.callback(camera.close)
+        if rig is not None:  # pairs are told, and registered, in the pixels of their first camera
+            cameras = {name: cameras[name] for name in sorted(cameras, key=lambda name: name != rig.reference)}
+            cameras = with_offsets(cameras, rig.offset_ms)
+        with Recording(cameras, args.tolerance_ms, args.apart, trusted_only=not mcap) as recording:
+            recorder = _recorder(args, setup)
+            signals.stop = recording.stop
+            if signals.asked:
+                recording.stop()
+            stats = recording.stats
+            stats.recordings = [recorder.tally]
+            try:
+                recording.run(recorder, args.seconds, args.count)
+            finally:  # what was recorded is told, whatever has ended it
+                if stats.pairs or signals.asked:
+                    print(_told(args, stats), flush=True)
     if not stats.pairs and not signals.asked:
         raise EdgemtlError(f"no pairs: {told_drops(stats.drops)}; are both cameras running, with clocks that agree?")
     return 0
@@ -107,39 +126,58 @@ def _told(args: argparse.Namespace, stats: Stats) -> str:
     return f"{stats.pairs} pairs in {told['seconds']} s to {args.out} ({place}); drops: {drops}"
 
 
-def _recorder(args: argparse.Namespace, rig: Any) -> Any:
+def _recorder(args: argparse.Namespace, setup: Setup) -> Any:
     if args.out.suffix.lower() == ".mcap":
         from .sink.mcap import McapFile
 
-        return McapFile(args.out, None, limits_of(args))
+        return McapFile(args.out, None, limits_of(args), setup)
     from .sink.folder import Folder
 
-    return Folder(args.out, args.split or "train", rig)
+    return Folder(args.out, args.split or "train", setup.rig)
 
 
 def command_calibrate(args: argparse.Namespace) -> int:
     """Calibrate, save the rig, and print how good it is."""
-    from .recording import Recording
-    from .rig.calibrate import calibrate, from_points, read_points
-    from .rig.register import picture
+    with Abrupt():
+        from .messages.cameras import parse_frame_ids
+        from .rig import claimed
 
-    if args.rgb is None or args.ir is None or (args.board is None) is (args.points is None):
-        raise EdgemtlError("give --rgb, --ir and either --board or --points")
+    names = _two(args)
     if not (0 <= args.apart < 1e6 and 0 < args.tolerance_ms < 1e6 and args.views > 0):
         raise EdgemtlError("--apart is not negative, --tolerance-ms and --views are above 0")
     if args.board is not None and not 0 < args.distance < 1e6:
         raise EdgemtlError("--board goes with --distance: the pictures are brought in line for what is that far away")
+    frame_ids = parse_frame_ids(args.frame_id, ["rgb", "ir"])
+    with ExitStack() as stack:  # before anybody holds a board up
+        files = stack.enter_context(claimed(args.out, list(names), args.overwrite))
+        look = stack.enter_context(FileAside(args.picture, args.overwrite)) if args.picture else None
+        return _calibrate_into(args, names, frame_ids, files, look)
+
+
+def _calibrate_into(
+    args: argparse.Namespace,
+    names: tuple[str, str],
+    frame_ids: dict[str, str],
+    files: list[FileAside],
+    look: FileAside | None,
+) -> int:
+    with Abrupt():
+        from .recording import Recording
+        from .rig.calibrate import calibrate
+        from .rig.points import from_points, read_points
+        from .rig.register import as_png, picture
+
     log_events(args.quiet)
     views: list[tuple[Any, Any]] = []
     with Signals() as signals:
         cameras = open_given(args)
         live = any(camera.live for camera in cameras.values())
-        recording = Recording(cameras, args.tolerance_ms, args.apart if live else 0.0, _log)
-        signals.stop = recording.stop
-        for pair in recording:
-            views.append((pair.frames["rgb"].image, pair.frames["ir"].image))
-            if len(views) >= (args.views if args.board else 1) or signals.asked:
-                break
+        with Recording(cameras, args.tolerance_ms, args.apart if live else 0.0) as recording:
+            signals.stop = recording.stop
+            for pair in recording:
+                views.append((pair.frames[names[0]].image, pair.frames[names[1]].image))
+                if len(views) >= (args.views if args.board else 1) or signals.asked:
+                    break
     if not views:
         raise EdgemtlError(f"no pairs: {told_drops(recording.stats.drops)}")
     if args.board:
@@ -149,13 +187,21 @@ def command_calibrate(args: argparse.Namespace) -> int:
         rig, errors = from_points(*read_points(args.points), views[0][0].shape[:2], views[0][1].shape[:2])
         told = {"points": len(errors), "error_px": [round(float(e), 3) for e in errors]}
         table = f"{len(errors)} points, root mean square error {float((errors**2).mean() ** 0.5):.2f} px"
-    rig.save(args.out)
-    if args.picture:
-        picture(rig, *views[0], args.picture)
+    rig = replace(rig, frame_ids=frame_ids).renamed(*names)
+    rig.write(files)
+    if look:
+        look.write(as_png(picture(rig, *views[0])))
     print(json.dumps(told | {"rig": str(args.out)}) if args.json else f"{table}\nwrote {args.out}")
     return 0
 
 
-def _log(event: Event) -> None:
-    level = logging.WARNING if event.state in ("warning", "lost", "stale") else logging.INFO
-    logging.getLogger("edgemtl_runtime").log(level, "%s", event)
+def _two(args: argparse.Namespace) -> tuple[str, str]:
+    """Return the names of the colour and the thermal camera to calibrate: as they are called, else in their order."""
+    names = list(given_cameras(args))
+    if len(names) != 2 or (args.board is None) is (args.points is None):
+        raise EdgemtlError(
+            "give --rgb, --ir and either --board or --points; other names are --camera NAME=SRC, the colour one first"
+        )
+    if names[0] == "ir":
+        names.reverse()
+    return names[0], names[1]

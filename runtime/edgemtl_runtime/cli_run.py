@@ -6,24 +6,24 @@ import argparse
 import contextlib
 import json
 import logging
-import os
-import secrets
-import signal
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .bundle import MODELS, Bundle
-from .camera import Camera
+from .bundle import MODELS, Bundle, is_plain_name
+from .camera import Camera, redact
 from .camera import __doc__ as SOURCES
-from .errors import EdgemtlError
-from .intake import Policy
+from .errors import SHORT_FLAGS, EdgemtlError, flag
 from .pipeline import DEFAULT_TOLERANCE_MS
+from .policy import Policy
+from .signals import Abrupt, Signals
 
 if TYPE_CHECKING:
     from .engine.ways import Way
+    from .messages.cameras import Setup
     from .pipeline import Pipeline
     from .rig import Rig
     from .sink import Sink
@@ -35,12 +35,22 @@ def add_cameras(command: argparse.ArgumentParser, *, rig: bool = True) -> None:
     command.add_argument("--rgb", metavar="SRC", help="the colour camera")
     command.add_argument("--ir", metavar="SRC", help="the thermal camera")
     command.add_argument(
+        "--camera", metavar="NAME=SRC", action="append", default=[], help="the camera of another input; repeatable"
+    )
+    command.add_argument(
         "--tolerance-ms", type=float, default=DEFAULT_TOLERANCE_MS, help="largest skew of a pair (%(default)s ms)"
     )
     if rig:
         command.add_argument(
             "--rig", metavar="FILE", type=Path, help="the cameras' calibration, which registers ir to rgb"
         )
+    command.add_argument(
+        "--frame-id",
+        metavar="CAMERA=FRAME",
+        action="append",
+        default=[],
+        help="its frame in ROS (its name); repeatable",
+    )
     command.add_argument("--wait", action="store_true", help="start though a camera is not there yet, and look for it")
     command.add_argument("--quiet", action="store_true", help="tell nothing of cameras that are lost and found")
     command.add_argument("--json", action="store_true", help="print one JSON object at the end, nothing else")
@@ -84,49 +94,64 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     sinks = run.add_argument_group("where results go")
     sinks.add_argument("--show", action="store_true", help="a window on this screen")
     sinks.add_argument("--serve", metavar="HOST:PORT", help="a web page, /metrics, /healthz and /readyz")
-    sinks.add_argument("--token", default="", help="what the page asks for (default: made up, except on loopback)")
+    sinks.add_argument(
+        "--token",
+        default="",
+        help="what the page asks for; others on this machine see it in `ps`, so rather give --token-file, or "
+        "EDGEMTL_TOKEN in the environment (default: made up, except on loopback)",
+    )
+    sinks.add_argument("--token-file", metavar="FILE", type=Path, help="a file that holds the token, of mode 600")
     sinks.add_argument("--jsonl", metavar="FILE|FOLDER/", help="results as JSON lines")
     sinks.add_argument("--video", metavar="FILE|FOLDER/", help="an annotated side-by-side video")
     sinks.add_argument("--mcap", metavar="FILE|FOLDER/", help="pictures and results as ROS 2 messages")
     add_limits(sinks)
     sinks.add_argument("--zenoh", metavar="ENDPOINT", nargs="?", const="", help="publish ROS 2 messages by zenoh")
     sinks.add_argument("--ros2", action="store_true", help="publish by rclpy, as the node edgemtl")
-    sinks.add_argument("--prefix", default="edgemtl", help="first part of zenoh's keys (%(default)s)")
+    sinks.add_argument(
+        "--zenoh-keys",
+        choices=("plain", "ros2", "humble"),
+        default="plain",
+        help="ros2: as ROS 2's own rmw_zenoh has them",
+    )
+    sinks.add_argument("--prefix", help="first part of zenoh's keys (edgemtl), or a namespace of ROS 2 (none)")
     run.set_defaults(command=command_run)
 
 
 def command_run(args: argparse.Namespace) -> int:
     """Run a bundle and print what it was like."""
-    from .engine.ways import open_way
-    from .pipeline import Pipeline
-    from .thresholds import parse
+    with Abrupt():
+        from .engine.ways import open_way
+        from .pipeline import Pipeline, check_inputs
+        from .thresholds import parse
 
     if not 0 < args.tolerance_ms < 1e6 or not 0 <= args.threads <= 256:
         raise EdgemtlError("--tolerance-ms is above 0, --threads between 0 (all cores but one) and 256")
     log_events(args.quiet)
     limits_of(args)
-    bundle = Bundle.open(args.bundle)
-    policy = Policy(args.policy, args.depth, args.max_age_ms)
-    thresholds = parse(args.threshold, bundle.manifest.heads)
-    engine = open_way(bundle, way_of(args, bundle))
-    with Signals() as signals:
+    with Abrupt():
+        bundle = Bundle.open(args.bundle)
+        policy = Policy(args.policy, args.depth, args.max_age_ms)
+        thresholds = parse(args.threshold, bundle.manifest.heads)
+        check_inputs(bundle, given_cameras(args))
+        rig = open_rig(args)
+        setup = open_setup(args, rig)
+        engine = open_way(bundle, way_of(args, bundle))
+    with engine, Signals() as signals, ExitStack() as opened:
         cameras = open_given(args)
-        try:
-            pipeline = Pipeline(
-                bundle,
-                engine,
-                cameras,
-                args.tolerance_ms,
-                policy=policy,
-                rig=open_rig(args),
-                thresholds=thresholds,
-                track=args.track,
-                on_error=args.on_error,
-            )
-            sinks = open_sinks(args, pipeline)
-        except BaseException:
-            close_quietly(cameras.values())
-            raise
+        for camera in cameras.values():
+            opened.callback(camera.close)
+        pipeline = Pipeline(
+            bundle,
+            engine,
+            cameras,
+            args.tolerance_ms,
+            policy=policy,
+            rig=rig,
+            thresholds=thresholds,
+            track=args.track,
+            on_error=args.on_error,
+        )
+        sinks = open_sinks(args, pipeline, setup)
         signals.stop = pipeline.stop
         if signals.asked:
             pipeline.stop()
@@ -147,19 +172,31 @@ def way_of(args: argparse.Namespace, bundle: Bundle) -> Way:
     from .engine.ways import Way, absent
 
     way = remembered(bundle) or Way()
+    if why := absent(args.backend or way.backend):
+        raise EdgemtlError(f"--backend {args.backend or way.backend}: {why}")
     if args.backend:  # another back end's threads and precision are not those that were chosen
         way = Way(args.backend)
-    way = Way(way.backend, args.precision or way.precision, args.threads or way.threads, way.arena)
-    if why := absent(way.backend):
-        raise EdgemtlError(f"--backend {way.backend}: {why}")
-    return way
+    return Way(way.backend, args.precision or way.precision, args.threads or way.threads, way.arena)
+
+
+def given_cameras(args: argparse.Namespace) -> dict[str, str]:
+    """Return the cameras of a command line by name; raises `EdgemtlError` where one is without a name or twice."""
+    given = {name: uri for name in SHORT_FLAGS if (uri := getattr(args, name)) is not None}
+    for word in args.camera:
+        name, equals, uri = word.partition("=")
+        if not (equals and uri and is_plain_name(name)):
+            raise EdgemtlError(f"--camera {redact(word)}: give NAME=SRC, as in --camera depth=2")
+        if name in given:
+            raise EdgemtlError(f"{flag(name)} is given twice")
+        given[name] = uri
+    return given
 
 
 def open_given(args: argparse.Namespace) -> dict[str, Camera]:
     """Open the cameras of a command line."""
     from .camera import open_cameras
 
-    return open_cameras({n: uri for n, uri in (("rgb", args.rgb), ("ir", args.ir)) if uri is not None}, wait=args.wait)
+    return open_cameras(given_cameras(args), wait=args.wait)
 
 
 def open_rig(args: argparse.Namespace) -> Rig | None:
@@ -171,17 +208,24 @@ def open_rig(args: argparse.Namespace) -> Rig | None:
     return Rig.open(args.rig)
 
 
-def open_sinks(args: argparse.Namespace, pipeline: Pipeline) -> list[Sink]:
+def open_setup(args: argparse.Namespace, rig: Rig | None) -> Setup:
+    """Return what is told of the cameras beside their pictures."""
+    from .messages.cameras import Setup
+
+    return Setup.of(rig, args.frame_id, list(given_cameras(args)))
+
+
+def open_sinks(args: argparse.Namespace, pipeline: Pipeline, setup: Setup) -> list[Sink]:
     """Open the sinks asked for; when one cannot be, for whatever reason, the others are closed and leave nothing."""
     limits = limits_of(args)
     makers: dict[str, Callable[[Any], Sink]] = {
         "show": lambda _: _kind("window", "Window")(),
         "video": lambda file: _kind("video", "Video")(file, pipeline.frame_rate, limits),
         "jsonl": lambda file: _kind("jsonl", "JsonLines")(file, limits),
-        "mcap": lambda file: _kind("mcap", "McapFile")(file, None, limits),
-        "zenoh": lambda endpoint: _kind("zenoh", "Zenoh")(endpoint, args.prefix),
-        "ros2": lambda _: _kind("ros2", "Ros2")(pipeline.status),
-        "serve": lambda address: _serve(address, args.token, pipeline),
+        "mcap": lambda file: _kind("mcap", "McapFile")(file, None, limits, setup),
+        "zenoh": lambda endpoint: _kind("zenoh", "Zenoh")(endpoint, args.prefix, setup=setup, keys=args.zenoh_keys),
+        "ros2": lambda _: _kind("ros2", "Ros2")(pipeline.status, setup=setup),
+        "serve": lambda address: _serve(address, args, pipeline),
     }
     sinks: list[Sink] = []
     try:
@@ -215,42 +259,20 @@ def _kind(module: str, name: str) -> Callable[..., Sink]:
     return found
 
 
-def _serve(address: str, token: str, pipeline: Pipeline) -> Sink:
+def _serve(address: str, args: argparse.Namespace, pipeline: Pipeline) -> Sink:
     from .sink.web import Web, is_loopback
+    from .sink.web.token import given_token, made_up, told
 
-    if not token and not is_loopback(address):
-        token = secrets.token_urlsafe(16)
-    web = Web(address, token, pipeline.status)
-    print(f"serving {web.link}", file=sys.stderr)
+    token = given_token(args.token, args.token_file)
+    is_ours = not token and not is_loopback(address)
+    token = made_up() if is_ours else token
+    web = Web(address, token, pipeline.status, lambda: pipeline.running)
+    try:
+        print(told(web.url, web.link, token, is_ours), file=sys.stderr)
+    except EdgemtlError:
+        web.close()
+        raise
     return web
-
-
-class Signals:
-    """While it lasts, SIGINT, SIGTERM and SIGHUP call ``stop`` in place of ending the program; a second one ends it.
-
-    They raise nothing: libraries that are opening a camera would swallow it. Ask ``asked`` after each step.
-    """
-
-    def __init__(self) -> None:
-        self.asked = False
-        self.stop: Callable[[], None] = lambda: None
-        self.before: dict[int, Any] = {}
-
-    def __enter__(self) -> Signals:
-        for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-            self.before.setdefault(number, signal.signal(number, self._take))
-        return self
-
-    def _take(self, number: int, frame: object) -> None:
-        if self.asked:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        self.asked = True
-        self.stop()
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
 
 
 class StandardError(logging.StreamHandler):  # type: ignore[type-arg]

@@ -13,13 +13,9 @@ from numpy.typing import NDArray
 from .bundle import ThermalRange
 from .fit import Fit, to_uint8
 from .frame import Frame, FramePair, Size
+from .palette import PALETTE, colour
 from .result import NO_TRACK, Attributes, Boxes, DepthMap, EdgeMap, HeadResult, LabelMap, NormalMap, Result
 
-PALETTE = np.array(
-    [(230, 75, 60), (70, 190, 90), (80, 150, 250), (240, 190, 50), (180, 100, 220), (60, 200, 200), (240, 130, 180)],
-    np.uint8,
-)
-"""One RGB colour a class, repeated past its end."""
 GROUND = np.array(
     [
         *((110, 150, 190), (150, 120, 100), (90, 140, 80), (90, 90, 100), (200, 190, 110), (160, 90, 130)),
@@ -31,12 +27,6 @@ GROUND = np.array(
 UNKNOWN = "unknown"
 """The class of pixels without a label, drawn black."""
 MIN_WIDTH = 320
-
-
-def colour(index: int) -> tuple[int, int, int]:
-    """Return the RGB colour of a class."""
-    r, g, b = PALETTE[index % len(PALETTE)].tolist()
-    return r, g, b
 
 
 def label_palette(label: LabelMap, boxes: Boxes | None) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bundle import ThermalRange
-from .errors import EdgemtlError
+from .errors import EdgemtlError, missing
 
 
 def to_uint8(image: NDArray[Any], thermal_range: ThermalRange) -> NDArray[np.uint8]:
@@ -103,9 +103,9 @@ def _resize(image: NDArray[Any], height: int, width: int, *, smooth: bool) -> ND
     try:
         import cv2
     except ImportError as error:
-        raise EdgemtlError(
-            f"the camera's {image.shape[1]}x{image.shape[0]} must be resized: pip install 'edgemtl-runtime[opencv]'"
-        ) from error
+        size = f"{image.shape[1]}x{image.shape[0]}"
+        hint = f"the camera's {size} must be resized: pip install 'edgemtl-runtime[opencv]'"
+        raise EdgemtlError(missing(error, "cv2", hint)) from error
     shrink = height < image.shape[0]
     resized: NDArray[np.uint8] = cv2.resize(  # type: ignore[assignment]
         image, (width, height), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .bundle import Input
+from .errors import EdgemtlError
 from .fit import Fit, to_uint8
 from .frame import Frame, FramePair
 
@@ -22,7 +25,7 @@ class Fitting:
     """Plans a letterbox for each camera and size of picture; with a rig the thermal camera's is registered as well.
 
     With a rig all results are in the pixels of its reference camera, also while that one is silent; without, they are
-    in those of the first camera that has a frame.
+    in those of the first camera that has a frame. Each camera's thread fits its own frames; plans are looked up by any.
     """
 
     def __init__(self, inputs: Sequence[Input], rig: Rig | None = None) -> None:
@@ -31,6 +34,22 @@ class Fitting:
         self.fits: dict[tuple[str, Size], Fit] = {}
         self.registrations: dict[Size, Registration] = {}
         self.reference_size: Size | None = None
+        self._rehearse()
+
+    def _rehearse(self) -> None:
+        """Fit a picture of each input once: what is imported for it would make the first frames of cameras late.
+
+        What fails here, without OpenCV for one, may turn out not to be needed; the first frame tells.
+        """
+        for name, spec in self.specs.items():
+            size = 2 * spec.height, 2 * spec.width
+            with contextlib.suppress(EdgemtlError):
+                fit = Fit.plan(size, (spec.height, spec.width))
+                fit.image(np.zeros((*size, spec.channels), np.uint8), spec.channels, spec.blank)
+                if self.rig is not None and self.is_registered(name):
+                    from .rig import watch  # noqa: F401
+
+                    self._registration(self.rig.ir.size, spec)
 
     def image(self, frame: Frame) -> NDArray[np.uint8]:
         """Return a frame as the network takes it; raises `CameraError` where its size is not the rig's."""
@@ -42,6 +61,10 @@ class Fitting:
             self.rig.resized(frame.size, self.rig.ir.size)
             self.reference_size = frame.size
         return self._fit(frame.camera, frame.size).image(image, spec.channels, spec.blank)
+
+    def fitted(self, frame: Frame) -> Frame:
+        """Return a frame with its picture as the network takes it; called in the camera's thread."""
+        return replace(frame, network=self.image(frame), registered=self.is_registered(frame.camera))
 
     def is_registered(self, camera: str) -> bool:
         """Whether a camera's pictures are brought into those of the rig's reference."""
@@ -56,10 +79,9 @@ class Fitting:
         name, frame = next(iter(pair.frames.items()))
         return name, self._fit(name, frame.size)
 
-    @property
-    def seen(self) -> NDArray[np.bool_] | None:
-        """Which of the network's pixels the registered camera sees, None while nothing is registered."""
-        return next(iter(self.registrations.values())).seen if self.registrations else None
+    def registration(self, frame: Frame) -> Registration | None:
+        """Return what a frame was registered by, None where it was not."""
+        return self.registrations.get(frame.size) if frame.registered else None
 
     def _fit(self, camera: str, size: Size) -> Fit:
         if (camera, size) not in self.fits:

@@ -10,12 +10,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .frame import Frame, StampSource
+from .frame import UNKNOWN_NS, Frame, StampSource
 
 State = Literal["starting", "live", "stale", "lost", "absent", "ended"]
 """Of a camera: not seen yet; delivering; repeating one picture; not delivering; left out; at its end."""
 RECENT = 30
 """Arrivals that a rate is told from."""
+UNSURE_NS = 15_000_000
+"""Stamps that may be off by more are not to be trusted."""
+LASTING_NS = 1_000_000_000
+"""A clock that is untrusted, or trusted again, for so long is told of."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,9 @@ class Health:
         self.frames = 0
         self.stamp_source: StampSource | None = None
         self.arrivals: deque[int] = deque(maxlen=RECENT)
+        self.uncertainty_ns = 0
+        self.clock_trusted = True
+        self.changed_ns: int | None = None
 
     def frame(self, frame: Frame) -> None:
         """Note a new frame: the camera is live."""
@@ -53,6 +60,23 @@ class Health:
         self.stamp_source = frame.stamp_source
         self.arrivals.append(self.clock())
         self.set("live")
+        self._look_at_clock(frame.uncertainty_ns)
+
+    def _look_at_clock(self, uncertainty_ns: int) -> None:
+        """Note how far the stamps may be off, and tell where it lasts."""
+        self.uncertainty_ns = uncertainty_ns
+        if (uncertainty_ns <= UNSURE_NS) is self.clock_trusted:
+            self.changed_ns = None
+            return
+        now_ns = self.clock()
+        self.changed_ns = now_ns if self.changed_ns is None else self.changed_ns
+        if now_ns - self.changed_ns >= LASTING_NS:
+            self.clock_trusted, self.changed_ns = not self.clock_trusted, None
+            far = f"may be off by {uncertainty_ns / 1e6:.0f} ms" if uncertainty_ns < UNKNOWN_NS else "are not known yet"
+            text = (
+                "its clock is trusted again" if self.clock_trusted else f"its clock is not to be trusted: stamps {far}"
+            )
+            self.told(Event(self.camera, "warning", text, now_ns))
 
     def set(self, state: State, detail: str = "") -> None:
         """Change the state or the reason for it, and tell of what was not told since the state is this one."""
@@ -85,6 +109,8 @@ class Health:
             "fps": round((len(arrivals) - 1) / span * 1e9, 2) if span and going else 0.0,
             "age_ms": round(self.silent_ns / 1e6, 1) if arrivals else None,
             "stamp_source": self.stamp_source,
+            "clock": "trusted" if self.uncertainty_ns <= UNSURE_NS else "uncertain",
+            "stamp_uncertainty_ms": round(self.uncertainty_ns / 1e6, 2),
             "frames": self.frames,
             "reconnects": self.reconnects,
         }

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from .camera import Camera
-from .errors import CameraError, EdgemtlError
+from .camera.use import begin, check_free, claim, owned
+from .errors import CameraError, flag
+from .event_log import EventLog, raise_once
 from .frame import Frame, FramePair
 from .health import Event, Health
 from .pairing import Pairing
+from .policy import Policy as Policy
 from .stats import Stats
 
 WAIT_S = 0.1
@@ -26,42 +29,23 @@ STALE_NS = 250_000_000
 SILENT_NS = 300_000_000
 SILENT_INTERVALS = 3
 """A camera is silent after the longer of the two: a time, or some of its own intervals."""
+JOIN_S = 3.0
+"""A camera's thread that takes longer to end is left behind, and told of."""
+START_NS = 5_000_000_000
+"""A camera may take so long to start before it is called lost."""
 Fitter = Callable[[Frame], Frame]
+log = logging.getLogger("edgemtl_runtime")
 
 
-@dataclass(frozen=True)
-class Policy:
-    """What happens to pairs that the network has no time for, and to those that are too old.
-
-    "latest": only the newest waits. "queue": up to ``depth`` wait, the oldest goes. "every": cameras wait for the
-    network, which recordings can and live cameras cannot. "auto": "every" for recordings, "latest" where one is live.
-    A pair whose frames are older than ``max_age_ms`` is not run; 0 sets no bound.
-    """
-
-    kind: Literal["auto", "latest", "queue", "every"] = "auto"
-    depth: int = 8
-    max_age_ms: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("auto", "latest", "queue", "every"):
-            raise EdgemtlError(f"policy '{self.kind}': is not one of auto, latest, queue, every")
-        if not 1 <= self.depth <= 1000 or not 0 <= self.max_age_ms < 1e6:
-            raise EdgemtlError(
-                "a policy's depth lies between 1 and 1000, max_age_ms between 0 (no bound) and a million"
-            )
-
-    def of(self, live: bool) -> Policy:
-        """Return the policy with "auto" decided."""
-        if self.kind == "every" and live:
-            raise EdgemtlError("policy 'every' is for recordings: a live camera does not wait; take 'queue'")
-        kind = ("latest" if live else "every") if self.kind == "auto" else self.kind
-        return replace(self, kind=kind, depth=1 if kind == "latest" else self.depth)
+class NoPair(TimeoutError):
+    """No pair has come in time; nothing is lost by it."""
 
 
 class Intake:
-    """Reads each camera in a thread of its own, fits and pairs the frames, and hands out the pairs.
+    """Reads each camera in a thread of its own, fits and pairs the frames, and hands out the pairs by `take`.
 
-    A frame is fitted for the network where it is read, so that a pair is ready when it is complete.
+    A frame is fitted for the network where it is read, so that a pair is ready when it is complete. ``events`` is told
+    of what happens to the cameras. It holds nothing of who takes the pairs, so that it ends when that one is dropped.
     """
 
     def __init__(
@@ -70,81 +54,136 @@ class Intake:
         pairing: Pairing,
         policy: Policy,
         stats: Stats,
-        told: Callable[[Event], None],
+        events: EventLog,
         fit: Fitter | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
         degrade: bool = False,
     ) -> None:
         self.degrade = degrade
-        self.cameras, self.pairing, self.stats, self.told, self.clock = cameras, pairing, stats, told, clock
+        self.cameras, self.pairing, self.stats, self.events, self.clock = cameras, pairing, stats, events, clock
+        self.told = events.put
+        check_free(cameras)
         self.live = any(camera.live for camera in cameras.values())
         for name, camera in cameras.items():
             if self.live and not camera.live:
-                raise CameraError(f"--{name} is a recording beside a live camera: pace it, as in FOLDER?fps=20")
+                raise CameraError(f"{flag(name)} is a recording beside a live camera: pace it, as in FOLDER?fps=20")
         self.policy = policy.of(self.live)
         if self.policy.kind == "every":  # one that is read ahead waits for the other, however long
             pairing.hold_ns = 1 << 62
         self.fit = fit
-        self.health = {name: Health(name, told, clock) for name in cameras}
-        for name, camera in cameras.items():
-            if hasattr(camera, "told"):  # one that is opened again when it fails, and says so
-                camera.told = self.health[name].set
-            if hasattr(camera, "dropped"):
-                camera.dropped = partial(self._not_given, name)
+        self.health = {name: Health(name, events.put, clock) for name in cameras}
         self.pairs: deque[FramePair] = deque()
         self.condition = threading.Condition()
         self.running = set(cameras)
         self.failed: set[str] = set()
         self.error: BaseException | None = None
-        self.stopped = False
+        self.started = self.stopped = self.closed = False
         self.begun_ns = clock()
-        self.threads = [
-            threading.Thread(target=self._read, args=(name, camera), name=f"camera-{name}", daemon=True)
-            for name, camera in cameras.items()
-        ]
+        self.threads: list[threading.Thread] = []
 
-    def __iter__(self) -> Iterator[FramePair]:
-        """Yield pairs until every camera has ended or `stop` is called; raises what a camera raised."""
-        self.begun_ns = self.clock()
-        for thread in self.threads:
-            thread.start()
+    def start(self) -> None:
+        """Begin to read the cameras; raises `EdgemtlError` where one is read by another or was."""
+        with self.condition:
+            if self.started or self.closed:
+                return
+            claim(self.cameras)
+            self.started = True
+            begin(self.cameras, time.monotonic_ns())
+            self._listen()
+            self.begun_ns = self.clock()
+            self.threads = [
+                threading.Thread(target=self._read, args=(name, owned(camera)), name=f"camera-{name}", daemon=True)
+                for name, camera in self.cameras.items()
+            ]
+            self.events.start()
+            for thread in self.threads:
+                thread.start()
+
+    def take(self, timeout_s: float | None = None) -> FramePair | None:
+        """Return the next pair, None when every camera has ended or ``stopped`` is set.
+
+        Raises `NoPair` where none comes in time, and what a camera or who is told of events has raised.
+        """
+        if not self.stopped:
+            self.start()
+        end = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             with self.condition:
-                while not self.pairs and not self._over() and not self.stopped:
-                    # The timeout lets a signal handler run, and silence be noticed, while nothing comes.
-                    self.condition.wait(WAIT_S)
+                while not (self.pairs or self._over() or self.stopped or self.events.error):
+                    left_s = WAIT_S if end is None else min(WAIT_S, end - time.monotonic())
+                    if left_s > 0:
+                        # The time-out lets a signal handler run, and silence be noticed, while nothing comes.
+                        self.condition.wait(left_s)
                     self._notice_silence()
+                    if left_s <= 0 and not self.pairs:
+                        raise NoPair
+                self.events.raise_error()
                 if self.stopped or not self.pairs:
-                    if self.error:
-                        raise self.error
-                    return
+                    raise_once(self._take_error())
+                    return None
                 pair = self.pairs.popleft()
                 self.condition.notify_all()
-            if self._too_old(pair):
-                self.stats.drop_pair(pair, f"older than {self.policy.max_age_ms:g} ms")
-            else:
-                yield pair
+            if not self._too_old(pair):
+                return pair
+            self.stats.drop_pair(pair, f"older than {self.policy.max_age_ms:g} ms")
 
-    def stop(self) -> None:
-        """End the reading; what waits is counted and not handed out any more."""
+    def _take_error(self) -> BaseException | None:
+        error, self.error = self.error, None
+        return error
+
+    def close(self) -> None:
+        """End the reading and close the cameras; what waits is counted and not handed out any more.
+
+        May be called twice, and by any thread.
+        """
         with self.condition:
             self.stopped = True
+            if self.closed:
+                return
+            self.closed = True
             self.condition.notify_all()
-        for camera in self.cameras.values():
-            camera.close()
-        for thread in self.threads:
-            if thread.is_alive():
-                thread.join(timeout=3.0)
+        claim(self.cameras, check=False)
+        for name, camera in self.cameras.items():
+            try:
+                camera.close()
+            except Exception as error:  # of one, it does not keep the other open
+                log.warning("closing %s: %r", flag(name), error)
+        self._join()
         with self.condition:
             while self.pairs:
                 self.stats.drop_pair(self.pairs.popleft(), "left at the end")
             for name, queue in self.pairing.waiting.items():
                 self.stats.drop(name, "left at the end", len(queue)) if queue else None
                 queue.clear()
+        self.events.close()
+        self._listen(False)
+
+    def close_begun(self) -> None:
+        """Close where cameras are being read; those that are not yet are left to who opened them."""
+        if self.started:
+            self.close()
+
+    def _join(self) -> None:
+        end = time.monotonic() + JOIN_S
+        for thread in self.threads:
+            if thread is not threading.current_thread() and thread.is_alive():
+                thread.join(max(0.0, end - time.monotonic()))
+                if thread.is_alive():
+                    log.warning("%s does not end: the camera is stuck in a read", thread.name)
+        self.threads = []
+
+    def _listen(self, on: bool = True) -> None:
+        """Hear from cameras that are opened again when they fail, and from those that count what they cannot give."""
+        for name, camera in self.cameras.items():
+            if hasattr(camera, "told"):
+                camera.told = self.health[name].set if on else lambda state, detail: None
+            if hasattr(camera, "dropped"):
+                counted = partial(_not_given, self.stats, self.condition, name)
+                camera.dropped = counted if on else lambda cause: None
 
     def _read(self, name: str, camera: Camera) -> None:
         health, stats = self.health[name], self.stats
-        repeats = Repeats() if getattr(camera, "drops_repeats", False) else None
+        repeats = Repeats()
         try:
             for given in camera.frames():
                 with self.condition:
@@ -153,7 +192,8 @@ class Intake:
                     if self.stopped:
                         return
                     stats.frames[name] += 1
-                if repeats is not None and (stale_ns := repeats.look(given)) is not None:
+                # asked each time: a device may be opened late, and what a codec made says nothing
+                if getattr(camera, "drops_repeats", False) and (stale_ns := repeats.look(given)) is not None:
                     self._repeated(name, stale_ns)
                     continue
                 if (frame := self._fitted(given)) is None:
@@ -198,12 +238,6 @@ class Intake:
         self.stats.stages["fit"].append(self.clock() - started)
         return fitted
 
-    def _not_given(self, name: str, cause: str) -> None:
-        """Count a frame that a camera took but could not give."""
-        with self.condition:
-            self.stats.frames[name] += 1
-        self.stats.drop(name, cause)
-
     def _repeated(self, name: str, stale_ns: int) -> None:
         """Count a picture that the camera has given before: it tells nothing new, whatever its stamp says."""
         self.stats.drop(name, "repeated picture")
@@ -219,7 +253,9 @@ class Intake:
         for name, health in self.health.items():
             limit_ns = max(SILENT_NS, SILENT_INTERVALS * health.interval_ns)
             if min(health.silent_ns, self.clock() - self.begun_ns) > limit_ns and name not in self.pairing.silent:
-                if health.state in ("starting", "live"):
+                starting = health.state == "starting" and self.clock() - self.begun_ns < START_NS
+                if health.state in ("starting", "live") and not starting:
+                    limit_ns = START_NS if health.state == "starting" else limit_ns
                     health.set("lost", f"no frame for {limit_ns / 1e9:.1f} s")
                 self._emit(self.pairing.leave(name))
         if text := self.pairing.warning():
@@ -227,7 +263,10 @@ class Intake:
 
     def _too_old(self, pair: FramePair) -> bool:
         bound_ms = self.policy.max_age_ms
-        return bool(self.live and bound_ms and self.clock() - pair.stamp_ns > bound_ms * 1e6)
+        # a recording's stamps run at its own speed, whatever it is played at
+        recorded = any(frame.stamp_source in ("file", "rate") for frame in pair.frames.values())
+        since_ns = pair.arrived_ns if recorded else pair.stamp_ns
+        return bool(self.live and bound_ms and self.clock() - since_ns > bound_ms * 1e6)
 
     def _over(self) -> bool:
         """Whether no pair is to come: all cameras have ended, or one has and none of its frames waits for a partner.
@@ -258,8 +297,18 @@ class Intake:
         return {name: health.to_dict() for name, health in self.health.items()}
 
 
+def _not_given(stats: Stats, condition: threading.Condition, name: str, cause: str) -> None:
+    """Count a frame that a camera took but could not give."""
+    with condition:
+        stats.frames[name] += 1
+    stats.drop(name, cause)
+
+
 class Repeats:
-    """Recognises a picture that is the one before, value by value: sensors are never that quiet."""
+    """Recognises a picture that is the one before, value by value: sensors are never that quiet.
+
+    Of pictures that a codec has made this says nothing: a scene that stands still is coded as no change at all.
+    """
 
     def __init__(self) -> None:
         self.last: Frame | None = None

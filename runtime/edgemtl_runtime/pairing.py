@@ -13,7 +13,9 @@ LOOK_BACK = 64
 """Intervals of a camera that its smallest one is told from."""
 JUMP_NS = 1_000_000_000
 STUCK = 3
-"""A stamp that falls back by more than `JUMP_NS`, or this many in a row that do not rise, begin a new time."""
+"""A live stamp that falls back by more than `JUMP_NS`, or this many in a row that do not rise, begin a new time."""
+LONE = 6
+"""When so many frames of one camera lie behind where the other's time began anew, its own will not."""
 HOLD_NS = 1_000_000_000
 """For so long a frame waits for a partner that comes late."""
 UNMATCHED = 30
@@ -25,10 +27,13 @@ class Pairing:
 
     A pair is emitted as soon as no better partner can come: the next frame of the earlier camera is there and is
     farther off, or that camera's smallest interval so far says that it will be. Frames left without a partner are told
-    to ``drop`` (camera, cause); at most ``depth`` frames of a camera, and those of
-    a second, wait for a late one. While a camera is
-    known to be silent (`leave`), the other's frames are emitted alone where the silent one is in ``optional``. With one
-    camera every frame is a pair of its own.
+    to ``drop`` (camera, cause); at most ``depth`` frames of a camera, and those of a second, wait for a late one. While
+    a camera is known to be silent (`leave`), the other's frames are emitted alone where the silent one is in
+    ``optional``. With one camera every frame is a pair of its own.
+
+    A pair is trusted where it lies within the tolerance even if its stamps are off by all that they may be. Frames
+    whose names tell the moment (`Frame.moment`) are paired by it. Where stamps fall back, a recording's at once and a
+    camera's when it is certain, a new time begins, and frames of two times are no pair.
     """
 
     def __init__(
@@ -49,6 +54,11 @@ class Pairing:
         self.drop = drop
         self.waiting: dict[str, deque[Frame]] = {name: deque() for name in cameras}
         self.intervals: dict[str, deque[int]] = {name: deque(maxlen=LOOK_BACK) for name in cameras}
+        self.times: dict[str, deque[int]] = {name: deque() for name in cameras}
+        self.time: dict[str, int] = dict.fromkeys(cameras, 0)
+        self.behind: dict[str, int] = dict.fromkeys(cameras, 0)
+        self.left_ns: dict[tuple[str, int], int] = {}
+        """Where a camera left a time: its last stamp in it."""
         self.last_ns: dict[str, int] = {}
         self.stuck: dict[str, int] = dict.fromkeys(cameras, 0)
         self.ended: set[str] = set()
@@ -65,9 +75,13 @@ class Pairing:
             self.drop(name, "stamp did not rise")
             return []
         self.waiting[name].append(frame)
+        self.times[name].append(self.time[name])
         pairs = self._match()
-        queue = self.waiting[name]
-        while queue and (len(queue) > self.depth or frame.stamp_ns - queue[0].stamp_ns > self.hold_ns):
+        queue, times = self.waiting[name], self.times[name]
+        while queue and (
+            len(queue) > self.depth
+            or (times[0] == self.time[name] and frame.stamp_ns - queue[0].stamp_ns > self.hold_ns)
+        ):
             self._lose(name)
         return pairs
 
@@ -119,46 +133,82 @@ class Pairing:
             step = frame.stamp_ns - last_ns
             if step <= 0:
                 self.stuck[name] += 1
-                if step > -JUMP_NS and self.stuck[name] < STUCK:
+                recorded = frame.stamp_source in ("file", "rate") and step < 0
+                if not recorded and step > -JUMP_NS and self.stuck[name] < STUCK:
                     return False
-                while self.waiting[name]:
-                    self._lose(name, "clock jumped")
+                self.left_ns[name, self.time[name]] = last_ns
+                self.time[name] += 1
                 self.intervals[name].clear()
             else:
                 self.intervals[name].append(step)
         self.stuck[name] = 0
         self.last_ns[name] = frame.stamp_ns
+        self._follow(frame)
         return True
+
+    def _follow(self, frame: Frame) -> None:
+        """Let a camera go on in the other's new time when its own does not begin anew where the other's did."""
+        name, newest = frame.camera, max(self.time.values())
+        if self.time[name] == newest:
+            self.behind[name] = 0
+            self.left_ns = {key: left for key, left in self.left_ns.items() if key[1] >= min(self.time.values())}
+            return
+        other = next(each for each in self.cameras if each != name)
+        self.behind[name] += frame.stamp_ns > self.left_ns[other, self.time[name]]
+        if self.behind[name] > LONE:
+            self.time[name], self.behind[name] = newest, 0
 
     def _match(self) -> list[FramePair]:
         pairs = []
         if len(self.cameras) == 1:
             (queue,) = self.waiting.values()
             while queue:
-                frame = queue.popleft()
-                pairs.append(FramePair({frame.camera: frame}))
+                pairs.append(self._alone(self._take(self.cameras[0])))
             return pairs
         first, second = self.cameras
         while self.waiting[first] and self.waiting[second]:
             a, b = self.waiting[first][0], self.waiting[second][0]
+            if self.times[first][0] != self.times[second][0]:
+                pairs += self._lose(min(self.cameras, key=lambda name: self.times[name][0]))
+                continue
             early, late = (a, b) if a.stamp_ns <= b.stamp_ns else (b, a)
             gap = late.stamp_ns - early.stamp_ns
-            closer = self._closer(early, late, gap)
-            if closer is None:
+            apart = self._apart(early, late, gap)
+            if apart is None:
                 break
-            if closer or gap > self.tolerance_ns:
+            if apart:
                 self.gaps.append(b.stamp_ns - a.stamp_ns)
                 pairs += self._lose(early.camera)
                 continue
-            self.waiting[first].popleft()
-            self.waiting[second].popleft()
-            self.unmatched, self.warned = dict.fromkeys(self.cameras, 0), False
-            pairs.append(FramePair({first: a, second: b}))
+            pairs.append(self._pair(a, b, gap))
         for name, other in ((first, second), (second, first)):
             gone = other in self.silent or other in self.ended
             while gone and not self.waiting[other] and self.waiting[name]:
                 pairs += self._lose(name)
         return pairs
+
+    def _pair(self, a: Frame, b: Frame, gap: int) -> FramePair:
+        """Take both first frames out and return them as a pair."""
+        for name in self.cameras:
+            self._take(name)
+        self.unmatched, self.warned = dict.fromkeys(self.cameras, 0), False
+        sure = bool(a.moment) and a.moment == b.moment
+        trusted = sure or gap + a.uncertainty_ns + b.uncertainty_ns <= self.tolerance_ns
+        return FramePair({a.camera: a, b.camera: b}, trusted)
+
+    def _alone(self, frame: Frame) -> FramePair:
+        return FramePair({frame.camera: frame}, frame.uncertainty_ns <= self.tolerance_ns)
+
+    def _take(self, name: str) -> Frame:
+        self.times[name].popleft()
+        return self.waiting[name].popleft()
+
+    def _apart(self, early: Frame, late: Frame, gap: int) -> bool | None:
+        """Whether the first two frames are no pair; None while that is open."""
+        if early.moment and late.moment:
+            return early.moment != late.moment
+        closer = self._closer(early, late, gap)
+        return closer if closer is None else closer or gap > self.tolerance_ns
 
     def _closer(self, early: Frame, late: Frame, gap: int) -> bool | None:
         """Whether the earlier camera has a frame nearer to ``late`` than ``early``; None while that is open."""
@@ -166,6 +216,8 @@ class Pairing:
             return False
         queue = self.waiting[early.camera]
         if len(queue) > 1:
+            if self.times[early.camera][1] != self.times[early.camera][0]:
+                return False
             return abs(queue[1].stamp_ns - late.stamp_ns) < gap
         if early.camera in self.ended or early.camera in self.silent or gap > self.tolerance_ns:
             return False
@@ -174,10 +226,10 @@ class Pairing:
 
     def _lose(self, name: str, cause: str = "no partner") -> list[FramePair]:
         """Give the first waiting frame of a camera up: alone where the other is silent and may be, else dropped."""
-        frame = self.waiting[name].popleft()
+        frame = self._take(name)
         (other,) = set(self.cameras) - {name}
         if other in self.silent and other in self.optional and cause == "no partner":
-            return [FramePair({name: frame})]
+            return [self._alone(frame)]
         self.unmatched[name] += 1
         self.drop(name, cause)
         return []

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,14 +12,18 @@ from numpy.typing import NDArray
 from .bundle import Bundle
 from .camera import Camera
 from .camera.adjust import with_offsets
+from .camera.use import check_count
 from .decode import DECODERS, decode
 from .engine import Engine
-from .errors import BundleError, EdgemtlError
+from .errors import BundleError, EdgemtlError, flag
+from .event_log import EventLog, Listener, raise_once
 from .fitting import Fitting
-from .frame import Frame, FramePair
+from .frame import FramePair, Size
 from .health import Event, Health
-from .intake import Intake, Policy
+from .intake import Intake
 from .pairing import Pairing
+from .policy import Policy
+from .reading import Reading
 from .result import Result
 from .sink import Sink, SinkHere, SinkThread, close_all
 from .stats import Stats
@@ -34,20 +35,19 @@ if TYPE_CHECKING:
 
 DEFAULT_TOLERANCE_MS = 30.0
 AUTO = Policy()
-EVENTS = 200
-"""The latest events that are kept."""
-log = logging.getLogger("edgemtl_runtime")
 
 
-class Pipeline:
+class Pipeline(Reading[tuple[FramePair, Result]]):
     """Runs a bundle on live or recorded cameras.
 
     ``cameras`` are by input name; one that the network was trained to do without may be left out, or fall silent: its
-    input is then fed the blank frame and the result says so. Iterate for (pair, result), or call `run` with sinks;
-    `stop` ends either from another thread or a signal handler. Results are in the pixels of the first input that has a
-    frame. ``thresholds`` are as `thresholds.parse` returns them, ``tracks`` maps a head of boxes to what follows its
-    objects, ``on_error`` says whether a sink or a camera's thread that fails ends the run or is left out, ``told``
-    hears events. ``stats``, ``events``, ``warnings`` and `status` tell how it goes.
+    input is then fed the blank frame and the result says so. Loop over it for (pair, result), plainly or by ``async
+    for``, call `read`, or `run` with sinks. It closes the cameras in the end, and not the engine: who opened that
+    closes it. Results are in the pixels of the first input that has a frame. ``thresholds`` are as `thresholds.parse`
+    returns them, ``track`` follows the objects of every head of boxes, ``on_error`` says whether a sink or a camera's
+    thread that fails ends the run or is left out. ``told`` hears events, in order, in a thread of its own: a slow one
+    stops nobody, and what it raises ends the run and is raised there. ``stats``, ``events``, ``warnings`` and `status`
+    tell how it goes, in any thread.
     """
 
     def __init__(
@@ -62,79 +62,108 @@ class Pipeline:
         thresholds: Mapping[str, NDArray[np.float32]] | None = None,
         track: bool = False,
         on_error: Literal["end", "degrade"] = "end",
-        told: Callable[[Event], None] | None = None,
+        told: Listener | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.inputs = bundle.manifest.inputs
         self.heads = bundle.manifest.heads
-        self.left_out = check_cameras(bundle, cameras)
+        self.left_out = check_inputs(bundle, cameras)
+        if rig is not None:
+            names = [spec.name for spec in self.inputs]
+            rig.check_names(names)
+            if rig.reference not in names:
+                raise EdgemtlError(
+                    f"the rig's reference is {rig.reference}, which the bundle does not take; leave it out"
+                )
         self.engine, self.thresholds, self.on_error, self.clock = engine, dict(thresholds or {}), on_error, clock
-        self.hear = told
         self.stats = Stats()
-        self.events: deque[Event] = deque(maxlen=EVENTS)
-        self.warnings: deque[Event] = deque(maxlen=EVENTS)
+        event_log = EventLog(told)
         self.fitting = Fitting(self.inputs, rig)
         self.tracking = Tracking(self.heads, self.thresholds) if track else None
         self.watch: Misalignment | None = None
+        self.watched: Size | None = None
         self.blanks = {s.name: np.full((1, s.height, s.width, s.channels), s.blank, np.uint8) for s in self.inputs}
+        check_count(cameras)
         ordered = {spec.name: cameras[spec.name] for spec in self.inputs if spec.name in cameras}
         ordered = with_offsets(ordered, rig.offset_ms if rig else {})
         optional = [spec.name for spec in self.inputs if spec.may_be_absent]
         pairing = Pairing(list(ordered), round(tolerance_ms * 1e6), optional=optional, drop=self.stats.drop)
         degrade = on_error == "degrade"
-        self.intake = Intake(ordered, pairing, policy, self.stats, self._tell, self._fitted, clock, degrade)
-        self.running = False
+        super().__init__(Intake(ordered, pairing, policy, self.stats, event_log, self.fitting.fitted, clock, degrade))
+        self.index = 0
+        self.behind: FramePair | None = None
         self.last_result_ns = 0
         self.warned: set[str] = set()
 
-    def __iter__(self) -> Iterator[tuple[FramePair, Result]]:
-        """Yield each pair with its result until the cameras end."""
-        self.running = True
+    def _next(self, timeout_s: float | None) -> tuple[FramePair, Result] | None:
+        """Return the next pair with its result; what is looked at behind a result is, before the next one."""
+        begun = time.monotonic()
+        if (behind := self.behind) is not None:
+            self.behind = None
+            self._look_after(behind)
+        left_s = None if timeout_s is None else max(0.0, begun + timeout_s - time.monotonic())
+        if (pair := self.intake.take(left_s)) is None:
+            return None
         try:
-            for index, pair in enumerate(self.intake):
-                try:
-                    result = self._run(pair, index)
-                except BaseException:
-                    self.stats.drop_pair(pair, "failed")
-                    raise
-                yield pair, result
-                self._look_after(pair)
-        finally:
-            self.running = False
-            self.intake.stop()
+            result = self._run(pair, self.index)
+        except BaseException:
+            self.stats.drop_pair(pair, "failed")
+            raise
+        self.index += 1
+        self.behind = pair
+        return pair, result
 
     def run(self, sinks: Sequence[Sink] = ()) -> Stats:
-        """Feed every result to the sinks until the cameras end, `stop` is called or Ctrl-C is pressed.
+        """Feed every result to the sinks until the cameras end, `stop` is called or a sink asks for the end.
 
-        However it ends, every sink is finished, all within `sink.CLOSE_S`. Returns the statistics; raises what a camera
-        or a sink raised.
+        However it ends, every sink is finished, all within `sink.CLOSE_S`. Returns the statistics; raises what a
+        camera, a sink or a callback raised. Ctrl-C is the program's: once the sinks are finished it goes on as
+        `KeyboardInterrupt`.
         """
         waits = self.intake.policy.kind == "every"
         drop, stopped = self.stats.drop_result, lambda: self.intake.stopped
         used = [SinkHere(s, drop) if s.on_main_thread else SinkThread(s, waits, drop, stopped) for s in sinks]
         self.stats.recordings = [sink.tally for sink in sinks if hasattr(sink, "tally")]
         errors: list[BaseException] = []
+        told = self.intake.events.told
         try:
             for pair, result in self:
                 for each in used:
                     each.put(pair, result)
                 self._leave_out(used)
-        except KeyboardInterrupt:
-            pass
-        except Exception as error:
+                if any(getattr(each.sink, "asks_to_end", False) for each in used):
+                    self.stop()
+        except BaseException as error:
             errors.append(error)
-        for raised in close_all(used):
-            if self.on_error == "end":
-                errors.append(raised)
-            else:
-                self._tell(Event("", "warning", f"{raised}; it was left out", self.clock()))
+        errors += self._finish(used, told)
         if errors:
-            raise errors[0]
+            raise_once(errors.pop(0))
         return self.stats
 
-    def stop(self) -> None:
-        """End the run after the pair in work."""
-        self.intake.stopped = True
+    def _finish(self, used: list[SinkHere], told: Listener | None) -> list[BaseException]:
+        """Finish the sinks and return what ends the run; what does not is told, behind the end of the events."""
+        raised = close_all(used)
+        if self.on_error == "end":
+            return raised
+        errors: list[BaseException] = []
+        for error in raised:
+            event = self._warn(f"{error}; it was left out")
+            try:
+                if told is not None:
+                    told(event)
+            except BaseException as mistake:  # the listener's own
+                errors.append(mistake)
+        return errors
+
+    @property
+    def events(self) -> list[Event]:
+        """The latest events of cameras, the oldest first."""
+        return list(self.intake.events.recent)
+
+    @property
+    def warnings(self) -> list[Event]:
+        """The latest warnings, the oldest first."""
+        return list(self.intake.events.warnings)
 
     @property
     def frame_rate(self) -> float:
@@ -149,16 +178,10 @@ class Pipeline:
         return {
             "running": self.running,
             "cameras": self.intake.status() | absent,
-            "stats": self.stats.to_dict(),
+            "stats": self.stats.to_dict(recent=True),
             "last_result_age_ms": age_ms,
-            "warnings": [str(event) for event in self.warnings.copy()],
+            "warnings": [str(event) for event in self.warnings],
         }
-
-    def _tell(self, event: Event) -> None:
-        (self.warnings if event.state == "warning" else self.events).append(event)
-        log.log(logging.WARNING if event.state in ("warning", "lost", "stale") else logging.INFO, "%s", event)
-        if self.hear is not None:
-            self.hear(event)
 
     def _leave_out(self, used: list[SinkHere]) -> None:
         """Raise what a sink raised, or leave that sink out and go on."""
@@ -167,41 +190,42 @@ class Pipeline:
             if self.on_error == "end":
                 raise failed.error
             used.remove(failed)
-            self._tell(Event("", "warning", f"sink {failed.sink.name}: {failed.error}; left out", self.clock()))
+            self._warn(f"sink {failed.sink.name}: {failed.error}; left out")
             failed.abandon()
-
-    def _fitted(self, frame: Frame) -> Frame:
-        """Return a frame with its picture as the network takes it; called in the camera's thread."""
-        registered = self.fitting.is_registered(frame.camera)
-        return replace(frame, network=self.fitting.image(frame), registered=registered)
 
     def _look_after(self, pair: FramePair) -> None:
         """Watch, behind the result, whether registered pictures still lie on one another."""
-        seen = self.fitting.seen
-        if seen is None or len(pair.frames) < 2:
+        rig = self.fitting.rig
+        if rig is None or rig.rgb.name not in pair.frames or rig.ir.name not in pair.frames:
             return
-        if self.watch is None:
+        rgb, ir = pair.frames[rig.rgb.name], pair.frames[rig.ir.name]
+        registration = self.fitting.registration(ir)
+        if registration is None or rgb.network is None or ir.network is None:
+            return
+        if self.watch is None or self.watched != ir.size:  # pictures of another size show another part of the scene
             from .rig.watch import Misalignment
 
+            seen, self.watched = registration.seen, ir.size
             self.watch = Misalignment(seen.shape, seen)
-            for registration in self.fitting.registrations.values():
-                self._warn_once("coverage", registration.warning())
-        pictures = {name: frame.network for name, frame in pair.frames.items()}
-        rig = self.fitting.rig
-        assert rig is not None
-        rgb, ir = pictures[rig.rgb.name], pictures[rig.ir.name]
-        if rgb is not None and ir is not None:
-            self.watch.feed(rgb, ir)
-            self._warn_once("shift", self.watch.warning())
+            self._warn_once("coverage", registration.warning())
+        self.watch.feed(rgb.network, ir.network)
+        self._warn_once("shift", self.watch.warning())
 
     def _warn_once(self, kind: str, text: str | None) -> None:
         if text and kind not in self.warned:
             self.warned.add(kind)
-            self._tell(Event("", "warning", text, self.clock()))
+            self._warn(text)
+
+    def _warn(self, text: str) -> Event:
+        event = Event("", "warning", text, self.clock())
+        self.intake.events.put(event)
+        return event
 
     def _run(self, pair: FramePair, index: int) -> Result:
         begun = self.clock()
         outputs = self.engine.run(self._inputs(pair))
+        if not getattr(self.engine, "owned_outputs", False):  # results are shown while the next pair is run
+            outputs = {name: np.array(each) for name, each in outputs.items()}
         inferred = self.clock()
         result = self._result(pair, outputs, index)
         self.last_result_ns = self.clock()
@@ -224,20 +248,24 @@ class Pipeline:
         absent = tuple(spec.name for spec in self.inputs if spec.name not in pair.frames)
         stamps = {name: str(each.stamp_source) for name, each in pair.frames.items()}
         name = next(iter(pair.frames.values())).name
-        return Result(heads, camera, pair.stamp_ns, pair.skew_ns, index, name, absent, stamps)
+        unsure = {name: each.uncertainty_ns for name, each in pair.frames.items()}
+        return Result(
+            heads, camera, pair.stamp_ns, pair.skew_ns, index, name, absent, stamps, pair.trusted, unsure, pair.unix_ns
+        )
 
 
-def check_cameras(bundle: Bundle, cameras: Mapping[str, Camera]) -> tuple[str, ...]:
+def check_inputs(bundle: Bundle, cameras: Mapping[str, object]) -> tuple[str, ...]:
     """Return the inputs without a camera; raises `EdgemtlError` where the network needs one, or has no such input."""
     inputs = bundle.manifest.inputs
     left_out = tuple(spec.name for spec in inputs if spec.name not in cameras)
-    missing = [spec.name for spec in inputs if spec.name in left_out and not spec.may_be_absent]
-    if missing or len(left_out) == len(inputs):
-        needed = " and ".join(f"--{name}" for name in missing or left_out)
-        raise EdgemtlError(f"the bundle needs {needed}{' as well' if cameras else ''}")
+    taken = f"it takes {' and '.join(spec.name for spec in inputs)}"
     extra = sorted(cameras.keys() - {spec.name for spec in inputs})
     if extra:
-        raise EdgemtlError(f"the bundle has no input {', '.join(extra)}; leave out --{extra[0]}")
+        raise EdgemtlError(f"the bundle has no input {', '.join(extra)}; {taken}: leave out {flag(extra[0])}")
+    missing = [spec.name for spec in inputs if spec.name in left_out and not spec.may_be_absent]
+    if missing or len(left_out) == len(inputs):
+        needed = " and ".join(flag(name) for name in missing or left_out)
+        raise EdgemtlError(f"the bundle needs {needed}{' as well' if cameras else ''}; {taken}")
     unknown = [head.decoder for head in bundle.manifest.heads if head.decoder not in DECODERS]
     if unknown:
         raise BundleError(f"{bundle.path}: this runtime has no decoder '{unknown[0]}'; update edgemtl-runtime")

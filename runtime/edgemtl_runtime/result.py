@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import EdgemtlError
+from .wall import utc
 
 NO_TRACK = -1
 """The track of a box that no track follows."""
@@ -196,7 +197,9 @@ class Result:
     """What was seen in one pair of frames: ``heads`` by name, in the pixels of camera ``camera``.
 
     ``absent`` names the cameras in whose place the network was given a blank frame. ``stamps`` tells of each camera in
-    the pair how its stamp was had (`Frame.stamp_source`).
+    the pair how its stamp was had (`Frame.stamp_source`). ``trusted`` says that the frames lie within the tolerance
+    even if their stamps are off by all that they may be (``uncertainty_ns`` by camera). ``unix_ns`` is ``stamp_ns`` as
+    Unix time, by the wall clock as it stood then.
     """
 
     heads: dict[str, HeadResult]
@@ -207,6 +210,9 @@ class Result:
     name: str = ""
     absent: tuple[str, ...] = ()
     stamps: dict[str, str] = field(default_factory=dict)
+    trusted: bool = True
+    uncertainty_ns: dict[str, int] = field(default_factory=dict)
+    unix_ns: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return a plain object for JSON: stamps in nanoseconds, boxes in pixels."""
@@ -215,8 +221,12 @@ class Result:
             "name": self.name,
             "camera": self.camera,
             "stamp_ns": self.stamp_ns,
+            "unix_ns": self.unix_ns,
+            "utc": utc(self.unix_ns),
             "skew_ns": self.skew_ns,
+            "pairing": "trusted" if self.trusted else "uncertain",
             "absent": list(self.absent),
             "stamp_source": dict(self.stamps),
+            "stamp_uncertainty_ns": dict(self.uncertainty_ns),
             "heads": {name: head.to_dict() for name, head in self.heads.items()},
         }

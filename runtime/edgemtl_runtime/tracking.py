@@ -29,6 +29,7 @@ class Tracking:
         high = {head.name: thresholds.get(head.name, np.float32(head.threshold)) for head in boxes}
         self.trackers = {name: Tracker(high=least, low=min(LOW, float(np.min(least)))) for name, least in high.items()}
         self.thresholds = dict(thresholds) | {n: np.asarray(t.low, np.float32) for n, t in self.trackers.items()}
+        _rehearse()
 
     def update(self, heads: dict[str, HeadResult], fit: Fit, stamp_ns: int) -> dict[str, HeadResult]:
         """Return the heads with their boxes numbered."""
@@ -40,3 +41,11 @@ class Tracking:
             kept = tracker.update(replace(boxes, xyxy=boxes.xyxy * scale), stamp_ns)
             found[name] = replace(kept, xyxy=kept.xyxy / scale)
         return found
+
+
+def _rehearse() -> None:
+    """Follow an object once: what NumPy imports for it would make the first frames of cameras late."""
+    tracker, one = Tracker(), np.ones(1, np.float32)
+    box = Boxes(np.array([[0, 0, 9, 9]], np.float32), one, np.zeros(1, np.int64), ("",))
+    for stamp_ns in (1, 2):
+        tracker.update(box, stamp_ns)

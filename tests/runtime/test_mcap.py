@@ -29,7 +29,8 @@ from edgemtl_runtime.camera.mcap import ENCODINGS, bag_frames, bag_topics, decom
 from edgemtl_runtime.errors import CameraError, EdgemtlError
 from edgemtl_runtime.frame import Frame, FramePair
 from edgemtl_runtime.messages import write
-from edgemtl_runtime.messages.ros import CompressedImage, Header, Image, Message, String, Time, of_array, of_pair
+from edgemtl_runtime.messages.ros import of_array, of_pair
+from edgemtl_runtime.messages.types import CompressedImage, Header, Image, Message, String, Time
 from edgemtl_runtime.result import Boxes, DepthMap, Result
 from edgemtl_runtime.sink.mcap import CHUNK_BYTES, McapFile
 
@@ -116,7 +117,7 @@ def test_a_viewer_finds_types_stamps_and_messages_in_the_file_alone(tmp_path: Pa
             store = get_typestore(Stores.EMPTY)
             store.register(get_types_from_msg(schema.data.decode(), schema.name))
             seen.append((channel.topic, message.log_time, store.deserialize_cdr(message.data, schema.name)))
-    assert len(seen) == 3 * 5 and [stamp for _, stamp, _ in seen] == sorted(stamp for _, stamp, _ in seen)
+    assert len(seen) == 3 * 6 and [stamp for _, stamp, _ in seen] == sorted(stamp for _, stamp, _ in seen)
     boxes = [(stamp, message) for topic, stamp, message in seen if topic == "/boxes"]
     stamp, first = boxes[0]
     assert stamp == NOW_NS + 500 == first.header.stamp.sec * 10**9 + first.header.stamp.nanosec

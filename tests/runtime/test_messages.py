@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import pytest
 import zenoh
+from boards import true_rig
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
@@ -24,8 +25,12 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from edgemtl_runtime.errors import EdgemtlError
 from edgemtl_runtime.frame import Frame, FramePair
 from edgemtl_runtime.messages import Message, definition, read, write
+from edgemtl_runtime.messages.annotations import ImageAnnotations
+from edgemtl_runtime.messages.cameras import CameraInfo, Setup
 from edgemtl_runtime.messages.cdr import Field, fields_of
-from edgemtl_runtime.messages.ros import (
+from edgemtl_runtime.messages.hashes import type_hash
+from edgemtl_runtime.messages.ros import of_frame, of_pair, of_result, of_status, topic_part
+from edgemtl_runtime.messages.types import (
     CompressedImage,
     Detection2DArray,
     DiagnosticArray,
@@ -34,16 +39,11 @@ from edgemtl_runtime.messages.ros import (
     PoseWithCovariance,
     String,
     Time,
-    measure_wall_offset_ns,
-    of_frame,
-    of_pair,
-    of_result,
-    of_status,
-    topic_part,
 )
 from edgemtl_runtime.result import Attributes, Boxes, DepthMap, EdgeMap, LabelMap, NormalMap, Result
 from edgemtl_runtime.sink.ros2 import Ros2, fill
 from edgemtl_runtime.sink.zenoh import Zenoh
+from edgemtl_runtime.wall import WALL
 
 VISION = {
     "Point2D": "float64 x\nfloat64 y\n",
@@ -55,22 +55,40 @@ VISION = {
     "Detection2DArray": "std_msgs/Header header\nDetection2D[] detections\n",
 }
 """vision_msgs 4: the packages that Humble and later have."""
+FOXGLOVE = {
+    "Point2": "float64 x\nfloat64 y\n",
+    "Color": "float64 r\nfloat64 g\nfloat64 b\nfloat64 a\n",
+    "CircleAnnotation": "builtin_interfaces/Time timestamp\nfoxglove_msgs/Point2 position\nfloat64 diameter\n"
+    "float64 thickness\nfoxglove_msgs/Color fill_color\nfoxglove_msgs/Color outline_color\n",
+    "PointsAnnotation": "builtin_interfaces/Time timestamp\nuint8 UNKNOWN=0\nuint8 POINTS=1\nuint8 LINE_LOOP=2\n"
+    "uint8 LINE_STRIP=3\nuint8 LINE_LIST=4\nuint8 type\nfoxglove_msgs/Point2[] points\n"
+    "foxglove_msgs/Color outline_color\nfoxglove_msgs/Color[] outline_colors\nfoxglove_msgs/Color fill_color\n"
+    "float64 thickness\n",
+    "TextAnnotation": "builtin_interfaces/Time timestamp\nfoxglove_msgs/Point2 position\nstring text\n"
+    "float64 font_size\nfoxglove_msgs/Color text_color\nfoxglove_msgs/Color background_color\n",
+    "ImageAnnotations": "foxglove_msgs/CircleAnnotation[] circles\nfoxglove_msgs/PointsAnnotation[] points\n"
+    "foxglove_msgs/TextAnnotation[] texts\n",
+}
+"""foxglove_msgs 2.2 to 3.3."""
 KINDS: list[type[Message]] = [
-    *(Time, Header, String, Image, CompressedImage, PoseWithCovariance, Detection2DArray, DiagnosticArray)
+    *(Time, Header, String, Image, CompressedImage, PoseWithCovariance, Detection2DArray, DiagnosticArray),
+    *(CameraInfo, ImageAnnotations),
 ]
 
 
 def make_store() -> Any:
-    """Return the message types of ROS 2 Jazzy with vision_msgs, as rosbags knows them."""
+    """Return the message types of ROS 2 Jazzy with vision_msgs and foxglove_msgs, as rosbags knows them."""
     store = get_typestore(Stores.ROS2_JAZZY)
-    for name, text in VISION.items():
-        store.register(get_types_from_msg(text, f"vision_msgs/msg/{name}"))
+    for package, types_of in (("vision_msgs", VISION), ("foxglove_msgs", FOXGLOVE)):
+        for name, text in types_of.items():
+            store.register(get_types_from_msg(text, f"{package}/msg/{name}"))
     return store
 
 
 STORE = make_store()
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "string": st.text(max_size=9),
+    "bool": st.booleans(),
     "byte": st.integers(0, 127),  # an octet; rosbags takes it for signed
     "uint8": st.integers(0, 255),
     "int32": st.integers(-(2**31), 2**31 - 1),
@@ -278,8 +296,25 @@ def test_names_become_parts_of_ros_topics() -> None:
     assert [topic_part(name) for name in ("rgb", "front-left.1", "2nd", "ü")] == ["rgb", "front_left_1", "_2nd", "_"]
 
 
+HASHES = {  # as `ros2 topic info --verbose` prints them; the first is in rmw_zenoh's design document
+    String: "df668c740482bbd48fb39d76a70dfd4bd59db1288021743503259e948f6b1a18",
+    Image: "d31d41a9a4c4bc8eae9be757b0beed306564f7526c88ea6a4588fb9582527d47",
+    CompressedImage: "15640771531571185e2efc8a100baf923961a4d15d5569652e6cb6691e8e371a",
+}
+
+
+@pytest.mark.parametrize("kind", HASHES, ids=lambda kind: kind.__name__)
+def test_hashes_of_types_are_the_published_ones(kind: type[Message]) -> None:
+    assert type_hash(kind) == f"RIHS01_{HASHES[kind]}"
+
+
+@pytest.mark.parametrize("kind", all_kinds(), ids=lambda kind: kind.__name__)
+def test_hashes_of_types_are_those_of_another_implementation(kind: type[Message]) -> None:
+    assert type_hash(kind) == STORE.hash_rihs01(kind.TYPE)
+
+
 def test_the_wall_offset_turns_the_monotonic_clock_into_unix_time() -> None:
-    assert abs(time.monotonic_ns() + measure_wall_offset_ns() - time.time_ns()) < 1_000_000_000
+    assert abs(WALL.unix_ns(time.monotonic_ns()) - time.time_ns()) < 1_000_000
 
 
 def test_diagnostics_have_a_level_a_camera() -> None:
@@ -309,7 +344,15 @@ def rclpy_class(name: str) -> type:
     """Return a class like rosidl's: fields by default values, each set only to what its type takes."""
     _, fields = STORE.fielddefs[name]
     kinds = {field: (int(node), detail) for field, (node, detail) in fields}
-    base_types = {"string": str, "float64": float, "byte": bytes, "uint8": int, "uint32": int, "int32": int}
+    base_types = {
+        "string": str,
+        "float64": float,
+        "byte": bytes,
+        "bool": bool,
+        "uint8": int,
+        "uint32": int,
+        "int32": int,
+    }
 
     def setter(self: Any, field: str, value: Any) -> None:
         node, detail = kinds[field]
@@ -423,6 +466,32 @@ def test_ros_topics_carry_the_same_messages_and_diagnostics(ros: Fake) -> None:
         assert bytes(STORE.serialize_cdr(filled_as_theirs(message, ours.TYPE), ours.TYPE)) == write(ours)
     assert ros.calls[:2] == ["init no signals", "node edgemtl"] and ros.calls[-2:] == ["destroy", "shutdown"]
     assert len([call for call in ros.calls if call.startswith("publisher")]) == 1 + len(expected) / 2
+
+
+def test_ros_without_foxgloves_messages_goes_without_annotations(
+    ros: Fake, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "foxglove_msgs.msg", None)
+    sink = Ros2(None, NOW_NS)
+    sink.write(make_pair(), make_result())
+    sink.close()
+    topics = [topic for topic, _, _ in ros.published]
+    assert "boxes" in topics and "camera/rgb/annotations" not in topics
+    assert "apt install ros-$ROS_DISTRO-foxglove-msgs" in caplog.text
+
+
+def test_ros_topics_have_the_frames_and_calibrations_of_the_rig(ros: Fake) -> None:
+    sink = Ros2(None, NOW_NS, Setup(true_rig(), {"rgb": "left_optical"}))
+    pair = FramePair({"rgb": dataclasses.replace(make_pair().frames["rgb"], image=np.zeros((480, 640, 3), np.uint8))})
+    sink.write(pair, None)
+    sink.close()
+    told = {topic: message for topic, message, _ in ros.published}
+    assert told["camera/rgb/camera_info"].header.frame_id == "left_optical"
+    assert told["camera/rgb/image/compressed"].header.frame_id == "left_optical"
+    ours = dict((topic, message) for topic, _, message in of_pair(pair, None, NOW_NS, sink.setup))
+    info = ours["/camera/rgb/camera_info"]
+    back = filled_as_theirs(told["camera/rgb/camera_info"], info.TYPE)
+    assert bytes(STORE.serialize_cdr(back, info.TYPE)) == write(info)
 
 
 def test_a_status_that_fails_ends_the_run_with_its_own_error(ros: Fake) -> None:

@@ -181,3 +181,62 @@ def test_a_warning_comes_once_and_says_what_to_do() -> None:
         pairing.push(frame("rgb", 400 * i)), pairing.push(frame("ir", 400 * i + 120))
         warnings.append(pairing.warning())
     assert len([text for text in warnings if text]) == 2
+
+
+def ahead(pairing: Pairing, rgb: list[Frame], ir: list[Frame], lead: int) -> list[FramePair]:
+    """Push two recordings of which one is read ahead of the other, and return all pairs."""
+    pairs = []
+    for index in range(len(rgb) + lead):
+        pairs += pairing.push(rgb[index]) if index < len(rgb) else []
+        pairs += pairing.push(ir[index - lead]) if 0 <= index - lead < len(ir) else []
+    return pairs + pairing.end("rgb") + pairing.end("ir")
+
+
+@given(st.integers(41, 3000), st.integers(0, 30), st.integers(1, 4))
+def test_recordings_that_jump_back_lose_nothing(back_ms: int, lead: int, times: int) -> None:
+    pairing, drops = counted(["rgb", "ir"], 15 * MS)
+    pairing.hold_ns = 1 << 62
+    recorded = []
+    for name in ("rgb", "ir"):
+        at, frames = 10_000, []
+        for jump in range(times + 1):
+            for _ in range(12):
+                at += 40
+                frames.append(Frame(IMAGE, at * MS, name, len(frames), "file"))
+            at -= back_ms + 40 * bool(jump)
+        recorded.append(frames)
+    pairs = ahead(pairing, recorded[0], recorded[1], lead)
+    assert len(pairs) == 12 * (times + 1) and not drops
+    assert all(p.frames["rgb"].index == p.frames["ir"].index for p in pairs)
+
+
+@given(st.integers(50, 5000), st.integers(0, 3))
+def test_a_jump_of_one_recording_alone_costs_a_few_frames(back_ms: int, lead: int) -> None:
+    pairing, drops = counted(["rgb", "ir"], 15 * MS)
+    rgb = [Frame(IMAGE, (10_000 + 40 * i - back_ms * (i >= 20)) * MS, "rgb", i, "file") for i in range(60)]
+    ir = [Frame(IMAGE, (10_000 + 40 * i) * MS, "ir", i, "file") for i in range(20)]
+    ir += [Frame(IMAGE, (10_000 + 40 * i - back_ms) * MS, "ir", i, "file") for i in range(26, 60)]
+    pairs = ahead(pairing, rgb, ir, lead)
+    assert len(pairs) >= 54 - 6 and all(p.skew_ns == 0 for p in pairs), (len(pairs), drops)
+
+
+def test_a_pair_is_trusted_where_it_holds_whatever_its_stamps_may_be_off() -> None:
+    for unsure_ms, trusted in ((0, True), (11, True), (12, False)):
+        pairing, _ = counted(["rgb", "ir"], 30 * MS)
+        pairing.push(Frame(IMAGE, 1000 * MS, "rgb", 0, uncertainty_ns=11 * MS))
+        pairing.push(Frame(IMAGE, 1008 * MS, "ir", 0, uncertainty_ns=unsure_ms * MS))
+        (pair,) = pairing.end("rgb") + pairing.end("ir")
+        assert pair.trusted is trusted
+
+
+def test_names_pair_what_stamps_would_not() -> None:
+    pairing, drops = counted(["rgb", "ir"], 30 * MS)
+    at = {name: index for index, name in enumerate("abcdef")}
+
+    def named(camera: str, name: str) -> Frame:
+        return Frame(IMAGE, at[name] * 10 * MS, camera, at[name], "rate", name, moment=name)
+
+    pairs = [p for n in "abdef" for p in pairing.push(named("ir", n))]
+    pairs += [p for n in "abcdf" for p in pairing.push(named("rgb", n))] + pairing.end("ir") + pairing.end("rgb")
+    assert [(p.frames["rgb"].name, p.frames["ir"].name) for p in pairs] == [(n, n) for n in "abdf"]
+    assert drops == {"rgb: no partner": 1, "ir: no partner": 1}

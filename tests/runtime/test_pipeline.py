@@ -97,7 +97,7 @@ def test_a_broken_sink_ends_the_run_with_its_own_error(toy_bundle: Path, tmp_pat
 
 def test_a_camera_error_ends_the_run_and_finishes_the_files(toy_bundle: Path, tmp_path: Path) -> None:
     rgb, ir = write_frames(tmp_path / "rgb", 12), write_frames(tmp_path / "ir", 12, channels=1)
-    cv2.imwrite(str(rgb / "9.png"), np.zeros((10, 20, 3), np.uint8))
+    cv2.imwrite(str(rgb / "99.png"), np.zeros((10, 20, 3), np.uint8))
     with pytest.raises(CameraError, match="20x10"):
         pipeline(toy_bundle, rgb, ir).run([JsonLines(tmp_path / "o.jsonl"), Video(tmp_path / "o.mp4", 10)])
     assert len((tmp_path / "o.jsonl").read_text().splitlines()) == 12
@@ -121,7 +121,7 @@ def test_what_was_read_before_a_camera_failed_still_finds_its_partners(
     toy_bundle: Path, tmp_path: Path, late: str
 ) -> None:
     rgb, ir = write_frames(tmp_path / "rgb", 6), write_frames(tmp_path / "ir", 20, channels=1)
-    cv2.imwrite(str(rgb / "9.png"), np.zeros((10, 20, 3), np.uint8))
+    cv2.imwrite(str(rgb / "99.png"), np.zeros((10, 20, 3), np.uint8))
     pipe = pipeline(toy_bundle, rgb, ir)
     cameras = dict(pipe.intake.cameras)
     cameras[late] = Late(cameras[late])

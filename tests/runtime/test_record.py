@@ -154,6 +154,16 @@ def test_calibrating_from_matched_points(tmp_path: Path, capsys: pytest.CaptureF
     assert np.allclose(homography / homography[2, 2], [[0.75, 0, 3], [0, 0.75, -2], [0, 0, 1]], atol=1e-6)
     assert cv2.imread(str(tmp_path / "look.png")).shape == (64, 192, 3)
     assert (tmp_path / "rig.rgb.yaml").exists()  # for ROS's drivers
+    names = ("rig.yaml", "rig.rgb.yaml", "rig.ir.yaml", "look.png")
+    for kept in names:  # one of them alone is enough to be refused, before anything is written
+        for name in names:
+            (tmp_path / name).unlink(missing_ok=True)
+        (tmp_path / kept).write_text("mine")
+        assert main(["calibrate", *words, "--picture", str(tmp_path / "look.png")]) == 2
+        assert f"{kept}: is there already; --overwrite" in capsys.readouterr().err
+        assert (tmp_path / kept).read_text() == "mine" and sum((tmp_path / name).exists() for name in names) == 1
+    assert main(["calibrate", *words, "--picture", str(tmp_path / "look.png"), "--overwrite"]) == 0
+    assert all((tmp_path / name).stat().st_size > 100 for name in names)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +222,10 @@ def test_calibrating_from_matched_points(tmp_path: Path, capsys: pytest.CaptureF
         (["record", "--rgb", "{frames}", "--out", "{frames}/0000.png/x"], "cannot be written"),
         (["record", "--rgb", "{frames}", "--out", "x", "--apart", "-1"], "not negative"),
         (["record", "--rgb", "{frames}", "--out", "x", "--seconds", "inf"], "below 1e6"),
-        (["record", "--rgb", "{frames}", "--out", "x.mcap", "--split", "val"], "are of a folder"),
+        (["record", "--rgb", "{frames}", "--out", "x.mcap", "--split", "val"], "is of a folder"),
+        (["record", "--rgb", "{frames}", "--out", "x", "--frame-id", "rgb=eye"], "--frame-id is of an MCAP file"),
+        (["record", "--rgb", "{frames}", "--out", "x.mcap", "--frame-id", "rgn=eye"], "did you mean 'rgb'"),
+        (["record", "--rgb", "{frames}", "--out", "x.mcap", "--frame-id", "rgb=/eye"], "none of these in front"),
     ],
 )
 def test_bad_input_is_one_line(

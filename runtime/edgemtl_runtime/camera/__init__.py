@@ -4,28 +4,35 @@ v4l2:///dev/video0      a camera device, stamped by its driver; ?width= ?height=
 0                       the same by number
 csi://0                 a ribbon camera of a Jetson or Raspberry Pi, by GStreamer; ?width= ?height= ?fps=
 gst:PIPELINE            what a GStreamer pipeline gives; ?format=RGB|GRAY8|GRAY16_LE
-rtsp://host/stream      a stream, also http:// (MJPEG); ?transport=udp; its own query stays as it is
+rtsp://host/stream      a stream, also http:// (MJPEG); ?transport=udp; ?clock=ntp where the camera and this machine
+                        are set by one NTP; its own query stays as it is
 drive.mp4               a video file; ?fps=20 paces it, ?fps=0 is as fast as it is used
 frames/night            a folder of pictures, in the order of their names; ?fps=20 paces it; ?stamps=name: those are
-                        nanoseconds of capture, ?stamps=exif: the pictures tell it
+                        nanoseconds of capture, ?stamps=exif: the pictures tell it; two folders are paired by the
+                        names of their pictures, with ?pair=order by their places
 mcap:drive.mcap#/ir     an image topic of an MCAP file, bag:FOLDER#/ir of a ROS 2 bag; ?speed=1 plays it live
 pattern:                plain moving shapes; ?fps=20&frames=100&width=320&height=240
 
 Of every source: ?rotate=90|180|270 turns the pictures clockwise, ?offset_ms=-120 is added to the stamps, ?repeats=keep
-takes a live camera's repeated pictures for new ones.
+takes a live camera's repeated pictures for new ones. ${NAME} is the environment's NAME, ${file:NAME} what a file
+holds: passwords belong there, where no list of processes shows them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import parse_qsl
 
-from ..errors import CameraError, UsageError, nearest_hint
+from ..errors import CameraError, UsageError, flag, nearest_hint
 from ..frame import Frame
+from .address import host_begin
 from .clock import Epoch
+from .secrets import discreet, fill, secrets_in, without
+from .secrets import redact as redact
 
 NOMINAL_FPS = 30.0
 """Rate that the stamps of a folder's pictures run at when none is given."""
@@ -33,13 +40,22 @@ PLAUSIBLE_NS = 5_000_000_000
 """A driver's stamp that is older than this, or of the future, is of another clock."""
 COMMON = ("rotate", "offset_ms", "repeats")
 """Options of every source."""
-OF_STREAMS = (*COMMON, "transport")
+OF_STREAMS = (*COMMON, "transport", "clock")
 """What is ours in a stream's URL; the rest of its query is its own."""
+_QUERY = re.compile(r"[^\s!\"']*")
+"""What may stand behind the last "?" of a pipeline for it to be options."""
 Options = Mapping[str, str]
 
 
 class Camera(Protocol):
-    """A source of frames. ``live`` sources do not wait: what is not taken in time is lost and counted."""
+    """A source of frames, which is read once. ``live`` sources do not wait: what is not taken in time is lost.
+
+    A picture that was given is shown and run later, in other threads. A camera that fills each picture into memory of
+    its own, and does not touch it again, says so by an attribute ``owned_pictures = True``; the pictures of any other
+    are copied as they come. It may also have ``rate`` (frames a second), ``drops_repeats`` (whether a picture that is
+    the one before tells nothing new), and two attributes that are set when it is read: ``told`` (state, detail), to
+    say that it is lost and why, and ``dropped`` (cause), to count a frame that it could not give.
+    """
 
     name: str
     live: bool
@@ -64,7 +80,8 @@ def open_cameras(uris: Mapping[str, str], *, wait: bool = False) -> dict[str, Ca
     try:
         for name, uri in uris.items():
             cameras[name] = open_camera(uri, name, epoch, wait=wait)
-    except BaseException:
+        _pair_folders(cameras)
+    except BaseException:  # a library's own error and Ctrl-C leave nothing open either
         for camera in cameras.values():
             with contextlib.suppress(Exception):  # another error is on its way
                 camera.close()
@@ -72,16 +89,36 @@ def open_cameras(uris: Mapping[str, str], *, wait: bool = False) -> dict[str, Ca
     return cameras
 
 
+def _pair_folders(cameras: Mapping[str, Camera]) -> None:
+    from .adjust import Adjusted
+
+    plain = [camera.camera if isinstance(camera, Adjusted) else camera for camera in cameras.values()]
+    folders = [camera for camera in plain if hasattr(camera, "folder")]
+    if len(folders) > 1:
+        from .folder import FolderCamera, pair_by_name
+
+        pair_by_name([camera for camera in folders if isinstance(camera, FolderCamera)])
+
+
 def open_camera(uri: str, name: str, epoch: Epoch | None = None, *, wait: bool = False) -> Camera:
     """Open a source by its URI; ``epoch`` is the common begin of recorded sources."""
     from .adjust import Adjusted
     from .reopen import Reopened
 
+    uri, filled = fill(uri, name)
+    secrets = sorted({*filled, *secrets_in(uri)}, key=len, reverse=True)
     place, options = split_options(uri)
     common = {key: options.pop(key) for key in COMMON if key in options}
-    kind, opener = _opener(place, name, epoch or Epoch(), options)
+    try:
+        kind, opener = _opener(place, name, epoch or Epoch(), options)
+    except CameraError as error:
+        raise without(error, secrets) from None
+    opener = discreet(opener, secrets)
     camera: Camera = Reopened(name, opener, wait) if kind == "device" else opener()
-    return Adjusted.of(camera, common, redact(uri))
+    try:
+        return Adjusted.of(camera, common, redact(uri))
+    except CameraError as error:
+        raise without(error, secrets) from None
 
 
 def _opener(place: str, name: str, epoch: Epoch, options: Options) -> tuple[str, Callable[[], Camera]]:
@@ -110,7 +147,7 @@ def _opener(place: str, name: str, epoch: Epoch, options: Options) -> tuple[str,
         return "recording", lambda: FolderCamera(name, path, epoch, options)
     if path.is_file():
         return "recording", _video(path, name, epoch, options)
-    raise CameraError(f"--{name} {redact(place)}: no such folder or file, nor a camera number, URL or 'pattern:'")
+    raise CameraError(f"{flag(name, redact(place))}: no such folder or file, nor a camera number, URL or 'pattern:'")
 
 
 def _device(place: str, name: str, options: Options) -> Callable[[], Camera]:
@@ -132,9 +169,9 @@ def _stream(place: str, name: str, options: Options) -> Callable[[], Camera]:
         from .opencv import StreamCamera
 
         return lambda: StreamCamera(name, place, options)
-    from .stream import AvStreamCamera
+    from .stream import open_stream
 
-    return lambda: AvStreamCamera(name, place, options)
+    return lambda: open_stream(name, place, options)
 
 
 def _video(path: Path, name: str, epoch: Epoch, options: Options) -> Callable[[], Camera]:
@@ -150,15 +187,28 @@ def _video(path: Path, name: str, epoch: Epoch, options: Options) -> Callable[[]
 
 
 def split_options(uri: str) -> tuple[str, dict[str, str]]:
-    """Split ``place?key=value`` into the place and its options; of a stream's URL only ours are taken."""
-    place, mark, query = uri.partition("?")
-    if not mark:
-        return uri, {}
+    """Split ``place?key=value`` into the place and its options; of a stream's URL only ours are taken.
+
+    So it is with an address at the end of a GStreamer pipeline; those in its middle are the pipeline's.
+    """
+    known: tuple[str, ...]
+    if uri.startswith("gst:"):
+        place, mark, query = uri.rpartition("?")
+        if not mark or not _QUERY.fullmatch(query):
+            return uri, {}
+        has_own, known = "://" in place.split()[-1], (*COMMON, "format")
+    else:
+        before = host_begin(uri)
+        place, mark, query = uri[before:].partition("?")
+        place = uri[:before] + place
+        if not mark:
+            return uri, {}
+        has_own, known = "://" in place and not place.startswith(("v4l2:", "csi:", "file:")), OF_STREAMS
     pairs = parse_qsl(query, keep_blank_values=True)
-    if "://" not in place or place.startswith(("v4l2:", "csi:", "file:")):
+    if not has_own:
         return place, dict(pairs)
-    ours = {key: value for key, value in pairs if key in OF_STREAMS}
-    own = "&".join(part for part in query.split("&") if part.partition("=")[0] not in OF_STREAMS)
+    ours = {key: value for key, value in pairs if key in known}
+    own = "&".join(part for part in query.split("&") if part.partition("=")[0] not in known)
     return f"{place}?{own}" if own else place, ours
 
 
@@ -189,23 +239,6 @@ def check_known(options: Options, uri: str, known: list[str]) -> None:
     for key in options:
         if key not in known:
             raise UsageError(f"{redact(uri)}: unknown option '{key}'{nearest_hint(key, [*known, *COMMON])}")
-
-
-def redact(uri: object) -> str:
-    """Return a URI without what it may hold of a user's name and password, wherever cameras want them.
-
-    Of a URL stay the host and the path's last part, of a pipeline only that it is one.
-    """
-    text = str(uri)
-    if text.startswith("gst:"):
-        return "gst:"
-    scheme, mark, rest = text.partition("://")
-    if not mark:
-        return text
-    host, *parts = rest.partition("?")[0].rpartition("@")[2].split("/")
-    last = parts[-1] if parts else ""
-    plain = last if not set(last) & set("=:;&@") else ""
-    return f"{scheme}://{host}{'/' if parts else ''}{'.../' if parts[1:] else ''}{plain}"
 
 
 def checked_size(frames: Iterator[Frame], describe: Callable[[Frame], str]) -> Iterator[Frame]:

@@ -30,7 +30,7 @@ class Adjusted:
         self.camera = camera
         self.name, self.live = camera.name, camera.live
         self.rotate, self.offset_ns = rotate, offset_ns
-        self.drops_repeats = getattr(camera, "drops_repeats", False) and not keep_repeats
+        self.keep_repeats = keep_repeats
 
     @classmethod
     def of(cls, camera: Camera, options: Options, uri: str) -> Camera:
@@ -47,6 +47,11 @@ class Adjusted:
             raise CameraError(f"{uri}: option offset_ms={options['offset_ms']} is not a number of up to 60,000 ms")
         return cls(camera, rotate, offset_ns, keep)
 
+    @property
+    def drops_repeats(self) -> bool:
+        """Whether an equal picture is a repeated one."""
+        return bool(getattr(self.camera, "drops_repeats", False)) and not self.keep_repeats
+
     def __getattr__(self, name: str) -> object:
         return getattr(self.camera, name)
 
@@ -62,7 +67,7 @@ class Adjusted:
         for frame in self.camera.frames():
             image = np.ascontiguousarray(np.rot90(frame.image, turns)) if turns else frame.image
             unix_ns = frame.unix_ns and frame.unix_ns + self.offset_ns
-            yield replace(frame, image=image, stamp_ns=max(frame.stamp_ns + self.offset_ns, 0), unix_ns=unix_ns)
+            yield replace(frame, image=image, stamp_ns=frame.stamp_ns + self.offset_ns, unix_ns=unix_ns)
 
     def close(self) -> None:
         """Close the camera."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import CameraError
+from ..errors import CameraError, UsageError, flag
 from ..frame import Frame, StampSource
 from . import NOMINAL_FPS, Options, checked_size, take, take_word
 from .clock import Epoch, Pace
@@ -20,29 +22,35 @@ import cv2  # isort: skip
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 EXIF_TIME, EXIF_PART, EXIF_IFD = 0x9003, 0x9291, 0x8769
 """DateTimeOriginal and its part of a second, and the directory they stand in (Exif 2.32)."""
+log = logging.getLogger("edgemtl_runtime")
 
 
 class FolderCamera:
-    """The pictures of a folder in the order of their names; 16-bit ones keep their bits.
+    """The pictures of a folder in the natural order of their names (2 before 10); 16-bit ones keep their bits.
 
     Stamps are of a rate, or with ``?stamps=name`` the names' nanoseconds, with ``?stamps=exif`` what the pictures tell.
     """
 
+    owned_pictures = True
+
     def __init__(self, name: str, folder: Path, epoch: Epoch, options: Options) -> None:
         self.name, self.folder = name, folder
-        numbers = {key: value for key, value in options.items() if key != "stamps"}
+        numbers = {key: value for key, value in options.items() if key not in ("stamps", "pair")}
         (fps,) = take(numbers, str(folder), fps=0)
         self.stamps = take_word(options, str(folder), "stamps", ("rate", "name", "exif"))
+        self.by_name = take_word(options, str(folder), "pair", ("name", "order")) == "name" and self.stamps == "rate"
+        self.moments: dict[str, int] | None = None
         self.live = fps > 0
         self.rate = fps or NOMINAL_FPS
         self.pace = Pace(epoch, fps or NOMINAL_FPS, self.live)
-        self.files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGES)
+        hidden = (file for file in folder.iterdir() if file.suffix.lower() in IMAGES and not file.name.startswith("._"))
+        self.files = sorted(hidden, key=lambda file: natural(file.stem))
         if not self.files:
-            raise CameraError(f"--{name} {folder}: holds no pictures ({', '.join(IMAGES)})")
+            raise CameraError(f"{flag(name, folder)}: holds no pictures ({', '.join(IMAGES)})")
         if self.stamps == "name":
             wrong = [file.name for file in self.files if not (file.stem.isascii() and file.stem.isdigit())]
             if wrong:
-                raise CameraError(f"--{name} {folder / wrong[0]}: ?stamps=name wants names that are nanoseconds")
+                raise CameraError(f"{flag(name, folder / wrong[0])}: ?stamps=name wants names that are nanoseconds")
             self.files.sort(key=lambda file: int(file.stem))
         if self.stamps != "rate":
             epoch.begin(self._told_ns(self.files[0]))
@@ -59,12 +67,14 @@ class FolderCamera:
             if image.dtype not in (np.uint8, np.uint16):
                 raise CameraError(f"{file}: has {8 * image.itemsize} bits a value; give pictures of 8 or 16 bits")
             told_ns = 0 if self.stamps == "rate" else self._told_ns(file)
-            pace = self.pace
-            stamp_ns = pace.wait_until(pace.epoch.at(told_ns)) if told_ns else pace.wait(index)
+            pace, moment = self.pace, file.stem if self.moments else ""
+            place = self.moments[moment] if self.moments else index
+            stamp_ns = pace.wait_until(pace.epoch.at(told_ns)) if told_ns else pace.wait(place)
             if self.pace.closed:
                 return
             source: StampSource = "rate" if self.stamps == "rate" else "file"
-            yield Frame(rgb(image), stamp_ns, self.name, index, source, file.stem, time.monotonic_ns(), told_ns)
+            now_ns = time.monotonic_ns()
+            yield Frame(rgb(image), stamp_ns, self.name, index, source, file.stem, now_ns, told_ns, moment=moment)
 
     def _told_ns(self, file: Path) -> int:
         """Return when a picture was taken, as its name or its EXIF data tell."""
@@ -79,7 +89,9 @@ class FolderCamera:
                 told = picture.getexif().get_ifd(EXIF_IFD)
             taken = datetime.strptime(str(told[EXIF_TIME]).strip("\0 "), "%Y:%m:%d %H:%M:%S")
         except (KeyError, ValueError, OSError) as error:
-            raise CameraError(f"--{self.name} {file}: ?stamps=exif, but it does not tell when it was taken") from error
+            raise CameraError(
+                f"{flag(self.name, file)}: ?stamps=exif, but it does not tell when it was taken"
+            ) from error
         part = str(told.get(EXIF_PART, "0")).strip("\0 ") or "0"
         seconds = int(taken.replace(tzinfo=timezone.utc).timestamp())
         return seconds * 1_000_000_000 + int(part[:9].ljust(9, "0"))
@@ -87,3 +99,41 @@ class FolderCamera:
     def close(self) -> None:
         """End the reading."""
         self.pace.closed = True
+
+
+def natural(stem: str) -> list[tuple[int, int, str]]:
+    """Return what names are sorted by, so that numbers in them count as numbers."""
+    parts = re.split(r"([0-9]+)", stem)
+    return [(0, int(part), "") if part.isascii() and part.isdigit() else (1, 0, part) for part in parts if part]
+
+
+def pair_by_name(cameras: Sequence[FolderCamera]) -> None:
+    """Let folders whose pictures have no times be paired by their names: what is of one moment has one name.
+
+    A picture whose name the other folder does not have is left without a partner. Raises `UsageError` where the folders
+    share no name, or a name stands for two pictures.
+    """
+    named = [camera for camera in cameras if camera.by_name]
+    if len(named) < 2:
+        return
+    stems = []
+    for camera in named:
+        seen: set[str] = set()
+        for file in camera.files:
+            if file.stem in seen:
+                raise UsageError(f"{flag(camera.name)} {camera.folder}: two pictures are called {file.stem}; keep one")
+            seen.add(file.stem)
+        stems.append(seen)
+    first, second = named[0], named[1]
+    if not set.intersection(*stems):
+        raise UsageError(
+            f"{flag(first.name)} {first.folder} and {flag(second.name)} {second.folder} share no names "
+            f"({first.files[0].name}, {second.files[0].name}): give pictures of one moment one name, or ?stamps=name "
+            "or ?stamps=exif where they tell their times, or ?pair=order where both folders hold one picture a moment"
+        )
+    alone = sum(len(seen - set.intersection(*stems)) for seen in stems)
+    if alone:
+        log.warning("%d pictures have no partner of their name in the other folder", alone)
+    moments = {stem: place for place, stem in enumerate(sorted(set.union(*stems), key=natural))}
+    for camera in named:
+        camera.moments = moments

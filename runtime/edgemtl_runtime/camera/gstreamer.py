@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CameraError, UsageError
+from ..errors import CameraError, UsageError, flag
 from ..frame import Frame, StampSource
 from . import Options, check_known, take, take_word
+from .clock import ArrivalClock
+from .gst_rtp import RtpWatch
+from .secrets import quotes_hidden
 
 START_S, READ_S = 5.0, 2.0
 """A pipeline that gives no first frame, or no next one, for longer is lost."""
@@ -21,26 +24,32 @@ FORMATS = ("RGB", "GRAY8", "GRAY16_LE")
 class GStreamerCamera:
     """What a pipeline gives: ``gst:videotestsrc is-live=true``, or ``csi://0`` for the first ribbon camera.
 
-    The pipeline's buffers are stamped on its clock, the system's monotonic one; with another clock, on arrival.
+    The pipeline's buffers are stamped on its clock, the system's monotonic one; with another clock, on arrival. Those
+    of a stream by RTP are the sender's times, mapped by the moments at which its packets come (`RtpWatch`).
     """
 
     live = True
+    owned_pictures = True
 
     def __init__(self, name: str, place: str, options: Options) -> None:
-        self.name, self.what, self.closed, self.finished = name, f"--{name} {place.partition(':')[0]}:", False, False
+        self.name, self.what, self.closed, self.finished = name, f"{flag(name, place.partition(':')[0])}:", False, False
+        self.begun = False
         self.gst = gst = load()
         if place.startswith("csi:"):
             text = csi(gst, name, place.removeprefix("csi://"), options)
-            self.what = f"--{name} {place}"
+            self.what = flag(name, place)
         else:
             check_known(options, "gst:", ["format"])
             kind = take_word(options, "gst:", "format", FORMATS)
             text = f"{place.removeprefix('gst:')} ! videoconvert ! video/x-raw,format={kind}"
+        self.text = text
         try:
             self.pipeline = gst.parse_launch(f"{text} ! appsink name=edgemtl max-buffers=2 drop=false sync=false")
         except Exception as error:  # GLib.Error, of a module that may not be there
-            raise UsageError(f"{self.what} no such pipeline ({getattr(error, 'message', error)})") from None
+            reason = quotes_hidden(str(getattr(error, "message", error)), text)
+            raise UsageError(f"{self.what} no such pipeline ({reason})") from None
         self.sink = self.pipeline.get_by_name("edgemtl")
+        self.arrivals, self.watch = ArrivalClock(), RtpWatch(gst, self.pipeline)
         if self.pipeline.set_state(gst.State.PLAYING) == gst.StateChangeReturn.FAILURE:
             reason = self._reason()
             self.pipeline.set_state(gst.State.NULL)
@@ -48,7 +57,7 @@ class GStreamerCamera:
 
     def frames(self) -> Iterator[Frame]:
         """Yield the pipeline's frames; raises `CameraError` when it stops; its end of stream is an end."""
-        index = 0
+        index, self.begun = 0, True
         try:
             while not self.closed:
                 limit_s = READ_S if index else START_S
@@ -62,18 +71,21 @@ class GStreamerCamera:
                         return
                     reason = self._reason() or f"no frame for {limit_s:g} s"
                     raise CameraError(f"{self.what} stopped after {index} frames ({reason})")
-                stamp_ns, source = self._stamp(sample.get_buffer(), now_ns)
-                yield Frame(self._picture(sample), stamp_ns, self.name, index, source, "", now_ns)
+                stamp_ns, source, unsure_ns = self._stamp(sample.get_buffer(), now_ns)
+                picture = self._picture(sample)
+                yield Frame(picture, stamp_ns, self.name, index, source, "", now_ns, uncertainty_ns=unsure_ns)
                 index += 1
         finally:
-            self.pipeline.set_state(self.gst.State.NULL)
+            self._end()
 
-    def _stamp(self, buffer: Any, now_ns: int) -> tuple[int, StampSource]:
+    def _stamp(self, buffer: Any, now_ns: int) -> tuple[int, StampSource, int]:
         clock = self.pipeline.get_clock()
         monotonic = clock is not None and type(clock).__name__.startswith("SystemClock")
         if buffer.pts == self.gst.CLOCK_TIME_NONE or not monotonic:
-            return now_ns, "arrival"
-        return min(int(buffer.pts + self.pipeline.get_base_time()), now_ns), "driver"
+            return now_ns, "arrival", self.arrivals.uncertainty(now_ns)
+        if (found := self.watch.stamp(int(buffer.pts))) is not None:
+            return min(found[0], now_ns), "stream", found[1]
+        return min(int(buffer.pts + self.pipeline.get_base_time()), now_ns), "driver", 0
 
     def _picture(self, sample: Any) -> NDArray[Any]:
         form = sample.get_caps().get_structure(0)
@@ -95,11 +107,17 @@ class GStreamerCamera:
     def _reason(self) -> str:
         """Return what the pipeline's last error says, without what may stand in its address."""
         message = self.pipeline.get_bus().timed_pop_filtered(0, self.gst.MessageType.ERROR)
-        return message.parse_error()[0].message if message else ""
+        return quotes_hidden(message.parse_error()[0].message, self.text) if message else ""
 
     def close(self) -> None:
-        """Stop reading; the thread that reads ends the pipeline."""
+        """Stop reading; the thread that reads ends the pipeline, where there is one."""
         self.closed = True
+        if not self.begun:
+            self._end()
+
+    def _end(self) -> None:
+        self.watch.close()
+        self.pipeline.set_state(self.gst.State.NULL)
 
 
 def load() -> Any:
@@ -123,7 +141,7 @@ def csi(gst: Any, name: str, number: str, options: Options) -> str:
     """Return the pipeline of a ribbon camera: Argus on a Jetson, libcamera elsewhere."""
     place = f"csi://{number}"
     if not (number.isascii() and number.isdigit() and len(number) < 3):
-        raise UsageError(f"--{name} {place}: is not csi:// with a number")
+        raise UsageError(f"{flag(name, place)}: is not csi:// with a number")
     width, height, fps = (round(v) for v in take(options, place, width=1280, height=720, fps=30))
     size = f"width={width},height={height},framerate={fps}/1"
     if gst.ElementFactory.find("nvarguscamerasrc"):
@@ -133,6 +151,8 @@ def csi(gst: Any, name: str, number: str, options: Options) -> str:
         )
     if gst.ElementFactory.find("libcamerasrc"):
         if int(number):  # libcamera knows its cameras by name
-            raise UsageError(f"--{name} {place}: give gst:libcamerasrc camera-name=NAME; `cam --list` tells the names")
+            raise UsageError(
+                f"{flag(name, place)}: give gst:libcamerasrc camera-name=NAME; `cam --list` tells the names"
+            )
         return f"libcamerasrc ! video/x-raw,{size} ! videoconvert ! video/x-raw,format=RGB"
-    raise UsageError(f"--{name} {place}: GStreamer has neither nvarguscamerasrc (Jetson) nor libcamerasrc here")
+    raise UsageError(f"{flag(name, place)}: GStreamer has neither nvarguscamerasrc (Jetson) nor libcamerasrc here")

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..errors import CameraError, EdgemtlError
 from ..messages import read
-from ..messages.ros import CompressedImage, Image
+from ..messages.types import CompressedImage, Image
 
 ENCODINGS: dict[str, tuple[int, int, tuple[int, ...]]] = {
     "rgb8": (1, 3, (0, 1, 2)),

@@ -23,6 +23,8 @@ SHAPES = (
 class PatternCamera:
     """Rectangles over a shaded ground; a camera called "ir" sees their warmth, any other their colour."""
 
+    owned_pictures = True
+
     def __init__(self, name: str, epoch: Epoch, options: Options) -> None:
         self.name = name
         fps, count, width, height = take(options, "pattern:", fps=20, frames=0, width=320, height=240)

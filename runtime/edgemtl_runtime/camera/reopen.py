@@ -27,7 +27,7 @@ class Reopened:
     """
 
     live = True
-    drops_repeats = True
+    owned_pictures = True  # those of every device and stream of ours are
 
     def __init__(self, name: str, opener: Callable[[], Camera], wait: bool = False) -> None:
         self.name, self.opener = name, opener
@@ -42,6 +42,11 @@ class Reopened:
         except CameraError:
             if not wait:
                 raise
+
+    @property
+    def drops_repeats(self) -> bool:
+        """Whether an equal picture is a repeated one: as what is open now gives them."""
+        return bool(getattr(self.source, "drops_repeats", False))
 
     def frames(self) -> Iterator[Frame]:
         """Yield frames until `close`."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CameraError, UsageError
+from ..errors import CameraError, UsageError, flag, missing
 from ..frame import Frame, StampSource
 from . import PLAUSIBLE_NS, Options, check_known, take
 
@@ -41,14 +41,17 @@ class V4l2Camera:
     """
 
     live = True
+    owned_pictures = True
 
     def __init__(self, name: str, path: str, options: Options) -> None:
         try:
             from linuxpy.video import device as v4l2
         except ImportError as error:
-            raise UsageError("v4l2:// needs linuxpy: pip install 'edgemtl-runtime[v4l2]'") from error
-        self.name, self.what, self.closed, self.v4l2 = name, f"--{name} {path}", False, v4l2
+            hint = "v4l2:// needs linuxpy: pip install 'edgemtl-runtime[v4l2]'"
+            raise UsageError(missing(error, "linuxpy", hint)) from error
+        self.name, self.what, self.closed, self.v4l2 = name, flag(name, path), False, v4l2
         self.dropped: Callable[[str], None] = lambda cause: None
+        self.begun = False
         check_known(options, path, ["width", "height", "fps", "format"])
         width, height, fps = take({k: v for k, v in options.items() if k != "format"}, path, width=0, height=0, fps=0)
         kind = options.get("format", "").upper()
@@ -76,9 +79,14 @@ class V4l2Camera:
             self._shut()
             raise CameraError(f"{self.what}: gives {self.kind}; ask for one of {', '.join(FORMATS)} by ?format=")
 
+    @property
+    def drops_repeats(self) -> bool:
+        """Whether an equal picture is a repeated one: where the sensor's own values come."""
+        return self.kind not in ("MJPG", "JPEG")
+
     def frames(self) -> Iterator[Frame]:
         """Yield frames as the driver fills them; raises `CameraError` when the device is gone or silent."""
-        index = 0
+        index, self.begun = 0, True
         try:
             while not self.closed:
                 ready, _, _ = select.select([self.device.fileno()], [], [], READ_S)
@@ -119,8 +127,10 @@ class V4l2Camera:
                 getattr(self, part).close()
 
     def close(self) -> None:
-        """Stop reading; the thread that reads closes the device."""
+        """Stop reading; the thread that reads closes the device, where there is one."""
         self.closed = True
+        if not self.begun:
+            self._shut()
 
 
 def decoded(kind: str, data: bytes, form: Any) -> NDArray[Any] | None:

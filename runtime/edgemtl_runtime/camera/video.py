@@ -5,8 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from ..errors import CameraError
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import CameraError, flag
 from ..frame import Frame, StampSource
 from . import NOMINAL_FPS, Options, checked_size, take
 from .clock import Epoch, Pace
@@ -14,18 +18,21 @@ from .libav import opened, picture, reason
 
 
 class AvVideoCamera:
-    """A video file; ``?fps=20`` paces it at a rate of its own, ``?speed=1`` by its own times."""
+    """A video file, upright; ``?fps=20`` paces it at a rate of its own, ``?speed=1`` by its own times."""
+
+    owned_pictures = True
 
     def __init__(self, name: str, file: Path, epoch: Epoch, options: Options) -> None:
-        self.name, self.file, self.what = name, file, f"--{name} {file}"
+        self.name, self.file, self.what = name, file, flag(name, file)
         fps, self.speed = take(options, str(file), fps=0, speed=0)
         self.live = fps > 0 or self.speed > 0
         self.rated = fps > 0
-        self.pace = Pace(epoch, fps or 1.0, self.live)
+        self.pace = Pace(epoch, fps or 1.0, self.live, self.speed)
         self.container = opened(self.what, str(file))
         self.stream = self.container.streams.video[0]
         self.rate = fps or float(self.stream.average_rate or NOMINAL_FPS) * (self.speed or 1.0)
         self.stream.thread_type = "AUTO"
+        self.begun = False
 
     def frames(self) -> Iterator[Frame]:
         """Yield the video's frames; raises `CameraError` where it holds none, or cannot be read on."""
@@ -34,7 +41,9 @@ class AvVideoCamera:
     def _read(self) -> Iterator[Frame]:
         import av
 
-        index, begin = 0, None
+        index, begin, self.begun = 0, None, True
+        if self.pace.closed:
+            return
         try:
             for decoded in self.container.decode(self.stream):
                 if self.pace.closed:
@@ -46,10 +55,17 @@ class AvVideoCamera:
                 if self.rated:
                     stamp_ns = self.pace.wait(index)
                 else:
-                    played = (seconds - begin) / (self.speed or 1.0)
-                    stamp_ns = self.pace.wait_until(self.pace.epoch.now_ns + round(played * 1e9))
+                    stamp_ns = self.pace.wait_until(self.pace.epoch.now_ns + round((seconds - begin) * 1e9))
                 source: StampSource = "rate" if self.rated else "file"
-                yield Frame(picture(decoded), stamp_ns, self.name, index, source, f"{index:06d}", time.monotonic_ns())
+                yield Frame(
+                    upright(picture(decoded), decoded),
+                    stamp_ns,
+                    self.name,
+                    index,
+                    source,
+                    f"{index:06d}",
+                    time.monotonic_ns(),
+                )
                 index += 1
         except (av.error.FFmpegError, OSError) as error:
             raise CameraError(f"{self.what}: cannot be read past frame {index} ({reason(error)})") from None
@@ -59,5 +75,14 @@ class AvVideoCamera:
             raise CameraError(f"{self.what}: holds no readable frame")
 
     def close(self) -> None:
-        """End the reading; the thread that reads closes the file."""
+        """End the reading; the thread that reads closes the file, where there is one."""
         self.pace.closed = True
+        if not self.begun:
+            self.container.close()
+
+
+def upright(image: NDArray[Any], decoded: Any) -> NDArray[Any]:
+    """Return a picture (H, W[, 3]) turned as its file's display matrix says, by quarters; phones film lying down."""
+    quarters = round(decoded.rotation / 90)
+    turned = quarters % 4 and decoded.rotation == 90 * quarters
+    return np.ascontiguousarray(np.rot90(image, quarters)) if turned else image

@@ -30,9 +30,9 @@ Arrays = dict[str, NDArray[Any]]
 
 def check_engine(bundle: Bundle, way: Way, engine: Engine, frames: Sequence[Arrays]) -> dict[str, float]:
     """Return by head what share agrees with ONNX Runtime on the CPU; raises `EngineError` where too little does."""
-    exact = OrtEngine(bundle.model_in(way.precision))
     tolerance = SAME if way.precision == "fp32" else ALIKE
-    agreed = agreement(exact.run, engine.run, bundle.manifest.heads, frames, tolerance)
+    with OrtEngine(bundle.model_in(way.precision)) as exact:
+        agreed = agreement(exact.run, engine.run, bundle.manifest.heads, frames, tolerance)
     for head, share in agreed.items():
         if not share >= LEAST:
             raise EngineError(
@@ -59,9 +59,9 @@ def choose(
         if way.backend != "onnxruntime-cpu":
             check_engine(bundle, way, engine, frames or [images])
 
-    there = opened(bundle, ways, told, check)
-    told(f"timing for {seconds:g} s")
-    medians = {way: float(np.median(times)) for way, times in in_turns(there.engines, images, seconds).items()}
+    with opened(bundle, ways, told, check) as there:
+        told(f"timing for {seconds:g} s")
+        medians = {way: float(np.median(times)) for way, times in in_turns(there.engines, images, seconds).items()}
     best = min(medians.values())
     close = [way for way, median in medians.items() if median <= CLOSE * best]
     way = min(close, key=lambda w: (ORDER.index(w.precision), w.threads, not w.arena))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import math
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EngineError
+
+log = logging.getLogger("edgemtl_runtime")
 
 
 def bindings() -> Any:
@@ -40,6 +43,13 @@ class Cuda:
             raise EngineError(f"{name} fails: {getattr(code, 'name', code)}")
         return found[0] if found else None
 
+    def give_back(self, name: str, *words: Any) -> None:
+        """Call a function that frees something; what goes wrong is logged, so that the rest is freed as well."""
+        try:
+            self.call(name, *words)
+        except EngineError as error:
+            log.warning("freeing the engine: %s", error)
+
     def wait(self) -> None:
         """Block until all that was asked of the stream is done."""
         self.call("cudaStreamSynchronize", self.stream)
@@ -63,6 +73,14 @@ class Cuda:
         """Ask the stream for a graph's work."""
         self.call("cudaGraphLaunch", graph, self.stream)
 
+    def free_graph(self, graph: Any) -> None:
+        """Free a graph that `graph` returned."""
+        self.give_back("cudaGraphExecDestroy", graph)
+
+    def close(self) -> None:
+        """Free the stream, behind all that was made with it."""
+        self.give_back("cudaStreamDestroy", self.stream)
+
 
 class Buffer:
     """Pinned memory as the array ``host``, and memory of the GPU at ``device``: the same on an integrated GPU."""
@@ -75,10 +93,18 @@ class Buffer:
         self.pointer = int(cuda.call("cudaHostAlloc", self.size, flags))
         raw = (ctypes.c_ubyte * self.size).from_address(self.pointer)
         self.host: NDArray[Any] = np.frombuffer(raw, dtype, math.prod(shape)).reshape(shape)
-        if cuda.integrated:
-            self.device = int(cuda.call("cudaHostGetDevicePointer", self.pointer, 0))
-        else:
-            self.device = int(cuda.call("cudaMalloc", self.size))
+        try:
+            ask = ("cudaHostGetDevicePointer", self.pointer, 0) if cuda.integrated else ("cudaMalloc", self.size)
+            self.device = int(cuda.call(*ask))
+        except EngineError:
+            cuda.give_back("cudaFreeHost", self.pointer)
+            raise
+
+    def free(self) -> None:
+        """Free both; ``host`` is not to be touched afterwards."""
+        if not self.cuda.integrated:
+            self.cuda.give_back("cudaFree", self.device)
+        self.cuda.give_back("cudaFreeHost", self.pointer)
 
     def send(self) -> None:
         """Ask the stream to bring what is in ``host`` to the GPU."""

@@ -20,6 +20,7 @@ from ..decode import decode
 from ..errors import BundleError, EngineError
 from ..fit import Fit
 from . import Engine
+from .energy import power
 from .ways import Way, open_way
 
 WARM = 5
@@ -41,8 +42,9 @@ class Timing(msgspec.Struct, frozen=True):
     memory_mb: float
     """The most that a process of its own held with this engine, beside what it holds without."""
     joules: float | None
-    """Energy of a run at the median, of all that the board measures; None where it tells nothing."""
+    """Energy of a run at the median, of what ``meter`` names; None where the board tells nothing."""
     runs: int
+    meter: str = ""
 
 
 def noise(manifest: Manifest) -> Arrays:
@@ -59,6 +61,15 @@ class Opened:
     open_ms: dict[Way, float] = field(default_factory=dict)
     refused: dict[Way, str] = field(default_factory=dict)
 
+    def __enter__(self) -> Opened:
+        """Return the engines."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close them all."""
+        for engine in self.engines.values():
+            engine.close()
+
 
 def opened(
     bundle: Bundle,
@@ -73,11 +84,16 @@ def opened(
         start = time.perf_counter()
         try:
             engine = open_way(bundle, way)
+        except (EngineError, BundleError) as error:  # a provider that does not start calls the network unreadable
+            found.refused[way] = str(error)
+            continue
+        try:
             found.open_ms[way] = 1e3 * (time.perf_counter() - start)
             check(way, engine)
             found.engines[way] = engine
-        except (EngineError, BundleError) as error:  # a provider that does not start calls the network unreadable
+        except (EngineError, BundleError) as error:
             found.refused[way] = str(error)
+            engine.close()
     if not found.engines:
         raise EngineError(f"nothing runs this bundle here: {'; '.join(found.refused.values())}")
     return found
@@ -102,18 +118,19 @@ def measure(
     bundle: Bundle, ways: Sequence[Way], seconds: float, told: Callable[[str], None] = lambda _: None
 ) -> tuple[list[Timing], dict[Way, str]]:
     """Time the ways of a bundle, for so many seconds in all; return also why some could not be."""
-    there = opened(bundle, ways, told)
-    told(f"timing for {seconds:g} s")
     images = noise(bundle.manifest)
-    taken = in_turns(there.engines, images, seconds)
     found = []
-    for way, engine in there.engines.items():
-        p50, p90, p99 = (float(value) for value in np.percentile(taken[way], (50, 90, 99)))
-        watts = power(lambda engine=engine: engine.run(images))  # type: ignore[misc]
-        joules = None if watts is None else watts * p50 / 1e3
-        memory = memory_mb(bundle.path, way)
-        times = (there.open_ms[way], p50, p90, p99, 1e3 / p50)
-        found.append(Timing(way, *times, memory, joules, len(taken[way])))
+    with opened(bundle, ways, told) as there:
+        told(f"timing for {seconds:g} s")
+        taken = in_turns(there.engines, images, seconds)
+        for way, engine in there.engines.items():
+            p50, p90, p99 = (float(value) for value in np.percentile(taken[way], (50, 90, 99)))
+            told_power = power(lambda engine=engine: engine.run(images))  # type: ignore[misc]
+            joules = None if told_power is None else told_power.watts * p50 / 1e3
+            memory = memory_mb(bundle.path, way)
+            times = (there.open_ms[way], p50, p90, p99, 1e3 / p50)
+            meter = told_power.meter if told_power else ""
+            found.append(Timing(way, *times, memory, joules, len(taken[way]), meter))
     return found, there.refused
 
 
@@ -167,31 +184,6 @@ def most() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
 
 
-METERS = ("/sys/bus/i2c/drivers/ina3221/*/hwmon/hwmon*", "/sys/class/powercap/intel-rapl:?")
-"""Where boards tell: a Jetson's rails, each as millivolts and milliamperes; a processor's packages, in microjoules."""
-
-
-def power(work: Callable[[], object], seconds: float = 1.0, root: Path = Path("/")) -> float | None:
-    """Return the watts of the board, or of the processor's packages, during some work; None where nobody tells."""
-    rails, packages = ([*root.glob(pattern.lstrip("/"))] for pattern in METERS)
-    counters = [file for package in packages if os.access(file := package / "energy_uj", os.R_OK)]
-    pairs = [
-        (folder / f"in{number}_input", folder / f"curr{number}_input") for folder in rails for number in range(1, 4)
-    ]
-    pairs = [pair for pair in pairs if all(os.access(file, os.R_OK) for file in pair)][:1]  # the first is the whole
-    if not counters and not pairs:
-        return None
-    read = [int(file.read_text()) for file in counters]
-    start, watts = time.monotonic(), []
-    while time.monotonic() - start < seconds:
-        work()
-        watts += [int(volts.read_text()) * int(amperes.read_text()) / 1e6 for volts, amperes in pairs]
-    spent = time.monotonic() - start
-    if watts:
-        return float(np.mean(watts))
-    return sum(max(0, int(f.read_text()) - b) for f, b in zip(counters, read, strict=True)) / 1e6 / spent
-
-
 def table(timings: list[Timing]) -> str:
     """Return the timings as lines for people."""
     lines = [f"{'':36} {'open':>8} {'p50':>8} {'p90':>8} {'p99':>8}   a second   memory"]
@@ -199,7 +191,8 @@ def table(timings: list[Timing]) -> str:
         times = " ".join(f"{value:8.2f}" for value in (each.open_ms, each.p50_ms, each.p90_ms, each.p99_ms))
         energy = "" if each.joules is None else f"   {1e3 * each.joules:.1f} mJ"
         lines.append(f"{each.way!s:36} {times}   {each.per_second:8.1f}   {each.memory_mb:.0f} MB{energy}")
-    return "\n".join([*lines, f"milliseconds, over {timings[0].runs} runs each in turns; x: threads"])
+    of = f"; energy of {timings[0].meter}" if timings[0].meter else ""
+    return "\n".join([*lines, f"milliseconds, over {timings[0].runs} runs each in turns; x: threads{of}"])
 
 
 if __name__ == "__main__":

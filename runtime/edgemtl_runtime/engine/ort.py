@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import Bundle, Manifest
-from ..errors import BundleError, EdgemtlError, EngineError
-from . import check_interface
+from ..errors import BundleError, EdgemtlError, EngineError, missing
+from . import OneAtATime, check_interface
 
 PROVIDERS = {
     "onnxruntime-cpu": "CPUExecutionProvider",
@@ -19,6 +19,9 @@ PROVIDERS = {
     "onnxruntime-tensorrt": "TensorrtExecutionProvider",
 }
 """The provider of each back end."""
+
+
+MOST_THREADS = 256
 
 
 def cores() -> int:
@@ -38,18 +41,18 @@ def open_engine(bundle: Bundle, threads: int = 0, precision: str = "fp32") -> Or
     return engine
 
 
-class OrtEngine:
+class OrtEngine(OneAtATime):
     """The network in ONNX Runtime, by a back end of `PROVIDERS`; ``threads`` 0 takes `default_threads`.
 
     Without ``arena``, memory on the CPU is given back after every run. Raises `BundleError` where it cannot be loaded,
-    and `EngineError` where the provider does not start.
+    and `EngineError` where the provider does not start. Any thread may run and close it; one does at a time.
     """
 
     def __init__(self, model: Path, threads: int = 0, backend: str = "onnxruntime-cpu", arena: bool = True) -> None:
-        try:
-            import onnxruntime as ort
-        except ImportError as error:
-            raise EdgemtlError("no ONNX Runtime here: pip install 'edgemtl-runtime[onnxruntime]'") from error
+        super().__init__()
+        ort = load()
+        if not 0 <= threads <= MOST_THREADS:
+            raise EngineError(f"{threads} threads; give 1 to {MOST_THREADS}, or 0 for all cores but one")
         self.name = backend
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or default_threads()
@@ -69,12 +72,14 @@ class OrtEngine:
 
     def check(self, manifest: Manifest) -> None:
         """Raise `BundleError` where the network's inputs and outputs are not what the manifest says."""
+        if self._closed:
+            raise EngineError(f"this {self.name} engine is closed; open it again")
         taken = self.session.get_inputs()
         others = [spec.name for spec in taken if spec.type != "tensor(uint8)"]
-        check_interface(manifest, {spec.name: spec.shape for spec in taken}, others, self.outputs)
+        given = {spec.name: spec.shape for spec in self.session.get_outputs()}
+        check_interface(manifest, {spec.name: spec.shape for spec in taken}, others, given)
 
-    def run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Run the network once on named uint8 (1, H, W, C) inputs."""
+    def _run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         try:
             for name, image in inputs.items():
                 self.binding.bind_cpu_input(name, np.ascontiguousarray(image))
@@ -85,6 +90,19 @@ class OrtEngine:
         except Exception as error:  # as above
             raise EngineError(f"ONNX Runtime fails in the network ({str(error).splitlines()[0][:200]})") from error
         return dict(zip(self.outputs, found, strict=True))
+
+    def _free(self) -> None:
+        del self.binding, self.session
+
+
+def load() -> Any:
+    """Import ONNX Runtime; raises `EdgemtlError` with what to install, or why it does not load."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        hint = "no ONNX Runtime here: pip install 'edgemtl-runtime[onnxruntime]'"
+        raise EdgemtlError(missing(error, "onnxruntime", hint)) from error
+    return onnxruntime
 
 
 def _beside(backend: str) -> list[str]:

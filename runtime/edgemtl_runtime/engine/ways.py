@@ -5,14 +5,15 @@ from __future__ import annotations
 import importlib.util
 
 import msgspec
+import numpy as np
 
-from ..bundle import Bundle
-from ..errors import EngineError
-from . import Engine, trt
+from ..bundle import MODELS, Bundle
+from ..errors import EdgemtlError, EngineError
+from . import Engine, OneAtATime, trt
 from .build import build_engine
 from .cache import Cache
 from .device import Gpu, find_gpu
-from .ort import PROVIDERS, OrtEngine, cores, default_threads
+from .ort import MOST_THREADS, PROVIDERS, OrtEngine, cores, default_threads, load
 
 BACKENDS = (*trt.BACKENDS, *reversed(PROVIDERS))
 """All back ends there are; the quickest first, where they work."""
@@ -25,6 +26,11 @@ class Way(msgspec.Struct, frozen=True):
     precision: str = "fp32"
     threads: int = 0
     arena: bool = True
+
+    def __post_init__(self) -> None:
+        if self.backend not in BACKENDS or self.precision not in MODELS or not 0 <= self.threads <= MOST_THREADS:
+            told = ascii(f"{self.backend} {self.precision}")[1:-1][:80]
+            raise ValueError(f"{told} with {self.threads} threads is no way to run a bundle")
 
     def __str__(self) -> str:
         """Name it in a few words."""
@@ -42,9 +48,11 @@ def absent(backend: str) -> str:
     if backend == "onnxruntime-cpu":
         return ""
     if backend in PROVIDERS:
-        import onnxruntime
-
-        if PROVIDERS[backend] not in onnxruntime.get_available_providers():
+        try:
+            providers = load().get_available_providers()
+        except EdgemtlError as error:
+            return str(error)
+        if PROVIDERS[backend] not in providers:
             return f"this onnxruntime has no {PROVIDERS[backend]}; pip install onnxruntime-gpu in its place"
     elif importlib.util.find_spec("cuda") is None or importlib.util.find_spec("cuda.bindings") is None:
         return "cuda-bindings is not installed; pip install 'edgemtl-runtime[cuda]'"
@@ -71,12 +79,24 @@ def ways(bundle: Bundle, backend: str = "", precision: str = "") -> list[Way]:
 
 
 def open_way(bundle: Bundle, way: Way, cache: Cache | None = None, progress: trt.Progress | None = None) -> Engine:
-    """Open a bundle's network in one way; an engine that is not in the cache is built. Raises `EdgemtlError`."""
-    if way.backend in PROVIDERS:
-        engine = OrtEngine(bundle.model_in(way.precision), way.threads, way.backend, way.arena)
-        engine.check(bundle.manifest)
-        return engine
-    from .plan import PlanEngine
+    """Open a bundle's network in one way; an engine that is not in the cache is built. Raises `EdgemtlError`.
 
-    built = build_engine(bundle, way.backend, way.precision, cache=cache, progress=progress)
-    return PlanEngine(way.backend, built.data, bundle.manifest)
+    It has run twice then: the first runs set things up, for which the first frames of cameras would have to wait.
+    """
+    engine: OneAtATime
+    if way.backend in PROVIDERS:
+        engine = ort = OrtEngine(bundle.model_in(way.precision), way.threads, way.backend, way.arena)
+        ort.check(bundle.manifest)
+    else:
+        from .plan import PlanEngine
+
+        built = build_engine(bundle, way.backend, way.precision, cache=cache, progress=progress)
+        engine = PlanEngine(way.backend, built.data, bundle.manifest)
+    blanks = {s.name: np.full((1, s.height, s.width, s.channels), s.blank, np.uint8) for s in bundle.manifest.inputs}
+    try:
+        for _ in range(2):
+            engine.run(blanks)
+    except BaseException:
+        engine.close()
+        raise
+    return engine

@@ -16,10 +16,13 @@ import dataclasses
 import re
 import struct
 import typing
+from collections.abc import Callable
+from operator import attrgetter
 from typing import Annotated, Any, ClassVar, NoReturn, TypeVar
 
 from ..errors import EdgemtlError
 
+Bool = Annotated[bool, "bool"]
 Byte = Annotated[int, "byte"]
 Uint8 = Annotated[int, "uint8"]
 Int32 = Annotated[int, "int32"]
@@ -28,7 +31,10 @@ Float64 = Annotated[float, "float64"]
 Octets = Annotated[bytes, "uint8[]"]
 
 ENCAPSULATION = b"\x00\x01\x00\x00"
-PRIMITIVES = {"byte": ("B", 1), "uint8": ("B", 1), "int32": ("i", 4), "uint32": ("I", 4), "float64": ("d", 8)}
+PRIMITIVES = {
+    **{"bool": ("?", 1), "byte": ("B", 1), "uint8": ("B", 1)},
+    **{"int32": ("i", 4), "uint32": ("I", 4), "float64": ("d", 8)},
+}
 """Code of the struct module and size in bytes, by the name that ROS message definitions use."""
 
 
@@ -100,11 +106,17 @@ def _short(kind: type[Message]) -> str:
 
 def definition(kind: type[Message]) -> str:
     """Return the message definition with those of all that it contains: the text of a ``ros2msg`` schema."""
+    known = contained(kind)
+    parts = ["".join(f"{line}\n" for line in (*k.CONSTANTS, *(f.line() for f in fields_of(k)))) for k in known]
+    heads = ["", *(f"{'=' * 80}\nMSG: {_short(k)}\n" for k in known[1:])]
+    return "".join(head + part for head, part in zip(heads, parts, strict=True))
+
+
+def contained(kind: type[Message]) -> list[type[Message]]:
+    """Return a message class and all that it contains, each once, itself first."""
     known: dict[type[Message], None] = {}
     _collect(kind, known)
-    parts = ["".join(f"{line}\n" for line in (*k.CONSTANTS, *(f.line() for f in fields_of(k)))) for k in known]
-    heads = ["", *(f"{'=' * 80}\nMSG: {_short(k)}\n" for k in list(known)[1:])]
-    return "".join(head + part for head, part in zip(heads, parts, strict=True))
+    return list(known)
 
 
 def _collect(kind: type[Message], known: dict[type[Message], None]) -> None:
@@ -121,7 +133,34 @@ def write(message: Message) -> bytes:
     return bytes(out)
 
 
+Alike = tuple[str, int, Callable[[Any], tuple[Any, ...]]]
+_ALIKE: dict[type[Message], Alike | None] = {}
+
+
+def _alike(kind: type[Message]) -> Alike | None:
+    """Return codes, size and getter of a class whose fields are several single primitives of one size, else None.
+
+    Points and colours are many, and put down at once they take a third of the time.
+    """
+    if kind not in _ALIKE:
+        fields = fields_of(kind)
+        known = [PRIMITIVES.get(f.kind) if isinstance(f.kind, str) and f.size < 0 else None for f in fields]
+        told = [each for each in known if each is not None]
+        same = len(told) == len(fields) > 1 and len({size for _, size in told}) == 1
+        codes = "".join(code for code, _ in told)
+        _ALIKE[kind] = (codes, told[0][1], attrgetter(*(field.name for field in fields))) if same else None
+    return _ALIKE[kind]
+
+
 def _write_message(out: bytearray, message: Message) -> None:
+    alike = _alike(type(message))
+    if alike is not None:
+        codes, size, get = alike
+        try:
+            _put(out, codes, size, *get(message))
+            return
+        except struct.error:
+            pass  # told below by the field's name
     for field in fields_of(type(message)):
         value = getattr(message, field.name)
         try:

@@ -1,16 +1,14 @@
-"""The ROS 2 messages that cameras, results and diagnostics are told in, and how they are filled.
+"""How ROS 2 messages are filled from cameras, results and diagnostics.
 
 Stamps of messages are Unix time. Frames and results carry the host's monotonic clock: converters add
-``wall_offset_ns`` to it (`measure_wall_offset_ns`; 0 where the stamps are Unix time already).
+``wall_offset_ns`` to it (`wall.WallClock`; 0 where the stamps are Unix time already).
 """
 
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -19,179 +17,34 @@ from numpy.typing import NDArray
 from ..errors import EdgemtlError
 from ..frame import Frame, FramePair
 from ..result import Attributes, Boxes, DepthMap, EdgeMap, HeadResult, LabelMap, NormalMap, Result
-from .cdr import Byte, Float64, Int32, Message, Octets, Uint8, Uint32
+from ..wall import WALL
+from .annotations import corners_of, drawn
+from .cameras import Setup
+from .cdr import Message
+from .types import (
+    BoundingBox2D,
+    CompressedImage,
+    Detection2D,
+    Detection2DArray,
+    DiagnosticArray,
+    DiagnosticStatus,
+    Header,
+    Image,
+    KeyValue,
+    ObjectHypothesis,
+    ObjectHypothesisWithPose,
+    Point2D,
+    Pose2D,
+    String,
+    Time,
+)
+
+if TYPE_CHECKING:
+    from ..rig import Rig
 
 JPEG_QUALITY = 90
 RESULT_TOPIC = "/result"
-
-
-@dataclass(frozen=True)
-class Time(Message, ros="builtin_interfaces/msg/Time"):
-    """A moment: seconds and nanoseconds of Unix time."""
-
-    sec: Int32 = 0
-    nanosec: Uint32 = 0
-
-
-@dataclass(frozen=True)
-class Header(Message, ros="std_msgs/msg/Header"):
-    """When and by which camera."""
-
-    stamp: Time = Time()
-    frame_id: str = ""
-
-
-@dataclass(frozen=True)
-class String(Message, ros="std_msgs/msg/String"):
-    """A text; here always JSON."""
-
-    data: str = ""
-
-
-@dataclass(frozen=True)
-class Image(Message, ros="sensor_msgs/msg/Image"):
-    """Rows of ``step`` bytes as they are; ``encoding`` says what a pixel is."""
-
-    header: Header
-    height: Uint32
-    width: Uint32
-    encoding: str
-    is_bigendian: Uint8
-    step: Uint32
-    data: Octets
-
-
-@dataclass(frozen=True)
-class CompressedImage(Message, ros="sensor_msgs/msg/CompressedImage"):
-    """A picture as JPEG or PNG."""
-
-    header: Header
-    format: str
-    data: Octets
-
-
-@dataclass(frozen=True)
-class Point(Message, ros="geometry_msgs/msg/Point"):
-    """A place in space, metres."""
-
-    x: Float64 = 0.0
-    y: Float64 = 0.0
-    z: Float64 = 0.0
-
-
-@dataclass(frozen=True)
-class Quaternion(Message, ros="geometry_msgs/msg/Quaternion"):
-    """A rotation; none by default."""
-
-    x: Float64 = 0.0
-    y: Float64 = 0.0
-    z: Float64 = 0.0
-    w: Float64 = 1.0
-
-
-@dataclass(frozen=True)
-class Pose(Message, ros="geometry_msgs/msg/Pose"):
-    """A place and a rotation."""
-
-    position: Point = Point()
-    orientation: Quaternion = Quaternion()
-
-
-@dataclass(frozen=True)
-class PoseWithCovariance(Message, ros="geometry_msgs/msg/PoseWithCovariance"):
-    """A pose and its 6x6 covariance, row by row; all zero where nothing is known."""
-
-    pose: Pose = Pose()
-    covariance: Annotated[tuple[float, ...], "float64[36]"] = (0.0,) * 36
-
-
-@dataclass(frozen=True)
-class Point2D(Message, ros="vision_msgs/msg/Point2D"):
-    """A place in the picture, pixels."""
-
-    x: Float64
-    y: Float64
-
-
-@dataclass(frozen=True)
-class Pose2D(Message, ros="vision_msgs/msg/Pose2D"):
-    """A place in the picture and a rotation, radians."""
-
-    position: Point2D
-    theta: Float64 = 0.0
-
-
-@dataclass(frozen=True)
-class BoundingBox2D(Message, ros="vision_msgs/msg/BoundingBox2D"):
-    """A box by its middle and its size, pixels."""
-
-    center: Pose2D
-    size_x: Float64
-    size_y: Float64
-
-
-@dataclass(frozen=True)
-class ObjectHypothesis(Message, ros="vision_msgs/msg/ObjectHypothesis"):
-    """A class by its name, and its score."""
-
-    class_id: str
-    score: Float64
-
-
-@dataclass(frozen=True)
-class ObjectHypothesisWithPose(Message, ros="vision_msgs/msg/ObjectHypothesisWithPose"):
-    """A class, and a pose that this runtime leaves unknown."""
-
-    hypothesis: ObjectHypothesis
-    pose: PoseWithCovariance = PoseWithCovariance()
-
-
-@dataclass(frozen=True)
-class Detection2D(Message, ros="vision_msgs/msg/Detection2D"):
-    """One object; ``id`` is its track's, empty where objects are not tracked."""
-
-    header: Header
-    results: tuple[ObjectHypothesisWithPose, ...]
-    bbox: BoundingBox2D
-    id: str = ""
-
-
-@dataclass(frozen=True)
-class Detection2DArray(Message, ros="vision_msgs/msg/Detection2DArray"):
-    """The objects of one picture."""
-
-    header: Header
-    detections: tuple[Detection2D, ...]
-
-
-@dataclass(frozen=True)
-class KeyValue(Message, ros="diagnostic_msgs/msg/KeyValue"):
-    """A named value, as text."""
-
-    key: str
-    value: str
-
-
-@dataclass(frozen=True)
-class DiagnosticStatus(Message, ros="diagnostic_msgs/msg/DiagnosticStatus"):
-    """How one part is: ``level`` is `OK`, `WARN` or `ERROR`."""
-
-    CONSTANTS: ClassVar[tuple[str, ...]] = ("byte OK=0", "byte WARN=1", "byte ERROR=2", "byte STALE=3")
-    level: Byte
-    name: str
-    message: str
-    hardware_id: str
-    values: tuple[KeyValue, ...]
-
-
-@dataclass(frozen=True)
-class DiagnosticArray(Message, ros="diagnostic_msgs/msg/DiagnosticArray"):
-    """How all parts are."""
-
-    header: Header
-    status: tuple[DiagnosticStatus, ...]
-
-
+NO_SETUP = Setup()
 MAPS: dict[type, tuple[str, str]] = {
     LabelMap: ("labels", "mono8"),
     DepthMap: ("depth_m", "32FC1"),
@@ -202,11 +55,6 @@ MAPS: dict[type, tuple[str, str]] = {
 OK, WARN, ERROR = 0, 1, 2
 LEVELS = {"live": OK, "ended": OK, "starting": WARN, "stale": WARN, "absent": WARN, "lost": ERROR}
 """Level of a camera's state; one that is not known is a warning."""
-
-
-def measure_wall_offset_ns() -> int:
-    """Return what the monotonic clock lacks to Unix time now, nanoseconds."""
-    return time.time_ns() - time.monotonic_ns()
 
 
 def topic_part(name: str) -> str:
@@ -232,9 +80,12 @@ def unix_ns(frame: Frame, wall_offset_ns: int) -> int:
     return frame.unix_ns or frame.stamp_ns + wall_offset_ns
 
 
-def of_frame(frame: Frame, wall_offset_ns: int) -> Image | CompressedImage:
-    """Return a frame as a message: 8 bits as JPEG of quality 90, 16 bits untouched as ``16UC1``."""
-    head = header(unix_ns(frame, wall_offset_ns), frame.camera)
+def of_frame(frame: Frame, wall_offset_ns: int, frame_id: str = "") -> Image | CompressedImage:
+    """Return a frame as a message: 8 bits as JPEG of quality 90, 16 bits untouched as ``16UC1``.
+
+    ``frame_id`` is the camera's name where none is given.
+    """
+    head = header(unix_ns(frame, wall_offset_ns), frame_id or frame.camera)
     if frame.image.dtype == np.uint16:
         return of_array(frame.image, "16UC1", head)
     try:
@@ -271,23 +122,65 @@ def of_head(result: HeadResult, head: Header) -> Message:
     return of_array(getattr(result, attribute), encoding, head)
 
 
-def of_result(result: Result, wall_offset_ns: int) -> dict[str, Message]:
+def of_result(result: Result, wall_offset_ns: int, frame_id: str = "") -> dict[str, Message]:
     """Return a result's messages by topic: one a head at ``/HEAD``, and the whole as JSON at ``/result``."""
-    head = header(result.stamp_ns + wall_offset_ns, result.camera)
+    head = header(result.stamp_ns + wall_offset_ns, frame_id or result.camera)
     messages = {f"/{topic_part(name)}": of_head(part, head) for name, part in result.heads.items()}
     return messages | {RESULT_TOPIC: String(msgspec.json.encode(result.to_dict()).decode())}
 
 
-def of_pair(pair: FramePair, result: Result | None, wall_offset_ns: int) -> Iterator[tuple[str, int, Message]]:
-    """Yield (topic, Unix stamp in nanoseconds, message) for each camera's frame and, where given, the result."""
+def of_pair(
+    pair: FramePair, result: Result | None, wall_offset_ns: int | None, setup: Setup = NO_SETUP
+) -> Iterator[tuple[str, int, Message]]:
+    """Yield (topic, Unix stamp in nanoseconds, message): pictures, calibrations, and where given the result.
+
+    For each camera its picture and, where ``setup`` knows it, its calibration; then the result, and its boxes as
+    annotations of each picture that they can be drawn on, with that picture's stamp. Where ``wall_offset_ns`` is None
+    the wall clock is followed.
+    """
+    wall_offset_ns = WALL.offset_ns() if wall_offset_ns is None else wall_offset_ns
     for name, frame in pair.frames.items():
-        message = of_frame(frame, wall_offset_ns)
+        setup.seen(name, frame.size)
+        stamp_ns = unix_ns(frame, wall_offset_ns)
+        message = of_frame(frame, wall_offset_ns, setup.frame_id(name))
         kind = "image/compressed" if isinstance(message, CompressedImage) else "image"
-        yield f"/camera/{topic_part(name)}/{kind}", unix_ns(frame, wall_offset_ns), message
+        yield f"/camera/{topic_part(name)}/{kind}", stamp_ns, message
+        if (info := setup.info(name, frame.size, message.header)) is not None:
+            yield f"/camera/{topic_part(name)}/camera_info", stamp_ns, info
     if result is not None:
         taken_ns = max(unix_ns(frame, wall_offset_ns) for frame in pair.frames.values())
-        for topic, told in of_result(result, taken_ns - result.stamp_ns).items():
+        frame_id = setup.frame_id(result.camera)
+        for topic, told in of_result(result, taken_ns - result.stamp_ns, frame_id).items():
             yield topic, taken_ns, told
+        yield from of_drawn(pair, result, wall_offset_ns, setup)
+
+
+def of_drawn(
+    pair: FramePair, result: Result, wall_offset_ns: int, setup: Setup = NO_SETUP
+) -> Iterator[tuple[str, int, Message]]:
+    """Yield (topic, stamp, annotations) for each picture that the result's boxes can be drawn on.
+
+    That is the camera that the result is told in, and with a rig the other one, where things at the rig's distance
+    have their boxes.
+    """
+    found = [(head, corners_of(head)) for head in result.heads.values() if isinstance(head, Boxes)]
+    for name, frame in pair.frames.items() if found else ():
+        placed = found
+        if name != result.camera:
+            rig = setup.rig_between(name)
+            if rig is None or result.camera != rig.reference:
+                continue
+            placed = [(boxes, _through(rig, corners)) for boxes, corners in found]
+        stamp_ns = unix_ns(frame, wall_offset_ns)
+        stamp = header(stamp_ns, "").stamp
+        yield f"/camera/{topic_part(name)}/annotations", stamp_ns, drawn(placed, stamp, frame.size)
+
+
+def _through(rig: Rig, corners: NDArray[np.float64]) -> NDArray[np.float64]:
+    from ..rig.geometry import rgb_pixels_to_ir
+
+    # boxes count from the pixels' edges, rigs from their centres
+    return rgb_pixels_to_ir(rig, corners.reshape(-1, 2) - 0.5).reshape(corners.shape) + 0.5
 
 
 def of_status(status: Mapping[str, Any], stamp_ns: int) -> DiagnosticArray:

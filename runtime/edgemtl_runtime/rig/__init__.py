@@ -6,6 +6,8 @@ pixel centres are whole numbers. A point of the reference camera is one of the o
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -15,12 +17,18 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ..aside import write_file
-from ..errors import CameraError, EdgemtlError
+from ..aside import FileAside
+from ..errors import CameraError, EdgemtlError, flag, missing, nearest_hint
+from ..limits import read_yaml
+from ..messages.cameras import checked_frame_id
 from .geometry import CameraModel, Numbers, Size, numbers, plane_homography, read_as, resized_pixels, settle
 
-__all__ = ["CameraModel", "Rig", "Size"]
+__all__ = ["CameraModel", "Rig", "Size", "claimed"]
 VERSION = 1
+MOST = {"offset_ms": 60_000.0, "rms_px": 1e4}
+MOST_VIEWS = 100_000
+FARTHEST_M, WIDEST_M = 1e5, 100.0
+"""How far the plane may lie, and how far apart the cameras of one rig."""
 
 
 class _Pose(msgspec.Struct, forbid_unknown_fields=True):
@@ -43,6 +51,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     reference: str = "rgb"
     errors: _Errors = msgspec.field(default_factory=_Errors)
     offset_ms: dict[str, float] = {}
+    frame_ids: dict[str, str] = {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +63,8 @@ class Rig:
     in front of the reference camera, between pixels without distortion. From matched points only the homography is
     known, between the pictures as they are, and ``distance_m`` is None. ``rms_px`` is each camera's reprojection
     error, ``stereo_rms_px`` that of both together, over ``views`` views; ``offset_ms`` is how much later than its
-    stamp says a camera exposes.
+    stamp says a camera exposes, ``frame_ids`` the names that ROS gives the frames the cameras look from, where they
+    are not those of the cameras.
     """
 
     cameras: dict[str, CameraModel]
@@ -67,6 +77,7 @@ class Rig:
     stereo_rms_px: float = 0.0
     views: int = 0
     offset_ms: dict[str, float] = field(default_factory=dict)
+    frame_ids: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.cameras) != 2 or self.reference not in self.cameras:
@@ -78,10 +89,15 @@ class Rig:
                 raise EdgemtlError(f"cameras.{name}: camera_name is '{camera.name}'")
         for key in ("rms_px", "offset_ms"):
             values = {name: 0.0 for name in self.cameras} | getattr(self, key)
-            if values.keys() != self.cameras.keys() or not np.isfinite([*values.values()]).all():
-                raise EdgemtlError(f"{key} is {values}; give one finite number a camera")
+            if values.keys() != self.cameras.keys() or not all(abs(v) <= MOST[key] for v in values.values()):
+                told = ", ".join(f"{name} {value:g}" for name, value in [*values.items()][:4])
+                raise EdgemtlError(f"{key} is {told[:200]}; give one finite number a camera, up to {MOST[key]:g}")
             object.__setattr__(self, key, values)
-        if not (0 <= self.stereo_rms_px < np.inf) or self.views < 0:
+        for name, frame in self.frame_ids.items():
+            if name not in self.cameras:
+                raise EdgemtlError(f"frame_ids: there is no camera {name}{nearest_hint(name, [*self.cameras])}")
+            checked_frame_id(frame, f"frame_ids.{name} {frame}")
+        if not (0 <= self.stereo_rms_px < np.inf) or not 0 <= self.views <= MOST_VIEWS:
             raise EdgemtlError(f"errors: stereo_rms_px is {self.stereo_rms_px} and views {self.views}")
         if self.rotation_rgb_to_ir is None:
             self._check_points_only()
@@ -95,7 +111,7 @@ class Rig:
             raise EdgemtlError("distance_m and translation_m go with a rotation; calibrate with a board to have one")
         homography = settle(self, "homography_rgb_to_ir", (3, 3))
         middle = homography @ [(self.rgb.width - 1) / 2, (self.rgb.height - 1) / 2, 1]
-        if np.linalg.cond(homography) > 1e12 or abs(middle[2]) < 1e-9 * np.abs(homography).max():
+        if not np.linalg.cond(homography) <= 1e12 or abs(middle[2]) < 1e-9 * np.abs(homography).max():
             raise EdgemtlError("homography is singular or has its horizon in the middle of the picture")
 
     def _check_calibrated(self) -> None:
@@ -106,14 +122,18 @@ class Rig:
         given = self.homography_rgb_to_ir
         if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-5 or np.linalg.det(rotation) < 0:
             raise EdgemtlError("rotation is none: R times its transpose is not the identity, or it mirrors")
-        if not (np.isfinite(self.distance_m) and self.distance_m > 0):
-            raise EdgemtlError(f"distance_m is {self.distance_m}; give metres above 0")
+        if not 0 < self.distance_m <= FARTHEST_M:
+            raise EdgemtlError(f"distance_m is {self.distance_m}; give metres above 0, up to {FARTHEST_M:g}")
+        if np.abs(self.translation_rgb_to_ir_m).max() > WIDEST_M:
+            raise EdgemtlError(f"translation_m is more than {WIDEST_M:g} m; a rig's cameras stand together")
         if not (self.rgb.calibrated and self.ir.calibrated):
             raise EdgemtlError("a rotation goes with camera matrices, and one is zero")
         matrices = self.rgb.camera_matrix, self.ir.camera_matrix
         plane = plane_homography(*matrices, rotation, self.translation_rgb_to_ir_m, self.distance_m)
         object.__setattr__(self, "homography_rgb_to_ir", plane if given is None else given)
         homography = settle(self, "homography_rgb_to_ir", (3, 3))
+        if not np.linalg.cond(homography) <= 1e12:
+            raise EdgemtlError("homography is singular: distance_m and translation_m put the plane through a camera")
         if np.abs(homography - plane).max() > 1e-6 * np.abs(plane).max():
             raise EdgemtlError("homography is not that of distance_m; leave it out, and it follows from distance_m")
 
@@ -138,15 +158,35 @@ class Rig:
             raise EdgemtlError("the rig is known from matched points, at one distance; calibrate with a board first")
         return replace(self, distance_m=float(distance_m), homography_rgb_to_ir=None)
 
+    def renamed(self, reference: str, other: str) -> Rig:
+        """Return the rig with other names for its cameras, as a bundle calls its inputs."""
+        names = {self.rgb.name: reference, self.ir.name: other}
+        return replace(
+            self,
+            cameras={names[name]: replace(camera, name=names[name]) for name, camera in self.cameras.items()},
+            reference=reference,
+            rms_px={names[name]: value for name, value in self.rms_px.items()},
+            offset_ms={names[name]: value for name, value in self.offset_ms.items()},
+        )
+
+    def check_names(self, names: Collection[str]) -> None:
+        """Raise `EdgemtlError` where cameras of these names are others than the rig's, and would stay as they are."""
+        mine = self.cameras.keys()
+        if not (mine <= set(names) or mine >= set(names)):
+            raise EdgemtlError(
+                f"the rig is of the cameras {' and '.join(mine)}, not of {' and '.join(names)}; calibrate with "
+                f"{' and '.join(flag(name) for name in names)}, or change the names in the rig's file"
+            )
+
     def resized(self, rgb_size: Size, ir_size: Size) -> Rig:
         """Return the rig for frames (height, width) that are resized ones of those it was calibrated with.
 
         Raises `CameraError` where a frame is not, because then it was cut, and by how much nobody knows.
         """
         for camera, (height, width) in ((self.rgb, rgb_size), (self.ir, ir_size)):
-            if abs(width - camera.width * height / camera.height) >= 1:
+            if not camera.has_shape((height, width)):
                 raise CameraError(
-                    f"--{camera.name} has {width}x{height} pictures, the rig was calibrated with {camera.width}x"
+                    f"{flag(camera.name)} has {width}x{height} pictures, the rig was calibrated with {camera.width}x"
                     f"{camera.height}, which is another shape; calibrate again with the pictures in use"
                 )
         if (rgb_size, ir_size) == (self.rgb.size, self.ir.size):
@@ -175,14 +215,16 @@ class Rig:
             "reference_to_other": pose,
             "errors": {"rms_px": self.rms_px, "stereo_rms_px": self.stereo_rms_px, "views": self.views},
             "offset_ms": self.offset_ms,
+            **({"frame_ids": self.frame_ids} if self.frame_ids else {}),
         }
 
     @classmethod
     def open(cls, path: str | PathLike[str]) -> Rig:
         """Read a rig file; raises `EdgemtlError` that names the file and the field."""
-        told = _load(Path(path))
+        told = read_yaml(Path(path))
         if isinstance(told, dict) and told.get("edgemtl_rig") != VERSION:
-            raise EdgemtlError(f"{path}: edgemtl_rig is {told.get('edgemtl_rig')}, not {VERSION}; is it a rig file?")
+            version = ascii(told.get("edgemtl_rig"))[:40]
+            raise EdgemtlError(f"{path}: edgemtl_rig is {version}, not {VERSION}; is it a rig file?")
         file = read_as(told, _File, str(path))
         pose, errors = file.reference_to_other, file.errors
         try:
@@ -197,37 +239,43 @@ class Rig:
                 errors.stereo_rms_px,
                 errors.views,
                 file.offset_ms,
+                file.frame_ids,
             )
         except EdgemtlError as error:
             raise EdgemtlError(f"{path}: {error}") from None
 
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write the rig file, and beside ``rig.yaml`` each camera's ``rig.rgb.yaml`` as ROS reads it."""
-        path = Path(path)
-        files = {path: self.to_dict()}
-        files |= {path.with_name(f"{path.stem}.{n}.yaml"): camera.to_dict() for n, camera in self.cameras.items()}
-        for file, content in files.items():
+    def save(self, path: str | PathLike[str], overwrite: bool = False) -> None:
+        """Write the rig file, and beside ``rig.yaml`` each camera's ``rig.rgb.yaml`` as ROS reads it.
+
+        Raises `EdgemtlError` where one of them is there already, unless ``overwrite``.
+        """
+        with claimed(path, list(self.cameras), overwrite) as files:
+            self.write(files)
+
+    def write(self, files: list[FileAside]) -> None:
+        """Write the files that `claimed` gave for this rig's cameras."""
+        contents = [self.to_dict(), *(camera.to_dict() for camera in self.cameras.values())]
+        for file, content in zip(files, contents, strict=True):
             text = _yaml().safe_dump(content, sort_keys=False, default_flow_style=None, width=120)
             try:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                write_file(file, text.encode())
+                file.write(text.encode())
             except OSError as error:
-                raise EdgemtlError(f"{file}: cannot be written ({error.strerror})") from error
+                raise EdgemtlError(f"{file.told}: cannot be written ({error.strerror})") from error
+
+
+@contextmanager
+def claimed(path: str | PathLike[str], cameras: list[str], overwrite: bool = False) -> Iterator[list[FileAside]]:
+    """Claim the files of a rig, for `Rig.write`: its own, and each camera's; raises `EdgemtlError` as `FileAside`."""
+    path = Path(path)
+    files = [path, *(path.with_name(f"{path.stem}.{name}.yaml") for name in cameras)]
+    with ExitStack() as stack:
+        yield [stack.enter_context(FileAside(file, overwrite)) for file in files]
 
 
 def _yaml() -> Any:
     try:
         import yaml
     except ImportError as error:
-        raise EdgemtlError("rig files need PyYAML: pip install 'edgemtl-runtime[rig]'") from error
+        hint = "rig files need PyYAML: pip install 'edgemtl-runtime[rig]'"
+        raise EdgemtlError(missing(error, "yaml", hint)) from error
     return yaml
-
-
-def _load(path: Path) -> object:
-    yaml = _yaml()
-    try:
-        return yaml.safe_load(path.read_bytes())
-    except OSError as error:
-        raise EdgemtlError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise EdgemtlError(f"{path}: no YAML ({' '.join(str(error).split())[:200]})") from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,7 +59,6 @@ class Folder:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", split):
             raise EdgemtlError(f"--split {split}: is a plain name, as train, val or test")
         self.folder, self.split, self.rig = folder, split, rig
-        self.offset_ns = time.time_ns() - time.monotonic_ns()
         self.registration: Registration | None = None
         self.tally = FolderTally()
         try:
@@ -73,7 +71,7 @@ class Folder:
     def write(self, pair: FramePair, result: Result | None = None) -> None:
         """Write the pictures of a pair."""
         size = next(iter(pair.frames.values())).size
-        taken_ns = max(frame.unix_ns or frame.stamp_ns + self.offset_ns for frame in pair.frames.values())
+        taken_ns = pair.unix_ns
         is_new = False
         for name, frame in pair.frames.items():
             image = frame.image

@@ -10,7 +10,8 @@ from ..errors import EdgemtlError
 from ..frame import FramePair
 from ..messages import Message, definition
 from ..messages import write as cdr
-from ..messages.ros import measure_wall_offset_ns, of_pair
+from ..messages.cameras import Setup
+from ..messages.ros import NO_SETUP, of_pair
 from ..result import Result
 from .family import NO_LIMITS, Limits
 from .part import Part
@@ -27,27 +28,33 @@ INDEX_BYTES = 100
 class McapFile(Recorder):
     """Writes ``/camera/NAME/image`` or ``.../image/compressed``, ``/HEAD`` and ``/result``, stamped in Unix time.
 
-    After a kill the part is whole up to its last chunk, which is no older than a second. ``wall_offset_ns`` is what
-    the frames' clock lacks to Unix time; measured anew for each file where it is None.
+    With a rig ``/camera/NAME/camera_info``, and of boxes ``/camera/NAME/annotations``, which Foxglove draws on it.
+    After a kill the part is whole up to its last chunk, which is no older than a second. ``wall_offset_ns`` is what the
+    frames' clock lacks to Unix time; where it is None the wall clock is followed.
     """
 
     name = "mcap"
     suffix = ".mcap"
     needs_room = True
 
-    def __init__(self, given: str | Path, wall_offset_ns: int | None = None, limits: Limits = NO_LIMITS) -> None:
+    def __init__(
+        self,
+        given: str | Path,
+        wall_offset_ns: int | None = None,
+        limits: Limits = NO_LIMITS,
+        setup: Setup = NO_SETUP,
+    ) -> None:
         try:
             import mcap.writer  # noqa: F401
         except ImportError as error:
             raise EdgemtlError(f"{given}: mcap is missing: pip install 'edgemtl-runtime[mcap]'") from error
-        self.wall_offset_ns = wall_offset_ns
+        self.wall_offset_ns, self.setup = wall_offset_ns, setup
         super().__init__(given, limits)
 
     def begin(self, part: Part) -> McapSegment:
         """Begin a file."""
-        offset_ns = measure_wall_offset_ns() if self.wall_offset_ns is None else self.wall_offset_ns
         chunk_bytes = min(CHUNK_BYTES, self.limits.split_bytes // 8 or CHUNK_BYTES)
-        return McapSegment(part, offset_ns, chunk_bytes)
+        return McapSegment(part, self.wall_offset_ns, chunk_bytes, self.setup)
 
     def is_ours(self, file: Path) -> bool:
         """Whether the header names us."""
@@ -69,10 +76,10 @@ class McapFile(Recorder):
 class McapSegment:
     """One MCAP file: it has its own schemas, channels and index."""
 
-    def __init__(self, part: Part, wall_offset_ns: int, chunk_bytes: int) -> None:
+    def __init__(self, part: Part, wall_offset_ns: int | None, chunk_bytes: int, setup: Setup) -> None:
         from mcap.writer import Writer
 
-        self.part, self.wall_offset_ns = part, wall_offset_ns
+        self.part, self.wall_offset_ns, self.setup = part, wall_offset_ns, setup
         self.schemas: dict[type[Message], int] = {}
         self.channels: dict[str, int] = {}
         self.counts: Counter[str] = Counter()
@@ -87,7 +94,7 @@ class McapSegment:
 
     def write(self, pair: FramePair, result: Result | None) -> None:
         """Write the pictures and, where there is one, the result."""
-        for topic, stamp_ns, message in of_pair(pair, result, self.wall_offset_ns):
+        for topic, stamp_ns, message in of_pair(pair, result, self.wall_offset_ns, self.setup):
             channel, data = self._channel(topic, type(message)), cdr(message)
             self.waiting += len(data) + INDEX_BYTES // 2
             self.writer.add_message(channel, stamp_ns, data, stamp_ns, self.counts[topic])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import importlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -12,12 +13,15 @@ from typing import Any
 from ..errors import EdgemtlError
 from ..frame import FramePair
 from ..messages import Message
+from ..messages.annotations import ImageAnnotations
+from ..messages.cameras import Setup
 from ..messages.cdr import Field, fields_of
-from ..messages.ros import measure_wall_offset_ns, of_pair, of_status
+from ..messages.ros import NO_SETUP, of_pair, of_status
 from ..result import Result
 
 DIAGNOSTICS_S = 1.0
 DIAGNOSTICS_DEPTH = 10
+log = logging.getLogger("edgemtl_runtime")
 
 
 class Ros2:
@@ -32,17 +36,22 @@ class Ros2:
     on_main_thread = False
 
     def __init__(
-        self, status: Callable[[], Mapping[str, Any]] | None = None, wall_offset_ns: int | None = None
+        self,
+        status: Callable[[], Mapping[str, Any]] | None = None,
+        wall_offset_ns: int | None = None,
+        setup: Setup = NO_SETUP,
     ) -> None:
+        self.setup = setup
         self.rclpy = _module("rclpy")
         self.qos = _module("rclpy.qos").qos_profile_sensor_data
-        self.wall_offset_ns = measure_wall_offset_ns() if wall_offset_ns is None else wall_offset_ns
+        self.wall_offset_ns = wall_offset_ns
         self.publishers: dict[str, Any] = {}
         self.error: Exception | None = None
         self.context = _module("rclpy.context").Context()
         signals = _module("rclpy.signals").SignalHandlerOptions.NO
         self.rclpy.init(context=self.context, signal_handler_options=signals)
         self.node = self.rclpy.create_node("edgemtl", context=self.context)
+        self.draws = _draws()
         self.ended = threading.Event()
         self.thread: threading.Thread | None = None
         if status is not None:
@@ -53,7 +62,9 @@ class Ros2:
         """Publish one pair's pictures and, where there is one, its result; raises what the diagnostics raised."""
         if self.error:
             raise self.error
-        for topic, _, message in of_pair(pair, result, self.wall_offset_ns):
+        for topic, _, message in of_pair(pair, result, self.wall_offset_ns, self.setup):
+            if isinstance(message, ImageAnnotations) and not self.draws:
+                continue
             self._publish(topic.lstrip("/"), message, self.qos)
 
     def _publish(self, topic: str, message: Message, qos: Any) -> None:
@@ -102,6 +113,16 @@ def _value(field: Field, value: Any) -> Any:
     if isinstance(value, tuple):
         return [fill(element) if isinstance(element, Message) else element for element in value]
     return value
+
+
+def _draws() -> bool:
+    """Return whether annotations can be published: their package is not among those of every ROS."""
+    try:
+        importlib.import_module("foxglove_msgs.msg")
+    except ImportError:
+        log.warning("ros2: no annotations are published: apt install ros-$ROS_DISTRO-foxglove-msgs")
+        return False
+    return True
 
 
 def _module(name: str) -> Any:

@@ -22,6 +22,7 @@ class Window:
     on_main_thread = True
 
     def __init__(self) -> None:
+        self.asks_to_end = False
         if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             raise EdgemtlError("--show: there is no screen here (DISPLAY is not set); use --video FILE instead")
         try:
@@ -33,7 +34,7 @@ class Window:
         """Show one picture."""
         cv2.imshow("edgemtl", cv2.cvtColor(draw(pair, result), cv2.COLOR_RGB2BGR))
         if cv2.waitKey(1) & 0xFF in QUIT_KEYS:
-            raise KeyboardInterrupt
+            self.asks_to_end = True
 
     def close(self) -> None:
         """Close the window."""

@@ -8,48 +8,68 @@ from typing import Any
 from ..errors import EdgemtlError
 from ..frame import FramePair
 from ..messages import write as cdr
-from ..messages.ros import measure_wall_offset_ns, of_pair
+from ..messages.cameras import Setup
+from ..messages.ros import NO_SETUP, of_pair
 from ..result import Result
+from .zenoh_keys import ROUTER, Form, PlainKeys, RosKeys, check_namespace
 
 CONNECT_MS = 3000
 """How long a router or peer may take to answer."""
+PREFIX = "edgemtl"
 
 
 class Zenoh:
     """Publishes each message under ``PREFIX/TOPIC`` as CDR; the whole result is JSON in a string at ``PREFIX/result``.
 
     ``endpoint`` is a router or peer to connect to, as ``tcp/127.0.0.1:7447``; without one, peers find each other on
-    the local network. A subscriber that cannot keep up loses messages; it does not hold up the others.
+    the local network. A subscriber that cannot keep up loses messages; it does not hold up the others. With ``keys``
+    of "ros2" or "humble", ROS 2 nodes with rmw_zenoh see the topics, by the router of theirs; ``prefix`` is then a
+    namespace, none by default.
     """
 
     name = "zenoh"
     on_main_thread = False
 
-    def __init__(self, endpoint: str = "", prefix: str = "edgemtl", wall_offset_ns: int | None = None) -> None:
+    def __init__(
+        self,
+        endpoint: str = "",
+        prefix: str | None = None,
+        wall_offset_ns: int | None = None,
+        setup: Setup = NO_SETUP,
+        keys: Form = "plain",
+    ) -> None:
         try:
             import zenoh
         except ImportError as error:
             raise EdgemtlError("zenoh is missing: pip install 'edgemtl-runtime[zenoh]'") from error
-        self.prefix = prefix.strip("/")
-        self.wall_offset_ns = measure_wall_offset_ns() if wall_offset_ns is None else wall_offset_ns
+        ros = keys != "plain"
+        prefix = ("" if ros else PREFIX) if prefix is None else prefix
+        self.setup, self.prefix = setup, prefix.strip("/")
+        if ros:
+            check_namespace(self.prefix)
+            endpoint = endpoint or ROUTER
+        self.wall_offset_ns = wall_offset_ns
         self.publishers: dict[str, Any] = {}
         where = endpoint or "peer discovery"
         try:
-            zenoh.KeyExpr(self.prefix)
+            if not ros:
+                zenoh.KeyExpr(self.prefix)
             self.session = zenoh.open(_config(zenoh.Config(), endpoint))
         except zenoh.ZError as error:
             said = " ".join(str(error).split())[:200]
             raise EdgemtlError(f"zenoh, {where}, prefix '{prefix}': {said}; start the router or peer first") from error
-        self.encoding = zenoh.Encoding.APPLICATION_CDR
+        try:
+            self.keys = RosKeys(self.session, self.prefix, keys) if ros else PlainKeys(self.session, self.prefix)
+        except EdgemtlError:
+            self.close()
+            raise
 
     def write(self, pair: FramePair, result: Result | None) -> None:
         """Publish one pair's pictures and, where there is one, its result."""
-        for topic, _, message in of_pair(pair, result, self.wall_offset_ns):
+        for topic, _, message in of_pair(pair, result, self.wall_offset_ns, self.setup):
             if topic not in self.publishers:
-                self.publishers[topic] = self.session.declare_publisher(
-                    f"{self.prefix}{topic}", encoding=self.encoding.with_schema(message.TYPE)
-                )
-            self.publishers[topic].put(cdr(message))
+                self.publishers[topic] = self.keys.publisher(topic, type(message))
+            self.publishers[topic].put(cdr(message), attachment=self.keys.attachment(topic))
 
     def close(self) -> None:
         """End the session; what was published is sent first."""

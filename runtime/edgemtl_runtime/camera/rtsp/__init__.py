@@ -1,0 +1,166 @@
+"""RTSP cameras with H.264 or H.265, each picture decoded the moment its last packet is here.
+
+FFmpeg's own reader, which others use, gives a picture when the next one begins: late by an interval, and with stamps
+that are late by it. Here the marker bit of RTP ends a picture, and a stamp comes from its first packet.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from typing import Any
+
+from ...errors import CameraError, UsageError, flag
+from ...frame import UNKNOWN_NS, Frame
+from ...wall import WALL
+from .. import Options, check_known, redact, take_word
+from ..clock import FLOOR_NS, SourceClock
+from ..libav import picture
+from .rtp import H264, H265, Assembler, CodedPicture, Order, parse
+from .session import Report, RtspError, Session
+
+OPEN_S, READ_S = 3.0, 2.0
+"""A server that takes longer to answer, or to send the next packet, is lost."""
+SMEARED_S = 2.0
+"""After a lost packet pictures are left out until the next key picture, or for so long where none comes."""
+ASSEMBLERS: dict[str, tuple[type[Assembler], str]] = {"H264": (H264, "h264"), "H265": (H265, "hevc")}
+EARLY_NS, LATE_NS = 20_000_000, 2_000_000_000
+"""With ?clock=ntp, so much before its arrival a picture may have been taken."""
+TELLING = (0, 401, 403, 404)
+"""Answers that another reader would get as well."""
+
+
+class RtspCamera:
+    """A camera that speaks RTSP; ``?transport=udp`` in place of TCP.
+
+    Stamps are of the stream's own times (`SourceClock`). With ``?clock=ntp`` they are what the sender's reports make
+    of them, which holds where the camera and this machine are set by one NTP or PTP: then the constant delay of the
+    camera's encoder is known, too. Raises `NotOurs` for what `stream` reads by FFmpeg.
+    """
+
+    live = True
+    owned_pictures = True
+
+    def __init__(self, name: str, url: str, options: Options) -> None:
+        self.name, self.what, self.closed = name, flag(name, redact(url)), False
+        self.dropped: Callable[[str], None] = lambda cause: None
+        check_known(options, url, ["transport", "clock"])
+        self.by_reports = take_word(options, url, "clock", ("arrival", "ntp")) == "ntp"
+        udp = take_word(options, url, "transport", ("tcp", "udp")) == "udp"
+        try:
+            self.session = Session(self.what, url, udp, OPEN_S, READ_S)
+        except RtspError as error:
+            if error.code in TELLING:
+                raise
+            raise NotOurs from error
+        media = self.session.media
+        if media.codec not in ASSEMBLERS or media.format.get("sprop-max-don-diff", "0") != "0":
+            self.session.close()
+            raise NotOurs
+        self._begin()
+
+    def _begin(self) -> None:
+        import av
+
+        kind, codec = ASSEMBLERS[self.session.media.codec]
+        self.clock, self.pictures = SourceClock(), kind(self.session.media.parameters)
+        self.order = Order() if self.session.udp else Order(patience_ns=0)
+        self.source: int | None = None
+        self.smeared_until_ns = 0
+        self.codec: Any = av.CodecContext.create(codec, "r")
+        self.codec.thread_type = "SLICE"  # threads by frames would hold some of them back
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield frames as they arrive; raises `CameraError` when the stream stops."""
+        index = 0
+        try:
+            for data, came_ns in self.session.packets(lambda: self.closed):
+                if isinstance(data, Report):
+                    self._report(data, came_ns)
+                    continue
+                for decoded in self._decoded(data, came_ns):
+                    source_ns = round(decoded.pts * decoded.time_base * 1_000_000_000)
+                    stamp_ns, unsure_ns = self._stamp(source_ns)
+                    now_ns = time.monotonic_ns()
+                    image = picture(decoded)
+                    yield Frame(image, stamp_ns, self.name, index, "stream", "", now_ns, uncertainty_ns=unsure_ns)
+                    index += 1
+        finally:
+            self.session.close()
+
+    def _stamp(self, source_ns: int) -> tuple[int, int]:
+        stamp_ns, unsure_ns = self.clock.stamp(source_ns)
+        if not self.by_reports:
+            return stamp_ns, unsure_ns
+        told_ns = self.clock.reported(source_ns, WALL.offset_ns())
+        if told_ns is None:  # reports come every few seconds; until then the delay is unknown
+            return stamp_ns, UNKNOWN_NS
+        if not -EARLY_NS <= stamp_ns - told_ns <= LATE_NS:  # the two clocks do not tell one time
+            return stamp_ns, abs(stamp_ns - told_ns)
+        return told_ns, FLOOR_NS
+
+    def _decoded(self, data: bytes, came_ns: int) -> Iterator[Any]:
+        packet = parse(data, came_ns)
+        if packet is None or packet.kind != self.session.media.payload:
+            return
+        if self.source not in (None, packet.source):  # the sender has begun anew
+            self._begin()
+        self.source = packet.source
+        for due, lost in self.order.push(packet):
+            for coded in self.pictures.push(due, lost):
+                if self._sound(coded):
+                    yield from self._decode(coded)
+
+    def _sound(self, coded: CodedPicture) -> bool:
+        """Whether a picture is whole and none that it may need was lost."""
+        if not coded.whole:
+            self.smeared_until_ns = coded.first_ns + round(1e9 * SMEARED_S)
+            self.dropped("lost packet")
+            return False
+        self.clock.observe(self._nanoseconds(coded.ticks), coded.first_ns)
+        if coded.key:
+            self.smeared_until_ns = 0
+        if coded.first_ns < self.smeared_until_ns:
+            self.dropped("behind a lost packet")
+            return False
+        return True
+
+    def _decode(self, coded: CodedPicture) -> Iterator[Any]:
+        import av
+
+        packet = av.Packet(coded.data)
+        packet.pts, packet.time_base = coded.ticks, Fraction(1, self.session.media.clock_hz)
+        try:
+            frames = self.codec.decode(packet)
+        except (av.error.FFmpegError, ValueError):
+            self.dropped("corrupt packet")
+            return
+        for frame in frames:
+            if frame.is_corrupt or frame.pts is None:
+                self.dropped("corrupt frame")
+            else:
+                frame.time_base = packet.time_base
+                yield frame
+
+    def _report(self, report: Report, came_ns: int) -> None:
+        if (time_ := self.pictures.time) is not None:
+            ahead = (report.time - time_ + 0x80000000 & 0xFFFFFFFF) - 0x80000000
+            self.clock.report(report.unix_ns, self._nanoseconds(self.pictures.ticks + ahead), came_ns)
+
+    def _nanoseconds(self, ticks: int) -> int:
+        return ticks * 1_000_000_000 // self.session.media.clock_hz
+
+    def close(self) -> None:
+        """Stop reading; the thread that reads closes the stream."""
+        self.closed = True
+
+
+class NotOurs(UsageError):
+    """The stream is one that FFmpeg reads better: another codec, or a server with ways of its own."""
+
+    def __init__(self) -> None:
+        super().__init__("not a stream of H.264 or H.265 over RTP")
+
+
+__all__ = ["CameraError", "NotOurs", "RtspCamera"]

@@ -1,0 +1,115 @@
+"""Under which keys messages go: plain ones, or those by which ROS 2 nodes with rmw_zenoh find them.
+
+What rmw_zenoh wants is in its design document (github.com/ros2/rmw_zenoh, docs/design.md): a topic's key ends in its
+type and the type's hash, every sample carries its number, time and publisher, and liveliness tokens tell of the node
+and its publishers. Tried between sessions of zenoh on one machine, not with a ROS node.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import time
+from collections import Counter
+from typing import Any, Literal
+
+from ..errors import EdgemtlError
+from ..messages import Message
+from ..messages.hashes import type_hash
+
+Form = Literal["plain", "ros2", "humble"]
+FORMS: tuple[Form, ...] = ("plain", "ros2", "humble")
+"""Humble's nodes know no hashes of types, and have another word in the place."""
+NODE = "edgemtl"
+ROUTER = "tcp/localhost:7447"
+"""Where the router of ROS 2 listens."""
+NO_HASH = "TypeHashNotSupported"
+QOS = "::,10:,:,:,,"
+"""Reliable, volatile, the last ten kept, no deadlines: what suits every subscription of sensor data."""
+MAX_DOMAIN = 232
+
+
+class PlainKeys:
+    """``PREFIX/TOPIC``, the encoding naming CDR and the type."""
+
+    def __init__(self, session: Any, prefix: str) -> None:
+        import zenoh
+
+        self.session, self.prefix, self.encoding = session, prefix, zenoh.Encoding.APPLICATION_CDR
+
+    def publisher(self, topic: str, kind: type[Message]) -> Any:
+        """Declare a topic's publisher."""
+        encoding = self.encoding.with_schema(kind.TYPE)
+        return self.session.declare_publisher(f"{self.prefix}{topic}", encoding=encoding)
+
+    def attachment(self, topic: str) -> bytes | None:
+        """Return what goes beside a sample."""
+        return None
+
+
+class RosKeys:
+    """``DOMAIN/TOPIC/TYPE/HASH``, with the node's and publishers' tokens; ``prefix`` is a namespace, or empty."""
+
+    def __init__(self, session: Any, prefix: str, form: Form) -> None:
+        self.session, self.namespace, self.form = session, f"/{prefix}" if prefix else "", form
+        self.domain = domain()
+        self.numbers: Counter[str] = Counter()
+        self.gids: dict[str, bytes] = {}
+        self.begin = f"@ros2_lv/{self.domain}/{session.zid()}/0"
+        self.node = f"%/{_mangled(self.namespace)}/{NODE}"
+        self.tokens = [session.liveliness().declare_token(f"{self.begin}/0/NN/{self.node}")]
+
+    def key(self, topic: str, kind: type[Message]) -> str:
+        """Return the key of a topic."""
+        return f"{self.domain}/{(self.namespace + topic).strip('/')}/{dds_name(kind)}/{self._hash(kind)}"
+
+    def publisher(self, topic: str, kind: type[Message]) -> Any:
+        """Declare a topic's publisher, and tell of it."""
+        number = len(self.gids) + 1
+        parts = _mangled(self.namespace + topic), dds_name(kind), self._hash(kind), QOS
+        token = f"{self.begin}/{number}/MP/{self.node}/{'/'.join(parts)}"
+        self.gids[topic] = gid(token)
+        self.tokens.append(self.session.liveliness().declare_token(token))
+        return self.session.declare_publisher(self.key(topic, kind))
+
+    def attachment(self, topic: str) -> bytes:
+        """Return the sample's number from 1, the time now, and its publisher's mark, as zenoh's serialiser would."""
+        self.numbers[topic] += 1
+        return struct.pack("<qqB", self.numbers[topic], time.time_ns(), 16) + self.gids[topic]
+
+    def _hash(self, kind: type[Message]) -> str:
+        return NO_HASH if self.form == "humble" else type_hash(kind)
+
+
+def dds_name(kind: type[Message]) -> str:
+    """Return a type's name as DDS has it, as ``sensor_msgs::msg::dds_::Image_``."""
+    package, _, name = kind.TYPE.split("/")
+    return f"{package}::msg::dds_::{name}_"
+
+
+def gid(token: str) -> bytes:
+    """Return the 16 bytes by which a publisher is known: XXH3 of its token, the lower half first."""
+    try:
+        import xxhash
+    except ImportError as error:
+        raise EdgemtlError("xxhash is missing: pip install 'edgemtl-runtime[zenoh]'") from error
+    return xxhash.xxh3_128_intdigest(token.encode()).to_bytes(16, "little")
+
+
+def domain() -> int:
+    """Return ROS 2's domain, as the environment's ROS_DOMAIN_ID says, else 0."""
+    told = os.environ.get("ROS_DOMAIN_ID", "").strip() or "0"
+    if not (told.isascii() and told.isdigit() and int(told) <= MAX_DOMAIN):
+        raise EdgemtlError(f"ROS_DOMAIN_ID is '{told}'; give a number from 0 to {MAX_DOMAIN}")
+    return int(told)
+
+
+def check_namespace(prefix: str) -> None:
+    """Raise `EdgemtlError` where a prefix is no namespace of ROS 2."""
+    if prefix and not all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", part) for part in prefix.split("/")):
+        raise EdgemtlError(f"--prefix {prefix}: ROS 2 wants letters, digits and '_' between slashes, no digit in front")
+
+
+def _mangled(name: str) -> str:
+    return name.replace("/", "%") or "%"
