@@ -13,6 +13,7 @@ from .aside import FileAside
 from .cli_run import (
     add_cameras,
     add_limits,
+    close_quietly,
     given_cameras,
     limits_of,
     log_events,
@@ -94,8 +95,7 @@ def command_record(args: argparse.Namespace) -> int:
         rig.check_names(given)
     with Signals() as signals, ExitStack() as opened:
         cameras = open_given(args)
-        for camera in cameras.values():
-            opened.callback(camera.close)
+        opened.callback(close_quietly, cameras.values())
         if rig is not None:  # pairs are told, and registered, in the pixels of their first camera
             cameras = {name: cameras[name] for name in sorted(cameras, key=lambda name: name != rig.reference)}
             cameras = with_offsets(cameras, rig.offset_ms)

@@ -138,8 +138,7 @@ def command_run(args: argparse.Namespace) -> int:
         engine = open_way(bundle, way_of(args, bundle))
     with engine, Signals() as signals, ExitStack() as opened:
         cameras = open_given(args)
-        for camera in cameras.values():
-            opened.callback(camera.close)
+        opened.callback(close_quietly, cameras.values())
         pipeline = Pipeline(
             bundle,
             engine,

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 
     from .sink.part import Part
 
-TAIL_BYTES = 1 << 28
+TAIL_BYTES = 1 << 26
 """What is left of a longer record is not looked at."""
 PIECE = 1 << 12
+DATA_BYTES = 1 << 28
+"""No more is unpacked of a chunk that was cut off."""
 CHUNK_HEAD = struct.Struct("<QQQII")
 
 
@@ -173,8 +175,12 @@ def _unpacked(compression: str, data: bytes) -> Iterator[bytes]:
             unpacker = lz4.frame.LZ4FrameDecompressor()
         else:
             return
+        count = 0
         for start in range(0, len(data), PIECE):
-            yield unpacker.decompress(data[start : start + PIECE])
+            piece = unpacker.decompress(data[start : start + PIECE])
+            if (count := count + len(piece)) > DATA_BYTES:
+                return
+            yield piece
     except Exception:  # damaged, or zeros where a disk has not written: what came before is good
         return
 

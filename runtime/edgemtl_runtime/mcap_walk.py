@@ -26,7 +26,7 @@ HEAD = struct.Struct("<BQ")
 FOOTER_BYTES = HEAD.size + 20
 HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX = 1, 2, 3, 4, 5, 6, 7
 ATTACHMENT, METADATA, DATA_END = 9, 12, 15
-RECORD_BYTES = 1 << 31
+RECORD_BYTES = 1 << 30
 """A longer record is not read: a length that was damaged must not fill the memory."""
 
 

@@ -43,7 +43,10 @@ def test_a_signal_ends_the_run_with_complete_files(toy_bundle: Path, tmp_path: P
     assert process.returncode == 0
     pairs = json.loads(out)["pairs"]
     assert pairs >= 10 and len([json.loads(line) for line in jsonl.read_text().splitlines()]) == pairs
-    assert cv2.VideoCapture(str(video)).get(cv2.CAP_PROP_FRAME_COUNT) == pairs
+    reader, shown = cv2.VideoCapture(str(video)), 0
+    while reader.read()[0]:  # the property of that name is an estimate where a rate varies
+        shown += 1
+    assert shown == pairs
 
 
 def test_bad_input_is_one_line_and_exit_code_2(toy_bundle: Path, tmp_path: Path) -> None:

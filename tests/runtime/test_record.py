@@ -266,9 +266,10 @@ def test_signals_leave_complete_files(toy_bundle: Path, tmp_path: Path, number: 
     lines = [json.loads(line) for line in files[0].read_text().splitlines()]
     dropped = json.loads(out)["drops"]
     assert len(lines) == pairs - dropped.get("sink jsonl: too slow", 0)
-    assert cv2.VideoCapture(str(files[1])).get(cv2.CAP_PROP_FRAME_COUNT) == pairs - dropped.get(
-        "sink video: too slow", 0
-    )
+    reader, shown = cv2.VideoCapture(str(files[1])), 0
+    while reader.read()[0]:  # the property of that name is an estimate where a rate varies
+        shown += 1
+    assert shown == pairs - dropped.get("sink video: too slow", 0)
     with files[2].open("rb") as stream:
         messages = sum(channel.topic == "/result" for _, channel, _ in make_reader(stream).iter_messages())
     assert messages == pairs - dropped.get("sink mcap: too slow", 0)

@@ -836,6 +836,9 @@ def test_without_pyav_opencv_writes_what_survives(name: str, tmp_path: Path, mon
     feed(sink := Video(tmp_path / name, 10), 30, size=(49, 65))
     sink.close()
     assert sink.file == tmp_path / name.replace("mp4", "mkv") and pictures(sink.file) == 30
+    sink.file.rename(sink.file.with_name(f".r.part{sink.file.suffix}"))  # as a kill leaves it
+    (again := Video(tmp_path / name, 10)).close()
+    assert list(again.tally.recovered) == [str(sink.file)] and pictures(sink.file) == 30
     with pytest.raises(EdgemtlError, match="--keep-mb needs PyAV"):
         Video(tmp_path / name, 10, Limits.of(keep_mb=5))
 

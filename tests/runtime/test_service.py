@@ -31,7 +31,7 @@ from edgemtl_runtime.cli import main
 
 class Ros2:
     name, on_main_thread = "ros2", False
-    def __init__(self, status): pass
+    def __init__(self, *given, **named): pass
     def write(self, pair, result): threading.Event().wait()
     def close(self): pass
 

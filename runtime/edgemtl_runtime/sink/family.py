@@ -227,19 +227,22 @@ class Family:
         return None
 
     def _members(self, pattern: re.Pattern[str]) -> list[Member]:
-        found = []
         own = self.own.path.name if self.own else ""
-        with os.scandir(self.folder) as entries:
-            for entry in entries:
-                if entry.name == own or not (match := pattern.fullmatch(entry.name)):
-                    continue
-                try:
-                    told = entry.stat(follow_symlinks=False)
-                except OSError:  # gone since
-                    continue
-                if stat.S_ISREG(told.st_mode):
-                    place = Path(entry.path)
-                    found.append(Member(int(match[2] or 0), match[1] or "", place, told.st_size, told.st_ino))
+        found = []
+        try:
+            places = list(self.folder.iterdir())
+        except OSError:  # it may not be read, or is gone: writing will say so
+            return []
+        for place in places:
+            match = pattern.fullmatch(place.name)
+            if place.name == own or match is None:
+                continue
+            try:
+                told = place.lstat()
+            except OSError:  # gone since
+                continue
+            if stat.S_ISREG(told.st_mode):
+                found.append(Member(int(match[2] or 0), match[1] or "", place, told.st_size, told.st_ino))
         return found
 
     def _remove(self, member: Member) -> bool:

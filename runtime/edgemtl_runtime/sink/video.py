@@ -22,7 +22,7 @@ from ..result import Result
 from .boxes import trim
 from .family import NO_LIMITS, Limits, is_folder
 from .part import Part
-from .recorder import Recorder
+from .recorder import Recorder, log
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -51,6 +51,8 @@ ENCODERS: tuple[tuple[str, dict[str, str]], ...] = (
     ("mpeg4", {}),
 )
 """The first that this PyAV has is taken."""
+BEGINS = (b"\x1aE\xdf\xa3", b"RIFF")
+"""Of Matroska and AVI files."""
 PACKET_BYTES = 40
 """About what a picture adds to the tables beside it."""
 SCARCE_BYTES = 4 << 20
@@ -77,7 +79,9 @@ class Video(Recorder):
             if limits.keep_bytes:
                 raise EdgemtlError(f"--video {given}: --keep-mb needs PyAV: pip install 'edgemtl-runtime[streams]'")
             self.suffix = ".mkv"
-            given = given if is_folder(given) or suffix == ".avi" else Path(given).with_suffix(".mkv")
+            if suffix == ".mp4" and not is_folder(given):
+                given = Path(given).with_suffix(".mkv")
+                log.warning("video: writes %s: without PyAV a kill would cost all of an mp4", given)
         super().__init__(given, limits)
 
     def begin(self, part: Part) -> AvSegment | CvSegment:
@@ -85,9 +89,10 @@ class Video(Recorder):
         return AvSegment(part, self.fps) if self.has_av else CvSegment(part, self.fps)
 
     def is_ours(self, file: Path) -> bool:
-        """Whether the comment tag names us; without PyAV nobody can tell."""
+        """Whether the comment tag names us; without PyAV, where nothing is deleted, whether it is such a video."""
         if not self.has_av:
-            return False
+            with file.open("rb") as stream:
+                return stream.read(4) in BEGINS
         import av
 
         try:
