@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..aside import write_file
 from ..errors import CameraError, EdgemtlError
-from ..limits import read_yaml
+from ..limits import read_yaml, reason
 from .geometry import CameraModel, Numbers, Size, numbers, plane_homography, read_as, resized_pixels, settle
 
 __all__ = ["CameraModel", "Rig", "Size"]
@@ -210,7 +210,7 @@ class Rig:
                 file.offset_ms,
             )
         except EdgemtlError as error:
-            raise EdgemtlError(f"{path}: {error}") from None
+            raise EdgemtlError(f"{path}: {reason(error)}") from None
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the rig file, and beside ``rig.yaml`` each camera's ``rig.rgb.yaml`` as ROS reads it."""
