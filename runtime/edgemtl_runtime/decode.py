@@ -81,6 +81,31 @@ def attributes(output: NDArray[Any], head: Head, fit: Fit, least: Thresholds) ->
     return Attributes(output, head.classes, head.threshold, least)
 
 
+FLOATS = ("float16", "float32", "float64")
+FORMS: dict[str, tuple[tuple[str, ...], tuple[int | None, ...]]] = {
+    "topk_boxes": (FLOATS, (None, 6)),
+    "label_map": (("uint8",), (None, None)),
+    "depth_map": (("float32",), (None, None)),
+    "edge_map": (("float32",), (None, None)),
+    "normal_map": (("float32",), (None, None, 3)),
+    "attributes": (FLOATS, (None,)),
+}
+"""What kind of numbers each decoder reads, and of how many axes; a network may tell its shapes only when it runs."""
+
+
+def _check_form(output: NDArray[Any], head: Head) -> None:
+    """Raise `EngineError` where a network gives what its head's decoder cannot read."""
+    if head.decoder not in FORMS:
+        return
+    kinds, sizes = FORMS[head.decoder]
+    fits = [wanted in (None, size) for size, wanted in zip(output.shape, sizes, strict=False)]
+    if output.dtype.name not in kinds or output.ndim != len(sizes) or not all(fits) or 0 in output.shape[1:]:
+        raise EngineError(
+            f"{head.name}: the network gives {output.dtype} {output.shape}, which {head.decoder} does not read; "
+            "export the bundle again"
+        )
+
+
 def _check_ids(ids: NDArray[Any], head: Head) -> None:
     """Raise `EngineError` where the network names a class that the manifest does not."""
     if ids.size and not (ids.min() >= 0 and ids.max() < len(head.classes)):
@@ -103,5 +128,7 @@ def decode(
     found: dict[str, HeadResult] = {}
     for head in heads:
         least = thresholds.get(head.name, np.asarray(head.threshold, np.float32))
-        found[head.name] = DECODERS[head.decoder](outputs[head.name], head, fit, least)
+        output = outputs[head.name]
+        _check_form(output, head)
+        found[head.name] = DECODERS[head.decoder](output, head, fit, least)
     return found

@@ -13,7 +13,7 @@ from .errors import EdgemtlError
 MOST_BYTES = 4 << 20
 DEEPEST = 64
 MOST_VALUES = 500_000
-LONGEST_REASON = 200
+LONGEST_REASON = 300
 
 
 def read_bounded(file: Path, most: int = MOST_BYTES, error: type[EdgemtlError] = EdgemtlError) -> bytes:

@@ -15,13 +15,15 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from edgemtl_runtime.bundle import MANIFEST, MODEL, Bundle, sha256
+from edgemtl_runtime.bundle import MANIFEST, MODEL, Bundle, Head, sha256
 from edgemtl_runtime.cli import main
+from edgemtl_runtime.decode import decode
 from edgemtl_runtime.engine.cache import Cache
 from edgemtl_runtime.engine.chosen import Choice, device, remembered
 from edgemtl_runtime.engine.ort import OrtEngine, cores, open_engine
 from edgemtl_runtime.engine.ways import Way
 from edgemtl_runtime.errors import BundleError, EdgemtlError, EngineError
+from edgemtl_runtime.fit import Fit
 from edgemtl_runtime.limits import DEEPEST, parse_yaml
 from edgemtl_runtime.pipeline import Pipeline
 from edgemtl_runtime.rig import Rig
@@ -151,6 +153,27 @@ def test_a_class_without_a_name_is_one_line(toy_bundle: Path, classes: list[str]
 def test_labels_without_a_name_are_one_line(toy_bundle: Path) -> None:
     with pytest.raises(EngineError, match="semantic: the network gives a class 1, the manifest names 1"):
         seen(changed(toy_bundle, put("heads", 1, "classes", value=["dark"])))
+
+
+@pytest.mark.parametrize(
+    "decoder, output",
+    [
+        ("topk_boxes", np.zeros((2, 7), np.float32)),
+        ("topk_boxes", np.zeros((2, 6, 1), np.float32)),
+        ("topk_boxes", np.zeros((2, 6), np.int64)),
+        ("label_map", np.zeros((4, 4, 1), np.uint8)),
+        ("label_map", np.zeros((4, 0), np.uint8)),
+        ("label_map", np.zeros((4, 4), np.float32)),
+        ("depth_map", np.zeros(4, np.float32)),
+        ("normal_map", np.zeros((4, 4, 2), np.float32)),
+        ("edge_map", np.zeros((), np.float32)),
+        ("attributes", np.zeros((1, 2), np.float32)),
+    ],
+)
+def test_outputs_of_another_form_are_one_line(decoder: str, output: Any) -> None:
+    head = Head("h", "h", decoder, ("a", "b"))
+    with pytest.raises(EngineError, match=f"h: the network gives .*, which {decoder} does not read"):
+        decode({"h": output}, (head,), Fit.plan((4, 4), (4, 4)))
 
 
 def test_rows_that_are_no_numbers_are_no_boxes(toy_bundle: Path) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..aside import FileAside
 from ..errors import CameraError, EdgemtlError, flag, missing, nearest_hint
-from ..limits import read_yaml
+from ..limits import read_yaml, reason
 from ..messages.cameras import checked_frame_id
 from .geometry import CameraModel, Numbers, Size, numbers, plane_homography, read_as, resized_pixels, settle
 
@@ -242,7 +242,7 @@ class Rig:
                 file.frame_ids,
             )
         except EdgemtlError as error:
-            raise EdgemtlError(f"{path}: {error}") from None
+            raise EdgemtlError(f"{path}: {reason(error)}") from None
 
     def save(self, path: str | PathLike[str], overwrite: bool = False) -> None:
         """Write the rig file, and beside ``rig.yaml`` each camera's ``rig.rgb.yaml`` as ROS reads it.
