@@ -13,7 +13,7 @@ export EDGEMTL_DATA ?= $(abspath ../shared/data)
 export EDGEMTL_WEIGHTS ?= $(abspath ../shared/weights)
 endif
 
-.PHONY: setup demo test lint format wheels bench-rgbir bench-joint bench-methods bench-live bench-soak bench-reopen bench-deploy bench-shrink bench-shrink-wide bench-latency clean
+.PHONY: setup demo test lint format wheels bench-rgbir bench-joint bench-methods bench-live bench-soak bench-time bench-reopen bench-fuzz bench-destroy bench-deploy bench-shrink bench-shrink-wide bench-latency clean
 setup: $(READY)
 
 # opencv-python needs the system's libGL; where that is missing its headless twin takes its place.
@@ -28,7 +28,7 @@ $(READY): pyproject.toml runtime/pyproject.toml export/pyproject.toml constraint
 	@touch $@
 
 demo: setup
-	$(BIN)/edgemtl demo --out $(OUT) --steps $(STEPS)
+	$(BIN)/edgemtl demo --out $(OUT) --steps $(STEPS) --overwrite
 
 test: setup
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
@@ -74,11 +74,21 @@ bench-live: setup
 	-$(MAKE) $(OTHERS)/.ready
 	$(BIN)/python benchmarks/live.py --other-python $(OTHERS)/venv/bin/python
 
+bench-destroy: setup
+	$(BIN)/python benchmarks/destroy.py
+
 bench-soak: setup
 	$(BIN)/python benchmarks/soak.py
 
+# stamps and pairs against the time in the pictures; roboflow's inference beside it where its environment is there
+bench-time: setup
+	$(BIN)/python benchmarks/time_pairs.py --other-python $(OTHERS)/venv/bin/python
+
 bench-reopen: setup
 	$(BIN)/python benchmarks/reopen.py
+
+bench-fuzz: setup
+	$(BIN)/python benchmarks/fuzz.py
 
 # the runs to make bundles of: trainings of the benchmarks above
 RUNS ?= out/bench/rgbir/aligned_sparse-0

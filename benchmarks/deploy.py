@@ -34,7 +34,7 @@ def measured(path: Path, target: str, seconds: float) -> dict[str, Any]:
     name = f"{path.parent.name}-{path.name}"
     options = Options(precisions=("fp16", "int8"), target=target)  # type: ignore[arg-type]
     bundle, shrunk = export(
-        run, OUT / f"{name}-{target}", None, options, lambda text, *_: say(f"{name}, {target}: {text}")
+        run, OUT / f"{name}-{target}", None, options, lambda text, *_: say(f"{name}, {target}: {text}"), overwrite=True
     )
     manifest = bundle.manifest
     row: dict[str, Any] = {

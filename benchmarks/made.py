@@ -23,6 +23,7 @@ from edgemtl.tasks import TASKS
 from edgemtl.train import begin, train
 from edgemtl_export import shrink
 from edgemtl_export.to_onnx import example_inputs
+from edgemtl_runtime.aside import FolderAside
 
 WARM = 2
 """Steps that are not timed."""
@@ -34,16 +35,18 @@ def done(config: Config, folder: Path) -> Run:
 
 
 def shrunk(run: Run, align: int = 1) -> tuple[Path, dict[str, Any]]:
-    """Return the ONNX file of a run's shrunk network and its sizes; `edgemtl export` takes ``align=8``."""
-    name = "shrunk" if align == 1 else f"shrunk-{align}"
-    file, sizes = run.path / f"{name}.onnx", run.path / f"{name}.json"
+    """Return the ONNX file of a run's shrunk network and its sizes; `edgemtl export` takes ``align=8``.
+
+    They lie beside the run, never in it.
+    """
+    folder = run.path.with_name(f"{run.path.name}-shrunk" if align == 1 else f"{run.path.name}-shrunk-{align}")
+    file, sizes = folder / "model.onnx", folder / "sizes.json"
     if not sizes.is_file():
         result = shrink(run.network, (), example_inputs(run.interface.inputs), align=align)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             made = torch.onnx.export(result.program, dynamo=True, opset_version=20, verbose=False)
         assert made is not None
-        made.save(str(file))
         trunk = [p.numel() for name, p in result.program.named_parameters() if name.startswith("trunk.")]
         told = {
             "params_trunk": sum(trunk),
@@ -52,7 +55,10 @@ def shrunk(run: Run, align: int = 1) -> tuple[Path, dict[str, Any]]:
             "flops": result.report.flops_after,
             "flops_before": result.report.flops_before,
         }
-        sizes.write_text(json.dumps(told))
+        with FolderAside(folder, "shrunk network") as aside:
+            made.save(str(aside.folder / file.name))
+            (aside.folder / sizes.name).write_text(json.dumps(told))
+            aside.place()
     return file, json.loads(sizes.read_text())
 
 

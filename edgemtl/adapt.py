@@ -7,13 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from . import processes
+from .checkpoint import lasting
 from .config import Config, load
 from .console import say
-from .errors import ConfigError
+from .errors import ConfigError, EdgemtlError
+from .finish import guarded
+from .group import group, is_finished
 from .run import CONFIG, Run
 from .tasks import TASKS
 from .train import train
 
+ADAPTATION = "adaptation"
+"""What `edgemtl_runtime.aside` calls such a folder."""
 SCRATCH = "scratch"
 """The start that is no run: the network as it is built."""
 
@@ -35,23 +41,44 @@ def adapted(start: str, task: str, words: Sequence[str], like: str, alone: bool)
     return load(first.path / CONFIG, [*ours, *words])
 
 
-def adapt(starts: Sequence[str], task: str, words: Sequence[str], out: Path, alone: bool) -> dict[str, list[Any]]:
+def adapt(
+    starts: Sequence[str],
+    task: str,
+    words: Sequence[str],
+    out: Path,
+    alone: bool,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> dict[str, list[Any]]:
     """Learn ``task`` from every start, into ``out``/START; return (step, figure) pairs of its primary metric.
 
-    Writes ``adapt.json`` and ``adapt.png``. Judged ten times where words say nothing else.
+    Writes ``adapt.json`` and ``adapt.png``. Judged ten times where words say nothing else. ``out`` is there when all is
+    done; ``resume`` goes on with what was stopped, ``overwrite`` replaces what is there.
     """
     like = next((start for start in starts if start != SCRATCH), "")
     if not like:
         raise ConfigError(f"--start {SCRATCH} alone: name a run too, whose network and data are taken")
     configs = {_name(start, starts): adapted(start, task, words, like, alone) for start in starts}
-    found: dict[str, list[Any]] = {}
-    for name, config in configs.items():
-        say(f"{task} from {name}")
-        run = train(config, out / name)
-        found[name] = [(row["step"], row[task]) for row in run.metrics["judged"]]
-    (out / "adapt.json").write_text(json.dumps({"task": task, "figure": TASKS[task].primary, "starts": found}) + "\n")
-    draw(found, task, out / "adapt.png")
+    asked = {name: lasting(config) for name, config in configs.items()}
+    if resume and is_finished(out, ADAPTATION, asked):
+        told: dict[str, list[Any]] = json.loads((out / "adapt.json").read_text())["starts"]
+        return told
+    with group(out, ADAPTATION, asked, resume, overwrite) as folder:
+        found = {name: _points(config, folder / name, task, name, resume) for name, config in configs.items()}
+        told = {"task": task, "figure": TASKS[task].primary, "starts": found}
+        if processes.first():
+            (folder / "adapt.json").write_text(json.dumps(told) + "\n")
+            with guarded("the figures could not be drawn", out):
+                draw(found, task, folder / "adapt.png")
     return found
+
+
+def _points(config: Config, folder: Path, task: str, name: str, resume: bool) -> list[Any]:
+    say(f"{task} from {name}")
+    run = train(config, folder, resume=resume)
+    if "judged" not in run.metrics:
+        raise EdgemtlError(f"{name}: has learned, but could not be judged; mend what the warning tells, then --resume")
+    return [(row["step"], row[task]) for row in run.metrics["judged"]]
 
 
 def _name(start: str, starts: Sequence[str]) -> str:

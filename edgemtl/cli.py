@@ -13,6 +13,9 @@ from edgemtl_runtime.cli_record import add_record
 from edgemtl_runtime.cli_run import add_run
 
 from .commands import data, judge, ship, train
+from .commands.outputs import overwrite_option
+
+DEMO = Path("out/demo")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,7 +36,8 @@ def parser() -> argparse.ArgumentParser:
     add_record(commands)
     add_engines(commands)
     demo = commands.add_parser("demo", help="the whole way on drawn streets: train, shrink, export, judge, run")
-    demo.add_argument("--out", type=Path, default=Path("out/demo"), help="folder to write (%(default)s)")
+    demo.add_argument("--out", type=Path, help=f"folder to write (default: {DEMO}, where an older demo is replaced)")
+    overwrite_option(demo)
     demo.add_argument("--steps", type=int, default=0, help="training steps (default: the demo's own)")
     demo.set_defaults(command=_demo)
     return top
@@ -42,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
 def _demo(args: argparse.Namespace) -> int:
     from .demo import demo
 
-    demo(args.out, args.steps)
+    demo(args.out or DEMO, args.steps, args.overwrite or args.out is None)
     return 0
 
 

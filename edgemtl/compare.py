@@ -15,7 +15,8 @@ from . import config as configuration
 from .config import Config, Data
 from .delta import delta_m, references
 from .errors import EdgemtlError
-from .run import CONFIG, METRICS
+from .page import drawing
+from .run import CONFIG, read_metrics
 from .tasks import TASKS
 
 COSTS = ("parameters", "seconds_epoch")
@@ -45,7 +46,7 @@ def columns(runs: Sequence[Path]) -> list[Column]:
     found: dict[str, list[tuple[Path, Config, dict[str, Any]]]] = {}
     for folder in [inner for run in runs for inner in _expand(run)]:
         config = configuration.load(folder / CONFIG)
-        metrics = json.loads((folder / METRICS).read_text())
+        metrics = read_metrics(folder)
         if "val" not in metrics:
             raise EdgemtlError(f"{folder}: was never judged; run `edgemtl eval {folder}`")
         alike = msgspec.structs.replace(config, seed=0, threads=0, save_s=0, tensorboard="")
@@ -106,8 +107,11 @@ def rows(compared: Sequence[Column]) -> list[list[str]]:
     return out
 
 
-def draw(compared: Sequence[Column], file: Path) -> None:
-    """Draw each task's change against its single-task reference, a group of bars a run; the mean is Δm."""
+def draw(compared: Sequence[Column], ending: str = "png") -> bytes:
+    """Return a drawing of each task's change against its single-task reference, as a file of a kind.
+
+    A run is a group of bars; the mean is Δm. Raises `EdgemtlError` where no run has a reference.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -143,4 +147,4 @@ def draw(compared: Sequence[Column], file: Path) -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     figure.legend(fontsize=8, loc="outside right upper", frameon=False)
-    figure.savefig(file, dpi=150)
+    return drawing(figure, 150, ending)

@@ -10,6 +10,7 @@ import msgspec
 import yaml
 
 from edgemtl_runtime.bundle import ThermalRange
+from edgemtl_runtime.limits import parse_yaml, read_yaml, reason
 
 from .errors import ConfigError, nearest_hint
 from .methods.balance import BALANCES
@@ -334,10 +335,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def load(file: str | Path | None = None, words: tuple[str, ...] | list[str] = ()) -> Config:
     """Read a YAML file and ``key=value`` words (``sparsity.target=0.6``); raises `ConfigError` with what to do."""
-    try:
-        tree = yaml.safe_load(Path(file).read_text()) if file else {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{file}: {' '.join(str(error).split())}") from error
+    tree = read_yaml(Path(file), ConfigError) if file else {}
     if tree is None:
         tree = {}
     if not isinstance(tree, dict):
@@ -347,8 +345,8 @@ def load(file: str | Path | None = None, words: tuple[str, ...] | list[str] = ()
     _check_keys(tree, Config, "")
     try:
         return msgspec.convert(tree, Config)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{file or 'configuration'}: {error}") from error
+    except (msgspec.ValidationError, RecursionError, OverflowError) as error:
+        raise ConfigError(f"{file or 'configuration'}: {reason(error)}") from error
 
 
 def save(config: Config, file: Path) -> None:
@@ -366,8 +364,8 @@ def _set(tree: dict[str, Any], word: str) -> None:
         if not isinstance(tree, dict):
             raise ConfigError(f"'{word}': {part} holds a value, not keys")
     try:
-        tree[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        tree[last] = parse_yaml(text)
+    except ValueError as error:
         raise ConfigError(f"'{word}': the value cannot be read") from error
     if isinstance(tree[last], str):  # YAML reads 1e-3 as a word
         with contextlib.suppress(ValueError):

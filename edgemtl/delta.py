@@ -7,7 +7,6 @@ themselves, made by ``method=single``: they are looked for beside a run, whichev
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -17,7 +16,7 @@ import msgspec
 from . import config as configuration
 from .config import Config
 from .errors import EdgemtlError
-from .run import CONFIG, METRICS
+from .run import CONFIG, read_metrics
 from .tasks import TASKS
 
 FREE = (
@@ -60,10 +59,12 @@ def references(config: Config, folder: Path) -> dict[str, list[Figures]]:
     """Return the figures of every single-task run of the same protocol in a folder, or one level below, by task."""
     found: dict[str, list[Figures]] = {}
     for file in sorted([*folder.glob(f"*/{CONFIG}"), *folder.glob(f"*/*/{CONFIG}")]):
+        if any(part.startswith(".") for part in file.relative_to(folder).parts):
+            continue  # not finished, or on its way out
         try:
             theirs = configuration.load(file)
-            figures = json.loads(file.with_name(METRICS).read_text())["val"]["all"]
-        except (EdgemtlError, OSError, ValueError, KeyError):
+            figures = read_metrics(file.parent)["val"]["all"]
+        except (EdgemtlError, KeyError, TypeError):
             continue  # an old or broken run is no reference
         task = theirs.tasks[0]
         if theirs.method == "single" and len(theirs.tasks) == 1 and protocol(theirs, task) == protocol(config, task):

@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from edgemtl_export import Shrunk
 from edgemtl_export.to_onnx import write_onnx
+from edgemtl_runtime.aside import FolderAside
 from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.camera import open_cameras
 from edgemtl_runtime.engine.ort import open_engine
@@ -33,10 +33,13 @@ from .errors import EdgemtlError
 from .evaluate import evaluate, open_predictor
 from .export import export
 from .latency import latencies_ms
+from .page import png
 from .report import write_report
 from .run import Run
 from .train import peak_mb, train
 
+DEMO = "demo"
+"""What `edgemtl_runtime.aside` calls such a folder."""
 STEPS = 400
 STREAM_FPS = 10.0
 STREAM_SECONDS = 5.0
@@ -59,12 +62,22 @@ def demo_config(steps: int, threads: int, target: float) -> Config:
     )
 
 
-def demo(out: Path, steps: int = 0) -> dict[str, Any]:
-    """Run the demo into the folder ``out`` and return what ``demo.json`` holds."""
+def demo(out: Path, steps: int = 0, overwrite: bool = False) -> dict[str, Any]:
+    """Run the demo into the folder ``out`` and return what ``demo.json`` holds.
+
+    With ``overwrite`` an older demo there is replaced.
+    """
+    if steps < 0:
+        raise EdgemtlError("--steps is not negative")
+    with FolderAside(out, DEMO, overwrite) as aside:
+        told = _demo_into(aside.folder, steps)
+        aside.place()
+    say(f"wrote {out}/: report.html, stream.mp4, bundle/, demo.json in {told['seconds']:.0f} s")
+    return told
+
+
+def _demo_into(out: Path, steps: int) -> dict[str, Any]:
     started = time.monotonic()
-    if steps < 0 or out.is_file():
-        raise EdgemtlError("--steps is not negative" if steps < 0 else f"--out {out}: is a file; name a folder")
-    out.mkdir(parents=True, exist_ok=True)
     steps = steps or STEPS
     cores = os.cpu_count() or 1
     threads = max(1, cores // 2)
@@ -72,15 +85,15 @@ def demo(out: Path, steps: int = 0) -> dict[str, Any]:
     samples = open_data(config)["val"]
 
     say(f"1/5  training on drawn streets, {steps} steps; beside it a dense twin to compare with")
-    twin = Beside(_train_dense, str(out), steps, threads)
-    run = train(config, out / "run")
-    twin.join("the dense twin")
+    with Beside(_train_dense, str(out), steps, threads) as twin:
+        run = train(config, out / "run", keep=False)
+        twin.join("the dense twin")
     dense = Run.open(out / "dense")
 
     say("2/5  removing the zeroed channels and writing the bundle")
-    masked = Beside(_write_masked, str(out))
-    bundle, shrunk = export(run, out / "bundle", samples)
-    masked.join("the masked network")
+    with Beside(_write_masked, str(out)) as masked:
+        bundle, shrunk = export(run, out / "bundle", samples)
+        masked.join("the masked network")
 
     say("3/5  judging the bundle on held-out streets")
     predictor = open_predictor(bundle.path)
@@ -103,7 +116,6 @@ def demo(out: Path, steps: int = 0) -> dict[str, Any]:
     told["peak_mb"] = peak_mb() + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
     (out / "demo.json").write_text(json.dumps(told, indent=2) + "\n")
     print_table(rows, "on held-out streets")
-    say(f"wrote {out}/: report.html, stream.mp4, bundle/, demo.json in {told['seconds']:.0f} s")
     return told
 
 
@@ -158,20 +170,28 @@ def stream(bundle: Bundle, out: Path) -> Stats:
     for seed, is_day in STREAM_STREETS:
         for moment in np.arange(0, STREAM_SECONDS, 1 / STREAM_FPS):
             sample = street(seed, (256, 320), is_day, float(moment))
-            cv2.imwrite(str(frames / "rgb" / f"{index:05d}.png"), sample.images["rgb"][:, :, ::-1])
-            cv2.imwrite(str(frames / "ir" / f"{index:05d}.png"), sample.images["ir"])
+            for name, picture in sample.images.items():
+                (frames / name / f"{index:05d}.png").write_bytes(png(picture))
             index += 1
     cameras = open_cameras({name: str(frames / name) for name in ("rgb", "ir")})
     return Pipeline(bundle, open_engine(bundle), cameras).run([Video(out / "stream.mp4", STREAM_FPS)])
 
 
 class Beside:
-    """A function in a process of its own, beside this one."""
+    """A function in a process of its own, beside this one; a context manager that ends it."""
 
     def __init__(self, function: Any, *args: Any) -> None:
         context = multiprocessing.get_context("spawn")
         self.process = context.Process(target=function, args=args, daemon=True)
         self.process.start()
+
+    def __enter__(self) -> Beside:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.is_alive():  # it writes into a folder that is going
+            self.process.terminate()
+            self.process.join()
 
     def join(self, what: str) -> None:
         """Wait for it; raises `EdgemtlError` when it failed."""
@@ -189,7 +209,7 @@ def _beside() -> None:
 
 def _train_dense(out: str, steps: int, threads: int) -> None:
     _beside()
-    run = train(demo_config(steps, threads, 0.0), Path(out) / "dense")
+    run = train(demo_config(steps, threads, 0.0), Path(out) / "dense", keep=False)
     write_onnx(run.deployed(), Path(out) / "dense.onnx")
 
 

@@ -16,7 +16,8 @@ from edgemtl_export.gate import Run as Runs
 from edgemtl_export.parity import ParityError
 from edgemtl_export.to_bundle import export_bundle
 from edgemtl_export.variants import Precisions, Target, Tell
-from edgemtl_runtime.bundle import Bundle, Head
+from edgemtl_runtime.aside import FolderAside
+from edgemtl_runtime.bundle import BUNDLE, Bundle, Head
 from edgemtl_runtime.engine.build import Built, build_engine
 from edgemtl_runtime.engine.choose import choose
 from edgemtl_runtime.engine.chosen import Choice
@@ -71,12 +72,20 @@ def export(
     samples: Samples | None = None,
     options: Options = Options(),
     progress: Tell = lambda *_: None,
+    overwrite: bool = False,
 ) -> tuple[Bundle, Shrunk]:
     """Shrink a run's network, write it as a bundle and compare both on held-out pictures.
 
-    ``samples`` replaces the held-out split of the data that the run was trained on. Raises `EdgemtlError`, and then
-    nothing is written.
+    ``samples`` replaces the held-out split of the data that the run was trained on. With ``overwrite`` a bundle of ours
+    at ``out`` is replaced. Raises `EdgemtlError`, and then nothing is written.
     """
+    with FolderAside(out, BUNDLE, overwrite) as aside:
+        return _export_into(aside, run, samples, options, progress)
+
+
+def _export_into(
+    aside: FolderAside, run: Run, samples: Samples | None, options: Options, progress: Tell
+) -> tuple[Bundle, Shrunk]:
     given = None if samples is not None else open_data(run.config)
     samples = given["val"] if given is not None else samples
     assert samples is not None
@@ -93,7 +102,7 @@ def export(
             run.interface.inputs,
             heads,
             some(run, samples, FRAMES),
-            out,
+            aside,
             str(run.interface.network["name"]),
             LICENCE,
             "edgemtl 0.1.0",

@@ -45,8 +45,8 @@ def section(title: str, *parts: str) -> str:
 
 
 def png(picture: NDArray[np.uint8]) -> bytes:
-    """Return an RGB picture as a PNG file."""
-    _, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    """Return an RGB picture, or one of a single channel, as a PNG file."""
+    _, data = cv2.imencode(".png", picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     return data.tobytes()
 
 
@@ -56,10 +56,10 @@ def jpeg(picture: NDArray[np.uint8]) -> bytes:
     return data.tobytes()
 
 
-def drawing(figure: Any) -> bytes:
-    """Return a matplotlib figure as a PNG file."""
+def drawing(figure: Any, dpi: int = 100, kind: str = "png") -> bytes:
+    """Return a matplotlib figure as a file of a kind: png, pdf or svg."""
     buffer = BytesIO()
-    figure.savefig(buffer, dpi=100)
+    figure.savefig(buffer, dpi=dpi, format=kind)
     return buffer.getvalue()
 
 

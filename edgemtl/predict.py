@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-
-import cv2
 
 from edgemtl_runtime.aside import FolderAside
 from edgemtl_runtime.result import Boxes
@@ -16,21 +15,25 @@ from .data.index import Entry, Index, images_in, raise_problems
 from .data.sample import Sample
 from .errors import DataError
 from .evaluate import Predictor, open_predictor
+from .page import png
 from .show import drawn
 
+PREDICTION = "prediction"
+"""What `aside` calls such a folder."""
 BOXES, RESULTS = "boxes.json", "results.jsonl"
 
 
-def predict(what: Path, folder: Path, out: Path) -> int:
+def predict(what: Path, folder: Path, out: Path, overwrite: bool = False) -> int:
     """Show a network a folder of pictures; write pictures/, results.jsonl and, where it has boxes, boxes.json.
 
     One camera's pictures lie in the folder itself or in its rgb/ or ir/, two cameras' in both, under equal stems.
-    Returns how many pictures there were.
+    With ``overwrite`` a prediction of ours at ``out`` is replaced. Returns how many pictures there were.
     """
-    predictor = open_predictor(what, threshold=None)
-    entries = listed(folder, [spec.modality for spec in predictor.inputs.values()])
     coco = Coco()
-    with FolderAside(out, RESULTS) as aside, progress_bar("predicting", len(entries)) as bar:
+    with FolderAside(out, PREDICTION, overwrite) as aside, ExitStack() as bars:
+        predictor = open_predictor(what, threshold=None)
+        entries = listed(folder, [spec.modality for spec in predictor.inputs.values()])
+        bar = bars.enter_context(progress_bar("predicting", len(entries)))
         (aside.folder / "pictures").mkdir()
         with (aside.folder / RESULTS).open("w") as lines:
             for done, entry in enumerate(entries):
@@ -70,7 +73,7 @@ def _one(predictor: Predictor, folder: Path, entry: Entry, pictures: Path, coco:
     raise_problems(folder, problems)
     assert sample is not None
     heads = predictor(sample)
-    cv2.imwrite(str(pictures / f"{entry.name}.png"), drawn(sample, heads)[:, :, ::-1])
+    (pictures / f"{entry.name}.png").write_bytes(png(drawn(sample, heads)))
     for head in heads.values():
         if isinstance(head, Boxes):
             coco.add(next(iter(entry.images.values())).name, sample, head)

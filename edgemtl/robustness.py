@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from .data.faults import Fault
 from .errors import EdgemtlError
 from .evaluate import Faulty, Figures, Predictor
+from .page import drawing
 from .tasks import TASKS
 
 SHIFTS_PX = (2, 4, 8, 12, 16)
@@ -36,8 +36,11 @@ def _several(predictor: Predictor) -> list[str]:
     return list(predictor.inputs)
 
 
-def draw(figures: Figures, heads: Mapping[str, str], file: Path) -> None:
-    """Draw the primary metric of every head over the shift and over the turn; ``heads`` are the tasks by head."""
+def draw(figures: Figures, heads: Mapping[str, str], ending: str = "png") -> bytes:
+    """Return a drawing of the primary metric of every head over the shift and over the turn, as a file of a kind.
+
+    ``heads`` are the tasks by head.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -56,4 +59,4 @@ def draw(figures: Figures, heads: Mapping[str, str], file: Path) -> None:
         axes.tick_params(labelsize=8)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, frameon=False)
-    figure.savefig(file, dpi=150)
+    return drawing(figure, 150, ending)

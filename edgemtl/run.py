@@ -15,13 +15,19 @@ from torch import nn
 import edgemtl_models
 from edgemtl_export.to_onnx import Deployed
 from edgemtl_runtime.bundle import Head, Input
+from edgemtl_runtime.limits import decode_json, read_bounded, reason
 
 from . import config as configuration
 from .config import Config
 from .errors import EdgemtlError
 from .tasks import TASKS
 
+RUN = "run"
+"""What `edgemtl_runtime.aside` calls such a folder."""
 CONFIG, WEIGHTS, METRICS = "config.yaml", "weights.safetensors", "metrics.json"
+MOST_METRICS = 64 << 20
+WIDEST, MOST_WORDS = 8192, 2000
+"""The largest number, and the most values, in the description of a network."""
 
 
 class Interface(msgspec.Struct, frozen=True):
@@ -56,18 +62,51 @@ class Run:
         config = configuration.load(folder / CONFIG)
         try:
             with safe_open(folder / WEIGHTS, "pt") as file:
-                interface = msgspec.json.decode(file.metadata()["interface"], type=Interface)
+                interface = decode_json(file.metadata()["interface"].encode(), Interface)
+                _check_description(interface.network)
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             network = edgemtl_models.build(interface.network, interface.channels(), config.size, pretrained=False)
             network.load_state_dict(state)
-            metrics = json.loads((folder / METRICS).read_text())
-        except (SafetensorError, msgspec.MsgspecError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise EdgemtlError(f"{folder}: damaged run ({' '.join(str(error).split())[:200]}); train again") from error
+            metrics = read_metrics(folder)
+        except (
+            SafetensorError,
+            msgspec.MsgspecError,
+            KeyError,
+            TypeError,
+            ValueError,
+            RuntimeError,
+            IndexError,
+        ) as error:
+            raise EdgemtlError(f"{folder}: damaged run ({reason(error)}); train again") from error
         return cls(folder, config, interface, network.eval(), metrics)
 
     def deployed(self) -> Deployed:
         """Return the network as it would be shipped, unshrunk."""
         return Deployed(self.network, self.interface.inputs, self.interface.heads)
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """Return a run's figures; raises `EdgemtlError` where they cannot be read."""
+    try:  # not msgspec: a figure may be NaN, which JSON has not but Python writes
+        found = json.loads(read_bounded(folder / METRICS, MOST_METRICS))
+        if not isinstance(found, dict):
+            raise ValueError("holds no names")
+    except (ValueError, RecursionError) as error:
+        raise EdgemtlError(
+            f"{folder / METRICS}: cannot be read ({reason(error)}); run `edgemtl eval {folder}`"
+        ) from error
+    return found
+
+
+def _check_description(told: Any) -> None:
+    """Raise `ValueError` where a network's description would make one beyond bounds."""
+    left, seen = [told], 0
+    while left:
+        value = left.pop()
+        seen += 1
+        if seen > MOST_WORDS or (isinstance(value, int | float) and not abs(value) <= WIDEST):
+            raise ValueError(f"a network of {str(value)[:40]}: no number is above {WIDEST}")
+        left += value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
 
 
 def interface_of(network: edgemtl_models.MultiTask, config: Config, heads: tuple[Head, ...]) -> Interface:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import math
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +17,10 @@ from torch.export import ExportedProgram
 import edgemtl_export
 from edgemtl_export import NotEqualError, Shrunk
 from edgemtl_export.outputs import UnknownOutputError
+from edgemtl_export.pt2_file import NoProgramError, UntrustedError, load_program
 from edgemtl_export.report import Report
 from edgemtl_export.to_onnx import example_inputs
+from edgemtl_runtime.aside import FileAside, outermost
 
 from .errors import EdgemtlError
 from .run import Run
@@ -35,13 +36,13 @@ SILENT = "with the same noise and nothing cut: 0, so noise proves nothing here"
 """What each figure of the proof compares with the given program; the last one for a control of 0."""
 
 
-def shrink(what: Path, out: Path | None, outputs: Sequence[str] | None, **how: Any) -> tuple[Path, Shrunk]:
-    """Shrink a run's network or a program of torch.export.save; return the file that was written and what went.
+def shrink(what: Path, out: FileAside, outputs: Sequence[str] | None, trust: bool = False, **how: Any) -> Shrunk:
+    """Shrink a run's network or a program of torch.export.save, write it to ``out``, and return what went.
 
-    ``outputs`` and ``how`` are as for `edgemtl_export.shrink`. Raises `EdgemtlError`, and then nothing is written.
+    ``outputs`` and ``how`` are as for `edgemtl_export.shrink`; with ``trust`` a program may run what it says while it
+    is loaded. Raises `EdgemtlError`, and then nothing is written.
     """
-    to = destination(what, out)
-    model, inputs = open_model(what)
+    model, inputs = open_model(what, trust)
     try:
         shrunk = edgemtl_export.shrink(model, (), inputs, outputs=outputs, **how)
     except UnknownOutputError as error:
@@ -53,8 +54,10 @@ def shrink(what: Path, out: Path | None, outputs: Sequence[str] | None, **how: A
             raise
         reason = f"auto measures on ONNX Runtime, which does not take this program ({first_line(error)})"
         raise EdgemtlError(f"{what}: {reason}; choose --align and --branches yourself") from error
-    save(shrunk.program, to)
-    return to, shrunk
+    buffer = io.BytesIO()
+    torch.export.save(shrunk.program, buffer)
+    out.write(buffer.getvalue())
+    return shrunk
 
 
 def first_line(error: object) -> str:
@@ -63,34 +66,34 @@ def first_line(error: object) -> str:
     return re.split(r"(?<=\w)\. ", lines[0])[0][:200]
 
 
-def destination(what: Path, out: Path | None) -> Path:
-    """Return the file to write: beside a program, in a run, or the one asked for."""
-    if out is None and what.is_dir():
-        return what / f"shrunk{SUFFIX}"
-    if out is None:
-        return what.with_name(f"{what.name.removesuffix(SUFFIX)}.shrunk{SUFFIX}")
-    if out.suffix != SUFFIX:
-        raise EdgemtlError(f"--out {out}: a program is written as a {SUFFIX} file; end the name in {SUFFIX}")
-    if out.is_dir():
-        raise EdgemtlError(f"--out {out}: is a folder; name a file in it")
-    return out
+def beside(what: Path) -> Path:
+    """Return the file that is written where none is named: beside a program, or beside a run, never in it."""
+    place = what if what.name not in ("", "..") else what.resolve()
+    if not what.is_dir():
+        return place.with_name(f"{place.name.removesuffix(SUFFIX)}.shrunk{SUFFIX}")
+    name = f"{place.name}-shrunk{SUFFIX}"
+    outer = outermost(place)  # a run may be a part of something larger that is ours
+    return (place if outer is None else outer).with_name(name)
 
 
-def open_model(what: Path) -> tuple[nn.Module | ExportedProgram, dict[str, Any]]:
+def open_model(what: Path, trust: bool = False) -> tuple[nn.Module | ExportedProgram, dict[str, Any]]:
     """Return a run's network with example images, or a program, which brings its own."""
     if what.is_dir():
         run = Run.open(what)
         return run.network, example_inputs(run.interface.inputs)
     if not what.is_file():
         raise EdgemtlError(f"{what}: no such run or file; give a run's folder or what torch.export.save wrote")
-    program = read_program(what)
+    program = read_program(what, trust)
     if program.example_inputs is None:
         raise EdgemtlError(f"{what}: holds no example inputs to prove anything on; export it anew with torch.export")
     return program, {}
 
 
-def read_program(file: Path) -> ExportedProgram:
-    """Read a program; raises `EdgemtlError` with the first thing that torch has to say against the file."""
+def read_program(file: Path, trust: bool = False) -> ExportedProgram:
+    """Read a program; raises `EdgemtlError` with the first thing that torch has to say against the file.
+
+    Unless ``trust``, one that could run code of its own is not loaded (`edgemtl_export.pt2_file`).
+    """
     said: list[object] = []
 
     def keep(record: logging.LogRecord) -> bool:
@@ -100,26 +103,16 @@ def read_program(file: Path) -> ExportedProgram:
     log = logging.getLogger("torch.export")  # there torch tells, with a traceback, what its error leaves out
     log.addFilter(keep)
     try:
-        with file.open("rb") as opened:
-            return torch.export.load(opened)
+        return load_program(file, trust)
+    except NoProgramError as error:
+        raise EdgemtlError(f"{file}: {error}; give what torch.export.save wrote") from error
+    except UntrustedError as error:
+        raise EdgemtlError(f"{file}: {error}; not opened, give --trust if you know who made it") from error
     except Exception as error:  # a file may be wrong in any way
         why = first_line(next(iter(said), error))
         raise EdgemtlError(f"{file}: torch cannot read it ({why}); give what torch.export.save wrote") from error
     finally:
         log.removeFilter(keep)
-
-
-def save(program: ExportedProgram, to: Path) -> None:
-    """Write a program beside its place and put it there whole."""
-    buffer = io.BytesIO()
-    torch.export.save(program, buffer)
-    to.parent.mkdir(parents=True, exist_ok=True)
-    aside = to.with_name(f".{to.name}.{os.getpid()}.part")
-    try:
-        aside.write_bytes(buffer.getbuffer())
-        aside.replace(to)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def plain(report: Report) -> dict[str, Any]:

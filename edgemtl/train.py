@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 import resource
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +15,25 @@ import torch
 from torch import nn
 
 import edgemtl_models
-from edgemtl_export.to_onnx import Deployed
-from edgemtl_runtime.aside import FolderAside
+from edgemtl_runtime.aside import FolderAside, check_folder
 
+from . import config as configuration
 from . import processes
 from .board import Board
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, as_json, check_same
 from .config import Config
 from .console import progress_bar, say
 from .curves import JUDGED
 from .data.loader import Batches, Loader, check_inputs
 from .data.open import open_data
 from .data.sample import Samples
-from .delta import delta_m, references
 from .errors import ConfigError
-from .evaluate import Figures, Predictor, evaluate
+from .evaluate import evaluate
+from .finish import guarded, predictor_of, primaries, write_run
 from .loop import Loop
-from .run import CONFIG, Interface, Run, interface_of, write_weights
-from .run_report import write_run_report
+from .run import CONFIG, METRICS, RUN, WEIGHTS, Run, interface_of
 from .start import freeze, take_over
+from .stop import Stop
 from .tasks import TASKS, Task
 
 __all__ = ["train"]
@@ -45,82 +45,93 @@ def train(
     data: dict[str, Samples] | None = None,
     judge: bool = True,
     resume: bool = False,
+    overwrite: bool = False,
+    keep: bool = True,
 ) -> Run:
     """Train a network as ``config`` says and write the run to the folder ``out``.
 
     ``data`` replaces the data that the configuration names. ``judge=False`` leaves out the evaluation at the end.
-    ``resume`` goes on with a training that was stopped, to the weights that it would have ended with.
+    ``resume`` goes on with a training that was stopped, to the weights that it would have ended with, and gives back
+    one that is finished. ``overwrite`` replaces a run of ours, finished or not. Without ``keep`` a training that is
+    stopped leaves nothing to go on with.
     """
     if config.method == "lomt":
         raise ConfigError("method=lomt is several trainings: call methods.lomt.train_lomt, or `edgemtl train`")
     if config.batch < processes.count():
         raise ConfigError(f"batch={config.batch} pictures cannot be shared out among {processes.count()} processes")
-    with FolderAside(out, CONFIG) as aside, processes.together():
+    out = Path(out)
+    checkpoint = Checkpoint(out, config, keep)
+    if resume and (run := finished(config, out)):
+        checkpoint.clear()
+        return run
+    check_folder(out, RUN, overwrite)
+    with ExitStack() as stack:
+        aside = None
+        if processes.first():
+            aside = stack.enter_context(FolderAside(out, RUN, overwrite, asked={"config": as_json(config)}))
+        checkpoint.claim(resume, overwrite)
+        stack.enter_context(processes.together())
         threads = torch.get_num_threads()
         torch.set_num_threads(config.threads or threads)
-        checkpoint = Checkpoint(out, config)
+        stack.callback(torch.set_num_threads, threads)
         try:
-            _train_into(aside.folder, Path(out), config, data or open_data(config), judge, checkpoint, resume)
-        finally:
-            torch.set_num_threads(threads)
-        if processes.first():
-            aside.place()
-            checkpoint.remove()
+            _train_into(aside, out, config, data, judge, checkpoint, resume)
+            if aside:
+                aside.place()
+        except BaseException as error:
+            if told := checkpoint.told(error):
+                say(told)
+            raise
+        checkpoint.remove()
     return Run.open(out)
 
 
+def finished(config: Config, out: Path) -> Run | None:
+    """Return the finished run at ``out``, if one is there; raises `EdgemtlError` when another configuration made it."""
+    if not all((out / name).is_file() for name in (CONFIG, WEIGHTS, METRICS)):
+        return None
+    check_same(as_json(configuration.load(out / CONFIG)), config, "the finished run has")
+    run = Run.open(out)
+    say(f"{out} is finished: nothing to do")
+    return run
+
+
 def _train_into(
-    folder: Path,
+    aside: FolderAside | None,
     out: Path,
     config: Config,
-    data: dict[str, Samples],
+    data: dict[str, Samples] | None,
     judge: bool,
     checkpoint: Checkpoint,
     resume: bool,
 ) -> None:
     started = time.monotonic()
+    data = data or open_data(config)
     loop, batches = begin(config, data)
-    interface = loop.interface
     if resume:
         started -= checkpoint.load_into(loop)
-    elif checkpoint.file.is_file():
-        say(f"an unfinished training stands here: this one replaces it in {config.save_s:g} s (--resume goes on)")
     workers = config.data.workers
     if workers < 0:  # a processor that computes the steps has nothing to spare for others
         each = (os.cpu_count() or 1) // processes.count()
         workers = max(0, min(8, each - 1)) if torch.cuda.is_available() else 0
-    if workers or config.data.source != "streets":  # streets are drawn while the first steps compute
-        batches.fill()
+    if loop.step < loop.steps and (workers or config.data.source != "streets"):
+        batches.fill()  # streets are drawn while the first steps compute
     first = loop.step
     loader = Loader(batches, first, workers)
     board = Board(config.tensorboard if processes.first() else "", out.name, first)
     seconds = _fit(loop, loader, checkpoint, board, started, data["val"] if judge else None)
-    if not processes.first():
+    if aside is None:
         return
-    average, interface = loop.finished()
     metrics: dict[str, Any] = {
         "steps": loop.steps,
         "seconds": round(time.monotonic() - started, 1),
-        "parameters": sum(p.numel() for p in average.parameters()),
         "seconds_epoch": round(seconds / max(loop.steps - first, 1) * len(data["train"]) / config.batch, 1),
         "data_wait": round(loader.waited_s / max(seconds, 1e-9), 4),
         "peak_mb": peak_mb(),
-        "loss": loop.log.last(),
     }
-    write_weights(folder, config, average, interface)
-    loop.log.write(folder)
-    if judge:
-        predictor = _predictor(average, interface)
-        with progress_bar("judging", len(data["val"])) as bar:
-            metrics["val"] = evaluate(predictor, data["val"], lambda n: bar(n, {}))
-        metrics["judged"] = [*judged(loop), {"step": loop.steps, **primaries(metrics["val"], loop)}]
-        if config.method != "single":
-            gained = delta_m(metrics["val"]["all"], references(config, out.parent), list(loop.tasks))
-            metrics |= {"delta_m": gained} if gained else {}
-        shown = Predictor(predictor.engine, interface.inputs, interface.heads, None)
-        write_run_report(folder, config, metrics, average, shown, data["val"], list(loop.tasks))
-    board.close(loop.steps, metrics.get("val", {}))
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    write_run(aside.folder, out, config, loop, metrics, data["val"] if judge else None)
+    with guarded("TensorBoard could not be told", out):
+        board.close(loop.steps, metrics.get("val", {}))
 
 
 def begin(config: Config, data: dict[str, Samples]) -> tuple[Loop, Batches]:
@@ -148,19 +159,20 @@ def _fit(
 ) -> float:
     """Learn from every batch, judging now and then; return how many seconds the learning took."""
     begun, judging = time.monotonic(), 0.0
-    with progress_bar("training", loop.steps) as bar:
+    with Stop() as stop, checkpoint.kept(loop, stop, started), progress_bar("training", loop.steps) as bar:
+        judging += _judge_if_due(loop, val)  # a training may have been stopped while it was judged
         for batch in batches:
-            row = loop.learn(batch)
-            if val is not None and processes.first() and loop.judges:
-                paused = time.monotonic()
-                average = copy.deepcopy(loop.average.network).cpu()
-                figures = primaries(evaluate(_predictor(average, loop.interface), val), loop)
-                loop.log.rows[-1] |= {f"{JUDGED}{name}": value for name, value in figures.items()}
-                judging += time.monotonic() - paused
+            with stop.whole(), checkpoint.uncertain():
+                row = loop.learn(batch)
+            stop.answer()
+            judging += _judge_if_due(loop, val)
             if processes.first():
-                checkpoint.save_if_due(loop, time.monotonic() - started)
+                with stop.whole():
+                    checkpoint.save_if_due(loop, time.monotonic() - started)
             board.add(loop.log.last())
             bar(loop.step, row)
+        if processes.first():
+            checkpoint.save(loop, time.monotonic() - started)  # nothing behind the last step can lose it
     sparsity = loop.sparsity
     if sparsity and sparsity.target and not sparsity.frozen:
         keep = loop.config.sparsity.keep
@@ -168,25 +180,18 @@ def _fit(
     return time.monotonic() - begun - judging
 
 
-def _predictor(network: nn.Module, interface: Interface) -> Predictor:
-    """Return what judges a network: boxes of every score take part."""
-    deployed = Deployed(network, interface.inputs, interface.heads)
-    return Predictor(deployed, interface.inputs, interface.heads, 0.0)
-
-
-def primaries(figures: Figures, loop: Loop) -> dict[str, float]:
-    """Return each task's primary metric over the whole split, where it has one."""
-    whole = figures["all"]
-    return {name: whole[task.primary] for name, task in loop.tasks.items() if task.primary in whole}
-
-
-def judged(loop: Loop) -> list[dict[str, float]]:
-    """Return what was judged while the training went on: the steps taken, and each task's primary metric."""
-    return [
-        {"step": row["step"] + 1, **{n.removeprefix(JUDGED): v for n, v in row.items() if n.startswith(JUDGED)}}
-        for row in loop.log.rows
-        if any(name.startswith(JUDGED) for name in row)
-    ]
+def _judge_if_due(loop: Loop, val: Samples | None) -> float:
+    """Judge the network behind a step, where that is due and was not done; return the seconds that it took."""
+    row = loop.log.rows[-1] if loop.log.rows else {}
+    done = any(name.startswith(JUDGED) for name in row)
+    if val is None or not processes.first() or not row or not loop.judges or done:
+        return 0.0
+    paused = time.monotonic()
+    with guarded(f"step {loop.step} could not be judged"):
+        average = copy.deepcopy(loop.average.network).cpu()
+        figures = primaries(evaluate(predictor_of(average, loop.interface), val), loop)
+        row |= {f"{JUDGED}{name}": value for name, value in figures.items()}
+    return time.monotonic() - paused
 
 
 def _build(config: Config, tasks: dict[str, Task]) -> nn.Module:

@@ -123,7 +123,7 @@ def write_toy_bundle(folder: Path, height: int = 64, width: int = 96) -> Path:
     from onnx import TensorProto, helper, numpy_helper
 
     from edgemtl_runtime.aside import FolderAside
-    from edgemtl_runtime.bundle import MANIFEST, MODEL, Head, Input, Manifest, write_bundle
+    from edgemtl_runtime.bundle import BUNDLE, MODEL, Head, Input, Manifest, write_bundle
 
     rows = np.array([[[24, 16, 72, 48, 0.9, 0], [0, 0, 10, 10, 0.1, 1]]], np.float32)
     nodes = [
@@ -169,7 +169,7 @@ def write_toy_bundle(folder: Path, height: int = 64, width: int = 96) -> Path:
         files={},
         licence="CC0-1.0",
     )
-    with FolderAside(folder, MANIFEST) as aside:
+    with FolderAside(folder, BUNDLE) as aside:
         onnx.save(model, str(aside.folder / MODEL))
         write_bundle(aside, manifest)
     return folder

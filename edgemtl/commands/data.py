@@ -7,6 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .outputs import check_ending, output_file, overwrite_option
+
+SHEET = Path("sheet.png")
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+
 
 def add(commands: Any) -> None:
     """Add the commands to the parser."""
@@ -21,7 +26,8 @@ def add(commands: Any) -> None:
     labels_option(show, "fused")
     show.add_argument("--split", choices=("train", "val", "test"), default="train")
     show.add_argument("--count", type=int, default=12, help="pictures, evenly spread over the split (%(default)s)")
-    show.add_argument("--out", type=Path, default=Path("sheet.png"), help="picture to write (%(default)s)")
+    show.add_argument("--out", type=Path, help="picture to write (default: sheet.png, else sheet-2.png …)")
+    overwrite_option(show)
     show.set_defaults(command=_show)
 
 
@@ -57,15 +63,20 @@ def _show(args: argparse.Namespace) -> int:
     from ..errors import EdgemtlError
     from ..show import labelled, sheet, titled
 
-    found = index(args.path, args.labels)
-    found.raise_problems()
-    if not found.splits.get(args.split):
-        raise EdgemtlError(f"{args.path}: split '{args.split}' has no pictures")
-    samples = Files(found, found.splits[args.split])
-    chosen = [samples[place] for place in spread(len(samples), args.count)]
-    picture = sheet([titled(labelled(sample, samples.classes), sample.name) for sample in chosen], 2)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(args.out), picture[:, :, ::-1]):
-        raise EdgemtlError(f"--out {args.out}: could not be written")
-    print(f"wrote {args.out}: {len(chosen)} of {len(samples)} pictures of split '{args.split}'")
+    check_ending(args.out or SHEET, PICTURES)
+    with output_file(args.out, SHEET, args.overwrite) as out:
+        found = index(args.path, args.labels)
+        found.raise_problems()
+        if not found.splits.get(args.split):
+            raise EdgemtlError(f"{args.path}: split '{args.split}' has no pictures")
+        samples = Files(found, found.splits[args.split])
+        chosen = [samples[place] for place in spread(len(samples), args.count)]
+        picture = sheet([titled(labelled(sample, samples.classes), sample.name) for sample in chosen], 2)
+        good, data = cv2.imencode(out.told.suffix.lower(), picture[:, :, ::-1])
+        if not good:
+            raise EdgemtlError(
+                f"--out {out.told}: a picture of {picture.shape[1]}x{picture.shape[0]} cannot be written"
+            )
+        out.write(data.tobytes())
+    print(f"wrote {out.told}: {len(chosen)} of {len(samples)} pictures of split '{args.split}'")
     return 0

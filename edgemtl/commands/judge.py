@@ -7,9 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from edgemtl_runtime.aside import FileAside
 from edgemtl_runtime.bundle import MODELS
 
 from .data import labels_option
+from .outputs import drawing_file, overwrite_option
 
 
 def add(commands: Any) -> None:
@@ -30,6 +32,7 @@ def _add_eval(commands: Any) -> None:
     judge.add_argument("--absent", action="store_true", help="also with each camera absent in its turn")
     judge.add_argument("--misaligned", action="store_true", help="also with the cameras shifted and turned apart")
     judge.add_argument("--out", type=Path, metavar="FILE.png", help="draw what --misaligned found")
+    overwrite_option(judge)
     judge.add_argument("--precision", choices=list(MODELS), default="fp32", help="of a bundle's networks (%(default)s)")
     judge.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
     judge.set_defaults(command=_eval)
@@ -39,6 +42,7 @@ def _add_compare(commands: Any) -> None:
     compare = commands.add_parser("compare", help="runs side by side: their figures, and what each task gained or lost")
     compare.add_argument("runs", nargs="+", metavar="RUN", type=Path, help="runs, or folders of runs")
     compare.add_argument("--out", type=Path, metavar="FILE.png", help="draw the changes against single as well")
+    overwrite_option(compare)
     compare.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
     compare.set_defaults(command=_compare)
 
@@ -50,18 +54,28 @@ def _add_predict(commands: Any) -> None:
     predict.add_argument(
         "--out", type=Path, required=True, help="folder to write: pictures/, results.jsonl, boxes.json"
     )
+    overwrite_option(predict)
     predict.set_defaults(command=_predict)
 
 
 def _predict(args: argparse.Namespace) -> int:
     from ..predict import predict
 
-    count = predict(args.what, args.folder, args.out)
+    count = predict(args.what, args.folder, args.out, args.overwrite)
     print(f"wrote {args.out}: {count} pictures")
     return 0
 
 
 def _eval(args: argparse.Namespace) -> int:
+    from ..errors import EdgemtlError
+
+    if args.out and not args.misaligned:
+        raise EdgemtlError("--out draws what --misaligned finds: give both")
+    with drawing_file(args.out, args.overwrite) as drawn:
+        return _judged(args, drawn)
+
+
+def _judged(args: argparse.Namespace, drawn: FileAside | None) -> int:
     import msgspec
 
     from ..config import Config, Data
@@ -72,8 +86,6 @@ def _eval(args: argparse.Namespace) -> int:
     from ..robustness import absences, draw, misalignments
     from ..run import CONFIG, Run
 
-    if args.out and not args.misaligned:
-        raise EdgemtlError("--out draws what --misaligned finds: give both")
     run = Run.open(args.what) if (args.what / CONFIG).is_file() else None
     if run and args.precision != "fp32":
         raise EdgemtlError(f"--precision {args.precision}: a run computes in fp32; export it with --precisions first")
@@ -92,9 +104,9 @@ def _eval(args: argparse.Namespace) -> int:
         faults = {**faults, **misalignments(predictor)}
     with progress_bar("judging", len(samples)) as bar:
         figures = evaluate(predictor, samples, lambda n: bar(n, {}), faults)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        draw(figures, {head.name: head.task for head in predictor.heads if head.name in samples.classes}, args.out)
+    if drawn:
+        heads = {head.name: head.task for head in predictor.heads if head.name in samples.classes}
+        drawn.write(draw(figures, heads, drawn.told.suffix[1:].lower()))
     if args.json:
         print(json.dumps({"what": str(args.what), "data": name_of(data), "pictures": len(samples), **figures}))
     else:
@@ -106,12 +118,12 @@ def _compare(args: argparse.Namespace) -> int:
     from ..compare import columns, draw, rows
     from ..console import print_table
 
-    compared = columns(args.runs)
-    if args.json:
-        print(json.dumps({column.name: {"seeds": column.seeds, **column.figures} for column in compared}))
-    else:
-        print_table(rows(compared))
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        draw(compared, args.out)
+    with drawing_file(args.out, args.overwrite) as drawn:
+        compared = columns(args.runs)
+        if args.json:
+            print(json.dumps({column.name: {"seeds": column.seeds, **column.figures} for column in compared}))
+        else:
+            print_table(rows(compared))
+        if drawn:
+            drawn.write(draw(compared, drawn.told.suffix[1:].lower()))
     return 0

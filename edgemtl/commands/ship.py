@@ -8,6 +8,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from .outputs import check_ending, output_file, overwrite_option
+
 SHRINK = {"align": ("1", "8", "16", "32", "auto"), "branches": ("keep", "cut", "auto"), "norms": ("keep", "rewrite")}
 """What the options of ``edgemtl shrink`` may be, the default first."""
 
@@ -26,8 +28,9 @@ def _add_shrink(commands: Any) -> None:
     )
     shrink.add_argument("what", metavar="RUN|PROGRAM.pt2", type=Path, help="a run, or what torch.export.save wrote")
     shrink.add_argument(
-        "--out", metavar="FILE.pt2", type=Path, help="(default: RUN/shrunk.pt2, or PROGRAM.shrunk.pt2 beside it)"
+        "--out", metavar="FILE.pt2", type=Path, help="(default: RUN-shrunk.pt2 or PROGRAM.shrunk.pt2, beside it)"
     )
+    overwrite_option(shrink)
     told = {
         "align": "keep channels up to this multiple in every layer; auto: what is measured to be fastest",
         "branches": "cut: let the operands of a sum keep different channels; auto: where that is faster",
@@ -37,6 +40,9 @@ def _add_shrink(commands: Any) -> None:
         shrink.add_argument(f"--{name}", metavar="|".join(known), default=known[0], help=f"{told[name]} (%(default)s)")
     shrink.add_argument("--outputs", metavar="NAME,NAME", help="ship these outputs only (default: all)")
     shrink.add_argument("--no-verify", action="store_true", help="leave out the proof that the outputs are the same")
+    shrink.add_argument(
+        "--trust", action="store_true", help="open a PROGRAM.pt2 that may run code of its own while it is loaded"
+    )
     shrink.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
     shrink.set_defaults(command=_shrink)
 
@@ -45,6 +51,7 @@ def _add_export(commands: Any) -> None:
     export = commands.add_parser("export", help="shrink a run's network and write it as a bundle")
     export.add_argument("run", metavar="RUN", type=Path)
     export.add_argument("--out", metavar="BUNDLE", type=Path, required=True)
+    overwrite_option(export)
     export.add_argument(
         "--align", type=int, help="round channels up to this multiple (default: 8; 32 for int8 in TensorRT)"
     )
@@ -81,7 +88,7 @@ def _add_export(commands: Any) -> None:
 
 def _shrink(args: argparse.Namespace) -> int:
     from ..errors import EdgemtlError
-    from ..shrink import plain, readable, shrink
+    from ..shrink import SUFFIX, beside, plain, readable, shrink
 
     for name, known in SHRINK.items():
         if (word := getattr(args, name)) not in known:
@@ -89,26 +96,30 @@ def _shrink(args: argparse.Namespace) -> int:
     outputs = None if args.outputs is None else [name for name in map(str.strip, args.outputs.split(",")) if name]
     if outputs is not None and not outputs:
         raise EdgemtlError("--outputs names no output; give one or more, with commas between them")
-    out, shrunk = shrink(
-        args.what,
-        args.out,
-        outputs,
-        align=int(args.align) if args.align.isdecimal() else args.align,
-        branches=args.branches,
-        norms=args.norms,
-        verify=not args.no_verify,
-    )
+    if args.out is not None:
+        check_ending(args.out, (SUFFIX,))
+    with output_file(args.out, beside(args.what), args.overwrite) as out:
+        shrunk = shrink(
+            args.what,
+            out,
+            outputs,
+            trust=args.trust,
+            align=int(args.align) if args.align.isdecimal() else args.align,
+            branches=args.branches,
+            norms=args.norms,
+            verify=not args.no_verify,
+        )
     if args.json:
-        print(json.dumps({**plain(shrunk.report), "out": str(out)}))
+        print(json.dumps({**plain(shrunk.report), "out": str(out.told)}))
     else:
         if outputs:
             print(f"outputs kept: {', '.join(outputs)}; what only the others read is gone and not counted here\n")
-        print(f"{readable(shrunk.report)}\n\nwrote {out}")
+        print(f"{readable(shrunk.report)}\n\nwrote {out.told}")
     return 0
 
 
 def _export(args: argparse.Namespace) -> int:
-    from edgemtl_runtime.aside import write_file
+    from edgemtl_runtime.aside import FileAside
 
     from ..console import say, steps
     from ..errors import EdgemtlError
@@ -133,14 +144,15 @@ def _export(args: argparse.Namespace) -> int:
         **words, target=target, max_drop=args.max_drop, align=args.align or 0, dynamic_batch=args.dynamic_batch
     )  # type: ignore[arg-type]
     run, tell = Run.open(args.run), say if not args.json else lambda _: None
-    with nullcontext(lambda *_: None) if args.json else steps() as told:
-        bundle, shrunk = export(run, args.out, None, options, told)
-    engine = None
-    if backend:
-        choice, built = build_engines(bundle, run, backend, tell)
-        engine = {"plan": str(built.plan), "precision": choice.way.precision, "p50_ms": choice.p50_ms}
-        if args.engine_out:
-            write_file(args.engine_out, built.data)
+    with FileAside(args.engine_out, args.overwrite) if args.engine_out else nullcontext() as plan:
+        with nullcontext(lambda *_: None) if args.json else steps() as told:
+            bundle, shrunk = export(run, args.out, None, options, told, args.overwrite)
+        engine = None
+        if backend:
+            choice, built = build_engines(bundle, run, backend, tell)
+            engine = {"plan": str(built.plan), "precision": choice.way.precision, "p50_ms": choice.p50_ms}
+            if plan:
+                plan.write(built.data)
     version = None
     if args.triton:
         from edgemtl_export.triton import write_triton

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from edgemtl_runtime.aside import BusyError, FileAside, is_free, numbered, unfinished
+
+from .outputs import overwrite_option
+
+if TYPE_CHECKING:
+    from ..config import Config
+    from ..run import Run
 
 
 def add(commands: Any) -> None:
@@ -20,8 +30,9 @@ def add(commands: Any) -> None:
     )
     train.add_argument("config", metavar="CONFIG", help="YAML file, or the first key=value")
     train.add_argument("words", nargs="*", metavar="key=value")
-    train.add_argument("--out", type=Path, default=None, help="run folder (default: runs/NETWORK)")
+    train.add_argument("--out", type=Path, help="run folder (default: runs/NETWORK, else runs/NETWORK-2 …)")
     train.add_argument("--resume", action="store_true", help="go on with a training that was stopped")
+    overwrite_option(train)
     train.add_argument("--json", action="store_true", help="print the figures as one JSON object, nothing else")
     train.set_defaults(command=_train)
     adapt = commands.add_parser(
@@ -34,6 +45,8 @@ def add(commands: Any) -> None:
     adapt.add_argument("--alone", action="store_true", help="without the run's other tasks, which go on otherwise")
     adapt.add_argument("--reach", type=float, metavar="FIGURE", help="tell the steps to a figure, such as single's")
     adapt.add_argument("--out", type=Path, required=True, help="folder to write: a run for each start, adapt.png")
+    adapt.add_argument("--resume", action="store_true", help="go on with trainings that were stopped")
+    overwrite_option(adapt)
     adapt.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
     adapt.set_defaults(command=_adapt)
 
@@ -44,10 +57,11 @@ def _init(args: argparse.Namespace) -> int:
     from ..errors import EdgemtlError
 
     file = args.name if args.name.suffix in (".yaml", ".yml") else args.name.with_name(f"{args.name.name}.yaml")
-    if file.exists():
+    if os.path.lexists(file):
         raise EdgemtlError(f"{file}: is there already; choose another name")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text((resources.files("edgemtl") / "starter.yaml").read_text().replace("NAME.yaml", file.name))
+    with FileAside(file) as aside:
+        text = (resources.files("edgemtl") / "starter.yaml").read_text().replace("NAME.yaml", file.name)
+        aside.write(text.encode())
     print(f"wrote {file}; edit it, then: edgemtl train {file}")
     return 0
 
@@ -57,32 +71,61 @@ def _train(args: argparse.Namespace) -> int:
     from ..config import load
     from ..console import print_table
     from ..evaluate import table
-    from ..methods.lomt import train_lomt
-    from ..methods.single import train_single
-    from ..train import train
 
     words, file = list(args.words), args.config
     if "=" in file and not Path(file).exists():
         words, file = [file, *words], None
     config = load(file, words)
-    out = args.out or Path("runs") / Path(config.network).stem
-    single = config.method == "single"
-    if single:
-        runs = train_single(config, out, args.resume)
-    else:
-        runs = [(train_lomt if config.method == "lomt" else train)(config, out, resume=args.resume)]
+    runs = _trained(config, args.out, args.resume, args.overwrite)
     if not processes.first():
         return 0
-    if single:
+    if config.method == "single":
         return _told_single(runs, args.json)
     run = runs[0]
     if args.json:
         print(json.dumps({"run": str(run.path), **run.metrics}))
+    elif "val" not in run.metrics:
+        print(f"{run.path}: {run.metrics['steps']} steps; not judged: `edgemtl eval {run.path}`")
     else:
         print_table(table(run.metrics["val"]), f"{run.path}: {run.metrics['steps']} steps")
         if gained := run.metrics.get("delta_m"):
             print("against single: " + ", ".join(f"{name} {value:+.2f} %" for name, value in gained.items()))
     return 0
+
+
+def _trained(config: Config, out: Path | None, resume: bool, overwrite: bool) -> list[Run]:
+    """Train into a folder, or into the first free one of the default name."""
+    from .. import processes
+    from ..methods.lomt import train_lomt
+    from ..methods.single import train_single
+    from ..train import train
+
+    def into(folder: Path) -> list[Run]:
+        if config.method == "single":
+            return train_single(config, folder, resume, overwrite)
+        return [(train_lomt if config.method == "lomt" else train)(config, folder, resume=resume, overwrite=overwrite)]
+
+    default = Path("runs") / Path(config.network).stem
+    if out or overwrite:
+        return into(out or default)
+    if resume and (last := _last(default, config)):
+        return into(last)
+    for free in filter(is_free, numbered(default)):
+        try:
+            return into(free)
+        except BusyError:
+            if processes.count() > 1:  # the others have their folder's name by now
+                raise
+    raise AssertionError
+
+
+def _last(default: Path, config: Config) -> Path | None:
+    """Return the last training of the default name to go on with: of this configuration, else an unfinished one."""
+    from ..checkpoint import lasting, lasts
+
+    known = list(takewhile(lambda path: not is_free(path), numbered(default)))[::-1]
+    same = [path for path in known if lasts(path) == lasting(config)]
+    return next(iter([*same, *(path for path in known if os.path.lexists(unfinished(path)))]), None)
 
 
 def _adapt(args: argparse.Namespace) -> int:
@@ -92,7 +135,7 @@ def _adapt(args: argparse.Namespace) -> int:
 
     words = [word for word in args.starts if "=" in word and not Path(word).exists()]
     starts = [start for start in args.starts if start not in words]
-    found = adapt(starts, args.task, words, args.out, args.alone)
+    found = adapt(starts, args.task, words, args.out, args.alone, args.resume, args.overwrite)
     better = TASKS[args.task].higher_is_better
     steps = {n: reached(points, args.reach, better) if args.reach is not None else None for n, points in found.items()}
     if args.json:

@@ -92,7 +92,8 @@ def write_map(task: str, file: Path, labels: Array) -> None:
         labels = np.where(known, 128 + 127 * labels, 0).round().astype(np.uint8)[:, :, ::-1]
     elif task == "edges":
         labels = np.select([labels == 1, labels == IGNORE], [255, 128], 0).astype(np.uint8)
-    cv2.imwrite(str(file), labels)
+    _, data = cv2.imencode(file.suffix, labels)
+    file.write_bytes(data.tobytes())
 
 
 def _expect(picture: Array, kind: type, ndim: int, what: str) -> None:

@@ -27,23 +27,36 @@ from torch import nn
 
 from edgemtl_models.exits import DEEPEST
 
+from .. import processes
+from ..checkpoint import lasting
 from ..config import Config
 from ..console import say
 from ..errors import EdgemtlError
-from ..run import CONFIG, Run
+from ..finish import guarded
+from ..group import group, is_finished
+from ..run import Run
 from .single import only
+
+LOMT = "lomt training"
+"""What `edgemtl_runtime.aside` calls such a folder."""
 
 Profile = dict[str, float]
 """The share of living groups of every layer, by path, in the order they run in."""
 
 
-def train_lomt(config: Config, out: str | Path, resume: bool = False) -> Run:
-    """Find each task's exit and train the network that has them, into ``out``/network, the run."""
+def train_lomt(config: Config, out: str | Path, resume: bool = False, overwrite: bool = False) -> Run:
+    """Find each task's exit and train the network that has them, into ``out``/network, the run.
+
+    ``out`` is there when all is done. ``resume`` goes on with what was stopped; ``overwrite`` replaces what is there.
+    """
     from ..train import train
 
-    out = Path(out)
-    exits = find_exits(config, out, resume)
-    return train(msgspec.structs.replace(config, method="joint", exits=exits), out / "network", resume=resume)
+    out, asked = Path(out), lasting(config)
+    if not (resume and is_finished(out, LOMT, asked)):
+        with group(out, LOMT, asked, resume, overwrite) as folder:
+            exits = find_exits(config, folder, resume)
+            train(msgspec.structs.replace(config, method="joint", exits=exits), folder / "network", resume=resume)
+    return Run.open(out / "network")
 
 
 def find_exits(config: Config, out: Path, resume: bool = False) -> dict[str, str]:
@@ -57,12 +70,8 @@ def find_exits(config: Config, out: Path, resume: bool = False) -> dict[str, str
     for task in config.tasks:
         for seed in range(config.lomt.seeds):
             folder = out / "profile" / f"{task}-{seed}"
-            if resume and (folder / CONFIG).is_file():
-                say(f"{folder} is finished")
-                run = Run.open(folder)
-            else:
-                say(f"{task} alone and sparse, {seed + 1} of {config.lomt.seeds}")
-                run = train(_sparse(config, task, seed), folder, resume=resume)
+            say(f"{task} alone and sparse, {seed + 1} of {config.lomt.seeds}")
+            run = train(_sparse(config, task, seed), folder, resume=resume)
             profiles.setdefault(task, []).append(survival(run.network))
             strides = run.network.trunk.blocks | {DEEPEST: 32}  # type: ignore[union-attr, operator]
     exits, means = {}, {}
@@ -71,9 +80,15 @@ def find_exits(config: Config, out: Path, resume: bool = False) -> dict[str, str
         last = last_needed(means[task], config.lomt.alive, task)
         exits[task] = block_of(last, list(means[task]), strides, least=8 if task == "boxes" else 4)
     say("exits: " + ", ".join(f"{task} at {place}" for task, place in exits.items()))
-    (out / "profile.json").write_text(json.dumps({"exits": exits, "profiles": means}, indent=1) + "\n")
-    draw(means, exits, config.lomt.alive, out / "profile.png")
+    if processes.first():
+        _write_profile(config, out, exits, means)
     return exits
+
+
+def _write_profile(config: Config, out: Path, exits: dict[str, str], means: dict[str, Profile]) -> None:
+    (out / "profile.json").write_text(json.dumps({"exits": exits, "profiles": means}, indent=1) + "\n")
+    with guarded("the profile could not be drawn", out):
+        draw(means, exits, config.lomt.alive, out / "profile.png")
 
 
 def _sparse(config: Config, task: str, seed: int) -> Config:

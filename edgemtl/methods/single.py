@@ -6,9 +6,14 @@ from pathlib import Path
 
 import msgspec
 
+from ..checkpoint import lasting
 from ..config import Config
 from ..console import say
-from ..run import CONFIG, Run
+from ..group import group, is_finished
+from ..run import Run
+
+SINGLE = "single training"
+"""What `edgemtl_runtime.aside` calls such a folder."""
 
 
 def only(config: Config, task: str) -> Config:
@@ -20,18 +25,17 @@ def only(config: Config, task: str) -> Config:
     return msgspec.structs.replace(config, data=data, tasks=(task,), balance="equal", weights={})
 
 
-def train_single(config: Config, out: str | Path, resume: bool = False) -> list[Run]:
-    """Train every task of ``config`` alone, into ``out``/TASK; with ``resume`` those that are finished are kept."""
+def train_single(config: Config, out: str | Path, resume: bool = False, overwrite: bool = False) -> list[Run]:
+    """Train every task of ``config`` alone, into ``out``/TASK, which is there when all are done.
+
+    ``resume`` goes on with what was stopped: tasks that are finished are kept. ``overwrite`` replaces what is there.
+    """
     from ..train import train
 
-    runs = []
-    for task in config.tasks:
-        alone = only(config, task)
-        folder = Path(out) / task
-        if resume and (folder / CONFIG).is_file():
-            say(f"{folder} is finished")
-            runs.append(Run.open(folder))
-            continue
-        say(f"{task} alone")
-        runs.append(train(alone, folder, resume=resume))
-    return runs
+    out, asked = Path(out), lasting(config)
+    if not (resume and is_finished(out, SINGLE, asked)):
+        with group(out, SINGLE, asked, resume, overwrite) as folder:
+            for task in config.tasks:
+                say(f"{task} alone")
+                train(only(config, task), folder / task, resume=resume)
+    return [Run.open(out / task) for task in config.tasks]

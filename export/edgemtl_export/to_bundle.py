@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from edgemtl_runtime.aside import FolderAside
-from edgemtl_runtime.bundle import MANIFEST, MODEL, Bundle, Head, Input, Manifest, write_bundle
+from edgemtl_runtime.bundle import BUNDLE, MODEL, Bundle, Head, Input, Manifest, write_bundle
 from edgemtl_runtime.engine.agreement import Arrays, agreement
 from edgemtl_runtime.engine.ort import OrtEngine
 
@@ -27,13 +27,14 @@ def export_bundle(
     inputs: tuple[Input, ...],
     heads: tuple[Head, ...],
     frames: Sequence[Arrays],
-    out: str | os.PathLike[str],
+    out: str | os.PathLike[str] | FolderAside,
     name: str,
     licence: str,
     producer: str = "edgemtl-export",
     align: int = 8,
     precisions: Precisions | None = None,
     dynamic_batch: bool = False,
+    overwrite: bool = False,
 ) -> tuple[Bundle, Shrunk]:
     """Write ``network`` as a bundle to the folder ``out`` and return it with what shrinking did.
 
@@ -41,8 +42,14 @@ def export_bundle(
     read. ``frames`` are real pictures, uint8 (1, H, W, C) by
     input name, on which the bundle must answer as the network does; raises `ParityError` and writes nothing otherwise.
     ``align`` is `shrink`'s: ONNX Runtime's blocked layouts want multiples of 8 channels. Of ``precisions`` those are
-    shipped that pass their gate. With ``dynamic_batch`` the ONNX takes any number of pictures at once.
+    shipped that pass their gate. With ``dynamic_batch`` the ONNX takes any number of pictures at once. With
+    ``overwrite`` a bundle of ours at ``out`` is replaced. ``out`` may be a folder that was claimed before.
     """
+    if not isinstance(out, FolderAside):
+        with FolderAside(out, BUNDLE, overwrite) as claimed:
+            return export_bundle(
+                network, inputs, heads, frames, claimed, name, licence, producer, align, precisions, dynamic_batch
+            )
     if not frames:
         raise ValueError("give at least one real frame: a bundle that was compared on nothing is not written")
     network = network.eval()
@@ -53,25 +60,24 @@ def export_bundle(
     shrunk = shrink(network, (), examples, outputs=names, align=align, dynamic_shapes=shapes)
     # Guards on an open batch are code that cannot be traced again.
     small = shrunk.program.module(check_guards=not dynamic_batch)
-    with FolderAside(out, MANIFEST) as aside:
-        file = aside.folder / MODEL
-        write_onnx(Deployed(small, inputs, heads), file, dynamic_batch=dynamic_batch)
-        compared = compare(network, small, file, inputs, heads, frames)
-        made = make(aside.folder, precisions, heads, frames)
-        manifest = Manifest(
-            name=name,
-            inputs=inputs,
-            heads=heads,
-            files={},
-            licence=licence,
-            producer=producer,
-            removed=shrunk.report.summary(),
-            parity=compared,
-            precisions=made.precisions,
-            refused=made.refused,
-        )
-        (aside.folder / CARD).write_text(card(manifest))
-        return write_bundle(aside, manifest), shrunk
+    file = out.folder / MODEL
+    write_onnx(Deployed(small, inputs, heads), file, dynamic_batch=dynamic_batch)
+    compared = compare(network, small, file, inputs, heads, frames)
+    made = make(out.folder, precisions, heads, frames)
+    manifest = Manifest(
+        name=name,
+        inputs=inputs,
+        heads=heads,
+        files={},
+        licence=licence,
+        producer=producer,
+        removed=shrunk.report.summary(),
+        parity=compared,
+        precisions=made.precisions,
+        refused=made.refused,
+    )
+    (out.folder / CARD).write_text(card(manifest))
+    return write_bundle(out, manifest), shrunk
 
 
 def compare(

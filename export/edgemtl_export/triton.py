@@ -11,11 +11,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 import onnx
 from onnx import TensorProto
 
+from edgemtl_runtime.aside import FileAside, FolderAside
 from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.errors import EdgemtlError
 
@@ -32,8 +34,8 @@ PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 def write_triton(bundle: Bundle, repository: str | os.PathLike[str], name: str, precision: str = "fp32") -> Path:
     """Add a bundle's network to a repository as the next version of the model ``name``; return the version's folder.
 
-    A server that watches the repository sees the version whole or not at all. Raises `EdgemtlError` on a name that is
-    not plain, and where the model is there with other inputs or outputs.
+    A server that watches the repository sees the version whole or not at all, and no version is ever replaced. Raises
+    `EdgemtlError` on a name that is not plain, and where the model is there with other inputs or outputs.
     """
     if not PLAIN.fullmatch(name):
         raise EdgemtlError(f"'{name[:100]}' is no name for a Triton model: letters, digits and ._- alone")
@@ -41,22 +43,20 @@ def write_triton(bundle: Bundle, repository: str | os.PathLike[str], name: str, 
     text = config(onnx.load(str(source)), name)
     model = Path(repository) / name
     there = model / "config.pbtxt"
+    if model.is_symlink() or there.is_symlink():
+        raise EdgemtlError(f"{model}: is a link, or its config.pbtxt is; links are not followed, choose another name")
     if there.is_file() and there.read_text() != text:
         raise EdgemtlError(f"{there}: is of a model with other inputs or outputs, or was edited; choose another name")
-    versions = [int(each.name) for each in model.glob("*") if each.name.isdecimal()]
-    version = model / str(max(versions, default=0) + 1)
-    part = model / f".{version.name}.part"
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        shutil.copyfile(source, part / "model.onnx")
-        beside = model / ".config.part"
-        beside.write_text(text)
-        beside.replace(there)
-        part.rename(version)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return version
+    with ExitStack() as stack:
+        if not there.is_file():
+            configuration = stack.enter_context(FileAside(there))
+        versions = [int(each.name) for each in model.glob("*") if each.name.isdecimal()]
+        version = model / str(max(versions, default=0) + 1)
+        aside = stack.enter_context(FolderAside(version, "version of a Triton model"))
+        shutil.copyfile(source, aside.folder / "model.onnx")
+        if not there.is_file():
+            configuration.write(text.encode())
+        return aside.place()
 
 
 def config(model: onnx.ModelProto, name: str) -> str:

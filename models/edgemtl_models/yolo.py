@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
-from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
+
+from .private import settings_folder
 
 # ultralytics sets OMP_NUM_THREADS=1, writes settings and probes the network when it is imported, unless told otherwise.
 os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
 os.environ.setdefault("YOLO_OFFLINE", "1")
 os.environ.setdefault("YOLO_AUTOINSTALL", "0")
 os.environ.setdefault("YOLO_VERBOSE", "false")
-os.environ.setdefault("YOLO_CONFIG_DIR", str(Path(tempfile.gettempdir()) / f"edgemtl-ultralytics-{os.getuid()}"))
+if "YOLO_CONFIG_DIR" not in os.environ:
+    os.environ["YOLO_CONFIG_DIR"] = str(settings_folder())
 _torch_save = torch.save
 
 from ultralytics.cfg import get_cfg  # noqa: E402

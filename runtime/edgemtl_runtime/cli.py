@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from .errors import EdgemtlError
+from .limits import printable
 from .signals import Abrupt, Interrupts
 
 
@@ -32,7 +33,7 @@ def guarded(command: Callable[[], int], program: str) -> int:
             if not isinstance(error, (EdgemtlError, OSError)):
                 raise
             # A full disk, a folder that may not be written: not ours, but no reason for a traceback
-            print(f"{program}: {error}", file=sys.stderr)
+            print(f"{program}: {printable(str(error))}", file=sys.stderr)
             return 2 if isinstance(error, EdgemtlError) else 1
 
 

@@ -8,12 +8,13 @@ import importlib.util
 import json
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from .aside import write_file
+from .aside import FileAside
 from .bundle import MODELS, Bundle, Input
 from .errors import EdgemtlError
 from .signals import Abrupt, abruptly
@@ -48,6 +49,7 @@ def add_engines(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     build.add_argument("--capability", default="", metavar="8.6", help="build for this GPU instead (tensorrt-rtx)")
     build.add_argument("--workspace-mb", type=int, default=0, help="limit of working memory (default: TensorRT's)")
     build.add_argument("--engine-out", type=Path, metavar="FILE", help="copy the plain plan here as well")
+    build.add_argument("--overwrite", action="store_true", help="replace the file of --engine-out, if it is there")
     build.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
     build.set_defaults(command=command_build)
     inspect = commands.add_parser("inspect", help="tell what a bundle holds, and which engines are built of it")
@@ -77,7 +79,10 @@ def command_build(args: argparse.Namespace) -> int:
         raise EdgemtlError("--capability, --workspace-mb and --engine-out are of one engine: give --backend too")
     bundle = Bundle.open(args.bundle)
     frames = read_frames(args.frames, bundle.manifest.inputs) if args.frames else []
-    return _build_one(args, bundle, frames) if args.backend else _choose(args, bundle, frames)
+    if not args.backend:
+        return _choose(args, bundle, frames)
+    with FileAside(args.engine_out, args.overwrite) if args.engine_out else nullcontext() as plain:
+        return _build_one(args, bundle, frames, plain)
 
 
 def _choose(args: argparse.Namespace, bundle: Bundle, frames: list[dict[str, Any]]) -> int:
@@ -105,7 +110,7 @@ def _choose(args: argparse.Namespace, bundle: Bundle, frames: list[dict[str, Any
     return 0
 
 
-def _build_one(args: argparse.Namespace, bundle: Bundle, frames: list[dict[str, Any]]) -> int:
+def _build_one(args: argparse.Namespace, bundle: Bundle, frames: list[dict[str, Any]], plain: FileAside | None) -> int:
     with Abrupt():
         from .engine.build import build_engine
         from .engine.choose import check_engine
@@ -129,8 +134,8 @@ def _build_one(args: argparse.Namespace, bundle: Bundle, frames: list[dict[str, 
     if built.key.gpu:
         with PlanEngine(args.backend, built.data, bundle.manifest) as engine:
             agreed = check_engine(bundle, Way(args.backend, precision), engine, frames or [noise(bundle.manifest)])
-    if args.engine_out:
-        write_file(args.engine_out, built.data)
+    if plain:
+        plain.write(built.data)
     if args.json:
         told = {"plan": str(built.plan), "bytes": len(built.data), "cached": built.there, "differs": built.differs}
         print(json.dumps(told | {"agreed": agreed, "key": msgspec.to_builtins(built.key)}))
@@ -185,7 +190,9 @@ def command_inspect(args: argparse.Namespace) -> int:
         before, after = (manifest.removed[f"parameters_{when}"] for when in ("before", "after"))
         print(f"  {after:,} parameters, of {before:,} that were trained")
     for name, share in manifest.parity.get("agreement", {}).items():
-        print(f"  {name}: {share:.2%} of it as the trained run answered, on {manifest.parity['frames']} pictures")
+        told_share = "" if share is None else f"{share:.2%} of it"
+        frames = manifest.parity.get("frames", 0)
+        print(f"  {name}: {told_share or 'not known how much'} as the trained run answered, on {frames} pictures")
     for spec in manifest.inputs:
         absent = ", may be absent" if spec.may_be_absent else ""
         print(f"  takes {spec.name}: {spec.height}x{spec.width}x{spec.channels} {spec.dtype}, {spec.modality}{absent}")
@@ -193,7 +200,7 @@ def command_inspect(args: argparse.Namespace) -> int:
         print(f"  gives {head.name} ({head.task}): {', '.join(head.classes) or head.units or 'values'}")
     for name in bundle.precisions:
         scores = manifest.precisions.get(name, {}).get("scores", {})
-        figures = "".join(f", {h} {m} {v:.4f}" for h, each in scores.items() for m, v in each.items())
+        figures = "".join(f", {h} {m} {v:.4f}" for h, each in scores.items() for m, v in each.items() if v is not None)
         print(f"  {name}: {bundle.model_in(name).stat().st_size / 1000:,.0f} kB{figures}")
     for name, why in manifest.refused.items():
         print(f"  {name} refused: {why}")

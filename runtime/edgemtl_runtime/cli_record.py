@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .aside import FileAside
 from .cli_run import (
     add_cameras,
     add_limits,
@@ -63,6 +64,7 @@ def add_record(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     calibrate.add_argument(
         "--picture", metavar="FILE.png", type=Path, help="write the first pair, registered, to look at"
     )
+    calibrate.add_argument("--overwrite", action="store_true", help="replace files of these names that are there")
     calibrate.set_defaults(command=command_calibrate)
 
 
@@ -138,10 +140,7 @@ def command_calibrate(args: argparse.Namespace) -> int:
     """Calibrate, save the rig, and print how good it is."""
     with Abrupt():
         from .messages.cameras import parse_frame_ids
-        from .recording import Recording
-        from .rig.calibrate import calibrate
-        from .rig.points import from_points, read_points
-        from .rig.register import picture
+        from .rig import claimed
 
     names = _two(args)
     if not (0 <= args.apart < 1e6 and 0 < args.tolerance_ms < 1e6 and args.views > 0):
@@ -149,6 +148,25 @@ def command_calibrate(args: argparse.Namespace) -> int:
     if args.board is not None and not 0 < args.distance < 1e6:
         raise EdgemtlError("--board goes with --distance: the pictures are brought in line for what is that far away")
     frame_ids = parse_frame_ids(args.frame_id, ["rgb", "ir"])
+    with ExitStack() as stack:  # before anybody holds a board up
+        files = stack.enter_context(claimed(args.out, list(names), args.overwrite))
+        look = stack.enter_context(FileAside(args.picture, args.overwrite)) if args.picture else None
+        return _calibrate_into(args, names, frame_ids, files, look)
+
+
+def _calibrate_into(
+    args: argparse.Namespace,
+    names: tuple[str, str],
+    frame_ids: dict[str, str],
+    files: list[FileAside],
+    look: FileAside | None,
+) -> int:
+    with Abrupt():
+        from .recording import Recording
+        from .rig.calibrate import calibrate
+        from .rig.points import from_points, read_points
+        from .rig.register import as_png, picture
+
     log_events(args.quiet)
     views: list[tuple[Any, Any]] = []
     with Signals() as signals:
@@ -170,9 +188,9 @@ def command_calibrate(args: argparse.Namespace) -> int:
         told = {"points": len(errors), "error_px": [round(float(e), 3) for e in errors]}
         table = f"{len(errors)} points, root mean square error {float((errors**2).mean() ** 0.5):.2f} px"
     rig = replace(rig, frame_ids=frame_ids).renamed(*names)
-    rig.save(args.out)
-    if args.picture:
-        picture(rig, *views[0], args.picture)
+    rig.write(files)
+    if look:
+        look.write(as_png(picture(rig, *views[0])))
     print(json.dumps(told | {"rig": str(args.out)}) if args.json else f"{table}\nwrote {args.out}")
     return 0
 

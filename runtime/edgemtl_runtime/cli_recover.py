@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .errors import EdgemtlError
 from .sink.part import Part, take_name
 
+if TYPE_CHECKING:
+    from av import Packet
+    from av.container import InputContainer
+
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".avi")
+FORMATS = {".mkv": "matroska", ".avi": "avi"}
 LINE_BYTES = 1 << 26
 """A longer line is none."""
 
@@ -143,33 +151,65 @@ def of_lines(file: Path, to: Part) -> Recovered:
 
 
 def of_video(file: Path, to: Part) -> Recovered:
-    """Put the pictures of a video, as they are, into a new file with an index."""
+    """Copy the whole fragments of an mp4; put the pictures of another video, as they are, into a file with an index."""
     try:
         import av
     except ImportError as error:
         raise EdgemtlError(f"{file}: PyAV is missing: pip install 'edgemtl-runtime[streams]'") from error
-    from .sink.video import FORMATS
+    from .sink.boxes import whole
 
-    pictures, seconds = 0, 0.0
-    kind = FORMATS.get(Path(file.name.removesuffix(".part")).suffix.lower(), "mp4")
+    size = file.stat().st_size
+    end, fragments = whole(file)
     try:
+        if fragments:
+            with file.open("rb") as stream:
+                shutil.copyfileobj(Limited(stream, end), to)
+            with av.open(str(to.path)) as source:
+                pictures, seconds = _count(source, lambda packet: None)
+            return Recovered("pictures", pictures, seconds, 0, size - end, end == size)
+        kind = FORMATS.get(Path(file.name.removesuffix(".part")).suffix.lower(), "mp4")
         with av.open(str(file)) as source, av.open(to, "w", format=kind) as target:
             target.metadata.update({k: v for k, v in source.metadata.items() if k.lower() == "comment"})
-            stream = source.streams.video[0]
-            copy = target.add_stream_from_template(stream)
-            for packet in source.demux(stream):
-                if packet.dts is None or packet.is_corrupt or not packet.size:
-                    continue
-                seconds = float((packet.pts or 0) * packet.time_base)
+            copy = target.add_stream_from_template(source.streams.video[0])
+
+            def put(packet: Packet[Any]) -> None:
                 packet.stream = copy
                 target.mux(packet)
-                pictures += 1
+
+            pictures, seconds = _count(source, put)
     except (av.FFmpegError, IndexError) as error:
         if to.failed is not None:
             raise to.failed from error
-        if not pictures:
-            raise EdgemtlError(
-                f"{file}: has no pictures that can be read ({error}); an mp4 that was not written in fragments is lost "
-                "without its end"
-            ) from error
+        raise EdgemtlError(
+            f"{file}: has no pictures that can be read ({error}); an mp4 that was not written in fragments is lost "
+            "without its end"
+        ) from error
     return Recovered("pictures", pictures, seconds, 0, 0, False)
+
+
+def _count(source: InputContainer, use: Callable[[Packet[Any]], None]) -> tuple[int, float]:
+    """Hand on the whole pictures of a video up to where it is cut; return how many, and the seconds they span."""
+    import av
+
+    pictures, seconds = 0, 0.0
+    with contextlib.suppress(av.FFmpegError):
+        for packet in source.demux(video=0):
+            if packet.dts is None or packet.is_corrupt or not packet.size:
+                continue
+            seconds = float((packet.pts or 0) * packet.time_base)
+            use(packet)
+            pictures += 1
+    return pictures, seconds
+
+
+class Limited:
+    """The begin of a file, to be read."""
+
+    def __init__(self, stream: BinaryIO, size: int) -> None:
+        self.stream, self.left = stream, size
+
+    def read(self, size: int = -1) -> bytes:
+        """Read so many bytes, or all that are left."""
+        found = self.stream.read(self.left if size < 0 else min(size, self.left))
+        self.left -= len(found)
+        return found

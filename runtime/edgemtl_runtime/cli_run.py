@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import json
 import logging
-import secrets
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -95,7 +94,13 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     sinks = run.add_argument_group("where results go")
     sinks.add_argument("--show", action="store_true", help="a window on this screen")
     sinks.add_argument("--serve", metavar="HOST:PORT", help="a web page, /metrics, /healthz and /readyz")
-    sinks.add_argument("--token", default="", help="what the page asks for (default: made up, except on loopback)")
+    sinks.add_argument(
+        "--token",
+        default="",
+        help="what the page asks for; others on this machine see it in `ps`, so rather give --token-file, or "
+        "EDGEMTL_TOKEN in the environment (default: made up, except on loopback)",
+    )
+    sinks.add_argument("--token-file", metavar="FILE", type=Path, help="a file that holds the token, of mode 600")
     sinks.add_argument("--jsonl", metavar="FILE|FOLDER/", help="results as JSON lines")
     sinks.add_argument("--video", metavar="FILE|FOLDER/", help="an annotated side-by-side video")
     sinks.add_argument("--mcap", metavar="FILE|FOLDER/", help="pictures and results as ROS 2 messages")
@@ -167,12 +172,11 @@ def way_of(args: argparse.Namespace, bundle: Bundle) -> Way:
     from .engine.ways import Way, absent
 
     way = remembered(bundle) or Way()
+    if why := absent(args.backend or way.backend):
+        raise EdgemtlError(f"--backend {args.backend or way.backend}: {why}")
     if args.backend:  # another back end's threads and precision are not those that were chosen
         way = Way(args.backend)
-    way = Way(way.backend, args.precision or way.precision, args.threads or way.threads, way.arena)
-    if why := absent(way.backend):
-        raise EdgemtlError(f"--backend {way.backend}: {why}")
-    return way
+    return Way(way.backend, args.precision or way.precision, args.threads or way.threads, way.arena)
 
 
 def given_cameras(args: argparse.Namespace) -> dict[str, str]:
@@ -221,7 +225,7 @@ def open_sinks(args: argparse.Namespace, pipeline: Pipeline, setup: Setup) -> li
         "mcap": lambda file: _kind("mcap", "McapFile")(file, None, limits, setup),
         "zenoh": lambda endpoint: _kind("zenoh", "Zenoh")(endpoint, args.prefix, setup=setup, keys=args.zenoh_keys),
         "ros2": lambda _: _kind("ros2", "Ros2")(pipeline.status, setup=setup),
-        "serve": lambda address: _serve(address, args.token, pipeline),
+        "serve": lambda address: _serve(address, args, pipeline),
     }
     sinks: list[Sink] = []
     try:
@@ -255,13 +259,19 @@ def _kind(module: str, name: str) -> Callable[..., Sink]:
     return found
 
 
-def _serve(address: str, token: str, pipeline: Pipeline) -> Sink:
+def _serve(address: str, args: argparse.Namespace, pipeline: Pipeline) -> Sink:
     from .sink.web import Web, is_loopback
+    from .sink.web.token import given_token, made_up, told
 
-    if not token and not is_loopback(address):
-        token = secrets.token_urlsafe(16)
-    web = Web(address, token, pipeline.status)
-    print(f"serving {web.link}", file=sys.stderr)
+    token = given_token(args.token, args.token_file)
+    is_ours = not token and not is_loopback(address)
+    token = made_up() if is_ours else token
+    web = Web(address, token, pipeline.status, lambda: pipeline.running)
+    try:
+        print(told(web.url, web.link, token, is_ours), file=sys.stderr)
+    except EdgemtlError:
+        web.close()
+        raise
     return web
 
 

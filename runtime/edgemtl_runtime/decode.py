@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bundle import Head
+from .errors import EngineError
 from .fit import Fit
 from .result import Attributes, Boxes, DepthMap, EdgeMap, HeadResult, LabelMap, NormalMap
 
@@ -31,9 +32,11 @@ def decoder(name: str) -> Callable[[Decoder], Decoder]:
 
 @decoder("topk_boxes")
 def topk_boxes(output: NDArray[Any], head: Head, fit: Fit, least: Thresholds) -> Boxes:
-    """Read (K, 6) rows of x1 y1 x2 y2 score class, best first, in network pixels."""
-    if least.ndim:  # a class that is none of the head's is left for Boxes to refuse
-        least = least.take(output[:, 5].astype(np.int64), mode="clip")
+    """Read (K, 6) rows of x1 y1 x2 y2 score class, best first, in network pixels; a row that is no number is none."""
+    output = output[np.isfinite(output).all(1)]
+    _check_ids(output[:, 5], head)
+    if least.ndim:
+        least = least[output[:, 5].astype(np.int64)]
     kept = output[output[:, 4] >= least]
     return Boxes(
         fit.boxes_to_camera(kept[:, :4].astype(np.float32)),
@@ -46,6 +49,7 @@ def topk_boxes(output: NDArray[Any], head: Head, fit: Fit, least: Thresholds) ->
 @decoder("label_map")
 def label_map(output: NDArray[Any], head: Head, fit: Fit, least: Thresholds) -> LabelMap:
     """Read a (height, width) uint8 map of class ids."""
+    _check_ids(output, head)
     return LabelMap(fit.map_to_camera(output), head.classes)
 
 
@@ -70,9 +74,20 @@ def edge_map(output: NDArray[Any], head: Head, fit: Fit, least: Thresholds) -> E
 @decoder("attributes")
 def attributes(output: NDArray[Any], head: Head, fit: Fit, least: Thresholds) -> Attributes:
     """Read a score for each attribute."""
+    if output.shape != (len(head.classes),):
+        raise EngineError(f"{head.name}: {output.size} scores for {len(head.classes)} names; export the bundle again")
     if least.size and (least == least.flat[0]).all():
         return Attributes(output, head.classes, float(least.flat[0]))
     return Attributes(output, head.classes, head.threshold, least)
+
+
+def _check_ids(ids: NDArray[Any], head: Head) -> None:
+    """Raise `EngineError` where the network names a class that the manifest does not."""
+    if ids.size and not (ids.min() >= 0 and ids.max() < len(head.classes)):
+        told = f"a class {ids.max():g}" if ids.max() >= len(head.classes) else f"a class {ids.min():g}"
+        raise EngineError(
+            f"{head.name}: the network gives {told}, the manifest names {len(head.classes)}; export the bundle again"
+        )
 
 
 def decode(

@@ -16,16 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .errors import EdgemtlError
-from .mcap_index import MESSAGE_HEAD, Index
-from .mcap_walk import CHUNK, HEAD, MESSAGE, Walk, bytes_of, has_end, split
+from .mcap_index import MESSAGE_HEAD, PRIVATE, Index
+from .mcap_walk import CHUNK, HEAD, MESSAGE, Walk, bytes_of, has_end, has_whole_end, split
 
 if TYPE_CHECKING:
     from mcap.records import Chunk
 
     from .sink.part import Part
 
-PRIVATE = 0x80
-"""Kind of records that readers skip."""
 TAIL_BYTES = 1 << 28
 """What is left of a longer record is not looked at."""
 PIECE = 1 << 12
@@ -63,7 +61,7 @@ def mend(file: Path, copy: Part | None = None) -> Mended:
                 index.add(record)
         except EdgemtlError as error:
             raise EdgemtlError(f"{file}: {error}") from error
-        was_whole = has_end(stream) and not (walk.is_cut or walk.gaps or index.damaged)
+        was_whole = has_whole_end(stream) and not (walk.is_cut or walk.gaps or index.damaged)
         lost = index.lost_bytes + sum(length for _, length in walk.gaps)
         if not was_whole:
             stream.seek(walk.end)
@@ -87,10 +85,11 @@ def _end(walk: Walk, index: Index, before: bytes) -> tuple[bytes, int]:
     if walk.is_cut and (saved := _saved(before)) is not None:
         chunk, data = saved
         written = _bytes_of(chunk)
-        index.take_chunk(chunk, data, walk.end + len(addition), len(written))
-        addition += written
-        addition += index.missing(walk.end + len(addition))
-        lost = max(lost - len(written), 0)
+        with contextlib.suppress(Exception):  # what is left of a damaged chunk may be anything
+            index.take_chunk(chunk, data, walk.end + len(addition), len(written))
+            addition += written
+            addition += index.missing(walk.end + len(addition))
+            lost = max(lost - len(written), 0)
     return addition + index.summary(walk.end + len(addition)), lost
 
 
@@ -99,8 +98,8 @@ def _put(stream: RawIOBase | Part, walk: Walk, index: Index, addition: bytes, be
     try:
         _write(stream, walk.end, addition)
         stream.truncate()
-        for place in index.damaged:
-            _write(stream, place, bytes([PRIVATE]))
+        for place, patch in index.patches():
+            _write(stream, place, patch)
         for place, length in walk.gaps:
             _write(stream, place, HEAD.pack(PRIVATE, length - HEAD.size))
     except OSError:

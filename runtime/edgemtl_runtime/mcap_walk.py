@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -111,6 +112,23 @@ def has_end(stream: BinaryIO) -> bool:
     return tail[0] == FOOTER and tail[1 : HEAD.size] == (20).to_bytes(8, "little") and tail.endswith(MAGIC)
 
 
+def has_whole_end(stream: BinaryIO) -> bool:
+    """Whether a file has an end whose summary is what was written."""
+    if not has_end(stream):
+        return False
+    foot = stream.seek(-len(MAGIC) - FOOTER_BYTES, os.SEEK_END)
+    stream.seek(foot + HEAD.size)
+    start: int
+    told_crc: int
+    start, _, told_crc = struct.unpack("<QQI", stream.read(20))
+    if start == 0 or told_crc == 0:  # there is no summary, or nobody has summed it up
+        return start <= foot
+    if not foot - RECORD_BYTES < start <= foot:
+        return False
+    stream.seek(start)
+    return zlib.crc32(stream.read(foot + FOOTER_BYTES - 4 - start)) == told_crc
+
+
 def parse(record: Record) -> Any:
     """Return a record as the library's type; raises many kinds of errors for damaged ones."""
     return of_bytes(record.kind, record.content())
@@ -121,7 +139,7 @@ def of_bytes(kind: int, content: bytes) -> Any:
     from mcap import records
     from mcap.data_stream import ReadDataStream
 
-    stream = ReadDataStream(BytesIO(content))
+    stream = ReadDataStream(Strict(content))
     if kind == MESSAGE:
         return records.Message.read(stream, len(content))
     kinds: dict[int, Callable[[ReadDataStream], McapRecord]] = {
@@ -133,6 +151,17 @@ def of_bytes(kind: int, content: bytes) -> Any:
         METADATA: records.Metadata.read,
     }
     return kinds[kind](stream)
+
+
+class Strict(BytesIO):
+    """Bytes of which no more are read than there are: the library takes fewer for what it asked for."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read so many; raises `EdgemtlError` where there are fewer."""
+        found = super().read(size)
+        if size is not None and len(found) < size:
+            raise EdgemtlError(f"{len(found)} bytes where {size} are told")
+        return found
 
 
 def bytes_of(builder: RecordBuilder) -> bytes:

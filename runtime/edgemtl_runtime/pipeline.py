@@ -178,7 +178,7 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
         return {
             "running": self.running,
             "cameras": self.intake.status() | absent,
-            "stats": self.stats.to_dict(),
+            "stats": self.stats.to_dict(recent=True),
             "last_result_age_ms": age_ms,
             "warnings": [str(event) for event in self.warnings],
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ from .frame import FramePair
 
 RECENT = 20_000
 """Percentiles look at this many of the latest values, so that days of running take no more memory than minutes."""
+OLD_S = 1.0
 # of each frame on arrival; of each pair: waiting for the network, in it, behind it, and from arrival to result
 STAGES = ("fit", "wait", "infer", "decode", "total")
 
@@ -32,11 +34,20 @@ class Recent:
     def __init__(self) -> None:
         self.values = np.full(RECENT, 0, np.int64)
         self.count = 0
+        self.told: dict[str, float] = {}
+        self.told_s = -np.inf
 
     def append(self, value_ns: int) -> None:
         """Keep a value in the place of the oldest."""
         self.values[self.count % RECENT] = value_ns
         self.count += 1
+
+    def recent_ms(self) -> dict[str, float]:
+        """Return what `percentiles_ms` did, at most `OLD_S` ago: to all who look at a run alike."""
+        if time.monotonic() - self.told_s > OLD_S:
+            self.told_s = time.monotonic()
+            self.told = self.percentiles_ms()
+        return self.told or self.percentiles_ms()
 
     def percentiles_ms(self) -> dict[str, float]:
         """Return percentiles in milliseconds, 0 where there is no value."""
@@ -103,8 +114,9 @@ class Stats:
         self.last_ns = decoded
         self.pairs += 1
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return one object for JSON; latencies and skew in milliseconds."""
+    def to_dict(self, *, recent: bool = False) -> dict[str, Any]:
+        """Return one object for JSON; latencies and skew in milliseconds, those of up to a second ago if ``recent``."""
+        told = Recent.recent_ms if recent else Recent.percentiles_ms
         seconds = (self.last_ns - self.first_ns) / 1e9
         with self.lock:
             drops = dict(sorted(self.drops.items()))
@@ -116,8 +128,8 @@ class Stats:
             "drops": drops,
             "seconds": round(seconds, 3),
             "pairs_per_second": round(self.pairs / seconds, 2) if seconds > 0 else 0.0,
-            "skew_ms": self.skew.percentiles_ms(),
-            "latency_ms": {name: values.percentiles_ms() for name, values in self.stages.items()},
+            "skew_ms": told(self.skew),
+            "latency_ms": {name: told(values) for name, values in self.stages.items()},
             "recordings": [tally.to_dict() for tally in self.recordings],
         }
 

@@ -11,6 +11,7 @@ from google.protobuf import text_format
 
 from edgemtl.export import Options, export
 from edgemtl_export.triton import write_triton
+from edgemtl_runtime.aside import FolderAside
 from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.engine.ort import OrtEngine
 from edgemtl_runtime.errors import EdgemtlError
@@ -75,3 +76,24 @@ def test_another_model_s_place_is_not_taken(toy_bundle: Path, tmp_path: Path) ->
         with pytest.raises(EdgemtlError, match="is no name for a Triton model"):
             write_triton(bundle, tmp_path, name)
     assert not (tmp_path / "street/2").exists()
+
+
+@pytest.mark.parametrize("linked", ["street", "street/config.pbtxt"])
+def test_links_in_a_repository_are_not_followed(linked: str, toy_bundle: Path, tmp_path: Path) -> None:
+    bundle = Bundle.open(toy_bundle)
+    write_triton(bundle, tmp_path / "theirs", "street")
+    before = {file: file.read_bytes() for file in (tmp_path / "theirs").rglob("*") if file.is_file()}
+    target, link = tmp_path / "theirs" / linked, tmp_path / "repo" / linked
+    link.parent.mkdir(parents=True)
+    link.symlink_to(target)
+    with pytest.raises(EdgemtlError, match="is a link"):
+        write_triton(bundle, tmp_path / "repo", "street")
+    assert before == {file: file.read_bytes() for file in (tmp_path / "theirs").rglob("*") if file.is_file()}
+
+
+def test_a_version_that_is_being_written_is_not_written_by_another(toy_bundle: Path, tmp_path: Path) -> None:
+    bundle = Bundle.open(toy_bundle)
+    write_triton(bundle, tmp_path, "street")
+    with FolderAside(tmp_path / "street" / "2", "run"), pytest.raises(EdgemtlError, match="is writing there"):
+        write_triton(bundle, tmp_path, "street")
+    assert write_triton(bundle, tmp_path, "street").name == "2"

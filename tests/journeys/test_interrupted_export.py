@@ -43,17 +43,20 @@ def test_a_full_disk_and_a_kill_leave_the_older_bundle_whole(
     subprocess.run(["cp", "-r", tiny_bundle[0].path, out], check=True)
     before = there(out)
 
+    again = ["export", str(tiny_run.path), "--out", str(out), "--overwrite"]
     with full_disk(20_000):
-        assert main(["export", str(tiny_run.path), "--out", str(out)]) not in (0, -9)
+        assert main(again) not in (0, -9)
     told = capsys.readouterr().err.strip().splitlines()
     assert "File too large" in told[-1] and "Traceback" not in "".join(told)
     assert there(out) == before and [each.name for each in tmp_path.iterdir()] == ["bundle"]
 
-    words = [sys.executable, "-m", "edgemtl.cli", "export", str(tiny_run.path), "--out", str(out)]
-    killed = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    killed = subprocess.Popen(
+        [sys.executable, "-m", "edgemtl.cli", *again], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     while not (parts := list(tmp_path.glob(".bundle.*.part"))) and killed.poll() is None:
         time.sleep(0.005)
     killed.kill()
     killed.wait(timeout=60)
     assert parts and there(out) == before and Bundle.open(out)
-    assert main(["export", str(tiny_run.path), "--out", str(out)]) == 0 and Bundle.open(out)
+    assert main(["export", str(tiny_run.path), "--out", str(out)]) == 2 and there(out) == before
+    assert main(again) == 0 and Bundle.open(out) and [each.name for each in tmp_path.iterdir()] == ["bundle"]

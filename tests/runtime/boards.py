@@ -35,7 +35,10 @@ def true_rays(camera: CameraModel, xy: Array) -> Array:
     """Undistort by OpenCV; its own 5 steps are not enough at the corners."""
     until = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 100, 1e-12)
     points = xy.reshape(-1, 1, 2).astype(np.float64)
-    return cv2.undistortPoints(points, camera.camera_matrix, camera.distortion, criteria=until).reshape(-1, 2)
+    known = camera.camera_matrix, camera.distortion
+    if hasattr(cv2, "undistortPointsIter"):  # before 5
+        return cv2.undistortPointsIter(points, *known, np.eye(3), np.eye(3), until).reshape(-1, 2)
+    return cv2.undistortPoints(points, *known, criteria=until).reshape(-1, 2)
 
 
 def true_ir_pixels(rig: Rig, xy: Array, distance_m: float) -> Array:

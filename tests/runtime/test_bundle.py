@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgemtl_runtime.aside import FolderAside
-from edgemtl_runtime.bundle import MANIFEST, MODEL, Bundle, ThermalRange
+from edgemtl_runtime.bundle import BUNDLE, MANIFEST, MODEL, Bundle, ThermalRange
 from edgemtl_runtime.errors import BundleError, EdgemtlError
 
 
@@ -78,12 +78,14 @@ def test_only_its_own_kind_is_replaced(tmp_path: Path, toy_bundle: Path) -> None
     other = tmp_path / "photos"
     other.mkdir()
     (other / "me.jpg").write_text("x")
-    with pytest.raises(EdgemtlError, match="holds something else"), FolderAside(other, MANIFEST):
+    with pytest.raises(EdgemtlError, match="holds something else"), FolderAside(other, BUNDLE, True):
         pass
-    with FolderAside(toy_bundle, MANIFEST) as aside:
+    with pytest.raises(EdgemtlError, match="--overwrite"), FolderAside(toy_bundle, BUNDLE):
+        pass
+    with FolderAside(toy_bundle, BUNDLE, overwrite=True) as aside:
         (aside.folder / "new").write_text("new")
         aside.place()
-    assert [file.name for file in toy_bundle.iterdir()] == ["new"]
+    assert sorted(file.name for file in toy_bundle.iterdir()) == [".edgemtl.json", "new"]
 
 
 @pytest.mark.parametrize("bad", [{"kind": "hot"}, {"low": 5, "high": 5}, {"high": 120}])

@@ -29,7 +29,8 @@ from edgemtl_runtime.camera.mcap import ENCODINGS, bag_frames, bag_topics, decom
 from edgemtl_runtime.errors import CameraError, EdgemtlError
 from edgemtl_runtime.frame import Frame, FramePair
 from edgemtl_runtime.messages import write
-from edgemtl_runtime.messages.ros import CompressedImage, Header, Image, Message, String, Time, of_array, of_pair
+from edgemtl_runtime.messages.ros import of_array, of_pair
+from edgemtl_runtime.messages.types import CompressedImage, Header, Image, Message, String, Time
 from edgemtl_runtime.result import Boxes, DepthMap, Result
 from edgemtl_runtime.sink.mcap import CHUNK_BYTES, McapFile
 

@@ -69,7 +69,7 @@ FOXGLOVE = {
     "ImageAnnotations": "foxglove_msgs/CircleAnnotation[] circles\nfoxglove_msgs/PointsAnnotation[] points\n"
     "foxglove_msgs/TextAnnotation[] texts\n",
 }
-"""foxglove_msgs as its packages for ROS 2 had it before annotations had data of their own."""
+"""foxglove_msgs 2.2 to 3.3."""
 KINDS: list[type[Message]] = [
     *(Time, Header, String, Image, CompressedImage, PoseWithCovariance, Detection2DArray, DiagnosticArray),
     *(CameraInfo, ImageAnnotations),

@@ -71,7 +71,8 @@ def test_the_public_names_are_these_and_come_when_asked_for() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Pipelin'"):
         edgemtl_runtime.Pipelin  # noqa: B018
     code = "import sys; before = set(sys.modules); import edgemtl_runtime; print(*sorted(set(sys.modules) - before))"
-    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True)
+    place = {"PYTHONPATH": str(Path(edgemtl_runtime.__file__).parent.parent)}
+    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True, env=place)
     assert set(done.stdout.split()) == {"__future__", "edgemtl_runtime"}
 
 
@@ -439,7 +440,7 @@ def test_plans_are_made_while_others_are_looked_at(toy_bundle: Path) -> None:
     opened = Bundle.open(allow_absence(toy_bundle))
     cameras = {"rgb": Scripted("rgb", steady(60, 100.0)), "ir": Scripted("ir", growing())}
     rig = Rig(plain, homography_rgb_to_ir=np.eye(3))
-    stats = Pipeline(opened, OrtEngine(opened.model, 1), cameras, rig=rig).run()
+    stats = Pipeline(opened, OrtEngine(opened.model, 1), cameras, rig=rig, policy=Policy("queue", 100)).run()
     assert stats.pairs > 20
 
 

@@ -185,6 +185,29 @@ def test_both_readers_know_the_same_options(tmp_path: Path) -> None:
     assert cameras[0].rate == pytest.approx(cameras[1].rate, rel=0.01) and all(camera.live for camera in cameras)
 
 
+class Untimed:
+    """A capture that tells no times, as OpenCV's does of some files."""
+
+    def __init__(self, capture: Any) -> None:
+        self.capture = capture
+
+    def get(self, what: int) -> float:
+        return -9.2e18 if what == cv2.CAP_PROP_POS_MSEC else float(self.capture.get(what))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.capture, name)
+
+
+def test_an_opencv_that_tells_no_times_says_that_it_guesses(tmp_path: Path) -> None:
+    file = write(tmp_path / "v.avi", Video("v.avi", codec="mjpeg", pixels="yuvj420p", full=True))
+    camera = VideoCamera("rgb", file, Epoch(BEGUN_NS), {})
+    camera.capture = Untimed(camera.capture)
+    frames = list(camera.frames())
+    steps_ms = np.diff([frame.stamp_ns for frame in frames]) / 1e6
+    assert [frame.stamp_source for frame in frames] == ["rate"] * 8
+    assert np.allclose(steps_ms, 1000 * camera.period_s, atol=1e-3)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["jpg", "png"])
 def test_a_turned_picture_is_upright_live_and_in_training(orientation: int, kind: str, tmp_path: Path) -> None:

@@ -154,6 +154,16 @@ def test_calibrating_from_matched_points(tmp_path: Path, capsys: pytest.CaptureF
     assert np.allclose(homography / homography[2, 2], [[0.75, 0, 3], [0, 0.75, -2], [0, 0, 1]], atol=1e-6)
     assert cv2.imread(str(tmp_path / "look.png")).shape == (64, 192, 3)
     assert (tmp_path / "rig.rgb.yaml").exists()  # for ROS's drivers
+    names = ("rig.yaml", "rig.rgb.yaml", "rig.ir.yaml", "look.png")
+    for kept in names:  # one of them alone is enough to be refused, before anything is written
+        for name in names:
+            (tmp_path / name).unlink(missing_ok=True)
+        (tmp_path / kept).write_text("mine")
+        assert main(["calibrate", *words, "--picture", str(tmp_path / "look.png")]) == 2
+        assert f"{kept}: is there already; --overwrite" in capsys.readouterr().err
+        assert (tmp_path / kept).read_text() == "mine" and sum((tmp_path / name).exists() for name in names) == 1
+    assert main(["calibrate", *words, "--picture", str(tmp_path / "look.png"), "--overwrite"]) == 0
+    assert all((tmp_path / name).stat().st_size > 100 for name in names)
 
 
 @pytest.mark.parametrize(

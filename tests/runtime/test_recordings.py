@@ -39,7 +39,7 @@ from edgemtl_runtime.pipeline import Pipeline
 from edgemtl_runtime.sink.family import Limits
 from edgemtl_runtime.sink.jsonl import JsonLines
 from edgemtl_runtime.sink.mcap import McapFile
-from edgemtl_runtime.sink.recorder import Recorder
+from edgemtl_runtime.sink.recorder import TOLD, Recorder
 from edgemtl_runtime.sink.video import Video
 
 COMMAND = [sys.executable, "-m", "edgemtl_runtime.cli"]
@@ -191,14 +191,14 @@ def test_lines_go_to_pipes(place: str, toy_bundle: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(("kind", "ending"), KINDS.items())
 def test_a_recording_is_split_by_size_and_every_file_is_whole(kind: str, ending: str, tmp_path: Path) -> None:
-    split_mb = {"jsonl": 0.01, "video": 0.1, "mcap": 0.4}[kind]
-    feed(sink := sinks_of(kind, tmp_path / f"r.{ending}", Limits.of(split_mb=split_mb)), 120, size=(120, 160))
+    split_mb = {"jsonl": 0.01, "video": 0.15, "mcap": 0.3}[kind]
+    feed(sink := sinks_of(kind, tmp_path / f"r.{ending}", Limits.of(split_mb=split_mb)), 120, size=(60, 80))
     sink.close()
     files = sorted(tmp_path.iterdir())
     assert len(files) >= 3 and all(re.fullmatch(DATED.format("r", ending), file.name) for file in files)
     assert all(file.stat().st_size <= split_mb * 1e6 for file in files)
     assert sum(count_of(kind, file) for file in files) == 120
-    assert [str(file) for file in files] == list(sink.tally.names)
+    assert [str(file) for file in files][-TOLD:] == list(sink.tally.names)
 
 
 @pytest.mark.parametrize(("kind", "ending"), KINDS.items())
@@ -210,7 +210,7 @@ def test_a_recording_is_split_by_time(kind: str, ending: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize(("kind", "ending"), KINDS.items())
 def test_the_oldest_go_and_nothing_else(kind: str, ending: str, tmp_path: Path) -> None:
-    keep = 40_000 if kind == "jsonl" else 300_000
+    keep = 20_000 if kind == "jsonl" else 150_000
     foreign = {
         f"r-20200101T000000Z-001.{ending}": b"not ours",
         f"r-20200101T000000Z-002-best.{ending}": b"named by hand",
@@ -226,8 +226,8 @@ def test_the_oldest_go_and_nothing_else(kind: str, ending: str, tmp_path: Path) 
     (tmp_path / f"r-20200101T000000Z-004.{ending}").symlink_to(tmp_path / f"r.{ending}")
     sink = sinks_of(kind, tmp_path / f"r.{ending}", Limits.of(keep_mb=keep / 1e6))
     most = 0
-    for index in range(300):
-        pair = make_pair(index * 10, (60, 80) if kind == "video" else (120, 160))
+    for index in range(150):
+        pair = make_pair(index * 10, (60, 80))
         sink.write(pair, make_result(pair, index))
         held = [file for file in tmp_path.iterdir() if file.name not in foreign and not file.is_symlink()]
         most = max(most, sum(file.stat().st_size for file in held))
@@ -296,28 +296,28 @@ def test_kills_at_any_moment_cost_no_more_than_a_second(toy_bundle: Path, tmp_pa
     names = {kind: tmp_path / f"r.{ending}" for kind, ending in KINDS.items()}
     words = ["run", str(toy_bundle), *LIVE, *(w for kind, name in names.items() for w in (f"--{kind}", str(name)))]
     rng = random.Random(0)
-    lasted = []
     for _ in range(3):
         before = len(list(tmp_path.glob("*.jsonl")))
         process = started(words, tmp_path, "*.jsonl")
         while len(list(tmp_path.glob("*.jsonl"))) == before:
             time.sleep(0.01)
-        begun = time.monotonic()
-        time.sleep(1.2 + rng.random())
+        time.sleep(1.5 + rng.random())
         process.kill()
         process.communicate()
-        lasted.append(time.monotonic() - begun)
     cameras = ["--rgb", "pattern:?fps=0&frames=2", "--ir", "pattern:?fps=0&frames=2"]
     last = subprocess.run([*COMMAND, *words[:2], *cameras, *words[6:], "--json"], capture_output=True, text=True)
     assert last.returncode == 0 and last.stderr.count("recovered") == 2, last.stderr
     recovered = {r["sink"]: r["recovered"] for r in json.loads(last.stdout)["recordings"]}
     assert len(recovered["mcap"]) == len(recovered["video"]) == 1 and not recovered["jsonl"]
     assert not list(tmp_path.glob(".*"))
-    for kind, ending in KINDS.items():
-        counts = [count_of(kind, file) for file in sorted(tmp_path.glob(f"*.{ending}"), key=os.path.getmtime)]
-        assert len(counts) == 4 and counts[-1] == 2
-        for count, seconds in zip(counts, lasted, strict=False):
-            assert count >= 30 * (seconds - (0.3 if kind == "jsonl" else 1.4)), (kind, counts, lasted)
+    counts = {
+        kind: [count_of(kind, file) for file in sorted(tmp_path.glob(f"*.{ending}"), key=os.path.getmtime)]
+        for kind, ending in KINDS.items()
+    }
+    assert all(len(found) == 4 and found[-1] == 2 for found in counts.values())
+    for kind in ("mcap", "video"):  # lines are written one by one: they tell how far a run came
+        assert all(0 <= lines - found <= 45 for lines, found in zip(counts["jsonl"], counts[kind], strict=True)), counts
+        assert sum(counts[kind]) > 30
 
 
 def test_a_camera_that_falls_silent_keeps_nothing_in_memory(tmp_path: Path) -> None:
@@ -371,7 +371,7 @@ def test_a_full_disk_is_told_at_once_and_costs_no_record(
     written = 0
     with pytest.raises(EdgemtlError, match=r"r\.\w+: cannot be written \(File too large\); what was recorded is in "):
         for index in range(20_000):
-            pair = make_pair(index * 10, (120, 160))
+            pair = make_pair(index * 10, (8, 8) if kind == "jsonl" else (120, 160))
             sink.write(pair, make_result(pair, index))
             written += 1
     with pytest.raises(EdgemtlError):
@@ -405,10 +405,10 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize(("kind", "ending"), KINDS.items())
 def test_a_disk_that_is_smaller_than_what_is_to_be_kept(kind: str, ending: str, tiny_disk: Path) -> None:
     """The oldest go, as was asked for, before anything fails; what others wrote stays."""
-    (tiny_disk / "other").write_bytes(bytes(1_000_000 if kind != "jsonl" else 2_000_000))
-    split_mb = 0.01 if kind == "jsonl" else 0.2
+    (tiny_disk / "other").write_bytes(bytes(1_500_000 if kind != "jsonl" else 2_050_000))
+    split_mb = 0.01 if kind == "jsonl" else 0.1
     sink = sinks_of(kind, tiny_disk / f"r.{ending}", Limits.of(split_mb=split_mb, keep_mb=100))
-    feed(sink, 300, size=(90, 120))
+    feed(sink, 300 if kind == "jsonl" else 100, size=(90, 120))
     sink.close()
     assert sink.tally.deleted > 0 and (tiny_disk / "other").exists()
     assert all(count_of(kind, file) for file in tiny_disk.glob(f"r*.{ending}"))
@@ -418,7 +418,7 @@ def test_a_disk_that_is_smaller_than_what_is_to_be_kept(kind: str, ending: str, 
 def test_a_disk_that_is_full(kind: str, ending: str, tiny_disk: Path) -> None:
     sink = sinks_of(kind, tiny_disk / f"r.{ending}")
     with pytest.raises(EdgemtlError, match="No space left on device"):
-        feed(sink, 20_000, size=(120, 160))
+        feed(sink, 20_000, size=(8, 8) if kind == "jsonl" else (120, 160))
     sink.close()
     (file,) = tiny_disk.iterdir()
     if kind != "mcap":  # that one needs room for its index
@@ -474,8 +474,9 @@ def test_a_sink_that_hangs_costs_the_others_nothing(
         pipeline.run(sinks)
         assert sum("did not end within" in text for text in pipeline.status()["warnings"]) == 3
     assert time.monotonic() - begun < 1.2 + 1.5 + 1.5
+    drops = pipeline.stats.drops
     for kind, sink in whole.items():
-        assert count_of(kind, Path(sink.tally.names[0])) > 50
+        assert count_of(kind, Path(sink.tally.names[0])) == pipeline.stats.pairs - drops[f"sink {kind}: too slow"] > 20
     for each in stuck:
         each.forever.set()
 
@@ -653,6 +654,42 @@ def test_damage_in_the_middle_costs_one_chunk(recording: Path, tmp_path: Path) -
         assert [m for m in whole if m in found] == found and 0 < len(whole) - len(found) <= 30
         with out.open("rb") as stream:
             assert len(list(NonSeekingReader(stream, validate_crcs=True).iter_messages())) == len(found)
+
+
+def mutated(raw: bytes, rng: random.Random) -> bytes:
+    """Return bytes with some flipped, overwritten, taken out or doubled, and perhaps cut; the begin stays."""
+    changed = bytearray(raw)
+    for _ in range(rng.choice([1, 1, 2, 5])):
+        place, how = rng.randrange(8, len(changed)), rng.randrange(4)
+        if how == 0:
+            changed[place] ^= 1 << rng.randrange(8)
+        elif how == 1:
+            changed[place : place + 8] = rng.choice([bytes(8), b"\xff" * 8, b"\x7f" + bytes(7)])
+        elif how == 2:
+            del changed[place : place + rng.randrange(1, 60)]
+        else:
+            changed[place:place] = changed[place : place + rng.randrange(1, 200)]
+    return bytes(changed[: rng.randrange(8, len(changed) + 1)] if rng.random() < 0.5 else changed)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_damage_of_any_kind_is_survived(seed: int, recording: Path, tmp_path: Path) -> None:
+    """Reading gives pictures or a line; what is mended is read to its end by the library's reader."""
+    file, rng = tmp_path / "a.mcap", random.Random(seed)
+    sources = [recording.read_bytes()]
+    for compression in CompressionType:
+        for is_chunked in (True, False):
+            sources.append(write_foreign(tmp_path / "b.mcap", compression, is_chunked).read_bytes())
+    for _ in range(60):
+        file.write_bytes(mutated(rng.choice(sources), rng))
+        try:
+            for topic in topics(file):
+                assert all(image.size for _, image in frames(file, topic))
+        except CameraError as error:
+            assert "a.mcap" in str(error) and "\n" not in str(error)
+        told = mend(file)
+        if told.messages and not told.was_whole:
+            assert len(messages_of(file)) == told.messages and mend(file).was_whole
 
 
 def test_zeros_that_a_disk_has_not_written_are_no_messages(recording: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from hypothesis.extra.numpy import arrays
 from edgemtl_runtime.bundle import Bundle, Head
 from edgemtl_runtime.decode import decode
 from edgemtl_runtime.engine.ort import OrtEngine
-from edgemtl_runtime.errors import EdgemtlError
+from edgemtl_runtime.errors import EdgemtlError, EngineError
 from edgemtl_runtime.fit import Fit
 from edgemtl_runtime.frame import Frame, FramePair, StampSource
 from edgemtl_runtime.result import (
@@ -243,7 +243,7 @@ def test_every_class_has_the_threshold_that_was_said() -> None:
 
 
 def test_a_class_that_is_none_of_the_heads_is_still_refused() -> None:
-    with pytest.raises(ValueError, match="class id"):
+    with pytest.raises(EngineError, match="gives a class 3, the manifest names 3"):
         decode({"boxes": rows((0.9, 3))}, HEADS[:1], PLAIN, parse(["boxes.person=0.3"], HEADS))
 
 

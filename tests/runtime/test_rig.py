@@ -326,6 +326,15 @@ def test_points_that_do_not_pin_the_picture_down_are_refused() -> None:
         from_points(rgb_xy[:3], ir_xy[:3], (480, 640), (240, 320))
 
 
+def test_points_of_a_mirrored_camera_are_refused() -> None:
+    _, rgb_xy, ir_xy = matched(12, 4)
+    for mirrored in ((319, 0) + ir_xy * (-1, 1), (0, 239) + ir_xy * (1, -1), ir_xy[:, ::-1]):
+        with pytest.raises(EdgemtlError, match="one camera mirrors its pictures"):
+            from_points(rgb_xy, mirrored, (480, 640), (240, 320))
+    turned = (319, 239) - ir_xy
+    assert from_points(rgb_xy, turned, (480, 640), (240, 320))[1].max() < 1e-3
+
+
 def test_a_csv_of_points_is_read_and_its_bad_line_named(tmp_path: Path) -> None:
     file = tmp_path / "points.csv"
     file.write_text("x_rgb,y_rgb,x_ir,y_ir\n1,2,3,4\n5.5,6,7,8\n\n")

@@ -58,6 +58,13 @@ def result_of(boxes: list[list[float]], tracks: list[int] | None = None, **other
     return Result({"boxes": found, **others}, "rgb", 5_000, 2_000, 7, "0007")
 
 
+def wide_rig() -> Rig:
+    """A rig of pictures that are as wide for their height as the toy bundle's."""
+    rig = true_rig()
+    cameras = {name: replace(camera, height=camera.width * 2 // 3) for name, camera in rig.cameras.items()}
+    return replace(rig, cameras=cameras, homography_rgb_to_ir=None)
+
+
 def told(pair: FramePair, result: Result | None, setup: Setup) -> dict[str, tuple[int, Any]]:
     return {topic: (stamp, message) for topic, stamp, message in of_pair(pair, result, NOW_NS, setup)}
 
@@ -315,3 +322,52 @@ def test_a_domain_that_is_none_is_told(told_domain: str, monkeypatch: pytest.Mon
 def test_a_namespace_that_is_none_is_told(prefix: str) -> None:
     with pytest.raises(EdgemtlError, match="--prefix"):
         Zenoh("tcp/127.0.0.1:1", prefix, keys="ros2")
+
+
+def test_a_run_tells_frames_calibrations_and_boxes(toy_bundle: Path, tmp_path: Path) -> None:
+    small = {name: camera.resized((64, 96)) for name, camera in wide_rig().cameras.items()}
+    replace(wide_rig(), cameras=small, homography_rgb_to_ir=None, frame_ids={"ir": "boson"}).save(tmp_path / "rig.yaml")
+    cameras = [
+        "--rgb",
+        str(write_frames(tmp_path / "rgb", 2)),
+        "--ir",
+        str(write_frames(tmp_path / "ir", 2, channels=1)),
+    ]
+    words = ["--rig", str(tmp_path / "rig.yaml"), "--frame-id", "rgb=eye", "--mcap", str(tmp_path / "run.mcap")]
+    assert main(["run", str(toy_bundle), *cameras, *words, "--json"]) == 0
+    found: dict[str, Any] = {}
+    (file,) = tmp_path.glob("run*.mcap")
+    with file.open("rb") as stream:
+        for schema, channel, message in make_reader(stream).iter_messages():
+            assert schema is not None
+            store = get_typestore(Stores.EMPTY)
+            store.register(get_types_from_msg(schema.data.decode(), schema.name))
+            found[channel.topic] = store.deserialize_cdr(message.data, schema.name)
+    assert found["/camera/rgb/camera_info"].header.frame_id == found["/boxes"].header.frame_id == "eye"
+    assert found["/camera/ir/camera_info"].header.frame_id == "boson"
+    corners = [(point.x, point.y) for point in found["/camera/rgb/annotations"].points[0].points]
+    assert corners == [(24, 16), (72, 16), (72, 48), (24, 48)]
+    assert found["/camera/rgb/annotations"].texts[0].text.endswith(" 0.90")
+    assert len(found["/camera/ir/annotations"].points) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--frame-id", "eye"], "--frame-id eye: give CAMERA=FRAME"),
+        (["--frame-id", "ir=eye"], "known are: rgb"),
+        (["--frame-id", "rgb="], "a frame is named by"),
+        (["--zenoh", "tcp/127.0.0.1:1", "--zenoh-keys", "ros2", "--prefix", "a b"], "--prefix a b: ROS 2 wants"),
+    ],
+)
+def test_a_setup_that_is_none_is_one_line(
+    words: list[str], expected: str, toy_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rgb = str(write_frames(tmp_path / "rgb", 1))
+    ir = [] if words[0] == "--frame-id" else ["--ir", str(write_frames(tmp_path / "ir", 1, channels=1))]
+    if ir:
+        assert main(["run", str(toy_bundle), "--rgb", rgb, *ir, *words]) == 2
+    else:
+        assert main(["record", "--rgb", rgb, "--out", str(tmp_path / "x.mcap"), *words]) == 2
+    error = capsys.readouterr().err
+    assert expected in error and len(error.splitlines()) == 1

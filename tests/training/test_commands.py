@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
+import resource
 import shutil
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import numpy as np
 import pytest
 import yaml
 
+from edgemtl import cli, demo
 from edgemtl.cli import main
 from edgemtl.config import Config, load
 from edgemtl.data.files import spread
@@ -49,6 +53,11 @@ def test_labels_are_shown_on_a_sheet(pairs: Path, tmp_path: Path, capsys: pytest
     assert "3 of 4 pictures" in capsys.readouterr().out
     picture = cv2.imread(str(out))
     assert picture is not None and picture.std() > 20
+    before = out.read_bytes()
+    assert main(["data", "show", str(pairs), "--out", str(out)]) == 2
+    assert "sheet.png: is there already; --overwrite replaces it" in capsys.readouterr().err
+    assert out.read_bytes() == before
+    assert main(["data", "show", str(pairs), "--out", str(out), "--overwrite"]) == 0 and out.read_bytes() != before
     (pairs / "rgb" / "val").joinpath(sorted(p.name for p in (pairs / "rgb" / "val").iterdir())[0]).unlink()
     assert main(["data", "show", str(pairs), "--out", str(out)]) == 2
 
@@ -93,7 +102,11 @@ def test_predictions_are_pictures_and_coco(tiny_run: Run, tmp_path: Path, capsys
     assert len(coco.getImgIds()) == 3 and [c["name"] for c in coco.loadCats(coco.getCatIds())] == list(
         next(head.classes for head in tiny_run.interface.heads if head.name == "boxes")
     )
-    assert main(["predict", str(tiny_run.path), str(views), "--out", str(out)]) == 0
+    before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
+    assert main(["predict", str(tiny_run.path), str(views), "--out", str(out)]) == 2
+    assert "--overwrite replaces it" in capsys.readouterr().err
+    assert before == {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
+    assert main(["predict", str(tiny_run.path), str(views), "--out", str(out), "--overwrite"]) == 0
 
 
 def test_pictures_without_partners_are_told(tiny_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -119,3 +132,62 @@ def test_a_run_has_its_report(tiny_run: Run) -> None:
     assert 'src="http' not in page and len(page) < 4e6
     names = [name.removeprefix("iou_") for name in figures if name.startswith("iou_")]
     assert len(names) >= 3 and all(f"<td>{name}</td>" in page for name in names)
+
+
+def test_a_sheet_without_a_name_counts_up(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("sheet.png").write_text("mine")
+    for _ in range(2):
+        assert main(["data", "show", str(pairs), "--count", "1"]) == 0
+    assert sorted(file.name for file in tmp_path.glob("*.png")) == ["sheet-2.png", "sheet-3.png", "sheet.png"]
+    assert Path("sheet.png").read_text() == "mine"
+
+
+WRITES = ("--out", "--engine-out", "--picture", "--triton")
+
+
+def test_every_command_that_writes_a_file_or_folder_asks_before_it_replaces() -> None:
+    """`record` adds to what is there, under names of its own."""
+
+    def found(parser: argparse.ArgumentParser, name: str) -> Iterator[tuple[str, set[str]]]:
+        yield name, {option for action in parser._actions for option in action.option_strings}
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for inner, command in action.choices.items():
+                    yield from found(command, f"{name} {inner}".strip())
+
+    writing = {name: options for name, options in found(cli.parser(), "") if options & set(WRITES)}
+    assert {"train", "adapt", "eval", "compare", "predict", "data show", "shrink", "export", "demo"} <= writing.keys()
+    assert {name for name, options in writing.items() if "--overwrite" not in options} == {"record"}
+
+
+def test_a_full_disk_gives_no_prediction(tiny_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where only the pictures do not fit, which OpenCV would tell on standard error alone."""
+    views, before = write_views(tmp_path / "views"), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, before[1]))
+    try:
+        assert main(["predict", str(tiny_run.path), str(views), "--out", str(tmp_path / "seen")]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "File too large" in capsys.readouterr().err and [path.name for path in tmp_path.iterdir()] == ["views"]
+
+
+def test_the_demo_replaces_its_own_folder_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def drawn(out: Path, steps: int) -> dict[str, float]:
+        (out / "demo.json").write_text(str(steps))
+        return {"seconds": 1.0}
+
+    monkeypatch.setattr(demo, "_demo_into", drawn)
+    monkeypatch.chdir(tmp_path)
+    for steps in ("1", "2"):
+        assert main(["demo", "--steps", steps]) == 0
+    assert main(["demo", "--steps", "3", "--out", "out/demo"]) == 2
+    assert "a finished demo stands here; --overwrite replaces it, out/demo-2 is free" in capsys.readouterr().err
+    assert Path("out/demo/demo.json").read_text() == "2"
+    assert main(["demo", "--steps", "3", "--out", "out/demo", "--overwrite"]) == 0
+    Path("out/demo/notes.txt").write_text("mine")
+    for words in ([], ["--out", "out/demo", "--overwrite"]):
+        assert main(["demo", *words]) == 2 and "holds notes.txt" in capsys.readouterr().err
+    assert Path("out/demo/notes.txt").read_text() == "mine" and Path("out/demo/demo.json").read_text() == "3"

@@ -23,6 +23,7 @@ from edgemtl.config import load
 from edgemtl.data.loader import Loader
 from edgemtl.run import Run
 from edgemtl.train import train
+from edgemtl_runtime.aside import disk
 
 WORDS = (*TINY, "steps=12", "data.train=16", "data.val=4", "threads=1", "save_s=0", "sparsity.start=0.2")
 
@@ -84,11 +85,15 @@ def test_a_full_disk_leaves_the_last_good_state(
 ) -> None:
     before = unfinished.read_bytes()
 
-    def full(tensors: object, file: Path, metadata: object) -> None:
-        file.write_bytes(b"half of it")
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    written = disk.write_all
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    def full(descriptor: int, content: bytes) -> None:
+        if len(content) > 10_000:
+            os.write(descriptor, b"half of it")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written(descriptor, content)
+
+    monkeypatch.setattr(disk, "write_all", full)
     monkeypatch.setattr(checkpoint.Checkpoint, "remove", lambda self: None)
     train(load(None, WORDS), unfinished.with_name("run"), resume=True, judge=False)
     assert "could not be saved" in capsys.readouterr().err
@@ -106,7 +111,9 @@ def test_another_configuration_is_refused(unfinished: Path, capsys: pytest.Captu
 def test_a_damaged_state_is_told(unfinished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     unfinished.write_bytes(b"x" * 100)
     assert main(["train", *WORDS, "--out", str(unfinished.with_name("run")), "--resume"]) == 2
-    assert "train without --resume" in capsys.readouterr().err
+    assert "move it away" in capsys.readouterr().err and unfinished.read_bytes() == b"x" * 100
+    assert main(["train", *WORDS, "--out", str(unfinished.with_name("run")), "--overwrite"]) == 2
+    assert "move it away" in capsys.readouterr().err and unfinished.read_bytes() == b"x" * 100
 
 
 def test_resuming_nothing_starts_from_the_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,6 +121,11 @@ def test_resuming_nothing_starts_from_the_start(tmp_path: Path, capsys: pytest.C
     assert run.metrics["steps"] == 2 and "nothing unfinished" in capsys.readouterr().err
 
 
-def test_starting_anew_tells_of_what_it_replaces(unfinished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    train(load(None, (*WORDS, "steps=2")), unfinished.with_name("run"), judge=False)
-    assert "an unfinished training stands here" in capsys.readouterr().err
+def test_starting_anew_is_asked_for(unfinished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = unfinished.read_bytes()
+    words = [*WORDS, "steps=2", "--out", str(unfinished.with_name("run"))]
+    assert main(["train", *words]) == 2
+    told = capsys.readouterr().err
+    assert "an unfinished training stands here" in told and "--resume" in told and "--overwrite" in told
+    assert unfinished.read_bytes() == before
+    assert main(["train", *words, "--overwrite"]) == 0 and not unfinished.exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import hostile
 import pytest
 import torch
 from conftest import TINY
@@ -130,9 +131,11 @@ def test_a_second_time_finds_nothing_more(program: Path, capsys: pytest.CaptureF
     assert same(loaded(once).module()(IMAGE), loaded(twice).module()(IMAGE))
 
 
-def test_a_program_can_be_replaced_by_its_own(program: Path) -> None:
-    before = loaded(program).module()(IMAGE)
-    assert main(["shrink", str(program), "--out", str(program)]) == 0
+def test_a_program_can_be_replaced_by_its_own(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before, content = loaded(program).module()(IMAGE), program.read_bytes()
+    assert main(["shrink", str(program), "--out", str(program)]) == 2
+    assert "--overwrite replaces it" in capsys.readouterr().err and program.read_bytes() == content
+    assert main(["shrink", str(program), "--out", str(program), "--overwrite"]) == 0
     assert same(before, loaded(program).module()(IMAGE)) and len(loaded(program).state_dict["0.weight"]) == 7
     assert [file.name for file in program.parent.iterdir()] == [program.name]
 
@@ -151,14 +154,17 @@ def test_other_outputs_are_dropped_with_all_that_only_they_read(
 
 
 def test_a_run_is_shrunk(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["shrink", str(run.path), "--json", "--no-verify"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["out"] == str(run.path / "shrunk.pt2")
+    before = {file.name: file.read_bytes() for file in run.path.iterdir()}
+    for name in ("short-shrunk.pt2", "short-shrunk-2.pt2"):
+        assert main(["shrink", str(run.path), "--json", "--no-verify"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["out"] == str(run.path.with_name(name))
+    assert {file.name: file.read_bytes() for file in run.path.iterdir()} == before
     assert {"name": "trunk.down16.conv.weight", "before": 64, "after": 24, "zero": 40} in [
         {key: layer[key] for key in ("name", "before", "after", "zero")} for layer in told["layers"]
     ]
     images = example_inputs(run.interface.inputs)
-    found = loaded(run.path / "shrunk.pt2").module()(**images)
+    found = loaded(run.path.with_name("short-shrunk.pt2")).module()(**images)
     with torch.no_grad():
         expected = run.network(**images)
     assert list(found) == list(expected) == ["boxes", "semantic"]
@@ -168,9 +174,10 @@ def test_a_run_is_shrunk(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
 BAD = {
     "no such run or file": ["nowhere.pt2"],
     "no run here (config.yaml is missing)": ["folder"],
-    "torch cannot read it (PytorchStreamReader failed reading zip archive": ["text.pt2"],
-    "torch cannot read it (PytorchStreamReader failed locating file archive_format": ["weights.pt2"],
+    "is no zip archive; give what torch.export.save wrote": ["text.pt2"],
+    "holds no models/model.json; give what torch.export.save wrote": ["weights.pt2"],
     "holds no example inputs": ["bare.pt2"],
+    "names '__builtin__.getattr'; not opened, give --trust if you know who made it": ["made.pt2"],
     "no output dept: the program has boxes, depth": ["two.pt2", "--outputs", "boxes,dept"],
     "--outputs names no output": ["two.pt2", "--outputs", ","],
     "--align 7: is not one of 1, 8, 16, 32, auto": ["two.pt2", "--align", "7"],
@@ -197,6 +204,8 @@ def test_bad_input_is_one_line_and_code_2(
     torch.save(TwoHeads().state_dict(), "weights.pt2")
     write_program(Path("bare.pt2"), TwoHeads(), examples=False)
     write_program(Path("nan.pt2"), NotFinite())
+    pickled = hostile.saved(hostile.touching(tmp_path / "made")["protocol 2"])
+    Path("made.pt2").write_bytes(hostile.packed(hostile.program() | {hostile.SAMPLES: pickled}))
     Path("nan.shrunk.pt2").write_text("older")
     before = sorted(tmp_path.rglob("*"))
     capfd.readouterr()

@@ -21,6 +21,7 @@ from edgemtl.evaluate import Predictor, evaluate
 from edgemtl.loop import learning_rate
 from edgemtl.run import Run
 from edgemtl.train import train
+from edgemtl_runtime.aside import LISTING
 from edgemtl_runtime.result import Boxes, LabelMap
 
 SHORT = (*TINY, "steps=4", "data.train=16", "data.val=4")
@@ -28,7 +29,8 @@ SHORT = (*TINY, "steps=4", "data.train=16", "data.val=4")
 
 def test_a_run_holds_what_it_should(tiny_run: Run) -> None:
     names = {file.name for file in tiny_run.path.iterdir()}
-    assert names == {"config.yaml", "weights.safetensors", "metrics.json", "log.csv", "curves.png", "report.html"}
+    written = {"config.yaml", "weights.safetensors", "metrics.json", "log.csv", "curves.png", "report.html"}
+    assert names == {*written, LISTING}
     rows = list(csv.DictReader((tiny_run.path / "log.csv").open()))
     assert len(rows) == 90 and float(rows[-1]["boxes"]) < float(rows[0]["boxes"])
     assert float(rows[-1]["gone"]) >= 0.6
@@ -46,7 +48,7 @@ def test_a_failed_training_leaves_the_last_run(tmp_path: Path) -> None:
     train(load(None, SHORT), tmp_path / "run", judge=False)
     before = (tmp_path / "run" / "weights.safetensors").read_bytes()
     with pytest.raises(ConfigError, match=r"no longer finite.*lower lr"):
-        train(load(None, (*SHORT, "weights={boxes: 1.0e+38}")), tmp_path / "run")
+        train(load(None, (*SHORT, "weights={boxes: 1.0e+38}")), tmp_path / "run", overwrite=True)
     assert (tmp_path / "run" / "weights.safetensors").read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["run"]
 
@@ -123,7 +125,7 @@ def test_a_network_of_ones_own_goes_with_its_run(tmp_path: Path, monkeypatch: py
     assert Run.open("run").interface.network["name"] == "mine"
     Path("bad.yaml").write_text(text.replace("backbone:", "spine:"))
     with pytest.raises(ConfigError, match=r"network bad\.yaml: 'backbone' is missing"):
-        train(load(None, (*SHORT, "network=bad.yaml")), tmp_path / "run")
+        train(load(None, (*SHORT, "network=bad.yaml")), tmp_path / "bad")
 
 
 class Oracle(Predictor):

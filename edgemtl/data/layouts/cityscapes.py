@@ -80,7 +80,7 @@ def _depth(file: Path, camera: Path, size: Size | None, problems: Problems) -> A
     try:
         told = json.loads(camera.read_text())
         product = float(told["extrinsic"]["baseline"]) * float(told["intrinsic"]["fx"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         problems.append(Problem(camera, 0, f"cannot be read as a camera's description: {error!r}"))
         return None
     if raw is None:

@@ -52,7 +52,7 @@ def _read_split(root: Path, split: str, file: Path, result: Index) -> None:
             if not item.get("iscrowd"):
                 x, y, w, h = (float(value) for value in item["bbox"])
                 boxes[item["image_id"]].append((place[item["category_id"]], x, y, x + w, y + h))
-    except (OSError, ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         result.problem(file, f"cannot be read as COCO's JSON: {error!r}"[:200])
         return
     if result.classes.setdefault("boxes", names) != names:

@@ -22,8 +22,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
+from edgemtl_runtime.limits import parse_yaml, read_bounded
 
+from ...errors import EdgemtlError
 from ..index import IMAGES, Entry, Index, Read, known, paired
 from ..maps import READERS, read_map
 from ..policies import FOLDERS
@@ -117,7 +118,7 @@ def _settle(result: Index, described: Description, task: str, labels: str) -> No
 def _describe(root: Path, result: Index) -> Description | None:
     file = root if root.suffix in (".yaml", ".yml") else root / DESCRIPTION
     try:
-        meta = dict(yaml.safe_load(file.read_text()))
+        meta = dict(parse_yaml(read_bounded(file)))
         classes = {task: _names(meta[key]) for key, task in NAMED.items() if meta.get(key)}
         where = os.path.expandvars(str(meta.get("path", ".")))
         base = (file.parent / Path(where).expanduser()).resolve()
@@ -125,7 +126,7 @@ def _describe(root: Path, result: Index) -> Description | None:
         if meta.get("depth", DEPTHS[0]) == DEPTHS[1]:
             classes["depth"] = (DEPTHS[1],)
         missing = str(meta.get("missing_labels", MISSING[0]))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+    except (EdgemtlError, OSError, KeyError, TypeError, ValueError) as error:
         reason = f"is missing {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         result.problem(file, f"cannot be read as a data description: {reason}")
         return None

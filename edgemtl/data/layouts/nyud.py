@@ -52,7 +52,9 @@ def index(root: Path, labels: str) -> Index:
 
 def _read(task: str, file: Path, size: Size | None, problems: Problems) -> Any:
     try:
-        label = cv2.imread(str(file), cv2.IMREAD_UNCHANGED) if file.suffix == ".png" else np.load(file)
+        label = (
+            cv2.imread(str(file), cv2.IMREAD_UNCHANGED) if file.suffix == ".png" else np.load(file, allow_pickle=False)
+        )
         if label is None:
             raise ValueError("cannot be read as an image")
         if size and label.shape[:2] != size:

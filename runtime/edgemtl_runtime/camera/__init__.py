@@ -14,7 +14,8 @@ mcap:drive.mcap#/ir     an image topic of an MCAP file, bag:FOLDER#/ir of a ROS 
 pattern:                plain moving shapes; ?fps=20&frames=100&width=320&height=240
 
 Of every source: ?rotate=90|180|270 turns the pictures clockwise, ?offset_ms=-120 is added to the stamps, ?repeats=keep
-takes a live camera's repeated pictures for new ones.
+takes a live camera's repeated pictures for new ones. ${NAME} is the environment's NAME, ${file:NAME} what a file
+holds: passwords belong there, where no list of processes shows them.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ from urllib.parse import parse_qsl
 
 from ..errors import CameraError, UsageError, flag, nearest_hint
 from ..frame import Frame
+from .address import host_begin
 from .clock import Epoch
+from .secrets import discreet, fill, secrets_in, without
+from .secrets import redact as redact
 
 NOMINAL_FPS = 30.0
 """Rate that the stamps of a folder's pictures run at when none is given."""
@@ -102,11 +106,20 @@ def open_camera(uri: str, name: str, epoch: Epoch | None = None, *, wait: bool =
     from .adjust import Adjusted
     from .reopen import Reopened
 
+    uri, filled = fill(uri, name)
+    secrets = sorted({*filled, *secrets_in(uri)}, key=len, reverse=True)
     place, options = split_options(uri)
     common = {key: options.pop(key) for key in COMMON if key in options}
-    kind, opener = _opener(place, name, epoch or Epoch(), options)
+    try:
+        kind, opener = _opener(place, name, epoch or Epoch(), options)
+    except CameraError as error:
+        raise without(error, secrets) from None
+    opener = discreet(opener, secrets)
     camera: Camera = Reopened(name, opener, wait) if kind == "device" else opener()
-    return Adjusted.of(camera, common, redact(uri))
+    try:
+        return Adjusted.of(camera, common, redact(uri))
+    except CameraError as error:
+        raise without(error, secrets) from None
 
 
 def _opener(place: str, name: str, epoch: Epoch, options: Options) -> tuple[str, Callable[[], Camera]]:
@@ -186,7 +199,9 @@ def split_options(uri: str) -> tuple[str, dict[str, str]]:
             return uri, {}
         has_own, known = "://" in place.split()[-1], (*COMMON, "format")
     else:
-        place, mark, query = uri.partition("?")
+        before = host_begin(uri)
+        place, mark, query = uri[before:].partition("?")
+        place = uri[:before] + place
         if not mark:
             return uri, {}
         has_own, known = "://" in place and not place.startswith(("v4l2:", "csi:", "file:")), OF_STREAMS
@@ -225,23 +240,6 @@ def check_known(options: Options, uri: str, known: list[str]) -> None:
     for key in options:
         if key not in known:
             raise UsageError(f"{redact(uri)}: unknown option '{key}'{nearest_hint(key, [*known, *COMMON])}")
-
-
-def redact(uri: object) -> str:
-    """Return a URI without what it may hold of a user's name and password, wherever cameras want them.
-
-    Of a URL stay the host and the path's last part, of a pipeline only that it is one.
-    """
-    text = str(uri)
-    if text.startswith("gst:"):
-        return "gst:"
-    scheme, mark, rest = text.partition("://")
-    if not mark:
-        return text
-    host, *parts = rest.partition("?")[0].rpartition("@")[2].split("/")
-    last = parts[-1] if parts else ""
-    plain = last if not set(last) & set("=:;&@") else ""
-    return f"{scheme}://{host}{'/' if parts else ''}{'.../' if parts[1:] else ''}{plain}"
 
 
 def checked_size(frames: Iterator[Frame], describe: Callable[[Frame], str]) -> Iterator[Frame]:

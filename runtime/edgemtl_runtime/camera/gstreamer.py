@@ -14,6 +14,7 @@ from ..frame import Frame, StampSource
 from . import Options, check_known, take, take_word
 from .clock import ArrivalClock
 from .gst_rtp import RtpWatch
+from .secrets import quotes_hidden
 
 START_S, READ_S = 5.0, 2.0
 """A pipeline that gives no first frame, or no next one, for longer is lost."""
@@ -41,10 +42,12 @@ class GStreamerCamera:
             check_known(options, "gst:", ["format"])
             kind = take_word(options, "gst:", "format", FORMATS)
             text = f"{place.removeprefix('gst:')} ! videoconvert ! video/x-raw,format={kind}"
+        self.text = text
         try:
             self.pipeline = gst.parse_launch(f"{text} ! appsink name=edgemtl max-buffers=2 drop=false sync=false")
         except Exception as error:  # GLib.Error, of a module that may not be there
-            raise UsageError(f"{self.what} no such pipeline ({getattr(error, 'message', error)})") from None
+            reason = quotes_hidden(str(getattr(error, "message", error)), text)
+            raise UsageError(f"{self.what} no such pipeline ({reason})") from None
         self.sink = self.pipeline.get_by_name("edgemtl")
         self.arrivals, self.watch = ArrivalClock(), RtpWatch(gst, self.pipeline)
         if self.pipeline.set_state(gst.State.PLAYING) == gst.StateChangeReturn.FAILURE:
@@ -104,7 +107,7 @@ class GStreamerCamera:
     def _reason(self) -> str:
         """Return what the pipeline's last error says, without what may stand in its address."""
         message = self.pipeline.get_bus().timed_pop_filtered(0, self.gst.MessageType.ERROR)
-        return message.parse_error()[0].message if message else ""
+        return quotes_hidden(message.parse_error()[0].message, self.text) if message else ""
 
     def close(self) -> None:
         """Stop reading; the thread that reads ends the pipeline, where there is one."""

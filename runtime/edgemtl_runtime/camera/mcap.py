@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..errors import CameraError, EdgemtlError
 from ..messages import read
-from ..messages.ros import CompressedImage, Image
+from ..messages.types import CompressedImage, Image
 
 ENCODINGS: dict[str, tuple[int, int, tuple[int, ...]]] = {
     "rgb8": (1, 3, (0, 1, 2)),
@@ -161,9 +161,9 @@ def _reader(file: Path, stream: BinaryIO) -> tuple[Any, Any]:
         from mcap.reader import NonSeekingReader, make_reader
     except ImportError as error:
         raise CameraError(f"{file}: mcap is missing: pip install 'edgemtl-runtime[mcap]'") from error
-    from ..mcap_walk import has_end
+    from ..mcap_walk import has_whole_end
 
-    if not has_end(stream):
+    if not has_whole_end(stream):
         return CutReader(file, stream), None
     stream.seek(0)
     reader = make_reader(stream, validate_crcs=True)
@@ -182,31 +182,30 @@ class CutReader:
 
     def iter_messages(self, topic: str = "", log_time_order: bool = False) -> Iterator[tuple[Any, Any, Any]]:
         """Yield (schema, channel, message) of a topic, of all where it is empty."""
+        from mcap.records import Channel, Schema
+
         from ..mcap_walk import CHANNEL, CHUNK, MESSAGE, SCHEMA, Walk, of_bytes, parse, split, unpacked, whole
 
         try:
             walk = Walk(self.stream)
         except EdgemtlError as error:
             raise CameraError(f"{self.file}: {error}") from error
-        schemas, channels = dict[int, Any](), dict[int, Any]()
+        schemas, channels = dict[int, Schema](), dict[int, Channel]()
         damaged = 0
         for record in walk:
             try:
-                found = list(split(unpacked(parse(record)))) if record.kind == CHUNK else [whole(record)]
+                raw = split(unpacked(parse(record))) if record.kind == CHUNK else [whole(record)]
+                found = [of_bytes(kind, data) for kind, _, data in raw if kind in (SCHEMA, CHANNEL, MESSAGE)]
             except Exception:  # damaged bytes make the libraries raise nearly everything
                 damaged += record.length
                 continue
-            for kind, _, data in found:
-                if kind == SCHEMA:
-                    schema = of_bytes(kind, data)
-                    schemas[schema.id] = schema
-                elif kind == CHANNEL:
-                    channel = of_bytes(kind, data)
-                    channels[channel.id] = channel
-                elif kind == MESSAGE:
-                    channel = channels.get(int.from_bytes(data[:2], "little"))
-                    if channel is not None and topic in ("", channel.topic):
-                        yield schemas.get(channel.schema_id), channel, of_bytes(kind, data)
+            for part in found:
+                if isinstance(part, Schema):
+                    schemas[part.id] = part
+                elif isinstance(part, Channel):
+                    channels[part.id] = part
+                elif (channel := channels.get(part.channel_id)) is not None and topic in ("", channel.topic):
+                    yield schemas.get(channel.schema_id), channel, part
         _warn_cut(self.file, damaged + (walk.size - walk.end if walk.is_cut else 0))
 
 
@@ -237,7 +236,7 @@ def _told(place: Path) -> Iterator[None]:
     except EdgemtlError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that is a seek before the begin: cut off
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that is a seek before the begin: damaged
             raise CameraError(f"{place}: cannot be read ({error.strerror or error})") from error
         said = " ".join(f"{type(error).__name__} {error}".split())[:200]
         raise CameraError(

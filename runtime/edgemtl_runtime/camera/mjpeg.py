@@ -13,11 +13,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote
 
 from ..errors import CameraError, UsageError, flag
 from ..frame import Frame, StampSource
 from . import Options, check_known, redact
+from .address import split
 from .clock import ArrivalClock, SourceClock
 from .libav import picture
 
@@ -148,12 +149,11 @@ class MjpegCamera:
 
 
 def _open(what: str, url: str) -> Any:
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    plain = urlunsplit((parts.scheme, host, parts.path or "/", parts.query, ""))
+    address = split(what, url)
+    plain = f"http://{address.authority}{quote(address.rest, safe='/%?=&;:+,@!$*()~-._')}"
     known = urllib.request.HTTPPasswordMgrWithDefaultRealm()
-    if parts.username:
-        known.add_password(None, plain, unquote(parts.username), unquote(parts.password or ""))
+    if address.user:
+        known.add_password(None, plain, address.user, address.password)
     handlers = [
         urllib.request.ProxyHandler({}),  # a camera stands in the robot's own network
         urllib.request.HTTPDigestAuthHandler(known),
@@ -164,7 +164,7 @@ def _open(what: str, url: str) -> Any:
     except urllib.error.HTTPError as error:
         error.close()
         if error.code in (401, 403):
-            said = "wrong user or password" if parts.username else "give http://USER:PASSWORD@HOST/PATH"
+            said = "wrong user or password" if address.user else "give http://USER:PASSWORD@HOST/PATH"
             raise CameraError(f"{what}: the camera asks for a password ({said})") from None
         raise CameraError(f"{what}: the camera answers {error.code} {error.reason}; check the address") from None
     except (OSError, ValueError, IndexError, http.client.HTTPException) as error:

@@ -48,7 +48,8 @@ def rgb(image: NDArray[Any]) -> NDArray[Any]:
 class VideoCamera:
     """A video file, stamped by its own presentation times; ``?fps=20`` and ``?speed=1`` as `AvVideoCamera` has them.
 
-    Turned videos come upright, and grey ones with one channel, of 16 bits where the file has them.
+    Turned videos come upright, and grey ones with one channel, of 16 bits where the file has them. Where OpenCV tells
+    no times the nominal rate stands in, and the stamps say so. Before 5 it takes all colours for those of BT.601.
     """
 
     owned_pictures = True
@@ -69,7 +70,7 @@ class VideoCamera:
         own = self.capture.get(cv2.CAP_PROP_FPS)
         self.period_s = 1 / own if 0 < own < 1000 else 1 / NOMINAL_FPS
         self.rate = fps or (self.speed or 1.0) / self.period_s
-        self.pace = Pace(epoch, fps or 1.0, self.live)
+        self.pace = Pace(epoch, fps or 1.0, self.live, self.speed)
 
     def frames(self) -> Iterator[Frame]:
         """Yield the video's frames."""
@@ -85,15 +86,15 @@ class VideoCamera:
                         raise CameraError(f"{flag(self.name, self.file)}: holds no readable frame")
                     return
                 told = self.capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
-                # some of OpenCV's readers tell no times, or the same one again
-                seconds = told if begin is None or told > seconds else seconds + self.period_s
+                # some of its readers tell no times, or the same one again
+                timed = told >= 0 if begin is None else told > seconds
+                seconds = told if timed else seconds + self.period_s * bool(index)
                 begin = seconds if begin is None else begin
                 if self.rated:
                     stamp_ns = self.pace.wait(index)
                 else:
-                    played = (seconds - begin) / (self.speed or 1.0)
-                    stamp_ns = self.pace.wait_until(self.pace.epoch.now_ns + round(played * 1e9))
-                source: StampSource = "rate" if self.rated else "file"
+                    stamp_ns = self.pace.wait_until(self.pace.epoch.now_ns + round((seconds - begin) * 1e9))
+                source: StampSource = "file" if timed and not self.rated else "rate"
                 image = image[:, :, 0].copy() if self.grey and image.ndim == 3 else rgb(image)
                 yield Frame(image, stamp_ns, self.name, index, source, f"{index:06d}", time.monotonic_ns())
                 index += 1

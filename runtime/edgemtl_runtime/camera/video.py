@@ -27,7 +27,7 @@ class AvVideoCamera:
         fps, self.speed = take(options, str(file), fps=0, speed=0)
         self.live = fps > 0 or self.speed > 0
         self.rated = fps > 0
-        self.pace = Pace(epoch, fps or 1.0, self.live)
+        self.pace = Pace(epoch, fps or 1.0, self.live, self.speed)
         self.container = opened(self.what, str(file))
         self.stream = self.container.streams.video[0]
         self.rate = fps or float(self.stream.average_rate or NOMINAL_FPS) * (self.speed or 1.0)
@@ -55,8 +55,7 @@ class AvVideoCamera:
                 if self.rated:
                     stamp_ns = self.pace.wait(index)
                 else:
-                    played = (seconds - begin) / (self.speed or 1.0)
-                    stamp_ns = self.pace.wait_until(self.pace.epoch.now_ns + round(played * 1e9))
+                    stamp_ns = self.pace.wait_until(self.pace.epoch.now_ns + round((seconds - begin) * 1e9))
                 source: StampSource = "rate" if self.rated else "file"
                 yield Frame(
                     upright(picture(decoded), decoded),

@@ -9,7 +9,8 @@ from typing import Any, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
-from ..bundle import Manifest
+from ..bundle import Head, Manifest
+from ..decode import DECODERS
 from ..errors import BundleError, EngineError
 
 
@@ -97,8 +98,13 @@ class OneAtATime(ABC):
         """Give back what is held; called once."""
 
 
+Shape = Sequence[Any]
+"""Sizes by axis; one that is open is no number, or below 0."""
+MOST_BOXES = 10_000
+
+
 def check_interface(
-    manifest: Manifest, shapes: Mapping[str, Sequence[Any]], other_types: Collection[str], outputs: Collection[str]
+    manifest: Manifest, shapes: Mapping[str, Shape], other_types: Collection[str], outputs: Mapping[str, Shape]
 ) -> None:
     """Raise `BundleError` where what a network takes and gives is not what the manifest says.
 
@@ -113,6 +119,41 @@ def check_interface(
     }
     if expected != fits or other_types:
         raise BundleError(f"the network takes {found}, the manifest says {expected}; export the bundle again")
-    missing = [head.name for head in manifest.heads if head.name not in outputs]
-    if missing:
-        raise BundleError(f"the network has no output '{missing[0]}' that the manifest names; export the bundle again")
+    for head in manifest.heads:
+        if head.name not in outputs:
+            raise BundleError(
+                f"the network has no output '{head.name}' that the manifest names; export the bundle again"
+            )
+        _check_output(manifest, head, list(outputs[head.name]))
+
+
+def _check_output(manifest: Manifest, head: Head, shape: list[Any]) -> None:
+    """Raise `BundleError` where a head's decoder is not known, or is for outputs of another shape."""
+    size = (manifest.inputs[0].height, manifest.inputs[0].width)
+    shapes: dict[str, tuple[Any, ...]] = {
+        "topk_boxes": (range(MOST_BOXES + 1), 6),
+        "normal_map": (*size, 3),
+        "attributes": (len(head.classes),),
+        **dict.fromkeys(("label_map", "depth_map", "edge_map"), size),
+    }
+    if head.decoder not in DECODERS:
+        raise BundleError(f"{head.name}: no decoder '{head.decoder}' here; update edgemtl-runtime")
+    wanted = shapes.get(head.decoder)
+    if wanted is None or not shape:  # an output may leave its shape open: then what it gives is looked at
+        return
+    told = shape[1:]
+    if len(told) != len(wanted) or not all(map(_fits, told, wanted)):
+        raise BundleError(
+            f"{head.name} is {shape}, the manifest's decoder {head.decoder} reads {[1, *map(_told, wanted)]}; "
+            "export the bundle again"
+        )
+
+
+def _fits(size: Any, wanted: Any) -> bool:
+    if not isinstance(size, int) or size < 0:
+        return True
+    return size in wanted if isinstance(wanted, range) else size == wanted
+
+
+def _told(wanted: Any) -> Any:
+    return f"up to {wanted.stop - 1}" if isinstance(wanted, range) else wanted

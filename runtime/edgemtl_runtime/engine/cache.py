@@ -15,8 +15,9 @@ from pathlib import Path
 
 import msgspec
 
-from ..aside import write_file
+from ..aside import recover, write_file
 from ..errors import EngineError
+from ..limits import decode_json, read_bounded
 
 MODE, PRIVATE = 0o700, 0o600
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -98,6 +99,7 @@ class Cache:
         """Write a plan and its sidecar aside, then put both in place; return the plan's path."""
         told = Sidecar(key, hashlib.sha256(data).hexdigest(), len(data))
         for file, content in ((self.plan(key), data), (self._sidecar(key), msgspec.json.encode(told))):
+            recover(file, older_s=86400)  # what a build left that was killed
             write_file(file, content, PRIVATE)
         return self.plan(key)
 
@@ -115,12 +117,12 @@ class Cache:
         return self.folder / f"{digest}.choice"
 
     @staticmethod
-    def read_private(file: Path) -> bytes | None:
+    def read_private(file: Path, most: int = 1 << 30) -> bytes | None:
         """Return what a file of this folder holds, None where it is not there; raises `EngineError` as `find` does."""
         if not file.exists() and not file.is_symlink():
             return None
         _check_private(file)
-        return file.read_bytes()
+        return read_bounded(file, most, EngineError)
 
     def timings(self, key: Key) -> TimingFile | None:
         """Return where the timings of a key's back end and device are kept; RTX has none."""
@@ -135,8 +137,9 @@ class Cache:
     @staticmethod
     def _read(file: Path) -> Sidecar:
         try:
-            return msgspec.json.decode(file.read_bytes(), type=Sidecar)
-        except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            told: Sidecar = decode_json(read_bounded(file, error=EngineError), Sidecar)
+            return told
+        except ValueError as error:
             raise EngineError(f"{file}: cannot be read ({error}); delete it and its plan") from error
 
 

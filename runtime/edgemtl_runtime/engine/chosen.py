@@ -5,11 +5,17 @@ from __future__ import annotations
 import msgspec
 
 from ..bundle import Bundle
+from ..errors import EngineError
+from ..limits import decode_json
 from . import Engine
 from .cache import Cache, default_folder
 from .device import Gpu, find_gpu
 from .ort import cores
 from .ways import Way, open_way
+
+MOST_BYTES = 1 << 20
+MOST_A_CORE = 4
+"""Threads a core that a remembered way may have: more only make it slower."""
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -28,17 +34,24 @@ def device() -> str:
 
 
 def remembered(bundle: Bundle, cache: Cache | None = None) -> Way | None:
-    """Return the way that was chosen for a bundle on this machine, None where none was or something has changed."""
+    """Return the way that was chosen for a bundle on this machine, None where none was or something has changed.
+
+    Raises `EngineError` where what was remembered cannot be read, or is no way at all.
+    """
     if cache is None and not default_folder().is_dir():
         return None
     cache = cache or Cache()
-    if (content := cache.read_private(cache.choice(bundle.manifest.files))) is None:
+    file = cache.choice(bundle.manifest.files)
+    if (content := cache.read_private(file, MOST_BYTES)) is None:
         return None
     try:
-        choice = msgspec.json.decode(content, type=Choice)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-    return choice.way if choice.device == device() and choice.files == bundle.manifest.files else None
+        choice: Choice = decode_json(content, Choice)
+        fits = choice.device == device() and choice.files == bundle.manifest.files
+        if fits and choice.way.threads > MOST_A_CORE * cores():
+            raise ValueError(f"{choice.way.threads} threads on {cores()} cores")
+    except ValueError as error:
+        raise EngineError(f"{file}: no choice that can be read ({error}); delete it") from error
+    return choice.way if fits else None
 
 
 def open_best(bundle: Bundle) -> Engine:

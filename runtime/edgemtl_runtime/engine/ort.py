@@ -21,6 +21,9 @@ PROVIDERS = {
 """The provider of each back end."""
 
 
+MOST_THREADS = 256
+
+
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -48,6 +51,8 @@ class OrtEngine(OneAtATime):
     def __init__(self, model: Path, threads: int = 0, backend: str = "onnxruntime-cpu", arena: bool = True) -> None:
         super().__init__()
         ort = load()
+        if not 0 <= threads <= MOST_THREADS:
+            raise EngineError(f"{threads} threads; give 1 to {MOST_THREADS}, or 0 for all cores but one")
         self.name = backend
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or default_threads()
@@ -71,7 +76,8 @@ class OrtEngine(OneAtATime):
             raise EngineError(f"this {self.name} engine is closed; open it again")
         taken = self.session.get_inputs()
         others = [spec.name for spec in taken if spec.type != "tensor(uint8)"]
-        check_interface(manifest, {spec.name: spec.shape for spec in taken}, others, self.outputs)
+        given = {spec.name: spec.shape for spec in self.session.get_outputs()}
+        check_interface(manifest, {spec.name: spec.shape for spec in taken}, others, given)
 
     def _run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         try:

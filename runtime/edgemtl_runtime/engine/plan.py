@@ -91,7 +91,8 @@ class PlanEngine(OneAtATime):
         types = {name: np.dtype(module.nptype(engine.get_tensor_dtype(name))) for name in names}
         shapes = {name: tuple(engine.get_tensor_shape(name)) for name in taken}
         others = [name for name in taken if types[name] != np.uint8]
-        check_interface(manifest, shapes, others, [name for name in names if name not in taken])
+        given = {name: tuple(engine.get_tensor_shape(name)) for name in names if name not in taken}
+        check_interface(manifest, shapes, others, given)
         for name, shape in shapes.items():
             if shape[0] < 0 and not context.set_input_shape(name, (1, *shape[1:])):
                 raise EngineError(f"the engine takes no batch of one of '{name}'; build it with another profile")

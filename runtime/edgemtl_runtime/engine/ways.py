@@ -7,13 +7,13 @@ import importlib.util
 import msgspec
 import numpy as np
 
-from ..bundle import Bundle
+from ..bundle import MODELS, Bundle
 from ..errors import EdgemtlError, EngineError
 from . import Engine, OneAtATime, trt
 from .build import build_engine
 from .cache import Cache
 from .device import Gpu, find_gpu
-from .ort import PROVIDERS, OrtEngine, cores, default_threads, load
+from .ort import MOST_THREADS, PROVIDERS, OrtEngine, cores, default_threads, load
 
 BACKENDS = (*trt.BACKENDS, *reversed(PROVIDERS))
 """All back ends there are; the quickest first, where they work."""
@@ -26,6 +26,11 @@ class Way(msgspec.Struct, frozen=True):
     precision: str = "fp32"
     threads: int = 0
     arena: bool = True
+
+    def __post_init__(self) -> None:
+        if self.backend not in BACKENDS or self.precision not in MODELS or not 0 <= self.threads <= MOST_THREADS:
+            told = ascii(f"{self.backend} {self.precision}")[1:-1][:80]
+            raise ValueError(f"{told} with {self.threads} threads is no way to run a bundle")
 
     def __str__(self) -> str:
         """Name it in a few words."""

@@ -1,7 +1,7 @@
 """Boxes as annotations that Foxglove draws on a camera's picture.
 
-They are told as ``foxglove_msgs/msg/ImageAnnotations`` in the form that holds circles, points and texts and that all
-versions of Foxglove know; later versions of the message have more fields behind these.
+They are told as ``foxglove_msgs/msg/ImageAnnotations`` of foxglove_msgs 2.2 to 3.3: circles, points and texts. What
+came later has more fields; a file brings its own definition, a ROS node must have the same one.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def corners_of(boxes: Boxes) -> Corners:
     return np.stack([np.stack([x0, y0], 1), np.stack([x1, y0], 1), np.stack([x1, y1], 1), np.stack([x0, y1], 1)], 1)
 
 
-def annotations(heads: Iterable[tuple[Boxes, Corners]], stamp: Time, size: Size) -> ImageAnnotations:
+def drawn(heads: Iterable[tuple[Boxes, Corners]], stamp: Time, size: Size) -> ImageAnnotations:
     """Return outlines and names of boxes whose ``corners`` (N, 4, 2) are pixels of a picture of ``size``.
 
     A box beside the picture, or with a corner that is NaN, is left out. A text is name, score, and ``#`` with the
@@ -113,7 +113,8 @@ def annotations(heads: Iterable[tuple[Boxes, Corners]], stamp: Time, size: Size)
         for outline, score, index, track in rows:
             if not ((outline.max(0) >= 0) & (outline.min(0) <= size[::-1])).all():
                 continue
-            tone = Color(*(value / 255 for value in colour(index)), 1.0)
+            red, green, blue = (value / 255 for value in colour(index))
+            tone = Color(red, green, blue, 1.0)
             at = tuple(Point2(x, y) for x, y in outline.tolist())
             points.append(PointsAnnotation(stamp, LINE_LOOP, at, tone, (), Color(), THICKNESS_PX))
             number = f" #{track}" if track != NO_TRACK else ""

@@ -82,9 +82,11 @@ class Setup:
             return None
         model = model.resized(size)
         k = model.camera_matrix
-        p = np.hstack([k, np.zeros((3, 1))])
-        flat = [tuple(map(float, np.ravel(values))) for values in (model.distortion, k, np.eye(3), p)]
-        return CameraInfo(head, model.height, model.width, "plumb_bob", *flat)
+        d, k_row, r, p = (
+            tuple(map(float, np.ravel(values)))
+            for values in (model.distortion, k, np.eye(3), np.hstack([k, np.zeros((3, 1))]))
+        )
+        return CameraInfo(head, model.height, model.width, "plumb_bob", d, k_row, r, p)
 
     def rig_between(self, camera: str) -> Rig | None:
         """Return the rig for the sizes seen of its reference and of ``camera``, the other; None where there is none."""

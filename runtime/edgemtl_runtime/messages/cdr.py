@@ -16,6 +16,8 @@ import dataclasses
 import re
 import struct
 import typing
+from collections.abc import Callable
+from operator import attrgetter
 from typing import Annotated, Any, ClassVar, NoReturn, TypeVar
 
 from ..errors import EdgemtlError
@@ -131,7 +133,34 @@ def write(message: Message) -> bytes:
     return bytes(out)
 
 
+Alike = tuple[str, int, Callable[[Any], tuple[Any, ...]]]
+_ALIKE: dict[type[Message], Alike | None] = {}
+
+
+def _alike(kind: type[Message]) -> Alike | None:
+    """Return codes, size and getter of a class whose fields are several single primitives of one size, else None.
+
+    Points and colours are many, and put down at once they take a third of the time.
+    """
+    if kind not in _ALIKE:
+        fields = fields_of(kind)
+        known = [PRIMITIVES.get(f.kind) if isinstance(f.kind, str) and f.size < 0 else None for f in fields]
+        told = [each for each in known if each is not None]
+        same = len(told) == len(fields) > 1 and len({size for _, size in told}) == 1
+        codes = "".join(code for code, _ in told)
+        _ALIKE[kind] = (codes, told[0][1], attrgetter(*(field.name for field in fields))) if same else None
+    return _ALIKE[kind]
+
+
 def _write_message(out: bytearray, message: Message) -> None:
+    alike = _alike(type(message))
+    if alike is not None:
+        codes, size, get = alike
+        try:
+            _put(out, codes, size, *get(message))
+            return
+        except struct.error:
+            pass  # told below by the field's name
     for field in fields_of(type(message)):
         value = getattr(message, field.name)
         try:

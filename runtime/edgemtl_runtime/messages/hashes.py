@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import lru_cache
 from typing import Any
 
 from .cdr import Field, Message, contained, fields_of
@@ -18,7 +17,6 @@ ARRAY, SEQUENCE = 48, 144
 """What is added to a type's number where it is an array of fixed size, or a sequence without bound."""
 
 
-@lru_cache(maxsize=64)
 def type_hash(kind: type[Message]) -> str:
     """Return the hash of a message class, as ``RIHS01_`` and 64 hexadecimal digits."""
     first, *rest = contained(kind)

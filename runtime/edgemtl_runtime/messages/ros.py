@@ -18,7 +18,7 @@ from ..errors import EdgemtlError
 from ..frame import Frame, FramePair
 from ..result import Attributes, Boxes, DepthMap, EdgeMap, HeadResult, LabelMap, NormalMap, Result
 from ..wall import WALL
-from .annotations import annotations, corners_of
+from .annotations import corners_of, drawn
 from .cameras import Setup
 from .cdr import Message
 from .types import (
@@ -173,7 +173,7 @@ def of_drawn(
             placed = [(boxes, _through(rig, corners)) for boxes, corners in found]
         stamp_ns = unix_ns(frame, wall_offset_ns)
         stamp = header(stamp_ns, "").stamp
-        yield f"/camera/{topic_part(name)}/annotations", stamp_ns, annotations(placed, stamp, frame.size)
+        yield f"/camera/{topic_part(name)}/annotations", stamp_ns, drawn(placed, stamp, frame.size)
 
 
 def _through(rig: Rig, corners: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,7 +6,8 @@ pixel centres are whole numbers. A point of the reference camera is one of the o
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -16,13 +17,18 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ..aside import write_file
+from ..aside import FileAside
 from ..errors import CameraError, EdgemtlError, flag, missing, nearest_hint
+from ..limits import read_yaml
 from ..messages.cameras import checked_frame_id
 from .geometry import CameraModel, Numbers, Size, numbers, plane_homography, read_as, resized_pixels, settle
 
-__all__ = ["CameraModel", "Rig", "Size"]
+__all__ = ["CameraModel", "Rig", "Size", "claimed"]
 VERSION = 1
+MOST = {"offset_ms": 60_000.0, "rms_px": 1e4}
+MOST_VIEWS = 100_000
+FARTHEST_M, WIDEST_M = 1e5, 100.0
+"""How far the plane may lie, and how far apart the cameras of one rig."""
 
 
 class _Pose(msgspec.Struct, forbid_unknown_fields=True):
@@ -83,14 +89,15 @@ class Rig:
                 raise EdgemtlError(f"cameras.{name}: camera_name is '{camera.name}'")
         for key in ("rms_px", "offset_ms"):
             values = {name: 0.0 for name in self.cameras} | getattr(self, key)
-            if values.keys() != self.cameras.keys() or not np.isfinite([*values.values()]).all():
-                raise EdgemtlError(f"{key} is {values}; give one finite number a camera")
+            if values.keys() != self.cameras.keys() or not all(abs(v) <= MOST[key] for v in values.values()):
+                told = ", ".join(f"{name} {value:g}" for name, value in [*values.items()][:4])
+                raise EdgemtlError(f"{key} is {told[:200]}; give one finite number a camera, up to {MOST[key]:g}")
             object.__setattr__(self, key, values)
         for name, frame in self.frame_ids.items():
             if name not in self.cameras:
                 raise EdgemtlError(f"frame_ids: there is no camera {name}{nearest_hint(name, [*self.cameras])}")
             checked_frame_id(frame, f"frame_ids.{name} {frame}")
-        if not (0 <= self.stereo_rms_px < np.inf) or self.views < 0:
+        if not (0 <= self.stereo_rms_px < np.inf) or not 0 <= self.views <= MOST_VIEWS:
             raise EdgemtlError(f"errors: stereo_rms_px is {self.stereo_rms_px} and views {self.views}")
         if self.rotation_rgb_to_ir is None:
             self._check_points_only()
@@ -104,7 +111,7 @@ class Rig:
             raise EdgemtlError("distance_m and translation_m go with a rotation; calibrate with a board to have one")
         homography = settle(self, "homography_rgb_to_ir", (3, 3))
         middle = homography @ [(self.rgb.width - 1) / 2, (self.rgb.height - 1) / 2, 1]
-        if np.linalg.cond(homography) > 1e12 or abs(middle[2]) < 1e-9 * np.abs(homography).max():
+        if not np.linalg.cond(homography) <= 1e12 or abs(middle[2]) < 1e-9 * np.abs(homography).max():
             raise EdgemtlError("homography is singular or has its horizon in the middle of the picture")
 
     def _check_calibrated(self) -> None:
@@ -115,14 +122,18 @@ class Rig:
         given = self.homography_rgb_to_ir
         if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-5 or np.linalg.det(rotation) < 0:
             raise EdgemtlError("rotation is none: R times its transpose is not the identity, or it mirrors")
-        if not (np.isfinite(self.distance_m) and self.distance_m > 0):
-            raise EdgemtlError(f"distance_m is {self.distance_m}; give metres above 0")
+        if not 0 < self.distance_m <= FARTHEST_M:
+            raise EdgemtlError(f"distance_m is {self.distance_m}; give metres above 0, up to {FARTHEST_M:g}")
+        if np.abs(self.translation_rgb_to_ir_m).max() > WIDEST_M:
+            raise EdgemtlError(f"translation_m is more than {WIDEST_M:g} m; a rig's cameras stand together")
         if not (self.rgb.calibrated and self.ir.calibrated):
             raise EdgemtlError("a rotation goes with camera matrices, and one is zero")
         matrices = self.rgb.camera_matrix, self.ir.camera_matrix
         plane = plane_homography(*matrices, rotation, self.translation_rgb_to_ir_m, self.distance_m)
         object.__setattr__(self, "homography_rgb_to_ir", plane if given is None else given)
         homography = settle(self, "homography_rgb_to_ir", (3, 3))
+        if not np.linalg.cond(homography) <= 1e12:
+            raise EdgemtlError("homography is singular: distance_m and translation_m put the plane through a camera")
         if np.abs(homography - plane).max() > 1e-6 * np.abs(plane).max():
             raise EdgemtlError("homography is not that of distance_m; leave it out, and it follows from distance_m")
 
@@ -210,9 +221,10 @@ class Rig:
     @classmethod
     def open(cls, path: str | PathLike[str]) -> Rig:
         """Read a rig file; raises `EdgemtlError` that names the file and the field."""
-        told = _load(Path(path))
+        told = read_yaml(Path(path))
         if isinstance(told, dict) and told.get("edgemtl_rig") != VERSION:
-            raise EdgemtlError(f"{path}: edgemtl_rig is {told.get('edgemtl_rig')}, not {VERSION}; is it a rig file?")
+            version = ascii(told.get("edgemtl_rig"))[:40]
+            raise EdgemtlError(f"{path}: edgemtl_rig is {version}, not {VERSION}; is it a rig file?")
         file = read_as(told, _File, str(path))
         pose, errors = file.reference_to_other, file.errors
         try:
@@ -232,18 +244,32 @@ class Rig:
         except EdgemtlError as error:
             raise EdgemtlError(f"{path}: {error}") from None
 
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write the rig file, and beside ``rig.yaml`` each camera's ``rig.rgb.yaml`` as ROS reads it."""
-        path = Path(path)
-        files = {path: self.to_dict()}
-        files |= {path.with_name(f"{path.stem}.{n}.yaml"): camera.to_dict() for n, camera in self.cameras.items()}
-        for file, content in files.items():
+    def save(self, path: str | PathLike[str], overwrite: bool = False) -> None:
+        """Write the rig file, and beside ``rig.yaml`` each camera's ``rig.rgb.yaml`` as ROS reads it.
+
+        Raises `EdgemtlError` where one of them is there already, unless ``overwrite``.
+        """
+        with claimed(path, list(self.cameras), overwrite) as files:
+            self.write(files)
+
+    def write(self, files: list[FileAside]) -> None:
+        """Write the files that `claimed` gave for this rig's cameras."""
+        contents = [self.to_dict(), *(camera.to_dict() for camera in self.cameras.values())]
+        for file, content in zip(files, contents, strict=True):
             text = _yaml().safe_dump(content, sort_keys=False, default_flow_style=None, width=120)
             try:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                write_file(file, text.encode())
+                file.write(text.encode())
             except OSError as error:
-                raise EdgemtlError(f"{file}: cannot be written ({error.strerror})") from error
+                raise EdgemtlError(f"{file.told}: cannot be written ({error.strerror})") from error
+
+
+@contextmanager
+def claimed(path: str | PathLike[str], cameras: list[str], overwrite: bool = False) -> Iterator[list[FileAside]]:
+    """Claim the files of a rig, for `Rig.write`: its own, and each camera's; raises `EdgemtlError` as `FileAside`."""
+    path = Path(path)
+    files = [path, *(path.with_name(f"{path.stem}.{name}.yaml") for name in cameras)]
+    with ExitStack() as stack:
+        yield [stack.enter_context(FileAside(file, overwrite)) for file in files]
 
 
 def _yaml() -> Any:
@@ -253,13 +279,3 @@ def _yaml() -> Any:
         hint = "rig files need PyYAML: pip install 'edgemtl-runtime[rig]'"
         raise EdgemtlError(missing(error, "yaml", hint)) from error
     return yaml
-
-
-def _load(path: Path) -> object:
-    yaml = _yaml()
-    try:
-        return yaml.safe_load(path.read_bytes())
-    except OSError as error:
-        raise EdgemtlError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise EdgemtlError(f"{path}: no YAML ({' '.join(str(error).split())[:200]})") from None

@@ -46,7 +46,7 @@ class Board:
         words = rest[1 + len(sides_m) :]
         if len(sides_m) != (2 if kind == "charuco" else 1) or len(words) > (kind == "charuco"):
             raise EdgemtlError(f"--board {text}: give kind, counts and metres, as in {EXAMPLES}")
-        return cls(kind, columns, rows, *sides_m, **({"dictionary": words[0]} if words else {}))
+        return cls(kind, columns, rows, sides_m[0], sides_m[1] if len(sides_m) > 1 else 0.0, "".join(words))
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -59,6 +59,10 @@ class Board:
             raise EdgemtlError(f"--board {self}: as many columns as rows can be read in four ways; take e.g. 9x6")
 
     def _check_markers(self) -> None:
+        if self.columns + self.rows < 7:
+            raise EdgemtlError(
+                f"--board {self}: has too few corners between its squares; take 7x5, or 4x3 at the least"
+            )
         if not 0.2 * self.spacing_m <= self.marker_m < self.spacing_m:
             raise EdgemtlError(f"--board {self}: a marker is smaller than its square; give SQUARE_M:MARKER_M")
         word = (self.dictionary or DICTIONARY).upper()

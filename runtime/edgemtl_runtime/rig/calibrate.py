@@ -134,7 +134,7 @@ def _view_report(
         elif index not in lens.corners:
             notes.append(f"left out of {lens.camera.name}")
     if not notes and index not in each_px:
-        few = why_not(np.intersect1d(*(lens.corners[index].ids for lens in lenses)), board)
+        few = why_not(np.intersect1d(lenses[0].corners[index].ids, lenses[1].corners[index].ids), board)
         notes = [f"{few} in common" if few else "left out of both together"]
     corners = {lens.camera.name: len(seen.get(index, ())) for lens, seen in zip(lenses, found, strict=True)}
     errors = {lens.camera.name: lens.error_px.get(index) if index in lens.corners else None for lens in lenses}

@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 
 from ..errors import EdgemtlError
 from .board import Board, aruco, charuco, opencv
-from .geometry import Array
+from .geometry import Array, spread
 
 Image = NDArray[Any]
 REACH = 0.45
 """Corners are refined on this share of the gap to the next one around them: more is their edges, less is noisy."""
 PAINTED = 0.6
 """Share of the gap between a marker and its square's edge that is painted over with it."""
+MIN_SPREAD = 0.05
+"""Of corners in two rows of two and three `spread` is 0.3, with all but two on a line 0.03, which places no board."""
 WRONG_SIDE = 0.2
 """A marker's side that is this share off what the board says is another board's."""
 
@@ -41,7 +43,7 @@ def find_charuco(image: Image, board: Board, factor: int) -> tuple[NDArray[np.in
         return None
     ids, xy, made, known = best
     homography, _ = cv2.findHomography(board.points_m[ids, :2].astype(np.float64), xy)
-    if homography is None:
+    if homography is None or spread(board.points_m[ids, :2].astype(np.float64)) < MIN_SPREAD:
         return ids, xy
     origin_m = board.spacing_m  # OpenCV counts from the board's corner, we from the first between squares
     quads_m = np.asarray(made.getObjPoints(), np.float64)[:, :, :2] - origin_m
@@ -56,7 +58,9 @@ def find_charuco(image: Image, board: Board, factor: int) -> tuple[NDArray[np.in
 def _check_sides(board: Board, seen: dict[int, Array], expected: dict[int, Array]) -> None:
     """Raise `EdgemtlError` where markers are of another size beside their squares than the board's."""
     area = opencv().contourArea
-    shares = [area(quad.astype(np.float32)) / area(expected[n].astype(np.float32)) for n, quad in seen.items()]
+    shares = [
+        area(quad.astype(np.float32)) / max(area(expected[n].astype(np.float32)), 1e-6) for n, quad in seen.items()
+    ]
     share = float(np.sqrt(np.median(shares))) if shares else 1.0
     if abs(share - 1) > WRONG_SIDE:
         raise EdgemtlError(
@@ -88,7 +92,7 @@ def _along(image: Image, quad: Array) -> Image:
     sides = zip(quad, np.roll(quad, -1, 0), strict=True)
     x, y = np.rint(np.concatenate([a + (b - a) * steps for a, b in sides])).astype(np.int64).T
     inside = (x >= 0) & (x < image.shape[1]) & (y >= 0) & (y < image.shape[0])
-    return image[y[inside], x[inside]]
+    return np.asarray(image[y[inside], x[inside]])
 
 
 def _gap(homography: Array, ids: NDArray[np.int64], board: Board) -> float:

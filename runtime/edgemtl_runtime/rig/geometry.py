@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..bundle import is_plain_name
 from ..errors import EdgemtlError
+from ..limits import reason
 
 if TYPE_CHECKING:
     from . import Rig
@@ -24,6 +25,8 @@ Array = NDArray[np.float64]
 Size = tuple[int, int]
 """Height and width, pixels."""
 STEPS = 20
+LARGEST_PX, MOST_PIXELS = 32_000, 1 << 28
+MOST_FOCAL_PX, MOST_DISTORTION = 1e7, 1e6
 SETTLED = 1e-10
 """Undistortion has converged when it distorts back to within this much, in units of the focal length."""
 
@@ -66,15 +69,18 @@ class CameraModel:
 
     def __post_init__(self) -> None:
         if not is_plain_name(self.name):
-            raise EdgemtlError(
-                f"camera_name '{self.name}': give a name that an input may have: letters, digits and ._-"
-            )
-        if not (1 <= self.width <= 32_000 and 1 <= self.height <= 32_000):
+            shown = ascii(self.name[:70])[1:-1]
+            raise EdgemtlError(f"camera_name '{shown}': give a name that an input may have: letters, digits and ._-")
+        if not (1 <= self.width <= LARGEST_PX and 1 <= self.height <= LARGEST_PX):
             raise EdgemtlError(f"camera {self.name}: image_width and image_height are {self.width} and {self.height}")
+        if self.width * self.height > MOST_PIXELS:
+            raise EdgemtlError(f"camera {self.name}: {self.width}x{self.height} are more pixels than a camera has")
         settle(self, "camera_matrix", (3, 3))
         settle(self, "distortion", (5,))
         k = self.camera_matrix
         plain = k[0, 0] > 0 and k[1, 1] > 0 and not k[1, 0] and not k[2, :2].any() and k[2, 2] == 1
+        if np.abs(k).max() > MOST_FOCAL_PX or np.abs(self.distortion).max() > MOST_DISTORTION:
+            raise EdgemtlError(f"camera {self.name}: camera_matrix or distortion_coefficients are beyond any lens's")
         if k.any() and not plain:
             raise EdgemtlError(f"camera {self.name}: camera_matrix is not [fx s cx; 0 fy cy; 0 0 1] with fx, fy > 0")
 
@@ -119,7 +125,7 @@ class CameraModel:
         """
         info = read_as(told, _Info, where)
         if info.distortion_model != "plumb_bob":
-            raise EdgemtlError(f"{where}: distortion_model is '{info.distortion_model}', only plumb_bob is known")
+            raise EdgemtlError(f"{where}: distortion_model is '{info.distortion_model[:40]}', only plumb_bob is known")
         matrix = info.camera_matrix.array(f"{where}: camera_matrix", (3, 3))
         distortion = info.distortion_coefficients.array(f"{where}: distortion_coefficients", (1, 5))
         try:
@@ -277,8 +283,8 @@ def read_as(told: object, kind: type[_T], where: str) -> _T:
     """Return decoded YAML as a struct; raises `EdgemtlError` that says ``where`` and which field."""
     try:  # not strict: YAML 1.1 reads 1e-05, which other writers write, as text
         return msgspec.convert(told, kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise EdgemtlError(f"{where}: {error}") from None
+    except (msgspec.ValidationError, RecursionError, OverflowError) as error:
+        raise EdgemtlError(f"{where}: {reason(error)}") from None
 
 
 def numbers(values: NDArray[np.float64] | None) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def from_points(rgb_xy: NDArray[Any], ir_xy: NDArray[Any], rgb_size: Size, ir_si
     """Return a rig that knows its homography only, and how far off each point is, (N,) ir pixels.
 
     At least 4 matched points (N, 2), better 8 or more, spread over the picture; wrong ones are outvoted (RANSAC,
-    Fischler and Bolles, 1981). Raises `EdgemtlError` where they are too few or lie on a line.
+    Fischler and Bolles, 1981). Raises `EdgemtlError` where they are too few, lie on a line, or mirror the picture.
     """
     rgb_xy, ir_xy = (np.asarray(xy, np.float64).reshape(-1, 2) for xy in (rgb_xy, ir_xy))
     if len(rgb_xy) != len(ir_xy) or len(rgb_xy) < 4 or not np.isfinite([rgb_xy, ir_xy]).all():
@@ -61,8 +61,9 @@ def from_points(rgb_xy: NDArray[Any], ir_xy: NDArray[Any], rgb_size: Size, ir_si
             f"{int(good.sum())} of {len(rgb_xy)} points agree, or most lie on one line; "
             "give 8 or more that are spread over the picture, no three on a line"
         )
-    cameras = {n: CameraModel(n, size[1], size[0]) for n, size in zip(NAMES, (rgb_size, ir_size), strict=True)}
     middle = (rgb_size[1] - 1) / 2, (rgb_size[0] - 1) / 2
+    _check_not_mirrored(homography, middle)
+    cameras = {n: CameraModel(n, size[1], size[0]) for n, size in zip(NAMES, (rgb_size, ir_size), strict=True)}
     errors = np.sqrt(((apply_homography(homography, rgb_xy, middle) - ir_xy) ** 2).sum(1))
     if (errors <= POINT_MISS_PX).sum() > good.sum():  # four noisy points vote badly far from them; all agreeing do not
         good = errors <= POINT_MISS_PX
@@ -70,3 +71,14 @@ def from_points(rgb_xy: NDArray[Any], ir_xy: NDArray[Any], rgb_size: Size, ir_si
         errors = np.sqrt(((apply_homography(homography, rgb_xy, middle) - ir_xy) ** 2).sum(1))
     rms = float(np.sqrt((errors[good] ** 2).mean()))
     return Rig(cameras, homography_rgb_to_ir=homography, rms_px={"rgb": 0.0, "ir": rms}), errors
+
+
+def _check_not_mirrored(homography: Array, middle: tuple[float, float]) -> None:
+    """Raise `EdgemtlError` where what turns clockwise in one picture turns the other way in the other."""
+    horizon = float(homography[2] @ [*middle, 1.0])
+    # the determinant of the derivatives of a homography is its own over the third power of its denominator
+    if np.linalg.det(homography) * horizon < 0:
+        raise EdgemtlError(
+            "one camera mirrors its pictures: its points go round the other way; turn mirroring off in that camera "
+            "and match the points again, or check that x and y are in their columns"
+        )

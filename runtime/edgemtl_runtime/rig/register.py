@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..aside import write_file
+from ..aside import FileAside
 from ..bundle import ThermalRange
-from ..errors import EdgemtlError, flag
+from ..errors import flag
 from ..fit import Fit, to_uint8, with_channels
 from . import Rig, Size
 from .board import opencv
@@ -143,7 +143,7 @@ def ir_pixels_per_pixel(ir_xy: NDArray[np.float64], seen: NDArray[np.bool_]) -> 
 
 
 def picture(rig: Rig, rgb: NDArray[Any], ir: NDArray[Any], file: Path | None = None) -> NDArray[np.uint8]:
-    """Return a picture to judge a rig by, (H, 2 W, 3) uint8 RGB, and write it as a PNG file where one is given.
+    """Return a picture to judge a rig by, (H, 2 W, 3) uint8 RGB, and write it as a new PNG file where one is given.
 
     Left, tiles of the rgb picture and of the registered ir picture by turns: contours should run on from one to the
     next. Right, the rgb picture's edges in green on the registered ir picture: they should lie on its contours.
@@ -160,12 +160,15 @@ def picture(rig: Rig, rgb: NDArray[Any], ir: NDArray[Any], file: Path | None = N
     over = np.where(edges[:, :, None] > 0, np.array([60, 255, 60], np.uint8), warm)
     both: NDArray[np.uint8] = np.ascontiguousarray(np.concatenate([tiles, over], 1))
     if file is not None:
-        _, data = cv2.imencode(".png", both[:, :, ::-1])
-        try:
-            write_file(file, data.tobytes())
-        except OSError as error:
-            raise EdgemtlError(f"{file}: cannot be written ({error.strerror})") from error
+        with FileAside(file) as aside:
+            aside.write(as_png(both))
     return both
+
+
+def as_png(picture: NDArray[np.uint8]) -> bytes:
+    """Return an RGB picture as a PNG file."""
+    _, data = opencv().imencode(".png", picture[:, :, ::-1])
+    return bytes(data.tobytes())
 
 
 def _fixed(xy: NDArray[np.float32]) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:

@@ -9,14 +9,12 @@ import numpy as np
 
 from ..errors import EdgemtlError
 from .board import Board, dictionaries, far_apart, markers, opencv
-from .charuco import count_markers
+from .charuco import MIN_SPREAD, count_markers
 from .find import Corners, Image, enlarged, find_board
 from .geometry import Size, spread
 from .lens import ADVICE, MIN_VIEWS
 
 MIN_CORNERS = 6
-MIN_SPREAD = 0.05
-"""Of corners in two rows of two and three it is 0.3, with all but two on a line 0.03."""
 SAME_VIEW = 0.0075
 """Views whose corners lie closer than this share of the picture's diagonal are one view."""
 LOOKED_AT, FEW = 5, 2

@@ -10,11 +10,11 @@ HEAD = struct.Struct(">I4s")
 LONG = struct.Struct(">Q")
 
 
-def trim(file: Path) -> int:
-    """Cut half a fragment off a file's end, and return how many fragments there are."""
+def whole(file: Path) -> tuple[int, int]:
+    """Return how many bytes of a file are whole, and how many fragments they have."""
     with file.open("rb") as stream:
         size = stream.seek(0, os.SEEK_END)
-        place = whole = fragments = 0
+        place = end = fragments = 0
         is_open = False
         while place + HEAD.size <= size:
             stream.seek(place)
@@ -24,9 +24,15 @@ def trim(file: Path) -> int:
             if length < HEAD.size or place + length > size:
                 break
             place += length
+            fragments += is_open and kind == b"mdat"
             is_open = kind == b"moof" or (is_open and kind != b"mdat")  # until its pictures are there as well
-            fragments += kind == b"mdat"
-            whole = whole if is_open else place
-    if whole < size:
-        os.truncate(file, whole)
+            end = end if is_open else place
+    return end, fragments
+
+
+def trim(file: Path) -> int:
+    """Cut half a fragment off a file's end, and return how many fragments there are."""
+    end, fragments = whole(file)
+    if end < file.stat().st_size:
+        os.truncate(file, end)
     return fragments

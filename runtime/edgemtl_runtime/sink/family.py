@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import stat
@@ -11,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import EdgemtlError
-from .part import Part, is_same, take_name, try_lock
+from .part import Part, is_same, lock, take_name, to_disk
 
-LOOK_NS = 1_000_000_000
+LOOK_NS = 200_000_000
 """Files that other programs add are seen after so long at the latest."""
 SHARE = 4
 """Where files are kept to a size and nothing says where they are split, one has at most this part of it."""
 MB = 1_000_000
+log = logging.getLogger("edgemtl_runtime")
 
 
 @dataclass(frozen=True)
@@ -197,11 +199,16 @@ class Family:
                 descriptor = os.open(part, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
             except OSError:
                 continue
+            name = None
             try:
-                if try_lock(descriptor) and is_same(descriptor, part) and (name := self._taken(descriptor, part, mend)):
-                    yield name
+                if lock(descriptor) == "ours" and is_same(descriptor, part):
+                    name = self._taken(descriptor, part, mend)
+            except (EdgemtlError, OSError) as error:
+                log.warning("%s: %s, which an earlier run left, is not recovered (%s)", self.option, part, error)
             finally:
                 os.close(descriptor)
+            if name is not None:
+                yield name
 
     def _taken(self, descriptor: int, part: Path, mend: Callable[[Path], bool]) -> Path | None:
         told = os.fstat(descriptor)
@@ -213,7 +220,7 @@ class Family:
         if not mend(part):
             part.unlink()
             return None
-        os.fsync(descriptor)
+        to_disk(descriptor)
         for name in self.names(self.name_of(part) if self.dated.fullmatch(self.name_of(part).name) else None):
             if take_name(part, name):
                 return name
@@ -242,7 +249,7 @@ class Family:
         except OSError:
             return False
         try:
-            if not try_lock(descriptor) or not is_same(descriptor, member.path):
+            if lock(descriptor) == "another's" or not is_same(descriptor, member.path):
                 return False
             member.path.unlink()
         except OSError:

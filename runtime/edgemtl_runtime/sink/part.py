@@ -7,6 +7,7 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 try:
     import fcntl
@@ -14,18 +15,30 @@ except ImportError:  # not a POSIX system: nobody can be asked whether he still 
     fcntl = None  # type: ignore[assignment]
 
 
+Lock = Literal["ours", "another's", "unknown"]
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def try_lock(descriptor: int) -> bool:
-    """Lock an open file for this process; False where a living process holds it, or nothing can be locked here."""
+def lock(descriptor: int) -> Lock:
+    """Lock an open file for this process, and return whose it is now; "unknown" where nothing can be locked."""
     if fcntl is None:
-        return False
+        return "unknown"
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return "another's"
     except OSError:
-        return False
-    return True
+        return "unknown"
+    return "ours"
+
+
+def to_disk(descriptor: int) -> None:
+    """Bring what was written onto the disk where the file system knows how; raises `OSError` where the disk refuses."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno in (*FULL, errno.EIO):
+            raise
 
 
 def is_same(descriptor: int, path: Path) -> bool:
@@ -74,8 +87,8 @@ class Part:
         self.place = self.size = 0
         self.failed: OSError | None = None
         self.name: Path | None = None
-        try_lock(self.descriptor)
-        if not is_same(self.descriptor, path):  # another process has just taken it for one that was left behind
+        # another process may just have taken it for one that was left behind
+        if lock(self.descriptor) == "another's" or not is_same(self.descriptor, path):
             os.close(self.descriptor)
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
 
@@ -134,7 +147,7 @@ class Part:
 
     def sync(self) -> None:
         """Bring it onto the disk."""
-        os.fsync(self.descriptor)
+        to_disk(self.descriptor)
 
     def same(self) -> int:
         """Return another descriptor of the same file, to bring it onto the disk while it is written on; close it."""

@@ -16,7 +16,7 @@ from ..errors import EdgemtlError
 from ..frame import FramePair
 from ..result import Result
 from .family import NO_LIMITS, Family, Limits, Member
-from .part import Part
+from .part import Part, to_disk
 
 FLUSH_S = 1.0
 """What waits in memory is handed to the system at least this often: no more is lost when the program is killed."""
@@ -24,7 +24,6 @@ MEND_S = 2.0
 """Making whole what a killed program left is waited for no longer; it goes on beside the run."""
 TOLD = 50
 """The latest names that the statistics list."""
-to_disk = getattr(os, "fdatasync", os.fsync)
 log = logging.getLogger("edgemtl_runtime")
 
 
@@ -99,7 +98,7 @@ class Recorder:
     def __init__(self, given: str | Path, limits: Limits = NO_LIMITS) -> None:
         self.limits = limits
         self.tally = Tally(self.name)
-        self.family = Family(given, self.suffix, limits, self.is_ours, self._removed, f"--{self.name}")
+        self.family = Family(given, self.suffix, limits, self.is_ours, self._removed, self.name)
         self.lock = threading.Lock()
         self.segment: Segment | None = None
         self.begun_ns = self.step = 0
@@ -157,17 +156,20 @@ class Recorder:
         """Finish the file and give it its name; without a pair there is none, after a failure only the part."""
         self.ended.set()
         with self.lock:
-            if self.error is None and self.segment is not None:
-                with self._telling():
-                    self._finish()
-            elif self.part is not None and self.segment is None:
-                self.part.discard()
-            elif self.part is not None:
-                self._leave(self.part)
-            self.part = None
+            try:
+                if self.error is None and self.segment is not None:
+                    with self._telling():
+                        self._finish()
+            finally:
+                part, self.part = self.part, None
+                if part is not None:
+                    self._leave(part)
 
     def _leave(self, part: Part) -> None:
-        """Close a part that could not be written on, after cutting off what is half."""
+        """Remove a part in which nothing is, or close one that could not be written on, and cut off what is half."""
+        if self.segment is None:
+            part.discard()
+            return
         with contextlib.suppress(OSError, EdgemtlError):  # the disk is full, which was told
             if part.name is None and part.failed is not None and not self.needs_room:
                 self.mend(part.path)
@@ -215,7 +217,7 @@ class Recorder:
             yield
         except OSError as error:
             told = EdgemtlError(
-                f"--{self.name} {self.family.given}: cannot be written ({error.strerror or error}); "
+                f"{self.name} {self.family.given}: cannot be written ({error.strerror or error}); "
                 f"what was recorded is in {self.part.path if self.part else self.family.folder}"
             )
             self.error = told
@@ -242,9 +244,6 @@ class Recorder:
                 os.close(descriptor)
 
     def _mend_left(self) -> None:
-        try:
-            for name in self.family.take_left(self.mend):
-                self.tally.recovered.append(str(name))
-                log.warning("%s: recovered %s, which an earlier run was writing when it ended", self.name, name)
-        except (EdgemtlError, OSError) as error:
-            log.warning("%s: what an earlier run left could not be recovered (%s)", self.name, error)
+        for name in self.family.take_left(self.mend):
+            self.tally.recovered.append(str(name))
+            log.warning("%s: recovered %s, which an earlier run was writing when it ended", self.name, name)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+from collections.abc import Iterator
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
@@ -176,16 +178,25 @@ class AvSegment:
         self.stream = stream
 
     def _mux(self, packets: list[Any]) -> None:
-        import av
-
         assert self.container is not None
-        try:
+        with self._telling():
             for packet in packets:
                 before = self.part.size
                 self.container.mux(packet)
                 self.waiting = packet.size + PACKET_BYTES + (self.waiting if self.part.size == before else 0)
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Raise what the disk refused in place of what PyAV makes of it; the container is closed then."""
+        import av
+
+        assert self.container is not None
+        try:
+            yield
         except (av.FFmpegError, OSError) as error:
-            raise self.part.failed or EdgemtlError(f"--video {self.part.path}: {error}") from error
+            with contextlib.suppress(av.FFmpegError, OSError):  # left to itself, an old PyAV ends the program
+                self.container.close()
+            raise self.part.failed or EdgemtlError(f"video {self.part.path}: {error}") from error
 
     def flush(self) -> None:
         """Fragments are written as they end."""
@@ -194,10 +205,8 @@ class AvSegment:
         """Write the last fragment and the index."""
         assert self.container is not None and self.stream is not None
         self._mux(self.stream.encode(None))
-        try:
+        with self._telling():
             self.container.close()
-        except OSError as error:
-            raise self.part.failed or error from error
 
 
 class CvSegment:

@@ -9,13 +9,14 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit
 
 from ...errors import CameraError
+from ..address import split
 from ..http_auth import authorization
 from .sdp import Media, number, parse
 
 USER_AGENT = "edgemtl-runtime"
+PORT = 554
 LARGEST = 1 << 20
 """Bytes of a head, or of a description, that are read at the most."""
 
@@ -58,16 +59,14 @@ class Session:
 
     def __init__(self, what: str, url: str, udp: bool, open_s: float, read_s: float) -> None:
         self.what, self.open_s, self.read_s = what, open_s, read_s
-        parts = urlsplit(url)
-        self.user, self.password = unquote(parts.username or ""), unquote(parts.password or "")
-        host, port = parts.hostname or "", parts.port or 554
-        shown = f"[{host}]" if ":" in host else host
-        self.url = f"rtsp://{shown}:{port}{parts.path}{f'?{parts.query}' if parts.query else ''}"
+        address = split(what, url)
+        self.user, self.password = address.user, address.password
+        self.url = f"rtsp://{address.authority}{address.rest}"
         self.number, self.id, self.challenges, self.alive_s = 0, "", list[str](), 60
         self.buffer = bytearray()
         self.udp: list[socket.socket] = []
         self.others: tuple[str, int] | None = None
-        self.socket = self._connect(host, port)
+        self.socket = self._connect(address.host, address.port or PORT)
         try:
             self.media = self._setup(udp)
         except BaseException:
@@ -77,10 +76,9 @@ class Session:
     def _connect(self, host: str, port: int) -> socket.socket:
         try:
             found = socket.create_connection((host, port), self.open_s)
-        except OSError as error:
-            raise RtspError(
-                f"{self.what}: cannot be opened ({error.strerror or error}); check that it is there"
-            ) from None
+        except (OSError, UnicodeError) as error:  # the second is of a host's name that none can have
+            said = getattr(error, "strerror", None) or type(error).__name__
+            raise RtspError(f"{self.what}: cannot be opened ({said}); check that it is there") from None
         found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return found
 

@@ -7,6 +7,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Set
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,8 @@ LEAST_PX, MOST_PX = 640, 960
 TEXT_A_PX = 0.0009
 """Height of writing, in OpenCV's units, a pixel of the panel's width: a panel is shown at about half its size."""
 JPEG_QUALITY = 82
+MOST_CHOICES, MOST_DRAWN = 8, 32
+"""Choices of heads that are drawn of one result, later ones are shown all heads; and pictures that are kept of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,15 +45,20 @@ class Latest:
     result: Result
     since_ns: int
     drawn: dict[Any, Any] = field(default_factory=dict)
+    choices: set[Set[str]] = field(default_factory=set)
+    """The choices of heads that are drawn of it."""
 
     def __post_init__(self) -> None:
         if self.since_ns < 0:
             raise ValueError(f"a time is not negative: {self.since_ns}")
 
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
-        """Return what ``make`` gives, made once for all who look; at worst two that ask at once make it twice."""
+        """Return what ``make`` gives, made once for all who look at the same."""
         if key not in self.drawn:
-            self.drawn[key] = make()
+            made = make()
+            while len(self.drawn) >= MOST_DRAWN:
+                del self.drawn[next(iter(self.drawn))]
+            self.drawn[key] = made
         return self.drawn[key]
 
     @property
@@ -65,18 +73,26 @@ class Web:
 
     ``address`` is "HOST:PORT", or ":PORT" or "PORT" on 127.0.0.1; port 0 takes a free one. Where ``token`` is not
     empty it is asked of everyone; other hosts than loopback need one. ``status`` tells the run's state for every
-    answer: "running", "cameras", "stats" (`Stats.to_dict`), "last_result_age_ms" and "warnings".
+    answer: "running", "cameras", "stats" (`Stats.to_dict`), "last_result_age_ms" and "warnings"; ``running`` tells that
+    alone, where it is quicker.
     """
 
     name = "web"
     on_main_thread = False
 
-    def __init__(self, address: str, token: str, status: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        address: str,
+        token: str,
+        status: Callable[[], dict[str, Any]],
+        running: Callable[[], bool] | None = None,
+    ) -> None:
         try:
             import cv2  # noqa: F401
         except ImportError as error:
             raise EdgemtlError("--serve draws with OpenCV: pip install 'edgemtl-runtime[opencv]'") from error
         self.status = status
+        self.running = running or (lambda: bool(status()["running"]))
         self.latest: Latest | None = None
         self.closed = False
         self.condition = threading.Condition()
@@ -89,7 +105,8 @@ class Web:
             "/healthz": self._healthz,
             "/readyz": self._readyz,
         }
-        self.server = Server(address, token, routes)
+        self.painter = ThreadPoolExecutor(1, "painter")
+        self.server = Server(address, token, routes, watched=("/latest",))
         self.url = self.server.url
         self.link = f"{self.url}?token={quote(token, safe='')}" if token else self.url
 
@@ -107,6 +124,7 @@ class Web:
             self.closed = True
             self.condition.notify_all()
         self.server.stop()
+        self.painter.shutdown(wait=False, cancel_futures=True)
 
     def newer(self, after: int, wait_s: float = WAIT_S) -> Latest | None:
         """Wait for a result with an index above ``after``; None where there was none in time."""
@@ -133,17 +151,31 @@ class Web:
         except ValueError:
             return Reply.line(400, f"after is the index of a result, not '{query['after'][:40]}'")
         panels, heads = (_names(query.get(key)) for key in ("panels", "heads"))
-        new = self.newer(after)
-        seen = new or self.latest
-        told: dict[str, Any] = {"index": -1, "panels": {}, "result": None, "latency_ms": None, "views": None}
-        if seen is not None:
-            told["index"] = seen.result.index
-            told["result"] = seen.once("result", seen.result.to_dict)
-            told["latency_ms"] = seen.latency_ms
-            told["views"] = seen.once("views", lambda: views(seen.pair, seen.result))
-        if new is not None:
-            told["panels"] = draw_panels(new, panels, heads)
-        return _json(told | {"status": self.status()})
+        self.newer(after)
+        try:
+            body = self.painter.submit(self._told, after, panels, heads).result()
+        except (CancelledError, RuntimeError):
+            return Reply.line(503, "the page is closed")
+        return Reply(200, body, "application/json", tail=b',"status":' + _plain_json(self.status()) + b"}")
+
+    def _told(self, after: int, panels: Set[str] | None, heads: Set[str] | None) -> bytes:
+        """Return the newest result as JSON up to the end of the object, with its pictures where it is after ``after``.
+
+        Called in the painter's thread alone: however many look, pictures take the memory and the processor of one.
+        """
+        seen = self.latest
+        if seen is None:
+            return _plain_json({"index": -1, "panels": {}, "result": None, "latency_ms": None, "views": None})[:-1]
+        is_new = seen.result.index > after
+        panels, heads = known(seen, panels, heads)
+        if is_new and heads is not None and heads not in seen.choices:
+            if len(seen.choices) >= MOST_CHOICES:
+                heads = None
+            else:
+                seen.choices.add(heads)
+        key = ("body", panels, heads) if is_new else "body"
+        body: bytes = seen.once(key, lambda: _body(seen, panels, heads, is_new))
+        return body
 
     def _status(self, query: dict[str, str]) -> Reply:
         return _json(self.status())
@@ -155,7 +187,7 @@ class Web:
             return Reply.line(503, str(error))
 
     def _healthz(self, query: dict[str, str]) -> Reply:
-        return Reply.line(200, "running") if self.status()["running"] else Reply.line(503, "the run is not going")
+        return Reply.line(200, "running") if self.running() else Reply.line(503, "the run is not going")
 
     def _readyz(self, query: dict[str, str]) -> Reply:
         status = self.status()
@@ -184,6 +216,7 @@ def draw_panels(latest: Latest, panels: Set[str] | None, heads: Set[str] | None)
     from ...draw import camera_panel, cameras, canvas, map_panel
 
     pair, result = latest.pair, latest.result
+    panels, heads = known(latest, panels, heads)
     size = canvas(pair, result, LEAST_PX, MOST_PX)
     size = replace(size, text=size.width * TEXT_A_PX)
     chosen = panels if panels is not None else heads if heads is not None else result.heads.keys()
@@ -204,12 +237,38 @@ def draw_panels(latest: Latest, panels: Set[str] | None, heads: Set[str] | None)
     return drawn
 
 
+def known(
+    latest: Latest, panels: Set[str] | None, heads: Set[str] | None
+) -> tuple[frozenset[str] | None, frozenset[str] | None]:
+    """Return what was asked for, of what there is: all words of a client that mean the same become the same."""
+    from ...draw import cameras
+
+    result = latest.result
+    there = {*result.heads, *cameras(latest.pair, result)}
+    asked = None if panels is None else frozenset(panels) & there
+    shown = None if heads is None else frozenset(heads) & frozenset(result.heads)
+    return asked, None if shown == result.heads.keys() else shown
+
+
+def _body(latest: Latest, panels: Set[str] | None, heads: Set[str] | None, is_new: bool) -> bytes:
+    """Return a result as JSON, with its pictures where it ``is_new``, up to the end of the object."""
+    told = {
+        "index": latest.result.index,
+        "panels": draw_panels(latest, panels, heads) if is_new else {},
+        "result": latest.once("result", latest.result.to_dict),
+        "latency_ms": latest.latency_ms,
+        "views": latest.once("views", lambda: views(latest.pair, latest.result)),
+    }
+    return _plain_json(told)[:-1]
+
+
 def views(pair: FramePair, result: Result) -> dict[str, Any]:
     """Return what there is to see: "cameras", which of them are "absent", and "heads" with "kind" and "colours".
 
     The kind is "overlay" for what is drawn on cameras, "map" for a panel of its own. Colours are "#rrggbb".
     """
-    from ...draw import PALETTE, cameras, label_palette
+    from ...draw import cameras, label_palette
+    from ...palette import PALETTE
 
     boxes = next((head for head in result.heads.values() if isinstance(head, Boxes)), None)
     heads: dict[str, Any] = {}
@@ -228,6 +287,10 @@ def views(pair: FramePair, result: Result) -> dict[str, Any]:
 
 
 def _json(told: dict[str, Any]) -> Reply:
+    return Reply(200, _plain_json(told), "application/json")
+
+
+def _plain_json(told: dict[str, Any]) -> bytes:
     """Return an object as JSON, in which what is not finite is null; numbers of NumPy are numbers."""
 
     def plain(value: Any) -> Any:
@@ -235,7 +298,7 @@ def _json(told: dict[str, Any]) -> Reply:
             return value.item()
         raise NotImplementedError(f"{type(value).__name__} has no form in JSON")
 
-    return Reply(200, msgspec.json.encode(told, enc_hook=plain), "application/json")
+    return msgspec.json.encode(told, enc_hook=plain)
 
 
 def _names(text: str | None) -> frozenset[str] | None:

@@ -28,6 +28,9 @@ class Collector:
         pairs = CounterMetricFamily("edgemtl_pairs", "Results given.")
         pairs.add_metric([], stats["pairs"])
         yield pairs
+        uncertain = CounterMetricFamily("edgemtl_pairs_uncertain", "Results of pairs that may be of two moments.")
+        uncertain.add_metric([], stats["uncertain"])
+        yield uncertain
         yield _family(CounterMetricFamily, "drops", "Frames, pairs and results lost.", ("cause",), stats["drops"])
         latency = {
             (stage, QUANTILES[key]): value / 1e3
@@ -39,6 +42,9 @@ class Collector:
         yield _family(GaugeMetricFamily, "skew_seconds", "Time between a pair's frames.", ("quantile",), skew)
         up = {name: float(camera["state"] == "live") for name, camera in cameras.items()}
         yield _family(GaugeMetricFamily, "camera_up", "1 while new pictures come.", ("camera",), up)
+        unsure = {name: camera.get("stamp_uncertainty_ms", 0.0) / 1e3 for name, camera in cameras.items()}
+        text = "How far stamps may be off."
+        yield _family(GaugeMetricFamily, "camera_stamp_uncertainty_seconds", text, ("camera",), unsure)
         again = {name: camera.get("reconnects", 0) for name, camera in cameras.items()}
         yield _family(CounterMetricFamily, "camera_reconnects", "Times a camera came back.", ("camera",), again)
         age_ms = self.status["last_result_age_ms"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
 import ipaddress
@@ -11,7 +10,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,12 +18,13 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from ...errors import EdgemtlError
+from .places import Places
 
-MAX_CONNECTIONS = 32
 IO_TIMEOUT_S = 5.0
 """A client that neither sends nor takes anything for so long is cut off."""
-REQUEST_TIMEOUT_S = 15.0
-"""A connection serves one request, and no longer than this: a trickle of bytes does not hold a place for ever."""
+LONGEST_REQUEST = 8192
+"""Bytes of a request's line and headers."""
+BACKLOG = 512
 POLL_S = 0.05
 SAFE_HEADERS = {
     "Cache-Control": "no-store",
@@ -44,6 +44,8 @@ class Reply:
     body: bytes
     kind: str = "text/plain; charset=utf-8"
     headers: dict[str, str] = field(default_factory=dict)
+    tail: bytes = b""
+    """What follows ``body``, which many answers may share."""
 
     def __post_init__(self) -> None:
         if not 200 <= self.code < 600:
@@ -132,24 +134,37 @@ class Handler(BaseHTTPRequestHandler):
     timeout = IO_TIMEOUT_S
     server: Server
 
+    def setup(self) -> None:
+        """Read no more of a request than it may have."""
+        super().setup()
+        self.rfile = _Bounded(self.rfile)  # type: ignore[assignment]
+
     def answer(self) -> None:
         """Answer the request, whatever its method."""
         self.close_connection = True
         path, _, text = self.path.partition("?")
         query = {name: values[-1] for name, values in parse_qs(text, keep_blank_values=True).items()}
+        self.server.places.asked(self.connection)
         reply = self.server.guard.admit(self, query, self.server.server_address[1])
         if reply is None and self.command != "GET":
             reply = Reply.line(405, "only GET is answered here", Allow="GET")
+        if reply is None and path in self.server.watched and not self.server.places.watch(self.connection):
+            reply = Reply.line(503, "too many are watching; try again later", Retry_After="5")
         if reply is None:
             route = self.server.routes.get(path)
             reply = Reply.line(404, "there is no such page") if route is None else self._of(route, query)
         self.send_response(reply.code)
-        headers = {"Content-Type": reply.kind, "Content-Length": str(len(reply.body)), "Connection": "close"}
+        headers = {
+            "Content-Type": reply.kind,
+            "Content-Length": str(len(reply.body) + len(reply.tail)),
+            "Connection": "close",
+        }
         for name, value in (SAFE_HEADERS | headers | reply.headers).items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(reply.body)
+            self.wfile.write(reply.tail)
 
     def __getattr__(self, name: str) -> Any:
         """Answer every method by `answer`: the base class looks for do_METHOD."""
@@ -168,24 +183,43 @@ class Handler(BaseHTTPRequestHandler):
             return Reply.line(500, f"{type(error).__name__}: {error}")
 
 
+class _Bounded:
+    """The lines of one request."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream, self.left = stream, LONGEST_REQUEST
+
+    def readline(self, limit: int = -1) -> bytes:
+        """Return the next line; raises `ConnectionError` where the request is longer than it may be."""
+        line: bytes = self.stream.readline(self.left + 1)
+        self.left -= len(line)
+        if self.left < 0:
+            raise ConnectionAbortedError("a request without end")
+        return line
+
+    def close(self) -> None:
+        """Close what is read from."""
+        self.stream.close()
+
+
 class Server(ThreadingHTTPServer):
     """Serves ``routes`` at ``address`` in threads of its own until `stop`; raises `EdgemtlError` where it cannot.
 
-    At most 32 connections are open; more are answered 503 at once. A host that is not loopback needs a token.
+    Connections are bounded as `places` tells; ``watched`` are the routes whose answers wait for a result. A host that
+    is not loopback needs a token.
     """
 
     daemon_threads = True
     block_on_close = False
-    request_queue_size = 2 * MAX_CONNECTIONS
+    request_queue_size = BACKLOG
 
-    def __init__(self, address: str, token: str, routes: dict[str, Route]) -> None:
+    def __init__(self, address: str, token: str, routes: dict[str, Route], watched: Collection[str] = ()) -> None:
         host, port = parse_address(address)
         if not token and not is_loopback_host(host):
             raise EdgemtlError(f"--serve {address}: others could watch the cameras there; give --token TOKEN")
         self.guard, self.routes = Guard(token), routes
         self.host = host
-        self.open: dict[socket.socket, float] = {}
-        self.lock = threading.Lock()
+        self.watched, self.places = frozenset(watched), Places()
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             super().__init__((host, port), Handler)
@@ -209,27 +243,21 @@ class Server(ThreadingHTTPServer):
         self.server_address = self.socket.getsockname()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve a connection in a thread of its own while there is room."""
-        with self.lock:
-            full = len(self.open) >= MAX_CONNECTIONS
-            if not full:
-                self.open[request] = time.monotonic()
-        if not full:
-            return super().process_request(request, client_address)
-        with contextlib.suppress(OSError):
-            request.settimeout(POLL_S)
-            request.sendall(b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
-        self.shutdown_request(request)
+        """Serve a connection in a thread of its own; the oldest that has not asked yet makes room for it."""
+        self.places.enter(request)
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # the system has no more threads
+            self.shutdown_request(request)
 
     def shutdown_request(self, request: Any) -> None:
         """Close a connection and give its place free."""
-        with self.lock:
-            self.open.pop(request, None)
+        self.places.leave(request)
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
         """Cut off what has been open for too long; called between requests."""
-        self._cut(time.monotonic() - REQUEST_TIMEOUT_S)
+        self.places.cut_late()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Pass over clients that went away; anything else is a mistake of ours and is shown."""
@@ -241,13 +269,6 @@ class Server(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
         end = time.monotonic() + grace_s
-        while self.open and time.monotonic() < end:
+        while self.places and time.monotonic() < end:
             time.sleep(0.01)
-        self._cut(time.monotonic())
-
-    def _cut(self, before: float) -> None:
-        with self.lock:
-            for connection, since in self.open.items():
-                if since <= before:
-                    with contextlib.suppress(OSError):
-                        connection.shutdown(socket.SHUT_RDWR)
+        self.places.cut_all()

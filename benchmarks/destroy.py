@@ -1,0 +1,343 @@
+"""Every command that writes, ended at random moments, on a full disk, twice at once and in front of others' files.
+
+    make bench-destroy                                      # all, 20 kills each; about half an hour on two cores
+    python benchmarks/destroy.py --kills 3 --commands export shrink
+
+Real processes and real SIGKILLs; a full disk is a small tmpfs where we are root, else a limit on the size of files.
+After each of them nothing of the user's may have changed, what stood at the output must be whole (the old one or the
+new one, never a mixture), and the same command must work again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import json
+import os
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edgemtl.console import print_table
+from edgemtl_runtime.aside import read_listing
+from edgemtl_runtime.aside.listing import foreign
+
+RESULTS = Path(__file__).parent / "results" / "destroy.json"
+SMALL = [
+    "size=[32,64]",
+    "tasks=[semantic,depth]",
+    "data.train=8",
+    "data.val=2",
+    "batch=4",
+    "steps=12",
+    "precision=fp32",
+]
+WITHIN_S = 600.0
+PAGE = 4096
+
+
+@dataclass
+class Row:
+    """What came of a command ended in one way, so many times."""
+
+    command: str
+    way: str
+    times: int = 0
+    changed: int = 0
+    """Times after which something of the user's was not as before."""
+    not_whole: int = 0
+    """Times after which the output was neither the old nor a new one."""
+    not_again: int = 0
+    """Times after which the same command did not work."""
+    codes: dict[str, int] = field(default_factory=dict)
+    """How often each exit code came; a minus is a signal."""
+    told: str = ""
+    """The last line that was told."""
+
+    def ended(self, code: int) -> None:
+        """Count an exit code."""
+        self.codes[str(code)] = self.codes.get(str(code), 0) + 1
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command by its words, without the output; whether that is a file, and what it is called."""
+
+    words: list[str]
+    out: str
+    listed: bool = True
+    """Whether the output is a folder with a listing of ours."""
+    adds: bool = False
+    """Whether it adds to what is there and has no --overwrite."""
+
+    def line(self, folder: Path, overwrite: bool) -> list[str]:
+        """Return the whole command for an output in a folder."""
+        more = ["--overwrite"] if overwrite and not self.adds else []
+        return [sys.executable, "-m", "edgemtl", *self.words, "--out", str(folder / self.out), *more]
+
+
+def commands(room: Path) -> dict[str, Command]:
+    """Return what is tried, on inputs that `prepare` made."""
+    run, views = str(room / "run"), str(room / "views")
+    cameras = ["--rgb", f"{views}/rgb", "--ir", f"{views}/ir"]
+    return {
+        "train": Command(["train", *SMALL, "save_s=0"], "run"),
+        "single": Command(["train", *SMALL, "save_s=0", "steps=3", "method=single"], "single"),
+        "export": Command(["export", run], "bundle"),
+        "predict": Command(["predict", run, views], "seen"),
+        "shrink": Command(["shrink", run, "--no-verify"], "small.pt2", listed=False),
+        "calibrate": Command(["calibrate", *cameras, "--points", str(room / "points.csv")], "rig.yaml", listed=False),
+        "record": Command(["record", *cameras], "recorded", listed=False, adds=True),
+        "demo": Command(["demo", "--steps", "4"], "demo"),
+    }
+
+
+def prepare(room: Path) -> None:
+    """Make a run, pictures of two cameras and matched points."""
+    rng = np.random.default_rng(0)
+    for name, shape in (("rgb", (32, 64, 3)), ("ir", (32, 64))):
+        (room / "views" / name).mkdir(parents=True)
+        for index in range(6):
+            cv2.imwrite(str(room / "views" / name / f"{index}.png"), rng.integers(0, 255, shape, np.uint8))
+    with (room / "points.csv").open("w", newline="") as stream:
+        rows = [[x, y, x + 1, y + 2] for x in (4, 20, 40, 60) for y in (3, 12, 28)]
+        csv.writer(stream).writerows([["x_rgb", "y_rgb", "x_ir", "y_ir"], *rows])
+    line = [sys.executable, "-m", "edgemtl", "train", *SMALL, "--out", str(room / "run")]
+    subprocess.run(line, check=True, capture_output=True)
+
+
+def contents(folder: Path) -> dict[str, bytes | str | None]:
+    """Return all that a folder holds; None stands for a folder, a target for a link."""
+    found: dict[str, bytes | str | None] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink():
+            found[str(path.relative_to(folder))] = str(path.readlink())
+        else:
+            found[str(path.relative_to(folder))] = path.read_bytes() if path.is_file() else None
+    return found
+
+
+class Trial:
+    """A folder with things of the user's in it, in which a command writes."""
+
+    def __init__(self, command: Command, folder: Path) -> None:
+        self.command, self.folder, self.out = command, folder, folder / command.out
+        self.mine = folder / "mine"
+        self.mine.mkdir(parents=True)
+        (self.mine / "thesis.txt").write_text("years")
+        (self.mine / "config.yaml").write_text("mine")
+        (folder / f".{command.out}.theirs").write_text("mine")
+        (folder / f"{command.out}.bak").write_text("mine")
+        self.before = self.users()
+        self.old: dict[str, bytes | str | None] | bytes | None = None
+
+    def users(self) -> dict[str, bytes | str | None]:
+        """Return what is the user's."""
+        return {
+            n: data
+            for n, data in contents(self.folder).items()
+            if n.startswith("mine") or n.endswith((".theirs", ".bak"))
+        }
+
+    def run(self, overwrite: bool, row: Row, limit_bytes: int = 0) -> int:
+        """Run to the end; return the exit code."""
+
+        def limit() -> None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+
+        line = self.command.line(self.folder, overwrite)
+        done = subprocess.run(
+            line, capture_output=True, text=True, timeout=WITHIN_S, preexec_fn=limit if limit_bytes else None
+        )
+        row.ended(done.returncode)
+        lines = done.stderr.strip().splitlines()
+        row.told = (lines[-1] if lines else "").replace(str(self.folder), "…")
+        return done.returncode
+
+    def held(self) -> dict[str, bytes | str | None] | bytes | None:
+        """Return what stands at the output."""
+        if not os.path.lexists(self.out):
+            return None
+        return contents(self.out) if self.out.is_dir() else self.out.read_bytes()
+
+    def whole(self) -> bool:
+        """Whether the output is the old one, none where there was none, or a whole new one."""
+        held = self.held()
+        if held == self.old or self.command.adds:
+            return True
+        if held is None or isinstance(held, bytes):
+            return bool(held) and (not self.command.out.endswith(".pt2") or held[:2] == b"PK")  # type: ignore[index]
+        listing = read_listing(self.out)
+        there = {name for name, data in held.items() if data is not None}
+        return (
+            listing is not None and listing.finished and not foreign(self.out, listing) and set(listing.files) < there
+        )
+
+    def judge(self, row: Row) -> None:
+        """Count what is wrong after a trial."""
+        row.times += 1
+        row.changed += self.users() != self.before
+        row.not_whole += not self.whole()
+
+    def again(self, row: Row) -> None:
+        """Run to the end, as whoever comes next would; nothing temporary may be left."""
+        code = self.run(True, Row("", ""))
+        left = [p.name for p in self.folder.iterdir() if p.name.startswith(".") and not p.name.endswith(".theirs")]
+        row.not_again += code != 0 or bool(left) or not self.whole()
+
+
+def killed(name: str, command: Command, room: Path, kills: int, seed: int) -> Row:
+    """SIGKILL at random moments while an older output stands there."""
+    row, rng = Row(name, "killed at random"), random.Random(seed)
+    trial = Trial(command, room / f"{name}-killed")
+    started = time.monotonic()
+    if trial.run(False, Row("", "")):
+        raise SystemExit(f"{name}: does not run here")
+    takes = time.monotonic() - started
+    for number in range(kills):
+        trial.old = trial.held()
+        line = command.line(trial.folder, True)
+        process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # the second half is where things are written
+            process.wait(takes * rng.uniform(0.3, 1.1))
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, 9)
+        row.ended(process.wait())
+        trial.judge(row)
+        if number % 5 == 4 or number == kills - 1:
+            trial.again(row)
+    return row
+
+
+def second(name: str, command: Command, room: Path, *_: int) -> Row:
+    """Run twice into the same place."""
+    row, trial = Row(name, "a second time"), Trial(command, room / f"{name}-second")
+    trial.run(False, Row("", ""))
+    trial.old = trial.held()
+    code = trial.run(False, row)
+    trial.judge(row)
+    row.not_whole += not command.adds and (code != 2 or trial.held() != trial.old)
+    return row
+
+
+def together(name: str, command: Command, room: Path, *_: int) -> Row:
+    """Run two at once."""
+    row, trial = Row(name, "two at once"), Trial(command, room / f"{name}-together")
+    line = command.line(trial.folder, True)
+    both = [subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    for process in both:
+        lines = process.communicate(timeout=WITHIN_S)[1].strip().splitlines()
+        row.ended(process.returncode)
+        row.told = lines[-1].replace(str(trial.folder), "…") if process.returncode == 2 else row.told
+    trial.judge(row)
+    row.not_whole += trial.held() is None
+    return row
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: int) -> Iterator[bool]:
+    """Give whether a folder is a file system of its own now, of so many bytes."""
+    folder.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    mounted = os.getuid() == 0 and subprocess.run(mount, capture_output=True).returncode == 0
+    try:
+        yield mounted
+    finally:
+        if mounted:
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def full(name: str, command: Command, room: Path, *_: int) -> Row:
+    """Run where there is no room for the output, nothing there and an older one there."""
+    row = Row(name, "disk full")
+    whole = Trial(command, room / f"{name}-size")
+    whole.run(False, Row("", ""))
+    held = sizes(whole)
+    size = sum(-(-each // PAGE) * PAGE for each in held.values())
+    for share in (0.4, 1.5):
+        place = room / f"{name}-full-{share}"
+        with small_disk(place, 4 * PAGE + round(size * share)) as mounted:  # a page for each file of the user's
+            trial = Trial(command, place / "in")
+            if share > 1:  # there is room for the old one, not for a second
+                (shutil.copytree if whole.out.is_dir() else shutil.copyfile)(whole.out, trial.out)
+                trial.old = trial.held()
+            code = trial.run(True, row, 0 if mounted else 4096)
+            trial.judge(row)
+            row.not_whole += code == 0 and not command.adds and sizes(trial).keys() != held.keys()
+            row.not_whole += code == 0 and any(not each for each in sizes(trial).values())
+            row.not_again += any(p.name.endswith((".part", ".old", ".lock")) for p in trial.folder.iterdir())
+    return row
+
+
+def sizes(trial: Trial) -> dict[str, int]:
+    """Return the bytes of every file of an output, by its name in it."""
+    held = trial.held()
+    files = held if isinstance(held, dict) else {"": held}
+    return {name: len(data) for name, data in files.items() if isinstance(data, bytes)}
+
+
+def before_others(name: str, command: Command, room: Path, *_: int) -> Row:
+    """Run into folders, files and links of the user's."""
+    row = Row(name, "others' files")
+    for number, place in enumerate(("folder", "link", "file", "working folder")):
+        for overwrite in (False, True):
+            trial = Trial(command, room / f"{name}-others-{number}-{overwrite}")
+            if place == "folder":
+                shutil.copytree(trial.mine, trial.out)
+            elif place == "link":
+                trial.out.symlink_to("mine" if command.listed else "mine/thesis.txt")
+            elif place == "file" and (command.listed or not overwrite):
+                trial.out.write_text("mine")
+            else:
+                continue
+            trial.old = trial.held()
+            trial.run(overwrite, row)
+            row.times += 1
+            row.changed += trial.users() != trial.before
+            row.not_whole += trial.held() != trial.old and not command.adds
+    return row
+
+
+WAYS: tuple[Callable[..., Row], ...] = (killed, second, together, full, before_others)
+
+
+def main() -> int:
+    """Try what the command line names, write the results and print them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20, help="of each command (%(default)s)")
+    parser.add_argument("--commands", nargs="+", help="these only")
+    parser.add_argument("--ways", nargs="+", choices=[way.__name__ for way in WAYS], help="these only")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="edgemtl-destroy-") as folder:
+        room = Path(folder)
+        os.environ["XDG_CACHE_HOME"] = str(room / "cache")
+        os.chdir(room)
+        prepare(room)
+        rows = []
+        for name, command in commands(room).items():
+            for way in WAYS:
+                if (given.commands and name not in given.commands) or (given.ways and way.__name__ not in given.ways):
+                    continue
+                rows.append(way(name, command, room, given.kills, given.seed))
+                print(rows[-1], file=sys.stderr, flush=True)
+                given.results.write_text(json.dumps([vars(row) for row in rows], indent=1) + "\n")
+    keys = ("command", "way", "times", "changed", "not_whole", "not_again")
+    print_table([list(keys), *([str(getattr(row, key)) for key in keys] for row in rows)], "ended in every way")
+    return int(any(row.changed or row.not_whole or row.not_again for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
