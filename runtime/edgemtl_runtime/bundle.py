@@ -190,7 +190,7 @@ def sha256(path: Path) -> str:
 
 
 class Bundle:
-    """A bundle that was opened and verified: ``manifest`` and the folder ``path``."""
+    """A bundle that was opened and verified: ``manifest`` and the folder ``path``. Threads may share it."""
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Sequence
 
 from .errors import EdgemtlError
-from .limits import printable
 from .signals import Abrupt, Interrupts
 
 
@@ -32,6 +31,8 @@ def guarded(command: Callable[[], int], program: str) -> int:
                 return _interrupted(program, interrupts.number)
             if not isinstance(error, (EdgemtlError, OSError)):
                 raise
+            from .limits import printable  # which takes long to import
+
             # A full disk, a folder that may not be written: not ours, but no reason for a traceback
             print(f"{program}: {printable(str(error))}", file=sys.stderr)
             return 2 if isinstance(error, EdgemtlError) else 1

@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from .errors import EdgemtlError
+from .errors import EdgemtlError, missing
 from .sink.part import Part, take_name
 
 if TYPE_CHECKING:
@@ -155,7 +155,9 @@ def of_video(file: Path, to: Part) -> Recovered:
     try:
         import av
     except ImportError as error:
-        raise EdgemtlError(f"{file}: PyAV is missing: pip install 'edgemtl-runtime[streams]'") from error
+        raise EdgemtlError(
+            missing(error, "av", f"{file}: PyAV is missing: pip install 'edgemtl-runtime[streams]'")
+        ) from error
     from .sink.boxes import whole
 
     size = file.stat().st_size

@@ -120,12 +120,20 @@ class Intake:
                 self.events.raise_error()
                 if self.stopped or not self.pairs:
                     raise_once(self._take_error())
+                    self._tell_of_nothing()
                     return None
                 pair = self.pairs.popleft()
                 self.condition.notify_all()
             if not self._too_old(pair):
                 return pair
             self.stats.drop_pair(pair, f"older than {self.policy.max_age_ms:g} ms")
+
+    def _tell_of_nothing(self) -> None:
+        """Warn of cameras that have ended by themselves without one frame, as those do that were closed before."""
+        for name in self.cameras:
+            if not self.stopped and not self.stats.frames[name]:
+                text = f"{flag(name)} has ended without a frame; was it read or closed before?"
+                self.told(Event("", "warning", text, self.clock()))
 
     def _take_error(self) -> BaseException | None:
         error, self.error = self.error, None

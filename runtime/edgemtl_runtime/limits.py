@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from .errors import EdgemtlError
+from .errors import EdgemtlError, missing
 
 MOST_BYTES = 4 << 20
 DEEPEST = 64
@@ -63,7 +63,9 @@ def parse_yaml(data: bytes | str) -> Any:
     try:
         import yaml
     except ImportError as error:
-        raise EdgemtlError("YAML files need PyYAML: pip install 'edgemtl-runtime[rig]'") from error
+        raise EdgemtlError(
+            missing(error, "yaml", "YAML files need PyYAML: pip install 'edgemtl-runtime[rig]'")
+        ) from error
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         _check_events(yaml, yaml.parse(data, Loader=loader))

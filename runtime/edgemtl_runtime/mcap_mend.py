@@ -15,7 +15,7 @@ from io import RawIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from .errors import EdgemtlError
+from .errors import EdgemtlError, missing
 from .mcap_index import MESSAGE_HEAD, PRIVATE, Index
 from .mcap_walk import CHUNK, HEAD, MESSAGE, Walk, bytes_of, has_end, has_whole_end, split
 
@@ -55,7 +55,9 @@ def mend(file: Path, copy: Part | None = None) -> Mended:
     try:
         import mcap.records  # noqa: F401
     except ImportError as error:
-        raise EdgemtlError(f"{file}: mcap is missing: pip install 'edgemtl-runtime[mcap]'") from error
+        raise EdgemtlError(
+            missing(error, "mcap", f"{file}: mcap is missing: pip install 'edgemtl-runtime[mcap]'")
+        ) from error
     with file.open("rb") as stream:
         try:
             walk, index = Walk(stream, resume=_chunk_places(stream)), Index()

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import EdgemtlError
+from .errors import EdgemtlError, missing
 from .wall import utc
 
 NO_TRACK = -1
@@ -76,7 +76,11 @@ class Boxes:
         try:
             import supervision
         except ImportError as error:
-            raise EdgemtlError("supervision is missing, which holds the detections: pip install supervision") from error
+            raise EdgemtlError(
+                missing(
+                    error, "supervision", "supervision is missing, which holds the detections: pip install supervision"
+                )
+            ) from error
         return supervision.Detections(
             xyxy=self.xyxy,
             confidence=self.scores,

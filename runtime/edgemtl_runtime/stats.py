@@ -57,7 +57,7 @@ class Recent:
 
 
 class Stats:
-    """Filled by the pipeline; times are nanoseconds of the monotonic clock.
+    """Filled by the pipeline, `to_dict` and `table` by any thread; times are nanoseconds of the monotonic clock.
 
     Every frame that a camera captured is in the end either delivered with a result or dropped for a cause:
     ``frames[camera] == delivered[camera] + lost[camera]``. ``drops`` tells the causes, of frames and of whole pairs,

@@ -649,3 +649,25 @@ def test_a_sink_that_fails_at_the_end_is_told_of(toy_bundle: Path, caplog: pytes
     told = Told()
     pipeline(toy_bundle, LIVE + "&frames=3", told=told, on_error="degrade").run([Failing()])
     assert "No space left" in caplog.text and "No space left" in str(told.heard[-1])
+
+
+def test_a_camera_without_a_frame_is_told_of(toy_bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One that was closed, in a wrapper of the program's own, which nobody can look through."""
+
+    class Wrapped:
+        name, live = "rgb", True
+
+        def __init__(self, camera: Camera) -> None:
+            self.camera, self.close = camera, camera.close
+
+        def frames(self) -> Iterator[Frame]:
+            yield from self.camera.frames()
+
+    camera = open_camera(LIVE, "rgb")
+    camera.close()
+    opened = Bundle.open(allow_absence(toy_bundle))
+    pipe = Pipeline(opened, OrtEngine(opened.model, 1), {"rgb": Wrapped(camera)})
+    assert not list(pipe) and [str(event) for event in pipe.warnings] == [
+        "--rgb has ended without a frame; was it read or closed before?"
+    ]
+    assert "ended without a frame" in caplog.text

@@ -92,6 +92,18 @@ def test_what_onnx_runtime_lacks_is_told_as_it_is(
     assert told in str(error.value)
 
 
+def test_every_import_that_may_fail_tells_why() -> None:
+    """What is installed and does not load, as OpenCV without libGL, is not told as missing."""
+    package = Path(ort.__file__).parents[1]
+    blocks = [
+        (file.name, block.partition("\n\n")[0])
+        for file in package.rglob("*.py")
+        for block in file.read_text().split("except ImportError as error:")[1:]
+    ]
+    assert len(blocks) > 15
+    assert not [name for name, block in blocks if "missing(" not in block[:400] and "{error}" not in block[:400]]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("other", [ImportError("numpy.core.multiarray failed to import"), EdgemtlError("no X"), None])
 def test_what_a_library_makes_of_an_interruption_is_an_interruption(

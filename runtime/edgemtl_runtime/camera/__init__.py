@@ -50,11 +50,12 @@ Options = Mapping[str, str]
 class Camera(Protocol):
     """A source of frames, which is read once. ``live`` sources do not wait: what is not taken in time is lost.
 
-    A picture that was given is shown and run later, in other threads. A camera that fills each picture into memory of
-    its own, and does not touch it again, says so by an attribute ``owned_pictures = True``; the pictures of any other
-    are copied as they come. It may also have ``rate`` (frames a second), ``drops_repeats`` (whether a picture that is
-    the one before tells nothing new), and two attributes that are set when it is read: ``told`` (state, detail), to
-    say that it is lost and why, and ``dropped`` (cause), to count a frame that it could not give.
+    `frames` is run by a thread of its own, `close` called by another. A picture that was given is shown and run later:
+    a camera that fills each into memory of its own, and does not touch it again, says so by an attribute
+    ``owned_pictures = True``; the pictures of any other are copied as they come. It may also have ``rate`` (frames a
+    second), ``drops_repeats`` (whether a picture that is the one before tells nothing new), and two attributes that are
+    set when it is read: ``told`` (state, detail), to say that it is lost and why, and ``dropped`` (cause), to count a
+    frame that it could not give.
     """
 
     name: str

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import CameraError, UsageError, flag
+from ..errors import CameraError, UsageError, flag, missing
 from ..frame import Frame, StampSource
 from . import NOMINAL_FPS, Options, checked_size, take, take_word
 from .clock import Epoch, Pace
@@ -83,7 +83,7 @@ class FolderCamera:
         try:
             from PIL import Image
         except ImportError as error:
-            raise CameraError("?stamps=exif needs Pillow: pip install pillow") from error
+            raise CameraError(missing(error, "PIL", "?stamps=exif needs Pillow: pip install pillow")) from error
         try:
             with Image.open(file) as picture:
                 told = picture.getexif().get_ifd(EXIF_IFD)

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CameraError, EdgemtlError
+from ..errors import CameraError, EdgemtlError, missing
 from ..messages import read
 from ..messages.types import CompressedImage, Image
 
@@ -110,7 +110,9 @@ def decompress(message: CompressedImage) -> NDArray[Any]:
     try:
         import cv2
     except ImportError as error:
-        raise CameraError("compressed images need OpenCV: pip install 'edgemtl-runtime[opencv]'") from error
+        raise CameraError(
+            missing(error, "cv2", "compressed images need OpenCV: pip install 'edgemtl-runtime[opencv]'")
+        ) from error
     image: NDArray[Any] | None = None
     with contextlib.suppress(cv2.error):  # raised for no bytes at all; others give None
         image = cv2.imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -160,7 +162,9 @@ def _reader(file: Path, stream: BinaryIO) -> tuple[Any, Any]:
     try:
         from mcap.reader import NonSeekingReader, make_reader
     except ImportError as error:
-        raise CameraError(f"{file}: mcap is missing: pip install 'edgemtl-runtime[mcap]'") from error
+        raise CameraError(
+            missing(error, "mcap", f"{file}: mcap is missing: pip install 'edgemtl-runtime[mcap]'")
+        ) from error
     from ..mcap_walk import has_whole_end
 
     if not has_whole_end(stream):
@@ -224,7 +228,9 @@ def _bag(folder: Path) -> Any:
     try:
         from rosbags.rosbag2 import Reader
     except ImportError as error:
-        raise CameraError(f"{folder}: rosbags is missing: pip install 'edgemtl-runtime[rosbag]'") from error
+        raise CameraError(
+            missing(error, "rosbags", f"{folder}: rosbags is missing: pip install 'edgemtl-runtime[rosbag]'")
+        ) from error
     return Reader(folder)
 
 

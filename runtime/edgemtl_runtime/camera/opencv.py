@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CameraError, EdgemtlError, UsageError, flag
+from ..errors import CameraError, EdgemtlError, UsageError, flag, missing
 from ..frame import Frame, StampSource
 from . import NOMINAL_FPS, PLAUSIBLE_NS, Options, check_known, checked_size, redact, take
 from .clock import UNKNOWN_NS, ArrivalClock, Epoch, Pace, SourceClock
@@ -22,7 +22,9 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its own lines would sta
 try:
     import cv2
 except ImportError as error:
-    raise EdgemtlError("folders, videos and cameras need OpenCV: pip install 'edgemtl-runtime[opencv]'") from error
+    raise EdgemtlError(
+        missing(error, "cv2", "folders, videos and cameras need OpenCV: pip install 'edgemtl-runtime[opencv]'")
+    ) from error
 
 OPEN_TIMEOUT_MS, READ_TIMEOUT_MS = 3000, 2000
 KNOWN_TIMES = 15

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from ..errors import CameraError, EdgemtlError, UsageError
+from ..errors import CameraError, EdgemtlError, UsageError, flag
 from ..limits import read_bounded
 
 NETWORK = "rtsps?|rtspt|rtspu|https?|rtmps?|rtmpt|rtp|srtp|srt|udp|tcp|tls|mmsh?|ftps?|sftp|wss?"
@@ -157,10 +157,10 @@ def fill(uri: str, name: str) -> tuple[str, list[str]]:
 def _value(match: re.Match[str], name: str) -> str:
     if match[1]:
         folder = os.environ.get("CREDENTIALS_DIRECTORY")
-        return read_secret(Path(folder or ".") / match[2], f"--{name}")
+        return read_secret(Path(folder or ".") / match[2], flag(name))
     told = os.environ.get(match[2])
     if told is None or not match[2]:
-        raise UsageError(f"--{name}: the environment has no {match[2][:60] or 'name'!r}, which ${{...}} asks for")
+        raise UsageError(f"{flag(name)}: the environment has no {match[2][:60] or 'name'!r}, which ${{...}} asks for")
     return told
 
 

@@ -17,6 +17,7 @@ from ..errors import BundleError, EngineError
 class Engine(Protocol):
     """Runs the network once: named uint8 (1, H, W, C) inputs to named outputs, batch axis kept.
 
+    The engines here may be run and closed by any thread; one of your own is run by the thread that reads the pipeline.
     Who opens an engine closes it: `close`, or ``with``. Results are shown while the next pictures are run: an engine
     whose outputs have memory of their own says so by ``owned_outputs = True``, those of others are copied.
     """

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import EdgemtlError
+from ..errors import EdgemtlError, missing
 from ..frame import Frame, FramePair
 from ..result import Attributes, Boxes, DepthMap, EdgeMap, HeadResult, LabelMap, NormalMap, Result
 from ..wall import WALL
@@ -91,7 +91,9 @@ def of_frame(frame: Frame, wall_offset_ns: int, frame_id: str = "") -> Image | C
     try:
         import cv2
     except ImportError as error:
-        raise EdgemtlError("pictures cannot be compressed: pip install 'edgemtl-runtime[opencv]'") from error
+        raise EdgemtlError(
+            missing(error, "cv2", "pictures cannot be compressed: pip install 'edgemtl-runtime[opencv]'")
+        ) from error
     image = frame.image if frame.image.ndim == 2 else np.ascontiguousarray(frame.image[:, :, ::-1])
     done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if not done:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import EdgemtlError, nearest_hint
+from ..errors import EdgemtlError, missing, nearest_hint
 
 KINDS = ("checkerboard", "circles", "acircles", "charuco")
 DICTIONARY = "DICT_4X4_50"
@@ -143,6 +143,10 @@ def opencv() -> Any:
         import cv2
     except ImportError as error:
         raise EdgemtlError(
-            "two cameras are calibrated and registered with OpenCV: pip install 'edgemtl-runtime[opencv]'"
+            missing(
+                error,
+                "cv2",
+                "two cameras are calibrated and registered with OpenCV: pip install 'edgemtl-runtime[opencv]'",
+            )
         ) from error
     return cv2

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import IO, cast
 
-from ..errors import EdgemtlError
+from ..errors import EdgemtlError, missing
 from ..frame import FramePair
 from ..messages import Message, definition
 from ..messages import write as cdr
@@ -47,7 +47,9 @@ class McapFile(Recorder):
         try:
             import mcap.writer  # noqa: F401
         except ImportError as error:
-            raise EdgemtlError(f"{given}: mcap is missing: pip install 'edgemtl-runtime[mcap]'") from error
+            raise EdgemtlError(
+                missing(error, "mcap", f"{given}: mcap is missing: pip install 'edgemtl-runtime[mcap]'")
+            ) from error
         self.wall_offset_ns, self.setup = wall_offset_ns, setup
         super().__init__(given, limits)
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..errors import EdgemtlError
+from ..errors import EdgemtlError, missing
 from ..frame import FramePair
 from ..messages import Message
 from ..messages.annotations import ImageAnnotations
@@ -130,4 +130,5 @@ def _module(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         package = f"ros-$ROS_DISTRO-{name.partition('.')[0].replace('_', '-')}"
-        raise EdgemtlError(f"ROS 2's {name} is missing: source a ROS 2 setup, or apt install {package}") from error
+        hint = f"ROS 2's {name} is missing: source a ROS 2 setup, or apt install {package}"
+        raise EdgemtlError(missing(error, name, hint)) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ..errors import EdgemtlError
+from ..errors import EdgemtlError, missing
 from ..frame import FramePair
 from ..messages import write as cdr
 from ..messages.cameras import Setup
@@ -41,7 +41,9 @@ class Zenoh:
         try:
             import zenoh
         except ImportError as error:
-            raise EdgemtlError("zenoh is missing: pip install 'edgemtl-runtime[zenoh]'") from error
+            raise EdgemtlError(
+                missing(error, "zenoh", "zenoh is missing: pip install 'edgemtl-runtime[zenoh]'")
+            ) from error
         ros = keys != "plain"
         prefix = ("" if ros else PREFIX) if prefix is None else prefix
         self.setup, self.prefix = setup, prefix.strip("/")

@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from typing import Any, Literal
 
-from ..errors import EdgemtlError
+from ..errors import EdgemtlError, missing
 from ..messages import Message
 from ..messages.hashes import type_hash
 
@@ -93,7 +93,9 @@ def gid(token: str) -> bytes:
     try:
         import xxhash
     except ImportError as error:
-        raise EdgemtlError("xxhash is missing: pip install 'edgemtl-runtime[zenoh]'") from error
+        raise EdgemtlError(
+            missing(error, "xxhash", "xxhash is missing: pip install 'edgemtl-runtime[zenoh]'")
+        ) from error
     return xxhash.xxh3_128_intdigest(token.encode()).to_bytes(16, "little")
 
 

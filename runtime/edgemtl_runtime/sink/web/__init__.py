@@ -17,7 +17,7 @@ from urllib.parse import quote
 import msgspec
 import numpy as np
 
-from ...errors import EdgemtlError
+from ...errors import EdgemtlError, missing
 from ...frame import FramePair
 from ...result import Boxes, LabelMap, Result
 from .metrics import KIND, exposition
@@ -90,7 +90,9 @@ class Web:
         try:
             import cv2  # noqa: F401
         except ImportError as error:
-            raise EdgemtlError("--serve draws with OpenCV: pip install 'edgemtl-runtime[opencv]'") from error
+            raise EdgemtlError(
+                missing(error, "cv2", "--serve draws with OpenCV: pip install 'edgemtl-runtime[opencv]'")
+            ) from error
         self.status = status
         self.running = running or (lambda: bool(status()["running"]))
         self.latest: Latest | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ...errors import EdgemtlError
+from ...errors import EdgemtlError, missing
 
 KIND = "text/plain; version=0.0.4; charset=utf-8"
 """Media type of the exposition."""
@@ -59,7 +59,9 @@ def exposition(status: dict[str, Any]) -> bytes:
     try:
         from prometheus_client import CollectorRegistry, generate_latest
     except ImportError as error:
-        raise EdgemtlError("prometheus_client is missing: pip install 'edgemtl-runtime[metrics]'") from error
+        raise EdgemtlError(
+            missing(error, "prometheus_client", "prometheus_client is missing: pip install 'edgemtl-runtime[metrics]'")
+        ) from error
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Collector(status))
     return bytes(generate_latest(registry))
