@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -101,13 +102,24 @@ def _another_board(images: Sequence[Image], board: Board) -> str:
     if own > 2 * len(greys):
         return "its markers at other places; check COLUMNSxROWS, which counts squares"
     few = greys[:FEW]
-    others = {other: sum(count_markers(grey, markers(other)) for grey in few) for other in dictionaries()}
-    best = max(others, key=lambda other: (others[other], -len(markers(other).bytesList)))
-    return (
-        f"markers of {best}, not {board.dictionary}; name it in --board"
-        if others[best] > max(own, 2 * len(few))
-        else ""
-    )
+
+    def shown(name: str) -> int:
+        return sum(count_markers(grey, markers(name)) for grey in few)
+
+    known = sorted(dictionaries(), key=lambda name: len(markers(name).bytesList))
+    largest = {_family(name): name for name in known}
+    counts = {name: shown(name) for name in largest.values()}
+    best = max(counts, key=lambda name: counts[name])
+    if counts[best] <= max(own, 2 * len(few)):
+        return ""
+    # DICT_4X4_50 is the beginning of DICT_4X4_1000: the smallest that has all that was seen is told
+    alike = [name for name in known if _family(name) == _family(best)]
+    name = next(name for name in alike if name == best or shown(name) >= counts[best])
+    return f"markers of {name}, not {board.dictionary}; name it in --board"
+
+
+def _family(dictionary: str) -> str:
+    return re.sub(r"(?<=X\d)_\d+$", "", dictionary)
 
 
 def reach(seen: Seen, size: Size) -> float:
