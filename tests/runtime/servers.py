@@ -45,8 +45,10 @@ def jpeg(index: int, size: tuple[int, int] = (64, 96)) -> bytes:
 class Mjpeg:
     """An IP camera that sends JPEGs over HTTP; ``paint`` may be changed while it runs, and it may be killed."""
 
-    def __init__(self, paint: Paint = jpeg, fps: float = 30.0) -> None:
-        self.paint, self.fps, self.port = paint, fps, free_port()
+    def __init__(self, paint: Paint = jpeg, fps: float = 30.0, lengths: bool = True, eager: bool = False) -> None:
+        """``lengths``: each head tells its picture's; ``eager``: the next boundary is sent behind a picture at once."""
+        self.paint, self.fps, self.port, self.lengths, self.eager = paint, fps, free_port(), lengths, eager
+        self.more: Callable[[], str] = lambda: ""
         self.server: ThreadingHTTPServer | None = None
         self.sent = 0
         self.start()
@@ -64,13 +66,17 @@ class Mjpeg:
                 self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
                 self.end_headers()
                 running = owner.server
+                if owner.eager:
+                    self.wfile.write(b"--frame\r\n")
                 while owner.server is running:
                     data = owner.paint(owner.sent)
                     owner.sent += 1
                     if data is not None:
-                        head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+                        length = f"Content-Length: {len(data)}\r\n" if owner.lengths else ""
+                        head = f"Content-Type: image/jpeg\r\n{length}{owner.more()}\r\n".encode()
+                        mark, end = (b"", b"\r\n--frame\r\n") if owner.eager else (b"--frame\r\n", b"\r\n")
                         try:
-                            self.wfile.write(head.encode() + data + b"\r\n")
+                            self.wfile.write(mark + head + data + end)
                         except OSError:
                             return
                     time.sleep(1 / owner.fps)

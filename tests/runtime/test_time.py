@@ -126,6 +126,26 @@ def test_arrivals_that_a_network_held_up_are_marked(server: TimedRtsp) -> None:
     assert found.recovery_s(TOLERANCE_MS) < 2  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("lengths", [True, False])
+@pytest.mark.parametrize("eager", [True, False], ids=["boundary behind", "boundary before"])
+def test_mjpeg_is_cut_where_its_pictures_end(lengths: bool, eager: bool) -> None:
+    mjpeg = timed_mjpeg(9, lengths, eager)
+    try:
+        row = watch(open_cameras({"rgb": mjpeg.url}), 2.5).row(TOLERANCE_MS)
+    finally:
+        mjpeg.kill()
+    assert row["pairs"] > 15 and row["stamp_error_ms_p50"][0] < 5 and row["latency_ms_p50"] < 25, row
+
+
+def test_mjpeg_that_tells_when_its_pictures_were_taken_is_stamped_by_that() -> None:
+    mjpeg = timed_mjpeg(9, stamps=True, delay_s=0.06)
+    try:
+        row = watch(open_cameras({"rgb": mjpeg.url}), 5).row(TOLERANCE_MS)
+    finally:
+        mjpeg.kill()
+    assert row["stamp_source"] == ["stream"] and row["stamp_error_ms_p50"][0] < 5, row
+
+
 def test_latency_is_that_of_the_network_and_the_decoder(server: TimedRtsp) -> None:
     """A picture is there when its last packet is, not when the next picture begins."""
     row = watch(open_cameras({"rgb": server.url("slow")}), 4).row(TOLERANCE_MS)

@@ -129,10 +129,25 @@ class Relay:
         self.server.close()
 
 
-def timed_mjpeg(fps: float, lengths: bool = True, stamps: bool = False) -> Mjpeg:
-    """Return a camera that sends JPEGs over HTTP, each drawn when it is sent."""
-    painter = Painter()
-    return Mjpeg(lambda index: timed_jpeg(time.monotonic_ns(), painter), fps)
+def timed_mjpeg(
+    fps: float, lengths: bool = True, eager: bool = False, stamps: bool = False, delay_s: float = 0.0
+) -> Mjpeg:
+    """Return a camera that sends JPEGs over HTTP, each drawn ``delay_s`` before it is sent.
+
+    With ``stamps`` each head tells the time of drawing by a clock of the camera's own (``X-Timestamp``).
+    """
+    painter, drawn = Painter(), [0]
+
+    def paint(index: int) -> bytes:
+        drawn[0] = time.monotonic_ns()
+        data = timed_jpeg(drawn[0], painter)
+        time.sleep(delay_s * (index % 4) / 3)  # an encoder that takes now longer, now less
+        return data
+
+    server = Mjpeg(paint, fps, lengths, eager)
+    if stamps:
+        server.more = lambda: f"X-Timestamp: {(drawn[0] + 987_654_321_000) / 1e9:.6f}\r\n"
+    return server
 
 
 @dataclass
