@@ -116,7 +116,7 @@ def pair_by_name(cameras: Sequence[FolderCamera]) -> None:
     named = [camera for camera in cameras if camera.by_name]
     if len(named) < 2:
         return
-    stems = []
+    stems: list[set[str]] = []
     for camera in named:
         seen: set[str] = set()
         for file in camera.files:
@@ -125,15 +125,16 @@ def pair_by_name(cameras: Sequence[FolderCamera]) -> None:
             seen.add(file.stem)
         stems.append(seen)
     first, second = named[0], named[1]
-    if not set.intersection(*stems):
+    shared = stems[0].intersection(*stems[1:])
+    if not shared:
         raise UsageError(
             f"{flag(first.name)} {first.folder} and {flag(second.name)} {second.folder} share no names "
             f"({first.files[0].name}, {second.files[0].name}): give pictures of one moment one name, or ?stamps=name "
             "or ?stamps=exif where they tell their times, or ?pair=order where both folders hold one picture a moment"
         )
-    alone = sum(len(seen - set.intersection(*stems)) for seen in stems)
+    alone = sum(len(seen - shared) for seen in stems)
     if alone:
         log.warning("%d pictures have no partner of their name in the other folder", alone)
-    moments = {stem: place for place, stem in enumerate(sorted(set.union(*stems), key=natural))}
+    moments = {stem: place for place, stem in enumerate(sorted(stems[0].union(*stems[1:]), key=natural))}
     for camera in named:
         camera.moments = moments

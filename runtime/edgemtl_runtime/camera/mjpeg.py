@@ -43,6 +43,7 @@ class MjpegCamera:
     def __init__(self, name: str, url: str, options: Options) -> None:
         self.name, self.what, self.closed = name, flag(name, redact(url)), False
         self.dropped: Callable[[str], None] = lambda cause: None
+        self.begun = False
         check_known(options, url, [])
         self.response = _open(self.what, url)
         kind = self.response.headers.get_content_type()
@@ -58,7 +59,7 @@ class MjpegCamera:
 
     def frames(self) -> Iterator[Frame]:
         """Yield frames as they arrive; raises `CameraError` when the stream stops."""
-        clock, arrivals, index = SourceClock(), ArrivalClock(), 0
+        clock, arrivals, index, self.begun = SourceClock(), ArrivalClock(), 0, True
         decode = _decoder()
         try:
             while not self.closed:
@@ -144,8 +145,10 @@ class MjpegCamera:
         self.buffer += data
 
     def close(self) -> None:
-        """Stop reading at the next bytes or after `READ_S`; the thread that reads closes the connection."""
+        """Stop reading at the next bytes or after `READ_S`; the thread that reads closes the connection, if any."""
         self.closed = True
+        if not self.begun:
+            self.response.close()
 
 
 def _open(what: str, url: str) -> Any:

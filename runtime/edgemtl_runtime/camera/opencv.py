@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CameraError, EdgemtlError, UsageError, flag, missing
-from ..frame import Frame, StampSource
+from ..frame import UNKNOWN_NS, Frame, StampSource
 from . import NOMINAL_FPS, PLAUSIBLE_NS, Options, check_known, checked_size, redact, take
-from .clock import UNKNOWN_NS, ArrivalClock, Epoch, Pace, SourceClock
+from .clock import ArrivalClock, Epoch, Pace, SourceClock
 
 os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "2")  # seconds until a silent device is lost; 10 of itself
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its own lines would stand beside ours, passwords and all
@@ -117,12 +117,13 @@ class _Captured:
     def __init__(self, name: str, what: str, capture: Any) -> None:
         self.name, self.what, self.capture, self.closed = name, what, capture, False
         self.arrivals = ArrivalClock()
+        self.begun = False
         if not capture.isOpened():
             raise CameraError(f"{flag(name, what)}: cannot be opened; check that it is there and not in use")
 
     def frames(self) -> Iterator[Frame]:
         """Yield frames as they arrive; raises `CameraError` when the source stops."""
-        index = 0
+        index, self.begun = 0, True
         try:
             while not self.closed:
                 good, image = self.capture.read()
@@ -145,8 +146,10 @@ class _Captured:
         return rgb(image)
 
     def close(self) -> None:
-        """Stop reading; the capture is released by the thread that reads or with this object."""
+        """Stop reading; the thread that reads releases the capture, where there is one."""
         self.closed = True
+        if not self.begun:
+            self.capture.release()
 
 
 class DeviceCamera(_Captured):

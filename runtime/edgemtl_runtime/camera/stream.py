@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..errors import CameraError, flag
-from ..frame import Frame
+from ..frame import UNKNOWN_NS, Frame
 from . import Camera, Options, check_known, redact, take_word
-from .clock import UNKNOWN_NS, ArrivalClock, SourceClock
+from .clock import ArrivalClock, SourceClock
 from .libav import opened, picture, reason
 
 NO_TIMESTAMPS = 0x80
@@ -52,6 +52,7 @@ class AvStreamCamera:
     def __init__(self, name: str, url: str, options: Options) -> None:
         self.name, self.what, self.closed = name, flag(name, redact(url)), False
         self.dropped: Callable[[str], None] = lambda cause: None
+        self.begun = False
         check_known(options, url, ["transport"])
         transport = take_word(options, url, "transport", ("tcp", "udp"))
         asked = {"rtsp_transport": transport} if url.startswith("rtsp") else {}
@@ -74,7 +75,7 @@ class AvStreamCamera:
 
     def frames(self) -> Iterator[Frame]:
         """Yield frames as they arrive; raises `CameraError` when the stream stops."""
-        clock, arrivals, index = SourceClock(), ArrivalClock(), 0
+        clock, arrivals, index, self.begun = SourceClock(), ArrivalClock(), 0, True
         before_ns: int | None = None
         try:
             for packet in self._packets():
@@ -124,5 +125,7 @@ class AvStreamCamera:
         return whole
 
     def close(self) -> None:
-        """Stop reading at the next packet or after `READ_S`; the thread that reads closes the stream."""
+        """Stop reading at the next packet or after `READ_S`; the thread that reads closes the stream, if any."""
         self.closed = True
+        if not self.begun:
+            self.container.close()

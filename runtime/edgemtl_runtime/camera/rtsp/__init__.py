@@ -45,6 +45,7 @@ class RtspCamera:
     def __init__(self, name: str, url: str, options: Options) -> None:
         self.name, self.what, self.closed = name, flag(name, redact(url)), False
         self.dropped: Callable[[str], None] = lambda cause: None
+        self.begun = False
         check_known(options, url, ["transport", "clock"])
         self.by_reports = take_word(options, url, "clock", ("arrival", "ntp")) == "ntp"
         udp = take_word(options, url, "transport", ("tcp", "udp")) == "udp"
@@ -73,7 +74,7 @@ class RtspCamera:
 
     def frames(self) -> Iterator[Frame]:
         """Yield frames as they arrive; raises `CameraError` when the stream stops."""
-        index = 0
+        index, self.begun = 0, True
         try:
             for data, came_ns in self.session.packets(lambda: self.closed):
                 if isinstance(data, Report):
@@ -152,8 +153,10 @@ class RtspCamera:
         return ticks * 1_000_000_000 // self.session.media.clock_hz
 
     def close(self) -> None:
-        """Stop reading; the thread that reads closes the stream."""
+        """Stop reading; the thread that reads closes the stream, where there is one."""
         self.closed = True
+        if not self.begun:
+            self.session.close()
 
 
 class NotOurs(UsageError):
