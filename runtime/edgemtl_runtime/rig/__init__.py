@@ -253,9 +253,9 @@ class Rig:
             self.write(files)
 
     def write(self, files: list[FileAside]) -> None:
-        """Write the files that `claimed` gave for this rig's cameras."""
+        """Write the files that `claimed` gave for this rig's cameras; the rig's own comes last."""
         contents = [self.to_dict(), *(camera.to_dict() for camera in self.cameras.values())]
-        for file, content in zip(files, contents, strict=True):
+        for file, content in reversed(list(zip(files, contents, strict=True))):
             text = _yaml().safe_dump(content, sort_keys=False, default_flow_style=None, width=120)
             try:
                 file.write(text.encode())
