@@ -303,7 +303,9 @@ def main() -> None:
     kind, originals, first, count = sys.argv[1], Path(sys.argv[2]).absolute(), int(sys.argv[3]), int(sys.argv[4])
     signal.signal(signal.SIGALRM, hangs)
     if kind == "program":
-        import edgemtl.shrink  # noqa: F401
+        from edgemtl.shrink import read_program
+
+        read_program(originals / "net.pt2")  # torch imports much of itself at the first one
     limit = status_bytes("VmSize") + MORE_MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     outcomes: Counter[str] = Counter()

@@ -103,7 +103,10 @@ def read_program(file: Path, trust: bool = False) -> ExportedProgram:
     log = logging.getLogger("torch.export")  # there torch tells, with a traceback, what its error leaves out
     log.addFilter(keep)
     try:
-        return load_program(file, trust)
+        program = load_program(file, trust)
+        if program.example_inputs is not None:
+            program.module()  # what does not fit together shows here, not in the middle of the work
+        return program
     except NoProgramError as error:
         raise EdgemtlError(f"{file}: {error}; give what torch.export.save wrote") from error
     except UntrustedError as error:

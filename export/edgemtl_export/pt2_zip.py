@@ -55,7 +55,7 @@ class Parts(Mapping[str, bytes]):
         try:
             return self.archive.read(self.entries[name])
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-            raise UntrustedError(f"{name} cannot be unpacked ({error})") from None
+            raise UntrustedError(f"{name} cannot be unpacked ({str(error)[:100]})") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.entries)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -76,8 +78,7 @@ class TimmBackbone(nn.Module):
 
 def _load(body: nn.Module, file: Path, model: str) -> None:
     """Load a state by its names, or by the order and shapes of its tensors; what lies beyond the body is left."""
-    given = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
-    own = body.state_dict()
+    given, own = _read(file), body.state_dict()
     if not own.keys() <= given.keys():
         ordered = [tensor for tensor in given.values() if tensor.ndim]  # but for batch normalisations' counters
         names = [name for name, tensor in own.items() if tensor.ndim]
@@ -86,6 +87,18 @@ def _load(body: nn.Module, file: Path, model: str) -> None:
             if name not in given or given[name].shape != own[name].shape:
                 raise ValueError(f"{file} does not hold {model}'s state: nothing in it fits {name}")
     body.load_state_dict({name: given.get(name, tensor) for name, tensor in own.items()})
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file by name; raises `ValueError` where it holds none."""
+    try:
+        given = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
+        if found := {name: tensor for name, tensor in given.items() if isinstance(tensor, Tensor)}:
+            return found
+        why = "nothing in it is a tensor"
+    except (SafetensorError, UnpicklingError, OSError, RuntimeError, EOFError, ValueError, AttributeError) as error:
+        why = " ".join(str(error).split())[:150] or type(error).__name__
+    raise ValueError(f"{file}: no tensors in it ({why}); give a state as .safetensors, or of torch.save")
 
 
 def _recolour(body: nn.Module, channels: int) -> None:

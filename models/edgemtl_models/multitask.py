@@ -7,11 +7,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from torch import Tensor, nn
 
 from .aligned import LEVELS, AlignedTrunk
 from .backbone import BACKBONES
+from .description import check_description, parse, read
 from .exits import DEEPEST, ExitTrunk
 from .heads import DenseHead, PictureHead
 from .streams import EarlyTrunk, JoinedTrunk, Trunk
@@ -93,6 +93,7 @@ def build(
     when the network cannot be built.
     """
     description = network if isinstance(network, dict) else _describe(network)
+    check_description(description)
     name = str(description["name"])
     height, width = size
     if height % STRIDE or width % STRIDE:
@@ -188,15 +189,14 @@ def _head(
 
 def _describe(name: str) -> dict[str, Any]:
     if name in zoo():
-        text = (resources.files("edgemtl_models") / "zoo" / f"{name}.yaml").read_text()
+        description = parse((resources.files("edgemtl_models") / "zoo" / f"{name}.yaml").read_text(), name)
     elif name.endswith((".yaml", ".yml")) and Path(name).is_file():
-        text = Path(name).read_text()
+        description = read(Path(name))
     else:
         raise ValueError(f"no network '{name}'; the zoo has {', '.join(zoo())}, or give a YAML file")
-    description = yaml.safe_load(text)
-    missing = {"name", "streams", "neck", "heads"} - set(description or {})
+    missing = {"name", "streams", "neck", "heads"} - set(description)
     if missing:
         raise ValueError(f"{name}: {', '.join(sorted(missing))} missing")
     if len(description["neck"]) != 4:
         raise ValueError(f"{name}: neck lists the channels at strides 4, 8, 16 and 32, not {description['neck']}")
-    return dict(description)
+    return description

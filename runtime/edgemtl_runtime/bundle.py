@@ -169,7 +169,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def _check_told(what: str, values: dict[str, Any], kind: type) -> None:
     """Raise `ValueError` where what is told for people is not as the exporter tells it, or moves their cursor."""
     try:
-        found = msgspec.convert(values, kind)
+        found: Any = msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
         raise ValueError(f"{what}: {reason(error)}") from None
     shown: Any = getattr(found, "scores", None) or getattr(found, "agreement", {})

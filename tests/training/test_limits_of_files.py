@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import edgemtl_models
 from edgemtl.cli import main
 from edgemtl.config import load
 from edgemtl.data.check import check
@@ -79,3 +81,24 @@ def test_a_run_has_bounds(tmp_path: Path, interface: Any) -> None:
     with pytest.raises(EdgemtlError, match="damaged run") as error:
         Run.open(tmp_path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 5000, "a: &a [1]\nb: *a", "name: x\nneck: [999999]", "- 1", "\x00", "a: " * 50_000, "x: .inf"]
+)
+def test_a_network_of_a_file_has_bounds(tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "net.yaml"
+    file.write_text(text)
+    with pytest.raises(ValueError):
+        edgemtl_models.build(str(file), {"boxes": 2}, (96, 128))
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
+@pytest.mark.parametrize("data", [b"", b"no tensors", pickle.dumps({"a": 1}), pickle.dumps(print)])
+def test_weights_that_are_none_are_told(tmp_path: Path, name: str, data: bytes) -> None:
+    from edgemtl_models.backbone import TimmBackbone
+
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ValueError, match="no tensors in it") as told:
+        TimmBackbone(3, "resnet18", str(tmp_path / name))
+    assert "\n" not in str(told.value)

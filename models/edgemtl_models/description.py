@@ -1,0 +1,45 @@
+"""Descriptions of networks from files: read and looked at before anything is built; numbers in them take memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+WIDEST, MOST_VALUES, MOST_BYTES = 8192, 2000, 64_000
+"""The largest number, the most values, and the longest file that describes a network."""
+
+
+def check_description(told: Any) -> None:
+    """Raise `ValueError` where a network's description would make one beyond bounds."""
+    left, seen = [told], 0
+    while left:
+        value = left.pop()
+        seen += 1
+        if seen > MOST_VALUES or (isinstance(value, int | float) and not abs(value) <= WIDEST):
+            raise ValueError(f"a network of {str(value)[:40]}: no number is above {WIDEST}, and there are few")
+        left += value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+
+
+def parse(text: str, name: str) -> dict[str, Any]:
+    """Return a description that stands in YAML, without aliases; raises `ValueError`."""
+    try:
+        if len(text) > MOST_BYTES or any(isinstance(each, yaml.AliasEvent) for each in yaml.parse(text)):
+            raise ValueError("it is long, or has aliases")
+        found = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(f"{name}: cannot be read ({' '.join(str(error).split())[:150]})") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{name}: describes no network")
+    check_description(found)
+    return found
+
+
+def read(file: Path) -> dict[str, Any]:
+    """Return a description that stands in a file; raises `ValueError`."""
+    try:
+        with file.open(encoding="utf-8") as stream:
+            return parse(stream.read(MOST_BYTES + 1), str(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: cannot be read ({error})") from error
