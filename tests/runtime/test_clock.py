@@ -152,3 +152,32 @@ def test_unix_time_follows_the_wall_clock() -> None:
     now["monotonic"] += 10**9
     assert clock.unix_ns(now["monotonic"]) == now["unix"]
     assert utc(1_790_000_000_123_456_789) == "2026-09-21T14:13:20.123456Z" and utc(1 << 80) == ""
+
+
+@pytest.mark.parametrize(("fps", "most_ms", "share"), [(5, 40, 0.008), (5, 80, 0.035), (9, 80, 0.007), (30, 80, 0.001)])
+def test_a_network_that_jitters_is_not_taken_for_a_source_that_has_shifted(
+    fps: int, most_ms: int, share: float
+) -> None:
+    wrong, count = 0, 0
+    for seed in range(20):
+        chance, last, sent = np.random.default_rng(seed), 0, []
+        for taken, _ in pictures(fps, 25):
+            last = max(last + 1, taken + 3 * MS + round(chance.uniform(0, most_ms) * MS))
+            sent.append((taken, last))
+        found = told(sent)
+        wrong += sum(unsure < UNKNOWN_NS and error - 3 * MS > unsure + 12 * MS for _, error, unsure in found)
+        count += len(found)
+    assert wrong <= share * count
+
+
+@pytest.mark.parametrize("b_frames", [3, 7, 15])
+@pytest.mark.parametrize("spread", [True, False], ids=["one an interval", "a group at once"])
+def test_long_groups_of_b_frames_are_known_as_well_as_none(b_frames: int, spread: bool) -> None:
+    clock, period, group, last, unsure = SourceClock(), 1_000 * MS // 30, b_frames + 1, 0, []
+    for place in range(0, 900 // group * group, group):
+        for number, index in enumerate([place + group, *range(place + 1, place + group)]):
+            sent = place + group + (number if spread else 0)
+            last = max(last + MS // 5, START + sent * period + 3 * MS)
+            clock.observe(START + index * period, last)
+            unsure.append(clock.uncertainty_ns)
+    assert np.percentile(unsure[100:], 95) <= 2 * FLOOR_NS

@@ -15,14 +15,17 @@ BREAK_NS = 2_000_000_000
 """A presentation time that leaps by more, beside the host's time, has begun anew."""
 SETTLE_NS, SETTLE = 500_000_000, 5
 """A clock is known once so much time and so many pictures have not bettered it."""
-CHECKED = 6
-"""Pictures of which one comes by the shortest way, as long as the clock is right: one in each group with B-frames."""
+CHECKED, GROUP = 6, 16
+"""Pictures of which one comes by the shortest way, as long as the clock is right: one in each group with B-frames,
+which is longer with many of them."""
 USUAL = 30
 """Pictures that show how late some usually are."""
 GAP_NS, GAP_INTERVALS = 250_000_000, 4
 """A stream stood still when nothing came for the longer of the two."""
 SHIFT_NS, SHIFTED_NS = 1_200_000_000, 8_000_000
 """For so long every picture must be late by more than so much, and all alike, until the source's time has shifted."""
+USUALLY, CHANCE = 120, 1e-3
+"""Pictures that tell how often one is late by so much anyway, and the likelihood below which all of them are not."""
 REPORT_NS = 10_000_000
 """Two sender reports that agree to this tell of one clock."""
 FLOOR_NS = 1_500_000
@@ -93,6 +96,9 @@ class SourceClock:
         self.least: deque[tuple[int, int]] = deque(maxlen=PARTS)
         self.recent: deque[tuple[int, int]] = deque(maxlen=256)
         self.checked: deque[int] = deque(maxlen=CHECKED)
+        self.usually: deque[int] = deque(maxlen=USUALLY)
+        self.latest_ns: int | None = None
+        self.behind = 0
         self.lateness: deque[int] = deque(maxlen=USUAL)
         self.last: tuple[int, int] | None = None
         self.bettered_ns: int | None = None
@@ -113,6 +119,7 @@ class SourceClock:
         self.last = source_ns, arrived_ns
         offset_ns = arrived_ns - source_ns
         self.recent.append((arrived_ns, offset_ns))
+        self._count_group(source_ns)
         self._take_in(offset_ns, arrived_ns)
         assert self.base_ns is not None
         if offset_ns - self.base_ns > max(self.lateness, default=0) + SHIFTED_NS:
@@ -120,6 +127,11 @@ class SourceClock:
         self.lateness.append(offset_ns - self.base_ns)
         self.checked.append(offset_ns)
         late = offset_ns - self.base_ns > SHIFTED_NS
+        if not late and self.late_since_ns is not None:
+            since_ns = self.late_since_ns
+            self.usually.extend(each - self.base_ns for at, each in self.recent if since_ns <= at < arrived_ns)
+        if not late:
+            self.usually.append(offset_ns - self.base_ns)
         self.late_since_ns = (self.late_since_ns or arrived_ns) if late else None
         self._look_for_shift(arrived_ns)
         self._judge(arrived_ns)
@@ -141,6 +153,15 @@ class SourceClock:
     def reported(self, source_ns: int, wall_offset_ns: int) -> int | None:
         """Return when a picture was taken by the sender's clock, on the monotonic one; None without a report."""
         return source_ns + self.reports[-1][1] - wall_offset_ns if self.reports else None
+
+    def _count_group(self, source_ns: int) -> None:
+        """Look at as many pictures as a group with B-frames has."""
+        if self.latest_ns is None or source_ns > self.latest_ns:
+            self.latest_ns, self.behind = source_ns, 0
+            return
+        self.behind += 1
+        if (self.checked.maxlen or 0) <= self.behind + 1 <= GROUP:
+            self.checked = deque(self.checked, maxlen=self.behind + 2)
 
     def _interval_ns(self) -> int:
         times = [at for at, _ in self.recent]
@@ -173,11 +194,18 @@ class SourceClock:
         if not all(halves):
             return
         early, late = min(halves[0]), min(halves[1])
-        if abs(early - late) > max(SHIFTED_NS // 2, 0.15 * late) or self._denied(late):
+        if abs(early - late) > max(SHIFTED_NS // 2, 0.15 * late) or self._denied(late) or self._by_chance(late):
             return
         self.least.clear()
+        self.usually.clear()
         self.bettered_ns, self.count = arrived_ns, 1
         self._take_in(self.base_ns + min(early, late), arrived_ns)
+
+    def _by_chance(self, late_ns: int) -> bool:
+        """Whether pictures are late by so much so often anyway that a row of them tells nothing."""
+        row = sum(at >= (self.late_since_ns or 0) for at, _ in self.recent)
+        often = (1 + sum(each >= late_ns for each in self.usually)) / (2 + len(self.usually))
+        return bool(often**row > CHANCE)
 
     def _denied(self, late_ns: int) -> bool:
         """Whether sender reports say that the source's time has not shifted, so that the way has become longer."""

@@ -85,6 +85,8 @@ class GStreamerCamera:
             return now_ns, "arrival", self.arrivals.uncertainty(now_ns)
         if (found := self.watch.stamp(int(buffer.pts))) is not None:
             return min(found[0], now_ns), "stream", found[1]
+        if self.watch.from_afar:
+            return now_ns, "arrival", self.arrivals.uncertainty(now_ns)
         return min(int(buffer.pts + self.pipeline.get_base_time()), now_ns), "driver", 0
 
     def _picture(self, sample: Any) -> NDArray[Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -50,7 +51,7 @@ class RtspCamera:
         self.by_reports = take_word(options, url, "clock", ("arrival", "ntp")) == "ntp"
         udp = take_word(options, url, "transport", ("tcp", "udp")) == "udp"
         try:
-            self.session = Session(self.what, url, udp, OPEN_S, READ_S)
+            self.session = Session(self.what, url, udp, OPEN_S, READ_S, ASSEMBLERS)
         except RtspError as error:
             if error.code in TELLING:
                 raise
@@ -103,12 +104,15 @@ class RtspCamera:
 
     def _decoded(self, data: bytes, came_ns: int) -> Iterator[Any]:
         packet = parse(data, came_ns)
-        if packet is None or packet.kind != self.session.media.payload:
+        if packet is None:
+            return
+        ours = packet.kind == self.session.media.payload
+        if not ours and packet.source != self.source:
             return
         if self.source not in (None, packet.source):  # the sender has begun anew
             self._begin()
         self.source = packet.source
-        for due, lost in self.order.push(packet):
+        for due, lost in self.order.push(packet if ours else replace(packet, payload=b"")):
             for coded in self.pictures.push(due, lost):
                 if self._sound(coded):
                     yield from self._decode(coded)

@@ -113,9 +113,21 @@ class Assembler:
         self.fragment: list[bytes] = []
         self.pictured = self.key = False
         self.whole = self.marked = True
+        self.missing = 0
+        self.endless: bool | None = None
+        """Whether units in fragments do not tell their ends; None until one was seen."""
 
     def push(self, packet: RtpPacket, lost: int) -> Iterator[CodedPicture]:
-        """Yield the pictures that are complete with a packet; ``lost`` tells how many before it are missing."""
+        """Yield the pictures that are complete with a packet; ``lost`` tells how many before it are missing.
+
+        A packet without a payload (padding, or of another kind in the same numbers) holds its number's place alone.
+        """
+        if not packet.payload:
+            self.missing += lost
+            return
+        lost, self.missing = lost + self.missing, 0
+        if not lost:
+            self._complete(packet)
         if packet.time != self.time:
             if self.pictured or self.fragment:  # without its last packet, where that is marked
                 self.whole = self.whole and not lost and not self.fragment
@@ -129,13 +141,29 @@ class Assembler:
         if self.bytes > LARGEST:  # without an end
             self.parts, self.fragment, self.whole = [], [], False
         for unit in self.units(packet.payload):
+            self._add(unit)
+        if self.pictured and packet.time == self.given_time:
+            self.marked = False
+        if packet.marker and self.marked and self.endless:
+            self._add(self._rest())
+        if packet.marker and self.marked and self.pictured and not self.fragment:
+            yield self._picture()
+
+    def _complete(self, packet: RtpPacket) -> None:
+        """End a unit whose last fragment did not say so, where what is next is not of it and nothing is missing."""
+        if self.fragment and (packet.time != self.time or not self.goes_on(packet.payload)):
+            self._add(self._rest())
+            self.endless = self.endless is not False
+
+    def _rest(self) -> bytes:
+        unit, self.fragment = b"".join(self.fragment), []
+        return unit
+
+    def _add(self, unit: bytes) -> None:
+        if unit:
             self.parts += (START, unit)
             self.pictured = self.pictured or self.is_picture(unit)
             self.key = self.key or self.is_key(unit)
-        if self.pictured and packet.time == self.given_time:
-            self.marked = False
-        if packet.marker and self.marked and self.pictured and not self.fragment:
-            yield self._picture()
 
     def _begin(self, packet: RtpPacket, lost: bool) -> None:
         step = 0 if self.time is None else (packet.time - self.time + 0x80000000 & 0xFFFFFFFF) - 0x80000000
@@ -149,6 +177,11 @@ class Assembler:
 
     def units(self, payload: bytes) -> Iterator[bytes]:
         """Yield the units that are complete with a payload."""
+        raise NotImplementedError
+
+    @staticmethod
+    def goes_on(payload: bytes) -> bool:
+        """Whether a payload leaves the unit before it open: a further fragment, or what is passed over."""
         raise NotImplementedError
 
     @staticmethod
@@ -169,8 +202,12 @@ class Assembler:
             return
         self.fragment.append(rest)
         if ends:
-            yield b"".join(self.fragment)
-            self.fragment = []
+            self.endless = False
+            yield self._rest()
+
+
+UNDEFINED = (0, 30, 31)
+"""Kinds of H.264's payloads that are to be passed over (RFC 6184, 5.2)."""
 
 
 class H264(Assembler):
@@ -186,8 +223,14 @@ class H264(Assembler):
         elif kind == 28 and len(payload) > 2:
             head = bytes([payload[0] & 0xE0 | payload[1] & 31])
             yield from self._fragment(head, payload[2:], bool(payload[1] & 0x80), bool(payload[1] & 0x40))
-        else:
+        elif kind not in UNDEFINED:
             self.whole = False
+
+    @staticmethod
+    def goes_on(payload: bytes) -> bool:
+        """Whether a payload is a fragment (FU-A) that begins no unit, or undefined."""
+        kind = payload[0] & 31
+        return kind in UNDEFINED or (kind == 28 and len(payload) > 1 and not payload[1] & 0x80)
 
     @staticmethod
     def is_picture(unit: bytes) -> bool:
@@ -215,6 +258,11 @@ class H265(Assembler):
             yield from self._fragment(head, payload[3:], bool(payload[2] & 0x80), bool(payload[2] & 0x40))
         else:
             self.whole = False
+
+    @staticmethod
+    def goes_on(payload: bytes) -> bool:
+        """Whether a payload is a fragment that begins no unit."""
+        return len(payload) > 2 and payload[0] >> 1 & 63 == 49 and not payload[2] & 0x80
 
     @staticmethod
     def is_picture(unit: bytes) -> bool:

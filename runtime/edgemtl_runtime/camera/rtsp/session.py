@@ -7,11 +7,11 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from ...errors import CameraError
-from ..address import split
+from ..address import Address, split
 from ..http_auth import authorization
 from .sdp import Media, number, parse
 
@@ -19,6 +19,10 @@ USER_AGENT = "edgemtl-runtime"
 PORT = 554
 LARGEST = 1 << 20
 """Bytes of a head, or of a description, that are read at the most."""
+GOODBYE_S = 0.2
+"""A stream that was said to end, and of which nothing came for so long, has ended."""
+REDIRECTS = 3
+"""Other addresses that a camera may send us to, one after the other."""
 
 
 class RtspError(CameraError):
@@ -44,6 +48,13 @@ class Reply:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What the camera asked of us; it was answered."""
+
+    method: str
+
+
+@dataclass(frozen=True)
 class Report:
     """What a sender says of its clock (RTCP sender report): Unix time and the stream's time of one moment."""
 
@@ -57,21 +68,27 @@ class Session:
     Raises `RtspError` where the server does not answer within ``open_s``, or is silent for ``read_s``.
     """
 
-    def __init__(self, what: str, url: str, udp: bool, open_s: float, read_s: float) -> None:
-        self.what, self.open_s, self.read_s = what, open_s, read_s
+    def __init__(
+        self, what: str, url: str, udp: bool, open_s: float, read_s: float, codecs: Collection[str] = ()
+    ) -> None:
+        """``codecs`` are those that can be read: of several streams the first of them is taken."""
+        self.what, self.open_s, self.read_s, self.codecs = what, open_s, read_s, codecs
         address = split(what, url)
         self.user, self.password = address.user, address.password
-        self.url = f"rtsp://{address.authority}{address.rest}"
         self.number, self.id, self.challenges, self.alive_s = 0, "", list[str](), 60
-        self.buffer = bytearray()
         self.udp: list[socket.socket] = []
         self.others: tuple[str, int] | None = None
-        self.socket = self._connect(address.host, address.port or PORT)
+        self._go_to(address)
         try:
             self.media = self._setup(udp)
         except BaseException:
             self.close()
             raise
+
+    def _go_to(self, address: Address) -> None:
+        self.url = f"rtsp://{address.authority}{address.rest}"
+        self.host, self.buffer = address.host, bytearray()
+        self.socket = self._connect(address.host, address.port or PORT)
 
     def _connect(self, host: str, port: int) -> socket.socket:
         try:
@@ -83,25 +100,44 @@ class Session:
         return found
 
     def _setup(self, udp: bool) -> Media:
-        options = self._ask("OPTIONS", self.url)
-        self.keeps = "GET_PARAMETER" if "GET_PARAMETER" in options.get("public").upper() else "OPTIONS"
-        described = self._ask("DESCRIBE", self.url, Accept="application/sdp")
+        described = self._described()
         base = described.get("content-base") or described.get("content-location") or self.url
         control, streams = parse(described.body.decode("utf-8", "replace"))
-        media = next((each for each in streams if each.kind == "video"), None)
-        if media is None:
+        videos = [each for each in streams if each.kind == "video"]
+        if not videos:
             raise RtspError(f"{self.what}: holds no video")
+        media = next((each for each in videos if each.codec in self.codecs), videos[0])
         self.control = _joined(base, control) if control not in ("", "*") else base
         transport = self._ports() if udp else "RTP/AVP/TCP;unicast;interleaved=0-1"
         setup = self._ask("SETUP", _joined(base, media.control), Transport=transport)
         self.id, _, rest = setup.get("session").partition(";")
         self.alive_s = max(number(rest.partition("timeout=")[2].partition(";")[0].strip(), 86_400, 60), 2)
-        told = dict(part.partition("=")[::2] for part in setup.get("transport").split(";"))
+        parts = [part.partition("=") for part in setup.get("transport").split(";")]
+        told = {name.strip().lower(): value.strip() for name, _, value in parts}
         self.channel = number(told.get("interleaved", "0").partition("-")[0], 254, 0)
         if udp and (port := number(told.get("server_port", "").partition("-")[2], 65535, 0)):
             self.others = (self.socket.getpeername()[0], port)
         self._ask("PLAY", self.control, Range="npt=0.000-")
         return media
+
+    def _described(self) -> Reply:
+        """Return the camera's description, of the address that it sends us to where it does."""
+        for _ in range(REDIRECTS + 1):
+            options = self._ask("OPTIONS", self.url)
+            self.keeps = "GET_PARAMETER" if "GET_PARAMETER" in options.get("public").upper() else "OPTIONS"
+            described = self._ask("DESCRIBE", self.url, Accept="application/sdp")
+            if described.code < 300:
+                return described
+            place = described.get("location")
+            if not place.startswith("rtsp://"):
+                raise RtspError(f"{self.what}: the camera answers {described.code} and names no rtsp:// address")
+            self.socket.close()
+            self.challenges = []
+            address = split(f"{self.what}: is sent to another address, which", place)
+            if address.user or address.host != self.host:  # a password is told to nobody else
+                self.user, self.password = address.user, address.password
+            self._go_to(address)
+        raise RtspError(f"{self.what}: is sent from one address to another without an end")
 
     def _ports(self) -> str:
         family, host = self.socket.family, self.socket.getsockname()[0]
@@ -145,13 +181,16 @@ class Session:
         if reply.code == 401:
             said = "wrong user or password" if self.user else "give rtsp://USER:PASSWORD@HOST/PATH"
             raise RtspError(f"{self.what}: the camera asks for a password ({said})", 401)
-        if not 200 <= reply.code < 300 and not (method == "OPTIONS" and reply.code != 454):
+        moved = method == "DESCRIBE" and reply.code in (301, 302, 303, 305, 307, 308)
+        if not (200 <= reply.code < 300 or moved or (method == "OPTIONS" and reply.code != 454)):
             raise RtspError(f"{self.what}: the camera answers {method} with {reply.code} {reply.reason}", reply.code)
         return reply
 
     def _reply(self, until: float) -> Reply:
         """Return the answer to the last request; media that come before it are passed over."""
         while True:
+            if time.monotonic() > until:  # however much else comes
+                raise TimeoutError(0, f"no answer for {self.open_s:g} s")
             if (item := self._item()) is not None:
                 if isinstance(item, Reply) and item.get("cseq") in ("", str(self.number)):
                     return item
@@ -165,7 +204,7 @@ class Session:
             raise ConnectionResetError(0, "the camera has closed the connection")
         self.buffer += data
 
-    def _item(self) -> Reply | tuple[int, bytes] | None:
+    def _item(self) -> Reply | Asked | tuple[int, bytes] | None:
         """Take an answer, or a channel and its bytes, from what has come; None where none is whole."""
         buffer = self.buffer
         while buffer[:1] == b"\r" or buffer[:1] == b"\n":
@@ -196,26 +235,30 @@ class Session:
             code = number(words[1], 999, 0) if len(words) > 1 else 0
             return Reply(code, words[2] if len(words) > 2 else "", headers, body)
         self.socket.sendall(f"RTSP/1.0 200 OK\r\nCSeq: {headers.get('cseq', ['0'])[-1]}\r\n\r\n".encode())
-        return Reply(0, first, headers)  # the camera asked something, and was answered
+        return Asked(words[0])
 
     def packets(self, stopped: Callable[[], bool]) -> Iterator[tuple[bytes | Report, int]]:
         """Yield what comes, until ``stopped`` or the server ends; raises `RtspError`."""
         asked = heard = time.monotonic()
+        ended_s: float | None = None
         while not stopped():
             now = time.monotonic()
             if now - asked > self.alive_s / 2:
                 asked = now
-                with contextlib.suppress(OSError):
-                    self._send(self.keeps, self.control, {})
+                self._keep()
             if now - heard > self.read_s:
                 raise RtspError(f"{self.what}: no picture for {self.read_s:g} s")
             for channel, data, came_ns in self._some(0.2):
                 if channel == 0:
                     heard = time.monotonic()
                     yield data, came_ns
-                elif (report := sender_report(data)) is not None:
-                    self._answer()
-                    yield report, came_ns
+                elif channel == 1:
+                    if (report := sender_report(data)) is not None:
+                        self._answer()
+                        yield report, came_ns
+                    ended_s = time.monotonic() if says_goodbye(data) else ended_s
+            if ended_s is not None and time.monotonic() - max(ended_s, heard) > GOODBYE_S:
+                raise RtspError(f"{self.what}: the camera has ended the stream")
 
     def _some(self, seconds: float) -> Iterator[tuple[int, bytes, int]]:
         """Yield (0 for RTP or 1 for RTCP, bytes, when they came) of what comes within a while."""
@@ -232,6 +275,15 @@ class Session:
         while (item := self._item()) is not None:
             if isinstance(item, tuple):
                 yield item[0] - self.channel, item[1], came_ns
+            elif isinstance(item, Reply) and item.code == 401:  # its challenge was for one use, or for some time
+                proved, self.challenges = self.challenges, item.headers.get("www-authenticate", [])
+                if self.challenges != proved:
+                    self._keep()
+
+    def _keep(self) -> None:
+        """Tell the server that somebody still watches."""
+        with contextlib.suppress(OSError):
+            self._send(self.keeps, self.control, {})
 
     def _answer(self) -> None:
         """Tell the sender that we are here (RTCP receiver report and source description)."""
@@ -252,6 +304,16 @@ class Session:
                 self._send("TEARDOWN", self.control, {})
         for each in (self.socket, *self.udp):
             each.close()
+
+
+def says_goodbye(data: bytes) -> bool:
+    """Whether a compound RTCP packet tells that the sender ends its stream (BYE)."""
+    place = 0
+    while len(data) >= place + 4 and data[place] >> 6 == 2:
+        if data[place + 1] == 203:
+            return True
+        place += 4 + 4 * int.from_bytes(data[place + 2 : place + 4], "big")
+    return False
 
 
 def sender_report(data: bytes) -> Report | None:

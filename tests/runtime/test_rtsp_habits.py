@@ -1,0 +1,165 @@
+"""RTSP as cameras speak it: their own ways of describing, numbering, redirecting, keeping alive and ending."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from clockface import read_face
+from odd_rtsp import Habits, OddRtsp
+
+from edgemtl_runtime.camera import open_camera
+from edgemtl_runtime.camera.rtsp import RtspCamera
+from edgemtl_runtime.camera.rtsp.session import Session
+from edgemtl_runtime.errors import CameraError
+from edgemtl_runtime.frame import Frame
+
+
+@contextmanager
+def serving(habits: Habits, family: socket.AddressFamily = socket.AF_INET) -> Iterator[OddRtsp]:
+    server = OddRtsp(habits, family)
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+def seen(url: str, count: int) -> tuple[list[Frame], dict[str, int]]:
+    """Return so many frames of our own reader and what it dropped."""
+    camera: Any = RtspCamera("rgb", url, {})
+    drops: dict[str, int] = {}
+    camera.dropped = lambda cause: drops.__setitem__(cause, drops.get(cause, 0) + 1)
+    frames = camera.frames()
+    found = list(itertools.islice(frames, count))
+    frames.close()
+    return found, drops
+
+
+def right(frames: list[Frame], skip: int = 0) -> None:
+    """Check that every picture is read, and stamped by when it was drawn."""
+    truths = [read_face(frame.image) for frame in frames]
+    assert None not in truths
+    errors = [abs(f.stamp_ns - t) / 1e6 for f, t in zip(frames, truths, strict=True) if t is not None][skip:]
+    assert float(np.median(errors)) < 6, errors
+
+
+def audio(channel: int) -> bytes:
+    """Return what another stream sends: a picture's worth of sound, and a report of its own clock."""
+    sound = struct.pack(">BBHII", 0x80, 0, 7, 1234, 99) + bytes(160)
+    report = struct.pack(">BBHIIIIII", 0x80, 200, 6, 99, 2_208_988_800 + 1_000_000, 0, 1234, 0, 0)
+    return b"".join(
+        b"$" + bytes([place]) + len(data).to_bytes(2, "big") + data
+        for place, data in ((channel, sound), (channel + 1, report))
+    )
+
+
+def padding(sequence: int, ticks: int, source: int) -> list[bytes]:
+    return [struct.pack(">BBHII", 0xA0, 96, sequence & 0xFFFF, ticks & 0xFFFFFFFF, source) + bytes([0, 0, 0, 4])]
+
+
+def undefined(sequence: int, ticks: int, source: int) -> list[bytes]:
+    return [struct.pack(">BBHII", 0x80, 96, sequence & 0xFFFF, ticks & 0xFFFFFFFF, source) + b"\x1e nothing"]
+
+
+def repair(sequence: int, ticks: int, source: int) -> list[bytes]:
+    return [
+        struct.pack(">BBHII", 0x80, 127, sequence & 0xFFFF, ticks & 0xFFFFFFFF, source) + b"forward error correction"
+    ]
+
+
+UNUSABLE = (
+    "m=audio 0 RTP/AVP 0\r\na=control:track=9\r\n"
+    "m=video 0 RTP/AVP 98\r\na=rtpmap:98 VND.ONVIF.METADATA/90000\r\na=control:track=8\r\n"
+    "m=video 0 RTP/AVP 99\r\na=rtpmap:99 VP8/90000\r\na=control:track=7\r\n"
+)
+HABITS = {
+    "plain": Habits(),
+    "no base": Habits(base=False),
+    "absolute control": Habits(control="rtsp://{host}:{port}/live/track=1?part=2"),
+    "control with a query": Habits(control="track=1?part=2&x=/y"),
+    "no aggregate control": Habits(session=""),
+    "channels of its own": Habits(transport="RTP/AVP/TCP;unicast; interleaved=4-5 ;ssrc=1", channel=4),
+    "names in capitals": Habits(transport="RTP/AVP/TCP;unicast;Interleaved=6-7", channel=6),
+    "unusable streams first": Habits(before=UNUSABLE),
+    "sound between": Habits(others=lambda: audio(2)),
+    "asks by our number": Habits(asks=True),
+    "byte by byte": Habits(piece=1),
+    "no markers": Habits(marker=False),
+    "fragments without an end": Habits(ends=False),
+    "fragments without an end or a marker": Habits(ends=False, marker=False),
+    "padding between": Habits(between=padding),
+    "an undefined kind of unit between": Habits(between=undefined),
+    "another payload between": Habits(between=repair),
+    "parameter sets in the description": Habits(sets_in_band=False),
+    "a nonce for each request": Habits(password="secret", nonce_uses=1),
+}
+
+
+@pytest.mark.parametrize("name", HABITS)
+def test_a_camera_s_own_ways_cost_no_picture(name: str) -> None:
+    with serving(HABITS[name]) as server:
+        frames, drops = seen(server.url, 20)
+    right(frames)
+    assert not drops
+
+
+def test_a_camera_may_have_an_address_of_ipv6() -> None:
+    with serving(Habits(), socket.AF_INET6) as server:
+        right(seen(server.url, 10)[0])
+
+
+def test_a_redirected_camera_is_followed_and_a_ring_of_them_is_not() -> None:
+    with serving(Habits()) as there, serving(Habits(redirect=there.url)) as here:
+        right(seen(here.url, 10)[0])
+        assert "TEARDOWN" not in here.methods()
+        here.habits.redirect = here.url
+        with pytest.raises(CameraError, match="without an end"):
+            open_camera(here.url, "rgb")
+
+
+@pytest.mark.parametrize("uses", [1000, 1], ids=["one nonce", "stale nonces"])
+def test_a_session_is_kept_alive(uses: int) -> None:
+    with serving(Habits(timeout_s=2, password="secret", nonce_uses=uses)) as server:
+        begun = time.monotonic()
+        frames, drops = seen(server.url, 150)
+        assert time.monotonic() - begun > 4.5 and not drops
+        assert "GET_PARAMETER" in server.methods()
+    right(frames)
+
+
+def test_the_end_of_a_stream_is_told_at_once_and_said_goodbye_to() -> None:
+    with serving(Habits(bye_after=15)) as server:
+        camera: Any = RtspCamera("rgb", server.url, {})
+        last = 0.0
+        with pytest.raises(CameraError, match="has ended the stream"):
+            for _ in camera.frames():
+                last = time.monotonic()
+        assert time.monotonic() - last < 0.5
+        time.sleep(0.1)
+        assert server.methods()[-1] == "TEARDOWN"
+
+
+def test_a_server_that_sends_without_end_and_answers_nothing_is_given_up() -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def flood() -> None:
+        with contextlib.suppress(OSError):
+            client, _ = listening.accept()
+            while True:
+                client.sendall(b"$\0\0\4junk" * 100)
+
+    threading.Thread(target=flood, daemon=True).start()
+    begun = time.monotonic()
+    with pytest.raises(CameraError, match="no answer"):
+        Session("--rgb rtsp://here", f"rtsp://127.0.0.1:{listening.getsockname()[1]}/", False, 0.5, 0.5)
+    assert time.monotonic() - begun < 2
+    listening.close()
