@@ -88,7 +88,7 @@ def test_folders_that_share_no_name_are_refused_unless_their_order_is_meant(tmp_
 def test_a_name_that_stands_for_two_pictures_is_refused(tmp_path: Path) -> None:
     rgb, ir = folder(tmp_path / "rgb", ["1", "2"]), folder(tmp_path / "ir", ["1", "2"], True)
     cv2.imwrite(str(rgb / "1.jpg"), np.zeros((16, 24, 3), np.uint8))
-    with pytest.raises(CameraError, match="1.jpg and 1.png are called alike"):
+    with pytest.raises(CameraError, match=r"1\.jpg and 1\.png are called alike"):
         paired(str(rgb), str(ir))
 
 

@@ -104,7 +104,7 @@ class FolderCamera:
 
 
 def same(stem: str) -> str:
-    """Return what names that mean the same have in common: whole numbers without leading zeros, letters composed (NFC)."""
+    """Return what names that mean the same have in common: numbers without leading zeros, letters composed (NFC)."""
     return re.sub(r"(?<![0-9.])0+(?=[0-9])", "", unicodedata.normalize("NFC", stem))
 
 
