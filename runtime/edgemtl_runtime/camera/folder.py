@@ -123,15 +123,15 @@ def pair_by_name(cameras: Sequence[FolderCamera]) -> None:
     named = [camera for camera in cameras if camera.by_name]
     if len(named) < 2:
         return
-    stems = []
+    stems: list[set[str]] = []
     for camera in named:
-        seen: dict[str, Path] = {}
+        called: dict[str, Path] = {}
         for file in camera.files:
-            if (other := seen.setdefault(same(file.stem), file)) is not file:
+            if (other := called.setdefault(same(file.stem), file)) is not file:
                 raise UsageError(
                     f"{flag(camera.name)} {camera.folder}: {other.name} and {file.name} are called alike; keep one"
                 )
-        stems.append(set(seen))
+        stems.append(set(called))
     first, second = named[0], named[1]
     if not set.intersection(*stems):
         raise UsageError(

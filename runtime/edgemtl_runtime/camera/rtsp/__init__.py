@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any, cast
+from typing import Any
 
 from ...errors import CameraError, UsageError, flag
 from ...frame import UNKNOWN_NS, Frame, StampSource
@@ -52,6 +52,7 @@ class RtspCamera:
         check_known(options, url, ["transport", "clock"])
         clock = take_word(options, url, "clock", ("arrival", "ntp", "none"))
         self.by_reports, self.by_arrival = clock == "ntp", clock == "none"
+        self.how: StampSource = "arrival" if self.by_arrival else "stream"
         udp = take_word(options, url, "transport", ("tcp", "udp")) == "udp"
         try:
             self.session = Session(self.what, url, udp, OPEN_S, READ_S, ASSEMBLERS)
@@ -63,14 +64,14 @@ class RtspCamera:
         if media.codec not in ASSEMBLERS or media.format.get("sprop-max-don-diff", "0") != "0":
             self.session.close()
             raise NotOurs
-        self._begin()
+        self._begin(self.session.first)
 
-    def _begin(self) -> None:
+    def _begin(self, first: int = -1) -> None:
         import av
 
         kind, codec = ASSEMBLERS[self.session.media.codec]
         self.clock, self.pictures = SourceClock(), kind(self.session.media.parameters)
-        self.order = Order() if self.session.udp else Order(patience_ns=0)
+        self.order = Order(first=first if first >= 0 else None) if self.session.udp else Order(patience_ns=0)
         self.arrivals, self.came_ns = ArrivalClock(), dict[int, int]()
         self.source: int | None = None
         self.smeared_until_ns = 0
@@ -79,7 +80,7 @@ class RtspCamera:
 
     def frames(self) -> Iterator[Frame]:
         """Yield frames as they arrive; raises `CameraError` when the stream stops."""
-        index, how = 0, cast(StampSource, "arrival" if self.by_arrival else "stream")
+        index, how = 0, self.how
         try:
             for data, came_ns in self.session.packets(lambda: self.closed):
                 if isinstance(data, Report):
