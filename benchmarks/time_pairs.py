@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,11 @@ sys.path += [str(ROOT / "tests" / "runtime"), str(ROOT / "tests"), "/usr/lib/pyt
 import cv2  # noqa: E402
 from timed import Relay, TimedRtsp, timed_mjpeg, watch  # noqa: E402
 
-from edgemtl_runtime.camera import Camera, open_camera  # noqa: E402
+from edgemtl_runtime.camera import Camera  # noqa: E402
 from edgemtl_runtime.camera.gstreamer import GStreamerCamera  # noqa: E402
 from edgemtl_runtime.camera.opencv import StreamCamera  # noqa: E402
-from edgemtl_runtime.camera.stream import AvStreamCamera  # noqa: E402
+from edgemtl_runtime.camera.reopen import Reopened  # noqa: E402
+from edgemtl_runtime.camera.stream import AvStreamCamera, open_stream  # noqa: E402
 from edgemtl_runtime.frame import Frame  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "time.json"
@@ -91,9 +93,9 @@ def launch(url: str) -> str:
 
 
 READERS: dict[str, tuple[str, Callable[[str, str], Camera]]] = {
-    "rtsp": ("edgemtl", lambda name, url: open_camera(url, name)),
-    "http": ("edgemtl", lambda name, url: open_camera(url, name)),
-    "gst": ("edgemtl", lambda name, url: open_camera(launch(url), name)),
+    "rtsp": ("edgemtl", lambda name, url: open_stream(name, url, {})),
+    "http": ("edgemtl", lambda name, url: open_stream(name, url, {})),
+    "gst": ("edgemtl", lambda name, url: GStreamerCamera(name, launch(url), {})),
     "ffmpeg": ("edgemtl", lambda name, url: AvStreamCamera(name, url, {})),
     "opencv": ("edgemtl", lambda name, url: StreamCamera(name, url, {})),
     "gstreamer alone": ("gstreamer", lambda name, url: Bare(name, launch(url), {})),
@@ -165,7 +167,8 @@ def measure(case: Case, seconds: float) -> dict[str, Any]:
             else:
                 url = server.url(name.replace("/", "-"), port)
             camera = ("rgb", "ir")[place]
-            cameras[camera] = READERS[reader][1](camera, url)
+            make = READERS[reader][1]  # each is opened again when it fails, as ours are
+            cameras[camera] = Reopened(camera, partial(make, camera, url))
         stall = {
             "": None,
             "network": lambda: relay.hold(case.stall_s),

@@ -7,6 +7,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -93,6 +94,27 @@ def test_a_lost_packet_costs_its_picture_and_nothing_is_made_up(
     hit = {sent[place].time for place in gone}
     whole = sum(each.whole and each.data != stream([b"fill"]) for each in found)
     assert whole >= len({packet.time for packet in sent} - hit) - len(gone)
+
+
+@given(PICTURES, st.integers(0, 0xFFFF), st.randoms(use_true_random=False), st.integers(0, 3))
+def test_the_first_picture_is_whole_though_its_packets_are_shuffled(
+    pictures: list[list[bytes]], first: int, chance: object, before: int
+) -> None:
+    """``before``: packets that the sender counted and did not send."""
+    sent = list(packets([*pictures, *[[b"last"]] * 40], first, 20, False))
+    mixed = sorted(sent, key=lambda each: each.arrived_ns / 1000 + chance.uniform(0, 8))  # type: ignore[attr-defined]
+    order, whole, found = Order(first=(first - before) & 0xFFFF), H264(), []
+    for packet in [*mixed, replace(sent[-1], sequence=(sent[-1].sequence + 1) & 0xFFFF, arrived_ns=1 << 40)]:
+        for due, lost in order.push(packet):
+            found += list(whole.push(due, lost))
+    assert [each.data for each in found if each.whole][: len(pictures)] == [stream(units) for units in pictures]
+    assert all(not before or each.whole for each in found[:1])
+
+
+@pytest.mark.parametrize("told", [None, 5, 1001, 40_000])
+def test_a_sender_that_does_not_begin_where_it_says_is_heard_at_once(told: int | None) -> None:
+    order, sent = Order(first=told), list(packets([[b"aaaa"], [b"bbbb"]], 1000, 20, False))
+    assert [due.sequence for packet in sent for due, _ in order.push(packet)] == [1000, 1001]
 
 
 def test_a_sender_whose_marker_means_nothing_is_found_out() -> None:

@@ -33,9 +33,9 @@ def serving(habits: Habits, family: socket.AddressFamily = socket.AF_INET) -> It
         server.kill()
 
 
-def seen(url: str, count: int) -> tuple[list[Frame], dict[str, int]]:
+def seen(url: str, count: int, options: dict[str, str] | None = None) -> tuple[list[Frame], dict[str, int]]:
     """Return so many frames of our own reader and what it dropped."""
-    camera: Any = RtspCamera("rgb", url, {})
+    camera: Any = RtspCamera("rgb", url, options or {})
     drops: dict[str, int] = {}
     camera.dropped = lambda cause: drops.__setitem__(cause, drops.get(cause, 0) + 1)
     frames = camera.frames()
@@ -163,3 +163,14 @@ def test_a_server_that_sends_without_end_and_answers_nothing_is_given_up() -> No
         Session("--rgb rtsp://here", f"rtsp://127.0.0.1:{listening.getsockname()[1]}/", False, 0.5, 0.5)
     assert time.monotonic() - begun < 2
     listening.close()
+
+
+def test_a_camera_that_counts_a_nominal_rate_is_never_trusted_and_may_be_stamped_on_arrival() -> None:
+    with serving(Habits(fps=20, ticks=lambda index, drawn_ns: 3000 * index)) as server:
+        believed, _ = seen(server.url, 60)
+        taken, _ = seen(server.url, 60, {"clock": "none"})
+    for frame in believed:
+        told = read_face(frame.image)
+        assert told is not None and (abs(frame.stamp_ns - told) < 30e6 or frame.uncertainty_ns > 30e6)
+    right(taken, skip=30)
+    assert taken[-1].stamp_source == "arrival" and max(frame.uncertainty_ns for frame in taken[30:]) < 30e6

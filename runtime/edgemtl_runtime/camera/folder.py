@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+import unicodedata
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -43,8 +44,9 @@ class FolderCamera:
         self.live = fps > 0
         self.rate = fps or NOMINAL_FPS
         self.pace = Pace(epoch, fps or NOMINAL_FPS, self.live)
-        hidden = (file for file in folder.iterdir() if file.suffix.lower() in IMAGES and not file.name.startswith("._"))
-        self.files = sorted(hidden, key=lambda file: natural(file.stem))
+        seen = (file for file in folder.iterdir() if not file.name.startswith("."))
+        pictures = (file for file in seen if file.suffix.lower() in IMAGES and not file.is_dir())
+        self.files = sorted(pictures, key=lambda file: (natural(file.stem), file.name))
         if not self.files:
             raise CameraError(f"{flag(name, folder)}: holds no pictures ({', '.join(IMAGES)})")
         if self.stamps == "name":
@@ -67,7 +69,7 @@ class FolderCamera:
             if image.dtype not in (np.uint8, np.uint16):
                 raise CameraError(f"{file}: has {8 * image.itemsize} bits a value; give pictures of 8 or 16 bits")
             told_ns = 0 if self.stamps == "rate" else self._told_ns(file)
-            pace, moment = self.pace, file.stem if self.moments else ""
+            pace, moment = self.pace, same(file.stem) if self.moments else ""
             place = self.moments[moment] if self.moments else index
             stamp_ns = pace.wait_until(pace.epoch.at(told_ns)) if told_ns else pace.wait(place)
             if self.pace.closed:
@@ -101,6 +103,11 @@ class FolderCamera:
         self.pace.closed = True
 
 
+def same(stem: str) -> str:
+    """Return what names that mean the same have in common: numbers without leading zeros, letters composed (NFC)."""
+    return re.sub(r"(?<![0-9.])0+(?=[0-9])", "", unicodedata.normalize("NFC", stem))
+
+
 def natural(stem: str) -> list[tuple[int, int, str]]:
     """Return what names are sorted by, so that numbers in them count as numbers."""
     parts = re.split(r"([0-9]+)", stem)
@@ -118,12 +125,13 @@ def pair_by_name(cameras: Sequence[FolderCamera]) -> None:
         return
     stems: list[set[str]] = []
     for camera in named:
-        seen: set[str] = set()
+        called: dict[str, Path] = {}
         for file in camera.files:
-            if file.stem in seen:
-                raise UsageError(f"{flag(camera.name)} {camera.folder}: two pictures are called {file.stem}; keep one")
-            seen.add(file.stem)
-        stems.append(seen)
+            if (other := called.setdefault(same(file.stem), file)) is not file:
+                raise UsageError(
+                    f"{flag(camera.name)} {camera.folder}: {other.name} and {file.name} are called alike; keep one"
+                )
+        stems.append(set(called))
     first, second = named[0], named[1]
     shared = stems[0].intersection(*stems[1:])
     if not shared:

@@ -13,10 +13,10 @@ from fractions import Fraction
 from typing import Any
 
 from ...errors import CameraError, UsageError, flag
-from ...frame import UNKNOWN_NS, Frame
+from ...frame import UNKNOWN_NS, Frame, StampSource
 from ...wall import WALL
 from .. import Options, check_known, redact, take_word
-from ..clock import FLOOR_NS, SourceClock
+from ..clock import FLOOR_NS, ArrivalClock, SourceClock
 from ..libav import picture
 from .rtp import H264, H265, Assembler, CodedPicture, Order, parse
 from .session import Report, RtspError, Session
@@ -26,6 +26,8 @@ OPEN_S, READ_S = 3.0, 2.0
 SMEARED_S = 2.0
 """After a lost packet pictures are left out until the next key picture, or for so long where none comes."""
 ASSEMBLERS: dict[str, tuple[type[Assembler], str]] = {"H264": (H264, "h264"), "H265": (H265, "hevc")}
+REORDERED = 64
+"""Pictures that may be in the decoder."""
 EARLY_NS, LATE_NS = 20_000_000, 2_000_000_000
 """With ?clock=ntp, so much before its arrival a picture may have been taken."""
 TELLING = (0, 401, 403, 404)
@@ -37,7 +39,8 @@ class RtspCamera:
 
     Stamps are of the stream's own times (`SourceClock`). With ``?clock=ntp`` they are what the sender's reports make
     of them, which holds where the camera and this machine are set by one NTP or PTP: then the constant delay of the
-    camera's encoder is known, too. Raises `NotOurs` for what `stream` reads by FFmpeg.
+    camera's encoder is known, too. With ``?clock=none`` they tell when the pictures' first packets came, for
+    cameras that count a nominal rate whatever theirs is. Raises `NotOurs` for what `stream` reads by FFmpeg.
     """
 
     live = True
@@ -48,7 +51,9 @@ class RtspCamera:
         self.dropped: Callable[[str], None] = lambda cause: None
         self.begun = False
         check_known(options, url, ["transport", "clock"])
-        self.by_reports = take_word(options, url, "clock", ("arrival", "ntp")) == "ntp"
+        clock = take_word(options, url, "clock", ("arrival", "ntp", "none"))
+        self.by_reports, self.by_arrival = clock == "ntp", clock == "none"
+        self.how: StampSource = "arrival" if self.by_arrival else "stream"
         udp = take_word(options, url, "transport", ("tcp", "udp")) == "udp"
         try:
             self.session = Session(self.what, url, udp, OPEN_S, READ_S, ASSEMBLERS)
@@ -60,14 +65,15 @@ class RtspCamera:
         if media.codec not in ASSEMBLERS or media.format.get("sprop-max-don-diff", "0") != "0":
             self.session.close()
             raise NotOurs
-        self._begin()
+        self._begin(self.session.first)
 
-    def _begin(self) -> None:
+    def _begin(self, first: int = -1) -> None:
         import av
 
         kind, codec = ASSEMBLERS[self.session.media.codec]
         self.clock, self.pictures = SourceClock(), kind(self.session.media.parameters)
-        self.order = Order() if self.session.udp else Order(patience_ns=0)
+        self.order = Order(first=first if first >= 0 else None) if self.session.udp else Order(patience_ns=0)
+        self.arrivals, self.came_ns = ArrivalClock(), dict[int, int]()
         self.source: int | None = None
         self.smeared_until_ns = 0
         self.codec: Any = av.CodecContext.create(codec, "r")
@@ -75,23 +81,26 @@ class RtspCamera:
 
     def frames(self) -> Iterator[Frame]:
         """Yield frames as they arrive; raises `CameraError` when the stream stops."""
-        index, self.begun = 0, True
+        index, how, self.begun = 0, self.how, True
         try:
             for data, came_ns in self.session.packets(lambda: self.closed):
                 if isinstance(data, Report):
                     self._report(data, came_ns)
                     continue
                 for decoded in self._decoded(data, came_ns):
-                    source_ns = round(decoded.pts * decoded.time_base * 1_000_000_000)
-                    stamp_ns, unsure_ns = self._stamp(source_ns)
+                    stamp_ns, unsure_ns = self._stamp(decoded.pts)
                     now_ns = time.monotonic_ns()
                     image = picture(decoded)
-                    yield Frame(image, stamp_ns, self.name, index, "stream", "", now_ns, uncertainty_ns=unsure_ns)
+                    yield Frame(image, stamp_ns, self.name, index, how, "", now_ns, uncertainty_ns=unsure_ns)
                     index += 1
         finally:
             self.session.close()
 
-    def _stamp(self, source_ns: int) -> tuple[int, int]:
+    def _stamp(self, ticks: int) -> tuple[int, int]:
+        if self.by_arrival:
+            came_ns = self.came_ns.get(ticks) or time.monotonic_ns()
+            return came_ns, self.arrivals.uncertainty(came_ns)
+        source_ns = self._nanoseconds(ticks)
         stamp_ns, unsure_ns = self.clock.stamp(source_ns)
         if not self.by_reports:
             return stamp_ns, unsure_ns
@@ -124,6 +133,9 @@ class RtspCamera:
             self.dropped("lost packet")
             return False
         self.clock.observe(self._nanoseconds(coded.ticks), coded.first_ns)
+        self.came_ns[coded.ticks] = coded.first_ns
+        if len(self.came_ns) > REORDERED:
+            del self.came_ns[next(iter(self.came_ns))]
         if coded.key:
             self.smeared_until_ns = 0
         if coded.first_ns < self.smeared_until_ns:

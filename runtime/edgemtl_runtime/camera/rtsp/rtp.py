@@ -63,18 +63,20 @@ def parse(data: bytes, arrived_ns: int) -> RtpPacket | None:
 class Order:
     """Gives packets in the order of their numbers; what is missing when others wait too long is lost.
 
-    Over TCP nothing comes late, so that ``patience_ns`` is 0 there.
+    Over TCP nothing comes late, so that ``patience_ns`` is 0 there. ``first`` is the number that the sender says it
+    begins with: with it the first picture is whole though its packets come in another order.
     """
 
-    def __init__(self, patience_ns: int = PATIENCE_NS) -> None:
+    def __init__(self, patience_ns: int = PATIENCE_NS, first: int | None = None) -> None:
         self.patience_ns = patience_ns
-        self.next: int | None = None
+        self.next, self.begun = first, False
         self.waiting: dict[int, RtpPacket] = {}
 
     def push(self, packet: RtpPacket) -> Iterator[tuple[RtpPacket, int]]:
         """Yield packets that are due, and how many before each were lost."""
-        if self.next is None:
-            self.next = packet.sequence
+        if self.next is None or (not self.begun and (packet.sequence - self.next) & 0xFFFF >= 2 * REORDER):
+            self.next = packet.sequence  # not near the number that was told
+            self.waiting.clear()
         ahead = (packet.sequence - self.next) & 0xFFFF
         if ahead >= 0x8000:  # of the past: it came twice, or too late; a sender that begins anew is far off
             if ahead < 0xFFFF - 512:
@@ -86,8 +88,8 @@ class Order:
         lost = 0
         while self.waiting:
             if (due := self.waiting.pop(self.next, None)) is not None:
-                yield due, lost
-                lost = 0
+                yield due, lost if self.begun else 0
+                lost, self.begun = 0, True
             elif lost or len(self.waiting) >= REORDER or self._waited(packet.arrived_ns):
                 lost += 1
             else:

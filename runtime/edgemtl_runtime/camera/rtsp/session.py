@@ -117,7 +117,9 @@ class Session:
         self.channel = number(told.get("interleaved", "0").partition("-")[0], 254, 0)
         if udp and (port := number(told.get("server_port", "").partition("-")[2], 65535, 0)):
             self.others = (self.socket.getpeername()[0], port)
-        self._ask("PLAY", self.control, Range="npt=0.000-")
+        played = self._ask("PLAY", self.control, Range="npt=0.000-")
+        begins = [part.partition("seq=")[2] for part in played.get("rtp-info").lower().split(";")]
+        self.first = number(next((text.partition(",")[0].strip() for text in begins if text), ""), 0xFFFF, -1)
         return media
 
     def _described(self) -> Reply:
