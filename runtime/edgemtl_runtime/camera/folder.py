@@ -133,13 +133,14 @@ def pair_by_name(cameras: Sequence[FolderCamera]) -> None:
                 )
         stems.append(set(called))
     first, second = named[0], named[1]
-    if not set.intersection(*stems):
+    shared = stems[0].intersection(*stems[1:])
+    if not shared:
         raise UsageError(
             f"{flag(first.name)} {first.folder} and {flag(second.name)} {second.folder} share no names "
             f"({first.files[0].name}, {second.files[0].name}): give pictures of one moment one name, or ?stamps=name "
             "or ?stamps=exif where they tell their times, or ?pair=order where both folders hold one picture a moment"
         )
-    alone = sum(len(seen - set.intersection(*stems)) for seen in stems)
+    alone = sum(len(seen - shared) for seen in stems)
     if alone:
         log.warning("%d pictures have no partner of their name in the other folder", alone)
     moments = {stem: place for place, stem in enumerate(sorted(set.union(*stems), key=natural))}

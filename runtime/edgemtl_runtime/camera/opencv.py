@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CameraError, EdgemtlError, UsageError, flag, missing
-from ..frame import Frame, StampSource
+from ..frame import UNKNOWN_NS, Frame, StampSource
 from . import NOMINAL_FPS, PLAUSIBLE_NS, Options, check_known, checked_size, redact, take
-from .clock import UNKNOWN_NS, ArrivalClock, Epoch, Pace, SourceClock
+from .clock import ArrivalClock, Epoch, Pace, SourceClock
 
 os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "2")  # seconds until a silent device is lost; 10 of itself
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its own lines would stand beside ours, passwords and all

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..errors import CameraError, flag
-from ..frame import Frame
+from ..frame import UNKNOWN_NS, Frame
 from . import Camera, Options, check_known, redact, take_word
-from .clock import UNKNOWN_NS, ArrivalClock, SourceClock
+from .clock import ArrivalClock, SourceClock
 from .libav import opened, picture, reason
 
 NO_TIMESTAMPS = 0x80
