@@ -39,6 +39,8 @@ class Habits:
     """Whether the answer to DESCRIBE has a Content-Base."""
     transport: str = "RTP/AVP/TCP;unicast;interleaved=0-1"
     channel: int = 0
+    refused: str = "no transport"
+    """What a transport asked for may not hold."""
     timeout_s: int = 60
     """A session that is not kept alive for so long ends."""
     password: str = ""
@@ -139,6 +141,8 @@ class _Client:
             control = h.control.format(host=self.server.host, port=self.server.port)
             text = SDP + h.session + h.before + VIDEO.format(sets=sets, control=control)
             self.say(200, number[1], f"{base}Content-Type: application/sdp\r\nContent-Length: {len(text)}\r\n", text)
+        elif method == "SETUP" and h.refused in head:
+            self.say(461, number[1])
         elif method == "SETUP":
             self.say(200, number[1], f"Session: 1234;timeout={h.timeout_s}\r\nTransport: {h.transport}\r\n")
         elif method == "PLAY":

@@ -174,3 +174,12 @@ def test_a_camera_that_counts_a_nominal_rate_is_never_trusted_and_may_be_stamped
         assert told is not None and (abs(frame.stamp_ns - told) < 30e6 or frame.uncertainty_ns > 30e6)
     right(taken, skip=30)
     assert taken[-1].stamp_source == "arrival" and max(frame.uncertainty_ns for frame in taken[30:]) < 30e6
+
+
+@pytest.mark.parametrize(("refused", "asked", "other"), [("/TCP", "tcp", "udp"), ("client_port", "udp", "tcp")])
+def test_a_camera_that_sends_by_one_way_alone_says_which(refused: str, asked: str, other: str) -> None:
+    with (
+        serving(Habits(refused=refused)) as server,
+        pytest.raises(CameraError, match=rf"does not send by {asked.upper()}; add \?transport={other}"),
+    ):
+        RtspCamera("rgb", server.url, {"transport": asked})

@@ -30,6 +30,7 @@ REORDERED = 64
 """Pictures that may be in the decoder."""
 EARLY_NS, LATE_NS = 20_000_000, 2_000_000_000
 """With ?clock=ntp, so much before its arrival a picture may have been taken."""
+UNSUPPORTED_TRANSPORT = 461
 TELLING = (0, 401, 403, 404)
 """Answers that another reader would get as well."""
 
@@ -58,6 +59,9 @@ class RtspCamera:
         try:
             self.session = Session(self.what, url, udp, OPEN_S, READ_S, ASSEMBLERS)
         except RtspError as error:
+            if error.code == UNSUPPORTED_TRANSPORT:
+                way, other = ("UDP", "tcp") if udp else ("TCP", "udp")
+                raise CameraError(f"{self.what}: the camera does not send by {way}; add ?transport={other}") from None
             if error.code in TELLING:
                 raise
             raise NotOurs from error

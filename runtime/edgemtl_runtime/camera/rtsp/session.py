@@ -209,7 +209,7 @@ class Session:
     def _item(self) -> Reply | Asked | tuple[int, bytes] | None:
         """Take an answer, or a channel and its bytes, from what has come; None where none is whole."""
         buffer = self.buffer
-        while buffer[:1] == b"\r" or buffer[:1] == b"\n":
+        while buffer.startswith((b"\r", b"\n")):
             del buffer[0]
         if buffer[:1] == b"$":
             if len(buffer) < 4 or len(buffer) < 4 + (length := int.from_bytes(buffer[2:4], "big")):
