@@ -86,8 +86,8 @@ def test_opencv_s_reader_is_stamped_right_or_tells_what_it_cannot_know(server: T
     def both(first: str, second: str) -> dict[str, Camera]:
         return {n: StreamCamera(n, server.url(each), {}) for n, each in (("rgb", first), ("ir", second))}
 
-    sound(watch(both("plain", "plain_slow"), 6), 30, error_ms=10)
-    row = watch(both("plain_ordered", "plain_slow"), 6).row(TOLERANCE_MS)
+    sound(watch(both("plain", "plain_slow"), 4.5), 20, error_ms=10)
+    row = watch(both("plain_ordered", "plain_slow"), 4.5).row(TOLERANCE_MS)
     assert row["unmarked_beyond"] == 0 and row["stamp_source"][0] == "arrival"
     assert row["stamp_uncertainty_ms"][0] > row["stamp_error_ms_p50"][0] - 10
 
@@ -100,7 +100,7 @@ def test_ffmpeg_s_reader_gives_pictures_late_and_stamps_them_right(server: Timed
     sound(watch(cameras, 5), 80)
 
 
-@pytest.mark.parametrize("seconds", [0.3, 1.0, 2.5])
+@pytest.mark.parametrize("seconds", [0.3, 2.5])
 @pytest.mark.parametrize("whole", [True, False], ids=["server stands", "network stands"])
 def test_within_two_seconds_of_a_stall_pairs_are_true_again(server: TimedRtsp, seconds: float, whole: bool) -> None:
     relay = Relay(server.port)
