@@ -80,9 +80,9 @@ bench-destroy: setup
 bench-soak: setup
 	$(BIN)/python benchmarks/soak.py
 
-# stamps and pairs against the time in the pictures; roboflow's inference beside it where its environment is there
+# stamps and pairs against the time in the pictures
 bench-time: setup
-	$(BIN)/python benchmarks/time_pairs.py --other-python $(OTHERS)/venv/bin/python
+	$(BIN)/python benchmarks/time_pairs.py
 
 bench-reopen: setup
 	$(BIN)/python benchmarks/reopen.py

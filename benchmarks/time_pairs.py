@@ -1,12 +1,11 @@
 """Stamps and pairs of live cameras held against the truth, which every picture shows: `make bench-time`.
 
-    python benchmarks/time_pairs.py [--only WORD ...] [--seconds 8] [--other-python PYTHON]
+    python benchmarks/time_pairs.py [--only WORD ...] [--seconds 8]
 
 Two streams on loopback, sent by GStreamer's RTSP server or over HTTP, each picture drawn with the time of its drawing;
 on some runs one of them stalls, by a network that stands (all of it comes later) or a server that does (nothing is
-drawn meanwhile). Beside edgemtl-runtime: GStreamer alone (its own stamps, our pairing), OpenCV as programs use it (the
-moment of `read`), and roboflow's inference where ``--other-python`` has it. Rows go to results/time.json as they come,
-the table to standard output.
+drawn meanwhile). Beside edgemtl-runtime: GStreamer alone (its own stamps, our pairing) and OpenCV as programs use it
+(the moment of `read`). Rows go to results/time.json as they come, the table to standard output.
 
 An error is how far a stamp lies from the drawing, in milliseconds, of trusted pairs from 1.5 s after the first; a pair
 is beyond the tolerance (30 ms) by its pictures, unmarked where it passed for a good one. `recovery_s` runs from the end
@@ -18,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -182,27 +180,6 @@ def measure(case: Case, seconds: float) -> dict[str, Any]:
         mjpeg.kill()
 
 
-def roboflow(python: str, seconds: float) -> Iterator[dict[str, Any]]:
-    """Yield the rows of roboflow's inference, which an environment of its own has."""
-    for names in (("plain/30", "plain/9"), ("plain+b/30", "plain/30")):
-        kinds = {name.replace("/", "-"): STREAMS[name] for name in names}
-        server = TimedRtsp(**kinds)
-        try:
-            urls = [server.url(name) for name in kinds]
-            script = str(ROOT / "benchmarks" / "time_peer.py")
-            done = subprocess.run(
-                [python, script, str(seconds), *urls], capture_output=True, text=True, timeout=seconds + 120
-            )
-        finally:
-            server.kill()
-        lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-        if not lines:
-            print(f"roboflow's inference gave nothing: {done.stderr[-300:]}", file=sys.stderr)
-            continue
-        key = Case(("opencv alone",) * 2, names).key
-        yield key | {"tool": "roboflow inference", "path": ["inference"] * 2} | json.loads(lines[-1])
-
-
 def keep(row: dict[str, Any]) -> None:
     """Put a row into the results in the place of an older one of its kind."""
     rows = json.loads(RESULTS.read_text())["rows"] if RESULTS.is_file() else []
@@ -235,16 +212,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="cases whose line holds all of these")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each run, without the stall (%(default)s)")
-    parser.add_argument("--other-python", default="", help="a Python that has roboflow's inference")
     args = parser.parse_args()
     print(HEAD)
     for case in cases():
         if all(word in json.dumps(case.key) for word in args.only):
             row = measure(case, args.seconds)
-            keep(row)
-            print(line(row), flush=True)
-    if args.other_python and Path(args.other_python).exists():
-        for row in roboflow(args.other_python, args.seconds):
             keep(row)
             print(line(row), flush=True)
 
