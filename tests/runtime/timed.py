@@ -197,8 +197,16 @@ class Watched:
             "stamp_uncertainty_ms": [p50([p.uncertainty_ns[n] / 1e6 for p in known]) for n in names],
             "stamp_source": [known[-1].sources[n] if known else "" for n in names],
             "recovery_s": self.recovery_s(tolerance_ms),
+            "true_again_s": self.true_again_s(tolerance_ms),
             "latency_ms_p50": p50([(p.at_ns - max(p.truths.values())) / 1e6 for p in known]),
         }
+
+    def true_again_s(self, tolerance_ms: float) -> float | None:
+        """Return how long after the stall's end the last pair beyond the tolerance came, marked or not; 0: none did."""
+        if not self.stall_end_ns:
+            return None
+        wrong = [p.at_ns for p in self.pairs if p.at_ns >= self.stall_end_ns and p.true_skew_ms > tolerance_ms]
+        return round((max(wrong) - self.stall_end_ns) / 1e9, 2) if wrong else 0.0
 
     def recovery_s(self, tolerance_ms: float) -> float | None:
         """Return how long after the stall's end the last pair was that was not both trusted and true."""
