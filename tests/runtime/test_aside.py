@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 
 from edgemtl_runtime import aside as rooms
 from edgemtl_runtime.aside import LISTING, BusyError, FileAside, FolderAside, disk, next_free, unfinished, write_file
+from edgemtl_runtime.aside import lock as locks
+from edgemtl_runtime.aside import place as places
 from edgemtl_runtime.errors import EdgemtlError
 
 Tree = dict[str, bytes | str | None]
@@ -396,6 +398,34 @@ def test_many_at_once_write_one_after_the_other(tmp_path: Path) -> None:
     told = [process.communicate(timeout=60)[0] for process in running]
     assert all(process.returncode == 0 for process in running) and sum(map(int, told)) > 0
     assert (out / "x").read_text() == (out / "y").read_text() and names(tmp_path) == ["out"]
+
+
+def test_a_lock_in_the_making_that_its_maker_clears_away_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = tmp_path / f".out.{'0' * 16}.part"
+    part.write_bytes(b'{"edgemtl": "lock", "pid": "0000000001"}\n')
+
+    def locked_as_it_goes(descriptor: int) -> bool:
+        part.unlink()
+        return locks.flock(descriptor)
+
+    monkeypatch.setattr(places, "flock", locked_as_it_goes)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    places.recover(tmp_path / "out")
+    assert names(tmp_path) == [] and len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_lock_in_the_making_that_another_clears_away_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([False])
+    true = locks.flock
+    monkeypatch.setattr(locks, "flock", lambda descriptor: next(answers, None) is None and true(descriptor))
+    with FolderAside(tmp_path / "out", "run") as aside:
+        assert {each.name for each in tmp_path.iterdir()} == {".out.lock", aside.folder.name}
+        aside.place()
+    assert names(tmp_path) == ["out"]
 
 
 def test_work_that_was_stopped_is_kept_and_taken_up(tmp_path: Path) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import socket
 import sys
-import threading
 import time
 import types
 from collections.abc import Callable
@@ -526,23 +524,22 @@ def test_zenoh_carries_the_same_bytes() -> None:
     got: list[tuple[str, bytes, str]] = []
     pair, result = make_pair(), make_result([3, 1])
     expected = list(of_pair(pair, result, NOW_NS))
-    full = threading.Event()
 
     def take(sample: zenoh.Sample) -> None:
         got.append((str(sample.key_expr), bytes(sample.payload), str(sample.encoding)))
-        if len(got) == 2 * len(expected):
-            full.set()
 
     with zenoh.open(config) as listener:
         subscriber = listener.declare_subscriber("robot/eyes/**", take)
         sink = Zenoh(endpoint, "/robot/eyes/", NOW_NS)
-        sink.write(pair, result)
-        sink.write(pair, result)
+        want = {(f"robot/eyes{topic}", write(m), f"application/cdr;{m.TYPE}") for topic, _, m in expected}
+        end = time.monotonic() + 60
+        while not want <= set(got):  # a busy machine may lose some on the way, as Zenoh says it does
+            assert time.monotonic() < end, f"{len(set(got))} of {len(want)}"
+            sink.write(pair, result)
+            time.sleep(0.05)
         sink.close()
-        assert full.wait(10), f"{len(got)} of {2 * len(expected)}"
         subscriber.undeclare()
-    want = [(f"robot/eyes{topic}", write(m), f"application/cdr;{m.TYPE}") for topic, _, m in expected]
-    assert sorted(got) == sorted(itertools.chain(want, want))
+    assert set(got) == want
 
 
 def test_a_zenoh_router_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,7 +97,8 @@ class Lock:
         descriptor = disk.create(part, 0o644)
         try:
             disk.write_all(descriptor, _content())
-            flock(descriptor)
+            if not flock(descriptor):
+                raise FileNotFoundError(f"{part}: another process is clearing it away")
             disk.rename_new(part, self.file)
         except BaseException as error:
             _held.discard(descriptor)

@@ -139,7 +139,8 @@ def recover(path: Path, older_s: float = 0.0) -> None:
             if older_s and time.time() - os.lstat(left).st_mtime < older_s:
                 continue
         if not is_folder(left):
-            _clear_lock(left)
+            with suppress(FileNotFoundError):  # its maker was not the first and cleared it away itself
+                _clear_lock(left)
         elif name.endswith(".old") and not os.path.lexists(path):
             listing = read_listing(left)
             if listing is not None and listing.finished and not foreign(left, listing):
@@ -168,12 +169,13 @@ def _clear_lock(part: Path) -> None:
     if part.is_symlink() or not part.is_file() or part.stat().st_size > 100:
         return
     descriptor = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    ours = is_lock(os.pread(descriptor, 200, 0)) and flock(descriptor)
-    if ours:
-        part.unlink()
-        let_go(descriptor)
-    else:
+    if not is_lock(os.pread(descriptor, 200, 0)) or not flock(descriptor):
         os.close(descriptor)
+        return
+    try:
+        part.unlink()
+    finally:
+        let_go(descriptor)
 
 
 def _check_around(told: str | os.PathLike[str], path: Path) -> None:
