@@ -1,4 +1,4 @@
-"""Configuration keys that were renamed: the older names are read for one version more, with one line that names the new."""
+"""Configuration keys that were renamed: older names are read for one version more, with a line that names the new."""
 
 from __future__ import annotations
 

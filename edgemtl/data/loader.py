@@ -47,7 +47,7 @@ class Batches:
         self.held = math.ceil(config.episodes.query_fraction * len(samples))
         if self.held and self.held == len(samples):
             raise ConfigError(
-                f"episodes.query_fraction={config.episodes.query_fraction} leaves none of {self.held} images to train on"
+                f"episodes.query_fraction={config.episodes.query_fraction} leaves none of {self.held} images to train"
             )
         self.light = _by_light(samples) if config.data.balance_light else []
         self.items: dict[int, Item] = {}

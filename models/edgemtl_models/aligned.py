@@ -84,8 +84,8 @@ class AlignedTrunk(nn.Module):
     """A backbone and a neck a camera, and a gated sum at each of the levels ``fuse_at``.
 
     ``align`` names the first and the last of the stages whose convolutions are to come together; those at the paths
-    ``shared`` have done so and are stored once. With ``registration_radius``, cameras are brought into line with the
-    first one by their features at stride 8, over that many cells (`Registration`). Raises `ValueError` where the streams
+    ``shared`` have done so and are stored once. With ``registration_radius``, cameras are registered to the first one
+    by their features at stride 8, over that many cells (`Registration`). Raises `ValueError` where the streams
     are not of one architecture, or a name is not known.
     """
 
