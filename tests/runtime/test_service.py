@@ -93,7 +93,7 @@ class Supervisor:
         self.start()
 
     def stop(self) -> tuple[int, str, str]:
-        """Stop it as the unit says; it must not come to a kill."""
+        """Stop it by the unit's signal, within the unit's time: without a kill."""
         assert self.process is not None
         self.process.send_signal(signal.Signals[self.unit["KillSignal"]])
         out, error = self.process.communicate(timeout=float(self.unit["TimeoutStopSec"]))

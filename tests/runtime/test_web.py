@@ -150,7 +150,7 @@ def test_metrics_follow_a_lost_camera_and_a_run_without_a_result(web: Web, state
     assert 'edgemtl_camera_reconnects_total{camera="ir"} 0.0' in body and "last_result_age" not in body
 
 
-def test_without_prometheus_client_the_answer_says_what_to_install(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_prometheus_client_the_answer_names_what_to_install(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     code, _, body = ask(web, "/metrics")
     assert code == 503 and body.count(b"\n") == 1 and b"pip install 'edgemtl-runtime[metrics]'" in body

@@ -108,7 +108,8 @@ def main() -> None:
     load = Load(port)
     threads = [threading.Thread(target=load.viewer, args=(63,), daemon=True)]
     threads[0].start()
-    time.sleep(3)
+    while load.answers < 4:
+        time.sleep(0.05)
     alone_mb = memory_mb(page.pid)
     threads += [threading.Thread(target=load.viewer, args=(n,), daemon=True) for n in range(1, viewers)]
     threads.append(threading.Thread(target=load.half_open, args=(half_open,), daemon=True))

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Any
+from typing import TypedDict
 from urllib.parse import parse_qs
 
-from .connections import Connections
+from .connections import Client, Connections
 from .guard import Guard
 from .reply import Reply, Route
 
-Scope = Mapping[str, Any]
-Message = Mapping[str, Any]
+Message = Mapping[str, object]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+
+
+class Scope(TypedDict):
+    """What is read of a request's ASGI scope; ``server`` is the host and port that it came to."""
+
+    client: Client
+    server: tuple[str, int]
+    method: str
+    path: str
+    query_string: bytes
+    headers: list[tuple[bytes, bytes]]
 
 
 class App:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ...errors import EdgemtlError, missing
@@ -25,29 +25,29 @@ class Collector:
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         """Yield the families: counters since the start of the run, gauges of now."""
         stats, cameras = self.status["stats"], self.status["cameras"]
-        yield _counter("frames", "Frames captured.", ("camera",), stats["frames"])
-        yield _counter("pairs", "Results given.", (), {(): stats["pairs"]})
+        yield _counter("frames", "Frames captured.", ("camera",), stats["frames"].items())
+        yield _counter("pairs", "Results given.", (), {(): stats["pairs"]}.items())
         yield _counter(
-            "pairs_uncertain", "Results of pairs whose frames may differ in time.", (), {(): stats["uncertain"]}
+            "pairs_uncertain", "Results of pairs whose frames may differ in time.", (), {(): stats["uncertain"]}.items()
         )
-        yield _counter("drops", "Frames, pairs and results lost.", ("cause",), stats["drops"])
+        yield _counter("drops", "Frames, pairs and results lost.", ("cause",), stats["drops"].items())
         latency = {
             (stage, QUANTILES[key]): value / 1e3
             for stage, values in stats["latency_ms"].items()
             for key, value in values.items()
         }
-        yield _gauge("latency_seconds", "Time in a stage.", ("stage", "quantile"), latency)
+        yield _gauge("latency_seconds", "Time in a stage.", ("stage", "quantile"), latency.items())
         skew = {QUANTILES[key]: value / 1e3 for key, value in stats["skew_ms"].items()}
-        yield _gauge("skew_seconds", "Time between a pair's frames.", ("quantile",), skew)
+        yield _gauge("skew_seconds", "Time between a pair's frames.", ("quantile",), skew.items())
         up = {name: float(camera["state"] == "live") for name, camera in cameras.items()}
-        yield _gauge("camera_up", "1 while new images come.", ("camera",), up)
+        yield _gauge("camera_up", "1 while new images come.", ("camera",), up.items())
         uncertainty = {name: camera.get("stamp_uncertainty_ms", 0.0) / 1e3 for name, camera in cameras.items()}
-        yield _gauge("camera_stamp_uncertainty_seconds", "Largest error of stamps.", ("camera",), uncertainty)
+        yield _gauge("camera_stamp_uncertainty_seconds", "Largest error of stamps.", ("camera",), uncertainty.items())
         reconnects = {name: camera.get("reconnects", 0) for name, camera in cameras.items()}
-        yield _counter("camera_reconnects", "Times a camera came back.", ("camera",), reconnects)
+        yield _counter("camera_reconnects", "Times a camera came back.", ("camera",), reconnects.items())
         age_ms = self.status["last_result_age_ms"]
         if age_ms is not None:
-            yield _gauge("last_result_age_seconds", "Time since the last result.", (), {(): age_ms / 1e3})
+            yield _gauge("last_result_age_seconds", "Time since the last result.", (), {(): age_ms / 1e3}.items())
 
 
 def exposition(status: dict[str, Any]) -> bytes:
@@ -63,15 +63,15 @@ def exposition(status: dict[str, Any]) -> bytes:
     return bytes(generate_latest(registry))
 
 
-Samples = Mapping[Any, float]
-"""Values by the value of the family's label, or by a tuple with one of each label."""
+Samples = Iterable[tuple[str | tuple[str, ...], float]]
+"""Pairs of a label's value, or a tuple with one of each label, and the sample's value."""
 
 
 def _counter(name: str, text: str, labels: tuple[str, ...], samples: Samples) -> CounterMetricFamily:
     from prometheus_client.core import CounterMetricFamily
 
     family = CounterMetricFamily(f"edgemtl_{name}", text, labels=labels)
-    for key, value in samples.items():
+    for key, value in samples:
         family.add_metric(_label_values(key), value)
     return family
 
@@ -80,7 +80,7 @@ def _gauge(name: str, text: str, labels: tuple[str, ...], samples: Samples) -> G
     from prometheus_client.core import GaugeMetricFamily
 
     family = GaugeMetricFamily(f"edgemtl_{name}", text, labels=labels)
-    for key, value in samples.items():
+    for key, value in samples:
         family.add_metric(_label_values(key), value)
     return family
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,10 +107,11 @@ def draw_panels(latest: Latest, selection: Selection) -> dict[str, str]:
     return panels
 
 
-def describe_views(pair: FramePair, result: Result) -> dict[str, Any]:
-    """Return "cameras", which of them are missing ("absent"), and "heads", each with "kind" and "colours".
+def describe_views(pair: FramePair, result: Result) -> dict[str, object]:
+    """Describe the views of a result for the page, as JSON: its cameras, those that are missing, and its heads.
 
-    The kind is "overlay" for what is drawn on cameras, "map" for a separate panel. Colours are "#rrggbb" by class.
+    "cameras" and "absent" are lists of names; a head's "kind" is "overlay" for what is drawn on cameras, "map" for a
+    separate panel, its "colours" are "#rrggbb" by class.
     """
     from ...draw import cameras, label_palette
     from ...palette import PALETTE
@@ -131,7 +131,7 @@ def describe_views(pair: FramePair, result: Result) -> dict[str, Any]:
     return {"cameras": names, "absent": missing, "heads": heads}
 
 
-def _hex(colour: Any) -> str:
+def _hex(colour: Iterable[int]) -> str:
     return "#{:02x}{:02x}{:02x}".format(*colour)
 
 

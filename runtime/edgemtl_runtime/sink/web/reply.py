@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -40,7 +39,7 @@ class Reply:
         return cls(code, f"{text}\n".encode(), headers={name.replace("_", "-"): v for name, v in headers.items()})
 
     @classmethod
-    def json(cls, value: dict[str, Any]) -> Reply:
+    def json(cls, value: Mapping[str, object]) -> Reply:
         """Return a response of JSON."""
         return cls(200, encode_json(value), "application/json")
 
@@ -56,7 +55,7 @@ Route = Callable[[Query], Awaitable[Reply]]
 """Answers a GET request."""
 
 
-def encode_json(value: dict[str, Any]) -> bytes:
+def encode_json(value: Mapping[str, object]) -> bytes:
     """Encode an object as JSON; NumPy's scalars become numbers, those that are not finite null."""
     return msgspec.json.encode(value, enc_hook=_to_builtin)
 
