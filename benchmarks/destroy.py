@@ -30,8 +30,8 @@ import cv2
 import numpy as np
 
 from edgemtl.console import print_table
-from edgemtl_runtime.aside import read_listing
-from edgemtl_runtime.aside.listing import foreign
+from edgemtl_runtime.atomic import read_listing
+from edgemtl_runtime.atomic.listing import foreign
 
 RESULTS = Path(__file__).parent / "results" / "destroy.json"
 SMALL = [

@@ -18,12 +18,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from made import choose, done, step_ratios
+from common import choose, done, step_ratios
 
 from edgemtl.config import Config, load
 from edgemtl.console import print_table, say
-from edgemtl.delta import Figures, delta_m
-from edgemtl.methods.single import only
+from edgemtl.delta_m import Figures, delta_m
+from edgemtl.experiments.single import only
 from edgemtl.run import Run
 from edgemtl.tasks import TASKS
 

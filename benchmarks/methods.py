@@ -24,22 +24,22 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from common import choose, done, keep, results, shrunk, step_ratios
 from joint import OUT as JOINT
 from joint import OWN, configured, tasks_of
-from made import choose, done, keep, results, shrunk, step_ratios
 from methods_page import Matrix, write_page
 
-from edgemtl.adapt import SCRATCH, adapted, reached
 from edgemtl.config import Config
 from edgemtl.console import say
 from edgemtl.data.open import open_data
-from edgemtl.methods.lomt import find_exits
-from edgemtl.methods.single import only
+from edgemtl.experiments.adapt import SCRATCH, adapted, reached
+from edgemtl.experiments.lomt import find_exits
+from edgemtl.experiments.single import only
 from edgemtl.run import Run
 from edgemtl.tasks import TASKS
 from edgemtl.train import begin, peak_mb
 from edgemtl_export.latency import compare
-from edgemtl_models.exits import DEEPEST
+from edgemtl_models.taps import DEEPEST
 
 HERE = Path(__file__).parent
 OUT = Path("out/bench/methods")

@@ -19,8 +19,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from late import Late
-from made import done, keep, shrunk
+from common import done, keep, shrunk
+from late_fusion import Late
 from rgbir_page import write_page
 from torch.nn import Conv2d
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from page import rows
+from shrinking_page import rows
 
 from edgemtl.robustness import SHIFTS_PX
 

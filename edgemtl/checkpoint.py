@@ -14,14 +14,14 @@ import msgspec
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from edgemtl_runtime.aside import Lock, TakenError, normal, read_listing, recover, unfinished, write_file
+from edgemtl_runtime.atomic import Lock, TakenError, normal, read_listing, recover, unfinished, write_file
 
-from . import processes
+from . import distributed
 from .config import Config
 from .console import say
 from .errors import EdgemtlError
-from .loop import Loop
 from .stop import Stop
+from .trainer import Loop
 
 FREE = ("save_s", "tensorboard")
 """Keys that may change from one part of a training to the next."""
@@ -47,7 +47,7 @@ class Checkpoint:
 
     def claim(self, resume: bool, overwrite: bool) -> None:
         """Look at what stands here, before any work; raises `TakenError` when it is not to be gone over."""
-        if processes.first():
+        if distributed.is_main():
             recover(self.file)  # what a process left that was killed while it saved
         if os.path.lexists(self.file):
             told = self._told()
@@ -67,7 +67,7 @@ class Checkpoint:
         try:
             yield
         except BaseException:
-            if self.whole and loop.step and processes.first():
+            if self.whole and loop.step and distributed.is_main():
                 with stop.whole():
                     self.save(loop, time.monotonic() - started)
             raise
@@ -135,14 +135,14 @@ class Checkpoint:
 
     def clear(self) -> None:
         """Forget a state that outlived its finished run, as a kill between the two leaves it."""
-        if processes.first() and os.path.lexists(self.file):
+        if distributed.is_main() and os.path.lexists(self.file):
             with suppress(EdgemtlError, OSError), Lock(normal(self.out)):
                 if not differs(self._told()["config"], self.config):
                     self.file.unlink()
 
     def remove(self) -> None:
         """Forget the state: the run is finished."""
-        if processes.first() and self.keep and os.path.lexists(self.file):
+        if distributed.is_main() and self.keep and os.path.lexists(self.file):
             self._told()
             self.file.unlink()
 

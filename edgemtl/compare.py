@@ -13,9 +13,9 @@ import msgspec
 
 from . import config as configuration
 from .config import Config, Data
-from .delta import delta_m, references
+from .delta_m import delta_m, references
 from .errors import EdgemtlError
-from .page import drawing
+from .reports.html import drawing
 from .run import CONFIG, read_metrics
 from .tasks import TASKS
 

@@ -13,7 +13,7 @@ from edgemtl_runtime.bundle import ThermalRange
 from edgemtl_runtime.limits import parse_yaml, read_yaml, reason
 
 from .errors import ConfigError, nearest_hint
-from .methods.balance import BALANCES
+from .methods.weighting import BALANCES
 
 Policy = Literal["fused", "rgb", "ir", "union"]
 
@@ -84,7 +84,7 @@ class Augment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Sparsity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Group lasso with a fixed strength, or held to a target, where the pattern is frozen (`methods.sparse`)."""
+    """Group lasso with a fixed strength, or held to a target, where the pattern is frozen (`sparsity.group_lasso`)."""
 
     target: float = 0.0
     """Share of ``of`` to remove."""
@@ -210,7 +210,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ema: float = 0.998
     """Decay a step of the averaged weights, which are the ones judged and kept."""
     balance: str = "equal"
-    """How the tasks share a step, as `methods.balance` lists them."""
+    """How the tasks share a step, as `methods.weighting` lists them."""
     weights: dict[str, float] = {}
     """Weight of each task's loss; 1 where nothing is said."""
     augment: Augment = Augment()

@@ -16,10 +16,10 @@ import numpy as np
 
 from edgemtl_export import Shrunk
 from edgemtl_export.to_onnx import write_onnx
-from edgemtl_runtime.aside import FolderAside
+from edgemtl_runtime.atomic import FolderAside
 from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.camera import open_cameras
-from edgemtl_runtime.engine.ort import open_engine
+from edgemtl_runtime.engine.onnxruntime import open_engine
 from edgemtl_runtime.pipeline import Pipeline
 from edgemtl_runtime.sink.video import Video
 from edgemtl_runtime.stats import Stats
@@ -28,18 +28,18 @@ from .config import Augment, Config, Data, Sparsity
 from .console import console, print_table, progress_bar, say
 from .data.loader import fitted_images
 from .data.open import open_data
-from .data.streets import HELD_OUT, street
 from .errors import EdgemtlError
 from .evaluate import evaluate, open_predictor
 from .export import export
 from .latency import latencies_ms
-from .page import png
-from .report import write_report
+from .reports.demo import write_report
+from .reports.html import png
 from .run import Run
+from .synthetic.streets import HELD_OUT, street
 from .train import peak_mb, train
 
 DEMO = "demo"
-"""What `edgemtl_runtime.aside` calls such a folder."""
+"""What `edgemtl_runtime.atomic` calls such a folder."""
 STEPS = 400
 STREAM_FPS = 10.0
 STREAM_SECONDS = 5.0

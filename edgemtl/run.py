@@ -23,7 +23,7 @@ from .errors import EdgemtlError
 from .tasks import TASKS
 
 RUN = "run"
-"""What `edgemtl_runtime.aside` calls such a folder."""
+"""What `edgemtl_runtime.atomic` calls such a folder."""
 CONFIG, WEIGHTS, METRICS = "config.yaml", "weights.safetensors", "metrics.json"
 MOST_METRICS = 64 << 20
 

@@ -9,7 +9,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgemtl_runtime.aside import BusyError, FileAside, is_free, numbered, unfinished
+from edgemtl_runtime.atomic import BusyError, FileAside, is_free, numbered, unfinished
 
 from .outputs import overwrite_option
 
@@ -67,7 +67,7 @@ def _init(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from .. import processes
+    from .. import distributed
     from ..config import load
     from ..console import print_table
     from ..evaluate import table
@@ -77,7 +77,7 @@ def _train(args: argparse.Namespace) -> int:
         words, file = [file, *words], None
     config = load(file, words)
     runs = _trained(config, args.out, args.resume, args.overwrite)
-    if not processes.first():
+    if not distributed.is_main():
         return 0
     if config.method == "single":
         return _told_single(runs, args.json)
@@ -95,9 +95,9 @@ def _train(args: argparse.Namespace) -> int:
 
 def _trained(config: Config, out: Path | None, resume: bool, overwrite: bool) -> list[Run]:
     """Train into a folder, or into the first free one of the default name."""
-    from .. import processes
-    from ..methods.lomt import train_lomt
-    from ..methods.single import train_single
+    from .. import distributed
+    from ..experiments.lomt import train_lomt
+    from ..experiments.single import train_single
     from ..train import train
 
     def into(folder: Path) -> list[Run]:
@@ -114,7 +114,7 @@ def _trained(config: Config, out: Path | None, resume: bool, overwrite: bool) ->
         try:
             return into(free)
         except BusyError:
-            if processes.count() > 1:  # the others have their folder's name by now
+            if distributed.world_size() > 1:  # the others have their folder's name by now
                 raise
     raise AssertionError
 
@@ -129,8 +129,8 @@ def _last(default: Path, config: Config) -> Path | None:
 
 
 def _adapt(args: argparse.Namespace) -> int:
-    from ..adapt import adapt, reached
     from ..console import print_table
+    from ..experiments.adapt import adapt, reached
     from ..tasks import TASKS
 
     words = [word for word in args.starts if "=" in word and not Path(word).exists()]

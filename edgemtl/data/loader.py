@@ -19,17 +19,17 @@ from torch.utils.data import DataLoader, Dataset
 
 from edgemtl_export.to_onnx import normalise
 from edgemtl_runtime.bundle import Input
-from edgemtl_runtime.fit import Fit
+from edgemtl_runtime.letterbox import Fit
 
-from .. import processes
+from .. import distributed
 from ..config import Config
 from ..console import progress_bar
+from ..corruptions import NONE, Fault
 from ..errors import ConfigError
 from .augment import Augmenter, to_item
-from .faults import NONE, Fault
-from .files import THREADS
-from .labels import ABSENT, Batch, Item, Label
+from .datasets import THREADS
 from .sample import Sample, Samples
+from .targets import ABSENT, Batch, Item, Label
 
 
 class Batches:
@@ -56,7 +56,9 @@ class Batches:
 
     def __getitem__(self, step: int) -> Batch:
         mosaic = self.config.augment.mosaic if step < self.config.augment.mosaic_until * self.steps else 0.0
-        mine = range(step * self.config.batch, (step + 1) * self.config.batch)[processes.number() :: processes.count()]
+        mine = range(step * self.config.batch, (step + 1) * self.config.batch)[
+            distributed.rank() :: distributed.world_size()
+        ]
         return collate([self._item(place, mosaic) for place in mine], self.inputs, self.labels)
 
     def fill(self) -> None:

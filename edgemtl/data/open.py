@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ..config import Config, Data, Source
 from ..errors import DataError
-from .files import Files, Joined
-from .layouts import index
+from ..synthetic.streets import HELD_OUT, Streets
+from .datasets import Files, Joined
+from .formats import index
 from .sample import Samples
-from .streets import HELD_OUT, Streets
 
 Splits = dict[str, Samples]
 

@@ -8,7 +8,7 @@ one output channel for camera s, n of them and their mean m, each step of AdamW 
 
 which leaves m and makes the differences shorter: by the factor max(0, 1 - lr λ √(2n) / ‖(w_s - m)_s‖), or by
 1 / (1 + 2 lr λ). So channels become exactly equal, by ones and in the end by whole convolutions, which are then stored
-once for all cameras. (The same channels alive in every camera, the thesis' joint group lasso, is what `methods.sparse`
+once for all cameras. (The same channels alive in every camera, the thesis' joint group lasso, is what `sparsity.group_lasso`
 does with these networks: its groups take the cameras together.)
 
 All begin equal. AdamW moves a weight by about lr a step, so two cameras' by at most 2 lr apart: λ = 1 lets nothing
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from edgemtl_models.aligned import AlignedTrunk
 
 from ..config import Alignment
-from ..lesson import Weights
+from ..losses import Weights
 
 TINY = 1e-30
 MEMORY = 20

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from edgemtl_models.aligned import LEVELS, AlignedTrunk
 
-from .. import processes
+from .. import distributed
 from ..config import Config
-from ..data.labels import Batch
+from ..data.targets import Batch
 from ..errors import ConfigError
-from ..lesson import computes_in_bf16
+from ..losses import computes_in_bf16
 from ..run import Run
 
 
@@ -54,7 +54,7 @@ class Distillation:
         """Add the gradient of the loss on a batch to ``.grad`` and return the loss."""
         images = {camera: batch[camera] for camera in self.cameras}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            with processes.whole_batch_statistics():
+            with distributed.synced_batch_statistics():
                 seen = self.trunk.levels(images).values()
             with torch.no_grad():
                 taught = {camera: teacher({camera: images[camera]}) for camera, teacher in self.teachers.items()}
@@ -63,9 +63,9 @@ class Distillation:
             for place, features in zip(self.places, seen, strict=True):
                 own = features[self.cameras.index(camera)]
                 terms.append(1 - correlation(own.float(), theirs[place].float()).mean())
-        loss = self.weight * torch.stack(terms).mean() / processes.count()
+        loss = self.weight * torch.stack(terms).mean() / distributed.world_size()
         loss.backward()
-        return float(loss.detach()) * processes.count()
+        return float(loss.detach()) * distributed.world_size()
 
 
 def correlation(a: Tensor, b: Tensor) -> Tensor:

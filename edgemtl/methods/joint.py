@@ -1,6 +1,6 @@
 """Learning together: every step takes all tasks of the whole batch, settled by a balance.
 
-θ ← θ - lr · AdamW( Σ_t w_t ∇ L_t(θ; batch) )                                   w_t: `methods.balance`
+θ ← θ - lr · AdamW( Σ_t w_t ∇ L_t(θ; batch) )                                   w_t: `methods.weighting`
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from ..config import Config
-from ..data.labels import Batch
-from ..lesson import Lesson, Losses
+from ..data.targets import Batch
+from ..losses import Lesson, Losses
+from ..sparsity.group_lasso import ChannelSparsity
 from .alignment import ChannelAlignment
-from .balance import BALANCES
-from .sparse import ChannelSparsity
+from .weighting import BALANCES
 
 
 class Joint:

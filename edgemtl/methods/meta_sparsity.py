@@ -4,7 +4,7 @@ After R. Upadhyay et al., "Meta-sparsity" (arXiv 2501.12115), in the form in whi
 whole network, its stages or its layers) have a gradient that means something. In every episode of `methods.mtml`
 
     u = θ - α D⁻¹ ∇ L_c(θ; S)                               support
-    φ = argmin_x ½ ‖x - u‖²_D + α Σ_g λ_l √n_g ‖x_g‖        every group g of level l: `optim.proximal`
+    φ = argmin_x ½ ‖x - u‖²_D + α Σ_g λ_l √n_g ‖x_g‖        every group g of level l: `sparsity.proximal`
     J = L_c(φ; Q)                                           query
 
     dJ/dλ_l = Σ_g <∇_{φ_g} J, dφ_g/dλ_l>       over the groups that live: a strength rises where shrinking what lives
@@ -31,13 +31,13 @@ import math
 import torch
 from torch import Tensor
 
-from .. import processes
-from ..data.labels import Batch
+from .. import distributed
+from ..data.targets import Batch
 from ..errors import ConfigError
-from ..lesson import Losses, Weights
+from ..losses import Losses, Weights
+from ..sparsity.group_lasso import ChannelSparsity
 from .alignment import ChannelAlignment
 from .mtml import MTML
-from .sparse import ChannelSparsity
 
 LOWEST, HIGHEST = 1e-9, 1e3
 """Bounds of a strength."""
@@ -72,7 +72,7 @@ class Strengths:
         """Take a step along the gradient of all processes, within the bounds."""
         if self.rho.grad is None:
             return
-        asked = processes.summed([self.rho.grad])[0]
+        asked = distributed.all_reduce([self.rho.grad])[0]
         if self.relative:
             asked -= (asked @ self.cost) / (self.cost @ self.cost).clamp(min=1e-30) * self.cost
             self.cost = torch.zeros_like(self.rho)

@@ -25,11 +25,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .. import processes
-from ..data.labels import Batch, pictures
+from .. import distributed
+from ..data.targets import Batch, pictures
 from ..errors import ConfigError
-from ..lesson import Losses, Weights
-from ..optim.proximal import adamw_metric
+from ..losses import Losses, Weights
+from ..sparsity.proximal import adamw_metric
 from .joint import Joint
 
 
@@ -44,7 +44,7 @@ class MTML(Joint):
                 f"balance={config.balance} looks at the joint step, and method={config.method} takes none; "
                 "take equal, uncertainty or dwa"
             )
-        if config.episodes.inner_steps and config.batch < 2 * processes.count():
+        if config.episodes.inner_steps and config.batch < 2 * distributed.world_size():
             raise ConfigError(f"batch={config.batch} cannot be halved into support and query; take at least 2")
         self.episodes = config.episodes
         self.learned = {n: p for n, p in self.lesson.network.named_parameters() if p.requires_grad}
@@ -89,7 +89,7 @@ class MTML(Joint):
                 )
                 if self.at_start and at is None:
                     self._take([self.at_start * each for each in mine], [self.learned[name] for name in reached])
-                asked = mine if processes.count() == 1 else processes.summed(mine)
+                asked = mine if distributed.world_size() == 1 else distributed.all_reduce(mine)
                 slopes = dict(zip(reached, asked, strict=True))
                 metric = self.metric(slopes)
                 rate = self.episodes.inner_lr
@@ -154,5 +154,5 @@ def drawn(tasks: list[str], count: int, seed: int, step: int) -> list[list[str]]
 
 def halves(batch: Batch, size: int) -> tuple[Batch, Batch]:
     """Return the first and the second half of a batch of ``size``, of which this process may have a part."""
-    cut = len(range(processes.number(), size // 2, processes.count()))
+    cut = len(range(distributed.rank(), size // 2, distributed.world_size()))
     return pictures(batch, 0, cut), pictures(batch, cut, size)

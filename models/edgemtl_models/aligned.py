@@ -15,9 +15,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from .fusion import Pyramid
 from .registration import Registration, moved_back
-from .stages import stages
-from .streams import Pyramid
+from .staging import stages
 
 STAGES = ("stage2", "stage3", "stage4", "neck")
 """The parts of streams that can be alike, in order: stage k ends at stride 2^k, and the neck is the rest."""

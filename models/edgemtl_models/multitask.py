@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from .aligned import LEVELS, AlignedTrunk
 from .backbone import BACKBONES
 from .description import check_description, parse, read
-from .exits import DEEPEST, ExitTrunk
+from .fusion import EarlyTrunk, JoinedTrunk, Trunk
 from .heads import DenseHead, PictureHead
-from .streams import EarlyTrunk, JoinedTrunk, Trunk
+from .taps import DEEPEST, ExitTrunk
 from .yolo import BoxHead
 
 AnyTrunk = Trunk | EarlyTrunk | JoinedTrunk | AlignedTrunk | ExitTrunk

@@ -22,7 +22,7 @@ from .policy import Policy
 from .signals import Abrupt, Signals
 
 if TYPE_CHECKING:
-    from .engine.ways import Way
+    from .engine.config import Way
     from .messages.cameras import Setup
     from .pipeline import Pipeline
     from .rig import Rig
@@ -120,7 +120,7 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 def command_run(args: argparse.Namespace) -> int:
     """Run a bundle and print what it was like."""
     with Abrupt():
-        from .engine.ways import open_way
+        from .engine.config import open_way
         from .pipeline import Pipeline, check_inputs
         from .thresholds import parse
 
@@ -167,8 +167,8 @@ def command_run(args: argparse.Namespace) -> int:
 
 def way_of(args: argparse.Namespace, bundle: Bundle) -> Way:
     """Return the way to run that was asked for, else what was chosen for this machine."""
-    from .engine.chosen import remembered
-    from .engine.ways import Way, absent
+    from .engine.config import Way, absent
+    from .engine.selection import remembered
 
     way = remembered(bundle) or Way()
     if why := absent(args.backend or way.backend):

@@ -15,13 +15,13 @@ from stand_ins import install
 
 import edgemtl.export
 from edgemtl.cli import main
-from edgemtl.data.streets import HELD_OUT, Streets
 from edgemtl.evaluate import open_predictor
 from edgemtl.run import Run
+from edgemtl.synthetic.streets import HELD_OUT, Streets
 from edgemtl_export import Shrunk
 from edgemtl_runtime.bundle import Bundle
-from edgemtl_runtime.engine.chosen import remembered
-from edgemtl_runtime.engine.ways import Way
+from edgemtl_runtime.engine.config import Way
+from edgemtl_runtime.engine.selection import remembered
 from edgemtl_runtime.result import Boxes, LabelMap
 
 Exported = tuple[Bundle, Shrunk]

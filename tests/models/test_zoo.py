@@ -12,7 +12,7 @@ from torch import nn
 
 import edgemtl_models
 from edgemtl_models.backbone import TimmBackbone
-from edgemtl_models.exits import blocks
+from edgemtl_models.taps import blocks
 from edgemtl_models.yolo import BoxHead
 
 SIZE = (64, 96)

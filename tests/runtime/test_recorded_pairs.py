@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mcap.writer import Writer
 
 from edgemtl_runtime.camera import open_cameras
-from edgemtl_runtime.camera.recorded import NEIGHBOURS, in_order
+from edgemtl_runtime.camera.bag import NEIGHBOURS, in_order
 from edgemtl_runtime.errors import CameraError
 from edgemtl_runtime.frame import FramePair
 from edgemtl_runtime.messages import definition

@@ -538,7 +538,7 @@ def test_closing_answers_those_who_wait_and_is_prompt(state: State) -> None:
 def test_a_run_is_watched_while_it_goes_and_after_it_has_stopped(toy_bundle: Path) -> None:
     from edgemtl_runtime.bundle import Bundle
     from edgemtl_runtime.camera import open_cameras
-    from edgemtl_runtime.engine.ort import OrtEngine
+    from edgemtl_runtime.engine.onnxruntime import OrtEngine
     from edgemtl_runtime.pipeline import Pipeline
 
     opened = Bundle.open(toy_bundle)
@@ -636,8 +636,8 @@ def page(web: Web, browser: Browser) -> Iterator[Browser]:
 @pytest.fixture
 def live(web: Web, state: State) -> Iterator[Callable[[str], None]]:
     """The page fed with drawn streets; call it with a camera's name to lose that camera."""
-    from edgemtl.data.streets import Streets, street
-    from edgemtl.show import truth
+    from edgemtl.synthetic.streets import Streets, street
+    from edgemtl.visualize import truth
 
     samples = [street(5, (120, 160), is_day=True, time_s=0.2 * i) for i in range(4)]
     heads = [{t: truth(t, s.labels[t], Streets.classes[t]) for t in Streets.classes} for s in samples]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from edgemtl import processes
+from edgemtl import distributed
 from edgemtl.config import Config, load
 from edgemtl.data.loader import Batches
 from edgemtl.data.open import open_data
@@ -81,10 +81,10 @@ def weights_after(words: Sequence[str]) -> dict[str, torch.Tensor]:
 def main(folder: str) -> None:
     """Learn every case, and let the first process write what it has."""
     torch.set_num_threads(1)
-    with processes.together():
+    with distributed.process_group():
         for number, case in enumerate(CASES.values()):
             weights = weights_after([*WORDS, *case])
-            if processes.first():
+            if distributed.is_main():
                 torch.save(weights, Path(folder) / str(number))
 
 

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from edgemtl.config import Config, Episodes, Sparsity
-from edgemtl.lesson import Lesson
-from edgemtl.loop import METHODS
+from edgemtl.losses import Lesson
 from edgemtl.methods.joint import Joint
-from edgemtl.methods.sparse import ChannelSparsity
+from edgemtl.sparsity.group_lasso import ChannelSparsity
 from edgemtl.tasks.base import Batch, Plain, Summed
+from edgemtl.trainer import METHODS
 
 FEATURES, RELEVANT, TASKS = 30, 6, ("a", "b")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from edgemtl.adapt import reached
 from edgemtl.cli import main
+from edgemtl.experiments.adapt import reached
 from edgemtl.run import Run
 
 SMALL = ("size=[32,64]", "data.train=16", "data.val=4", "steps=6", "batch=4", "precision=fp32")

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 import edgemtl_models
 from edgemtl.config import Alignment, load
-from edgemtl.data.streets import Streets
 from edgemtl.errors import ConfigError
-from edgemtl.loop import Loop
 from edgemtl.methods.alignment import ChannelAlignment, put, rows
 from edgemtl.methods.meta_sparsity import MetaSparsity
 from edgemtl.methods.mtml import halves
 from edgemtl.run import Run
+from edgemtl.synthetic.streets import Streets
 from edgemtl.train import begin, train
+from edgemtl.trainer import Loop
 from edgemtl_export import shrink
 from edgemtl_export.groups import channel_groups
 from edgemtl_export.to_onnx import example_inputs

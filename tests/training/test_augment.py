@@ -13,11 +13,11 @@ import torch
 
 from edgemtl.config import Augment, Config, Data
 from edgemtl.data.augment import Augmenter, mirrored, mosaic, to_item
+from edgemtl.data.image_ops import affine, relit, warped
 from edgemtl.data.loader import Batches, Loader, collate
-from edgemtl.data.pixels import affine, relit, warped
 from edgemtl.data.sample import IGNORE, BoxLabels, Sample
-from edgemtl.data.streets import Streets
 from edgemtl.errors import ConfigError, DataError
+from edgemtl.synthetic.streets import Streets
 from edgemtl.tasks import TASKS
 from edgemtl_runtime.bundle import Input
 

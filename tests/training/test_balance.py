@@ -11,10 +11,10 @@ from torch import Tensor
 
 import edgemtl_models
 from edgemtl.config import load
-from edgemtl.data.streets import Streets
-from edgemtl.loop import Loop
-from edgemtl.methods.balance import BALANCES, DWA, FAMO, Equal, Gradients, gramian
+from edgemtl.methods.weighting import BALANCES, DWA, FAMO, Equal, Gradients, gramian
+from edgemtl.synthetic.streets import Streets
 from edgemtl.train import begin
+from edgemtl.trainer import Loop
 
 HEADS = {"semantic": 5, "depth": 1, "attributes": 4}
 SIZE = (32, 64)

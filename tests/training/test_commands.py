@@ -20,13 +20,13 @@ import yaml
 from edgemtl import cli, demo
 from edgemtl.cli import main
 from edgemtl.config import Config, load
-from edgemtl.data.files import spread
+from edgemtl.data.datasets import spread
 from edgemtl.data.sample import IGNORE
-from edgemtl.data.streets import street
-from edgemtl.methods.balance import BALANCES
+from edgemtl.methods.weighting import BALANCES
 from edgemtl.run import Run
-from edgemtl.show import truth
+from edgemtl.synthetic.streets import street
 from edgemtl.tasks import TASKS
+from edgemtl.visualize import truth
 from edgemtl_runtime.result import Attributes, LabelMap
 
 
@@ -66,7 +66,7 @@ def test_labels_become_results() -> None:
     sample = street(3, (64, 96))
     sample.labels["semantic"][:5] = IGNORE
     sample.labels["attributes"][1] = np.nan
-    from edgemtl.data.streets import Streets
+    from edgemtl.synthetic.streets import Streets
 
     shown = {task: truth(task, label, Streets.classes[task]) for task, label in sample.labels.items()}
     labels, attributes = shown["semantic"], shown["attributes"]

@@ -11,8 +11,8 @@ import pytest
 
 from edgemtl.cli import main
 from edgemtl.config import load
-from edgemtl.delta import delta_m, protocol, references
-from edgemtl.methods.single import only
+from edgemtl.delta_m import delta_m, protocol, references
+from edgemtl.experiments.single import only
 
 WORDS = (
     "size=[32,64]",

@@ -9,11 +9,11 @@ import torch
 from test_alignment import USUAL
 
 from edgemtl.config import load
-from edgemtl.data.streets import Streets
 from edgemtl.errors import ConfigError
-from edgemtl.loop import Loop
 from edgemtl.methods.distillation import correlation
+from edgemtl.synthetic.streets import Streets
 from edgemtl.train import begin, train
+from edgemtl.trainer import Loop
 
 WORDS = [w for w in USUAL if not w.startswith(("fusion", "steps"))]
 

@@ -12,14 +12,14 @@ from test_augment import INPUTS, LABELS, SIZE, STILL, extent, marked
 
 from edgemtl.cli import main
 from edgemtl.config import Augment, load
+from edgemtl.corruptions import Fault
 from edgemtl.data.augment import Augmenter, to_item
-from edgemtl.data.faults import Fault
 from edgemtl.data.loader import Batches, fitted_images
-from edgemtl.data.streets import Streets
 from edgemtl.errors import EdgemtlError
 from edgemtl.evaluate import evaluate, of_run
 from edgemtl.robustness import SHIFTS_PX, TURNS_DEG, absences, misalignments
 from edgemtl.run import Run, interface_of
+from edgemtl.synthetic.streets import Streets
 from edgemtl_models import build
 
 

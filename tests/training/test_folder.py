@@ -13,10 +13,10 @@ from conftest import write_pairs
 from edgemtl.config import load
 from edgemtl.data.augment import to_item
 from edgemtl.data.check import check
-from edgemtl.data.layouts import index
+from edgemtl.data.formats import index
 from edgemtl.data.open import open_data
+from edgemtl.data.readers.yolo_text import union
 from edgemtl.data.sample import Sample, Samples
-from edgemtl.data.yolo_text import union
 from edgemtl.errors import DataError
 from edgemtl_runtime.bundle import Input, ThermalRange
 
@@ -82,7 +82,7 @@ def test_union_of_the_real_pairs_has_at_least_either_view(rgbir: Path) -> None:
 
 def test_labels_come_back_as_they_were_written(pairs: Path) -> None:
     """Drawn streets through the folder: what is written is what is read, but for the steps of its bits."""
-    from edgemtl.data.streets import street
+    from edgemtl.synthetic.streets import street
 
     read = sample(pairs, 2)
     drawn = street(2, (96, 128))

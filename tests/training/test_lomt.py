@@ -11,7 +11,7 @@ import torch
 import edgemtl_models
 from edgemtl.cli import main
 from edgemtl.errors import EdgemtlError
-from edgemtl.methods.lomt import block_of, last_needed, mean, survival
+from edgemtl.experiments.lomt import block_of, last_needed, mean, survival
 from edgemtl.run import Run
 
 LAYERS = ["stem", "a.0.conv", "a.1.conv", "b.0.conv", "c.0.conv", "stage32.0"]

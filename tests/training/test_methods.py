@@ -11,13 +11,13 @@ from teachers import TASKS, Study, pictures
 from torch import Tensor
 
 from edgemtl.config import Episodes, Sparsity, load
-from edgemtl.data.labels import pictures as part_of
-from edgemtl.data.streets import Streets
+from edgemtl.data.targets import pictures as part_of
 from edgemtl.errors import ConfigError
-from edgemtl.loop import METHODS, Loop
 from edgemtl.methods.mtml import MTML, drawn
+from edgemtl.synthetic.streets import Streets
 from edgemtl.tasks import TASKS as EVERY
 from edgemtl.train import begin
+from edgemtl.trainer import METHODS, Loop
 
 LEARNING = sorted(METHODS.keys() - {"single"})
 

@@ -16,7 +16,7 @@ from edgemtl.config import load
 from edgemtl.errors import ConfigError
 from edgemtl.run import Run
 from edgemtl.train import train
-from edgemtl_runtime.aside import LISTING
+from edgemtl_runtime.atomic import LISTING
 
 TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 

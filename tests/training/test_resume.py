@@ -23,7 +23,7 @@ from edgemtl.config import load
 from edgemtl.data.loader import Loader
 from edgemtl.run import Run
 from edgemtl.train import train
-from edgemtl_runtime.aside import disk
+from edgemtl_runtime.atomic import disk
 
 WORDS = (*TINY, "steps=12", "data.train=16", "data.val=4", "threads=1", "save_s=0", "sparsity.start=0.2")
 

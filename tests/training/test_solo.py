@@ -8,12 +8,12 @@ from torch import Tensor
 
 import edgemtl_models
 from edgemtl.config import load
-from edgemtl.data.labels import ABSENT, Batch, pictures, repeated
-from edgemtl.data.streets import Streets
+from edgemtl.data.targets import ABSENT, Batch, pictures, repeated
 from edgemtl.errors import ConfigError
-from edgemtl.loop import Loop
+from edgemtl.synthetic.streets import Streets
 from edgemtl.tasks import TASKS
 from edgemtl.train import begin
+from edgemtl.trainer import Loop
 from edgemtl_models.aligned import AlignedTrunk, blank
 
 FUSION = {"kind": "aligned", "fuse_at": ["p3", "p4", "p5"]}

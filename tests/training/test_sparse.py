@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from edgemtl.config import Sparsity, load
-from edgemtl.costs import Of, cost
-from edgemtl.data.streets import Streets
-from edgemtl.loop import Average
-from edgemtl.methods.blocks import Blocks
-from edgemtl.methods.sparse import ChannelSparsity
-from edgemtl.optim.partition import Kind, Partition, penalised
-from edgemtl.optim.proximal import shrunk, shrunk_in
+from edgemtl.sparsity.blocks import Blocks
+from edgemtl.sparsity.costs import Of, cost
+from edgemtl.sparsity.group_lasso import ChannelSparsity
+from edgemtl.sparsity.partition import Kind, Partition, penalised
+from edgemtl.sparsity.proximal import shrunk, shrunk_in
+from edgemtl.synthetic.streets import Streets
 from edgemtl.train import begin
+from edgemtl.trainer import Average
 from edgemtl_export import channel_groups, shrink
 from edgemtl_export.latency import Convolutions
 from edgemtl_export.to_onnx import example_inputs

@@ -18,7 +18,7 @@ from edgemtl import finish, train
 from edgemtl.checkpoint import told_by
 from edgemtl.cli import main
 from edgemtl.data.loader import Loader
-from edgemtl.loop import Loop
+from edgemtl.trainer import Loop
 
 WORDS = ["network=rgbir-n", "size=[32,64]", "tasks=[semantic,depth]", "data.train=8", "data.val=2", "batch=4"]
 WORDS += ["steps=6", "precision=fp32", "threads=1", "save_s=1e6", "judgements=2", "data.workers=0"]

@@ -15,13 +15,13 @@ from edgemtl.cli import main
 from edgemtl.config import load
 from edgemtl.data.open import open_data
 from edgemtl.data.sample import Samples
-from edgemtl.data.streets import HELD_OUT, Streets
 from edgemtl.errors import ConfigError, EdgemtlError
 from edgemtl.evaluate import Predictor, evaluate
-from edgemtl.loop import learning_rate
 from edgemtl.run import Run
+from edgemtl.synthetic.streets import HELD_OUT, Streets
 from edgemtl.train import train
-from edgemtl_runtime.aside import LISTING
+from edgemtl.trainer import learning_rate
+from edgemtl_runtime.atomic import LISTING
 from edgemtl_runtime.result import Boxes, LabelMap
 
 SHORT = (*TINY, "steps=4", "data.train=16", "data.val=4")

@@ -7,7 +7,7 @@ import secrets
 import sys
 from pathlib import Path
 
-from ...aside import write_file
+from ...atomic import write_file
 from ...camera.secrets import read_secret
 from ...errors import EdgemtlError
 
