@@ -1,0 +1,53 @@
+"""docs/architecture.md and docs/glossary.md name files and types that exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TREE = re.compile(r"^    (?P<indent> *)(?P<paths>\S+/|\S+\.(?:py|yaml)(?: \S+\.(?:py|yaml))*)(?:  |$)")
+INLINE = re.compile(r"`((?:docs|edgemtl|export|models|runtime|tests|benchmarks|\.ci)/[^`\s]*)`")
+TYPE = re.compile(r"`([A-Z]\w+)` in `([^`]+\.py)`")
+
+
+def tree_paths(text: str) -> list[str]:
+    """Return the paths of the indented trees: folders end with a slash, files of the deepest open one follow them."""
+    folders: list[tuple[int, str]] = []
+    paths = []
+    for line in text.splitlines():
+        match = TREE.match(line)
+        if not match:
+            continue
+        depth = len(match["indent"])
+        folders = [(at, name) for at, name in folders if at < depth]
+        parent = "".join(name for _, name in folders)
+        names = match["paths"].split()
+        paths += [parent + name for name in names]
+        if names[0].endswith("/"):
+            folders.append((depth, names[0]))
+    return paths
+
+
+@pytest.mark.parametrize("document", ["architecture.md", "glossary.md"])
+def test_every_path_that_a_document_names_exists(document: str) -> None:
+    text = (ROOT / "docs" / document).read_text()
+    paths = tree_paths(text) + INLINE.findall(text)
+    missing = [path for path in paths if not list(ROOT.glob(path.rstrip("/")))]
+    assert len(paths) >= 10 and not missing, missing
+
+
+def test_every_type_of_the_seams_stands_in_its_file() -> None:
+    types = TYPE.findall((ROOT / "docs" / "architecture.md").read_text())
+    missing = [
+        f"{name} in {path}"
+        for name, path in types
+        if not (ROOT / path).exists() or not re.search(rf"^(class )?{name}\b", (ROOT / path).read_text(), re.M)
+    ]
+    assert len(types) >= 8 and not missing, missing
+
+
+def test_the_glossary_is_at_most_twenty_lines() -> None:
+    assert len((ROOT / "docs" / "glossary.md").read_text().splitlines()) <= 20
