@@ -1,4 +1,4 @@
-# make demo | make test | make lint | make wheels: each sets up what it needs in .venv and says what it does.
+# make demo | make test | make lint | make wheels: each sets up what it needs in .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ OUT := out/demo
 STEPS := 0
 READY := $(VENV)/.ready
 
-# Real data and weights for research live beside the checkout, when they are there.
+# Real data and weights for research, where they exist next to the checkout.
 ifneq ($(wildcard ../shared/data),)
 export EDGEMTL_DATA ?= $(abspath ../shared/data)
 export EDGEMTL_WEIGHTS ?= $(abspath ../shared/weights)
