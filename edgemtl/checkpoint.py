@@ -23,7 +23,7 @@ from .errors import EdgemtlError
 from .stop import Stop
 from .trainer import Loop
 
-FREE = ("save_s", "tensorboard")
+FREE = ("checkpoint_interval_s", "tensorboard")
 """Keys that may change from one part of a training to the next."""
 
 
@@ -33,7 +33,10 @@ def lasting(config: Config) -> dict[str, Any]:
 
 
 class Checkpoint:
-    """Saves a loop every ``config.save_s`` seconds; a kill or a full disk while it does leaves the last good state."""
+    """Saves the training state every ``config.checkpoint_interval_s`` seconds.
+
+    A kill or a full disk while it saves leaves the last good state.
+    """
 
     def __init__(self, out: str | Path, config: Config, keep: bool = True) -> None:
         """Without ``keep`` nothing is saved."""
@@ -91,7 +94,7 @@ class Checkpoint:
 
     def save_if_due(self, loop: Loop, seconds: float) -> None:
         """Save when the last time is long enough ago; ``seconds`` is what the training took so far."""
-        if time.monotonic() - self.saved_at >= self.config.save_s:
+        if time.monotonic() - self.saved_at >= self.config.checkpoint_interval_s:
             self.save(loop, seconds)
 
     def save(self, loop: Loop, seconds: float) -> None:

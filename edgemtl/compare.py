@@ -49,7 +49,7 @@ def columns(runs: Sequence[Path]) -> list[Column]:
         metrics = read_metrics(folder)
         if "val" not in metrics:
             raise EdgemtlError(f"{folder}: was never judged; run `edgemtl eval {folder}`")
-        alike = msgspec.structs.replace(config, seed=0, threads=0, save_s=0, tensorboard="")
+        alike = msgspec.structs.replace(config, seed=0, num_threads=0, checkpoint_interval_s=0, tensorboard="")
         place = ""
         if config.method == "single":  # the tasks' own networks, in OUT/TASK, stand together in one column
             alike = msgspec.structs.replace(alike, tasks=(), data=Data())

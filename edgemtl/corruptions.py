@@ -62,15 +62,15 @@ class Faults:
         s, out, names = self.settings, dict(item), list(self.inputs)
         if len(names) < 2:
             return item
-        if s.offset or s.offset_deg:
+        if s.max_misalignment or s.max_misalignment_deg:
             for name in names[1:]:
                 across, down, turn = (2 * torch.rand(3, dtype=torch.float64) - 1).tolist()
-                reach = s.offset * out[name].shape[-1]
+                reach = s.max_misalignment * out[name].shape[-1]
                 shift = (across * reach, down * reach)
-                out[name] = displaced(out[name], shift, turn * s.offset_deg, self.inputs[name].blank)
-        if s.absent and float(torch.rand(())) < s.absent:
+                out[name] = displaced(out[name], shift, turn * s.max_misalignment_deg, self.inputs[name].blank)
+        if s.modality_dropout and float(torch.rand(())) < s.modality_dropout:
             name = names[int(torch.randint(len(names), ()))]
-            how = s.absent_as[int(torch.randint(len(s.absent_as), ()))]
+            how = s.modality_dropout_fill[int(torch.randint(len(s.modality_dropout_fill), ()))]
             out[name] = self._instead(out[name], how, self.inputs[name].blank, name, another)
             out[ABSENT] = torch.tensor(names.index(name))
         return out

@@ -22,23 +22,23 @@ from .tasks import TASKS
 FREE = (
     "tasks",
     "method",
-    "balance",
-    "weights",
+    "task_weighting",
+    "loss_weights",
     "sparsity",
     "episodes",
     "lomt",
-    "exits",
+    "head_taps",
     "fusion",
     "alignment",
     "teachers",
-    "distill",
-    "judgements",
-    "save_s",
-    "threads",
+    "distill_weight",
+    "num_evals",
+    "checkpoint_interval_s",
+    "num_threads",
     "seed",
 )
 """What may differ between a run and its reference."""
-FREE_DATA = ("cache_mb", "workers", "source", "labels")
+FREE_DATA = ("cache_mb", "num_workers", "source", "label_policy")
 Figures = dict[str, float]
 
 
@@ -51,7 +51,7 @@ def protocol(config: Config, task: str) -> dict[str, Any]:
     told: dict[str, Any] = msgspec.to_builtins(config)
     kept = {key: value for key, value in told.items() if key not in FREE}
     data = {key: value for key, value in told["data"].items() if key not in FREE_DATA}
-    sources = [(s.source, s.labels) for s in config.data.sources if config.steps or s.gives(task)]
+    sources = [(s.source, s.label_policy) for s in config.data.sources if config.steps or s.gives(task)]
     return kept | {"data": data, "sources": sources}
 
 

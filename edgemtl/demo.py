@@ -24,7 +24,7 @@ from edgemtl_runtime.pipeline import Pipeline
 from edgemtl_runtime.sink.video import Video
 from edgemtl_runtime.stats import Stats
 
-from .config import Augment, Config, Data, Sparsity
+from .config import Augment, Config, Data, Sparsity, Synthetic
 from .console import console, print_table, progress_bar, say
 from .data.loader import fitted_images
 from .data.open import open_data
@@ -54,11 +54,13 @@ STREAM_STREETS = (
 def demo_config(steps: int, threads: int, target: float) -> Config:
     """Return the demo's configuration; ``target`` is the share of the parameters to remove."""
     return Config(
-        data=Data("streets", train=1200, val=200 if steps >= STEPS else 24),  # a demo cut short is not for its figures
+        data=Data(
+            "streets", synthetic=Synthetic(num_train=1200, num_val=200 if steps >= STEPS else 24)
+        ),  # a demo cut short is not for its figures
         steps=steps,
         augment=Augment(mosaic=0.3),
         sparsity=Sparsity(target=target),
-        threads=threads,
+        num_threads=threads,
     )
 
 

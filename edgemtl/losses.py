@@ -31,8 +31,8 @@ class Lesson:
         self, network: nn.Module, tasks: dict[str, Task], inputs: list[str], config: Config, device: torch.device
     ) -> None:
         self.network, self.tasks, self.device = network, tasks, device
-        self.weights, self.inputs = config.weights, inputs
-        self.solo = config.solo
+        self.weights, self.inputs = config.loss_weights, inputs
+        self.solo = config.unimodal_aux_loss
         if self.solo and not isinstance(network.trunk, AlignedTrunk):
             raise ConfigError("solo is of two full streams: give fusion.kind=aligned, and two cameras")
         self.reader = _Reader(network, inputs, self.solo)

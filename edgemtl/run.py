@@ -62,7 +62,7 @@ class Run:
             with safe_open(folder / WEIGHTS, "pt") as file:
                 interface = decode_json(file.metadata()["interface"].encode(), Interface)
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            network = edgemtl_models.build(interface.network, interface.channels(), config.size, pretrained=False)
+            network = edgemtl_models.build(interface.network, interface.channels(), config.input_size, pretrained=False)
             network.load_state_dict(state)
             metrics = read_metrics(folder)
         except (
@@ -97,8 +97,8 @@ def read_metrics(folder: Path) -> dict[str, Any]:
 
 def interface_of(network: edgemtl_models.MultiTask, config: Config, heads: tuple[Head, ...]) -> Interface:
     """Return the interface of a network that was built for ``config``."""
-    height, width = config.size
-    spare = (config.augment.absent > 0 or config.solo) and len(network.inputs) > 1
+    height, width = config.input_size
+    spare = (config.augment.modality_dropout > 0 or config.unimodal_aux_loss) and len(network.inputs) > 1
     inputs = tuple(
         Input(
             name,

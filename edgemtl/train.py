@@ -57,9 +57,9 @@ def train(
     """
     if config.method == "lomt":
         raise ConfigError("method=lomt is several trainings: call methods.lomt.train_lomt, or `edgemtl train`")
-    if config.batch < distributed.world_size():
+    if config.batch_size < distributed.world_size():
         raise ConfigError(
-            f"batch={config.batch} pictures cannot be shared out among {distributed.world_size()} processes"
+            f"batch_size={config.batch_size} pictures cannot be shared out among {distributed.world_size()} processes"
         )
     out = Path(out)
     checkpoint = Checkpoint(out, config, keep)
@@ -74,7 +74,7 @@ def train(
         checkpoint.claim(resume, overwrite)
         stack.enter_context(distributed.process_group())
         threads = torch.get_num_threads()
-        torch.set_num_threads(config.threads or threads)
+        torch.set_num_threads(config.num_threads or threads)
         stack.callback(torch.set_num_threads, threads)
         try:
             _train_into(aside, out, config, data, judge, checkpoint, resume)
@@ -112,7 +112,7 @@ def _train_into(
     loop, batches = begin(config, data)
     if resume:
         started -= checkpoint.load_into(loop)
-    workers = config.data.workers
+    workers = config.data.num_workers
     if workers < 0:  # a processor that computes the steps has nothing to spare for others
         each = (os.cpu_count() or 1) // distributed.world_size()
         workers = max(0, min(8, each - 1)) if torch.cuda.is_available() else 0
@@ -127,7 +127,7 @@ def _train_into(
     metrics: dict[str, Any] = {
         "steps": loop.steps,
         "seconds": round(time.monotonic() - started, 1),
-        "seconds_epoch": round(seconds / max(loop.steps - first, 1) * len(data["train"]) / config.batch, 1),
+        "seconds_epoch": round(seconds / max(loop.steps - first, 1) * len(data["train"]) / config.batch_size, 1),
         "data_wait": round(loader.waited_s / max(seconds, 1e-9), 4),
         "peak_mb": peak_mb(),
     }
@@ -150,7 +150,7 @@ def begin(config: Config, data: dict[str, Samples]) -> tuple[Loop, Batches]:
     for samples in data.values():
         check_inputs(inputs, samples)
     labels = {name: task.label for name, task in tasks.items()}
-    round_ = len(data["train"]) / config.batch
+    round_ = len(data["train"]) / config.batch_size
     steps = config.steps or max(1, round(config.epochs * round_))
     loop = Loop(network, tasks, config, interface, steps, max(1, round(round_)))
     return loop, Batches(data["train"], config, inputs, labels, steps)
@@ -177,8 +177,11 @@ def _fit(
             checkpoint.save(loop, time.monotonic() - started)  # nothing behind the last step can lose it
     sparsity = loop.sparsity
     if sparsity and sparsity.target and not sparsity.frozen:
-        keep = loop.config.sparsity.keep
-        say(f"only {sparsity.share:.0%} of the {loop.config.sparsity.of} could go: sparsity.keep={keep} holds the rest")
+        keep = loop.config.sparsity.min_keep_ratio
+        say(
+            f"only {sparsity.share:.0%} of the {loop.config.sparsity.metric} could go: "
+            f"sparsity.min_keep_ratio={keep} holds the rest"
+        )
     return time.monotonic() - begun - judging
 
 
@@ -201,7 +204,12 @@ def _build(config: Config, tasks: dict[str, Task]) -> nn.Module:
         channels = {name: task.channels for name, task in tasks.items()}
         fusion = msgspec.to_builtins(config.fusion) if config.fusion.kind else None
         return edgemtl_models.build(
-            config.network, channels, config.size, cameras=config.cameras, exits=config.exits, fusion=fusion
+            config.network,
+            channels,
+            config.input_size,
+            modalities=config.modalities,
+            head_taps=config.head_taps,
+            fusion=fusion,
         )
     except (ValueError, FileNotFoundError, KeyError, TypeError, AttributeError) as error:
         reason = f"{error} is missing or misplaced" if isinstance(error, KeyError) else error

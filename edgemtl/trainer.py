@@ -50,7 +50,7 @@ class Loop:
     ) -> None:
         """``rounds`` is how many of the ``steps`` make up one round of a task's schedule."""
         self.device = distributed.device()
-        sparse = config.sparse or config.freeze_zeros
+        sparse = config.sparse or config.keep_sparsity
         examples = example_inputs(interface.inputs)
         self.sparsity = ChannelSparsity(network, examples, config.sparsity, steps) if sparse else None
         aligned = config.alignment.strength or config.alignment.target
@@ -68,14 +68,14 @@ class Loop:
             self.sparsity.to(self.device)
         if self.alignment:
             self.alignment.to(self.device)
-        if self.sparsity and config.freeze_zeros:
+        if self.sparsity and config.keep_sparsity:
             self.sparsity.freeze()
         lesson = Lesson(network, tasks, [spec.name for spec in interface.inputs], config, self.device)
         self.optimizer = torch.optim.AdamW(_parameter_groups(network, self.sparsity, config), lr=config.lr)
         self.method = METHODS[config.method](lesson, config, self.optimizer, self.sparsity, self.alignment)
         if learned := self.method.parameters():
             self.optimizer.add_param_group({"params": learned, "weight_decay": 0.0, "pace": 10.0})
-        self.average = Average(network, config.ema)
+        self.average = Average(network, config.ema_decay)
         self.log = Log()
         self.step = 0
 
@@ -108,14 +108,14 @@ class Loop:
     @property
     def judges(self) -> bool:
         """Whether a judgement is due after the step just taken; the one at the end is not the loop's."""
-        times = self.config.judgements
+        times = self.config.num_evals
         return self.step < self.steps and self.step * times // self.steps > (self.step - 1) * times // self.steps
 
     def _update(self, lr: float) -> None:
         distributed.all_reduce_gradients(self.network.parameters())
         if self.sparsity:
             self.sparsity.observe()
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.config.grad_clip_norm)
         self.optimizer.step()
         if self.sparsity:
             self.sparsity.step(self.step, lr, self.optimizer)
@@ -196,7 +196,7 @@ def _parameter_groups(network: nn.Module, sparsity: ChannelSparsity | None, conf
 
 def learning_rate(step: int, steps: int, config: Config) -> float:
     """Return the learning rate of a step: a linear rise, then a half cosine down to a hundredth."""
-    warmup = min(config.warmup, steps // 4)
+    warmup = min(config.warmup_steps, steps // 4)
     if step < warmup:
         return config.lr * (step + 1) / warmup
     progress = (step - warmup) / max(1, steps - warmup)

@@ -87,11 +87,11 @@ def pairs(tmp_path: Path) -> Path:
 
 
 TINY = (
-    "size=[96,128]",
-    "data.train=240",
-    "data.val=24",
+    "input_size=[96,128]",
+    "data.synthetic.num_train=240",
+    "data.synthetic.num_val=24",
     "steps=90",
-    "batch=8",
+    "batch_size=8",
     "sparsity.target=0.6",
     "augment.mosaic=0.3",
     "precision=fp32",

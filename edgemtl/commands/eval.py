@@ -93,7 +93,11 @@ def _judged(args: argparse.Namespace, drawn: FileAside | None) -> int:
     if not run and not args.data:
         raise EdgemtlError("a bundle does not know its data: give --data PATH, or --data streets")
     spec = next(iter(predictor.inputs.values()))
-    config = run.config if run else Config(size=(spec.height, spec.width), tasks=tuple(h.task for h in predictor.heads))
+    config = (
+        run.config
+        if run
+        else Config(input_size=(spec.height, spec.width), tasks=tuple(h.task for h in predictor.heads))
+    )
     changes = {key: value for key, value in (("source", args.data), ("labels", args.labels)) if value}
     data: Data = msgspec.structs.replace(config.data, **changes)
     samples = open_data(msgspec.structs.replace(config, data=data), (args.split,)).get(args.split)

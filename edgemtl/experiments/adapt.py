@@ -35,7 +35,7 @@ def adapted(start: str, task: str, words: Sequence[str], like: str, alone: bool)
     if task in first.config.tasks:
         raise ConfigError(f"{first.path}: has learned {task} already; it knows {', '.join(first.config.tasks)}")
     tasks = [task] if alone else [*first.config.tasks, task]
-    ours = [f"tasks=[{','.join(tasks)}]", "judgements=10", "method=joint", "sparsity={}", "weights={}", "freeze=[]"]
+    ours = [f"tasks=[{','.join(tasks)}]", "num_evals=10", "method=joint", "sparsity={}", "loss_weights={}", "freeze=[]"]
     if start != SCRATCH:
         ours.append(f"init_from={first.path}")
     return load(first.path / CONFIG, [*ours, *words])

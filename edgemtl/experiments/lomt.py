@@ -1,8 +1,8 @@
 """LOMT: each task leaves the shared network at the depth that it needs, found by sparse networks of one task.
 
 After R. Upadhyay et al., "Layer-optimised multi-task" (arXiv 2406.03048). First every task is learned alone, over some
-seeds, by `sparsity.group_lasso` with the thesis' groups (what a convolution reads of a channel) and no floor: whole layers
-die from the end on. The survival profile of a task
+seeds, by `sparsity.group_lasso` with the thesis' groups (what a convolution reads of a channel) and no floor: whole
+layers die from the end on. The survival profile of a task
 
     a_l = mean over seeds of the share of layer l's groups that are not zero
 
@@ -55,7 +55,7 @@ def train_lomt(config: Config, out: str | Path, resume: bool = False, overwrite:
     if not (resume and is_finished(out, LOMT, asked)):
         with group(out, LOMT, asked, resume, overwrite) as folder:
             exits = find_exits(config, folder, resume)
-            train(msgspec.structs.replace(config, method="joint", exits=exits), folder / "network", resume=resume)
+            train(msgspec.structs.replace(config, method="joint", head_taps=exits), folder / "network", resume=resume)
     return Run.open(out / "network")
 
 
@@ -77,7 +77,7 @@ def find_exits(config: Config, out: Path, resume: bool = False) -> dict[str, str
     exits, means = {}, {}
     for task, found in profiles.items():
         means[task] = mean(found)
-        last = last_needed(means[task], config.lomt.alive, task)
+        last = last_needed(means[task], config.lomt.threshold, task)
         exits[task] = block_of(last, list(means[task]), strides, least=8 if task == "boxes" else 4)
     say("exits: " + ", ".join(f"{task} at {place}" for task, place in exits.items()))
     if distributed.is_main():
@@ -88,15 +88,15 @@ def find_exits(config: Config, out: Path, resume: bool = False) -> dict[str, str
 def _write_profile(config: Config, out: Path, exits: dict[str, str], means: dict[str, Profile]) -> None:
     (out / "profile.json").write_text(json.dumps({"exits": exits, "profiles": means}, indent=1) + "\n")
     with guarded("the profile could not be drawn", out):
-        draw(means, exits, config.lomt.alive, out / "profile.png")
+        draw(means, exits, config.lomt.threshold, out / "profile.png")
 
 
 def _sparse(config: Config, task: str, seed: int) -> Config:
     """Return the configuration of one task's sparse network on the whole depth."""
-    sparsity = msgspec.structs.replace(config.sparsity, part="trunk", groups="input", keep=0.0)
+    sparsity = msgspec.structs.replace(config.sparsity, scope="trunk", groups="input", min_keep_ratio=0.0)
     alone = only(config, task)
     return msgspec.structs.replace(
-        alone, method="sparse", sparsity=sparsity, exits={task: DEEPEST}, seed=config.seed + seed
+        alone, method="sparse", sparsity=sparsity, head_taps={task: DEEPEST}, seed=config.seed + seed
     )
 
 

@@ -22,7 +22,7 @@ def only(config: Config, task: str) -> Config:
     if not isinstance(data.source, str):
         giving = tuple(msgspec.structs.replace(s, tasks=(task,)) for s in data.source if s.gives(task))
         data = msgspec.structs.replace(data, source=giving)
-    return msgspec.structs.replace(config, data=data, tasks=(task,), balance="equal", weights={})
+    return msgspec.structs.replace(config, data=data, tasks=(task,), task_weighting="equal", loss_weights={})
 
 
 def train_single(config: Config, out: str | Path, resume: bool = False, overwrite: bool = False) -> list[Run]:

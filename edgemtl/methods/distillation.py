@@ -31,7 +31,7 @@ class Distillation:
     def __init__(self, network: nn.Module, config: Config, device: torch.device) -> None:
         if not isinstance(network.trunk, AlignedTrunk):
             raise ConfigError("teachers are for two full streams: give fusion.kind=aligned, and two cameras")
-        self.trunk, self.weight, self.device = network.trunk, config.distill, device
+        self.trunk, self.weight, self.device = network.trunk, config.distill_weight, device
         self.autocast = computes_in_bf16(config.precision, device)
         self.cameras = list(self.trunk.streams)
         self.places = [LEVELS.index(level) for level in self.trunk.fuse_at]
@@ -43,7 +43,7 @@ class Distillation:
         run = Run.open(path)
         if list(run.network.inputs) != [camera]:  # type: ignore[arg-type]
             theirs = ", ".join(run.network.inputs)  # type: ignore[arg-type]
-            raise ConfigError(f"teachers.{camera}: {path} is of {theirs}; train one with cameras=[{camera}]")
+            raise ConfigError(f"teachers.{camera}: {path} is of {theirs}; train one with modalities=[{camera}]")
         trunk = run.network.trunk
         widths = [trunk.widths[place] for place in self.places]  # type: ignore[union-attr,index]
         if widths != self.trunk.widths:

@@ -32,7 +32,7 @@ class Joint:
         """``sparsity`` and ``alignment`` are what the loop applies behind the steps of ``optimizer``."""
         self.lesson, self.config, self.optimizer = lesson, config, optimizer
         self.sparsity, self.alignment = sparsity, alignment
-        self.balance = BALANCES[config.balance](list(lesson.tasks), config.seed)
+        self.balance = BALANCES[config.task_weighting](list(lesson.tasks), config.seed)
         self.shared = [p for p in lesson.network.trunk.parameters() if p.requires_grad]  # type: ignore[union-attr]
         self.prepare()
 
@@ -60,7 +60,7 @@ class Joint:
 
     def figures(self) -> dict[str, float]:
         """Return what the log tells of a step."""
-        weights = {} if self.config.balance == "equal" else self.balance.weights
+        weights = {} if self.config.task_weighting == "equal" else self.balance.weights
         return {f"weight {name}": weight for name, weight in weights.items()}
 
     def state(self) -> dict[str, Any]:

@@ -19,8 +19,8 @@ the query asks for weaker and weaker strengths, and only a budget holds them. Ei
 (``sparsity.target``): the line to it sets the level of all strengths, and the query says how they compare. With C(ρ)
 the cost of what lives, each group by the part of its norm that φ has left of u, the best strengths at a given C have
 dJ/dρ = μ dC/dρ: every level pays as much loss for what it saves. So ρ follows what is left of dJ/dρ across dC/dρ. Or,
-without one, ``episodes.held`` keeps a share of the training pictures as queries that θ never learns from. The strengths
-of `methods.alignment` (``alignment.learned``) are learned the same way, beside those of channels or, with
+without one, ``episodes.query_fraction`` keeps a share of the training images as queries that θ never trains
+on. The strengths of `methods.alignment` (``alignment.trainable``) are learned the same way, beside those of channels or, with
 ``sparsity.strength=0``, alone.
 """
 
@@ -97,7 +97,7 @@ class MetaSparsity(MTML):
         super().prepare()
         rate = self.episodes.strength_lr
         self.strengths = [Strengths(self.sparsity, rate, bool(self.sparsity.target))] if self.sparsity else []
-        if self.alignment and self.config.alignment.learned:
+        if self.alignment and self.config.alignment.trainable:
             self.strengths.append(Strengths(self.alignment, rate, relative=False))
         if not self.episodes.inner_steps:
             raise ConfigError("method=meta_sparsity learns through the inner step: episodes.inner_steps must not be 0")

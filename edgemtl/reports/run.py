@@ -55,11 +55,11 @@ def write_run_report(
 def summary(config: Config, metrics: dict[str, Any]) -> str:
     """Return the run in a sentence or two."""
     minutes = metrics["seconds"] / 60
-    height, width = config.size
+    height, width = config.input_size
     words = (
         f"{metrics['parameters']:,} parameters at {width}×{height} pixels, {metrics['steps']} steps in {minutes:.1f} "
         f"minutes ({metrics['seconds_epoch']:g} s an epoch, {metrics['data_wait']:.1%} of it waiting for data), "
-        f"balance {config.balance}, seed {config.seed}."
+        f"balance {config.task_weighting}, seed {config.seed}."
     )
     if gained := metrics.get("delta_m"):
         words += f" Against one network a task: Δm {gained['delta_m']:+.2f} %."
@@ -106,7 +106,7 @@ def _sample(predictor: Predictor, samples: Samples, place: int, tasks: Sequence[
 
 def _live(config: Config, network: nn.Module) -> list[str]:
     """Return a chart of the channels of every convolution that are not zero, where some were meant to go."""
-    if not (config.sparse or config.freeze_zeros):
+    if not (config.sparse or config.keep_sparsity):
         return []
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -56,20 +56,22 @@ class ChannelSparsity:
         twins = trunk.twins() if isinstance(trunk, AlignedTrunk) else []
         groups = channel_groups(network, (), images, [[f"trunk.{name}" for name in each] for each in twins])
         self.settings, self.steps = settings, steps
-        self.part = "" if settings.part == "all" else settings.part
-        self.penalised = penalised(network, groups, settings.groups, self.part)
+        self.scope = "" if settings.scope == "all" else settings.scope
+        self.penalised = penalised(network, groups, settings.groups, self.scope)
         self.partition = self.penalised.partition
-        multiple = settings.multiple if settings.groups == "coupled" else 1
+        multiple = settings.channel_multiple if settings.groups == "coupled" else 1
         self.blocks = Blocks(self.penalised.layers, self.partition.count, multiple)
         self.places, _ = applied(network, images)
         self.pixels = next(iter(images.values())).shape[-2:].numel()
-        self.cost = cost(settings.of, network, groups, images, self.part)
+        self.cost = cost(settings.metric, network, groups, images, self.scope)
         self.dense = self.cost()
         self.target = settings.target
-        if settings.at_most:
-            self.target = 1 - settings.at_most / self.dense
+        if settings.max_cost:
+            self.target = 1 - settings.max_cost / self.dense
             if self.target <= 0:
-                raise ConfigError(f"sparsity.at_most={settings.at_most:g}: there are but {self.dense:g} {settings.of}")
+                raise ConfigError(
+                    f"sparsity.max_cost={settings.max_cost:g}: there are but {self.dense:g} {settings.metric}"
+                )
         self.zeroed(torch.zeros(self.partition.count, dtype=torch.bool))
         self.levels, self.level = self._levels()
         start = 0.0 if self.target else math.log(max(settings.strength, 1e-30))
@@ -124,7 +126,7 @@ class ChannelSparsity:
 
     def acts(self, step: int) -> bool:
         """Whether a proximal step follows optimiser step ``step``."""
-        return not self.frozen and (step + 1) / self.steps >= self.settings.start
+        return not self.frozen and (step + 1) / self.steps >= self.settings.begin
 
     def freeze(self) -> None:
         """Keep zero what is zero now, and stop shrinking what is not."""
@@ -153,13 +155,13 @@ class ChannelSparsity:
         spared = self._strongest(self.worth if self.target else reach)
         forced = torch.zeros_like(self.dead)
         if self.target:
-            span = max(self.settings.deadline - self.settings.start, 1e-9)
-            wanted = self.target * min(1.0, ((step + 1) / self.steps - self.settings.start) / span)
+            span = max(self.settings.end - self.settings.begin, 1e-9)
+            wanted = self.target * min(1.0, ((step + 1) / self.steps - self.settings.begin) / span)
             strength = self.log_strength.detach().exp()[self.level]
             forced = self._least_to(wanted, strength, spared)
             even = (reach / strength).masked_fill(spared, float("inf"))
             count = int(forced.sum())
-            self.scale = self.settings.pull * (even.kthvalue(count).values if count else even.new_zeros(())) / lr
+            self.scale = self.settings.reg_ratio * (even.kthvalue(count).values if count else even.new_zeros(())) / lr
         tau = lr * self.strengths().detach()[self.level]
         untouched = spared | (reach <= tau) if self.target and self.blocks.whole else spared  # the line says what goes
         w, dead = shrunk_in(metric, w, (tau * self.partition.root_size).masked_fill(untouched, 0.0), self.partition)
@@ -210,9 +212,9 @@ class ChannelSparsity:
         names = [n for n in self.partition.names if n in self.places]
         for index, name in reversed(list(enumerate(names))):
             first[self.partition.groups_of(name)] = index
-        if self.settings.levels == "global":
+        if self.settings.granularity == "global":
             return ["all"], torch.zeros_like(first)
-        told = names if self.settings.levels == "layer" else [self._stage(n) for n in names]
+        told = names if self.settings.granularity == "layer" else [self._stage(n) for n in names]
         kinds = list(dict.fromkeys(told))
         return kinds, torch.tensor([kinds.index(name) for name in told])[first]
 
@@ -229,8 +231,10 @@ class ChannelSparsity:
         spared = torch.zeros_like(self.dead)
         for members in self.blocks.parts:
             groups = torch.from_numpy(members).to(worth.device)
-            if self.settings.keep:
-                spared[groups[worth[groups].topk(int(np.ceil(self.settings.keep * len(groups)))).indices]] = True
+            if self.settings.min_keep_ratio:
+                spared[groups[worth[groups].topk(int(np.ceil(self.settings.min_keep_ratio * len(groups)))).indices]] = (
+                    True
+                )
         return spared
 
     def _least_to(self, wanted: float, strength: Tensor, spared: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ HEADS = tuple(
     )
 )
 CHANNELS = {"boxes": 3, "semantic": 3, "depth": 1, "normals": 3, "edges": 1, "attributes": 3}
-NETWORKS = [*((name, {}) for name in edgemtl_models.zoo()), ("rgbir-n", {"kind": "aligned", "register": 2})]
+NETWORKS = [*((name, {}) for name in edgemtl_models.zoo()), ("rgbir-n", {"kind": "aligned", "registration_radius": 2})]
 
 
 @pytest.mark.parametrize(("name", "fusion"), NETWORKS, ids=lambda v: v if isinstance(v, str) else v.get("kind", ""))

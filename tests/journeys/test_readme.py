@@ -17,7 +17,7 @@ from edgemtl_runtime.bundle import Bundle
 ROOT = Path(__file__).parents[2]
 FIGURES = ["ap50_day", "ap50_night", "miou", "params_dense", "params_shrunk"]
 FIGURES += ["latency_ratio", "parity_max_abs", "seconds", "peak_mb"]
-SHORT = " data.train=64 data.val=8 steps=12 size=[96,128]"
+SHORT = " data.synthetic.num_train=64 data.synthetic.num_val=8 steps=12 input_size=[96,128]"
 
 
 def blocks(file: Path, language: str) -> list[str]:

@@ -86,7 +86,7 @@ class Study:
         torch.manual_seed(0)
         self.network, self.steps, self.lr, self.taken = Student(), steps, lr, 0
         self.config = Config(
-            method=method, tasks=TASKS, batch=size, sparsity=sparsity, episodes=episodes, precision="fp32"
+            method=method, tasks=TASKS, batch_size=size, sparsity=sparsity, episodes=episodes, precision="fp32"
         )
         example = {"rgb": torch.zeros(2, FEATURES, 1, 1)}
         self.sparsity = ChannelSparsity(self.network, example, sparsity, steps) if self.config.sparse else None

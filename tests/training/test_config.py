@@ -14,9 +14,11 @@ from edgemtl.errors import ConfigError
 
 def test_words_override_the_file(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("epochs: 3\nsparsity: {target: 0.5}\n")
-    config = load(tmp_path / "c.yaml", ["sparsity.keep=0.4", "lr=1e-3", "size=[64,96]", "data.source=here"])
-    assert (config.epochs, config.sparsity.target, config.sparsity.keep) == (3, 0.5, 0.4)
-    assert config.lr == 1e-3 and config.size == (64, 96) and config.data.source == "here"
+    config = load(
+        tmp_path / "c.yaml", ["sparsity.min_keep_ratio=0.4", "lr=1e-3", "input_size=[64,96]", "data.source=here"]
+    )
+    assert (config.epochs, config.sparsity.target, config.sparsity.min_keep_ratio) == (3, 0.5, 0.4)
+    assert config.lr == 1e-3 and config.input_size == (64, 96) and config.data.source == "here"
 
 
 @pytest.mark.parametrize(
@@ -27,12 +29,12 @@ def test_words_override_the_file(tmp_path: Path) -> None:
         (["epochs"], "not key=value"),
         (["=3"], "not key=value"),
         (["epochs=many"], "epochs"),
-        (["batch=0"], "batch=0 is not between"),
+        (["batch_size=0"], "batch_size=0 is not between"),
         (["sparsity.target=1.5"], "sparsity.target=1.5 is not between 0 and 0.95"),
         (["epochs=0"], "nothing to train"),
-        (["data.labels=blue"], "data.labels"),
+        (["data.label_policy=blue"], "data.label_policy"),
         (["epochs=2", "epochs.x=1"], "epochs holds a value, not keys"),
-        (["size=[0,0]"], "height of size=0 is not between"),
+        (["input_size=[0,0]"], "height of size=0 is not between"),
         (["clip=-1"], "clip=-1"),
         (["seed=-1"], "seed=-1"),
         (["augment.mosaic_zoom=5"], "augment.mosaic_zoom=5"),
@@ -59,7 +61,7 @@ def test_a_file_that_is_no_configuration(tmp_path: Path, text: str) -> None:
 def test_what_is_saved_is_what_is_loaded(target: float, batch: int, network: str) -> None:
     import tempfile
 
-    config = Config(network=network, batch=batch, sparsity=Sparsity(target=target))
+    config = Config(network=network, batch_size=batch, sparsity=Sparsity(target=target))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "c.yaml"
         save(config, file)

@@ -149,7 +149,7 @@ def test_a_description_elsewhere_names_folders_its_own_way(
 
 
 def test_the_last_of_the_training_pictures_can_be_held_out(pairs: Path) -> None:
-    plain, held = opened(pairs), opened(pairs, "data.hold_out=0.34")
+    plain, held = opened(pairs), opened(pairs, "data.val_fraction=0.34")
     names = {split: [part[i].name for i in range(len(part))] for split, part in plain.items()}
     again = {split: [part[i].name for i in range(len(part))] for split, part in held.items()}
     assert again == {"train": names["train"][:4], "val": names["train"][4:], "test": names["val"]}

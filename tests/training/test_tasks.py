@@ -33,7 +33,7 @@ ALL = f"tasks=[{','.join(TASKS)}]"
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A short training of every task at once."""
-    words = (*TINY, ALL, "steps=40", "data.train=80", "data.val=12", "sparsity.target=0.3")
+    words = (*TINY, ALL, "steps=40", "data.synthetic.num_train=80", "data.synthetic.num_val=12", "sparsity.target=0.3")
     return train(load(None, words), tmp_path_factory.mktemp("tasks") / "run")
 
 
