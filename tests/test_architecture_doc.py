@@ -1,11 +1,15 @@
-"""The documents name files, tests and types that exist."""
+"""The documents name files, tests, types and configuration keys that exist."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
+
+from edgemtl.config import Config
 
 ROOT = Path(__file__).parents[1]
 TREE = re.compile(r"^    (?P<indent> *)(?P<paths>\S+/|\S+\.(?:py|yaml)(?: \S+\.(?:py|yaml))*)(?:  |$)")
@@ -53,6 +57,22 @@ def test_every_type_of_the_seams_stands_in_its_file() -> None:
         if not (ROOT / path).exists() or not re.search(rf"^(class )?{name}\b", (ROOT / path).read_text(), re.M)
     ]
     assert len(types) >= 8 and not missing, missing
+
+
+def config_keys(section: type[msgspec.Struct], prefix: str = "") -> Iterator[str]:
+    for field in msgspec.structs.fields(section):
+        yield prefix + field.name
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            yield from config_keys(field.type, f"{prefix}{field.name}.")
+
+
+@pytest.mark.parametrize("document", ["README.md", *DOCUMENTS])
+def test_every_configuration_key_of_a_section_that_a_document_names_exists(document: str) -> None:
+    keys = set(config_keys(Config))
+    sections = "|".join({key.split(".")[0] for key in keys if "." in key})
+    text = (ROOT / document).read_text().replace("data.yaml", "")
+    named = set(re.findall(rf"(?<![\w./])((?:{sections})\.[a-z_]+(?:\.[a-z_]+)*)(?=[=`])", text))
+    assert named <= keys, named - keys
 
 
 def test_the_glossary_is_at_most_twenty_lines() -> None:
