@@ -17,8 +17,7 @@ from torch import nn
 import edgemtl_models
 from edgemtl_runtime.atomic import FolderAside, check_folder
 
-from . import config as configuration
-from . import distributed
+from . import config_file, distributed
 from .checkpoint import Checkpoint, as_json, check_same
 from .config import Config
 from .console import progress_bar, say
@@ -92,7 +91,7 @@ def finished(config: Config, out: Path) -> Run | None:
     """Return the finished run at ``out``, if one is there; raises `EdgemtlError` when another configuration made it."""
     if not all((out / name).is_file() for name in (CONFIG, WEIGHTS, METRICS)):
         return None
-    check_same(as_json(configuration.load(out / CONFIG)), config, "the finished run has")
+    check_same(as_json(config_file.load(out / CONFIG)), config, "the finished run has")
     run = Run.open(out)
     say(f"{out} is finished: nothing to do")
     return run

@@ -9,7 +9,8 @@ from typing import Any
 
 from .. import distributed
 from ..checkpoint import lasting
-from ..config import Config, load
+from ..config import Config
+from ..config_file import load
 from ..console import say
 from ..errors import ConfigError, EdgemtlError
 from ..finish import guarded

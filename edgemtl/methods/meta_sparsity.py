@@ -20,8 +20,8 @@ the query asks for weaker and weaker strengths, and only a budget holds them. Ei
 the cost of what lives, each group by the part of its norm that φ has left of u, the best strengths at a given C have
 dJ/dρ = μ dC/dρ: every level pays as much loss for what it saves. So ρ follows what is left of dJ/dρ across dC/dρ. Or,
 without one, ``episodes.query_fraction`` keeps a share of the training images as queries that θ never trains
-on. The strengths of `methods.alignment` (``alignment.trainable``) are learned the same way, beside those of channels or, with
-``sparsity.strength=0``, alone.
+on. The strengths of `methods.alignment` (``alignment.trainable``) are trained the same way, next to those of channels
+or, with ``sparsity.strength=0``, alone.
 """
 
 from __future__ import annotations

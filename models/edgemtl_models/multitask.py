@@ -85,11 +85,10 @@ def build(
 
     ``network`` is a name of the zoo, a YAML file, or the ``description`` of one that was built before. ``size`` is
     (height, width) in pixels. ``modalities`` names the streams to build, all where it is empty. ``head_taps`` gives
-    heads the block of the backbones at which they leave them (`exits.blocks`), "stage32" where none is named; there is no pyramid
-    then. ``fusion`` says how the streams meet: {"kind": "concat"}, at each level before one neck, the default; {"kind":
-    "early"}, as the channels of one image; {"kind": "mid", "level": level}, at that level, and are one from there on; or
-    {"kind": "aligned", "fuse_at": levels, "align": [first, last], "registration_radius": cells}, after a neck each
-    (`aligned`).
+    heads the block of the backbones that they read (`taps.blocks`), "stage32" where none is named; there is no pyramid
+    then. ``fusion`` is how the streams are fused: {"kind": "concat"}, at each level before one neck, the default;
+    {"kind": "early"}, as the channels of one image; {"kind": "mid", "level": level}, at that level; or {"kind":
+    "aligned", "fuse_at": levels, "align": [first, last], "registration_radius": cells}, after a neck each (`aligned`).
     ``pretrained=False`` leaves out the start weights, for loading a trained state. Raises `ValueError` with the reason
     when the network cannot be built.
     """

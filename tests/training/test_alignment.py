@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 import edgemtl_models
-from edgemtl.config import Alignment, load
+from edgemtl.config import Alignment
+from edgemtl.config_file import load
 from edgemtl.errors import ConfigError
 from edgemtl.methods.alignment import ChannelAlignment, put, rows
 from edgemtl.methods.meta_sparsity import MetaSparsity

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import edgemtl_models
-from edgemtl.config import load
+from edgemtl.config_file import load
 from edgemtl.methods.weighting import BALANCES, DWA, FAMO, Equal, Gradients, gramian
 from edgemtl.synthetic.streets import Streets
 from edgemtl.train import begin

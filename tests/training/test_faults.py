@@ -11,7 +11,8 @@ import torch
 from test_augment import INPUTS, LABELS, SIZE, STILL, extent, marked
 
 from edgemtl.cli import main
-from edgemtl.config import Augment, load
+from edgemtl.config import Augment
+from edgemtl.config_file import load
 from edgemtl.corruptions import Fault
 from edgemtl.data.augment import Augmenter, to_item
 from edgemtl.data.loader import Batches, fitted_images

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from edgemtl.cli import main
-from edgemtl.config import load
+from edgemtl.config_file import load
 from edgemtl.run import Run, write_weights
 from edgemtl.train import train
 from edgemtl_export.to_onnx import example_inputs

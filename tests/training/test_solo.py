@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import edgemtl_models
-from edgemtl.config import load
+from edgemtl.config_file import load
 from edgemtl.data.targets import ABSENT, Batch, pictures, repeated
 from edgemtl.errors import ConfigError
 from edgemtl.synthetic.streets import Streets

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from edgemtl.config import Sparsity, load
+from edgemtl.config import Sparsity
+from edgemtl.config_file import load
 from edgemtl.sparsity.blocks import Blocks
 from edgemtl.sparsity.costs import Of, cost
 from edgemtl.sparsity.group_lasso import ChannelSparsity
