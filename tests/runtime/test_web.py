@@ -211,7 +211,7 @@ def test_the_server_is_imported_only_to_serve() -> None:
 def test_a_run_is_watched_while_it_goes_and_after_it_has_stopped(toy_bundle: Path) -> None:
     from edgemtl_runtime.bundle import Bundle
     from edgemtl_runtime.camera import open_cameras
-    from edgemtl_runtime.engine.ort import OrtEngine
+    from edgemtl_runtime.engine.onnxruntime import OrtEngine
     from edgemtl_runtime.pipeline import Pipeline
 
     bundle = Bundle.open(toy_bundle)
