@@ -1,11 +1,11 @@
 """Two full streams, fused at the inputs of the heads, whose upper layers can be aligned until they are shared.
 
 The thesis' feature alignment (R. Upadhyay, chapter on RGB-IR detection): each modality has a backbone and a neck of one
-architecture and one initialisation, the lower layers untied, the higher ones tied where the data allow it
-(by training). A convolution whose weights are equal in all streams is stored once, and each stream goes through it;
-normalisation stays untied, so that it can still be folded into the weights of each. The gates give no weight to an image
-of one colour, as a missing modality's blank frame is: what is left is the other stream, which the heads can be trained
-to read by itself (`unimodal_features`).
+architecture and one initialisation, the lower layers untied, the higher ones tied where training finds that the data
+allow it. A convolution whose weights are equal in all streams is stored once, and each stream goes through it;
+normalisation stays untied, so that it can still be folded into the weights of each. The gates give no weight to an
+image of one colour, as a missing modality's blank frame is: what is left is the other stream, which the heads can be
+trained to read by itself (`unimodal_features`).
 """
 
 from __future__ import annotations
