@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 from torch import fx
@@ -70,46 +71,49 @@ class Liveness:
 
     def freeze(self, views: Mapping[fx.Node, ViewRewrite]) -> Plan:
         """Return the decisions as they are now."""
+        active, bound = self.active.copy(), self.bound.copy()
+        for mask in (active, bound):
+            mask.setflags(write=False)
         pins = {reason: tuple(ids) for reason, ids in self.pins.items()}
-        return Plan(self.channels, self.active.copy(), self.bound.copy(), views, pins)
+        return Plan(self.channels, active, bound, MappingProxyType(dict(views)), MappingProxyType(pins))
 
 
 def make_plan(channels: Channels, align: Mapping[str, int] | int = 1) -> Plan:
     """Grow the active channels until every tensor keeps a shape and every view can be rewritten."""
-    live = Liveness(channels)
+    liveness = Liveness(channels)
     planner = ViewPlanner(channels)
-    while not np.array_equal(live.bound, live.active):
-        live.bound = live.active.copy()
-        _keep_shapes(live)
-        _even_groups(live)
-        _pair_heads(live)
+    while not np.array_equal(liveness.bound, liveness.active):
+        liveness.bound = liveness.active.copy()
+        _keep_shapes(liveness)
+        _even_groups(liveness)
+        _pair_heads(liveness)
     while True:
-        before = live.active.copy()
-        _keep_shapes(live)
-        _even_groups(live)
-        _pair_heads(live)
-        views = planner.plan(live)
-        if np.array_equal(before, live.active):
-            _round_up(live, align)
-            if np.array_equal(before, live.active):
-                return live.freeze(views)
+        before = liveness.active.copy()
+        _keep_shapes(liveness)
+        _even_groups(liveness)
+        _pair_heads(liveness)
+        views = planner.plan(liveness)
+        if np.array_equal(before, liveness.active):
+            _round_up(liveness, align)
+            if np.array_equal(before, liveness.active):
+                return liveness.freeze(views)
 
 
-def _keep_shapes(live: Liveness) -> None:
+def _keep_shapes(liveness: Liveness) -> None:
     """Keep at least one channel of every tensor, and as many in each row of a tensor that is read."""
-    for node, value in reversed(list(live.channels.values.items())):  # what readers ask for comes first
+    for node, value in reversed(list(liveness.channels.values.items())):  # what readers ask for comes first
         for part in values_in(value):
             if part.ids is None or not part.ids.numel():
                 continue
             ids = part.ids.numpy()
-            mask = live.is_active(ids)
+            mask = liveness.is_active(ids)
             if mask.all():
                 continue
             if not mask.any():
-                live.hold(ids.reshape(-1)[:1])
+                liveness.hold(ids.reshape(-1)[:1])
             elif _is_read(node) and selection(mask) is None:
-                live.pin(ids[~mask], f"{op_name(node)} (uneven)")
-                live.keep(ids[missing_channels(mask)])
+                liveness.pin(ids[~mask], f"{op_name(node)} (uneven)")
+                liveness.keep(ids[missing_channels(mask)])
 
 
 def _is_read(node: fx.Node) -> bool:
@@ -117,10 +121,10 @@ def _is_read(node: fx.Node) -> bool:
     return not is_movement(node) or any(not is_movement(user) for user in node.users)
 
 
-def _even_groups(live: Liveness) -> None:
+def _even_groups(liveness: Liveness) -> None:
     """Keep as many inputs and outputs in every group of a grouped convolution that stays as in the others."""
-    for grouped in live.channels.grouped:
-        inside, outside = live.is_active(grouped.in_ids), live.is_active(grouped.out_ids)
+    for grouped in liveness.channels.grouped:
+        inside, outside = liveness.is_active(grouped.in_ids), liveness.is_active(grouped.out_ids)
         stays: Mask = np.logical_or(inside.any(1), outside.any(1))
         stays[0] |= not stays.any()
         for ids, mask in ((grouped.in_ids, inside), (grouped.out_ids, outside)):
@@ -128,27 +132,27 @@ def _even_groups(live: Liveness) -> None:
             short = (most - mask.sum(1, keepdims=True)) * stays[:, None]
             lacking = ~mask & (np.cumsum(~mask, axis=1) <= short)
             if lacking.any():
-                live.keep(ids[lacking])
+                liveness.keep(ids[lacking])
 
 
-def _pair_heads(live: Liveness) -> None:
+def _pair_heads(liveness: Liveness) -> None:
     """Keep a head in every operand or in none."""
-    for left, right in live.channels.paired_rows:
-        a, b = live.is_active(left), live.is_active(right)
+    for left, right in liveness.channels.paired_rows:
+        a, b = liveness.is_active(left), liveness.is_active(right)
         for ids, mask, other in ((left, a, b), (right, b, a)):
             lost = ~mask.any(1) & other.any(1)
             if lost.any():
-                live.keep(ids[lost, 0])
+                liveness.keep(ids[lost, 0])
 
 
-def _round_up(live: Liveness, align: Mapping[str, int] | int) -> None:
+def _round_up(liveness: Liveness, align: Mapping[str, int] | int) -> None:
     """Keep pruned channels until those of every layer come to a multiple of ``align``, or all stay."""
-    channels = live.channels
+    channels = liveness.channels
     for name in sorted(channels.producers):
         multiple = align if isinstance(align, int) else align.get(name, 1)
         ids = channels.output_ids(name)
         if multiple > 1 and channels.program.state[name].ndim > 1:
-            pruned = np.flatnonzero(~live.is_active(ids))
+            pruned = np.flatnonzero(~liveness.is_active(ids))
             short = -(len(ids) - len(pruned)) % multiple
             if short and len(pruned):
-                live.keep(ids[pruned[:short]])
+                liveness.keep(ids[pruned[:short]])

@@ -77,11 +77,11 @@ class Report:
         return "\n".join(lines)
 
 
-def make_report(given: Program, small: Program, plan: Plan, errors: dict[str, float]) -> Report:
+def make_report(original: Program, small: Program, plan: Plan, errors: dict[str, float]) -> Report:
     """Count what is left, and by reason what was removed."""
-    parameters = [sum(t.numel() for t in p.parameters().values()) for p in (given, small)]
-    buffers = [sum(t.numel() for t in p.state.values()) - n for p, n in zip((given, small), parameters, strict=True)]
-    flops = [count_flops(p.graph) for p in (given, small)]
+    parameters = [sum(t.numel() for t in p.parameters().values()) for p in (original, small)]
+    buffers = [sum(t.numel() for t in p.state.values()) - n for p, n in zip((original, small), parameters, strict=True)]
+    flops = [count_flops(p.graph) for p in (original, small)]
     return Report(
         parameters_before=parameters[0],
         parameters_after=parameters[1],

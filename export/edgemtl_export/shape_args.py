@@ -45,11 +45,11 @@ def adjusted_call(
     if name in SELF_ADJUSTING:
         return _unchanged(node)
     shapes = [kept_shape(v.shape, active.is_active(v.ids.numpy())) for v in results if v.ids is not None]
-    left = [shape for shape in shapes if shape is not None]
+    possible = [shape for shape in shapes if shape is not None]
     adjust = ADJUSTERS.get(name)
-    if adjust is None or len(left) != len(shapes):
+    if adjust is None or len(possible) != len(shapes):
         return None
-    return adjust(Movement(channels, active, node, results, left))
+    return adjust(Movement(channels, active, node, results, possible))
 
 
 def _unchanged(node: fx.Node) -> NewCall:

@@ -56,37 +56,36 @@ def shrink(
     """Remove every channel that is provably constant or unused from ``model`` (evaluation mode), exactly.
 
     ``args``, ``kwargs`` and ``dynamic_shapes`` are as for ``torch.export.export``; an ExportedProgram brings its own
-    where they are not given. ``outputs`` names the outputs to ship (dict keys, positions in a tuple, dotted for what is
-    nested); the others are removed, and all that only they read. ``align`` keeps pruned channels up to its next
-    multiple in every layer; ``"auto"`` measures which multiple each layer wants on ONNX Runtime. ``branches="cut"``
-    lets the two operands of a sum keep different channels (each is laid out for the sum as it is read), ``"auto"``
-    where that is measured to be faster. ``norms="rewrite"`` writes layer and group normalisation out, so that what they
-    read may be pruned too. ``rules`` holds the rule of every operator (see `analysis`): ``RULES | {name: rule}`` adds
-    one.
+    where they are not given. ``outputs`` names the outputs to ship (dict keys, positions in a tuple, dotted for nested
+    ones); the others are removed, and all that only they read. ``align`` keeps pruned channels up to its next multiple
+    in every layer; ``"auto"`` measures which multiple each layer wants on ONNX Runtime. ``branches="cut"`` lets the two
+    operands of a sum keep different channels (each is laid out for the sum as it is read), ``"auto"`` where that is
+    measured to be faster. ``norms="rewrite"`` writes layer and group normalisation out, so that what they read may be
+    pruned too. ``rules`` holds the rule of every operator (see `analysis`): ``RULES | {name: rule}`` adds one.
 
     What cannot be proved stays and is named in ``report.pinned``. ``verify`` is the check of `verify`: it raises
     `NotEqualError` with the first differing output, and nothing is returned.
     """
-    given = to_program(model, args, kwargs, dynamic_shapes)
-    whole = given.copy()  # what the report counts from
+    program = to_program(model, args, kwargs, dynamic_shapes)
+    whole = program.copy()  # what the report counts from
     if outputs is not None:
-        select_outputs(given, outputs)
-    inputs = given.flatten(*on_cpu(example_inputs(given, args, kwargs)))
+        select_outputs(program, outputs)
+    inputs = program.flatten(*on_cpu(example_inputs(program, args, kwargs)))
     rewrite_norms = norms == "rewrite"
     may_gather: Callable[[fx.Node], bool] = gather_all if branches == "cut" else gather_none
     multiples: Mapping[str, int] | int = 1 if align == "auto" else align
     if align == "auto" or branches == "auto":
         from .tuning import tune
 
-        tuned = tune(given, inputs, align, branches, rewrite_norms, rules)
+        tuned = tune(program, inputs, align, branches, rewrite_norms, rules)
         may_gather, multiples = tuned.cut, tuned.align
-    channels = analyse(given, inputs, rules, may_gather=may_gather, rewrite_norms=rewrite_norms)
+    channels = analyse(program, inputs, rules, may_gather=may_gather, rewrite_norms=rewrite_norms)
     plan = make_plan(channels, multiples)
-    small, keep = rewrite(given, plan)
-    errors = verify_equal(given, small, plan, keep, inputs) if verify else {}
+    small, keep = rewrite(program, plan)
+    errors = verify_equal(program, small, plan, keep, inputs) if verify else {}
     small.refresh()
     report = make_report(whole, small, plan, errors)
-    return Shrunk(small.to_exported(), {n: k for n, k in keep.items() if n in given.state}, report)
+    return Shrunk(small.to_exported(), {n: k for n, k in keep.items() if n in program.state}, report)
 
 
 def example_inputs(

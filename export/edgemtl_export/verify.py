@@ -39,12 +39,12 @@ class NotEqualError(RuntimeError):
     """The shrunk program differs from the given one: a bug in a rule, and nothing is returned."""
 
 
-def verify_equal(given: Program, small: Program, plan: Plan, keep: Keep, inputs: Sequence[Any]) -> dict[str, float]:
+def verify_equal(original: Program, small: Program, plan: Plan, keep: Keep, inputs: Sequence[Any]) -> dict[str, float]:
     """Raise `NotEqualError` with the first differing output, or return the largest errors by check."""
-    names = output_names(given)
+    names = output_names(original)
     generator = torch.Generator().manual_seed(0)
     drawn = [[draw(generator, blend, x) for x in inputs] for blend in BLENDS]
-    exact = in_double(given)
+    exact = in_double(original)
     reference = _Reference(names, [exact.run(x) for x in drawn])
     for row in reference.outputs:
         for name, out in zip(names, row, strict=True):
@@ -54,9 +54,9 @@ def verify_equal(given: Program, small: Program, plan: Plan, keep: Keep, inputs:
     tight, _ = rewrite(exact, plan)
     errors["float64"] = reference.check([tight.run(x) for x in drawn], TOLERANCE, "float64")
     single = [[x.float() if isinstance(x, Tensor) and x.dtype == torch.float64 else x for x in row] for row in drawn]
-    if any(t.is_floating_point() and t.dtype != torch.float32 for t in given.state.values()):
+    if any(t.is_floating_point() and t.dtype != torch.float32 for t in original.state.values()):
         return errors
-    rounding = reference.errors([given.run(x) for x in single])
+    rounding = reference.errors([original.run(x) for x in single])
     bound = max(FLOAT32, 10 * max(rounding.values(), default=0.0))
     errors["float32"] = reference.check([small.run(x) for x in single], bound, "float32")
     return errors
@@ -77,9 +77,9 @@ class _Reference:
         """Return by output the largest error over its signal; NaN when anything is, infinite for another shape."""
         errors: dict[str, float] = {}
         for expected, row in zip(self.outputs, outputs, strict=True):
-            for name, left, right, size in zip(self.names, expected, row, self.scale, strict=True):
-                if isinstance(left, Tensor) and left.numel():
-                    error = difference(left, right, size)
+            for name, truth, actual, scale in zip(self.names, expected, row, self.scale, strict=True):
+                if isinstance(truth, Tensor) and truth.numel():
+                    error = difference(truth, actual, scale)
                     errors[name] = error if error != error else max(errors.get(name, 0.0), error)
         return errors
 

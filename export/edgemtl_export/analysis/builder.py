@@ -17,9 +17,10 @@ from .union_find import Edge, merge
 from .values import Gather, Grouped, Ids, Read, Value, along, uniform_constants
 
 Rule = Callable[..., Any]
-"""``rule(builder, node, *args, **kwargs)`` gives the node's `Value`, a container of them, or NotImplemented.
+"""``rule(builder, node, *args, **kwargs)`` gives what is known of the node's result: a `Value`, or a container of them.
 
-The arguments are the node's own with a `Value` in place of every tensor. NotImplemented pins the operands' channels.
+The arguments are the node's, with a `Value` in place of every tensor. None where the rule does not apply: then the
+operands' channels are pinned.
 """
 
 POINTWISE = "pointwise"
@@ -128,10 +129,12 @@ class ChannelBuilder:
 
     def freeze(self) -> Channels:
         """Return the finished analysis."""
+        roots = merge(np.arange(self.count), self.edges)
+        roots.setflags(write=False)
         return Channels(
             program=self.program,
             rewrite_norms=self.rewrite_norms,
-            roots=merge(np.arange(self.count), self.edges),
+            roots=roots,
             values=MappingProxyType(self.values),
             reads=tuple(self.reads),
             grouped=tuple(self.grouped),

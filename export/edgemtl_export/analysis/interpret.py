@@ -74,7 +74,7 @@ def _call(builder: ChannelBuilder, rules: Mapping[str, Rule], node: fx.Node) -> 
     rule = rules.get(name) or (rules.get(POINTWISE) if _is_pointwise(node) else None)
     if rule is not None:
         result = rule(builder, node, *args, **kwargs)
-        if result is not NotImplemented:
+        if result is not None:
             return result
         if all(value.ids is None for value in operands):
             return _constant(builder, node, args, kwargs, operands)

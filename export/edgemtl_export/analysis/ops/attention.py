@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -12,35 +11,42 @@ from ..builder import ChannelBuilder, Rule
 from ..values import Value, unknown
 
 
-def matmul(builder: ChannelBuilder, node: fx.Node, a: Value, b: Value) -> Any:
+def matmul(builder: ChannelBuilder, node: fx.Node, a: Value, b: Value) -> Value | None:
     """Contract channels of both operands in pairs, or mix the positions of channels that stay separate."""
     if a.ids is None or b.ids is None or len(a.shape) != len(b.shape) or len(a.shape) < 3:
-        return NotImplemented
+        return None
     (rows, inner), (inner_b, columns) = a.ids.shape[-2:], b.ids.shape[-2:]
     shape = (*torch.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
     if a.shape[:-2] != b.shape[:-2]:
-        return NotImplemented
+        return None
     if rows == columns == 1 and (inner > 1 or inner_b > 1):
         return unknown(shape, _contract(builder, node, (a.ids[..., 0, :], a), (b.ids[..., :, 0], b)))
     if inner == inner_b == 1 and columns == 1:
         return _pass_through(builder, node, a, b, shape)
     if inner == inner_b == 1 and rows == 1:
         return _pass_through(builder, node, b, a, shape)
-    return NotImplemented
+    return None
 
 
 def scaled_dot_product_attention(
-    builder: ChannelBuilder, node: fx.Node, q: Value, k: Value, v: Value, mask: Any = None, *rest: Any, **kw: Any
-) -> Any:
+    builder: ChannelBuilder,
+    node: fx.Node,
+    q: Value,
+    k: Value,
+    v: Value,
+    mask: Value | None = None,
+    *rest: object,
+    **kw: object,
+) -> Value | None:
     """Attention by head: q and k are contracted in pairs, v's channels pass through."""
     if any(x.ids is None or len(x.shape) != len(q.shape) or x.shape[:-2] != q.shape[:-2] for x in (q, k, v)):
-        return NotImplemented
+        return None
     assert q.ids is not None and k.ids is not None and v.ids is not None
     if any(x.ids.shape[-2] > 1 for x in (q, k, v) if x.ids is not None):
-        return NotImplemented
-    if isinstance(mask, Value) and (mask.ids is not None or _differs_by_head(mask, v)):
-        return NotImplemented
-    if isinstance(mask, Value):
+        return None
+    if mask is not None and (mask.ids is not None or _differs_by_head(mask, v)):
+        return None
+    if mask is not None:
         builder.unsliceable.add(mask.source)
     heads = _contract(builder, node, (q.ids[..., 0, :], q), (k.ids[..., 0, :], k))
     shape = (*v.shape[:-2], q.shape[-2], v.shape[-1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -44,7 +43,7 @@ def geometry(node: fx.Node) -> Geometry:
     return Geometry(groups, groups_arg, transposed, bool(padded))
 
 
-def _any_nonzero(padding: Any) -> bool:
+def _any_nonzero(padding: object) -> bool:
     return any(p != 0 for p in (padding if isinstance(padding, list | tuple) else [padding]))
 
 
@@ -83,14 +82,20 @@ def contribution(node: fx.Node, x: Value, weight: Tensor, inputs: Tensor) -> Ten
 
 
 def convolution(
-    builder: ChannelBuilder, node: fx.Node, x: Value, weight: Value, bias: Value | None = None, *rest: Any, **kw: Any
-) -> Any:
+    builder: ChannelBuilder,
+    node: fx.Node,
+    x: Value,
+    weight: Value,
+    bias: Value | None = None,
+    *rest: object,
+    **kw: object,
+) -> Value | None:
     """Make new channels from old, in groups, or filter each channel by itself (depthwise)."""
     if len(x.shape) != len(weight.shape) or not weight.source or (bias is not None and not bias.source):
-        return NotImplemented
+        return None
     conv = geometry(node)
     if x.ids is None:
-        return NotImplemented
+        return None
     groups = conv.groups
     if groups > 1 and x.shape[1] > groups and builder.may_gather(node):
         x = builder.gather(node, 0, x, 1)

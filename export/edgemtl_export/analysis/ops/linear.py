@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import fx
 
@@ -12,12 +10,12 @@ from ..values import Value, along, mask_unknown, uniform_constants
 from .convolution import constant_channels
 
 
-def linear(builder: ChannelBuilder, node: fx.Node, x: Value, weight: Value, bias: Value | None = None) -> Any:
+def linear(builder: ChannelBuilder, node: fx.Node, x: Value, weight: Value, bias: Value | None = None) -> Value | None:
     """Make new channels from the last dimension's."""
     if x.ids is None or len(weight.shape) != 2:
-        return NotImplemented
+        return None
     if not weight.source or (bias is not None and not bias.source):
-        return NotImplemented
+        return None
     last = len(x.shape) - 1
     in_ids, out_ids = builder.ids_along(x, last), builder.new_ids(weight.shape[0])
     builder.bind_output([weight, bias], out_ids)

@@ -58,12 +58,12 @@ def movement(builder: ChannelBuilder, node: fx.Node, *args: Any, **kwargs: Any) 
     return pytree.tree_unflatten(results, spec)
 
 
-def _follow_parameter(builder: ChannelBuilder, node: fx.Node, args: Any, kwargs: Any) -> Any:
+def _follow_parameter(builder: ChannelBuilder, node: fx.Node, args: Any, kwargs: Any) -> Value | None:
     """Follow a vector of parameters through a view: it gets new channels, to be coupled where it is read."""
     value = args[0]
     dims = [d for d, n in enumerate(value.shape) if n > 1]
     if not value.source or len(dims) != 1:
-        return NotImplemented
+        return None
     (dim,) = dims
     ids = builder.new_ids(value.shape[dim])
     builder.bind(value.source, dim, ids)
@@ -78,12 +78,12 @@ def _follow_parameter(builder: ChannelBuilder, node: fx.Node, args: Any, kwargs:
     return Value(moved.shape, data.data, const, moved.data)
 
 
-def pad(builder: ChannelBuilder, node: fx.Node, x: Value, amounts: list[int], *rest: Any) -> Any:
+def pad(builder: ChannelBuilder, node: fx.Node, x: Value, amounts: list[int], *rest: object) -> Value | None:
     """Surround with a constant: channels pass through in space; padded channels are new and constant."""
     mode = rest[0] if op_name(node) == "aten.pad" and rest else "constant"
     fill = next((r for r in rest if isinstance(r, int | float)), 0.0)
     if x.ids is None or (mode != "constant" and x.ids.ndim < 3):
-        return NotImplemented
+        return None
     ndim, ids, value, const = len(x.shape), x.ids, x.value.double(), x.const
     shape = list(x.shape)
     for pair in range(len(amounts) // 2):
@@ -91,7 +91,7 @@ def pad(builder: ChannelBuilder, node: fx.Node, x: Value, amounts: list[int], *r
         shape[dim] += before + after
         if ids.shape[dim] > 1 and (before or after):
             if mode != "constant" or before < 0 or after < 0:
-                return NotImplemented
+                return None
             border = [
                 along(builder.new_ids(n), dim, ndim).expand([n if d == dim else s for d, s in enumerate(ids.shape)])
                 for n in (before, after)
@@ -109,10 +109,10 @@ def pad(builder: ChannelBuilder, node: fx.Node, x: Value, amounts: list[int], *r
     return unknown(shape, ids)
 
 
-def pixel_shuffle(builder: ChannelBuilder, node: fx.Node, x: Value, factor: int) -> Any:
+def pixel_shuffle(builder: ChannelBuilder, node: fx.Node, x: Value, factor: int) -> Value | None:
     """Lay r² channels side by side in space: they are coupled."""
     if x.ids is None:
-        return NotImplemented
+        return None
     dim, ndim = len(x.shape) - 3, len(x.shape)
     ids = builder.ids_along(x, dim).reshape(-1, factor * factor)
     builder.couple(ids, ids[:, :1])

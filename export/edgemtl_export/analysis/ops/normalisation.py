@@ -23,12 +23,12 @@ def batch_norm(
     mean: Value,
     var: Value,
     *rest: Any,
-) -> Any:
+) -> Value | tuple[Value, None, None] | None:
     """Scale and shift each channel by itself, with its running statistics."""
     parts = [part for part in (weight, bias, mean, var) if part is not None]
     one_result = op_name(node) == "aten.batch_norm"
     if x.ids is None or not all(part.source for part in parts) or (one_result and rest[0] is True):
-        return NotImplemented
+        return None
     ids, ndim = builder.ids_along(x, 1), len(x.shape)
     builder.bind_output([weight, bias], ids)
     for statistic in (mean, var):
@@ -60,13 +60,13 @@ def instance_norm(
     mean: Value | None,
     var: Value | None,
     by_input: bool,
-    *rest: Any,
-) -> Any:
+    *rest: object,
+) -> Value | None:
     """Normalise each channel of each sample by itself; a channel that is one constant becomes its shift."""
     if not by_input or mean is not None or x.ids is None:
-        return NotImplemented
+        return None
     if not all(p is None or p.source for p in (weight, bias)):
-        return NotImplemented
+        return None
     ids = builder.ids_along(x, 1)
     builder.bind_output([weight, bias], ids)
     uniform, _ = uniform_constants(x, 1)
@@ -81,11 +81,11 @@ def layer_norm(
     size: list[int],
     weight: Value | None = None,
     bias: Value | None = None,
-    *rest: Any,
-) -> Any:
+    *rest: object,
+) -> Value | None:
     """Mix all channels' statistics: pinned, or, where it may be written out, each output needs all that varies."""
     if not builder.rewrite_norms or len(size) != 1 or x.ids is None:
-        return NotImplemented
+        return None
     return _shared_statistics(builder, node, x, weight, bias, len(x.shape) - 1, 1)
 
 
@@ -96,20 +96,20 @@ def group_norm(
     groups: int,
     weight: Value | None = None,
     bias: Value | None = None,
-    *rest: Any,
-) -> Any:
+    *rest: object,
+) -> Value | None:
     """Mix the statistics of each group of channels, as layer normalisation does."""
     if not builder.rewrite_norms or x.ids is None:
-        return NotImplemented
+        return None
     return _shared_statistics(builder, node, x, weight, bias, 1, groups)
 
 
 def _shared_statistics(
     builder: ChannelBuilder, node: fx.Node, x: Value, weight: Value | None, bias: Value | None, dim: int, groups: int
-) -> Any:
+) -> Value | None:
     """Let each output channel need all inputs of its group that vary, unless its scale is zero."""
     if not all(p is None or p.source for p in (weight, bias)):
-        return NotImplemented
+        return None
     ids = builder.ids_along(x, dim)
     builder.bind_output([weight, bias], ids)
     uniform, amount = uniform_constants(x, dim)

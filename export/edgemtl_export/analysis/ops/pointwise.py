@@ -19,7 +19,7 @@ PRODUCTS = ("aten.mul", "aten.logical_and", "aten.bitwise_and")
 SUMS = ("aten.add", "aten.sub")
 
 
-def pointwise(builder: ChannelBuilder, node: fx.Node, *args: Any, **kwargs: Any) -> Any:
+def pointwise(builder: ChannelBuilder, node: fx.Node, *args: Any, **kwargs: Any) -> Value | None:
     """Apply the function to the constants; where two operands carry channels, those are coupled."""
     operands = values_in((args, kwargs))
     if op_name(node) == "aten.type_as":
@@ -30,7 +30,7 @@ def pointwise(builder: ChannelBuilder, node: fx.Node, *args: Any, **kwargs: Any)
         operands = [a for a in args if isinstance(a, Value)]
     value, const = _propagate(node, args, kwargs, operands)
     ids = _couple_operands(builder, node, args, operands, shape)
-    return NotImplemented if ids is None else Value(tuple(shape), value, const, ids)
+    return None if ids is None else Value(tuple(shape), value, const, ids)
 
 
 def _propagate(node: fx.Node, args: Any, kwargs: Any, operands: list[Value]) -> tuple[Tensor, Tensor]:
@@ -123,7 +123,9 @@ def _bind_constant(builder: ChannelBuilder, node: fx.Node, args: Any, constant: 
     return True
 
 
-def _gather_operands(builder: ChannelBuilder, node: fx.Node, args: Any, shape: torch.Size) -> Any:
+def _gather_operands(
+    builder: ChannelBuilder, node: fx.Node, args: tuple[Any, ...], shape: torch.Size
+) -> tuple[Any, ...]:
     """Let a sum of two feature maps gather each operand, so that neither must keep what the other has."""
     parts = [a for a in args if isinstance(a, Value) and a.ids is not None and a.shape == tuple(shape)]
     if len(parts) != 2 or any(sum(n > 1 for n in v.ids.shape) != 1 for v in parts if v.ids is not None):
@@ -144,10 +146,10 @@ def _gather_operands(builder: ChannelBuilder, node: fx.Node, args: Any, shape: t
     return tuple(gathered)
 
 
-def prelu(builder: ChannelBuilder, node: fx.Node, x: Value, weight: Value) -> Any:
+def prelu(builder: ChannelBuilder, node: fx.Node, x: Value, weight: Value) -> Value | None:
     """Scale what is negative, by a factor a channel."""
     if x.ids is None or not weight.source:
-        return NotImplemented
+        return None
     if weight.shape[0] > 1:
         builder.bind(weight.source, 0, builder.ids_along(x, 1))
     else:
@@ -157,10 +159,10 @@ def prelu(builder: ChannelBuilder, node: fx.Node, x: Value, weight: Value) -> An
     return Value(x.shape, value, const, x.ids)
 
 
-def softmax(builder: ChannelBuilder, node: fx.Node, x: Value, dim: int, *rest: Any) -> Any:
+def softmax(builder: ChannelBuilder, node: fx.Node, x: Value, dim: int, *rest: object) -> Value | None:
     """Normalise along a dimension that holds no channels."""
     if x.ids is None or x.ids.shape[dim] > 1:
-        return NotImplemented
+        return None
     if not bool(x.const.any()) or x.const.shape[dim] > 1 or x.value.shape[dim] > 1:
         return unknown(x.shape, x.ids)
     share = 1.0 / x.shape[dim]
@@ -168,11 +170,11 @@ def softmax(builder: ChannelBuilder, node: fx.Node, x: Value, dim: int, *rest: A
     return Value(x.shape, *mask_unknown(value, x.const), x.ids)
 
 
-def glu(builder: ChannelBuilder, node: fx.Node, x: Value, dim: int = -1) -> Any:
+def glu(builder: ChannelBuilder, node: fx.Node, x: Value, dim: int = -1) -> Value | None:
     """Gate the first half of the channels by the second."""
     dim = dim % len(x.shape)
     if x.ids is None:
-        return NotImplemented
+        return None
     ids = builder.ids_along(x, dim)
     half = len(ids) // 2
     builder.couple(ids[:half], ids[half:])

@@ -20,18 +20,20 @@ REDUCTIONS = ("aten.mean", "aten.amax", "aten.sum")
 WITH_INDICES = ("aten.adaptive_max_pool1d", "aten.adaptive_max_pool2d", "aten.max_pool2d_with_indices")
 
 
-def max_with_indices(builder: ChannelBuilder, node: fx.Node, x: Value, *args: Any, **kwargs: Any) -> Any:
+def max_with_indices(
+    builder: ChannelBuilder, node: fx.Node, x: Value, *args: Any, **kwargs: Any
+) -> tuple[Value, None] | None:
     """Take the maximum of each channel by itself; where its indices are used, all is pinned."""
     result = over_space(builder, node, x, *args, **kwargs)
-    if result is NotImplemented or any(u.args[1] == 1 and u.users for u in node.users):
-        return NotImplemented
+    if result is None or any(u.args[1] == 1 and u.users for u in node.users):
+        return None
     return result, None
 
 
-def over_space(builder: ChannelBuilder, node: fx.Node, x: Value, *args: Any, **kwargs: Any) -> Any:
+def over_space(builder: ChannelBuilder, node: fx.Node, x: Value, *args: Any, **kwargs: Any) -> Value | None:
     """Pool each channel by itself; a channel that is constant stays so."""
     if x.ids is None or any(isinstance(a, Value) for a in (*args, *kwargs.values())):
-        return NotImplemented
+        return None
     name, ndim = op_name(node), len(x.shape)
     keepdim, dims = True, set[int]()
     if name in REDUCTIONS:
@@ -39,7 +41,7 @@ def over_space(builder: ChannelBuilder, node: fx.Node, x: Value, *args: Any, **k
         keepdim = bool(args[1] if len(args) > 1 else kwargs.get("keepdim", False))
         dims = {d % ndim for d in ([dim_arg] if isinstance(dim_arg, int) else dim_arg or range(ndim))}
         if any(x.ids.shape[d] > 1 for d in dims):
-            return NotImplemented
+            return None
     elif max(x.ids.shape[2:], default=1) > 1 or ndim < 3:
         x = Value(x.shape, x.value, x.const, along(builder.ids_along(x, 1), 1, ndim))
     target = node.target
