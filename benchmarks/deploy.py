@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from made import keep
+from common import keep
 
 from edgemtl.console import print_table, say
 from edgemtl.export import Options, export
 from edgemtl.run import Run
 from edgemtl_runtime.bundle import Bundle
-from edgemtl_runtime.engine.measure import measure
-from edgemtl_runtime.engine.ways import ways
+from edgemtl_runtime.engine.benchmark import measure
+from edgemtl_runtime.engine.config import ways
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "deploy.json"

@@ -30,16 +30,16 @@ import cv2
 import numpy as np
 
 from edgemtl.console import print_table
-from edgemtl_runtime.aside import read_listing
-from edgemtl_runtime.aside.listing import foreign
+from edgemtl_runtime.atomic import read_listing
+from edgemtl_runtime.atomic.listing import foreign
 
 RESULTS = Path(__file__).parent / "results" / "destroy.json"
 SMALL = [
-    "size=[32,64]",
+    "input_size=[32,64]",
     "tasks=[semantic,depth]",
-    "data.train=8",
-    "data.val=2",
-    "batch=4",
+    "data.synthetic.num_train=8",
+    "data.synthetic.num_val=2",
+    "batch_size=4",
     "steps=12",
     "precision=fp32",
 ]
@@ -93,8 +93,8 @@ def commands(room: Path) -> dict[str, Command]:
     run, views = str(room / "run"), str(room / "views")
     cameras = ["--rgb", f"{views}/rgb", "--ir", f"{views}/ir"]
     return {
-        "train": Command(["train", *SMALL, "save_s=0"], "run"),
-        "single": Command(["train", *SMALL, "save_s=0", "steps=3", "method=single"], "single"),
+        "train": Command(["train", *SMALL, "checkpoint_interval_s=0"], "run"),
+        "single": Command(["train", *SMALL, "checkpoint_interval_s=0", "steps=3", "method=single"], "single"),
         "export": Command(["export", run], "bundle"),
         "predict": Command(["predict", run, views], "seen"),
         "shrink": Command(["shrink", run, "--no-verify"], "small.pt2", listed=False),
@@ -251,7 +251,7 @@ def together(name: str, command: Command, room: Path, *_: int) -> Row:
 def small_disk(folder: Path, size: int) -> Iterator[bool]:
     """Give whether a folder is a file system of its own now, of so many bytes."""
     folder.mkdir(parents=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"input_size={size}", "tmpfs", str(folder)]
     mounted = os.getuid() == 0 and subprocess.run(mount, capture_output=True).returncode == 0
     try:
         yield mounted

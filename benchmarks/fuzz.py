@@ -32,8 +32,8 @@ def write_originals(folder: Path) -> Path:
     from test_mcap import record
 
     from edgemtl_runtime.bundle import Bundle
-    from edgemtl_runtime.engine.chosen import Choice, device
-    from edgemtl_runtime.engine.ways import Way
+    from edgemtl_runtime.engine.config import Way
+    from edgemtl_runtime.engine.selection import Choice, device
     from edgemtl_runtime.rig import CameraModel, Rig
 
     write_toy_bundle(folder / "toy")

@@ -111,8 +111,8 @@ def bundle(originals: Path, work: Path, rng: np.random.Generator, network: bool)
     """Open and run a bundle with another manifest or another network."""
     from edgemtl_runtime.bundle import Bundle
     from edgemtl_runtime.decode import decode
-    from edgemtl_runtime.engine.ort import open_engine
-    from edgemtl_runtime.fit import Fit
+    from edgemtl_runtime.engine.onnxruntime import open_engine
+    from edgemtl_runtime.letterbox import Fit
 
     told, model = (originals / "toy/manifest.json").read_bytes(), (originals / "toy/model.onnx").read_bytes()
     if network:
@@ -196,7 +196,7 @@ def choice(originals: Path, work: Path, rng: np.random.Generator) -> None:
     """Read the way that was remembered for a bundle."""
     from edgemtl_runtime.bundle import Bundle
     from edgemtl_runtime.engine.cache import Cache
-    from edgemtl_runtime.engine.chosen import remembered
+    from edgemtl_runtime.engine.selection import remembered
 
     opened, cache = Bundle.open(originals / "toy"), Cache(work / "cache")
     file = cache.choice(opened.manifest.files)

@@ -18,12 +18,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from made import choose, done, step_ratios
+from common import choose, done, step_ratios
 
-from edgemtl.config import Config, load
+from edgemtl.config import Config
+from edgemtl.config_file import load
 from edgemtl.console import print_table, say
-from edgemtl.delta import Figures, delta_m
-from edgemtl.methods.single import only
+from edgemtl.delta_m import Figures, delta_m
+from edgemtl.experiments.single import only
 from edgemtl.run import Run
 from edgemtl.tasks import TASKS
 
@@ -80,14 +81,14 @@ def measure(name: str, seed: int) -> list[dict[str, Any]]:
             rows.append(row(data, "single", seed, run, {}))
             single[task] = [run.metrics["val"]["all"]]
     for balance in BALANCES:
-        config = configured(name, f"seed={seed}", f"balance={balance}")
+        config = configured(name, f"seed={seed}", f"task_weighting={balance}")
         rows.append(row(name, balance, seed, done(config, OUT / name / f"{balance}-{seed}"), single))
     return rows
 
 
 def step_cost(name: str, balances: tuple[str, ...] = ("upgrad", "famo", "pcgrad")) -> list[dict[str, Any]]:
     """Return what a step costs beside one of the summed loss."""
-    configs = {balance: configured(name, f"balance={balance}") for balance in ("equal", *balances)}
+    configs = {balance: configured(name, f"task_weighting={balance}") for balance in ("equal", *balances)}
     ratios, tasks = step_ratios(configs, turns=10), len(tasks_of(name))
     allowed = (1 + 2 * tasks) / 3 * 1.1
     told = {"data": name, "tasks": tasks, "allowed": allowed}
@@ -135,8 +136,8 @@ def page(told: dict[str, Any]) -> str:
         "# Learning together, measured",
         "",
         "Written by `make bench-joint` from `benchmarks/results/joint.json`. MobileNetV2 from ImageNet weights,",
-        f"{config.size[1]}x{config.size[0]} pixels, {config.epochs:g} epochs, batch {config.batch}, AdamW at",
-        f"{config.lr:g} (between what `--choose` favoured for either set on the last fifth of its training",
+        f"{config.input_size[1]}x{config.input_size[0]} pixels, {config.epochs:g} epochs, batch {config.batch_size},",
+        f"AdamW at {config.lr:g} (between what `--choose` favoured for either set on the last fifth of its training",
         "pictures). *single* is a network for each task, their parameters and seconds added up; the others are one",
         "for all, by how the tasks are balanced. Δm is the mean change of the tasks' metrics against *single* in",
         "percent, + is better.",
@@ -176,7 +177,7 @@ def main() -> None:
     names = given.data or list(OWN)
     if given.choose:
         for name in names:
-            choose({word: configured(name, "data.hold_out=0.2", word) for word in given.choose}, OUT / name)
+            choose({word: configured(name, "data.val_fraction=0.2", word) for word in given.choose}, OUT / name)
         return
     told = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"runs": [], "step_cost": []}
     runs = {identity(r): r for r in told["runs"]}

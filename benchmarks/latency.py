@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 from networks import NETWORKS, RawHeads, build, calibrate, picture
-from page import write_page
+from shrinking_page import write_page
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from zeros import zero

@@ -31,7 +31,7 @@ from live_peers import PEERS
 from live_streams import peers
 
 from edgemtl_runtime.bundle import Bundle
-from edgemtl_runtime.engine.ort import OrtEngine, cores
+from edgemtl_runtime.engine.onnxruntime import OrtEngine, cores
 from edgemtl_runtime.pipeline import Pipeline
 
 RESULTS = Path(__file__).parent / "results" / "live.json"

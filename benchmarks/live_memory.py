@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgemtl_runtime.bundle import Bundle
-from edgemtl_runtime.engine.ort import OrtEngine
-from edgemtl_runtime.fit import Fit
+from edgemtl_runtime.engine.onnxruntime import OrtEngine
 from edgemtl_runtime.frame import Frame
+from edgemtl_runtime.letterbox import Fit
 
 PAIRS = 60
 Held = dict[str, list[NDArray[np.uint8]]]

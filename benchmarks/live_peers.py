@@ -65,7 +65,7 @@ class Detector:
 def edgemtl(url: str, model: str) -> None:
     """Run edgemtl-runtime on a bundle."""
     from edgemtl_runtime import Bundle, Pipeline, open_cameras
-    from edgemtl_runtime.engine.ort import open_engine
+    from edgemtl_runtime.engine.onnxruntime import open_engine
 
     bundle = Bundle.open(model)
     (name,) = [spec.name for spec in bundle.manifest.inputs]

@@ -2,7 +2,7 @@
 
     make bench-methods                        # RedKitchen, MobileNetV2, two seeds; needs EDGEMTL_DATA, EDGEMTL_WEIGHTS
     python benchmarks/methods.py kitchen --network rgbir-resnet18 --seeds 0
-    python benchmarks/methods.py kitchen --choose sparsity.pull=0 sparsity.pull=0.3   # on the last fifth of train
+    python benchmarks/methods.py kitchen --choose sparsity.reg_ratio=0 sparsity.reg_ratio=0.3   # on a held-out fifth
     python benchmarks/methods.py --cost       # what a step costs beside the joint one
     python benchmarks/methods.py --unseen     # steps to a task that was left out
     python benchmarks/methods.py --pairs      # LOMT against joint for every pair of tasks
@@ -24,22 +24,22 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from common import choose, done, keep, results, shrunk, step_ratios
 from joint import OUT as JOINT
 from joint import OWN, configured, tasks_of
-from made import choose, done, keep, results, shrunk, step_ratios
 from methods_page import Matrix, write_page
 
-from edgemtl.adapt import SCRATCH, adapted, reached
 from edgemtl.config import Config
 from edgemtl.console import say
 from edgemtl.data.open import open_data
-from edgemtl.methods.lomt import find_exits
-from edgemtl.methods.single import only
+from edgemtl.experiments.adapt import SCRATCH, adapted, reached
+from edgemtl.experiments.lomt import find_exits
+from edgemtl.experiments.single import only
 from edgemtl.run import Run
 from edgemtl.tasks import TASKS
 from edgemtl.train import begin, peak_mb
 from edgemtl_export.latency import compare
-from edgemtl_models.exits import DEEPEST
+from edgemtl_models.taps import DEEPEST
 
 HERE = Path(__file__).parent
 OUT = Path("out/bench/methods")
@@ -49,22 +49,25 @@ NETWORKS = (USUAL, "rgbir-resnet18")
 BALANCE = "uncertainty"
 """Of every row: with it the dense joint network is better on the part of train that `--choose` judges on."""
 STRENGTHS = (3e-4, 6e-4, 1e-3, 2e-3, 4e-3)
-TRUNK = "sparsity.part=trunk"
-SINGLY = "sparsity.multiple=1"
+TRUNK = "sparsity.scope=trunk"
+SINGLY = "sparsity.channel_multiple=1"
 METHODS: dict[str, tuple[str, ...]] = {
     "joint": (),
-    **{f"sparse {s:g}": ("method=sparse", TRUNK, f"sparsity.strength={s:g}", "sparsity.keep=0.05") for s in STRENGTHS},
+    **{
+        f"sparse {s:g}": ("method=sparse", TRUNK, f"sparsity.strength={s:g}", "sparsity.min_keep_ratio=0.05")
+        for s in STRENGTHS
+    },
     "sparse to 70 %": ("method=sparse", TRUNK, "sparsity.target=0.7", SINGLY),
     "sparse to 70 %, by 8": ("method=sparse", TRUNK, "sparsity.target=0.7"),
     "lomt": (),
     "no exits": (),
     "mtml": ("method=mtml", "episodes.subsets=2"),
-    "mtml, inner sgd": ("method=mtml", "episodes.subsets=2", "episodes.inner=sgd"),
-    "mtml, support 0": ("method=mtml", "episodes.subsets=2", "episodes.support=0"),
+    "mtml, inner sgd": ("method=mtml", "episodes.subsets=2", "episodes.inner_optimizer=sgd"),
+    "mtml, support 0": ("method=mtml", "episodes.subsets=2", "episodes.support_grad_weight=0"),
     "meta_sparsity": (
         "method=meta_sparsity",
         TRUNK,
-        "sparsity.levels=stage",
+        "sparsity.granularity=stage",
         "sparsity.target=0.7",
         "episodes.subsets=2",
     ),
@@ -72,7 +75,7 @@ METHODS: dict[str, tuple[str, ...]] = {
 """What a row changes in `joint.yaml`; "no exits" is LOMT's network with every head at its end."""
 STARTS = ("joint", "mtml", "mtml, inner sgd", "mtml, support 0")
 """What a task that comes later begins from, beside from scratch."""
-LOMT = ("method=lomt", "sparsity.strength=2e-3", "lomt.alive=0.1")
+LOMT = ("method=lomt", "sparsity.strength=2e-3", "lomt.threshold=0.1")
 IDENTITY = ("dataset", "network", "method", "tasks", "seed")
 """What tells one run from the others."""
 CASE = ("dataset", "task", "seed", "start")
@@ -101,7 +104,7 @@ def named(method: str) -> str:
 
 def configuration(data: str, network: str, seed: int, *words: str) -> Config:
     """Return the configuration of a run."""
-    return configured(data, f"network={network}", f"seed={seed}", f"balance={BALANCE}", *words)
+    return configured(data, f"network={network}", f"seed={seed}", f"task_weighting={BALANCE}", *words)
 
 
 def single_runs(data: str, network: str, seed: int) -> dict[str, Run]:
@@ -125,7 +128,7 @@ def lomt_exits(data: str, network: str) -> dict[str, str]:
 
 def leaving(exits: dict[str, str]) -> str:
     """Return exits as a word of a configuration."""
-    return f"exits={json.dumps(exits)}"
+    return f"head_taps={json.dumps(exits)}"
 
 
 def method_run(data: str, network: str, seed: int, method: str) -> Run:
@@ -233,7 +236,7 @@ def step_cost(data: str) -> list[dict[str, Any]]:
 
 def stepping(data: str, words: tuple[str, ...]) -> Config:
     """Return the configuration of a method that is made sparse from its first step on."""
-    return configuration(data, USUAL, 0, *words, *(["sparsity.start=0"] if TRUNK in words else []))
+    return configuration(data, USUAL, 0, *words, *(["sparsity.begin=0"] if TRUNK in words else []))
 
 
 def peak_of_steps(data: str, words: tuple[str, ...]) -> int:
@@ -253,7 +256,7 @@ def unseen(data: str, task: str, seed: int, start: str) -> dict[str, Any]:
     words = METHODS["joint" if start == SCRATCH else start]
     first = done(configuration(data, USUAL, seed, *words, rest), folder / f"without-{task}-{seed}" / named(start))
     given = SCRATCH if start == SCRATCH else str(first.path)
-    config = adapted(given, task, [f"seed={seed}", "judgements=25"], str(first.path), alone=True)
+    config = adapted(given, task, [f"seed={seed}", "num_evals=25"], str(first.path), alone=True)
     run = done(config, folder / f"unseen-{task}-{seed}" / named(start))
     points = [(row["step"], row[task]) for row in run.metrics["judged"]]
     steps = reached(points, alone, TASKS[task].higher_is_better)
@@ -280,7 +283,7 @@ def main() -> None:
             sys.exit(f"benchmarks/methods.py: {variable} is not set")
     if given.choose:
         folder = folder_of(given.data, given.network) / named(given.method)
-        usual = (given.data, given.network, 0, "data.hold_out=0.2", *METHODS[given.method])
+        usual = (given.data, given.network, 0, "data.val_fraction=0.2", *METHODS[given.method])
         choose({word: configuration(*usual, *word.split(";")) for word in given.choose}, folder)
         return
     for cost in step_cost(given.data) if given.cost else []:

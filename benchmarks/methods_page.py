@@ -8,9 +8,9 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from page import rows
+from shrinking_page import rows
 
-from edgemtl.delta import Figures, delta_m
+from edgemtl.delta_m import Figures, delta_m
 from edgemtl.tasks import TASKS
 
 DOCS = Path(__file__).parent.parent / "docs"

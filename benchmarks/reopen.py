@@ -23,7 +23,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from edgemtl_runtime import Bundle, Pipeline, open_cameras
-from edgemtl_runtime.engine.ort import open_engine
+from edgemtl_runtime.engine.onnxruntime import open_engine
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from conftest import write_toy_bundle

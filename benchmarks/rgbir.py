@@ -19,12 +19,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from late import Late
-from made import done, keep, shrunk
+from common import done, keep, shrunk
+from late_fusion import Late
 from rgbir_page import write_page
 from torch.nn import Conv2d
 
-from edgemtl.config import Config, load
+from edgemtl.config import Config
+from edgemtl.config_file import load
 from edgemtl.console import print_table, progress_bar, say
 from edgemtl.data.open import open_data
 from edgemtl.evaluate import Figures, Predictor, evaluate, of_run
@@ -37,20 +38,20 @@ from edgemtl_models.aligned import AlignedTrunk
 HERE = Path(__file__).parent
 OUT = Path("out/bench/rgbir")
 RESULTS = HERE / "results" / "rgbir.json"
-ALIGNED = ("fusion.kind=aligned", "fusion.fuse_at=[p3,p4,p5]", "solo=true")
+ALIGNED = ("fusion.kind=aligned", "fusion.fuse_at=[p3,p4,p5]", "unimodal_aux_loss=true")
 SPARSE = ("sparsity.target=0.35",)
 VARIANTS: dict[str, tuple[str, ...]] = {
-    "rgb": ("cameras=[rgb]",),
-    "ir": ("cameras=[ir]",),
+    "rgb": ("modalities=[rgb]",),
+    "ir": ("modalities=[ir]",),
     "early": ("fusion.kind=early",),
     "mid": ("fusion.kind=concat",),
-    "mid_p3": ("fusion.kind=mid", "fusion.at=p3"),
+    "mid_p3": ("fusion.kind=mid", "fusion.level=p3"),
     "late": (),
     "shared": (*ALIGNED, "alignment.strength=1"),
     "aligned": (*ALIGNED, "alignment.target=0.8"),
-    "aligned_sparse": (*ALIGNED, "alignment.target=0.8", *SPARSE, "fusion.register=2"),
+    "aligned_sparse": (*ALIGNED, "alignment.target=0.8", *SPARSE, "fusion.registration_radius=2"),
     "mid_sparse": ("fusion.kind=concat", *SPARSE),
-    "aligned, fused alone": (*ALIGNED, "alignment.target=0.8", "solo=false"),
+    "aligned, fused alone": (*ALIGNED, "alignment.target=0.8", "unimodal_aux_loss=false"),
     "aligned_sparse, unregistered": (*ALIGNED, "alignment.target=0.8", *SPARSE),
     "aligned nowhere": ALIGNED,
     "aligned below": (*ALIGNED, "fusion.align=[stage2,stage3]", "alignment.strength=1"),
@@ -139,7 +140,7 @@ def choose(variant: str, words: list[str]) -> None:
     """Train a variant with each word in turn (semicolons join several) and judge on the last fifth of train."""
     table = [["", "ap50", "day", "night", "parameters"]]
     for word in words:
-        config = configured(variant, 0, "data.hold_out=0.2", *word.split(";"))
+        config = configured(variant, 0, "data.val_fraction=0.2", *word.split(";"))
         run = done(config, OUT / "choose" / variant / word)
         figures = [run.metrics["val"][part]["ap50"] for part in ("all", "day", "night")]
         table.append([word, *(f"{value:.3f}" for value in figures), f"{run.metrics['parameters']:,}"])

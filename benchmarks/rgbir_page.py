@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from page import rows
+from shrinking_page import rows
 
 from edgemtl.robustness import SHIFTS_PX
 
@@ -191,8 +191,8 @@ def write_page(told: list[Row], order: list[str]) -> None:
         "in turns with mid) are those of the shrunk network. Means over the seeds; an interval is the mean of the",
         "seeds' bootstrap intervals over pictures. Infrared is shifted by as many pixels of the labels in four",
         "directions. *tied*: share of the channels, of the layers from stride 4 on, that both cameras have in common.",
-        "aligned_sparse alone brings infrared into line with colour (`fusion.register=2`). All but the single",
-        "cameras train with cameras absent in 15 % of the items and shifted by up to 1 % of the width (3 px).",
+        "aligned_sparse alone brings infrared into line with colour (`fusion.registration_radius=2`).",
+        "All but the single cameras train with cameras missing in 15 % of the items and shifted by up to 1 %.",
         *(ABLATION if {"aligned nowhere", "aligned below"} & set(found.names) else ()),
         "",
         *whole_table(found),

@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 from networks import NETWORKS, WIDE, build, calibrate, picture
-from page import OWN_ROUNDING, totals, verdict, write_page
 from peers import limited, parameters, torch_pruning, torch_simplify, weights
+from shrinking_page import OWN_ROUNDING, totals, verdict, write_page
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from zeros import MODES, zero

@@ -21,7 +21,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from made import keep
+from common import keep
 
 from edgemtl.console import print_table, say
 from edgemtl_runtime.bundle import Bundle
@@ -39,8 +39,8 @@ OURS = """
 import cv2, sys
 from edgemtl_runtime import Bundle
 from edgemtl_runtime.decode import decode
-from edgemtl_runtime.engine.ort import open_engine
-from edgemtl_runtime.fit import Fit
+from edgemtl_runtime.engine.onnxruntime import open_engine
+from edgemtl_runtime.letterbox import Fit
 bundle = Bundle.open(sys.argv[1])
 engine = open_engine(bundle, 1)
 folder, count = sys.argv[2], int(sys.argv[3])

@@ -34,7 +34,7 @@ from timed import Relay, TimedRtsp, timed_mjpeg, watch  # noqa: E402
 from edgemtl_runtime.camera import Camera  # noqa: E402
 from edgemtl_runtime.camera.gstreamer import GStreamerCamera  # noqa: E402
 from edgemtl_runtime.camera.opencv import StreamCamera  # noqa: E402
-from edgemtl_runtime.camera.reopen import Reopened  # noqa: E402
+from edgemtl_runtime.camera.reconnect import Reopened  # noqa: E402
 from edgemtl_runtime.camera.stream import AvStreamCamera, open_stream  # noqa: E402
 from edgemtl_runtime.frame import Frame  # noqa: E402
 

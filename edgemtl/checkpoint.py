@@ -14,16 +14,16 @@ import msgspec
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from edgemtl_runtime.aside import Lock, TakenError, normal, read_listing, recover, unfinished, write_file
+from edgemtl_runtime.atomic import Lock, TakenError, normal, read_listing, recover, unfinished, write_file
 
-from . import processes
+from . import distributed
 from .config import Config
 from .console import say
 from .errors import EdgemtlError
-from .loop import Loop
 from .stop import Stop
+from .trainer import Loop
 
-FREE = ("save_s", "tensorboard")
+FREE = ("checkpoint_interval_s", "tensorboard")
 """Keys that may change from one part of a training to the next."""
 
 
@@ -33,7 +33,10 @@ def lasting(config: Config) -> dict[str, Any]:
 
 
 class Checkpoint:
-    """Saves a loop every ``config.save_s`` seconds; a kill or a full disk while it does leaves the last good state."""
+    """Saves the training state every ``config.checkpoint_interval_s`` seconds.
+
+    A kill or a full disk while it saves leaves the last good state.
+    """
 
     def __init__(self, out: str | Path, config: Config, keep: bool = True) -> None:
         """Without ``keep`` nothing is saved."""
@@ -47,7 +50,7 @@ class Checkpoint:
 
     def claim(self, resume: bool, overwrite: bool) -> None:
         """Look at what stands here, before any work; raises `TakenError` when it is not to be gone over."""
-        if processes.first():
+        if distributed.is_main():
             recover(self.file)  # what a process left that was killed while it saved
         if os.path.lexists(self.file):
             told = self._told()
@@ -67,7 +70,7 @@ class Checkpoint:
         try:
             yield
         except BaseException:
-            if self.whole and loop.step and processes.first():
+            if self.whole and loop.step and distributed.is_main():
                 with stop.whole():
                     self.save(loop, time.monotonic() - started)
             raise
@@ -91,7 +94,7 @@ class Checkpoint:
 
     def save_if_due(self, loop: Loop, seconds: float) -> None:
         """Save when the last time is long enough ago; ``seconds`` is what the training took so far."""
-        if time.monotonic() - self.saved_at >= self.config.save_s:
+        if time.monotonic() - self.saved_at >= self.config.checkpoint_interval_s:
             self.save(loop, seconds)
 
     def save(self, loop: Loop, seconds: float) -> None:
@@ -135,14 +138,14 @@ class Checkpoint:
 
     def clear(self) -> None:
         """Forget a state that outlived its finished run, as a kill between the two leaves it."""
-        if processes.first() and os.path.lexists(self.file):
+        if distributed.is_main() and os.path.lexists(self.file):
             with suppress(EdgemtlError, OSError), Lock(normal(self.out)):
                 if not differs(self._told()["config"], self.config):
                     self.file.unlink()
 
     def remove(self) -> None:
         """Forget the state: the run is finished."""
-        if processes.first() and self.keep and os.path.lexists(self.file):
+        if distributed.is_main() and self.keep and os.path.lexists(self.file):
             self._told()
             self.file.unlink()
 

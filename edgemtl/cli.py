@@ -12,7 +12,7 @@ from edgemtl_runtime.cli_engines import add_engines
 from edgemtl_runtime.cli_record import add_record
 from edgemtl_runtime.cli_run import add_run
 
-from .commands import data, judge, ship, train
+from .commands import data, eval, export, train
 from .commands.outputs import overwrite_option
 
 DEMO = Path("out/demo")
@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
         "edgemtl", description="Train, shrink and run one compact multi-task network on colour and thermal cameras."
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    for group in (train, data, judge, ship):
+    for group in (train, data, eval, export):
         group.add(commands)
     add_run(commands)
     add_record(commands)

@@ -11,11 +11,11 @@ from typing import Any
 
 import msgspec
 
-from . import config as configuration
+from . import config_file
 from .config import Config, Data
-from .delta import delta_m, references
+from .delta_m import delta_m, references
 from .errors import EdgemtlError
-from .page import drawing
+from .reports.html import drawing
 from .run import CONFIG, read_metrics
 from .tasks import TASKS
 
@@ -45,11 +45,11 @@ def columns(runs: Sequence[Path]) -> list[Column]:
     """Read runs, those of one configuration under several seeds together; a folder of runs stands for all of them."""
     found: dict[str, list[tuple[Path, Config, dict[str, Any]]]] = {}
     for folder in [inner for run in runs for inner in _expand(run)]:
-        config = configuration.load(folder / CONFIG)
+        config = config_file.load(folder / CONFIG)
         metrics = read_metrics(folder)
         if "val" not in metrics:
             raise EdgemtlError(f"{folder}: was never judged; run `edgemtl eval {folder}`")
-        alike = msgspec.structs.replace(config, seed=0, threads=0, save_s=0, tensorboard="")
+        alike = msgspec.structs.replace(config, seed=0, num_threads=0, checkpoint_interval_s=0, tensorboard="")
         place = ""
         if config.method == "single":  # the tasks' own networks, in OUT/TASK, stand together in one column
             alike = msgspec.structs.replace(alike, tasks=(), data=Data())

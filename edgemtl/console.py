@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from . import processes
+from . import distributed
 
 WIDTH = 200
-console = Console(stderr=True, quiet=not processes.first())
+console = Console(stderr=True, quiet=not distributed.is_main())
 # A table in a file or a pipe keeps its words whole.
-output = Console(soft_wrap=True, quiet=not processes.first(), width=None if sys.stdout.isatty() else WIDTH)
+output = Console(soft_wrap=True, quiet=not distributed.is_main(), width=None if sys.stdout.isatty() else WIDTH)
 Bar = Callable[[int, dict[str, float]], None]
 
 

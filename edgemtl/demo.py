@@ -16,30 +16,30 @@ import numpy as np
 
 from edgemtl_export import Shrunk
 from edgemtl_export.to_onnx import write_onnx
-from edgemtl_runtime.aside import FolderAside
+from edgemtl_runtime.atomic import FolderAside
 from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.camera import open_cameras
-from edgemtl_runtime.engine.ort import open_engine
+from edgemtl_runtime.engine.onnxruntime import open_engine
 from edgemtl_runtime.pipeline import Pipeline
 from edgemtl_runtime.sink.video import Video
 from edgemtl_runtime.stats import Stats
 
-from .config import Augment, Config, Data, Sparsity
+from .config import Augment, Config, Data, Sparsity, Synthetic
 from .console import console, print_table, progress_bar, say
 from .data.loader import fitted_images
 from .data.open import open_data
-from .data.streets import HELD_OUT, street
 from .errors import EdgemtlError
 from .evaluate import evaluate, open_predictor
 from .export import export
 from .latency import latencies_ms
-from .page import png
-from .report import write_report
+from .reports.demo import write_report
+from .reports.html import png
 from .run import Run
+from .synthetic.streets import HELD_OUT, street
 from .train import peak_mb, train
 
 DEMO = "demo"
-"""What `edgemtl_runtime.aside` calls such a folder."""
+"""What `edgemtl_runtime.atomic` calls such a folder."""
 STEPS = 400
 STREAM_FPS = 10.0
 STREAM_SECONDS = 5.0
@@ -54,11 +54,13 @@ STREAM_STREETS = (
 def demo_config(steps: int, threads: int, target: float) -> Config:
     """Return the demo's configuration; ``target`` is the share of the parameters to remove."""
     return Config(
-        data=Data("streets", train=1200, val=200 if steps >= STEPS else 24),  # a demo cut short is not for its figures
+        data=Data(
+            "streets", synthetic=Synthetic(num_train=1200, num_val=200 if steps >= STEPS else 24)
+        ),  # a demo cut short is not for its figures
         steps=steps,
         augment=Augment(mosaic=0.3),
         sparsity=Sparsity(target=target),
-        threads=threads,
+        num_threads=threads,
     )
 
 

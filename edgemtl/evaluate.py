@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from edgemtl_runtime.bundle import Bundle, Head, Input
 from edgemtl_runtime.decode import decode
-from edgemtl_runtime.engine.ort import open_engine
-from edgemtl_runtime.fit import Fit
+from edgemtl_runtime.engine.onnxruntime import open_engine
+from edgemtl_runtime.letterbox import Fit
 from edgemtl_runtime.result import HeadResult
 
-from .data.faults import NONE, Fault
+from .corruptions import NONE, Fault
 from .data.loader import check_inputs, fitted_images
 from .data.sample import Sample, Samples
 from .errors import EdgemtlError

@@ -16,13 +16,13 @@ from edgemtl_export.gate import Run as Runs
 from edgemtl_export.parity import ParityError
 from edgemtl_export.to_bundle import export_bundle
 from edgemtl_export.variants import Precisions, Target, Tell
-from edgemtl_runtime.aside import FolderAside
+from edgemtl_runtime.atomic import FolderAside
 from edgemtl_runtime.bundle import BUNDLE, Bundle, Head
+from edgemtl_runtime.engine.autotune import choose
 from edgemtl_runtime.engine.build import Built, build_engine
-from edgemtl_runtime.engine.choose import choose
-from edgemtl_runtime.engine.chosen import Choice
-from edgemtl_runtime.engine.trt import BACKENDS
-from edgemtl_runtime.engine.ways import absent, ways
+from edgemtl_runtime.engine.config import absent, ways
+from edgemtl_runtime.engine.selection import Choice
+from edgemtl_runtime.engine.trt_build import BACKENDS
 
 from .data.loader import fitted_images
 from .data.open import open_data

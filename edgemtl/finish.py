@@ -14,13 +14,13 @@ from edgemtl_export.to_onnx import Deployed
 
 from .config import Config
 from .console import progress_bar, say
-from .curves import JUDGED
 from .data.sample import Samples
-from .delta import delta_m, references
+from .delta_m import delta_m, references
 from .evaluate import Figures, Predictor, evaluate
-from .loop import Loop
+from .reports.run import write_run_report
 from .run import METRICS, Interface, write_weights
-from .run_report import write_run_report
+from .trainer import Loop
+from .training_log import JUDGED
 
 
 def write_run(

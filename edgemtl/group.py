@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edgemtl_runtime.aside import FolderAside, check_folder, read_listing, unfinished
+from edgemtl_runtime.atomic import FolderAside, check_folder, read_listing, unfinished
 
-from . import processes
+from . import distributed
 from .console import say
 from .errors import EdgemtlError
 
@@ -23,13 +23,13 @@ def group(out: Path, kind: str, asked: dict[str, Any], resume: bool, overwrite: 
     if resume:
         _check(unfinished(out), kind, asked, "unfinished")
     check_folder(out, kind, overwrite)
-    if not processes.first():
+    if not distributed.is_main():
         yield unfinished(out)
-        with processes.together():
+        with distributed.process_group():
             return
     with FolderAside(out, kind, overwrite, asked=asked, keep=True, resume=resume) as aside:
         yield aside.folder
-        with processes.together():
+        with distributed.process_group():
             aside.place()
 
 

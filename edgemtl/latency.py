@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgemtl_runtime.engine.ort import OrtEngine
+from edgemtl_runtime.engine.onnxruntime import OrtEngine
 
 
 def latencies_ms(

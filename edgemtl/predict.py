@@ -7,16 +7,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from edgemtl_runtime.aside import FolderAside
+from edgemtl_runtime.atomic import FolderAside
 from edgemtl_runtime.result import Boxes
 
 from .console import progress_bar
-from .data.index import Entry, Index, images_in, raise_problems
+from .data.annotations import Entry, Index, images_in, raise_problems
 from .data.sample import Sample
 from .errors import DataError
 from .evaluate import Predictor, open_predictor
-from .page import png
-from .show import drawn
+from .reports.html import png
+from .visualize import drawn
 
 PREDICTION = "prediction"
 """What `aside` calls such a folder."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .data.faults import Fault
+from .corruptions import Fault
 from .errors import EdgemtlError
 from .evaluate import Faulty, Figures, Predictor
-from .page import drawing
+from .reports.html import drawing
 from .tasks import TASKS
 
 SHIFTS_PX = (2, 4, 8, 12, 16)

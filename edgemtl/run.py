@@ -17,13 +17,13 @@ from edgemtl_export.to_onnx import Deployed
 from edgemtl_runtime.bundle import Head, Input
 from edgemtl_runtime.limits import decode_json, read_bounded, reason
 
-from . import config as configuration
+from . import config_file
 from .config import Config
 from .errors import EdgemtlError
 from .tasks import TASKS
 
 RUN = "run"
-"""What `edgemtl_runtime.aside` calls such a folder."""
+"""What `edgemtl_runtime.atomic` calls such a folder."""
 CONFIG, WEIGHTS, METRICS = "config.yaml", "weights.safetensors", "metrics.json"
 MOST_METRICS = 64 << 20
 
@@ -57,12 +57,12 @@ class Run:
         for name in (CONFIG, WEIGHTS, METRICS):
             if not (folder / name).is_file():
                 raise EdgemtlError(f"{folder}: no run here ({name} is missing); make one with `edgemtl train`")
-        config = configuration.load(folder / CONFIG)
+        config = config_file.load(folder / CONFIG)
         try:
             with safe_open(folder / WEIGHTS, "pt") as file:
                 interface = decode_json(file.metadata()["interface"].encode(), Interface)
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            network = edgemtl_models.build(interface.network, interface.channels(), config.size, pretrained=False)
+            network = edgemtl_models.build(interface.network, interface.channels(), config.input_size, pretrained=False)
             network.load_state_dict(state)
             metrics = read_metrics(folder)
         except (
@@ -97,8 +97,8 @@ def read_metrics(folder: Path) -> dict[str, Any]:
 
 def interface_of(network: edgemtl_models.MultiTask, config: Config, heads: tuple[Head, ...]) -> Interface:
     """Return the interface of a network that was built for ``config``."""
-    height, width = config.size
-    spare = (config.augment.absent > 0 or config.solo) and len(network.inputs) > 1
+    height, width = config.input_size
+    spare = (config.augment.modality_dropout > 0 or config.unimodal_aux_loss) and len(network.inputs) > 1
     inputs = tuple(
         Input(
             name,
@@ -118,7 +118,7 @@ def interface_of(network: edgemtl_models.MultiTask, config: Config, heads: tuple
 
 def write_weights(folder: Path, config: Config, network: nn.Module, interface: Interface) -> None:
     """Write the configuration and the weights into a folder; raises `EdgemtlError` where there is no room for them."""
-    configuration.save(config, folder / CONFIG)
+    config_file.save(config, folder / CONFIG)
     state = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
     metadata = {"interface": msgspec.json.encode(interface).decode(), "format": "pt"}
     try:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from . import processes
+from . import distributed
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -24,7 +24,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.asked: int | None = None
-        self._whole = processes.count() > 1
+        self._whole = distributed.world_size() > 1
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Stop:
@@ -65,7 +65,7 @@ class Stop:
     def answer(self) -> None:
         """End the work if a signal came; every process must come by here behind each step."""
         asked = self.asked is not None
-        if processes.count() > 1:
-            asked = bool(processes.summed([torch.tensor([float(asked)])])[0])
+        if distributed.world_size() > 1:
+            asked = bool(distributed.all_reduce([torch.tensor([float(asked)])])[0])
         if asked:
             self._end(self.asked or signal.SIGTERM, None)

@@ -15,26 +15,25 @@ import torch
 from torch import nn
 
 import edgemtl_models
-from edgemtl_runtime.aside import FolderAside, check_folder
+from edgemtl_runtime.atomic import FolderAside, check_folder
 
-from . import config as configuration
-from . import processes
-from .board import Board
+from . import config_file, distributed
 from .checkpoint import Checkpoint, as_json, check_same
 from .config import Config
 from .console import progress_bar, say
-from .curves import JUDGED
 from .data.loader import Batches, Loader, check_inputs
 from .data.open import open_data
 from .data.sample import Samples
 from .errors import ConfigError
 from .evaluate import evaluate
 from .finish import guarded, predictor_of, primaries, write_run
-from .loop import Loop
+from .pretrained import freeze, take_over
 from .run import CONFIG, METRICS, RUN, WEIGHTS, Run, interface_of
-from .start import freeze, take_over
 from .stop import Stop
 from .tasks import TASKS, Task
+from .tensorboard import Board
+from .trainer import Loop
+from .training_log import JUDGED
 
 __all__ = ["train"]
 
@@ -57,8 +56,10 @@ def train(
     """
     if config.method == "lomt":
         raise ConfigError("method=lomt is several trainings: call methods.lomt.train_lomt, or `edgemtl train`")
-    if config.batch < processes.count():
-        raise ConfigError(f"batch={config.batch} pictures cannot be shared out among {processes.count()} processes")
+    if config.batch_size < distributed.world_size():
+        raise ConfigError(
+            f"batch_size={config.batch_size} pictures cannot be shared out among {distributed.world_size()} processes"
+        )
     out = Path(out)
     checkpoint = Checkpoint(out, config, keep)
     if resume and (run := finished(config, out)):
@@ -67,12 +68,12 @@ def train(
     check_folder(out, RUN, overwrite)
     with ExitStack() as stack:
         aside = None
-        if processes.first():
+        if distributed.is_main():
             aside = stack.enter_context(FolderAside(out, RUN, overwrite, asked={"config": as_json(config)}))
         checkpoint.claim(resume, overwrite)
-        stack.enter_context(processes.together())
+        stack.enter_context(distributed.process_group())
         threads = torch.get_num_threads()
-        torch.set_num_threads(config.threads or threads)
+        torch.set_num_threads(config.num_threads or threads)
         stack.callback(torch.set_num_threads, threads)
         try:
             _train_into(aside, out, config, data, judge, checkpoint, resume)
@@ -90,7 +91,7 @@ def finished(config: Config, out: Path) -> Run | None:
     """Return the finished run at ``out``, if one is there; raises `EdgemtlError` when another configuration made it."""
     if not all((out / name).is_file() for name in (CONFIG, WEIGHTS, METRICS)):
         return None
-    check_same(as_json(configuration.load(out / CONFIG)), config, "the finished run has")
+    check_same(as_json(config_file.load(out / CONFIG)), config, "the finished run has")
     run = Run.open(out)
     say(f"{out} is finished: nothing to do")
     return run
@@ -110,22 +111,22 @@ def _train_into(
     loop, batches = begin(config, data)
     if resume:
         started -= checkpoint.load_into(loop)
-    workers = config.data.workers
+    workers = config.data.num_workers
     if workers < 0:  # a processor that computes the steps has nothing to spare for others
-        each = (os.cpu_count() or 1) // processes.count()
+        each = (os.cpu_count() or 1) // distributed.world_size()
         workers = max(0, min(8, each - 1)) if torch.cuda.is_available() else 0
     if loop.step < loop.steps and (workers or config.data.source != "streets"):
         batches.fill()  # streets are drawn while the first steps compute
     first = loop.step
     loader = Loader(batches, first, workers)
-    board = Board(config.tensorboard if processes.first() else "", out.name, first)
+    board = Board(config.tensorboard if distributed.is_main() else "", out.name, first)
     seconds = _fit(loop, loader, checkpoint, board, started, data["val"] if judge else None)
     if aside is None:
         return
     metrics: dict[str, Any] = {
         "steps": loop.steps,
         "seconds": round(time.monotonic() - started, 1),
-        "seconds_epoch": round(seconds / max(loop.steps - first, 1) * len(data["train"]) / config.batch, 1),
+        "seconds_epoch": round(seconds / max(loop.steps - first, 1) * len(data["train"]) / config.batch_size, 1),
         "data_wait": round(loader.waited_s / max(seconds, 1e-9), 4),
         "peak_mb": peak_mb(),
     }
@@ -142,13 +143,13 @@ def begin(config: Config, data: dict[str, Samples]) -> tuple[Loop, Batches]:
     if config.init_from:
         take_over(network, config.init_from)
     freeze(network, config.freeze)
-    processes.agree(network.state_dict().values())
+    distributed.broadcast(network.state_dict().values())
     interface = interface_of(network, config, tuple(task.head() for task in tasks.values()))
     inputs = {spec.name: spec for spec in interface.inputs}
     for samples in data.values():
         check_inputs(inputs, samples)
     labels = {name: task.label for name, task in tasks.items()}
-    round_ = len(data["train"]) / config.batch
+    round_ = len(data["train"]) / config.batch_size
     steps = config.steps or max(1, round(config.epochs * round_))
     loop = Loop(network, tasks, config, interface, steps, max(1, round(round_)))
     return loop, Batches(data["train"], config, inputs, labels, steps)
@@ -166,17 +167,20 @@ def _fit(
                 row = loop.learn(batch)
             stop.answer()
             judging += _judge_if_due(loop, val)
-            if processes.first():
+            if distributed.is_main():
                 with stop.whole():
                     checkpoint.save_if_due(loop, time.monotonic() - started)
             board.add(loop.log.last())
             bar(loop.step, row)
-        if processes.first():
+        if distributed.is_main():
             checkpoint.save(loop, time.monotonic() - started)  # nothing behind the last step can lose it
     sparsity = loop.sparsity
     if sparsity and sparsity.target and not sparsity.frozen:
-        keep = loop.config.sparsity.keep
-        say(f"only {sparsity.share:.0%} of the {loop.config.sparsity.of} could go: sparsity.keep={keep} holds the rest")
+        keep = loop.config.sparsity.min_keep_ratio
+        say(
+            f"only {sparsity.share:.0%} of the {loop.config.sparsity.metric} could go: "
+            f"sparsity.min_keep_ratio={keep} holds the rest"
+        )
     return time.monotonic() - begun - judging
 
 
@@ -184,7 +188,7 @@ def _judge_if_due(loop: Loop, val: Samples | None) -> float:
     """Judge the network behind a step, where that is due and was not done; return the seconds that it took."""
     row = loop.log.rows[-1] if loop.log.rows else {}
     done = any(name.startswith(JUDGED) for name in row)
-    if val is None or not processes.first() or not row or not loop.judges or done:
+    if val is None or not distributed.is_main() or not row or not loop.judges or done:
         return 0.0
     paused = time.monotonic()
     with guarded(f"step {loop.step} could not be judged"):
@@ -199,7 +203,12 @@ def _build(config: Config, tasks: dict[str, Task]) -> nn.Module:
         channels = {name: task.channels for name, task in tasks.items()}
         fusion = msgspec.to_builtins(config.fusion) if config.fusion.kind else None
         return edgemtl_models.build(
-            config.network, channels, config.size, cameras=config.cameras, exits=config.exits, fusion=fusion
+            config.network,
+            channels,
+            config.input_size,
+            modalities=config.modalities,
+            head_taps=config.head_taps,
+            fusion=fusion,
         )
     except (ValueError, FileNotFoundError, KeyError, TypeError, AttributeError) as error:
         reason = f"{error} is missing or misplaced" if isinstance(error, KeyError) else error

@@ -48,9 +48,9 @@ def rgbir() -> Path:
 
 def write_pairs(root: Path, train: int = 6, val: int = 4, size: tuple[int, int] = (96, 128)) -> Path:
     """Write drawn streets in the folder layout of real pairs, with the labels of every task."""
-    from edgemtl.data.maps import READERS, write_map
-    from edgemtl.data.scenes import CLASSES, SEMANTIC_CLASSES
-    from edgemtl.data.streets import Streets, street
+    from edgemtl.data.readers.maps import READERS, write_map
+    from edgemtl.synthetic import CLASSES, SEMANTIC_CLASSES
+    from edgemtl.synthetic.streets import Streets, street
 
     height, width = size
     stems: list[str] = [",".join(["stem", "is_day", *Streets.classes["attributes"][1:]])]
@@ -87,11 +87,11 @@ def pairs(tmp_path: Path) -> Path:
 
 
 TINY = (
-    "size=[96,128]",
-    "data.train=240",
-    "data.val=24",
+    "input_size=[96,128]",
+    "data.synthetic.num_train=240",
+    "data.synthetic.num_val=24",
     "steps=90",
-    "batch=8",
+    "batch_size=8",
     "sparsity.target=0.6",
     "augment.mosaic=0.3",
     "precision=fp32",
@@ -102,7 +102,7 @@ TINY = (
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
     """A run with half of its parameters zeroed."""
-    from edgemtl.config import load
+    from edgemtl.config_file import load
     from edgemtl.train import train
 
     return train(load(None, TINY), tmp_path_factory.mktemp("run") / "tiny")
@@ -127,7 +127,7 @@ def write_toy_bundle(folder: Path, height: int = 64, width: int = 96) -> Path:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    from edgemtl_runtime.aside import FolderAside
+    from edgemtl_runtime.atomic import FolderAside
     from edgemtl_runtime.bundle import BUNDLE, MODEL, Head, Input, Manifest, write_bundle
 
     rows = np.array([[[24, 16, 72, 48, 0.9, 0], [0, 0, 10, 10, 0.1, 1]]], np.float32)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgemtl_runtime.engine.device import Gpu
+from edgemtl_runtime.engine.gpu import Gpu
 
 PLAN = b"plan of "
 ORIN = Gpu("Orin", "8.7", "12.6")
@@ -410,14 +410,14 @@ CUDA: list[StandInCuda] = []
 
 def install(patch: pytest.MonkeyPatch, version: str = "11.4.0", fault: str = "", **cuda: Any) -> StandInCuda:
     """Put an Orin, its CUDA and a version of TensorRT in their places, of all back ends that one and the CPU alone."""
-    from edgemtl_runtime.engine import build, chosen, plan, trt, ways
+    from edgemtl_runtime.engine import build, config, selection, trt_build, trt_run
     from edgemtl_runtime.engine import cuda as real
 
     runtime = StandInCuda(**cuda)
     patch.setitem(sys.modules, "tensorrt", stand_in(version, fault))
-    patch.setattr(trt, "_LOGS", {})
+    patch.setattr(trt_build, "_LOGS", {})
     patch.setattr(real, "bindings", lambda: runtime)
-    for part in (build, plan, ways, chosen):
+    for part in (build, trt_run, config, selection):
         patch.setattr(part, "find_gpu", lambda: ORIN)
-    patch.setattr(ways, "absent", lambda name: "" if name in ("tensorrt", "onnxruntime-cpu") else "absent")
+    patch.setattr(config, "absent", lambda name: "" if name in ("tensorrt", "onnxruntime-cpu") else "absent")
     return runtime

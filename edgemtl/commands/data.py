@@ -58,10 +58,10 @@ def _check(args: argparse.Namespace) -> int:
 def _show(args: argparse.Namespace) -> int:
     import cv2
 
-    from ..data.files import Files, spread
-    from ..data.layouts import index
+    from ..data.datasets import Files, spread
+    from ..data.formats import index
     from ..errors import EdgemtlError
-    from ..show import labelled, sheet, titled
+    from ..visualize import labelled, sheet, titled
 
     check_ending(args.out or SHEET, PICTURES)
     with output_file(args.out, SHEET, args.overwrite) as out:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from edgemtl_runtime.aside import FileAside, next_free
+from edgemtl_runtime.atomic import FileAside, next_free
 
 from ..errors import EdgemtlError
 

@@ -9,7 +9,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgemtl_runtime.aside import BusyError, FileAside, is_free, numbered, unfinished
+from edgemtl_runtime.atomic import BusyError, FileAside, is_free, numbered, unfinished
 
 from .outputs import overwrite_option
 
@@ -22,6 +22,7 @@ def add(commands: Any) -> None:
     """Add the commands to the parser."""
     init = commands.add_parser("init", help="write a configuration to start from, every key with a comment")
     init.add_argument("name", metavar="NAME", type=Path, help="NAME.yaml is written")
+    init.add_argument("--schema", action="store_true", help="write NAME.schema.json too, for editors")
     init.set_defaults(command=_init)
     train = commands.add_parser(
         "train",
@@ -52,23 +53,26 @@ def add(commands: Any) -> None:
 
 
 def _init(args: argparse.Namespace) -> int:
-    from importlib import resources
-
+    from ..config_file import json_schema, starter
     from ..errors import EdgemtlError
 
     file = args.name if args.name.suffix in (".yaml", ".yml") else args.name.with_name(f"{args.name.name}.yaml")
     if os.path.lexists(file):
         raise EdgemtlError(f"{file}: is there already; choose another name")
+    schema = file.with_suffix(".schema.json")
+    if args.schema:
+        with FileAside(schema) as aside:
+            aside.write(json.dumps(json_schema(), indent=1).encode())
     with FileAside(file) as aside:
-        text = (resources.files("edgemtl") / "starter.yaml").read_text().replace("NAME.yaml", file.name)
-        aside.write(text.encode())
+        first = f"# yaml-language-server: $schema={schema.name}\n" if args.schema else ""
+        aside.write((first + starter(file.name)).encode())
     print(f"wrote {file}; edit it, then: edgemtl train {file}")
     return 0
 
 
 def _train(args: argparse.Namespace) -> int:
-    from .. import processes
-    from ..config import load
+    from .. import distributed
+    from ..config_file import load
     from ..console import print_table
     from ..evaluate import table
 
@@ -77,7 +81,7 @@ def _train(args: argparse.Namespace) -> int:
         words, file = [file, *words], None
     config = load(file, words)
     runs = _trained(config, args.out, args.resume, args.overwrite)
-    if not processes.first():
+    if not distributed.is_main():
         return 0
     if config.method == "single":
         return _told_single(runs, args.json)
@@ -95,9 +99,9 @@ def _train(args: argparse.Namespace) -> int:
 
 def _trained(config: Config, out: Path | None, resume: bool, overwrite: bool) -> list[Run]:
     """Train into a folder, or into the first free one of the default name."""
-    from .. import processes
-    from ..methods.lomt import train_lomt
-    from ..methods.single import train_single
+    from .. import distributed
+    from ..experiments.lomt import train_lomt
+    from ..experiments.single import train_single
     from ..train import train
 
     def into(folder: Path) -> list[Run]:
@@ -114,7 +118,7 @@ def _trained(config: Config, out: Path | None, resume: bool, overwrite: bool) ->
         try:
             return into(free)
         except BusyError:
-            if processes.count() > 1:  # the others have their folder's name by now
+            if distributed.world_size() > 1:  # the others have their folder's name by now
                 raise
     raise AssertionError
 
@@ -129,8 +133,8 @@ def _last(default: Path, config: Config) -> Path | None:
 
 
 def _adapt(args: argparse.Namespace) -> int:
-    from ..adapt import adapt, reached
     from ..console import print_table
+    from ..experiments.adapt import adapt, reached
     from ..tasks import TASKS
 
     words = [word for word in args.starts if "=" in word and not Path(word).exists()]

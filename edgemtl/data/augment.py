@@ -10,13 +10,13 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from edgemtl_runtime.bundle import Input
-from edgemtl_runtime.fit import Fit, to_uint8
+from edgemtl_runtime.letterbox import Fit, to_uint8
 
 from ..config import Augment
-from .faults import Faults
-from .labels import Item, Label, LabelMap
-from .pixels import Matrix, affine, relit, warped
+from ..corruptions import Faults
+from .image_ops import Matrix, affine, relit, warped
 from .sample import Sample
+from .targets import Item, Label, LabelMap
 
 MIN_SIDE_PX = 3.0
 """Boxes with a shorter side, in network pixels, are dropped after a crop."""

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .files import read_all
-from .index import Index, Problems
-from .layouts import index
+from .annotations import Index, Problems
+from .datasets import read_all
+from .formats import index
 from .sample import IGNORE, Sample
 
 LIGHT = {True: "day", False: "night", None: "unknown"}

@@ -19,17 +19,17 @@ from torch.utils.data import DataLoader, Dataset
 
 from edgemtl_export.to_onnx import normalise
 from edgemtl_runtime.bundle import Input
-from edgemtl_runtime.fit import Fit
+from edgemtl_runtime.letterbox import Fit
 
-from .. import processes
+from .. import distributed
 from ..config import Config
 from ..console import progress_bar
+from ..corruptions import NONE, Fault
 from ..errors import ConfigError
 from .augment import Augmenter, to_item
-from .faults import NONE, Fault
-from .files import THREADS
-from .labels import ABSENT, Batch, Item, Label
+from .datasets import THREADS
 from .sample import Sample, Samples
+from .targets import ABSENT, Batch, Item, Label
 
 
 class Batches:
@@ -44,9 +44,11 @@ class Batches:
     ) -> None:
         self.samples, self.config, self.inputs, self.labels, self.steps = samples, config, inputs, labels, steps
         self.augment = Augmenter(config.augment, inputs)
-        self.held = math.ceil(config.episodes.held * len(samples))
+        self.held = math.ceil(config.episodes.query_fraction * len(samples))
         if self.held and self.held == len(samples):
-            raise ConfigError(f"episodes.held={config.episodes.held} leaves none of {self.held} pictures to learn from")
+            raise ConfigError(
+                f"episodes.query_fraction={config.episodes.query_fraction} leaves none of {self.held} images to train"
+            )
         self.light = _by_light(samples) if config.data.balance_light else []
         self.items: dict[int, Item] = {}
         self.budget = config.data.cache_mb * 2**20
@@ -56,7 +58,9 @@ class Batches:
 
     def __getitem__(self, step: int) -> Batch:
         mosaic = self.config.augment.mosaic if step < self.config.augment.mosaic_until * self.steps else 0.0
-        mine = range(step * self.config.batch, (step + 1) * self.config.batch)[processes.number() :: processes.count()]
+        mine = range(step * self.config.batch_size, (step + 1) * self.config.batch_size)[
+            distributed.rank() :: distributed.world_size()
+        ]
         return collate([self._item(place, mosaic) for place in mine], self.inputs, self.labels)
 
     def fill(self) -> None:
@@ -87,7 +91,7 @@ class Batches:
         Where queries are held out, they fill each batch's second half; where light is balanced, places are filled by
         day and by night in turns.
         """
-        size, total = self.config.batch, len(self.samples)
+        size, total = self.config.batch_size, len(self.samples)
         if self.light:
             return place // 2, self.light[place % 2]
         if not self.held:
@@ -234,4 +238,6 @@ def check_inputs(inputs: dict[str, Input], samples: Samples) -> None:
     for spec in inputs.values():
         if spec.modality not in samples.modalities:
             there = ", ".join(samples.modalities)
-            raise ConfigError(f"the network needs {spec.modality} pictures, the data have {there}: cameras=[{there}]")
+            raise ConfigError(
+                f"the network needs {spec.modality} pictures, the data have {there}: modalities=[{there}]"
+            )

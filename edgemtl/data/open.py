@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ..config import Config, Data, Source
 from ..errors import DataError
-from .files import Files, Joined
-from .layouts import index
+from ..synthetic.streets import HELD_OUT, Streets
+from .datasets import Files, Joined
+from .formats import index
 from .sample import Samples
-from .streets import HELD_OUT, Streets
 
 Splits = dict[str, Samples]
 
@@ -34,26 +34,31 @@ def name_of(data: Data) -> str:
 
 def _streets(config: Config) -> Splits:
     data = config.data
-    train = Streets(data.train, config.size, config.seed * data.train % (HELD_OUT - data.train), config.tasks)
-    return {"train": train, "val": Streets(data.val, config.size, HELD_OUT, config.tasks)}
+    train = Streets(
+        data.synthetic.num_train,
+        config.input_size,
+        config.seed * data.synthetic.num_train % (HELD_OUT - data.synthetic.num_train),
+        config.tasks,
+    )
+    return {"train": train, "val": Streets(data.synthetic.num_val, config.input_size, HELD_OUT, config.tasks)}
 
 
 def _open(source: Source, data: Data, needed: tuple[str, ...]) -> Splits:
     if source.source == "streets":
         raise DataError("drawn streets stand alone: data.source=streets")
-    found = index(source.source, source.labels)
+    found = index(source.source, source.label_policy)
     found.raise_problems()
     for task in source.tasks:
         if task not in found.classes:
             raise DataError(f"{source.source} has no {task} labels; it has {', '.join(found.classes) or 'none'}")
     entries = dict(found.splits)
-    if data.hold_out:
+    if data.val_fraction:
         train = entries.get("train", [])
-        kept = round(len(train) * (1 - data.hold_out))
+        kept = round(len(train) * (1 - data.val_fraction))
         entries = {"train": train[:kept], "val": train[kept:], "test": entries.get("val", [])}
         if not entries["train"] or not entries["val"]:
             raise DataError(
-                f"{source.source}: data.hold_out={data.hold_out:g} of {len(train)} pictures leaves no split"
+                f"{source.source}: data.val_fraction={data.val_fraction:g} of {len(train)} pictures leaves no split"
             )
     for split in needed:
         if not entries.get(split):

@@ -8,8 +8,8 @@ one output channel for camera s, n of them and their mean m, each step of AdamW 
 
 which leaves m and makes the differences shorter: by the factor max(0, 1 - lr λ √(2n) / ‖(w_s - m)_s‖), or by
 1 / (1 + 2 lr λ). So channels become exactly equal, by ones and in the end by whole convolutions, which are then stored
-once for all cameras. (The same channels alive in every camera, the thesis' joint group lasso, is what `methods.sparse`
-does with these networks: its groups take the cameras together.)
+once for all cameras. (The same channels alive in every camera, the thesis' joint group lasso, is what
+`sparsity.group_lasso` does with these networks: its groups take the cameras together.)
 
 All begin equal. AdamW moves a weight by about lr a step, so two cameras' by at most 2 lr apart: λ = 1 lets nothing
 leave, λ = 0 everything. With a target, all are held together by λ = 1 at first, and whole convolutions are let go along
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from edgemtl_models.aligned import AlignedTrunk
 
 from ..config import Alignment
-from ..lesson import Weights
+from ..losses import Weights
 
 TINY = 1e-30
 MEMORY = 20
@@ -43,7 +43,7 @@ class ChannelAlignment:
         self.settings, self.steps = settings, steps
         self.cameras, self.convs = list(network.trunk.streams), network.trunk.aligned()
         self.sizes = {path: rows(convs).shape[1:].numel() for path, convs in self.convs.items()}
-        self.levels = list(dict.fromkeys(level_of(path) for path in self.convs)) if settings.learned else ["all"]
+        self.levels = list(dict.fromkeys(level_of(path) for path in self.convs)) if settings.trainable else ["all"]
         self.log_strength = torch.full((len(self.levels),), math.log(max(settings.strength, 1e-30)))
         self.disagreement = dict.fromkeys(self.convs, 0.0)
         """How far apart the cameras' steps lately went, of lr at most: a mean over the weights of a convolution."""
@@ -58,7 +58,7 @@ class ChannelAlignment:
 
     def acts(self, step: int) -> bool:
         """Whether a proximal step follows optimiser step ``step``, from 0."""
-        return (step + 1) / self.steps >= self.settings.start
+        return (step + 1) / self.steps >= self.settings.begin
 
     @torch.no_grad()
     def step(self, step: int, lr: float) -> None:
@@ -72,7 +72,7 @@ class ChannelAlignment:
 
     def strength_of(self, path: str) -> Tensor:
         """Return a convolution's strength, differentiable by ``log_strength``."""
-        return self.log_strength[self.levels.index(level_of(path)) if self.settings.learned else 0].exp()
+        return self.log_strength[self.levels.index(level_of(path)) if self.settings.trainable else 0].exp()
 
     def settled(self, at: Weights, rate: float, metric: Weights | None = None) -> Weights:
         """Return weights by name after a proximal step, differentiable by them and by ``log_strength``.
@@ -101,7 +101,7 @@ class ChannelAlignment:
             self.disagreement[path] += (apart_by - self.disagreement[path]) / min(step + 1, self.memory)
             put(convs, together(w, torch.inf, "difference"))
         settings = self.settings
-        gone = ((step + 1) / self.steps - settings.start) / max(settings.deadline - settings.start, 1e-9)
+        gone = ((step + 1) / self.steps - settings.begin) / max(settings.end - settings.begin, 1e-9)
         if step < self.memory or gone <= 0:
             return
         share = 1 - (1 - settings.target) * min(gone, 1.0)
@@ -125,7 +125,7 @@ class ChannelAlignment:
         channels = {path: tied(convs) for path, convs in self.convs.items()}
         count = sum(len(each) for each in channels.values())
         whole = sum(self.sizes[path] for path, each in channels.items() if bool(each.all()))
-        strengths = self.log_strength.exp().tolist() if self.settings.learned else []
+        strengths = self.log_strength.exp().tolist() if self.settings.trainable else []
         return {
             "tied": sum(int(each.sum()) for each in channels.values()) / count,
             "shared": whole / sum(self.sizes.values()),

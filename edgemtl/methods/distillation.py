@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from edgemtl_models.aligned import LEVELS, AlignedTrunk
 
-from .. import processes
+from .. import distributed
 from ..config import Config
-from ..data.labels import Batch
+from ..data.targets import Batch
 from ..errors import ConfigError
-from ..lesson import computes_in_bf16
+from ..losses import computes_in_bf16
 from ..run import Run
 
 
@@ -31,7 +31,7 @@ class Distillation:
     def __init__(self, network: nn.Module, config: Config, device: torch.device) -> None:
         if not isinstance(network.trunk, AlignedTrunk):
             raise ConfigError("teachers are for two full streams: give fusion.kind=aligned, and two cameras")
-        self.trunk, self.weight, self.device = network.trunk, config.distill, device
+        self.trunk, self.weight, self.device = network.trunk, config.distill_weight, device
         self.autocast = computes_in_bf16(config.precision, device)
         self.cameras = list(self.trunk.streams)
         self.places = [LEVELS.index(level) for level in self.trunk.fuse_at]
@@ -43,7 +43,7 @@ class Distillation:
         run = Run.open(path)
         if list(run.network.inputs) != [camera]:  # type: ignore[arg-type]
             theirs = ", ".join(run.network.inputs)  # type: ignore[arg-type]
-            raise ConfigError(f"teachers.{camera}: {path} is of {theirs}; train one with cameras=[{camera}]")
+            raise ConfigError(f"teachers.{camera}: {path} is of {theirs}; train one with modalities=[{camera}]")
         trunk = run.network.trunk
         widths = [trunk.widths[place] for place in self.places]  # type: ignore[union-attr,index]
         if widths != self.trunk.widths:
@@ -54,7 +54,7 @@ class Distillation:
         """Add the gradient of the loss on a batch to ``.grad`` and return the loss."""
         images = {camera: batch[camera] for camera in self.cameras}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            with processes.whole_batch_statistics():
+            with distributed.synced_batch_statistics():
                 seen = self.trunk.levels(images).values()
             with torch.no_grad():
                 taught = {camera: teacher({camera: images[camera]}) for camera, teacher in self.teachers.items()}
@@ -63,9 +63,9 @@ class Distillation:
             for place, features in zip(self.places, seen, strict=True):
                 own = features[self.cameras.index(camera)]
                 terms.append(1 - correlation(own.float(), theirs[place].float()).mean())
-        loss = self.weight * torch.stack(terms).mean() / processes.count()
+        loss = self.weight * torch.stack(terms).mean() / distributed.world_size()
         loss.backward()
-        return float(loss.detach()) * processes.count()
+        return float(loss.detach()) * distributed.world_size()
 
 
 def correlation(a: Tensor, b: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Learning together: every step takes all tasks of the whole batch, settled by a balance.
 
-θ ← θ - lr · AdamW( Σ_t w_t ∇ L_t(θ; batch) )                                   w_t: `methods.balance`
+θ ← θ - lr · AdamW( Σ_t w_t ∇ L_t(θ; batch) )                                   w_t: `methods.weighting`
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from ..config import Config
-from ..data.labels import Batch
-from ..lesson import Lesson, Losses
+from ..data.targets import Batch
+from ..losses import Lesson, Losses
+from ..sparsity.group_lasso import ChannelSparsity
 from .alignment import ChannelAlignment
-from .balance import BALANCES
-from .sparse import ChannelSparsity
+from .weighting import BALANCES
 
 
 class Joint:
@@ -32,7 +32,7 @@ class Joint:
         """``sparsity`` and ``alignment`` are what the loop applies behind the steps of ``optimizer``."""
         self.lesson, self.config, self.optimizer = lesson, config, optimizer
         self.sparsity, self.alignment = sparsity, alignment
-        self.balance = BALANCES[config.balance](list(lesson.tasks), config.seed)
+        self.balance = BALANCES[config.task_weighting](list(lesson.tasks), config.seed)
         self.shared = [p for p in lesson.network.trunk.parameters() if p.requires_grad]  # type: ignore[union-attr]
         self.prepare()
 
@@ -60,7 +60,7 @@ class Joint:
 
     def figures(self) -> dict[str, float]:
         """Return what the log tells of a step."""
-        weights = {} if self.config.balance == "equal" else self.balance.weights
+        weights = {} if self.config.task_weighting == "equal" else self.balance.weights
         return {f"weight {name}": weight for name, weight in weights.items()}
 
     def state(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ After R. Upadhyay et al., "Meta-sparsity" (arXiv 2501.12115), in the form in whi
 whole network, its stages or its layers) have a gradient that means something. In every episode of `methods.mtml`
 
     u = θ - α D⁻¹ ∇ L_c(θ; S)                               support
-    φ = argmin_x ½ ‖x - u‖²_D + α Σ_g λ_l √n_g ‖x_g‖        every group g of level l: `optim.proximal`
+    φ = argmin_x ½ ‖x - u‖²_D + α Σ_g λ_l √n_g ‖x_g‖        every group g of level l: `sparsity.proximal`
     J = L_c(φ; Q)                                           query
 
     dJ/dλ_l = Σ_g <∇_{φ_g} J, dφ_g/dλ_l>       over the groups that live: a strength rises where shrinking what lives
@@ -19,9 +19,9 @@ the query asks for weaker and weaker strengths, and only a budget holds them. Ei
 (``sparsity.target``): the line to it sets the level of all strengths, and the query says how they compare. With C(ρ)
 the cost of what lives, each group by the part of its norm that φ has left of u, the best strengths at a given C have
 dJ/dρ = μ dC/dρ: every level pays as much loss for what it saves. So ρ follows what is left of dJ/dρ across dC/dρ. Or,
-without one, ``episodes.held`` keeps a share of the training pictures as queries that θ never learns from. The strengths
-of `methods.alignment` (``alignment.learned``) are learned the same way, beside those of channels or, with
-``sparsity.strength=0``, alone.
+without one, ``episodes.query_fraction`` keeps a share of the training images as queries that θ never trains
+on. The strengths of `methods.alignment` (``alignment.trainable``) are trained the same way, next to those of channels
+or, with ``sparsity.strength=0``, alone.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ import math
 import torch
 from torch import Tensor
 
-from .. import processes
-from ..data.labels import Batch
+from .. import distributed
+from ..data.targets import Batch
 from ..errors import ConfigError
-from ..lesson import Losses, Weights
+from ..losses import Losses, Weights
+from ..sparsity.group_lasso import ChannelSparsity
 from .alignment import ChannelAlignment
 from .mtml import MTML
-from .sparse import ChannelSparsity
 
 LOWEST, HIGHEST = 1e-9, 1e3
 """Bounds of a strength."""
@@ -72,7 +72,7 @@ class Strengths:
         """Take a step along the gradient of all processes, within the bounds."""
         if self.rho.grad is None:
             return
-        asked = processes.summed([self.rho.grad])[0]
+        asked = distributed.all_reduce([self.rho.grad])[0]
         if self.relative:
             asked -= (asked @ self.cost) / (self.cost @ self.cost).clamp(min=1e-30) * self.cost
             self.cost = torch.zeros_like(self.rho)
@@ -97,7 +97,7 @@ class MetaSparsity(MTML):
         super().prepare()
         rate = self.episodes.strength_lr
         self.strengths = [Strengths(self.sparsity, rate, bool(self.sparsity.target))] if self.sparsity else []
-        if self.alignment and self.config.alignment.learned:
+        if self.alignment and self.config.alignment.trainable:
             self.strengths.append(Strengths(self.alignment, rate, relative=False))
         if not self.episodes.inner_steps:
             raise ConfigError("method=meta_sparsity learns through the inner step: episodes.inner_steps must not be 0")

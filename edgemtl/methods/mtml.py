@@ -25,11 +25,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .. import processes
-from ..data.labels import Batch, pictures
+from .. import distributed
+from ..data.targets import Batch, pictures
 from ..errors import ConfigError
-from ..lesson import Losses, Weights
-from ..optim.proximal import adamw_metric
+from ..losses import Losses, Weights
+from ..sparsity.proximal import adamw_metric
 from .joint import Joint
 
 
@@ -39,24 +39,26 @@ class MTML(Joint):
     def prepare(self) -> None:
         """Refuse what episodes cannot be made of."""
         config = self.config
-        if self.balance.cuts or config.balance == "famo":
+        if self.balance.cuts or config.task_weighting == "famo":
             raise ConfigError(
-                f"balance={config.balance} looks at the joint step, and method={config.method} takes none; "
+                f"task_weighting={config.task_weighting} needs the joint step, and method={config.method} has none; "
                 "take equal, uncertainty or dwa"
             )
-        if config.episodes.inner_steps and config.batch < 2 * processes.count():
-            raise ConfigError(f"batch={config.batch} cannot be halved into support and query; take at least 2")
+        if config.episodes.inner_steps and config.batch_size < 2 * distributed.world_size():
+            raise ConfigError(
+                f"batch_size={config.batch_size} cannot be halved into support and query; take at least 2"
+            )
         self.episodes = config.episodes
         self.learned = {n: p for n, p in self.lesson.network.named_parameters() if p.requires_grad}
 
     @property
     def at_start(self) -> float:
         """The share of θ's gradient that is of the support, at θ itself: all where queries are held out."""
-        return 1.0 if self.episodes.held else self.episodes.support
+        return 1.0 if self.episodes.query_fraction else self.episodes.support_grad_weight
 
     def gradients(self, batch: Batch, step: int) -> Losses:
         """Add the gradients of the episodes; return each task's query loss."""
-        support, query = halves(batch, self.config.batch) if self.episodes.inner_steps else (batch, batch)
+        support, query = halves(batch, self.config.batch_size) if self.episodes.inner_steps else (batch, batch)
         seen: Losses = {}
         for subset in drawn(list(self.lesson.tasks), self.episodes.subsets, self.config.seed, step):
             seen |= self._episode(subset, support, query)
@@ -89,7 +91,7 @@ class MTML(Joint):
                 )
                 if self.at_start and at is None:
                     self._take([self.at_start * each for each in mine], [self.learned[name] for name in reached])
-                asked = mine if processes.count() == 1 else processes.summed(mine)
+                asked = mine if distributed.world_size() == 1 else distributed.all_reduce(mine)
                 slopes = dict(zip(reached, asked, strict=True))
                 metric = self.metric(slopes)
                 rate = self.episodes.inner_lr
@@ -102,7 +104,7 @@ class MTML(Joint):
 
     def metric(self, slopes: Weights) -> Weights | None:
         """Return D by name for a step along gradients by name, or None for the Euclidean one."""
-        if self.episodes.inner == "sgd":
+        if self.episodes.inner_optimizer == "sgd":
             return None
         found = adamw_metric(self.optimizer, list(self.learned.values()), [slopes.get(name) for name in self.learned])
         return dict(zip(self.learned, found, strict=True))
@@ -154,5 +156,5 @@ def drawn(tasks: list[str], count: int, seed: int, step: int) -> list[list[str]]
 
 def halves(batch: Batch, size: int) -> tuple[Batch, Batch]:
     """Return the first and the second half of a batch of ``size``, of which this process may have a part."""
-    cut = len(range(processes.number(), size // 2, processes.count()))
+    cut = len(range(distributed.rank(), size // 2, distributed.world_size()))
     return pictures(batch, 0, cut), pictures(batch, cut, size)

@@ -12,8 +12,8 @@ from torch.nn import functional
 from edgemtl_runtime import result
 from edgemtl_runtime.bundle import Head
 
-from ..data.labels import Batch, Vector
 from ..data.sample import Sample
+from ..data.targets import Batch, Vector
 from .base import Plain, Summed
 
 

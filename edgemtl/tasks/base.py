@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from edgemtl_runtime.bundle import Head
 from edgemtl_runtime.result import HeadResult
 
-from ..data.labels import Batch, Label
 from ..data.sample import Sample
+from ..data.targets import Batch, Label
 
 __all__ = ["Batch", "Metric", "Plain", "Summed", "Task"]
 

@@ -12,8 +12,8 @@ from edgemtl_models.yolo import BoxHead, BoxLoss
 from edgemtl_runtime import result
 from edgemtl_runtime.bundle import Head
 
-from ..data.labels import Batch, BoxList
 from ..data.sample import Sample
+from ..data.targets import Batch, BoxList
 from .base import Summed
 from .matches import Matches, interval
 

@@ -11,8 +11,8 @@ from torch.nn import functional
 from edgemtl_runtime import result
 from edgemtl_runtime.bundle import Head
 
-from ..data.labels import Batch, DepthLabels, Map
 from ..data.sample import Sample
+from ..data.targets import Batch, DepthLabels, Map
 from .base import Plain, Summed
 
 RELATIVE = ("relative",)

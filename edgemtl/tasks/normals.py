@@ -11,8 +11,8 @@ from torch.nn import functional
 from edgemtl_runtime import result
 from edgemtl_runtime.bundle import Head
 
-from ..data.labels import Batch, Map, NormalLabels
 from ..data.sample import Sample
+from ..data.targets import Batch, Map, NormalLabels
 from .base import Plain, Summed
 
 STEP_DEG = 0.01

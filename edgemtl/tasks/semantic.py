@@ -10,8 +10,8 @@ from torch.nn import functional
 from edgemtl_runtime import result
 from edgemtl_runtime.bundle import Head
 
-from ..data.labels import Batch, IdMap, Map
 from ..data.sample import IGNORE, Sample
+from ..data.targets import Batch, IdMap, Map
 from .base import Plain, Summed
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgemtl_runtime.aside import FolderAside
+from edgemtl_runtime.atomic import FolderAside
 from edgemtl_runtime.bundle import BUNDLE, MODEL, Bundle, Head, Input, Manifest, write_bundle
 from edgemtl_runtime.engine.agreement import Arrays, agreement
-from edgemtl_runtime.engine.ort import OrtEngine
+from edgemtl_runtime.engine.onnxruntime import OrtEngine
 
 from . import parity
 from .card import CARD, card

@@ -17,7 +17,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto
 
-from edgemtl_runtime.aside import FileAside, FolderAside
+from edgemtl_runtime.atomic import FileAside, FolderAside
 from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.errors import EdgemtlError
 

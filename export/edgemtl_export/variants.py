@@ -12,7 +12,7 @@ import onnx
 
 from edgemtl_runtime.bundle import MODELS, Head
 from edgemtl_runtime.engine.agreement import Arrays
-from edgemtl_runtime.engine.ort import OrtEngine
+from edgemtl_runtime.engine.onnxruntime import OrtEngine
 
 from .gate import Gate, Judgement, Score, judge, told
 from .int8 import Quantiser, by_harm, convolutions, fewest

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from .fusion import Pyramid
 from .registration import Registration, moved_back
-from .stages import stages
-from .streams import Pyramid
+from .staging import stages
 
 STAGES = ("stage2", "stage3", "stage4", "neck")
 """The parts of streams that can be alike, in order: stage k ends at stride 2^k, and the neck is the rest."""
@@ -84,8 +84,8 @@ class AlignedTrunk(nn.Module):
     """A backbone and a neck a camera, and a gated sum at each of the levels ``fuse_at``.
 
     ``align`` names the first and the last of the stages whose convolutions are to come together; those at the paths
-    ``shared`` have done so and are stored once. With ``register``, cameras are brought into line with the first one by
-    their features at stride 8, over ``register`` cells of these (`Registration`). Raises `ValueError` where the streams
+    ``shared`` have done so and are stored once. With ``registration_radius``, cameras are registered to the first one
+    by their features at stride 8, over that many cells (`Registration`). Raises `ValueError` where the streams
     are not of one architecture, or a name is not known.
     """
 
@@ -97,7 +97,7 @@ class AlignedTrunk(nn.Module):
         fuse_at: Sequence[str] = LEVELS,
         align: Sequence[str] = ("stage3", "neck"),
         shared: Sequence[str] = (),
-        register: int = 0,
+        registration_radius: int = 0,
         bottom_up: bool = True,
     ) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class AlignedTrunk(nn.Module):
         first, *others = self.streams.values()
         for other in others:
             begin_as(other, first)
-        self.registration = Registration(register) if register else None
+        self.registration = Registration(registration_radius) if registration_radius else None
         places = [LEVELS.index(level) for level in self.fuse_at]
         self.strides = tuple(Pyramid.strides[place] for place in places)
         self.widths = [widths[place] for place in places]

@@ -22,6 +22,19 @@ def check_description(told: Any) -> None:
         left += value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
 
 
+RENAMED = {"exits": "head_taps"}
+RENAMED_IN_FUSION = {"at": "level", "register": "registration_radius"}
+"""Keys of descriptions that version 0.1 wrote, by today's."""
+
+
+def renamed(description: dict[str, Any]) -> dict[str, Any]:
+    """Return a description with today's keys in the place of those of version 0.1."""
+    found = {RENAMED.get(key, key): value for key, value in description.items()}
+    if isinstance(fusion := found.get("fusion"), dict):
+        found["fusion"] = {RENAMED_IN_FUSION.get(key, key): value for key, value in fusion.items()}
+    return found
+
+
 def parse(text: str, name: str) -> dict[str, Any]:
     """Return a description that stands in YAML, without aliases; raises `ValueError`."""
     try:
@@ -33,7 +46,7 @@ def parse(text: str, name: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"{name}: describes no network")
     check_description(found)
-    return found
+    return renamed(found)
 
 
 def read(file: Path) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from .aligned import LEVELS, AlignedTrunk
 from .backbone import BACKBONES
-from .description import check_description, parse, read
-from .exits import DEEPEST, ExitTrunk
+from .description import check_description, parse, read, renamed
+from .fusion import EarlyTrunk, JoinedTrunk, Trunk
 from .heads import DenseHead, PictureHead
-from .streams import EarlyTrunk, JoinedTrunk, Trunk
+from .taps import DEEPEST, ExitTrunk
 from .yolo import BoxHead
 
 AnyTrunk = Trunk | EarlyTrunk | JoinedTrunk | AlignedTrunk | ExitTrunk
@@ -76,35 +76,35 @@ def build(
     channels: dict[str, int],
     size: tuple[int, int],
     *,
-    cameras: tuple[str, ...] = (),
-    exits: dict[str, str] | None = None,
+    modalities: tuple[str, ...] = (),
+    head_taps: dict[str, str] | None = None,
     fusion: dict[str, Any] | None = None,
     pretrained: bool = True,
 ) -> MultiTask:
     """Build a network with the heads named in ``channels``: how many classes, maps or numbers each puts out.
 
     ``network`` is a name of the zoo, a YAML file, or the ``description`` of one that was built before. ``size`` is
-    (height, width) in pixels. ``cameras`` names the streams to build, all where it is empty. ``exits`` gives heads the
-    block of the backbones at which they leave them (`exits.blocks`), "stage32" where none is named; there is no pyramid
-    then. ``fusion`` says how the streams meet: {"kind": "concat"}, at each level before one neck, the default; {"kind":
-    "early"}, as the channels of one picture; {"kind": "mid", "at": level}, at that level, and are one from there on; or
-    {"kind": "aligned", "fuse_at": levels, "align": [first, last], "register": cells}, behind a neck each (`aligned`).
+    (height, width) in pixels. ``modalities`` names the streams to build, all where it is empty. ``head_taps`` gives
+    heads the block of the backbones that they read (`taps.blocks`), "stage32" where none is named; there is no pyramid
+    then. ``fusion`` is how the streams are fused: {"kind": "concat"}, at each level before one neck, the default;
+    {"kind": "early"}, as the channels of one image; {"kind": "mid", "level": level}, at that level; or {"kind":
+    "aligned", "fuse_at": levels, "align": [first, last], "registration_radius": cells}, after a neck each (`aligned`).
     ``pretrained=False`` leaves out the start weights, for loading a trained state. Raises `ValueError` with the reason
     when the network cannot be built.
     """
-    description = network if isinstance(network, dict) else _describe(network)
+    description = renamed(network) if isinstance(network, dict) else _describe(network)
     check_description(description)
     name = str(description["name"])
     height, width = size
     if height % STRIDE or width % STRIDE:
         raise ValueError(f"size {height}x{width} does not divide by {STRIDE}; take the next multiple")
     streams = description["streams"]
-    if strange := [camera for camera in cameras if camera not in streams]:
+    if strange := [modality for modality in modalities if modality not in streams]:
         raise ValueError(f"{name} has no stream '{strange[0]}'; it has: {', '.join(streams)}")
-    description = description | {"streams": {c: stream for c, stream in streams.items() if not cameras or c in cameras}}
+    description = description | {"streams": {m: s for m, s in streams.items() if not modalities or m in modalities}}
     if fusion:
         description = description | {"fusion": fusion}
-    if min(size) // 8 < 4 * (reach := description.get("fusion", {}).get("register", 0)):
+    if min(size) // 8 < 4 * (reach := description.get("fusion", {}).get("registration_radius", 0)):
         raise ValueError(f"size {height}x{width} is too small to register over {reach} cells: {32 * reach} at least")
     inputs = {
         camera: InputSpec(stream["channels"], tuple(stream["mean"]), tuple(stream["std"]))
@@ -114,9 +114,9 @@ def build(
         if head not in description["heads"]:
             raise ValueError(f"{name} has no head '{head}'; it has: {', '.join(description['heads'])}")
     wanted = {head: description["heads"][head] for head in channels}
-    if exits or description.get("exits"):
-        exits = {head: (exits or description["exits"]).get(head, DEEPEST) for head in channels}
-        description = description | {"exits": exits}
+    if head_taps or description.get("head_taps"):
+        head_taps = {head: (head_taps or description["head_taps"]).get(head, DEEPEST) for head in channels}
+        description = description | {"head_taps": head_taps}
     trunk = _trunk(description, {head["kind"] for head in wanted.values()}, pretrained)
     network = MultiTask(trunk, {}, inputs, description)
     for head, options in wanted.items():
@@ -127,24 +127,26 @@ def build(
 
 def _trunk(description: dict[str, Any], heads: set[str], pretrained: bool) -> AnyTrunk:
     """Return the trunk that a description asks for, for these kinds of heads."""
-    name, streams, neck, exits = (description.get(key) for key in ("name", "streams", "neck", "exits"))
+    name, streams, neck, head_taps = (description.get(key) for key in ("name", "streams", "neck", "head_taps"))
     fusion = dict(description.get("fusion", {}))
     kind = fusion.get("kind", "concat")
     if kind not in FUSIONS:
         raise ValueError(f"fusion '{kind}' is not one of {', '.join(FUSIONS)}")
-    if exits and kind != "concat":
-        raise ValueError(f"exits leave streams that stay apart; those of fusion '{kind}' do not: give one of the two")
+    if head_taps and kind != "concat":
+        raise ValueError(
+            f"head_taps leave streams that stay apart; those of fusion '{kind}' do not: give one of the two"
+        )
     bottom_up, channels = "boxes" in heads, {camera: stream["channels"] for camera, stream in streams.items()}
     if kind == "early" and len(streams) > 1:
         both = next(iter(streams.values())) | {"channels": sum(channels.values())}
         return EarlyTrunk(list(streams), _backbone(name, " and ".join(streams), both, pretrained), neck, bottom_up)
     backbones = {camera: _backbone(name, camera, stream, pretrained) for camera, stream in streams.items()}
-    if exits:
-        return ExitTrunk(backbones, channels, neck, exits)
+    if head_taps:
+        return ExitTrunk(backbones, channels, neck, head_taps)
     if kind == "mid" and len(streams) > 1:
-        return JoinedTrunk(backbones, channels, neck, fusion.get("at", "p3"), bottom_up)
+        return JoinedTrunk(backbones, channels, neck, fusion.get("level", "p3"), bottom_up)
     if kind == "aligned" and len(streams) > 1:
-        own = {key: fusion[key] for key in ("align", "shared", "register") if key in fusion}
+        own = {key: fusion[key] for key in ("align", "shared", "registration_radius") if key in fusion}
         levels = fusion.get("fuse_at") or (LEVELS if "dense" in heads else LEVELS[1:])
         return AlignedTrunk(backbones, channels, neck, levels, **own, bottom_up=bottom_up)
     return Trunk(backbones, neck, bottom_up)

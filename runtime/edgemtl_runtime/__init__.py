@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from .camera import Camera as Camera
     from .camera import open_camera as open_camera
     from .camera import open_cameras as open_cameras
+    from .camera_state import Event as Event
     from .engine import Engine as Engine
-    from .engine.chosen import open_best as open_best
-    from .engine.ways import Way as Way
-    from .engine.ways import open_way as open_way
+    from .engine.config import Way as Way
+    from .engine.config import open_way as open_way
+    from .engine.selection import open_best as open_best
     from .errors import BundleError as BundleError
     from .errors import CameraError as CameraError
     from .errors import EdgemtlError as EdgemtlError
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from .errors import UsageError as UsageError
     from .frame import Frame as Frame
     from .frame import FramePair as FramePair
-    from .health import Event as Event
     from .pipeline import Pipeline as Pipeline
     from .policy import Policy as Policy
     from .recording import Recorder as Recorder
@@ -45,11 +45,11 @@ _NAMES = {
     "bundle": ("Bundle",),
     "camera": ("Camera", "open_camera", "open_cameras"),
     "engine": ("Engine",),
-    "engine.chosen": ("open_best",),
-    "engine.ways": ("Way", "open_way"),
+    "engine.selection": ("open_best",),
+    "engine.config": ("Way", "open_way"),
     "errors": ("BundleError", "CameraError", "EdgemtlError", "EngineError", "UsageError"),
     "frame": ("Frame", "FramePair"),
-    "health": ("Event",),
+    "camera_state": ("Event",),
     "pipeline": ("Pipeline",),
     "policy": ("Policy",),
     "recording": ("Recorder", "Recording"),

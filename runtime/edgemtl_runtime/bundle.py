@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from .aside import LISTING, FolderAside
+from .atomic import LISTING, FolderAside
 from .errors import BundleError
 from .limits import check_number, check_text, decode_json, read_bounded, reason
 from .onnx_file import check_onnx

@@ -25,7 +25,7 @@ def add_board(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 def command_board(args: argparse.Namespace) -> int:
     """Draw the board and print how large the paper is."""
-    from .rig.board import Board
+    from .rig.calibration_board import Board
     from .rig.paper import write_board
 
     if not 10 <= args.dpi <= 2400:

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from .aside import FileAside
+from .atomic import FileAside
 from .bundle import MODELS, Bundle, Input
 from .errors import EdgemtlError
 from .signals import Abrupt, abruptly
@@ -87,8 +87,8 @@ def command_build(args: argparse.Namespace) -> int:
 
 def _choose(args: argparse.Namespace, bundle: Bundle, frames: list[dict[str, Any]]) -> int:
     with Abrupt():
-        from .engine.choose import choose
-        from .engine.ways import ways
+        from .engine.autotune import choose
+        from .engine.config import ways
 
     quiet = args.json or not sys.stderr.isatty()
     choice, refused = choose(
@@ -112,12 +112,12 @@ def _choose(args: argparse.Namespace, bundle: Bundle, frames: list[dict[str, Any
 
 def _build_one(args: argparse.Namespace, bundle: Bundle, frames: list[dict[str, Any]], plain: FileAside | None) -> int:
     with Abrupt():
+        from .engine.autotune import check_engine
+        from .engine.benchmark import noise
         from .engine.build import build_engine
-        from .engine.choose import check_engine
-        from .engine.measure import noise
-        from .engine.plan import PlanEngine
-        from .engine.trt import Settings
-        from .engine.ways import Way
+        from .engine.config import Way
+        from .engine.trt_build import Settings
+        from .engine.trt_run import PlanEngine
 
     precision = args.precision or bundle.precisions[-1]
 
@@ -152,7 +152,7 @@ def _build_one(args: argparse.Namespace, bundle: Bundle, frames: list[dict[str, 
 def read_frames(folder: Path, inputs: tuple[Input, ...], most: int = 16) -> list[dict[str, Any]]:
     """Return pictures as a network takes them, from a folder with one of pictures for each of its cameras."""
     from .camera import open_camera
-    from .fit import Fit, to_uint8
+    from .letterbox import Fit, to_uint8
 
     streams = []
     for spec in inputs:
@@ -216,8 +216,8 @@ def command_inspect(args: argparse.Namespace) -> int:
 @abruptly
 def command_bench(args: argparse.Namespace) -> int:
     """Time what a bundle holds on every back end that runs here."""
-    from .engine.measure import around, measure, table
-    from .engine.ways import BACKENDS, absent, open_way, ways
+    from .engine.benchmark import around, measure, table
+    from .engine.config import BACKENDS, absent, open_way, ways
 
     if not 0 < args.seconds <= 86400:
         raise EdgemtlError(f"--seconds {args.seconds:g}: is a time, up to a day")
@@ -243,8 +243,8 @@ def command_bench(args: argparse.Namespace) -> int:
 @abruptly
 def command_doctor(args: argparse.Namespace) -> int:
     """Tell what is here, with a reason and a remedy for what is not."""
-    from .engine.device import Gpu, find_gpu
-    from .engine.ways import BACKENDS, absent
+    from .engine.config import BACKENDS, absent
+    from .engine.gpu import Gpu, find_gpu
 
     gpu = find_gpu()
     found = {

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .aside import FileAside
+from .atomic import FileAside
 from .cli_run import (
     add_cameras,
     add_limits,
@@ -72,7 +72,7 @@ def add_record(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def command_record(args: argparse.Namespace) -> int:
     """Record, and print what it was like."""
     with Abrupt():
-        from .camera.adjust import with_offsets
+        from .camera.wrappers import with_offsets
         from .recording import Recording
 
     if not (0 <= args.seconds < 1e6 and 0 <= args.apart < 1e6 and args.count >= 0 and 0 < args.tolerance_ms < 1e6):

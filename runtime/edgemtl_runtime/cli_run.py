@@ -22,7 +22,7 @@ from .policy import Policy
 from .signals import Abrupt, Signals
 
 if TYPE_CHECKING:
-    from .engine.ways import Way
+    from .engine.config import Way
     from .messages.cameras import Setup
     from .pipeline import Pipeline
     from .rig import Rig
@@ -120,7 +120,7 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 def command_run(args: argparse.Namespace) -> int:
     """Run a bundle and print what it was like."""
     with Abrupt():
-        from .engine.ways import open_way
+        from .engine.config import open_way
         from .pipeline import Pipeline, check_inputs
         from .thresholds import parse
 
@@ -167,8 +167,8 @@ def command_run(args: argparse.Namespace) -> int:
 
 def way_of(args: argparse.Namespace, bundle: Bundle) -> Way:
     """Return the way to run that was asked for, else what was chosen for this machine."""
-    from .engine.chosen import remembered
-    from .engine.ways import Way, absent
+    from .engine.config import Way, absent
+    from .engine.selection import remembered
 
     way = remembered(bundle) or Way()
     if why := absent(args.backend or way.backend):
@@ -259,15 +259,16 @@ def _kind(module: str, name: str) -> Callable[..., Sink]:
 
 
 def _serve(address: str, args: argparse.Namespace, pipeline: Pipeline) -> Sink:
-    from .sink.web import Web, is_loopback
-    from .sink.web.token import given_token, made_up, told
+    from .sink.web import Web
+    from .sink.web.address import is_loopback
+    from .sink.web.token import generate_token, read_token, serving_message
 
-    token = given_token(args.token, args.token_file)
-    is_ours = not token and not is_loopback(address)
-    token = made_up() if is_ours else token
+    token = read_token(args.token, args.token_file)
+    is_generated = not token and not is_loopback(address)
+    token = generate_token() if is_generated else token
     web = Web(address, token, pipeline.status, lambda: pipeline.running)
     try:
-        print(told(web.url, web.link, token, is_ours), file=sys.stderr)
+        print(serving_message(web.url, web.link, token, is_generated), file=sys.stderr)
     except EdgemtlError:
         web.close()
         raise

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .bundle import Head
 from .errors import EngineError
-from .fit import Fit
+from .letterbox import Fit
 from .result import Attributes, Boxes, DepthMap, EdgeMap, HeadResult, LabelMap, NormalMap
 
 Thresholds = NDArray[np.float32]

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bundle import ThermalRange
-from .fit import Fit, to_uint8
 from .frame import Frame, FramePair, Size
+from .letterbox import Fit, to_uint8
 from .palette import PALETTE, colour
 from .result import NO_TRACK, Attributes, Boxes, DepthMap, EdgeMap, HeadResult, LabelMap, NormalMap, Result
 

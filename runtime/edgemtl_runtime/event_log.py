@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from .health import Event
+from .camera_state import Event
 
 KEPT = 200
 """The latest events that are kept."""

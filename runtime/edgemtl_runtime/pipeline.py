@@ -11,27 +11,27 @@ from numpy.typing import NDArray
 
 from .bundle import Bundle
 from .camera import Camera
-from .camera.adjust import with_offsets
 from .camera.use import check_count
+from .camera.wrappers import with_offsets
+from .camera_state import Event, Health
+from .capture import Intake
 from .decode import DECODERS, decode
 from .engine import Engine
 from .errors import BundleError, EdgemtlError, flag
 from .event_log import EventLog, Listener, raise_once
-from .fitting import Fitting
 from .frame import FramePair, Size
-from .health import Event, Health
-from .intake import Intake
 from .pairing import Pairing
 from .policy import Policy
+from .postprocess import Tracking
+from .preprocess import Fitting
 from .reading import Reading
 from .result import Result
 from .sink import Sink, SinkHere, SinkThread, close_all
 from .stats import Stats
-from .tracking import Tracking
 
 if TYPE_CHECKING:
     from .rig import Rig
-    from .rig.watch import Misalignment
+    from .rig.misalignment import Misalignment
 
 DEFAULT_TOLERANCE_MS = 30.0
 AUTO = Policy()
@@ -203,7 +203,7 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
         if registration is None or rgb.network is None or ir.network is None:
             return
         if self.watch is None or self.watched != ir.size:  # pictures of another size show another part of the scene
-            from .rig.watch import Misalignment
+            from .rig.misalignment import Misalignment
 
             seen, self.watched = registration.seen, ir.size
             self.watch = Misalignment(seen.shape, seen)

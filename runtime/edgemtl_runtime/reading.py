@@ -10,8 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator
 from typing import Generic, TypeVar
 
+from .capture import Intake, NoPair
 from .errors import EdgemtlError
-from .intake import Intake, NoPair
 
 TURN_S = 1.0
 """For so long the thread of an asynchronous loop waits for a pair at a time."""

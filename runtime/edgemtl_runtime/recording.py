@@ -9,9 +9,9 @@ from typing import Protocol
 
 from .camera import Camera
 from .camera.use import check_count
+from .capture import Intake
 from .event_log import EventLog, Listener
 from .frame import FramePair
-from .intake import Intake
 from .pairing import Pairing
 from .policy import Policy
 from .reading import Reading

@@ -15,7 +15,7 @@ from edgemtl_export.to_bundle import export_bundle
 from edgemtl_export.to_onnx import Deployed, topk_boxes
 from edgemtl_runtime.bundle import Head, Input
 from edgemtl_runtime.engine import agreement
-from edgemtl_runtime.engine.ort import OrtEngine
+from edgemtl_runtime.engine.onnxruntime import OrtEngine
 
 BOX = [10.0, 10.0, 50.0, 50.0, 0.9, 0.0]
 

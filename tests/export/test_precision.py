@@ -21,7 +21,7 @@ from edgemtl_export.to_bundle import export_bundle
 from edgemtl_export.to_onnx import Deployed, write_onnx
 from edgemtl_export.variants import Precisions
 from edgemtl_runtime.bundle import Bundle, Head, Input
-from edgemtl_runtime.engine.ort import OrtEngine
+from edgemtl_runtime.engine.onnxruntime import OrtEngine
 from edgemtl_runtime.errors import BundleError
 
 INPUTS = (Input("rgb", 32, 48, 3, (0.5,) * 3, (0.25,) * 3), Input("ir", 32, 48, 1, (0.5,), (0.25,), "ir"))

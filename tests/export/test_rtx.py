@@ -15,12 +15,12 @@ from edgemtl_export.int8 import to_int8
 from edgemtl_export.precision import peaks, to_fp16
 from edgemtl_export.to_onnx import Deployed, write_onnx
 from edgemtl_runtime.bundle import Head, Input
-from edgemtl_runtime.engine import trt
+from edgemtl_runtime.engine import trt_build
 from edgemtl_runtime.errors import EngineError
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
 SIZE = (64, 96)
-AHEAD = trt.Settings(capability="8.6")
+AHEAD = trt_build.Settings(capability="8.6")
 CLASSES = ("a", "b", "c")
 HEADS = tuple(
     Head(name, name, decoder, CLASSES)
@@ -34,7 +34,7 @@ HEADS = tuple(
     )
 )
 CHANNELS = {"boxes": 3, "semantic": 3, "depth": 1, "normals": 3, "edges": 1, "attributes": 3}
-NETWORKS = [*((name, {}) for name in edgemtl_models.zoo()), ("rgbir-n", {"kind": "aligned", "register": 2})]
+NETWORKS = [*((name, {}) for name in edgemtl_models.zoo()), ("rgbir-n", {"kind": "aligned", "registration_radius": 2})]
 
 
 @pytest.mark.parametrize(("name", "fusion"), NETWORKS, ids=lambda v: v if isinstance(v, str) else v.get("kind", ""))
@@ -53,20 +53,20 @@ def test_every_network_builds_in_every_precision(name: str, fusion: dict[str, An
     small = to_int8(given, frames, outputs=False)
     mixed, _ = to_fp16(small, peaks(small, frames))
     for model in (given, half, mixed, to_int8(given, frames)):
-        assert len(trt.build("tensorrt-rtx", model.SerializeToString(), AHEAD)) > 10_000
+        assert len(trt_build.build("tensorrt-rtx", model.SerializeToString(), AHEAD)) > 10_000
 
 
 def test_nonsense_and_unknown_operators_are_told(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="cannot read the network"):
-        trt.build("tensorrt-rtx", b"not a network at all", AHEAD)
+        trt_build.build("tensorrt-rtx", b"not a network at all", AHEAD)
     node = onnx.helper.make_node("Det", ["x"], ["y"], "the_node")
     shape = onnx.helper.make_tensor_value_info("x", 1, [2, 2]), onnx.helper.make_tensor_value_info("y", 1, [])
     graph = onnx.helper.make_graph([node], "g", [shape[0]], [shape[1]])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
     with pytest.raises(EngineError, match=r"the_node \(Det\)"):
-        trt.build("tensorrt-rtx", model.SerializeToString(), AHEAD)
+        trt_build.build("tensorrt-rtx", model.SerializeToString(), AHEAD)
     node = onnx.helper.make_node("Relu", ["x"], ["y"])
     graph = onnx.helper.make_graph([node], "g", [shape[0]], [onnx.helper.make_tensor_value_info("y", 1, [2, 2])])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
     with pytest.raises(EngineError, match=r"capability 9\.0; it knows 7\.5"):
-        trt.build("tensorrt-rtx", model.SerializeToString(), trt.Settings(capability="9.0"))
+        trt_build.build("tensorrt-rtx", model.SerializeToString(), trt_build.Settings(capability="9.0"))

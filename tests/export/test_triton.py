@@ -11,9 +11,9 @@ from google.protobuf import text_format
 
 from edgemtl.export import Options, export
 from edgemtl_export.triton import write_triton
-from edgemtl_runtime.aside import FolderAside
+from edgemtl_runtime.atomic import FolderAside
 from edgemtl_runtime.bundle import Bundle
-from edgemtl_runtime.engine.ort import OrtEngine
+from edgemtl_runtime.engine.onnxruntime import OrtEngine
 from edgemtl_runtime.errors import EdgemtlError
 
 

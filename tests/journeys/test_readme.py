@@ -17,7 +17,7 @@ from edgemtl_runtime.bundle import Bundle
 ROOT = Path(__file__).parents[2]
 FIGURES = ["ap50_day", "ap50_night", "miou", "params_dense", "params_shrunk"]
 FIGURES += ["latency_ratio", "parity_max_abs", "seconds", "peak_mb"]
-SHORT = " data.train=64 data.val=8 steps=12 size=[96,128]"
+SHORT = " data.synthetic.num_train=64 data.synthetic.num_val=8 steps=12 input_size=[96,128]"
 
 
 def blocks(file: Path, language: str) -> list[str]:
@@ -47,6 +47,14 @@ def test_the_journey_of_the_readme(tmp_path: Path) -> None:
             line, shell=True, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300
         )
         assert result.returncode == 0, (line, result.stderr[-2000:])
+
+
+def test_the_readme_is_short_and_links_every_document() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) < 120
+    linked = set(re.findall(r"\]\(([^)]+)\)", text))
+    assert all((ROOT / path).exists() for path in linked)
+    assert {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} <= linked
 
 
 def test_make_demo(tmp_path: Path) -> None:

@@ -15,13 +15,13 @@ from stand_ins import install
 
 import edgemtl.export
 from edgemtl.cli import main
-from edgemtl.data.streets import HELD_OUT, Streets
 from edgemtl.evaluate import open_predictor
 from edgemtl.run import Run
+from edgemtl.synthetic.streets import HELD_OUT, Streets
 from edgemtl_export import Shrunk
 from edgemtl_runtime.bundle import Bundle
-from edgemtl_runtime.engine.chosen import remembered
-from edgemtl_runtime.engine.ways import Way
+from edgemtl_runtime.engine.config import Way
+from edgemtl_runtime.engine.selection import remembered
 from edgemtl_runtime.result import Boxes, LabelMap
 
 Exported = tuple[Bundle, Shrunk]
@@ -163,7 +163,16 @@ def test_an_interrupted_training_leaves_what_resume_goes_on_with(tmp_path: Path)
     import signal
     import time
 
-    words = ["train", "size=[64,96]", "data.train=16", "data.val=4", "steps=5000", "batch=4", "--out", "run"]
+    words = [
+        "train",
+        "input_size=[64,96]",
+        "data.synthetic.num_train=16",
+        "data.synthetic.num_val=4",
+        "steps=5000",
+        "batch_size=4",
+        "--out",
+        "run",
+    ]
     process = subprocess.Popen(
         [sys.executable, "-m", "edgemtl.cli", *words],
         cwd=tmp_path,
@@ -184,7 +193,14 @@ def test_an_interrupted_training_leaves_what_resume_goes_on_with(tmp_path: Path)
 
 
 def test_the_real_pairs_go_the_same_way(rgbir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["network=rgbir-n", f"data.source={rgbir}", "size=[128,160]", "steps=15", "batch=8", "sparsity.target=0.5"]
+    words = [
+        "network=rgbir-n",
+        f"data.source={rgbir}",
+        "input_size=[128,160]",
+        "steps=15",
+        "batch_size=8",
+        "sparsity.target=0.5",
+    ]
     assert main(["train", *words, "--out", str(tmp_path / "run"), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["loss"]["gone"] >= 0.5 and set(told["val"]) == {"all", "day", "night"}

@@ -12,7 +12,7 @@ import edgemtl_models
 from edgemtl_export import shrink
 from edgemtl_models.registration import Registration, moved_back
 
-REGISTERED = {"kind": "aligned", "fuse_at": ["p3", "p4", "p5"], "register": 2}
+REGISTERED = {"kind": "aligned", "fuse_at": ["p3", "p4", "p5"], "registration_radius": 2}
 
 
 def scene(seed: int, blur: int) -> Tensor:
@@ -93,4 +93,6 @@ def test_it_is_in_the_shrunk_network_exactly() -> None:
 
 def test_a_picture_too_small_is_refused() -> None:
     with pytest.raises(ValueError, match="64x64 is too small to register over 3 cells: 96 at least"):
-        edgemtl_models.build("rgbir-n", {"boxes": 3}, (64, 64), fusion=REGISTERED | {"register": 3}, pretrained=False)
+        edgemtl_models.build(
+            "rgbir-n", {"boxes": 3}, (64, 64), fusion=REGISTERED | {"registration_radius": 3}, pretrained=False
+        )

@@ -12,7 +12,7 @@ from torch import nn
 
 import edgemtl_models
 from edgemtl_models.backbone import TimmBackbone
-from edgemtl_models.exits import blocks
+from edgemtl_models.taps import blocks
 from edgemtl_models.yolo import BoxHead
 
 SIZE = (64, 96)
@@ -53,14 +53,14 @@ def test_every_parameter_of_trunk_and_heads_learns(name: str) -> None:
 @pytest.mark.parametrize("cameras", [("rgb",), ("rgb", "ir")])
 @pytest.mark.parametrize("name", edgemtl_models.zoo())
 def test_a_network_with_exits_is_cut_behind_the_last_and_all_of_it_learns(name: str, cameras: tuple[str, ...]) -> None:
-    whole = edgemtl_models.build(name, HEADS, SIZE, pretrained=False, cameras=cameras)
+    whole = edgemtl_models.build(name, HEADS, SIZE, pretrained=False, modalities=cameras)
     names: dict[int, list[str]] = {}
     for path, (stride, _) in blocks(whole.trunk.backbones["rgb"], 3).items():
         names.setdefault(stride, []).append(path)
     assert set(names) == {4, 8, 16}
     places = {"boxes": names[8][-1], "semantic": names[8][0], "depth": names[4][-1], "normals": names[8][-1]}
     exits = places | {"edges": names[4][0], "attributes": names[8][0]}
-    network = edgemtl_models.build(name, HEADS, SIZE, pretrained=False, cameras=cameras, exits=exits)
+    network = edgemtl_models.build(name, HEADS, SIZE, pretrained=False, modalities=cameras, head_taps=exits)
     network = copy.deepcopy(network).train()  # as an average of weights is
     assert not any(path.startswith(f"trunk.backbones.rgb.{names[16][0]}") for path, _ in network.named_modules())
     for module in network.modules():
@@ -123,7 +123,7 @@ def test_aligned_streams_begin_equal_learn_apart_and_share_what_is_equal(name: s
     assert not torch.equal(rgb, ir)
 
 
-FUSIONS = [{"kind": "early"}, *({"kind": "mid", "at": level} for level in ("p2", "p3", "p4"))]
+FUSIONS = [{"kind": "early"}, *({"kind": "mid", "level": level} for level in ("p2", "p3", "p4"))]
 
 
 @pytest.mark.parametrize("fusion", FUSIONS, ids=lambda f: "-".join(f.values()))
@@ -148,7 +148,7 @@ def test_streams_meet_early_or_half_way_and_all_of_it_learns(name: str, fusion: 
         assert p.grad is not None and p.grad.abs().sum() > 0, path
     again = edgemtl_models.build(network.description, HEADS, SIZE, pretrained=False)
     again.load_state_dict(network.state_dict())
-    alone = edgemtl_models.build(name, {"boxes": 3}, SIZE, pretrained=False, fusion=fusion, cameras=("ir",))
+    alone = edgemtl_models.build(name, {"boxes": 3}, SIZE, pretrained=False, fusion=fusion, modalities=("ir",))
     with torch.no_grad():
         assert "boxes" in alone.eval()(ir=images()["ir"])
 
@@ -169,7 +169,7 @@ def test_a_backbone_for_four_channels_begins_as_the_one_for_three() -> None:
     ("fusion", "heads", "message"),
     [
         ({"kind": "sum"}, {"boxes": 3}, "'sum' is not one of concat, early, mid, aligned"),
-        ({"kind": "mid", "at": "p5"}, {"boxes": 3}, "'p5' is not one of p2, p3, p4"),
+        ({"kind": "mid", "level": "p5"}, {"boxes": 3}, "'p5' is not one of p2, p3, p4"),
         (ALIGNED | {"fuse_at": ["p3", "p6"]}, {"boxes": 3}, "'p6' is not one of p2"),
         (ALIGNED | {"align": ["stage1", "neck"]}, {"boxes": 3}, "'stage1' is not one of stage2"),
         (ALIGNED | {"align": ["neck", "stage3"]}, {"boxes": 3}, "cannot end before"),
@@ -190,7 +190,7 @@ def test_an_impossible_fusion_is_refused(fusion: dict[str, object], heads: dict[
 )
 def test_an_impossible_exit_is_refused(exits: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        edgemtl_models.build("rgbir-n", {head: 2 for head in exits}, SIZE, exits=exits)
+        edgemtl_models.build("rgbir-n", {head: 2 for head in exits}, SIZE, head_taps=exits)
 
 
 def test_decoding_is_ultralytics_own() -> None:
@@ -282,11 +282,11 @@ def test_a_state_is_taken_up_by_its_own_names(model: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", edgemtl_models.zoo())
 @pytest.mark.parametrize("camera", ["rgb", "ir"])
 def test_one_camera_alone(name: str, camera: str) -> None:
-    network = edgemtl_models.build(name, {"depth": 1}, SIZE, cameras=(camera,), pretrained=False).eval()
+    network = edgemtl_models.build(name, {"depth": 1}, SIZE, modalities=(camera,), pretrained=False).eval()
     assert set(network.inputs) == {camera} == set(network.description["streams"])
     assert network(**{camera: images()[camera]})["depth"].shape == (2, 1, 16, 24)
     with pytest.raises(ValueError, match="has no stream 'radar'"):
-        edgemtl_models.build(name, {"depth": 1}, SIZE, cameras=("radar",))
+        edgemtl_models.build(name, {"depth": 1}, SIZE, modalities=("radar",))
 
 
 def test_what_no_head_reads_is_not_built() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgemtl_runtime.rig import CameraModel, Rig
-from edgemtl_runtime.rig.board import Board, charuco
+from edgemtl_runtime.rig.calibration_board import Board, charuco
 from edgemtl_runtime.rig.geometry import rgb_pixels_to_ir
 
 Array = NDArray[Any]

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from edgemtl_runtime.bundle import Bundle
-from edgemtl_runtime.engine.ort import OrtEngine
+from edgemtl_runtime.engine.onnxruntime import OrtEngine
 from edgemtl_runtime.frame import Frame
 from edgemtl_runtime.pipeline import Pipeline
 from edgemtl_runtime.result import Result

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgemtl_runtime import aside as rooms
-from edgemtl_runtime.aside import LISTING, BusyError, FileAside, FolderAside, disk, next_free, unfinished, write_file
-from edgemtl_runtime.aside import lock as locks
-from edgemtl_runtime.aside import place as places
+from edgemtl_runtime import atomic as rooms
+from edgemtl_runtime.atomic import LISTING, BusyError, FileAside, FolderAside, disk, next_free, unfinished, write_file
+from edgemtl_runtime.atomic import lock as locks
+from edgemtl_runtime.atomic import place as places
 from edgemtl_runtime.errors import EdgemtlError
 
 Tree = dict[str, bytes | str | None]
@@ -341,7 +341,7 @@ def test_planted_names_do_not_help(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_the_second_is_told_who_is_there(make: Callable[[Path], FolderAside | FileAside], tmp_path: Path) -> None:
     claim = "FileAside(sys.argv[1])" if make is FileAside else "FolderAside(sys.argv[1], 'run')"
     code = (
-        f"import sys, time\nfrom edgemtl_runtime.aside import *\nwith {claim}: print('in', flush=True); time.sleep(60)"
+        f"import sys, time\nfrom edgemtl_runtime.atomic import *\nwith {claim}: print('in', flush=True); time.sleep(60)"
     )
     out = tmp_path / "out"
     with subprocess.Popen([sys.executable, "-c", code, str(out)], stdout=subprocess.PIPE) as first:
@@ -382,7 +382,7 @@ def test_a_lock_that_is_not_ours_is_left_alone(content: str, tmp_path: Path) -> 
 
 def test_many_at_once_write_one_after_the_other(tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom edgemtl_runtime.aside import *\nwon = 0\n"
+        "import sys\nfrom edgemtl_runtime.atomic import *\nwon = 0\n"
         "for _ in range(40):\n"
         "    try:\n"
         "        with FolderAside(sys.argv[1], 'run', True) as aside:\n"

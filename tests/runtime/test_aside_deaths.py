@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from test_aside import NEW, OLD, Tree, held, names, tree, write
 
-from edgemtl_runtime.aside import FileAside, FolderAside, disk
+from edgemtl_runtime.atomic import FileAside, FolderAside, disk
 from edgemtl_runtime.errors import EdgemtlError
 
 CALLS = ("mkdir", "rmdir", "rename", "replace", "unlink", "write", "pwrite", "fsync", "link", "chmod", "open")
@@ -137,7 +137,7 @@ def test_a_disk_that_is_full_in_truth_leaves_what_was_there(tmp_path: Path) -> N
     """By a limit of the system, in a process of its own: nothing is stood in for."""
     write(tmp_path / "out", OLD)
     code = (
-        "import resource, sys\nfrom edgemtl_runtime.aside import *\n"
+        "import resource, sys\nfrom edgemtl_runtime.atomic import *\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
         "try:\n"
         "    with FolderAside(sys.argv[1], 'run', True) as aside:\n"

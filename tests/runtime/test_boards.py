@@ -19,8 +19,8 @@ from boards import Array, registration_error_px, true_rig, views
 from edgemtl_runtime.cli import main
 from edgemtl_runtime.errors import EdgemtlError
 from edgemtl_runtime.rig import Rig
-from edgemtl_runtime.rig.board import Board
 from edgemtl_runtime.rig.calibrate import calibrate
+from edgemtl_runtime.rig.calibration_board import Board
 from edgemtl_runtime.rig.find import find_board
 from edgemtl_runtime.rig.paper import draw
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgemtl_runtime.aside import FolderAside
+from edgemtl_runtime.atomic import FolderAside
 from edgemtl_runtime.bundle import BUNDLE, MANIFEST, MODEL, Bundle, ThermalRange
 from edgemtl_runtime.errors import BundleError, EdgemtlError
 

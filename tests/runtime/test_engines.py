@@ -12,10 +12,10 @@ from stand_ins import ORIN, VERSIONS, StandInCuda, stand_in
 
 from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.cli import main
-from edgemtl_runtime.engine import build, cuda, plan, trt
+from edgemtl_runtime.engine import build, cuda, trt_build, trt_run
 from edgemtl_runtime.engine.cache import Cache, Key, default_folder
-from edgemtl_runtime.engine.device import find_gpu
-from edgemtl_runtime.engine.ways import BACKENDS
+from edgemtl_runtime.engine.config import BACKENDS
+from edgemtl_runtime.engine.gpu import find_gpu
 from edgemtl_runtime.errors import EngineError
 
 KEY = Key("a" * 64, "tensorrt", "11.4.0", "Orin", "8.7", "13.2", "fp16")
@@ -28,12 +28,12 @@ def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # type: ignore[no-
     def use(version: str, fault: str = "") -> object:
         module = stand_in(version, fault)
         monkeypatch.setitem(sys.modules, "tensorrt", module)
-        monkeypatch.setattr(trt, "_LOGS", {})
+        monkeypatch.setattr(trt_build, "_LOGS", {})
         return module
 
     runtime = StandInCuda()
     monkeypatch.setattr(cuda, "bindings", lambda: runtime)
-    for part in (build, plan):
+    for part in (build, trt_run):
         monkeypatch.setattr(part, "find_gpu", lambda: ORIN)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return use
@@ -43,8 +43,8 @@ def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # type: ignore[no-
 def test_every_version_builds_by_the_names_it_has(engine, version: str) -> None:  # type: ignore[no-untyped-def]
     module = engine(version)
     told: list[tuple[str, int, int]] = []
-    settings = trt.Settings(workspace_mb=64)
-    data = trt.build("tensorrt", b"model", settings, lambda *step: not told.append(step))  # type: ignore[func-returns-value]
+    settings = trt_build.Settings(workspace_mb=64)
+    data = trt_build.build("tensorrt", b"model", settings, lambda *step: not told.append(step))  # type: ignore[func-returns-value]
     assert data == b"plan of model" and told == [("Building", 0, 2)]
     assert ("network", 2) in module.calls and ("limit", 0, 64 << 20) in module.calls  # strongly typed, and no more
     assert ("clear", "TF32") in module.calls
@@ -62,42 +62,42 @@ def test_every_version_builds_by_the_names_it_has(engine, version: str) -> None:
 def test_what_tensorrt_refuses_is_told_in_its_own_words(engine, version: str, fault: str, message: str) -> None:  # type: ignore[no-untyped-def]
     engine(version, fault)
     with pytest.raises(EngineError, match=message):
-        trt.build("tensorrt", b"model")
+        trt_build.build("tensorrt", b"model")
 
 
 def test_a_build_can_be_stopped_and_an_empty_file_is_none(engine) -> None:  # type: ignore[no-untyped-def]
     engine("11.4.0")
     with pytest.raises(EngineError, match="was stopped"):
-        trt.build("tensorrt", b"model", progress=lambda *_: False)
+        trt_build.build("tensorrt", b"model", progress=lambda *_: False)
     with pytest.raises(EngineError, match="is empty"):
-        trt.build("tensorrt", b"")
+        trt_build.build("tensorrt", b"")
     with pytest.raises(EngineError, match="only tensorrt-rtx builds for another GPU"):
-        trt.build("tensorrt", b"model", trt.Settings(capability="8.9"))
+        trt_build.build("tensorrt", b"model", trt_build.Settings(capability="8.9"))
 
 
 def test_a_precision_that_tensorrt_has_lost_is_told_and_timings_are_kept(engine, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     engine("10.3.0", "fp32")
-    trt.build("tensorrt", b"model", precision="fp32")
+    trt_build.build("tensorrt", b"model", precision="fp32")
     for precision in ("fp16", "int8"):
         with pytest.raises(EngineError, match=f"has read the {precision} network without any {precision}"):
-            trt.build("tensorrt", b"model", precision=precision)
+            trt_build.build("tensorrt", b"model", precision=precision)
     engine("10.3.0")
     cache = Cache(tmp_path / "engines")
     timings = cache.timings(KEY)
     assert timings and timings.read() == b""
     timings.add(lambda there: there + b"another")
-    trt.build("tensorrt", b"model", timings=timings)
+    trt_build.build("tensorrt", b"model", timings=timings)
     assert timings.read().splitlines() == [b"a kernel", b"another"] and timings.path.stat().st_mode & 0o077 == 0
     assert cache.timings(Key("a" * 64, "tensorrt-rtx", "1.7", "", "8.6", "", "fp16")) is None
 
 
 def test_an_open_batch_gets_its_profile(engine) -> None:  # type: ignore[no-untyped-def]
     module = engine("10.3.0", "open")
-    trt.build("tensorrt", b"model", trt.Settings(batch=(1, 4, 8)))
+    trt_build.build("tensorrt", b"model", trt_build.Settings(batch=(1, 4, 8)))
     sizes = tuple((size, 8, 8, 3) for size in (1, 4, 8))
     assert ("profile", {"rgb": sizes, "ir": sizes}) in module.calls
     with pytest.raises(EngineError, match=r"'rgb' does not take batches of \(1, 4, 128\)"):
-        trt.build("tensorrt", b"model", trt.Settings(batch=(1, 4, 128)))
+        trt_build.build("tensorrt", b"model", trt_build.Settings(batch=(1, 4, 128)))
 
 
 def test_an_engine_is_built_once_and_again_when_something_else_is_here(engine, toy_bundle: Path) -> None:  # type: ignore[no-untyped-def]
@@ -114,7 +114,7 @@ def test_an_engine_is_built_once_and_again_when_something_else_is_here(engine, t
     engine("11.4.0")
     third = build.build_engine(bundle, "tensorrt")
     assert not third.there and third.differs == ("version 10.3.0, now 11.4.0",)
-    assert build.build_engine(bundle, "tensorrt", settings=trt.Settings(level=5)).key.flags != third.key.flags
+    assert build.build_engine(bundle, "tensorrt", settings=trt_build.Settings(level=5)).key.flags != third.key.flags
 
 
 def test_without_a_gpu_tensorrt_is_not_touched(engine, toy_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgemtl_runtime.bundle import ThermalRange
-from edgemtl_runtime.fit import Fit, to_uint8
+from edgemtl_runtime.letterbox import Fit, to_uint8
 
 SIDE = st.integers(16, 400)
 

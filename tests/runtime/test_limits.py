@@ -19,11 +19,11 @@ from edgemtl_runtime.bundle import MANIFEST, MODEL, Bundle, Head, sha256
 from edgemtl_runtime.cli import main
 from edgemtl_runtime.decode import decode
 from edgemtl_runtime.engine.cache import Cache
-from edgemtl_runtime.engine.chosen import Choice, device, remembered
-from edgemtl_runtime.engine.ort import OrtEngine, cores, open_engine
-from edgemtl_runtime.engine.ways import Way
+from edgemtl_runtime.engine.config import Way
+from edgemtl_runtime.engine.onnxruntime import OrtEngine, cores, open_engine
+from edgemtl_runtime.engine.selection import Choice, device, remembered
 from edgemtl_runtime.errors import BundleError, EdgemtlError, EngineError
-from edgemtl_runtime.fit import Fit
+from edgemtl_runtime.letterbox import Fit
 from edgemtl_runtime.limits import DEEPEST, parse_yaml
 from edgemtl_runtime.pipeline import Pipeline
 from edgemtl_runtime.rig import Rig

@@ -13,11 +13,11 @@ from servers import Mjpeg, Rtsp, Scripted, Watched, allow_absence, jpeg, noise, 
 
 from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.camera import open_cameras
-from edgemtl_runtime.camera.adjust import Adjusted
-from edgemtl_runtime.engine.ort import OrtEngine
+from edgemtl_runtime.camera.wrappers import Adjusted
+from edgemtl_runtime.capture import Policy
+from edgemtl_runtime.engine.onnxruntime import OrtEngine
 from edgemtl_runtime.errors import CameraError
 from edgemtl_runtime.frame import FramePair
-from edgemtl_runtime.intake import Policy
 from edgemtl_runtime.result import Result
 from edgemtl_runtime.rig import CameraModel, Rig
 

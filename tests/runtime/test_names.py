@@ -192,7 +192,7 @@ def test_what_is_recorded_with_a_rig_of_other_names_is_registered(order: tuple[s
 def test_a_bundle_without_the_rig_s_reference_is_told(tmp_path: Path) -> None:
     from edgemtl_runtime import Pipeline
     from edgemtl_runtime.camera import open_cameras
-    from edgemtl_runtime.engine.ort import OrtEngine
+    from edgemtl_runtime.engine.onnxruntime import OrtEngine
 
     opened = Bundle.open(named_bundle(tmp_path / "one", ("ir",)))
     with pytest.raises(EdgemtlError, match="the rig's reference is rgb, which the bundle does not take"):

@@ -14,7 +14,7 @@ from conftest import write_frames
 
 from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.camera import Camera, open_camera, open_cameras
-from edgemtl_runtime.engine.ort import OrtEngine, open_engine
+from edgemtl_runtime.engine.onnxruntime import OrtEngine, open_engine
 from edgemtl_runtime.errors import BundleError, CameraError, EdgemtlError
 from edgemtl_runtime.frame import Frame, FramePair
 from edgemtl_runtime.pipeline import Pipeline

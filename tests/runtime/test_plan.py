@@ -14,12 +14,12 @@ from stand_ins import VERSIONS, install
 
 from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.cli import main
-from edgemtl_runtime.engine import choose, chosen, cuda, ways
+from edgemtl_runtime.engine import autotune, config, cuda, selection
+from edgemtl_runtime.engine.benchmark import noise
 from edgemtl_runtime.engine.cache import Cache
-from edgemtl_runtime.engine.device import find_gpu
-from edgemtl_runtime.engine.measure import noise
-from edgemtl_runtime.engine.ort import OrtEngine
-from edgemtl_runtime.engine.ways import BACKENDS, Way, open_way
+from edgemtl_runtime.engine.config import BACKENDS, Way, open_way
+from edgemtl_runtime.engine.gpu import find_gpu
+from edgemtl_runtime.engine.onnxruntime import OrtEngine
 from edgemtl_runtime.errors import EdgemtlError, EngineError
 
 
@@ -124,31 +124,31 @@ def test_what_cannot_be_freed_does_not_keep_the_rest(gpu, toy_bundle: Path, capl
 def test_an_engine_that_answers_otherwise_is_left_out(gpu, toy_bundle: Path) -> None:  # type: ignore[no-untyped-def]
     gpu(fault="wrong")
     bundle = Bundle.open(toy_bundle)
-    choice, refused = choose.choose(bundle, ways.ways(bundle), 0.1)
+    choice, refused = autotune.choose(bundle, config.ways(bundle), 0.1)
     assert choice.way.backend == "onnxruntime-cpu"
     assert "of 'boxes' agrees with ONNX Runtime" in refused[Way("tensorrt")]
     with pytest.raises(EngineError, match="nothing runs this bundle here"):
-        choose.choose(bundle, [Way("tensorrt")], 0.1)
+        autotune.choose(bundle, [Way("tensorrt")], 0.1)
 
 
 def test_what_build_chose_is_what_run_takes(gpu, toy_bundle: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     gpu()
-    assert chosen.remembered(Bundle.open(toy_bundle)) is None
+    assert selection.remembered(Bundle.open(toy_bundle)) is None
     monkeypatch.setattr(
-        choose, "in_turns", lambda engines, *_: {way: [1.0 if way.backend == "tensorrt" else 2.0] for way in engines}
+        autotune, "in_turns", lambda engines, *_: {way: [1.0 if way.backend == "tensorrt" else 2.0] for way in engines}
     )
     assert main(["build", str(toy_bundle), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["way"]["backend"] == "tensorrt" and not told["refused"] and len(told["p50_ms"]) > 2
     bundle = Bundle.open(toy_bundle)
-    assert chosen.remembered(bundle) == Way("tensorrt") and chosen.open_best(bundle).name == "tensorrt"
+    assert selection.remembered(bundle) == Way("tensorrt") and selection.open_best(bundle).name == "tensorrt"
     words = ["run", str(toy_bundle), "--rgb", "pattern:?fps=0&frames=4", "--ir", "pattern:?fps=0&frames=4", "--json"]
     assert main(words) == 0 and json.loads(capsys.readouterr().out)["pairs"] == 4
-    monkeypatch.setattr(chosen, "find_gpu", lambda: "gone")
-    assert chosen.remembered(bundle) is None and chosen.open_best(bundle).name == "onnxruntime-cpu"
+    monkeypatch.setattr(selection, "find_gpu", lambda: "gone")
+    assert selection.remembered(bundle) is None and selection.open_best(bundle).name == "onnxruntime-cpu"
     Cache().choice(bundle.manifest.files).chmod(0o666)
     with pytest.raises(EngineError, match="chmod"):
-        chosen.remembered(bundle)
+        selection.remembered(bundle)
 
 
 def test_of_ways_that_are_alike_the_one_of_more_digits_and_fewer_threads_is_taken(
@@ -157,8 +157,8 @@ def test_of_ways_that_are_alike_the_one_of_more_digits_and_fewer_threads_is_take
     gpu()
     bundle = Bundle.open(toy_bundle)
     medians = {Way("tensorrt"): 1.5, Way(threads=2): 1.0, Way(threads=1): 1.02, Way(threads=2, arena=False): 1.0}
-    monkeypatch.setattr(choose, "in_turns", lambda engines, *_: {way: [medians[way]] for way in engines})
-    assert choose.choose(bundle, list(medians))[0].way == Way(threads=1)
+    monkeypatch.setattr(autotune, "in_turns", lambda engines, *_: {way: [medians[way]] for way in engines})
+    assert autotune.choose(bundle, list(medians))[0].way == Way(threads=1)
 
 
 def test_every_function_of_cuda_that_is_asked_for_is_in_nvidia_s_bindings() -> None:
@@ -176,11 +176,11 @@ def test_every_function_of_cuda_that_is_asked_for_is_in_nvidia_s_bindings() -> N
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_a_back_end_that_is_not_here_says_why(name: str, toy_bundle: Path, capsys) -> None:  # type: ignore[no-untyped-def]
-    why = ways.absent(name)
+    why = config.absent(name)
     words = ["run", str(toy_bundle), "--rgb", "pattern:?fps=0&frames=2", "--ir", "pattern:?fps=0&frames=2"]
     code = main([*words, "--backend", name])
     assert code == (2 if why else 0) and why in capsys.readouterr().err
-    assert "there is no back end 'abacus'" in ways.absent("abacus")
+    assert "there is no back end 'abacus'" in config.absent("abacus")
 
 
 @pytest.mark.gpu
@@ -190,9 +190,9 @@ def test_a_real_engine_agrees_with_onnx_runtime(toy_bundle: Path) -> None:
     tried = 0
     bundle = Bundle.open(toy_bundle)
     for name in ("tensorrt", "tensorrt-rtx"):
-        if not ways.absent(name):
+        if not config.absent(name):
             engine = open_way(bundle, Way(name))
-            assert choose.check_engine(bundle, Way(name), engine, [noise(bundle.manifest)] * 3)
+            assert autotune.check_engine(bundle, Way(name), engine, [noise(bundle.manifest)] * 3)
             tried += 1
     if not tried:
         pytest.skip("neither tensorrt nor tensorrt-rtx is installed")

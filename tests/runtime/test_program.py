@@ -34,8 +34,8 @@ from edgemtl_runtime import (
     open_best,
 )
 from edgemtl_runtime.camera import Camera, open_camera, open_cameras
-from edgemtl_runtime.camera.adjust import Adjusted
-from edgemtl_runtime.engine.ort import OrtEngine
+from edgemtl_runtime.camera.wrappers import Adjusted
+from edgemtl_runtime.engine.onnxruntime import OrtEngine
 from edgemtl_runtime.rig import CameraModel, Rig
 
 NAMES = """

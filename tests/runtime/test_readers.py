@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from edgemtl.data.index import read_image
+from edgemtl.data.annotations import read_image
 from edgemtl_runtime.camera import open_camera
 from edgemtl_runtime.camera.clock import Epoch
 from edgemtl_runtime.camera.opencv import VideoCamera

@@ -37,7 +37,7 @@ def test_a_folder_that_training_reads(tmp_path: Path, capsys: pytest.CaptureFixt
     assert abs(int(stems["rgb"][0]) - time.time_ns()) < 60e9
     shapes = [cv2.imread(str(tmp_path / "mine" / n / "train" / f"{stems[n][0]}.png"), -1).shape for n in ("rgb", "ir")]
     assert shapes == [(240, 320, 3), (240, 320)]
-    from edgemtl.data.layouts import index
+    from edgemtl.data.formats import index
 
     found = index(tmp_path / "mine")
     assert len(found.splits["train"]) == 20 and len(found.splits["val"]) == 3
@@ -99,7 +99,7 @@ def test_a_rig_registers_what_is_recorded_and_what_is_run(toy_bundle: Path, tmp_
         a, b = cv2.imread(str(file), 0), cv2.imread(str(tmp_path / "o" / "ir" / "train" / file.name), 0)
         assert np.abs(a[:, 8:].astype(int) - b[:, 8:]).max() <= 1
     from edgemtl_runtime.bundle import Bundle
-    from edgemtl_runtime.engine.ort import OrtEngine
+    from edgemtl_runtime.engine.onnxruntime import OrtEngine
 
     opened = Bundle.open(toy_bundle)
     pipe = Pipeline(

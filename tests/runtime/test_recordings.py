@@ -31,7 +31,7 @@ from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.camera import open_cameras
 from edgemtl_runtime.camera.mcap import frames, topics
 from edgemtl_runtime.cli import main
-from edgemtl_runtime.engine.ort import OrtEngine
+from edgemtl_runtime.engine.onnxruntime import OrtEngine
 from edgemtl_runtime.errors import CameraError, EdgemtlError
 from edgemtl_runtime.frame import FramePair
 from edgemtl_runtime.mcap_mend import mend

@@ -17,21 +17,11 @@ from hypothesis.extra.numpy import arrays
 
 from edgemtl_runtime.bundle import Bundle, Head
 from edgemtl_runtime.decode import decode
-from edgemtl_runtime.engine.ort import OrtEngine
+from edgemtl_runtime.engine.onnxruntime import OrtEngine
 from edgemtl_runtime.errors import EdgemtlError, EngineError
-from edgemtl_runtime.fit import Fit
 from edgemtl_runtime.frame import Frame, FramePair, StampSource
-from edgemtl_runtime.result import (
-    Attributes,
-    Boxes,
-    DepthMap,
-    EdgeMap,
-    HeadResult,
-    LabelMap,
-    NormalMap,
-    Result,
-    schema,
-)
+from edgemtl_runtime.letterbox import Fit
+from edgemtl_runtime.result import Attributes, Boxes, DepthMap, EdgeMap, HeadResult, LabelMap, NormalMap, Result, schema
 from edgemtl_runtime.sink.jsonl import JsonLines
 from edgemtl_runtime.thresholds import parse
 

@@ -17,15 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgemtl_runtime.errors import CameraError, EdgemtlError
-from edgemtl_runtime.fit import Fit
+from edgemtl_runtime.letterbox import Fit
 from edgemtl_runtime.rig import CameraModel, Rig
-from edgemtl_runtime.rig.board import Board
 from edgemtl_runtime.rig.calibrate import calibrate
+from edgemtl_runtime.rig.calibration_board import Board
 from edgemtl_runtime.rig.find import find_board
 from edgemtl_runtime.rig.geometry import distort, fold_radius, rgb_pixels_to_ir, undistort
+from edgemtl_runtime.rig.misalignment import Misalignment
 from edgemtl_runtime.rig.points import from_points, read_points
 from edgemtl_runtime.rig.register import Registration, picture
-from edgemtl_runtime.rig.watch import Misalignment
 
 lenses = st.tuples(
     st.floats(-0.4, 0.3), st.floats(-0.1, 0.15), st.floats(-2e-3, 2e-3), st.floats(-2e-3, 2e-3), st.floats(-0.02, 0.02)

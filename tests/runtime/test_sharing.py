@@ -13,9 +13,9 @@ from stand_ins import install
 
 from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.engine import Engine, OneAtATime
-from edgemtl_runtime.engine.measure import noise
-from edgemtl_runtime.engine.ort import OrtEngine
-from edgemtl_runtime.engine.ways import Way, open_way
+from edgemtl_runtime.engine.benchmark import noise
+from edgemtl_runtime.engine.config import Way, open_way
+from edgemtl_runtime.engine.onnxruntime import OrtEngine
 from edgemtl_runtime.errors import EngineError
 
 BACKENDS = ("onnxruntime-cpu", "tensorrt")

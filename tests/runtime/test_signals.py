@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from edgemtl_runtime.cli import guarded
-from edgemtl_runtime.engine import ort
+from edgemtl_runtime.engine import onnxruntime
 from edgemtl_runtime.errors import EdgemtlError
 from edgemtl_runtime.signals import Abrupt, Interrupts, Signals
 
@@ -88,13 +88,13 @@ def test_what_onnx_runtime_lacks_is_told_as_it_is(
     monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
     with pytest.raises(EdgemtlError) as error:
-        ort.load()
+        onnxruntime.load()
     assert told in str(error.value)
 
 
 def test_every_import_that_may_fail_tells_why() -> None:
     """What is installed and does not load, as OpenCV without libGL, is not told as missing."""
-    package = Path(ort.__file__).parents[1]
+    package = Path(onnxruntime.__file__).parents[1]
     blocks = [
         (file.name, block.partition("\n\n")[0])
         for file in package.rglob("*.py")

@@ -14,9 +14,9 @@ from conftest import folder_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgemtl_runtime.bytetrack import Motion, Tracker, assign
 from edgemtl_runtime.errors import EdgemtlError
 from edgemtl_runtime.result import NO_TRACK, Boxes
-from edgemtl_runtime.track import Motion, Tracker, assign
 
 NAMES = ("person", "car")
 

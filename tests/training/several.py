@@ -12,35 +12,44 @@ from pathlib import Path
 
 import torch
 
-from edgemtl import processes
-from edgemtl.config import Config, load
+from edgemtl import distributed
+from edgemtl.config import Config
+from edgemtl.config_file import load
 from edgemtl.data.loader import Batches
 from edgemtl.data.open import open_data
 from edgemtl.train import begin
 
 STEPS = 20
-WORDS = ("size=[64,96]", "data.train=16", "data.val=2", "batch=5", "steps=20", "precision=fp32", "augment.mosaic=0.3")
+WORDS = (
+    "input_size=[64,96]",
+    "data.synthetic.num_train=16",
+    "data.synthetic.num_val=2",
+    "batch_size=5",
+    "steps=20",
+    "precision=fp32",
+    "augment.mosaic=0.3",
+)
 CASES = {
     "every task, channels shrinking, learned precisions": (
         "tasks=[boxes,semantic,depth,normals,edges,attributes]",
         "sparsity.target=0.5",
-        "sparsity.start=0.2",
-        "balance=uncertainty",
+        "sparsity.begin=0.2",
+        "task_weighting=uncertainty",
     ),
     "by each task's gradient, labels on one process alone": (
         "tasks=[boxes,semantic,depth]",
-        "cameras=[rgb]",
-        "balance=pcgrad",
+        "modalities=[rgb]",
+        "task_weighting=pcgrad",
         "without=depth",
     ),
     "episodes whose strengths are learned, labels on one process alone": (
         "tasks=[semantic,depth]",
         "method=meta_sparsity",
-        "sparsity.levels=stage",
-        "sparsity.start=0.2",
+        "sparsity.granularity=stage",
+        "sparsity.begin=0.2",
         "episodes.subsets=2",
         "without=depth",
-        "batch=12",  # statistics of a support of two pictures tell roundings apart too well: 2e-5 after twenty steps
+        "batch_size=12",  # statistics of a support of two images amplify roundings: 2e-5 after twenty steps
     ),
 }
 
@@ -81,10 +90,10 @@ def weights_after(words: Sequence[str]) -> dict[str, torch.Tensor]:
 def main(folder: str) -> None:
     """Learn every case, and let the first process write what it has."""
     torch.set_num_threads(1)
-    with processes.together():
+    with distributed.process_group():
         for number, case in enumerate(CASES.values()):
             weights = weights_after([*WORDS, *case])
-            if processes.first():
+            if distributed.is_main():
                 torch.save(weights, Path(folder) / str(number))
 
 

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from edgemtl.config import Config, Episodes, Sparsity
-from edgemtl.lesson import Lesson
-from edgemtl.loop import METHODS
+from edgemtl.losses import Lesson
 from edgemtl.methods.joint import Joint
-from edgemtl.methods.sparse import ChannelSparsity
+from edgemtl.sparsity.group_lasso import ChannelSparsity
 from edgemtl.tasks.base import Batch, Plain, Summed
+from edgemtl.trainer import METHODS
 
 FEATURES, RELEVANT, TASKS = 30, 6, ("a", "b")
 
@@ -86,7 +86,7 @@ class Study:
         torch.manual_seed(0)
         self.network, self.steps, self.lr, self.taken = Student(), steps, lr, 0
         self.config = Config(
-            method=method, tasks=TASKS, batch=size, sparsity=sparsity, episodes=episodes, precision="fp32"
+            method=method, tasks=TASKS, batch_size=size, sparsity=sparsity, episodes=episodes, precision="fp32"
         )
         example = {"rgb": torch.zeros(2, FEATURES, 1, 1)}
         self.sparsity = ChannelSparsity(self.network, example, sparsity, steps) if self.config.sparse else None

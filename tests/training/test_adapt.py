@@ -8,18 +8,25 @@ from pathlib import Path
 import pytest
 import torch
 
-from edgemtl.adapt import reached
 from edgemtl.cli import main
+from edgemtl.experiments.adapt import reached
 from edgemtl.run import Run
 
-SMALL = ("size=[32,64]", "data.train=16", "data.val=4", "steps=6", "batch=4", "precision=fp32")
+SMALL = (
+    "input_size=[32,64]",
+    "data.synthetic.num_train=16",
+    "data.synthetic.num_val=4",
+    "steps=6",
+    "batch_size=4",
+    "precision=fp32",
+)
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that is half zeros."""
     out = tmp_path_factory.mktemp("adapt") / "base"
-    words = ["tasks=[semantic,depth]", "sparsity.target=0.4", "sparsity.part=trunk", "method=mtml"]
+    words = ["tasks=[semantic,depth]", "sparsity.target=0.4", "sparsity.scope=trunk", "method=mtml"]
     assert main(["train", *SMALL, *words, "--out", str(out)]) == 0
     return out
 
@@ -27,7 +34,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_new_head_is_learned_beside_the_others_and_judged_on_the_way(
     base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [*SMALL, "judgements=3", "--task", "edges", "--reach", "0", "--out", str(tmp_path / "out"), "--json"]
+    words = [*SMALL, "num_evals=3", "--task", "edges", "--reach", "0", "--out", str(tmp_path / "out"), "--json"]
     assert main(["adapt", str(base), "scratch", *words]) == 0
     told = json.loads(capsys.readouterr().out)
     assert set(told) == {"base", "scratch"} and told["base"]["reached"] == 2
@@ -48,7 +55,7 @@ def test_the_zeros_of_a_start_stay_or_not(base: Path, tmp_path: Path) -> None:
     for kept in (True, False):
         words = [
             *SMALL,
-            f"freeze_zeros={kept}".lower(),
+            f"keep_sparsity={kept}".lower(),
             "--alone",
             "--task",
             "normals",

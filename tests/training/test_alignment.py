@@ -12,25 +12,34 @@ import torch
 from torch import Tensor, nn
 
 import edgemtl_models
-from edgemtl.config import Alignment, load
-from edgemtl.data.streets import Streets
+from edgemtl.config import Alignment
+from edgemtl.config_file import load
 from edgemtl.errors import ConfigError
-from edgemtl.loop import Loop
 from edgemtl.methods.alignment import ChannelAlignment, put, rows
 from edgemtl.methods.meta_sparsity import MetaSparsity
 from edgemtl.methods.mtml import halves
 from edgemtl.run import Run
+from edgemtl.synthetic.streets import Streets
 from edgemtl.train import begin, train
+from edgemtl.trainer import Loop
 from edgemtl_export import shrink
 from edgemtl_export.groups import channel_groups
 from edgemtl_export.to_onnx import example_inputs
 
-USUAL = ("size=[32,64]", "batch=4", "precision=fp32", "steps=12", "warmup=0", "threads=1", "fusion.kind=aligned")
+USUAL = (
+    "input_size=[32,64]",
+    "batch_size=4",
+    "precision=fp32",
+    "steps=12",
+    "warmup_steps=0",
+    "num_threads=1",
+    "fusion.kind=aligned",
+)
 
 
 def loop_of(*words: str) -> tuple[Loop, Callable[[int], Any]]:
     config = load(None, [*USUAL, *words])
-    loop, batches = begin(config, {"train": Streets(8, config.size, 0, config.tasks)})
+    loop, batches = begin(config, {"train": Streets(8, config.input_size, 0, config.tasks)})
     return loop, batches.__getitem__
 
 
@@ -107,9 +116,9 @@ def test_on_the_way_to_a_target_those_that_disagree_most_are_let_go_first() -> N
 
 
 def test_a_target_stores_whole_convolutions_once(tmp_path: Path) -> None:
-    words = ["tasks=[boxes,semantic]", "alignment.target=0.6", "sparsity.target=0.3", "sparsity.part=trunk"]
+    words = ["tasks=[boxes,semantic]", "alignment.target=0.6", "sparsity.target=0.3", "sparsity.scope=trunk"]
     config = load(None, [*USUAL, *words])
-    data = {split: Streets(8, config.size, seed, config.tasks) for seed, split in enumerate(("train", "val"))}
+    data = {split: Streets(8, config.input_size, seed, config.tasks) for seed, split in enumerate(("train", "val"))}
     run = train(config, tmp_path / "aligned", data, judge=False)
     shared = run.interface.network["fusion"]["shared"]
     free = train(load(None, [*USUAL, *words, "alignment.target=0"]), tmp_path / "free", data, judge=False)
@@ -136,7 +145,7 @@ def test_channels_of_both_cameras_go_as_one_and_the_lower_layers_own() -> None:
         assert not np.array_equal(free.rows[rgb], free.rows[ir]) or "top" in rgb or "out" in rgb  # the gates add these
 
 
-LEARNED = ("method=meta_sparsity", "alignment.learned=true", "alignment.strength=0.2", "sparsity.strength=0")
+LEARNED = ("method=meta_sparsity", "alignment.trainable=true", "alignment.strength=0.2", "sparsity.strength=0")
 
 
 def test_the_gradient_of_a_learned_strength_is_that_of_finite_differences() -> None:
@@ -173,7 +182,7 @@ def test_the_gradient_of_a_learned_strength_is_that_of_finite_differences() -> N
 
 
 def test_learned_strengths_move_by_stage() -> None:
-    loop, batch = loop_of("tasks=[depth]", *LEARNED, "episodes.held=0.5")
+    loop, batch = loop_of("tasks=[depth]", *LEARNED, "episodes.query_fraction=0.5")
     for step in range(4):
         row = loop.learn(batch(step))
     told = [value for name, value in row.items() if name.startswith("alignment ")]
@@ -184,7 +193,7 @@ def test_learned_strengths_move_by_stage() -> None:
     "words",
     [
         ("tasks=[semantic]", "alignment.target=0.5", "alignment.strength=0.2"),
-        ("tasks=[depth]", *LEARNED, "episodes.held=0.5"),
+        ("tasks=[depth]", *LEARNED, "episodes.query_fraction=0.5"),
     ],
 )
 def test_alignment_goes_on_where_it_stopped(words: tuple[str, ...]) -> None:
@@ -203,11 +212,11 @@ def test_alignment_goes_on_where_it_stopped(words: tuple[str, ...]) -> None:
 
 
 def test_a_learned_strength_needs_the_method_that_learns_it() -> None:
-    with pytest.raises(ConfigError, match=r"alignment.learned is for method=meta_sparsity"):
-        load(None, ["alignment.learned=true", "alignment.strength=0.2"])
+    with pytest.raises(ConfigError, match=r"alignment.trainable is for method=meta_sparsity"):
+        load(None, ["alignment.trainable=true", "alignment.strength=0.2"])
 
 
-@pytest.mark.parametrize("words", [("fusion.kind=concat",), ("cameras=[rgb]",)])
+@pytest.mark.parametrize("words", [("fusion.kind=concat",), ("modalities=[rgb]",)])
 def test_alignment_without_two_full_streams_is_refused(words: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match="two full streams"):
         loop_of("tasks=[depth]", "alignment.strength=0.1", *words)

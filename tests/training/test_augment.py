@@ -13,11 +13,11 @@ import torch
 
 from edgemtl.config import Augment, Config, Data
 from edgemtl.data.augment import Augmenter, mirrored, mosaic, to_item
+from edgemtl.data.image_ops import affine, relit, warped
 from edgemtl.data.loader import Batches, Loader, collate
-from edgemtl.data.pixels import affine, relit, warped
 from edgemtl.data.sample import IGNORE, BoxLabels, Sample
-from edgemtl.data.streets import Streets
 from edgemtl.errors import ConfigError, DataError
+from edgemtl.synthetic.streets import Streets
 from edgemtl.tasks import TASKS
 from edgemtl_runtime.bundle import Input
 
@@ -102,7 +102,7 @@ def test_letterboxed_labels_have_ignored_padding() -> None:
 
 
 def batches_of(samples: Streets, steps: int, batch: int = 3, **data: Any) -> Batches:
-    return Batches(samples, Config(size=SIZE, batch=batch, data=Data(**data)), INPUTS, LABELS, steps)
+    return Batches(samples, Config(input_size=SIZE, batch_size=batch, data=Data(**data)), INPUTS, LABELS, steps)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -250,7 +250,7 @@ class Lit(Streets):
 
 
 def test_day_and_night_take_equal_parts() -> None:
-    config = Config(size=SIZE, tasks=("semantic",), batch=6, data=Data(balance_light=True))
+    config = Config(input_size=SIZE, tasks=("semantic",), batch_size=6, data=Data(balance_light=True))
     batches = Batches(Lit(21, SIZE, 0), config, INPUTS, {"semantic": LABELS["semantic"]}, 40)
     taken: dict[bool, list[int]] = {True: [], False: []}
     for place in range(40 * 6):
@@ -267,6 +267,6 @@ def test_light_that_is_not_known_cannot_be_balanced() -> None:
         def is_day(self, index: int) -> bool | None:
             return None
 
-    config = Config(size=SIZE, tasks=("semantic",), data=Data(balance_light=True))
+    config = Config(input_size=SIZE, tasks=("semantic",), data=Data(balance_light=True))
     with pytest.raises(ConfigError, match="by day, and by night"):
         Batches(Dark(4, SIZE, 0), config, INPUTS, {"semantic": LABELS["semantic"]}, 4)

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 import edgemtl_models
-from edgemtl.config import load
-from edgemtl.data.streets import Streets
-from edgemtl.loop import Loop
-from edgemtl.methods.balance import BALANCES, DWA, FAMO, Equal, Gradients, gramian
+from edgemtl.config_file import load
+from edgemtl.methods.weighting import BALANCES, DWA, FAMO, Equal, Gradients, gramian
+from edgemtl.synthetic.streets import Streets
 from edgemtl.train import begin
+from edgemtl.trainer import Loop
 
 HEADS = {"semantic": 5, "depth": 1, "attributes": 4}
 SIZE = (32, 64)
@@ -117,16 +117,24 @@ def test_famo_follows_the_logarithms() -> None:
 
 
 def loop_of(balance: str, start: int = 0, *more: str) -> tuple[Loop, Callable[[int], dict[str, Tensor]]]:
-    words = ["size=[32,64]", "batch=4", f"balance={balance}", "precision=fp32", "steps=40", "warmup=0", *more]
+    words = [
+        "input_size=[32,64]",
+        "batch_size=4",
+        f"task_weighting={balance}",
+        "precision=fp32",
+        "steps=40",
+        "warmup_steps=0",
+        *more,
+    ]
     config = load(None, [*words, "tasks=[boxes,semantic,depth,attributes]"])
-    loop, batches = begin(config, {"train": Streets(8, config.size, 0, config.tasks)})
+    loop, batches = begin(config, {"train": Streets(8, config.input_size, 0, config.tasks)})
     for parameter in loop.network.parameters():
         parameter.data += start * torch.randn_like(parameter)
     return loop, batches.__getitem__
 
 
 def test_famo_weighs_the_losses_alike_before_and_after_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop, batch = loop_of("famo", 0, "weights={boxes: 100}", "lr=1e-9")
+    loop, batch = loop_of("famo", 0, "loss_weights={boxes: 100}", "lr=1e-9")
     seen: dict[str, float] = {}
     monkeypatch.setattr(
         loop.method.balance, "after", lambda again: seen.update({n: float(v) for n, v in again().items()})

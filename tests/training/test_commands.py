@@ -8,10 +8,10 @@ import re
 import resource
 import shutil
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 
 import cv2
+import jsonschema
 import msgspec
 import numpy as np
 import pytest
@@ -19,14 +19,15 @@ import yaml
 
 from edgemtl import cli, demo
 from edgemtl.cli import main
-from edgemtl.config import Config, load
-from edgemtl.data.files import spread
+from edgemtl.config import Config
+from edgemtl.config_file import load, starter
+from edgemtl.data.datasets import spread
 from edgemtl.data.sample import IGNORE
-from edgemtl.data.streets import street
-from edgemtl.methods.balance import BALANCES
+from edgemtl.methods.weighting import BALANCES
 from edgemtl.run import Run
-from edgemtl.show import truth
+from edgemtl.synthetic.streets import street
 from edgemtl.tasks import TASKS
+from edgemtl.visualize import truth
 from edgemtl_runtime.result import Attributes, LabelMap
 
 
@@ -42,8 +43,19 @@ def test_the_starter_has_every_key_at_its_default(tmp_path: Path, capsys: pytest
     assert main(["init", str(file)]) == 2 and "is there already" in capsys.readouterr().err
 
 
+def test_the_schema_is_that_of_the_starter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", str(tmp_path / "mine"), "--schema"]) == 0
+    schema = json.loads((tmp_path / "mine.schema.json").read_text())
+    written = yaml.safe_load((tmp_path / "mine.yaml").read_text())
+    jsonschema.validate(written, schema)
+    for wrong in ({"batch_size": 0}, {"sparsity": {"target": 0.99}}, {"input_size": [64]}, {"imgsz": 640}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(written | wrong, schema)
+    assert (tmp_path / "mine.yaml").read_text().startswith("# yaml-language-server: $schema=mine.schema.json\n")
+
+
 def test_the_starter_names_what_there_is() -> None:
-    text = (resources.files("edgemtl") / "starter.yaml").read_text()
+    text = starter("mine.yaml")
     assert all(re.search(rf"\b{name}\b", text) for name in (*BALANCES, *TASKS))
 
 
@@ -66,7 +78,7 @@ def test_labels_become_results() -> None:
     sample = street(3, (64, 96))
     sample.labels["semantic"][:5] = IGNORE
     sample.labels["attributes"][1] = np.nan
-    from edgemtl.data.streets import Streets
+    from edgemtl.synthetic.streets import Streets
 
     shown = {task: truth(task, label, Streets.classes[task]) for task, label in sample.labels.items()}
     labels, attributes = shown["semantic"], shown["attributes"]

@@ -10,19 +10,19 @@ import msgspec
 import pytest
 
 from edgemtl.cli import main
-from edgemtl.config import load
-from edgemtl.delta import delta_m, protocol, references
-from edgemtl.methods.single import only
+from edgemtl.config_file import load
+from edgemtl.delta_m import delta_m, protocol, references
+from edgemtl.experiments.single import only
 
 WORDS = (
-    "size=[32,64]",
-    "batch=4",
-    "data.train=24",
-    "data.val=6",
+    "input_size=[32,64]",
+    "batch_size=4",
+    "data.synthetic.num_train=24",
+    "data.synthetic.num_val=6",
     "precision=fp32",
     "augment.mosaic=0",
     "tasks=[semantic,depth]",
-    "cameras=[rgb]",
+    "modalities=[rgb]",
 )
 
 
@@ -86,9 +86,9 @@ def test_what_has_no_figures_is_told(runs: Path, tmp_path: Path, capsys: pytest.
 def test_another_protocol_is_no_reference(runs: Path) -> None:
     config = load(None, [*WORDS, "steps=6"])
     assert {task: len(found) for task, found in references(config, runs).items()} == {"depth": 2, "semantic": 2}
-    for word in ("lr=1e-3", "steps=7", "size=[64,64]", "data.train=25", "cameras=[ir]"):
+    for word in ("lr=1e-3", "steps=7", "input_size=[64,64]", "data.synthetic.num_train=25", "modalities=[ir]"):
         assert references(load(None, [*WORDS, "steps=6", word]), runs) == {}
-    for word in ("balance=upgrad", "seed=7", "sparsity.target=0.5", "data.workers=2", "tasks=[depth]"):
+    for word in ("task_weighting=upgrad", "seed=7", "sparsity.target=0.5", "data.num_workers=2", "tasks=[depth]"):
         assert protocol(load(None, [*WORDS, "steps=6", word]), "depth") == protocol(config, "depth")
 
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from test_alignment import USUAL
 
-from edgemtl.config import load
-from edgemtl.data.streets import Streets
+from edgemtl.config_file import load
 from edgemtl.errors import ConfigError
-from edgemtl.loop import Loop
 from edgemtl.methods.distillation import correlation
+from edgemtl.synthetic.streets import Streets
 from edgemtl.train import begin, train
+from edgemtl.trainer import Loop
 
 WORDS = [w for w in USUAL if not w.startswith(("fusion", "steps"))]
 
@@ -23,8 +23,8 @@ def teachers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("teachers")
     made = {}
     for camera in ("rgb", "ir"):
-        config = load(None, [*WORDS, "steps=3", "tasks=[boxes]", f"cameras=[{camera}]"])
-        data = {"train": Streets(8, config.size, 0, config.tasks)}
+        config = load(None, [*WORDS, "steps=3", "tasks=[boxes]", f"modalities=[{camera}]"])
+        data = {"train": Streets(8, config.input_size, 0, config.tasks)}
         made[camera] = train(config, folder / camera, data, judge=False).path
     return made
 
@@ -32,7 +32,7 @@ def teachers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def learning(teachers: dict[str, Path], *words: str) -> tuple[Loop, object]:
     given = ", ".join(f"{camera}: {path}" for camera, path in teachers.items())
     config = load(None, [*WORDS, "steps=30", "tasks=[boxes]", "fusion.kind=aligned", f"teachers={{{given}}}", *words])
-    return begin(config, {"train": Streets(8, config.size, 0, config.tasks)})
+    return begin(config, {"train": Streets(8, config.input_size, 0, config.tasks)})
 
 
 def test_correlation_is_pearsons_and_knows_no_scale() -> None:
@@ -44,7 +44,7 @@ def test_correlation_is_pearsons_and_knows_no_scale() -> None:
 
 
 def test_streams_come_to_correlate_with_their_teachers(teachers: dict[str, Path]) -> None:
-    loop, batches = learning(teachers, "distill=20")
+    loop, batches = learning(teachers, "distill_weight=20")
     rows = [loop.learn(batches[step]) for step in range(30)]  # type: ignore[index]
     assert all(p.grad is None for t in loop.distillation.teachers.values() for p in t.parameters())  # type: ignore[union-attr]
     assert sum(r["distill"] for r in rows[-5:]) < 0.75 * sum(r["distill"] for r in rows[:5])

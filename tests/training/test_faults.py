@@ -11,15 +11,16 @@ import torch
 from test_augment import INPUTS, LABELS, SIZE, STILL, extent, marked
 
 from edgemtl.cli import main
-from edgemtl.config import Augment, load
+from edgemtl.config import Augment
+from edgemtl.config_file import load
+from edgemtl.corruptions import Fault
 from edgemtl.data.augment import Augmenter, to_item
-from edgemtl.data.faults import Fault
 from edgemtl.data.loader import Batches, fitted_images
-from edgemtl.data.streets import Streets
 from edgemtl.errors import EdgemtlError
 from edgemtl.evaluate import evaluate, of_run
 from edgemtl.robustness import SHIFTS_PX, TURNS_DEG, absences, misalignments
 from edgemtl.run import Run, interface_of
+from edgemtl.synthetic.streets import Streets
 from edgemtl_models import build
 
 
@@ -64,8 +65,10 @@ def test_cameras_but_the_first_are_out_of_line_and_labels_stay_with_the_first() 
 
 def test_settings_that_ask_for_nothing_change_no_batch() -> None:
     """Runs made before there were faults are made again by the same seed."""
-    config = load(None, [f"size=[{SIZE[0]},{SIZE[1]}]", "tasks=[boxes]", "batch=4"])
-    asked = load(None, [f"size=[{SIZE[0]},{SIZE[1]}]", "tasks=[boxes]", "batch=4", "augment.absent=1"])
+    config = load(None, [f"input_size=[{SIZE[0]},{SIZE[1]}]", "tasks=[boxes]", "batch_size=4"])
+    asked = load(
+        None, [f"input_size=[{SIZE[0]},{SIZE[1]}]", "tasks=[boxes]", "batch_size=4", "augment.modality_dropout=1"]
+    )
     batches = [Batches(Streets(8, SIZE, 0), c, INPUTS, {"boxes": LABELS["boxes"]}, 4) for c in (config, asked)]
     (plain, faulty), again = (b[1] for b in batches), batches[1][1]
     assert torch.equal(plain["bboxes"], faulty["bboxes"])
@@ -119,10 +122,12 @@ def test_one_camera_cannot_be_judged_absent() -> None:
         absences(Alone())  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("words", "expected"), [((), False), (("augment.absent=0.2",), True), (("solo=true",), True)])
+@pytest.mark.parametrize(
+    ("words", "expected"), [((), False), (("augment.modality_dropout=0.2",), True), (("unimodal_aux_loss=true",), True)]
+)
 def test_the_manifest_tells_whether_a_camera_may_be_absent(words: tuple[str, ...], expected: bool) -> None:
-    config = load(None, ["size=[96,128]", *words])
-    network = build("rgbir-n", {"boxes": 2}, config.size)
+    config = load(None, ["input_size=[96,128]", *words])
+    network = build("rgbir-n", {"boxes": 2}, config.input_size)
     assert [spec.may_be_absent for spec in interface_of(network, config, ()).inputs] == [expected] * 2
-    alone = build("rgbir-n", {"boxes": 2}, config.size, cameras=("rgb",))
+    alone = build("rgbir-n", {"boxes": 2}, config.input_size, modalities=("rgb",))
     assert not interface_of(alone, config, ()).inputs[0].may_be_absent

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from conftest import write_pairs
 
-from edgemtl.config import load
+from edgemtl.config_file import load
 from edgemtl.data.augment import to_item
 from edgemtl.data.check import check
-from edgemtl.data.layouts import index
+from edgemtl.data.formats import index
 from edgemtl.data.open import open_data
+from edgemtl.data.readers.yolo_text import union
 from edgemtl.data.sample import Sample, Samples
-from edgemtl.data.yolo_text import union
 from edgemtl.errors import DataError
 from edgemtl_runtime.bundle import Input, ThermalRange
 
@@ -82,7 +82,7 @@ def test_union_of_the_real_pairs_has_at_least_either_view(rgbir: Path) -> None:
 
 def test_labels_come_back_as_they_were_written(pairs: Path) -> None:
     """Drawn streets through the folder: what is written is what is read, but for the steps of its bits."""
-    from edgemtl.data.streets import street
+    from edgemtl.synthetic.streets import street
 
     read = sample(pairs, 2)
     drawn = street(2, (96, 128))
@@ -149,7 +149,7 @@ def test_a_description_elsewhere_names_folders_its_own_way(
 
 
 def test_the_last_of_the_training_pictures_can_be_held_out(pairs: Path) -> None:
-    plain, held = opened(pairs), opened(pairs, "data.hold_out=0.34")
+    plain, held = opened(pairs), opened(pairs, "data.val_fraction=0.34")
     names = {split: [part[i].name for i in range(len(part))] for split, part in plain.items()}
     again = {split: [part[i].name for i in range(len(part))] for split, part in held.items()}
     assert again == {"train": names["train"][:4], "val": names["train"][4:], "test": names["val"]}

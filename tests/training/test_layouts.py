@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from edgemtl.cli import main
-from edgemtl.config import load
+from edgemtl.config_file import load
 from edgemtl.data.check import check
-from edgemtl.data.layouts import NAMES, index
-from edgemtl.data.layouts.cityscapes import IDS
+from edgemtl.data.formats import NAMES, index
+from edgemtl.data.formats.cityscapes import IDS
 from edgemtl.data.open import open_data
 from edgemtl.data.sample import IGNORE, Sample
 

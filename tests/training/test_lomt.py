@@ -11,7 +11,7 @@ import torch
 import edgemtl_models
 from edgemtl.cli import main
 from edgemtl.errors import EdgemtlError
-from edgemtl.methods.lomt import block_of, last_needed, mean, survival
+from edgemtl.experiments.lomt import block_of, last_needed, mean, survival
 from edgemtl.run import Run
 
 LAYERS = ["stem", "a.0.conv", "a.1.conv", "b.0.conv", "c.0.conv", "stage32.0"]
@@ -40,7 +40,7 @@ def test_a_task_for_which_all_died_is_told() -> None:
 
 def test_survival_counts_what_each_convolution_reads() -> None:
     exits = {"depth": "stage32"}
-    network = edgemtl_models.build("rgbir-mobilenetv2", {"depth": 1}, (64, 64), pretrained=False, exits=exits)
+    network = edgemtl_models.build("rgbir-mobilenetv2", {"depth": 1}, (64, 64), pretrained=False, head_taps=exits)
     assert set(survival(network).values()) == {1.0}
     for camera, backbone in network.trunk.backbones.items():
         plain, depthwise = backbone.body.blocks[1][0].conv_pw, backbone.body.blocks[1][0].conv_dw
@@ -53,12 +53,20 @@ def test_survival_counts_what_each_convolution_reads() -> None:
 
 def test_the_whole_way_ends_in_a_network_with_exits_that_can_be_shrunk(tmp_path: Path) -> None:
     out = tmp_path / "lomt"
-    words = ["size=[32,64]", "data.train=16", "data.val=4", "steps=20", "batch=4", "precision=fp32", "lomt.seeds=1"]
-    words += ["method=lomt", "tasks=[semantic,depth]", "sparsity.strength=0.05", "sparsity.start=0"]
+    words = [
+        "input_size=[32,64]",
+        "data.synthetic.num_train=16",
+        "data.synthetic.num_val=4",
+        "steps=20",
+        "batch_size=4",
+        "precision=fp32",
+        "lomt.seeds=1",
+    ]
+    words += ["method=lomt", "tasks=[semantic,depth]", "sparsity.strength=0.05", "sparsity.begin=0"]
     assert main(["train", *words, "--out", str(out)]) == 0
     told = json.loads((out / "profile.json").read_text())
     run = Run.open(out / "network")
-    assert run.config.exits == told["exits"] and (out / "profile.png").stat().st_size > 1000
+    assert run.config.head_taps == told["exits"] and (out / "profile.png").stat().st_size > 1000
     assert set(told["profiles"]) == {"semantic", "depth"} and "stage32" not in told["exits"].values()
     assert not any("stage32" in name for name, _ in run.network.named_modules())
     assert main(["train", *words, "--out", str(out), "--resume"]) == 0

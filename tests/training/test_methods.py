@@ -10,22 +10,31 @@ import torch
 from teachers import TASKS, Study, pictures
 from torch import Tensor
 
-from edgemtl.config import Episodes, Sparsity, load
-from edgemtl.data.labels import pictures as part_of
-from edgemtl.data.streets import Streets
+from edgemtl.config import Episodes, Sparsity
+from edgemtl.config_file import load
+from edgemtl.data.targets import pictures as part_of
 from edgemtl.errors import ConfigError
-from edgemtl.loop import METHODS, Loop
 from edgemtl.methods.mtml import MTML, drawn
+from edgemtl.synthetic.streets import Streets
 from edgemtl.tasks import TASKS as EVERY
 from edgemtl.train import begin
+from edgemtl.trainer import METHODS, Loop
 
 LEARNING = sorted(METHODS.keys() - {"single"})
 
 
 def loop_of(*words: str) -> tuple[Loop, Callable[[int], Any]]:
-    usual = ("size=[32,64]", "batch=4", "precision=fp32", "steps=30", "warmup=0", "sparsity.start=0.1", "threads=1")
+    usual = (
+        "input_size=[32,64]",
+        "batch_size=4",
+        "precision=fp32",
+        "steps=30",
+        "warmup_steps=0",
+        "sparsity.begin=0.1",
+        "num_threads=1",
+    )
     config = load(None, [*usual, *words])
-    streets = Streets(8, config.size, 0, config.tasks)
+    streets = Streets(8, config.input_size, 0, config.tasks)
     loop, batches = begin(config, {"train": streets})
     return loop, batches.__getitem__
 
@@ -33,7 +42,7 @@ def loop_of(*words: str) -> tuple[Loop, Callable[[int], Any]]:
 @pytest.mark.parametrize("task", EVERY)
 @pytest.mark.parametrize("method", LEARNING)
 def test_every_method_learns_every_task(method: str, task: str) -> None:
-    loop, batch = loop_of(f"method={method}", f"tasks=[{task}]", "sparsity.strength=0.01", "sparsity.levels=stage")
+    loop, batch = loop_of(f"method={method}", f"tasks=[{task}]", "sparsity.strength=0.01", "sparsity.granularity=stage")
     before = {name: p.detach().clone() for name, p in loop.network.named_parameters()}
     for step in range(4):
         row = loop.learn(batch(step))
@@ -46,8 +55,8 @@ def test_every_method_learns_every_task(method: str, task: str) -> None:
 @pytest.mark.parametrize("cameras", ["rgb", "ir", "rgb,ir"])
 @pytest.mark.parametrize("method", ["sparse", "meta_sparsity"])
 def test_every_network_becomes_sparse_on_any_camera(method: str, cameras: str, network: str) -> None:
-    words = (f"network={network}", f"cameras=[{cameras}]", "tasks=[semantic,depth]", "sparsity.target=0.5")
-    loop, batch = loop_of(f"method={method}", *words, "sparsity.part=trunk", "steps=4", "sparsity.deadline=0.6")
+    words = (f"network={network}", f"modalities=[{cameras}]", "tasks=[semantic,depth]", "sparsity.target=0.5")
+    loop, batch = loop_of(f"method={method}", *words, "sparsity.scope=trunk", "steps=4", "sparsity.end=0.6")
     for step in range(4):
         row = loop.learn(batch(step))
     assert loop.sparsity is not None and loop.sparsity.frozen and 0.5 <= row["gone"] < 0.6
@@ -58,9 +67,9 @@ def test_every_network_becomes_sparse_on_any_camera(method: str, cameras: str, n
     [
         ("method=sparse", "sparsity.target=0.5"),
         ("method=sparse", "sparsity.strength=0.01", "sparsity.groups=input"),
-        ("method=mtml", "balance=uncertainty", "episodes.subsets=2"),
-        ("method=meta_sparsity", "sparsity.levels=stage", "sparsity.target=0.5"),
-        ("method=meta_sparsity", "sparsity.levels=layer", "episodes.held=0.5"),
+        ("method=mtml", "task_weighting=uncertainty", "episodes.subsets=2"),
+        ("method=meta_sparsity", "sparsity.granularity=stage", "sparsity.target=0.5"),
+        ("method=meta_sparsity", "sparsity.granularity=layer", "episodes.query_fraction=0.5"),
     ],
 )
 def test_a_method_goes_on_where_it_stopped(words: tuple[str, ...]) -> None:
@@ -98,7 +107,7 @@ def test_an_episode_leaves_the_weights_and_keeps_the_statistics_of_the_support_a
     loop, batch = loop_of("tasks=[semantic,depth]", "method=mtml")
     method = loop.method
     assert isinstance(method, MTML)
-    method.episodes = Episodes(inner="sgd", inner_steps=2, inner_lr=0.1, second_order=second_order)
+    method.episodes = Episodes(inner_optimizer="sgd", inner_steps=2, inner_lr=0.1, second_order=second_order)
     before = {name: p.detach().clone() for name, p in loop.network.named_parameters()}
     whole = batch(0)
     method._episode(["semantic"], part_of(whole, 0, 2), part_of(whole, 2, 4))
@@ -115,7 +124,7 @@ def test_an_episode_leaves_the_weights_and_keeps_the_statistics_of_the_support_a
 def test_the_second_order_gradient_of_a_quadratic_is_one_less_curvature_times_the_gradient(own: float) -> None:
     """L = ½ mean over pictures and tasks: H is known, and dL_Q(θ - α g_S)/dθ = (I - α H_S) g_Q(φ)."""
     rate = 0.3
-    episodes = Episodes(inner="sgd", inner_lr=rate, second_order=True, support=own)
+    episodes = Episodes(inner_optimizer="sgd", inner_lr=rate, second_order=True, support_grad_weight=own)
     study = Study("mtml", 40, 1, Sparsity(), episodes, lr=0.1)
     support, query = pictures(20, 1, 0.5), pictures(20, 2, 0.5)
     weight = study.network.trunk.conv.weight
@@ -133,7 +142,7 @@ def test_the_second_order_gradient_of_a_quadratic_is_one_less_curvature_times_th
     assert weight.grad is not None
     torch.testing.assert_close(weight.grad[:, :, 0, 0], expected, rtol=1e-4, atol=1e-6)
     study.optimizer.zero_grad()
-    study.method.episodes = Episodes(inner="sgd", inner_lr=rate, support=own)  # type: ignore[attr-defined]
+    study.method.episodes = Episodes(inner_optimizer="sgd", inner_lr=rate, support_grad_weight=own)  # type: ignore[attr-defined]
     study.method._episode(list(TASKS), support, query)  # type: ignore[attr-defined]
     expected = (1 - own) * reached + own * slope(w, support)
     torch.testing.assert_close(weight.grad[:, :, 0, 0], expected, rtol=1e-4, atol=1e-6)
@@ -152,7 +161,7 @@ def test_no_weight_moves_further_in_an_inner_step_of_adamw_than_the_rate_and_usu
 
 @pytest.mark.parametrize("method", ["mtml", "meta_sparsity"])
 def test_what_is_zero_for_good_is_zero_in_episodes_too(method: str) -> None:
-    words = ("tasks=[semantic]", f"method={method}", "steps=4", "sparsity.target=0.5", "sparsity.deadline=0.6")
+    words = ("tasks=[semantic]", f"method={method}", "steps=4", "sparsity.target=0.5", "sparsity.end=0.6")
     loop, batch = loop_of(*words)
     for step in range(4):
         loop.learn(batch(step))
@@ -165,7 +174,7 @@ def test_what_is_zero_for_good_is_zero_in_episodes_too(method: str) -> None:
 
 def test_strengths_that_only_compare_follow_the_loss_across_the_cost() -> None:
     """Where every level pays as much loss for what it saves, there is nothing to learn."""
-    words = ("tasks=[semantic,depth]", "method=meta_sparsity", "sparsity.levels=stage", "sparsity.target=0.5")
+    words = ("tasks=[semantic,depth]", "method=meta_sparsity", "sparsity.granularity=stage", "sparsity.target=0.5")
     loop, batch = loop_of(*words)
     for step in range(8):
         loop.learn(batch(step))
@@ -190,8 +199,8 @@ def test_the_hypergradient_is_that_of_finite_differences(second_order: bool, inn
     usual = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        sparsity = Sparsity(groups="input", part="trunk", start=0.0, keep=0.0, strength=0.3)
-        episodes = Episodes(inner=inner, inner_lr=0.3, second_order=second_order)
+        sparsity = Sparsity(groups="input", scope="trunk", begin=0.0, min_keep_ratio=0.0, strength=0.3)
+        episodes = Episodes(inner_optimizer=inner, inner_lr=0.3, second_order=second_order)
         study = Study("meta_sparsity", 40, 1, sparsity, episodes, lr=0.1)
         support, query = pictures(20, 1, 0.5), pictures(20, 2, 0.5)
         method: Any = study.method
@@ -229,12 +238,12 @@ def test_one_subset_may_be_any_and_several_share_out_the_tasks() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("method=mtml", "balance=upgrad"), "looks at the joint step"),
-        (("method=mtml", "batch=1"), "cannot be halved"),
+        (("method=mtml", "task_weighting=upgrad"), "looks at the joint step"),
+        (("method=mtml", "batch_size=1"), "cannot be halved"),
         (("method=meta_sparsity", "episodes.inner_steps=0"), "must not be 0"),
         (("method=meta_sparsity", "sparsity.strength=0"), "no strength to learn"),
-        (("method=sparse", "sparsity.part=trnk"), "no channel of trnk"),
-        (("method=sparse", "sparsity.at_most=1e12"), "there are but"),
+        (("method=sparse", "sparsity.scope=trnk"), "no channel of trnk"),
+        (("method=sparse", "sparsity.max_cost=1e12"), "there are but"),
     ],
 )
 def test_what_cannot_be_is_refused_with_the_reason(words: tuple[str, ...], message: str) -> None:
@@ -243,8 +252,10 @@ def test_what_cannot_be_is_refused_with_the_reason(words: tuple[str, ...], messa
 
 
 def test_held_out_queries_are_never_learned_from() -> None:
-    config = load(None, ["size=[32,64]", "batch=5", "steps=20", "method=meta_sparsity", "episodes.held=0.3"])
-    samples = Streets(10, config.size, 0, config.tasks)
+    config = load(
+        None, ["input_size=[32,64]", "batch_size=5", "steps=20", "method=meta_sparsity", "episodes.query_fraction=0.3"]
+    )
+    samples = Streets(10, config.input_size, 0, config.tasks)
     _, batches = begin(config, {"train": samples})
     places = range(20 * 5)
     taken = {"support": set(), "query": set()}

@@ -12,11 +12,11 @@ import pytest
 import several
 import torch
 
-from edgemtl.config import load
+from edgemtl.config_file import load
 from edgemtl.errors import ConfigError
 from edgemtl.run import Run
 from edgemtl.train import train
-from edgemtl_runtime.aside import LISTING
+from edgemtl_runtime.atomic import LISTING
 
 TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
@@ -47,7 +47,15 @@ def test_two_processes_learn_what_one_does(two: Path, case: str) -> None:
 
 def test_torchrun_trains_and_only_the_first_talks(tmp_path: Path) -> None:
     """One training after the other, as method=single asks for."""
-    words = ["size=[64,96]", "cameras=[rgb]", "steps=3", "batch=4", "data.train=8", "data.val=2", "save_s=0"]
+    words = [
+        "input_size=[64,96]",
+        "modalities=[rgb]",
+        "steps=3",
+        "batch_size=4",
+        "data.synthetic.num_train=8",
+        "data.synthetic.num_val=2",
+        "checkpoint_interval_s=0",
+    ]
     words += ["tasks=[semantic,edges]", "method=single"]
     told = json.loads(ran([*TWO, "-m", "edgemtl", "train", *words, "--out", str(tmp_path / "out"), "--json"]).stdout)
     for task in ("semantic", "edges"):
@@ -58,4 +66,4 @@ def test_torchrun_trains_and_only_the_first_talks(tmp_path: Path) -> None:
 def test_a_batch_must_be_large_enough_to_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match="cannot be shared out among 2 processes"):
-        train(load(None, ["batch=1"]), tmp_path / "run")
+        train(load(None, ["batch_size=1"]), tmp_path / "run")

@@ -19,13 +19,21 @@ from safetensors.torch import load_file
 
 from edgemtl import checkpoint
 from edgemtl.cli import main
-from edgemtl.config import load
+from edgemtl.config_file import load
 from edgemtl.data.loader import Loader
 from edgemtl.run import Run
 from edgemtl.train import train
-from edgemtl_runtime.aside import disk
+from edgemtl_runtime.atomic import disk
 
-WORDS = (*TINY, "steps=12", "data.train=16", "data.val=4", "threads=1", "save_s=0", "sparsity.start=0.2")
+WORDS = (
+    *TINY,
+    "steps=12",
+    "data.synthetic.num_train=16",
+    "data.synthetic.num_val=4",
+    "num_threads=1",
+    "checkpoint_interval_s=0",
+    "sparsity.begin=0.2",
+)
 
 
 def saved_step(file: Path) -> int:

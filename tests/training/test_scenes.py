@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgemtl.data.scenes import CLASSES, SEMANTIC_CLASSES, Scene, draw
+from edgemtl.synthetic import CLASSES, SEMANTIC_CLASSES, Scene, draw
 
 FIRST_OBJECT = SEMANTIC_CLASSES.index(CLASSES[0])
 ARRAYS = ("rgb", "ir", "boxes", "classes", "semantic", "depth_m", "normals", "edges")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from edgemtl.cli import main
-from edgemtl.config import load
+from edgemtl.config_file import load
 from edgemtl.run import Run, write_weights
 from edgemtl.train import train
 from edgemtl_export.to_onnx import example_inputs
@@ -75,7 +75,15 @@ def two_heads(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run trained for one step, in whose trunk 40 filters are then zero."""
-    words = (*TINY, "size=[64,96]", "data.train=8", "data.val=4", "steps=1", "sparsity.target=0", "augment.mosaic=0")
+    words = (
+        *TINY,
+        "input_size=[64,96]",
+        "data.synthetic.num_train=8",
+        "data.synthetic.num_val=4",
+        "steps=1",
+        "sparsity.target=0",
+        "augment.mosaic=0",
+    )
     run = train(load(None, words), tmp_path_factory.mktemp("run") / "short", judge=False)
     for name, tensor in run.network.state_dict().items():
         if name in ("trunk.down16.conv.weight", "trunk.down16.bn.weight", "trunk.down16.bn.bias"):

@@ -7,22 +7,30 @@ import torch
 from torch import Tensor
 
 import edgemtl_models
-from edgemtl.config import load
-from edgemtl.data.labels import ABSENT, Batch, pictures, repeated
-from edgemtl.data.streets import Streets
+from edgemtl.config_file import load
+from edgemtl.data.targets import ABSENT, Batch, pictures, repeated
 from edgemtl.errors import ConfigError
-from edgemtl.loop import Loop
+from edgemtl.synthetic.streets import Streets
 from edgemtl.tasks import TASKS
 from edgemtl.train import begin
+from edgemtl.trainer import Loop
 from edgemtl_models.aligned import AlignedTrunk, blank
 
 FUSION = {"kind": "aligned", "fuse_at": ["p3", "p4", "p5"]}
 
 
 def loop_of(*words: str) -> tuple[Loop, Batch]:
-    usual = ("size=[32,64]", "batch=4", "precision=fp32", "steps=12", "warmup=0", "threads=1", "augment.mosaic=0")
-    config = load(None, [*usual, "solo=true", *words])
-    loop, batches = begin(config, {"train": Streets(8, config.size, 0, config.tasks)})
+    usual = (
+        "input_size=[32,64]",
+        "batch_size=4",
+        "precision=fp32",
+        "steps=12",
+        "warmup_steps=0",
+        "num_threads=1",
+        "augment.mosaic=0",
+    )
+    config = load(None, [*usual, "unimodal_aux_loss=true", *words])
+    loop, batches = begin(config, {"train": Streets(8, config.input_size, 0, config.tasks)})
     return loop, batches[0]
 
 
@@ -93,7 +101,9 @@ def test_the_loss_is_that_of_as_many_pictures_more(task: str) -> None:
 
 @pytest.mark.parametrize("method", ["joint", "mtml"])
 def test_both_streams_and_the_gates_learn(method: str) -> None:
-    loop, batch = loop_of("fusion.kind=aligned", "tasks=[boxes,semantic]", f"method={method}", "balance=uncertainty")
+    loop, batch = loop_of(
+        "fusion.kind=aligned", "tasks=[boxes,semantic]", f"method={method}", "task_weighting=uncertainty"
+    )
     before = {name: p.detach().clone() for name, p in loop.network.named_parameters()}
     for _ in range(2):
         loop.learn(dict(batch))
@@ -103,7 +113,9 @@ def test_both_streams_and_the_gates_learn(method: str) -> None:
 
 
 def test_batches_tell_which_camera_is_absent() -> None:
-    _, batch = loop_of("fusion.kind=aligned", "tasks=[boxes]", "augment.absent=1", "augment.absent_as=[blank]")
+    _, batch = loop_of(
+        "fusion.kind=aligned", "tasks=[boxes]", "augment.modality_dropout=1", "augment.modality_dropout_fill=[blank]"
+    )
     dark = blank({name: batch[name] for name in ("rgb", "ir")}, ["rgb", "ir"]).view(4, 2) < 0
     assert dark.int().argmax(1).equal(batch[ABSENT]) and dark.sum(1).eq(1).all()
     _, whole = loop_of("fusion.kind=aligned", "tasks=[boxes]")

@@ -12,15 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from edgemtl.config import Sparsity, load
-from edgemtl.costs import Of, cost
-from edgemtl.data.streets import Streets
-from edgemtl.loop import Average
-from edgemtl.methods.blocks import Blocks
-from edgemtl.methods.sparse import ChannelSparsity
-from edgemtl.optim.partition import Kind, Partition, penalised
-from edgemtl.optim.proximal import shrunk, shrunk_in
+from edgemtl.config import Sparsity
+from edgemtl.config_file import load
+from edgemtl.sparsity.blocks import Blocks
+from edgemtl.sparsity.costs import Of, cost
+from edgemtl.sparsity.group_lasso import ChannelSparsity
+from edgemtl.sparsity.partition import Kind, Partition, penalised
+from edgemtl.sparsity.proximal import shrunk, shrunk_in
+from edgemtl.synthetic.streets import Streets
 from edgemtl.train import begin
+from edgemtl.trainer import Average
 from edgemtl_export import channel_groups, shrink
 from edgemtl_export.latency import Convolutions
 from edgemtl_export.to_onnx import example_inputs
@@ -171,13 +172,13 @@ def as_if_measured(_: Convolutions, channels: int, filters: int, kernel: tuple[i
 @pytest.mark.parametrize(
     "sparsity",
     [
-        Sparsity(target=0.5, multiple=1),
-        Sparsity(target=0.7, pull=0.0, multiple=1),
+        Sparsity(target=0.5, channel_multiple=1),
+        Sparsity(target=0.7, reg_ratio=0.0, channel_multiple=1),
         Sparsity(target=0.5, groups="output"),
-        Sparsity(target=0.4, groups="input", keep=0.1),
-        Sparsity(target=0.6, of="flops", part="trunk", multiple=1),
-        Sparsity(target=0.4, of="ms", multiple=1),
-        Sparsity(at_most=6000.0, multiple=1),
+        Sparsity(target=0.4, groups="input", min_keep_ratio=0.1),
+        Sparsity(target=0.6, metric="flops", scope="trunk", channel_multiple=1),
+        Sparsity(target=0.4, metric="ms", channel_multiple=1),
+        Sparsity(max_cost=6000.0, channel_multiple=1),
     ],
     ids=str,
 )
@@ -189,16 +190,16 @@ def test_a_target_is_met_along_a_line_and_the_channels_really_go(
     assert sparse.frozen and sparse.target <= sparse.share < sparse.target + 0.1 and max(np.diff(shares)) < 0.15
     for one in (net, average.network):
         report = shrink(one, (X,)).report
-        if sparsity.of == "parameters":
+        if sparsity.metric == "parameters":
             assert 1 - report.parameters_after / report.parameters_before >= sparse.target
-        if sparsity.at_most:
-            assert report.parameters_after <= sparsity.at_most
+        if sparsity.max_cost:
+            assert report.parameters_after <= sparsity.max_cost
 
 
 @pytest.mark.parametrize("multiple", [2, 3, 8])
 @pytest.mark.parametrize("pull", [0.0, 0.3])
 def test_every_layer_keeps_a_multiple(multiple: int, pull: float) -> None:
-    net, sparse, *_ = train(Sparsity(target=0.4, multiple=multiple, pull=pull))
+    net, sparse, *_ = train(Sparsity(target=0.4, channel_multiple=multiple, reg_ratio=pull))
     assert sparse.frozen and sparse.share >= 0.4
     kept = set()
     for members in sparse.penalised.layers:
@@ -213,9 +214,16 @@ def test_every_layer_keeps_a_multiple(multiple: int, pull: float) -> None:
 @pytest.mark.parametrize("fusion", ["concat", "aligned"])
 def test_what_is_split_or_joined_keeps_a_multiple_of_each_part(fusion: str) -> None:
     """Whatever a convolution of the shrunk network makes or reads: the heads' outputs and the pictures aside."""
-    words = [f"fusion.kind={fusion}", "size=[64,64]", "tasks=[boxes]", "batch=2", "steps=20", "precision=fp32"]
-    config = load(None, [*words, "sparsity.target=0.5", "sparsity.part=trunk", "augment.mosaic=0", "threads=1"])
-    loop, batches = begin(config, {"train": Streets(4, config.size, 0, config.tasks)})
+    words = [
+        f"fusion.kind={fusion}",
+        "input_size=[64,64]",
+        "tasks=[boxes]",
+        "batch_size=2",
+        "steps=20",
+        "precision=fp32",
+    ]
+    config = load(None, [*words, "sparsity.target=0.5", "sparsity.scope=trunk", "augment.mosaic=0", "num_threads=1"])
+    loop, batches = begin(config, {"train": Streets(4, config.input_size, 0, config.tasks)})
     for step in range(12):
         loop.learn(batches[step % 2])
     assert loop.sparsity is not None and loop.sparsity.frozen
@@ -241,7 +249,7 @@ def test_blocks_go_by_what_they_are_worth_together() -> None:
 
 
 def test_a_fixed_strength_takes_the_more_the_stronger() -> None:
-    shares = [train(Sparsity(strength=strength, keep=0.1))[3][-1] for strength in (0.0, 3e-4, 3e-3)]
+    shares = [train(Sparsity(strength=strength, min_keep_ratio=0.1))[3][-1] for strength in (0.0, 3e-4, 3e-3)]
     assert shares[0] == 0 and shares[0] < shares[1] < shares[2]
 
 
@@ -257,6 +265,6 @@ def test_zeroed_groups_revive_without_the_mask_and_do_not_with_it() -> None:
 
 
 def test_every_layer_keeps_its_share() -> None:
-    _, sparse, *_ = train(Sparsity(target=0.6, keep=0.3))
+    _, sparse, *_ = train(Sparsity(target=0.6, min_keep_ratio=0.3))
     for members in sparse.penalised.layers:
         assert int((~sparse.dead)[torch.from_numpy(members)].sum()) >= int(np.ceil(0.3 * len(members)))

@@ -18,10 +18,24 @@ from edgemtl import finish, train
 from edgemtl.checkpoint import told_by
 from edgemtl.cli import main
 from edgemtl.data.loader import Loader
-from edgemtl.loop import Loop
+from edgemtl.trainer import Loop
 
-WORDS = ["network=rgbir-n", "size=[32,64]", "tasks=[semantic,depth]", "data.train=8", "data.val=2", "batch=4"]
-WORDS += ["steps=6", "precision=fp32", "threads=1", "save_s=1e6", "judgements=2", "data.workers=0"]
+WORDS = [
+    "network=rgbir-n",
+    "input_size=[32,64]",
+    "tasks=[semantic,depth]",
+    "data.synthetic.num_train=8",
+    "data.synthetic.num_val=2",
+    "batch_size=4",
+]
+WORDS += [
+    "steps=6",
+    "precision=fp32",
+    "num_threads=1",
+    "checkpoint_interval_s=1e6",
+    "num_evals=2",
+    "data.num_workers=0",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -121,7 +135,7 @@ def test_a_second_signal_does_not_wait_for_the_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     at_call(monkeypatch, Loop, "_update", 3, sent(signal.SIGINT, 2))
-    assert main(["train", *WORDS, "save_s=0", "--out", str(tmp_path / "run")]) == 130
+    assert main(["train", *WORDS, "checkpoint_interval_s=0", "--out", str(tmp_path / "run")]) == 130
     assert "the state behind step 2 is kept" in capsys.readouterr().err
     assert told_by(tmp_path / ".run.unfinished")["step"] == 2
 
@@ -157,7 +171,7 @@ def test_an_error_keeps_the_last_whole_step(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    command = ["train", *WORDS, "save_s=0", "--out", str(tmp_path / "run")]
+    command = ["train", *WORDS, "checkpoint_interval_s=0", "--out", str(tmp_path / "run")]
     with monkeypatch.context() as patch:
         at_call(patch, owner, name, call, failing)
         with pytest.raises(RuntimeError, match="out of memory"):
@@ -203,7 +217,7 @@ def test_a_finished_run_is_given_back(whole: Path, capsys: pytest.CaptureFixture
     captured = capsys.readouterr()
     assert "is finished: nothing to do" in captured.err
     assert json.loads(captured.out)["val"] == json.loads((whole / "metrics.json").read_text())["val"]
-    assert main(["train", *WORDS, "save_s=5", *where]) == 0
+    assert main(["train", *WORDS, "checkpoint_interval_s=5", *where]) == 0
     capsys.readouterr()
     assert main(["train", *WORDS, "lr=0.5", *where]) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]

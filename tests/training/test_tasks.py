@@ -11,15 +11,15 @@ import pytest
 import torch
 from conftest import TINY
 
-from edgemtl.config import load
+from edgemtl.config_file import load
 from edgemtl.data.augment import to_item
-from edgemtl.data.labels import Batch
 from edgemtl.data.loader import collate
 from edgemtl.data.sample import IGNORE, Sample
-from edgemtl.data.streets import Streets
+from edgemtl.data.targets import Batch
 from edgemtl.evaluate import evaluate, of_run, open_predictor
 from edgemtl.export import export
 from edgemtl.run import Run
+from edgemtl.synthetic.streets import Streets
 from edgemtl.tasks import TASKS
 from edgemtl.tasks.base import Summed
 from edgemtl.tasks.edges import ridges
@@ -33,7 +33,7 @@ ALL = f"tasks=[{','.join(TASKS)}]"
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A short training of every task at once."""
-    words = (*TINY, ALL, "steps=40", "data.train=80", "data.val=12", "sparsity.target=0.3")
+    words = (*TINY, ALL, "steps=40", "data.synthetic.num_train=80", "data.synthetic.num_val=12", "sparsity.target=0.3")
     return train(load(None, words), tmp_path_factory.mktemp("tasks") / "run")
 
 
@@ -130,7 +130,7 @@ def test_parts_of_a_batch_make_its_loss(run: Run, name: str) -> None:
 
 
 def _batch(task: Any, name: str, sample: Sample) -> Batch:
-    from edgemtl_runtime.fit import Fit
+    from edgemtl_runtime.letterbox import Fit
 
     items = [task.label.entries(name, sample.labels[name], Fit.plan(SIZE, SIZE))]
     batch: Batch = task.label.stacked(name, items, SIZE)

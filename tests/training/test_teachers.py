@@ -38,7 +38,7 @@ def test_irrelevant_groups_die_and_relevant_ones_live_and_what_is_left_is_the_mi
 def learned(strength: float, noise: float, strength_lr: float, steps: int, inner: Any = "adamw") -> Study:
     """Learn from 60 pictures, and the strength (where it has a rate) from 60 others."""
     support, query = pictures(60, 1, noise), pictures(60, 2, noise)
-    episodes = Episodes(subsets=3, inner=inner, inner_lr=0.1, held=0.5, strength_lr=strength_lr)
+    episodes = Episodes(subsets=3, inner_optimizer=inner, inner_lr=0.1, query_fraction=0.5, strength_lr=strength_lr)
     study = Study("meta_sparsity", 120, steps, Sparsity(strength=strength, **PLAIN), episodes, lr=0.05)
     batch = joined(support, query)
     for _ in range(steps):

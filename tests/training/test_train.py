@@ -12,19 +12,19 @@ import torch
 from conftest import TINY
 
 from edgemtl.cli import main
-from edgemtl.config import load
+from edgemtl.config_file import load
 from edgemtl.data.open import open_data
 from edgemtl.data.sample import Samples
-from edgemtl.data.streets import HELD_OUT, Streets
 from edgemtl.errors import ConfigError, EdgemtlError
 from edgemtl.evaluate import Predictor, evaluate
-from edgemtl.loop import learning_rate
 from edgemtl.run import Run
+from edgemtl.synthetic.streets import HELD_OUT, Streets
 from edgemtl.train import train
-from edgemtl_runtime.aside import LISTING
+from edgemtl.trainer import learning_rate
+from edgemtl_runtime.atomic import LISTING
 from edgemtl_runtime.result import Boxes, LabelMap
 
-SHORT = (*TINY, "steps=4", "data.train=16", "data.val=4")
+SHORT = (*TINY, "steps=4", "data.synthetic.num_train=16", "data.synthetic.num_val=4")
 
 
 def test_a_run_holds_what_it_should(tiny_run: Run) -> None:
@@ -48,7 +48,7 @@ def test_a_failed_training_leaves_the_last_run(tmp_path: Path) -> None:
     train(load(None, SHORT), tmp_path / "run", judge=False)
     before = (tmp_path / "run" / "weights.safetensors").read_bytes()
     with pytest.raises(ConfigError, match=r"no longer finite.*lower lr"):
-        train(load(None, (*SHORT, "weights={boxes: 1.0e+38}")), tmp_path / "run", overwrite=True)
+        train(load(None, (*SHORT, "loss_weights={boxes: 1.0e+38}")), tmp_path / "run", overwrite=True)
     assert (tmp_path / "run" / "weights.safetensors").read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["run"]
 
@@ -76,7 +76,7 @@ def test_a_head_without_labels_takes_no_part(tmp_path: Path, capsys: pytest.Capt
     ("words", "expected"),
     [
         (["network=nothing"], "the zoo has"),
-        (["size=[100,128]"], "does not divide by 32"),
+        (["input_size=[100,128]"], "does not divide by 32"),
         (["tasks=[depths]"], "'depths' is not one of"),
         (["data.source=/nowhere"], "there is no such folder"),
     ],
@@ -101,7 +101,7 @@ def test_a_damaged_run_is_told(tmp_path: Path, tiny_run: Run, name: str) -> None
 
 
 def test_the_learning_rate_rises_then_falls() -> None:
-    config = load(None, ["warmup=10", "lr=0.1"])
+    config = load(None, ["warmup_steps=10", "lr=0.1"])
     rates = [learning_rate(step, 100, config) for step in range(100)]
     assert rates[9] == pytest.approx(0.1) == max(rates) and rates[0] == pytest.approx(0.01)
     assert all(a >= b for a, b in pairwise(rates[9:])) and rates[-1] < 0.002
@@ -169,9 +169,17 @@ def test_a_run_is_taken_up_with_new_classes_and_a_frozen_trunk(
     from_file: bool, tiny_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What fits goes on from the run's weights; the new head learns; what is frozen stays to the last bit."""
-    words = ["size=[96,128]", "data.train=16", "data.val=4", "steps=3", "batch=4", "augment.mosaic=0", "precision=fp32"]
+    words = [
+        "input_size=[96,128]",
+        "data.synthetic.num_train=16",
+        "data.synthetic.num_val=4",
+        "steps=3",
+        "batch_size=4",
+        "augment.mosaic=0",
+        "precision=fp32",
+    ]
     source = tiny_run.path / "weights.safetensors" if from_file else tiny_run.path
-    words += [f"init_from={source}", "freeze=[trunk]", "tasks=[boxes,semantic,depth]", "balance=upgrad"]
+    words += [f"init_from={source}", "freeze=[trunk]", "tasks=[boxes,semantic,depth]", "task_weighting=upgrad"]
     run = train(load(None, words), tmp_path / "run", judge=False)
     said = capsys.readouterr().err
     assert "taken over from" in said and "new: heads.depth" in said
@@ -198,13 +206,33 @@ def test_a_run_is_taken_up_with_new_classes_and_a_frozen_trunk(
 def test_a_start_that_will_not_do_is_told(
     words: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["train", "data.train=4", "data.val=2", "size=[32,64]", *words, "--out", str(tmp_path / "run")]) == 2
+    assert (
+        main(
+            [
+                "train",
+                "data.synthetic.num_train=4",
+                "data.synthetic.num_val=2",
+                "input_size=[32,64]",
+                *words,
+                "--out",
+                str(tmp_path / "run"),
+            ]
+        )
+        == 2
+    )
     assert expected in capsys.readouterr().err
 
 
 def test_tensorboard_shows_every_step_and_the_end(tmp_path: Path) -> None:
     event = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    words = [*TINY, "cameras=[rgb]", "steps=3", "data.train=16", "data.val=2", "balance=uncertainty"]
+    words = [
+        *TINY,
+        "modalities=[rgb]",
+        "steps=3",
+        "data.synthetic.num_train=16",
+        "data.synthetic.num_val=2",
+        "task_weighting=uncertainty",
+    ]
     run = train(load(None, [*words, f"tensorboard={tmp_path / 'board'}"]), tmp_path / "one")
     shown = event.EventAccumulator(str(tmp_path / "board" / "one"))
     shown.Reload()

@@ -91,7 +91,7 @@ def open_cameras(uris: Mapping[str, str], *, wait: bool = False) -> dict[str, Ca
 
 
 def _pair_folders(cameras: Mapping[str, Camera]) -> None:
-    from .adjust import Adjusted
+    from .wrappers import Adjusted
 
     plain = [camera.camera if isinstance(camera, Adjusted) else camera for camera in cameras.values()]
     folders = [camera for camera in plain if hasattr(camera, "folder")]
@@ -103,8 +103,8 @@ def _pair_folders(cameras: Mapping[str, Camera]) -> None:
 
 def open_camera(uri: str, name: str, epoch: Epoch | None = None, *, wait: bool = False) -> Camera:
     """Open a source by its URI; ``epoch`` is the common begin of recorded sources."""
-    from .adjust import Adjusted
-    from .reopen import Reopened
+    from .reconnect import Reopened
+    from .wrappers import Adjusted
 
     uri, filled = fill(uri, name)
     secrets = sorted({*filled, *secrets_in(uri)}, key=len, reverse=True)
@@ -130,7 +130,7 @@ def _opener(place: str, name: str, epoch: Epoch, options: Options) -> tuple[str,
 
         return "recording", lambda: PatternCamera(name, epoch, options)
     if scheme in ("mcap", "bag"):
-        from .recorded import RecordedCamera
+        from .bag import RecordedCamera
 
         return "recording", lambda: RecordedCamera(name, place, epoch, options)
     if scheme in ("gst", "csi"):

@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import EdgemtlError, flag
 from ..frame import Frame
 from . import Camera
-from .adjust import Adjusted
+from .wrappers import Adjusted
 
 _TAKEN: dict[int, weakref.ref[Any]] = {}
 """Cameras that are being read or have been, by identity: they need be neither hashable nor comparable."""

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from ..bundle import Bundle
 from ..errors import EngineError
-from . import trt
+from . import trt_build
 from .cache import Cache, Key
-from .device import Gpu, find_gpu
+from .gpu import Gpu, find_gpu
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,16 @@ def build_engine(
     bundle: Bundle,
     backend: str,
     precision: str = "fp32",
-    settings: trt.Settings = trt.Settings(),  # noqa: B008
+    settings: trt_build.Settings = trt_build.Settings(),  # noqa: B008
     cache: Cache | None = None,
-    progress: trt.Progress | None = None,
+    progress: trt_build.Progress | None = None,
 ) -> Built:
     """Return the engine of a bundle in a precision, from the cache or built now; raises `EngineError`.
 
     Without a GPU only TensorRT-RTX builds, and only for a ``settings.capability`` that is named.
     """
     model = bundle.model_in(precision)
-    module = trt.load(backend)
+    module = trt_build.load(backend)
     key = Key(
         onnx_sha256=bundle.manifest.files[model.name],
         backend=backend,
@@ -50,7 +50,7 @@ def build_engine(
     if (data := cache.find(key)) is not None:
         return Built(key, cache.plan(key), data, True)
     differs = tuple(cache.nearest(key))
-    data = trt.build(backend, model.read_bytes(), settings, progress, precision, cache.timings(key))
+    data = trt_build.build(backend, model.read_bytes(), settings, progress, precision, cache.timings(key))
     return Built(key, cache.keep(key, data), data, False, differs)
 
 

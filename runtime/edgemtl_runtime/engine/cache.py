@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from ..aside import recover, write_file
+from ..atomic import recover, write_file
 from ..errors import EngineError
 from ..limits import decode_json, read_bounded
 

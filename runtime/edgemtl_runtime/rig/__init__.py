@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ..aside import FileAside
+from ..atomic import FileAside
 from ..errors import CameraError, EdgemtlError, flag, missing, nearest_hint
 from ..limits import read_yaml, reason
 from ..messages.cameras import checked_frame_id

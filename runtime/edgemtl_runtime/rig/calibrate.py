@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import EdgemtlError
 from . import Rig, Size
-from .board import Board, opencv
+from .calibration_board import Board, opencv
 from .facing import common_ids, same_way_up
 from .find import Image, find_board
 from .geometry import Array

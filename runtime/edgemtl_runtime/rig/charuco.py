@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EdgemtlError
-from .board import Board, aruco, charuco, opencv
+from .calibration_board import Board, aruco, charuco, opencv
 from .geometry import Array, spread
 
 Image = NDArray[Any]

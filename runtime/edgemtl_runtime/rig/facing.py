@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EdgemtlError
-from .board import Board
+from .calibration_board import Board
 from .find import Corners
 from .geometry import Array, project
 from .lens import MIN_VIEWS, OUTLIER, Lens

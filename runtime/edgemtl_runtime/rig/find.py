@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .board import Board, opencv
+from .calibration_board import Board, opencv
 from .charuco import find_charuco, refined
 from .geometry import Array
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import EdgemtlError
 from . import CameraModel, Size
-from .board import Board, opencv
+from .calibration_board import Board, opencv
 from .find import Corners
 from .geometry import Array
 

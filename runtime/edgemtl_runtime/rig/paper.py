@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..aside import write_file
+from ..atomic import write_file
 from ..errors import EdgemtlError
-from .board import Board, charuco, opencv
+from .calibration_board import Board, charuco, opencv
 
 INCH_M = 0.0254
 MARGIN = 1.0

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import EdgemtlError
 from . import CameraModel, Rig, Size
-from .board import opencv
+from .calibration_board import opencv
 from .geometry import Array, apply_homography, spread
 
 POINT_MISS_PX = 3.0

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..aside import FileAside
+from ..atomic import FileAside
 from ..bundle import ThermalRange
 from ..errors import flag
-from ..fit import Fit, to_uint8, with_channels
+from ..letterbox import Fit, to_uint8, with_channels
 from . import Rig, Size
-from .board import opencv
+from .calibration_board import opencv
 from .geometry import rgb_pixels_to_ir
 
 ALIASING = 1.5

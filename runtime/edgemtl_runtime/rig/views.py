@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import EdgemtlError
-from .board import Board, dictionaries, far_apart, markers, opencv
+from .calibration_board import Board, dictionaries, far_apart, markers, opencv
 from .charuco import MIN_SPREAD, count_markers
 from .find import Corners, Image, enlarged, find_board
 from .geometry import Size, spread

@@ -1,0 +1,105 @@
+"""Splits whose pictures lie in files, decoded when asked for; several sets as one; all of one in order, ahead."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+
+from ..console import progress_bar
+from ..errors import DataError
+from .annotations import Entry, Index, Problems, raise_problems
+from .sample import Sample, Samples
+
+THREADS = min(8, os.cpu_count() or 1)
+
+
+class Files:
+    """Entries of a data set as a split, with the labels of ``tasks`` alone if any are named."""
+
+    def __init__(self, found: Index, entries: Sequence[Entry], tasks: Sequence[str] = ()) -> None:
+        self.root = found.root
+        self.classes = {task: names for task, names in found.classes.items() if not tasks or task in tasks}
+        self.entries = [
+            replace(entry, labels={t: read for t, read in entry.labels.items() if t in self.classes})
+            for entry in entries
+        ]
+        self.modalities = tuple(self.entries[0].images) if self.entries else ()
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, index: int) -> Sample:
+        problems: Problems = []
+        sample = self.entries[index].read(problems)
+        raise_problems(self.root, problems)
+        assert sample is not None
+        return sample
+
+    def is_day(self, index: int) -> bool | None:
+        """Whether a sample was taken by day."""
+        return self.entries[index].is_day
+
+
+class Joined:
+    """Several splits after one another; each labels the tasks that it has, under the same classes."""
+
+    def __init__(self, parts: Sequence[Samples], names: Sequence[str]) -> None:
+        self.parts = parts
+        self.classes: dict[str, tuple[str, ...]] = {}
+        self.modalities = tuple(m for m in parts[0].modalities if all(m in part.modalities for part in parts))
+        owner: dict[str, str] = {}
+        for part, name in zip(parts, names, strict=True):
+            for task, classes in part.classes.items():
+                if self.classes.setdefault(task, classes) != classes:
+                    theirs, ours = ", ".join(classes), ", ".join(self.classes[task])
+                    raise DataError(
+                        f"{task}: {owner[task]} has the classes {ours}, {name} has {theirs}; "
+                        "leave the task out of one of them (tasks: [...] beside its source)"
+                    )
+                owner.setdefault(task, name)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def __getitem__(self, index: int) -> Sample:
+        part, within = self._place(index)
+        return part[within]
+
+    def is_day(self, index: int) -> bool | None:
+        """Whether a sample was taken by day."""
+        part, within = self._place(index)
+        return part.is_day(within)
+
+    def _place(self, index: int) -> tuple[Samples, int]:
+        for part in self.parts:
+            if index < len(part):
+                return part, index
+            index -= len(part)
+        raise IndexError(index)
+
+
+def read_all(entries: Sequence[Entry], problems: Problems, title: str = "reading") -> Iterator[Sample | None]:
+    """Decode entries in their order, some ahead, and note every problem."""
+    with ThreadPoolExecutor(THREADS) as pool, progress_bar(title, len(entries)) as bar:
+        ahead: deque[Future[tuple[Sample | None, Problems]]] = deque()
+        for done in range(len(entries)):
+            while len(ahead) < 4 * THREADS and done + len(ahead) < len(entries):
+                ahead.append(pool.submit(_read, entries[done + len(ahead)]))
+            sample, found = ahead.popleft().result()
+            problems += found
+            bar(done + 1, {})
+            yield sample
+
+
+def _read(entry: Entry) -> tuple[Sample | None, Problems]:
+    problems: Problems = []
+    return entry.read(problems), problems
+
+
+def spread(length: int, count: int) -> list[int]:
+    """Return at most ``count`` places of a sequence, evenly spread from its first to its last."""
+    count = max(1, min(count, length))
+    return sorted({round(i * (length - 1) / max(count - 1, 1)) for i in range(count)})

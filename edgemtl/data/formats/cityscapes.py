@@ -1,0 +1,90 @@
+"""Cityscapes (Cordts et al. 2016): street scenes, 19 classes, 2048×1024.
+
+leftImg8bit/{train,val}/CITY/STEM_leftImg8bit.png   gtFine/{train,val}/CITY/STEM_gtFine_labelIds.png
+disparity/{train,val}/CITY/STEM_disparity.png and camera/{train,val}/CITY/STEM_camera.json: depth, optional
+
+Depth is baseline · focal length / disparity; the disparity d of a pixel p > 0 is (p - 1) / 256, p = 0 is unknown.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ..annotations import Entry, Index, Problem, Problems, Read, Size
+from ..sample import IGNORE
+
+SEMANTIC = tuple(
+    """
+    road sidewalk building wall fence pole traffic-light traffic-sign vegetation terrain sky person rider car truck bus
+    train motorcycle bicycle
+    """.split()  # noqa: SIM905
+)
+IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+"""The label id of each class; every other one is not judged."""
+TABLE = np.full(256, IGNORE, np.uint8)
+TABLE[list(IDS)] = np.arange(len(IDS))
+MOST_M = 655.0
+"""Farther is not told: a disparity that small is rounding."""
+
+
+def matches(root: Path) -> bool:
+    """Whether the folder is laid out so."""
+    return (root / "leftImg8bit").is_dir() and (root / "gtFine").is_dir()
+
+
+def index(root: Path, labels: str) -> Index:
+    """List the pictures; depth where disparity and camera are there."""
+    result = Index(root, {"semantic": SEMANTIC})
+    for split in ("train", "val"):
+        result.splits[split] = []
+        for image in sorted((root / "leftImg8bit" / split).glob("*/*_leftImg8bit.png")):
+            stem, city = image.name.removesuffix("_leftImg8bit.png"), image.parent.name
+            ids = root / "gtFine" / split / city / f"{stem}_gtFine_labelIds.png"
+            disparity = root / "disparity" / split / city / f"{stem}_disparity.png"
+            camera = root / "camera" / split / city / f"{stem}_camera.json"
+            if not result.all_there([ids]):
+                continue
+            read: dict[str, Read] = {"semantic": partial(_semantic, ids)}
+            if disparity.is_file() and camera.is_file():
+                read["depth"] = partial(_depth, disparity, camera)
+                result.classes["depth"] = ()
+            result.splits[split].append(Entry(stem, {"rgb": image}, read))
+    return result
+
+
+def _picture(file: Path, size: Size | None, problems: Problems) -> Any:
+    picture = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+    if picture is None or picture.ndim != 2:
+        problems.append(Problem(file, 0, "cannot be read as an image of one channel"))
+        return None
+    if size and picture.shape != size:
+        found = f"{picture.shape[1]}x{picture.shape[0]}"
+        problems.append(Problem(file, 0, f"is {found}, its picture {size[1]}x{size[0]}"))
+        return None
+    return picture
+
+
+def _semantic(file: Path, size: Size | None, problems: Problems) -> Any:
+    ids = _picture(file, size, problems)
+    return None if ids is None else TABLE[ids]
+
+
+def _depth(file: Path, camera: Path, size: Size | None, problems: Problems) -> Any:
+    raw = _picture(file, size, problems)
+    try:
+        told = json.loads(camera.read_text())
+        product = float(told["extrinsic"]["baseline"]) * float(told["intrinsic"]["fx"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
+        problems.append(Problem(camera, 0, f"cannot be read as a camera's description: {error!r}"))
+        return None
+    if raw is None:
+        return None
+    disparity = (raw.astype(np.float32) - 1) / 256
+    depth_m = product / np.maximum(disparity, 1e-6)
+    return np.where((raw > 0) & (depth_m <= MOST_M), depth_m, 0).astype(np.float32)

@@ -1,0 +1,30 @@
+"""LLVIP (Jia et al. 2021): street scenes in low light, person, aligned pairs of 1280×1024.
+
+visible/{train,test}/STEM.jpg   infrared/{train,test}/STEM.jpg   Annotations/STEM.xml
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..annotations import Entry, Index, paired
+from ..readers.voc_xml import VocXml
+
+CLASSES = ("person",)
+
+
+def matches(root: Path) -> bool:
+    """Whether the folder is laid out so."""
+    return all((root / name).is_dir() for name in ("visible", "infrared", "Annotations"))
+
+
+def index(root: Path, labels: str) -> Index:
+    """List the pairs; the test split is judged as "val"."""
+    result = Index(root, {"boxes": CLASSES})
+    for split, folder in (("train", "train"), ("val", "test")):
+        views = {"rgb": root / "visible" / folder, "ir": root / "infrared" / folder}
+        result.splits[split] = [
+            Entry(stem, files, {"boxes": VocXml(root / "Annotations" / f"{stem}.xml", CLASSES, {})}, False)
+            for stem, files in paired(views, result)
+        ]
+    return result

@@ -1,0 +1,78 @@
+"""NYUD_MT: NYU-v2 (Silberman et al. 2012) prepared for several tasks (Maninis et al. 2019), 640×480, indoors.
+
+images/STEM.jpg   segmentation/STEM.png: 1 to 40, 0 unknown   depth/STEM.npy: metres   normals/STEM.npy: unit vectors
+edge/STEM.npy: 0 or 1   gt_sets/{train,val}.txt: STEM a line
+
+Depth of 0 and normals of no length are unknown.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ..annotations import Entry, Index, Problem, Problems, Size, listed
+from ..sample import IGNORE
+
+SEMANTIC = tuple(
+    """
+    wall floor cabinet bed chair sofa table door window bookshelf picture counter blinds desk shelves curtain dresser
+    pillow mirror floor-mat clothes ceiling books refrigerator television paper towel shower-curtain box whiteboard
+    person night-stand toilet sink lamp bathtub bag other-structure other-furniture other-prop
+    """.split()  # noqa: SIM905
+)
+FOLDERS = {"semantic": "segmentation", "depth": "depth", "normals": "normals", "edges": "edge"}
+
+
+def matches(root: Path) -> bool:
+    """Whether the folder is laid out so."""
+    return (root / "images").is_dir() and (root / "gt_sets" / "train.txt").is_file()
+
+
+def index(root: Path, labels: str) -> Index:
+    """List the pictures of the two lists."""
+    result = Index(root, {"semantic": SEMANTIC, "depth": (), "normals": (), "edges": ()})
+    for split in ("train", "val"):
+        result.splits[split] = []
+        for stem in listed(root / "gt_sets" / f"{split}.txt", result):
+            image = root / "images" / f"{stem}.jpg"
+            places = {
+                t: root / folder / f"{stem}.{'png' if t == 'semantic' else 'npy'}" for t, folder in FOLDERS.items()
+            }
+            if result.all_there([image, *places.values()]):
+                result.splits[split].append(
+                    Entry(stem, {"rgb": image}, {t: partial(_read, t, f) for t, f in places.items()})
+                )
+    return result
+
+
+def _read(task: str, file: Path, size: Size | None, problems: Problems) -> Any:
+    try:
+        label = (
+            cv2.imread(str(file), cv2.IMREAD_UNCHANGED) if file.suffix == ".png" else np.load(file, allow_pickle=False)
+        )
+        if label is None:
+            raise ValueError("cannot be read as an image")
+        if size and label.shape[:2] != size:
+            raise ValueError(f"is {label.shape[1]}x{label.shape[0]}, its picture {size[1]}x{size[0]}")
+        return _label(task, label)
+    except (OSError, ValueError) as error:
+        problems.append(Problem(file, 0, str(error)))
+        return None
+
+
+def _label(task: str, label: Any) -> Any:
+    if task == "semantic":
+        if label.max() > len(SEMANTIC):
+            raise ValueError(f"class id {label.max()}: 0 to {len(SEMANTIC)} are known")
+        return np.where(label == 0, IGNORE, label - 1).astype(np.uint8)
+    if task == "edges":
+        return (label > 0.5).astype(np.uint8)
+    if task == "depth":
+        return np.maximum(label, 0).astype(np.float32).reshape(label.shape[:2])
+    length = np.linalg.norm(label, axis=2, keepdims=True)
+    return np.where(length > 0.5, label / np.maximum(length, 1e-6), 0).astype(np.float32)

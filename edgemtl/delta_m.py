@@ -1,0 +1,87 @@
+"""Δm: what learning together gained or lost against networks that each learned one task, under the same protocol.
+
+The mean over tasks of the signed relative change of the primary metric, in percent; + is better (Maninis et al. 2019,
+arXiv 1904.08918, with the sign of Vandenhende et al. 2021, arXiv 2004.13379). The networks of one task are runs
+themselves, made by ``method=single``: they are looked for beside a run, whichever seeds they have.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import msgspec
+
+from . import config_file
+from .config import Config
+from .errors import EdgemtlError
+from .run import CONFIG, read_metrics
+from .tasks import TASKS
+
+FREE = (
+    "tasks",
+    "method",
+    "task_weighting",
+    "loss_weights",
+    "sparsity",
+    "episodes",
+    "lomt",
+    "head_taps",
+    "fusion",
+    "alignment",
+    "teachers",
+    "distill_weight",
+    "num_evals",
+    "checkpoint_interval_s",
+    "num_threads",
+    "seed",
+)
+"""What may differ between a run and its reference."""
+FREE_DATA = ("cache_mb", "num_workers", "source", "label_policy")
+Figures = dict[str, float]
+
+
+def protocol(config: Config, task: str) -> dict[str, Any]:
+    """Return what two runs must have in common to be compared by a task.
+
+    Of several data sets only those that give the task's labels, as long as epochs are counted: then each of its
+    pictures is seen as often.
+    """
+    told: dict[str, Any] = msgspec.to_builtins(config)
+    kept = {key: value for key, value in told.items() if key not in FREE}
+    data = {key: value for key, value in told["data"].items() if key not in FREE_DATA}
+    sources = [(s.source, s.label_policy) for s in config.data.sources if config.steps or s.gives(task)]
+    return kept | {"data": data, "sources": sources}
+
+
+def references(config: Config, folder: Path) -> dict[str, list[Figures]]:
+    """Return the figures of every single-task run of the same protocol in a folder, or one level below, by task."""
+    found: dict[str, list[Figures]] = {}
+    for file in sorted([*folder.glob(f"*/{CONFIG}"), *folder.glob(f"*/*/{CONFIG}")]):
+        if any(part.startswith(".") for part in file.relative_to(folder).parts):
+            continue  # not finished, or on its way out
+        try:
+            theirs = config_file.load(file)
+            figures = read_metrics(file.parent)["val"]["all"]
+        except (EdgemtlError, KeyError, TypeError):
+            continue  # an old or broken run is no reference
+        task = theirs.tasks[0]
+        if theirs.method == "single" and len(theirs.tasks) == 1 and protocol(theirs, task) == protocol(config, task):
+            found.setdefault(task, []).append(figures)
+    return found
+
+
+def delta_m(figures: Figures, single: dict[str, list[Figures]], tasks: list[str]) -> Figures:
+    """Return the change of every task's primary metric in percent, and their mean as "delta_m".
+
+    Nothing when a task has no reference, or no figure.
+    """
+    out: Figures = {}
+    for task in tasks:
+        primary, sign = TASKS[task].primary, 1 if TASKS[task].higher_is_better else -1
+        values = [reference[primary] for reference in single.get(task, []) if primary in reference]
+        if not values or primary not in figures or not fmean(values):
+            return {}
+        out[task] = 100 * sign * (figures[primary] - fmean(values)) / abs(fmean(values))
+    return out | {"delta_m": fmean(out.values())}
