@@ -1,4 +1,4 @@
-"""Liveness of channels: what outputs need, and what tensors need to keep a shape, to a fixed point."""
+"""Liveness analysis: the channels that outputs need, and those that tensors need to keep a shape, to a fixed point."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .view_rewrite import ViewPlanner
 
 @dataclass
 class Liveness:
-    """The growing set of active channels: add to it, and whatever those need comes along."""
+    """The growing set of active channels, closed under the dependency graph."""
 
     channels: Channels
     active: Mask = field(init=False)

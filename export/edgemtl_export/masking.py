@@ -1,4 +1,4 @@
-"""The program at its full size with every reader of a pruned channel masked: the ground of the noise check."""
+"""The program at its full size with every reader of a pruned channel masked: the subject of the noise check."""
 
 from __future__ import annotations
 

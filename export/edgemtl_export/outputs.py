@@ -13,7 +13,7 @@ from .program import Program
 
 
 class UnknownOutputError(ValueError):
-    """An output was asked for that the program does not have."""
+    """An output is selected that the program does not have."""
 
 
 def select_outputs(program: Program, names: Sequence[str]) -> None:

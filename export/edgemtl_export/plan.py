@@ -1,4 +1,4 @@
-"""The plan of a removal: which channels stay active, and how views are written for them."""
+"""The pruning plan: which channels stay active, and how views are rewritten for them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .analysis.values import Ids, Mask
 
 
 class ActiveChannels(Protocol):
-    """Which channels stay."""
+    """The active channels: those that stay."""
 
     def is_active(self, ids: Ids) -> Mask:
         """Return which of these ids stay."""
@@ -21,7 +21,7 @@ class ActiveChannels(Protocol):
 
 
 class GrowingChannels(ActiveChannels, Protocol):
-    """Which channels stay so far; who cannot do without others asks for them."""
+    """A growing set of active channels: a stage that needs more keeps them."""
 
     def keep(self, ids: Ids) -> None:
         """Keep these channels, and whatever they need."""
@@ -42,7 +42,7 @@ class NewCall:
 
 @dataclass(frozen=True, eq=False)
 class ChannelSelection:
-    """What a chain of movement nodes comes to: a selection of channels from the tensor it began with.
+    """A chain of movement nodes as one selection of channels from the tensor it began with.
 
     It takes channels ``index`` of ``source`` along ``dim``, views them as ``shape`` and permutes them to ``order``,
     where those are given. In ``shape``, -1 - d is the size of the source's dimension d, which may be a symbol.
@@ -60,7 +60,7 @@ ViewRewrite = NewCall | ChannelSelection
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What is decided after the analysis; later stages read it and change neither it nor the analysis.
+    """The decisions after the analysis; later stages read it and change neither it nor the analysis.
 
     ``active`` and ``bound`` are indexed by ``channels.roots``.
     """
@@ -80,5 +80,5 @@ class Plan:
         return mask
 
     def lower_bound(self) -> Plan:
-        """Return the plan of the least that could stay."""
+        """Return the plan that keeps no more than ``bound``."""
         return replace(self, active=self.bound)

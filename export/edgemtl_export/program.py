@@ -21,7 +21,7 @@ STATE = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 
 @dataclass
 class Program:
-    """An exported program taken apart: a functional graph, and what its placeholders stand for.
+    """An exported program in parts: a functional graph, and what its placeholders stand for.
 
     ``state`` maps the fully qualified names of parameters, buffers and constants to tensors on the CPU; ``sources``
     maps placeholder nodes to those names. Everything else of the export is kept in ``exported``.
@@ -87,7 +87,7 @@ class Program:
         return free
 
     def set_state(self, changed: dict[str, Tensor]) -> None:
-        """Replace parameters and buffers, and what the graph knows of their shapes."""
+        """Replace parameters and buffers, and the shapes that the graph records of them."""
         self.state |= changed
         with self.fake_mode():
             for node, name in self.sources.items():

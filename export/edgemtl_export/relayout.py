@@ -52,7 +52,7 @@ def _insert_selection(program: Program, selection: ChannelSelection, copy: fx.No
 
 
 def gather_operand(program: Program, plan: Plan, node: fx.Node, position: int, gather: Gather) -> None:
-    """Bring an operand from the channels it has to those its reader wants, constants where it has none.
+    """Select the channels of an operand that its reader wants, with constants where the operand has none.
 
     Position -1 is the node's result.
     """

@@ -1,4 +1,4 @@
-"""The smaller program: parameters pruned, and every number of channels that the graph holds brought up to date."""
+"""The smaller program: parameters pruned, and every number of channels in the graph updated."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _shrunk_meta(mode: FakeTensorMode, plan: Plan, value: Value, meta: object) -
 
 
 def _update_numbers(program: Program, plan: Plan, node: fx.Node, copy: fx.Node) -> None:
-    """Bring the channel numbers of operators that compute up to date: groups, scales, padded channels, norms."""
+    """Update the channel numbers among an operator's arguments: groups, scales, padded channels, norms."""
     name = op_name(node)
     if name in CONVOLUTIONS:
         _update_groups(plan, node, copy)

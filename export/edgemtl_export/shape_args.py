@@ -28,7 +28,7 @@ SELF_ADJUSTING = frozenset(
 
 @dataclass(frozen=True, eq=False)
 class Movement:
-    """A movement node to adjust: its results, and the shape that is left of each."""
+    """A movement node to adjust: its results, and the pruned shape of each."""
 
     channels: Channels
     active: ActiveChannels
@@ -40,7 +40,7 @@ class Movement:
 def adjusted_call(
     channels: Channels, active: ActiveChannels, node: fx.Node, results: Sequence[Value]
 ) -> NewCall | None:
-    """Return an operator and arguments that fit the shapes that are left, or None; nothing is proved yet."""
+    """Return an operator and arguments that fit the pruned shapes, or None; nothing is proved yet."""
     name = op_name(node)
     if name in SELF_ADJUSTING:
         return _unchanged(node)

@@ -66,26 +66,26 @@ def shrink(
     What cannot be proved stays and is named in ``report.pinned``. ``verify`` is the check of `verify`: it raises
     `NotEqualError` with the first differing output, and nothing is returned.
     """
-    program = to_program(model, args, kwargs, dynamic_shapes)
-    whole = program.copy()  # what the report counts from
+    given = to_program(model, args, kwargs, dynamic_shapes)
+    whole = given.copy()  # what the report counts from
     if outputs is not None:
-        select_outputs(program, outputs)
-    inputs = program.flatten(*on_cpu(example_inputs(program, args, kwargs)))
+        select_outputs(given, outputs)
+    inputs = given.flatten(*on_cpu(example_inputs(given, args, kwargs)))
     rewrite_norms = norms == "rewrite"
     may_gather: Callable[[fx.Node], bool] = gather_all if branches == "cut" else gather_none
     multiples: Mapping[str, int] | int = 1 if align == "auto" else align
     if align == "auto" or branches == "auto":
         from .tuning import tune
 
-        tuned = tune(program, inputs, align, branches, rewrite_norms, rules)
+        tuned = tune(given, inputs, align, branches, rewrite_norms, rules)
         may_gather, multiples = tuned.cut, tuned.align
-    channels = analyse(program, inputs, rules, may_gather=may_gather, rewrite_norms=rewrite_norms)
+    channels = analyse(given, inputs, rules, may_gather=may_gather, rewrite_norms=rewrite_norms)
     plan = make_plan(channels, multiples)
-    small, keep = rewrite(program, plan)
-    errors = verify_equal(program, small, plan, keep, inputs) if verify else {}
+    small, keep = rewrite(given, plan)
+    errors = verify_equal(given, small, plan, keep, inputs) if verify else {}
     small.refresh()
     report = make_report(whole, small, plan, errors)
-    return Shrunk(small.to_exported(), {n: k for n, k in keep.items() if n in program.state}, report)
+    return Shrunk(small.to_exported(), {n: k for n, k in keep.items() if n in given.state}, report)
 
 
 def example_inputs(

@@ -1,4 +1,4 @@
-"""The analysis while it runs: what operator rules call to make, couple, pin and bind channels."""
+"""The analysis while it runs: what operator rules call to add, couple, pin and bind channels."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ChannelBuilder:
     couple_groups: bool = False
     """Every group and head must lose the same channels: what a training can act on."""
     may_gather: Callable[[fx.Node], bool] = gather_none
-    """Which sums and grouped convolutions may read their operands in a layout of their own."""
+    """Which sums and grouped convolutions may gather their operands: select other channels than their writers keep."""
     rewrite_norms: bool = False
     values: dict[fx.Node, Any] = field(default_factory=dict)
     count: int = 1
@@ -106,7 +106,7 @@ class ChannelBuilder:
                 self.producers.add(part.source)
 
     def gather(self, node: fx.Node, position: int, value: Value, dim: int) -> Value:
-        """Let ``node`` read this operand in a layout of its own, and return it in that layout."""
+        """Let ``node`` gather this operand from other channels; return the operand with its new ids."""
         old, new = self.ids_along(value, dim), self.new_ids(value.shape[dim])
         constant, amount = uniform_constants(value, dim)
         self.gathers[node, position] = Gather(value, new, dim, amount)

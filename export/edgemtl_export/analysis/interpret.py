@@ -85,7 +85,7 @@ def _call(builder: ChannelBuilder, rules: Mapping[str, Rule], node: fx.Node) -> 
 
 
 def _is_pointwise(node: fx.Node) -> bool:
-    """Whether PyTorch says that the operator acts on each element by itself."""
+    """Whether PyTorch tags the operator as pointwise."""
     return isinstance(node.target, torch._ops.OpOverload) and torch.Tag.pointwise in node.target.tags
 
 

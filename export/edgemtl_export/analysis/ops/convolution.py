@@ -18,7 +18,7 @@ CONVOLUTIONS = (*CONV, *TRANSPOSED, "aten.convolution")
 
 @dataclass(frozen=True)
 class Geometry:
-    """What a convolution node's arguments say about its channels and borders."""
+    """Groups, direction and padding of a convolution node."""
 
     groups: int
     groups_arg: int
