@@ -17,7 +17,7 @@ from edgemtl_runtime.engine.onnxruntime import OrtEngine
 
 from . import parity
 from .card import CARD, card
-from .removal import Shrunk, shrink
+from .shrink import Shrunk, shrink
 from .to_onnx import Deployed, example_inputs, normalise, open_batch, write_onnx
 from .variants import Precisions, make
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,13 @@ import numpy as np
 import torch
 from torch import fx
 
-from .channels import Channels, analyse
+from .analysis import Channels, Rule, analyse
+from .analysis.ops.convolution import geometry
 from .latency import Convolutions, compare
-from .live import Liveness, settle
-from .ops.convolution import geometry
+from .liveness import make_plan
+from .plan import Plan
 from .program import Program
-from .rewrite import smaller
+from .rewrite import rewrite
 
 MULTIPLES = (1, 8, 16)
 GAIN = 0.98
@@ -38,7 +39,14 @@ class Choice:
     cut: Callable[[fx.Node], bool]
 
 
-def tune(given: Program, inputs: Sequence[Any], align: int | str, branches: str, rewrite_norms: bool) -> Choice:
+def tune(
+    given: Program,
+    inputs: Sequence[Any],
+    align: int | str,
+    branches: str,
+    rewrite_norms: bool,
+    rules: Mapping[str, Rule],
+) -> Choice:
     """Return the fastest choice for a program on this machine."""
     table = Convolutions()
 
@@ -51,27 +59,27 @@ def tune(given: Program, inputs: Sequence[Any], align: int | str, branches: str,
     cuts = [whole] if branches != "auto" else [whole, cut_all]
     candidates: list[Choice] = []
     for cut in cuts:
-        channels = analyse(given, inputs, cut=cut, rewrite_norms=rewrite_norms)
+        channels = analyse(given, inputs, rules, may_gather=cut, rewrite_norms=rewrite_norms)
         if align == "auto":
-            live, _ = settle(channels)
             candidates += [Choice(m, cut) for m in MULTIPLES]
-            candidates.append(Choice(by_layer(channels, live, table), cut))
+            candidates.append(Choice(by_layer(make_plan(channels), table), cut))
         else:
             assert isinstance(align, int)
             candidates.append(Choice(align, cut))
-    return _fastest(given, inputs, candidates, rewrite_norms)
+    return _fastest(given, inputs, candidates, rewrite_norms, rules)
 
 
-def _fastest(given: Program, inputs: Sequence[Any], candidates: list[Choice], rewrite_norms: bool) -> Choice:
+def _fastest(
+    given: Program, inputs: Sequence[Any], candidates: list[Choice], rewrite_norms: bool, rules: Mapping[str, Rule]
+) -> Choice:
     """Compare whole programs in turns; the first is the plainest and must be beaten clearly."""
     with tempfile.TemporaryDirectory() as folder:
         files: dict[str, Path] = {}
         first: list[Choice] = []
         seen: dict[Any, int] = {}
         for choice in candidates:
-            channels = analyse(given, inputs, cut=choice.cut, rewrite_norms=rewrite_norms)
-            live, moves = settle(channels, choice.align)
-            small, _ = smaller(given, channels, live, moves)
+            channels = analyse(given, inputs, rules, may_gather=choice.cut, rewrite_norms=rewrite_norms)
+            small, _ = rewrite(given, make_plan(channels, choice.align))
             key = (choice.cut, tuple(tuple(t.shape) for t in small.state.values()))
             if key in seen:
                 continue
@@ -119,11 +127,12 @@ def rounded(live: int, total: int, multiple: int) -> int:
     return min(total, -(-live // multiple) * multiple)
 
 
-def by_layer(channels: Channels, live: Liveness, table: Convolutions) -> dict[str, int]:
+def by_layer(plan: Plan, table: Convolutions) -> dict[str, int]:
     """Return a multiple for every weight, chosen by descent on the table of single convolutions."""
-    weights = [n for n in sorted(channels.writers) if channels.program.state[n].ndim > 1]
-    group_of = _coupled(channels, live, weights)
-    layers = _layers(channels, live, group_of)
+    channels = plan.channels
+    weights = [n for n in sorted(channels.producers) if channels.program.state[n].ndim > 1]
+    group_of = _coupled(channels, weights)
+    layers = _layers(plan, group_of)
     # A layer gains little before its neighbours are aligned too: the descent starts from every whole choice.
     choices = [_descend(layers, dict.fromkeys(group_of.values(), start), table) for start in MULTIPLES]
     best = min(choices, key=lambda choice: sum(layer.seconds(table, choice) for layer in layers))
@@ -142,12 +151,12 @@ def _descend(layers: list[Layer], choice: dict[int, int], table: Convolutions) -
     return choice
 
 
-def _coupled(channels: Channels, live: Liveness, weights: list[str]) -> dict[str, int]:
+def _coupled(channels: Channels, weights: list[str]) -> dict[str, int]:
     """Number the groups of layers that make the same channels."""
     owner: dict[int, int] = {}
     group_of: dict[str, int] = {}
     for name in weights:
-        roots = set(live.roots[channels.made(name)].tolist())
+        roots = set(channels.roots[channels.output_ids(name)].tolist())
         met = {owner[r] for r in roots if r in owner}
         group = min(met, default=len(group_of))
         for other in met - {group}:
@@ -158,14 +167,15 @@ def _coupled(channels: Channels, live: Liveness, weights: list[str]) -> dict[str
     return group_of
 
 
-def _layers(channels: Channels, live: Liveness, group_of: dict[str, int]) -> list[Layer]:
-    """Return the plain convolutions whose channels have gone in part."""
-    owner = {int(r): g for name, g in group_of.items() for r in live.roots[channels.made(name)]}
+def _layers(plan: Plan, group_of: dict[str, int]) -> list[Layer]:
+    """Return the plain convolutions, with the channels that stay of each."""
+    channels = plan.channels
+    owner = {int(r): g for name, g in group_of.items() for r in channels.roots[channels.output_ids(name)]}
 
     def counted(ids: Any) -> dict[int, tuple[int, int]]:
         sides: dict[int, list[int]] = {}
-        roots = live.roots[ids.reshape(-1)]
-        for root, stays in zip(roots.tolist(), live.needed[roots].tolist(), strict=True):
+        roots = channels.roots[ids.reshape(-1)]
+        for root, stays in zip(roots.tolist(), plan.active[roots].tolist(), strict=True):
             side = sides.setdefault(owner.get(root, -1), [0, 0])
             side[0] += stays
             side[1] += 1
@@ -175,11 +185,10 @@ def _layers(channels: Channels, live: Liveness, group_of: dict[str, int]) -> lis
     for read in channels.reads:
         if not read.weight or channels.program.state[read.weight].ndim != 4 or len(read.in_ids) > 1:
             continue
-        place = geometry(read.node)
-        if place.transposed:
+        if geometry(read.node).transposed:
             continue
         strides, pads = (_pair(read.node.args[i]) if len(read.node.args) > i else None for i in (3, 4))
-        size = channels.at(read.node.args[0]).shape[2:]
+        size = channels.value_of(read.node.args[0]).shape[2:]
         kernel = tuple(channels.program.state[read.weight].shape[2:])
         inside, outside = counted(read.in_ids), counted(read.out_ids)
         if isinstance(pads, tuple) or pads is None:
