@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgemtl_export import NotEqualError, Shrunk
-from edgemtl_export.gate import Gate, Score, Scorer
-from edgemtl_export.gate import Run as Runs
+from edgemtl_export.accuracy_gate import Gate, Score, Scorer
+from edgemtl_export.accuracy_gate import Run as Runs
 from edgemtl_export.parity import ParityError
+from edgemtl_export.precisions import Precisions, Target, Tell
 from edgemtl_export.to_bundle import export_bundle
-from edgemtl_export.variants import Precisions, Target, Tell
 from edgemtl_runtime.aside import FolderAside
 from edgemtl_runtime.bundle import BUNDLE, Bundle, Head
 from edgemtl_runtime.engine.build import Built, build_engine

@@ -20,7 +20,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from .precision import SMALLEST
+from .fp16 import SMALLEST
 
 Arrays = dict[str, NDArray[Any]]
 QUANTISED = "Conv"

@@ -68,7 +68,7 @@ def shrink(
     inputs = given.flatten(*on_cpu(example(given, args, kwargs)))
     choice = None
     if align == "auto" or branches == "auto":
-        from .tuning import tune
+        from .channel_rounding import tune
 
         choice = tune(given, inputs, align, branches, norms == "rewrite")
     cut = choice.cut if choice else (lambda node: branches == "cut")

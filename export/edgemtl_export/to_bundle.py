@@ -16,10 +16,12 @@ from edgemtl_runtime.engine.agreement import Arrays, agreement
 from edgemtl_runtime.engine.ort import OrtEngine
 
 from . import parity
-from .card import CARD, card
+from .deployed import Deployed
+from .inputs import example_inputs, normalise
+from .model_card import CARD, card
+from .precisions import Precisions, make
 from .removal import Shrunk, shrink
-from .to_onnx import Deployed, example_inputs, normalise, open_batch, write_onnx
-from .variants import Precisions, make
+from .to_onnx import open_batch, write_onnx
 
 
 def export_bundle(

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from edgemtl_export import parity, to_bundle
+from edgemtl_export.decoding import topk_boxes
+from edgemtl_export.deployed import Deployed
 from edgemtl_export.parity import ParityError
 from edgemtl_export.to_bundle import export_bundle
-from edgemtl_export.to_onnx import Deployed, topk_boxes
 from edgemtl_runtime.bundle import Head, Input
 from edgemtl_runtime.engine import agreement
 from edgemtl_runtime.engine.ort import OrtEngine

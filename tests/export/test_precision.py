@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from edgemtl_export.gate import Gate, Score
+from edgemtl_export.accuracy_gate import Gate, Score
+from edgemtl_export.deployed import Deployed
+from edgemtl_export.fp16 import peaks, rounded, to_fp16
 from edgemtl_export.int8 import Quantiser, by_harm, convolutions, fewest, last, to_int8
-from edgemtl_export.precision import peaks, rounded, to_fp16
+from edgemtl_export.precisions import Precisions
 from edgemtl_export.to_bundle import export_bundle
-from edgemtl_export.to_onnx import Deployed, write_onnx
-from edgemtl_export.variants import Precisions
+from edgemtl_export.to_onnx import write_onnx
 from edgemtl_runtime.bundle import Bundle, Head, Input
 from edgemtl_runtime.engine.ort import OrtEngine
 from edgemtl_runtime.errors import BundleError

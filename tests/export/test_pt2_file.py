@@ -20,8 +20,8 @@ from hostile import CONSTANTS, PROGRAM, SAMPLES, WEIGHTS, Parts, edited, packed,
 from torch import nn
 from torch.export import ExportedProgram
 
-from edgemtl_export.pt2_file import NoProgramError, UntrustedError, load_program
-from edgemtl_export.pt2_text import SYMBOL, check_guard, check_size
+from edgemtl_export.pt2 import NoProgramError, UntrustedError, load_program
+from edgemtl_export.pt2.expressions import SYMBOL, check_guard, check_size
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 import edgemtl_models
+from edgemtl_export.deployed import Deployed
+from edgemtl_export.fp16 import peaks, to_fp16
 from edgemtl_export.int8 import to_int8
-from edgemtl_export.precision import peaks, to_fp16
-from edgemtl_export.to_onnx import Deployed, write_onnx
+from edgemtl_export.to_onnx import write_onnx
 from edgemtl_runtime.bundle import Head, Input
 from edgemtl_runtime.engine import trt
 from edgemtl_runtime.errors import EngineError

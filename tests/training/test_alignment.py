@@ -23,7 +23,7 @@ from edgemtl.run import Run
 from edgemtl.train import begin, train
 from edgemtl_export import shrink
 from edgemtl_export.groups import channel_groups
-from edgemtl_export.to_onnx import example_inputs
+from edgemtl_export.inputs import example_inputs
 
 USUAL = ("size=[32,64]", "batch=4", "precision=fp32", "steps=12", "warmup=0", "threads=1", "fusion.kind=aligned")
 

@@ -22,8 +22,8 @@ from edgemtl.optim.partition import Kind, Partition, penalised
 from edgemtl.optim.proximal import shrunk, shrunk_in
 from edgemtl.train import begin
 from edgemtl_export import channel_groups, shrink
+from edgemtl_export.inputs import example_inputs
 from edgemtl_export.latency import Convolutions
-from edgemtl_export.to_onnx import example_inputs
 
 X = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 

@@ -14,9 +14,9 @@ from edgemtl_runtime.bundle import MODELS, Head
 from edgemtl_runtime.engine.agreement import Arrays
 from edgemtl_runtime.engine.ort import OrtEngine
 
-from .gate import Gate, Judgement, Score, judge, told
+from .accuracy_gate import Gate, Judgement, Score, judge, told
+from .fp16 import peaks, rounded, to_fp16
 from .int8 import Quantiser, by_harm, convolutions, fewest
-from .precision import peaks, rounded, to_fp16
 
 Tell = Callable[[str, int, int], None]
 """Told what is being done; of work in steps also how many are done, and of how many (0 and 0 otherwise)."""

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from .pt2_text import check_path
-from .pt2_zip import Parts, UntrustedError, opened
+from .archive import Parts, UntrustedError, opened
+from .expressions import check_path
 
 OPERATIONS = frozenset((
     "PROTO", "GLOBAL", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET", "STOP", "MARK", "POP", "POP_MARK",

@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 from torch.export import ExportedProgram
 
-from .pt2_graph import rewritten_payload, rewritten_program
-from .pt2_pickle import rewritten
-from .pt2_zip import NoProgramError, Parts, UntrustedError, opened, put, writer
+from .archive import NoProgramError, Parts, UntrustedError, opened, put, writer
+from .pickles import rewritten
+from .program_json import rewritten_payload, rewritten_program
 
 __all__ = ["NoProgramError", "UntrustedError", "load_program"]
 PROGRAM = "models/model.json"

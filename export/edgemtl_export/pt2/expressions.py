@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from .pt2_zip import UntrustedError
+from .archive import UntrustedError
 
 LONGEST = 20_000
 PATH = re.compile(r"[A-Za-z0-9_.$<>/:+ -]{0,500}")

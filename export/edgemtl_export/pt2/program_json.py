@@ -1,6 +1,6 @@
 """The program itself, in JSON: held field by field against torch's own description of it, and written anew.
 
-Every text is checked for what torch does with it (`pt2_text`), every number for its range; what torch's description
+Every text is checked for what torch does with it (`expressions`), every number for its range; what torch's description
 does not know, and what is told for people alone (where in the source a node came from), is left out.
 """
 
@@ -19,8 +19,8 @@ from typing import Any
 from torch._export.serde import schema
 from torch._export.serde.union import _Union
 
-from .pt2_text import LONGEST, check_guard, check_name, check_operator, check_path, check_size, checked_container
-from .pt2_zip import UntrustedError
+from .archive import UntrustedError
+from .expressions import LONGEST, check_guard, check_name, check_operator, check_path, check_size, checked_container
 
 LARGEST_BYTES = 256 << 20
 DEEPEST = 150
