@@ -109,7 +109,7 @@ def interface_of(network: edgemtl_models.MultiTask, config: Config, heads: tuple
             spec.std,
             name,
             thermal_range=config.thermal_range,
-            may_be_absent=spare,
+            may_be_missing=spare,
         )
         for name, spec in network.inputs.items()
     )

@@ -1,41 +1,42 @@
-"""The gate: a precision is shipped only when it is as good as the run, on labelled frames, by each head's metric."""
+"""Accuracy gate: a precision is shipped only if each head's metric on labelled frames stays close to the run's."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from edgemtl_runtime.bundle import Head
 from edgemtl_runtime.engine.agreement import Arrays, agreement
+from edgemtl_runtime.manifest_schema import PrecisionFigures
 
-Run = Callable[[Arrays], Arrays]
+Inference = Callable[[Arrays], Arrays]
 """A network as an engine runs it: named uint8 (1, H, W, C) images to named outputs."""
 
 
 class Score(NamedTuple):
-    """What a head's own metric says of a network."""
+    """Value of a head's metric for a network."""
 
     metric: str
     value: float
     higher_is_better: bool = True
 
     def drop(self, reference: Score) -> float:
-        """Return by what share of the reference's this one is worse, below 0 where it is better; NaN is the worst."""
-        worse = reference.value - self.value if self.higher_is_better else self.value - reference.value
-        if not math.isfinite(worse):
+        """Return the relative loss against a reference, below 0 where this one is better; infinite for NaN."""
+        loss = reference.value - self.value if self.higher_is_better else self.value - reference.value
+        if not math.isfinite(loss):
             return math.inf
-        return worse / max(abs(reference.value), 1e-12) if worse else 0.0
+        return loss / max(abs(reference.value), 1e-12) if loss else 0.0
 
 
-Scorer = Callable[[Run], dict[str, Score]]
-"""Judges a network on labelled frames, head by head; this room knows no metric of its own."""
+Scorer = Callable[[Inference], dict[str, Score]]
+"""Evaluates a network on labelled frames, a score for each head; the metrics are the caller's."""
 
 
 @dataclass(frozen=True)
-class Gate:
-    """What a precision is judged by, and the largest share of the run's figure that it may lose."""
+class AccuracyGate:
+    """How a precision is evaluated, and the largest relative drop of a head's metric that it may have."""
 
     scorer: Scorer
     max_drop: float = 0.01
@@ -44,35 +45,40 @@ class Gate:
         if not 0 <= self.max_drop < 1:
             raise ValueError(f"max_drop is a share from 0 to 1, not {self.max_drop}")
 
+    def evaluate(
+        self,
+        network: Inference,
+        reference: dict[str, Score],
+        exact: Inference,
+        heads: Sequence[Head],
+        frames: Sequence[Arrays],
+    ) -> Evaluation:
+        """Evaluate a network against the scores of the reference, and its outputs against those of ``exact``."""
+        scores = self.scorer(network)
+        failures = []
+        for head, score in scores.items():
+            drop = score.drop(reference[head])
+            if drop > self.max_drop:
+                failures.append(
+                    f"{head}: {score.metric} {score.value:.4f} where the run has {reference[head].value:.4f}, "
+                    f"{drop:.1%} worse ({self.max_drop:.1%} allowed)"
+                )
+        return Evaluation(scores, agreement(exact, network, heads, frames), failures)
 
-class Judgement(NamedTuple):
-    """How a precision did: its scores, the share of its output that is the exact one's, and what is wrong with it."""
+
+class Evaluation(NamedTuple):
+    """Result of the gate: scores, the share of each head's output that agrees with fp32's, and what failed."""
 
     scores: dict[str, Score]
     agreement: dict[str, float]
-    faults: list[str]
+    failures: list[str]
 
-    def told(self) -> dict[str, Any]:
-        """Return it as a manifest holds it."""
-        return {"scores": told(self.scores), "agreement": {h: round(share, 4) for h, share in self.agreement.items()}}
+    def figures(self) -> PrecisionFigures:
+        """Return scores and agreement as the manifest has them."""
+        shares: dict[str, float | None] = {head: round(share, 4) for head, share in self.agreement.items()}
+        return {"scores": score_table(self.scores), "agreement": shares}
 
 
-def told(scores: dict[str, Score]) -> dict[str, dict[str, float]]:
-    """Return scores as a manifest holds them: by head and metric."""
+def score_table(scores: dict[str, Score]) -> dict[str, dict[str, float | None]]:
+    """Return scores as the manifest has them: by head and metric."""
     return {head: {score.metric: round(float(score.value), 6)} for head, score in scores.items()}
-
-
-def judge(
-    gate: Gate, reference: dict[str, Score], run: Run, exact: Run, heads: Sequence[Head], frames: Sequence[Arrays]
-) -> Judgement:
-    """Judge a network against the reference's scores, and its outputs against those of the ``exact`` one."""
-    scores = gate.scorer(run)
-    faults = []
-    for head, score in scores.items():
-        drop = score.drop(reference[head])
-        if drop > gate.max_drop:
-            faults.append(
-                f"{head}: {score.metric} {score.value:.4f} where the run has {reference[head].value:.4f}, "
-                f"{drop:.1%} worse ({gate.max_drop:.1%} allowed)"
-            )
-    return Judgement(scores, agreement(exact, run, heads, frames), faults)

@@ -1,53 +1,55 @@
-"""The card: a bundle in words, for the person who gets one."""
+"""Model card: a bundle described for people, as Markdown (after Mitchell et al. 2019, arXiv 1810.03993)."""
 
 from __future__ import annotations
 
 from edgemtl_runtime.bundle import MODELS, Manifest
 
-CARD = "card.md"
+MODEL_CARD = "card.md"
 
 
-def card(manifest: Manifest) -> str:
-    """Return the card of a bundle as Markdown: what it is, takes and gives, how good it is, its limits and licence."""
+def model_card(manifest: Manifest) -> str:
+    """Return a bundle's model card: inputs, outputs, metrics, limits and licence."""
     lines = [
         f"# {manifest.name}",
         "",
         f"Written by {manifest.producer}. `manifest.json` has the same for programs.",
         "",
     ]
-    lines += ["## What it takes", ""]
+    lines += ["## Inputs", ""]
     for spec in manifest.inputs:
-        absent = "; may be absent" if spec.may_be_absent else ""
-        lines.append(f"- `{spec.name}`: {spec.height}×{spec.width}×{spec.channels} bytes, {spec.modality}{absent}")
-    lines += ["", "## What it gives", ""]
+        missing = "; may be missing" if spec.may_be_missing else ""
+        lines.append(f"- `{spec.name}`: {spec.height}×{spec.width}×{spec.channels} bytes, {spec.modality}{missing}")
+    lines += ["", "## Outputs", ""]
     for head in manifest.heads:
         classes = f": {', '.join(head.classes)}" if head.classes else ""
         units = f", in {head.units}" if head.units else ""
         lines.append(f"- `{head.name}` ({head.task}{units}){classes}")
-    lines += ["", "## How good it is", "", *_figures(manifest)]
+    lines += ["", "## Evaluation", "", *_evaluation(manifest)]
     lines += ["", "## Limits", ""]
     lines.append(
-        "- It knows the classes above and the cameras and places of its training data; nothing else was judged."
+        "- It knows the classes above and the cameras and scenes of its training data; nothing else was evaluated."
     )
-    lines += [f"- {name} is not here. {why}" for name, why in manifest.refused.items()]
+    lines += [f"- {name} was rejected. {why}" for name, why in manifest.rejected.items()]
     return "\n".join([*lines, "", "## Licence", "", manifest.licence, ""])
 
 
-def _figures(manifest: Manifest) -> list[str]:
+def _evaluation(manifest: Manifest) -> list[str]:
     removed, parity = manifest.removed, manifest.parity
     lines = []
     if {"parameters_before", "parameters_after"} <= removed.keys():
         before, after = removed["parameters_before"], removed["parameters_after"]
-        lines += [f"{before:,} parameters in training, {after:,} here: channels that were zero are gone.", ""]
-    scores = [f"{head} {metric}" for head, metric in _metrics(manifest)]
-    lines += [f"| {' | '.join(['precision', 'file', 'kB', *scores])} |"]
-    lines += ["| --- " * (3 + len(scores)) + "|"]
-    for name, told in manifest.precisions.items():
-        values = [f"{told.get('scores', {}).get(h, {}).get(m, float('nan')):.4f}" for h, m in _metrics(manifest)]
-        cells = [name, f"`{MODELS[name]}`", f"{told['bytes'] / 1000:,.0f}", *values]
+        lines += [f"{before:,} parameters in training, {after:,} here: zero channels were removed.", ""]
+    metrics = _metrics(manifest)
+    names = [f"{head} {metric}" for head, metric in metrics]
+    lines += [f"| {' | '.join(['precision', 'file', 'kB', *names])} |"]
+    lines += ["| --- " * (3 + len(names)) + "|"]
+    for precision, figures in manifest.precisions.items():
+        scores = figures.get("scores", {})
+        values = [f"{scores.get(head, {}).get(metric, float('nan')):.4f}" for head, metric in metrics]
+        cells = [precision, f"`{MODELS[precision]}`", f"{figures['bytes'] / 1000:,.0f}", *values]
         lines.append(f"| {' | '.join(cells)} |")
     if "frames" in parity:
-        lines += ["", f"Compared with the run it comes from on {parity['frames']} frames before it was written."]
+        lines += ["", f"Compared with the run that it comes from on {parity['frames']} frames before it was written."]
     return lines
 
 

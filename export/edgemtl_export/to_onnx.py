@@ -15,19 +15,19 @@ MAX_BATCH = 64
 """The largest batch of a network that is exported with a dynamic batch size."""
 
 
-def open_batch() -> torch.export.Dim:
-    """Return the size of a batch that is left open."""
+def dynamic_batch_size() -> torch.export.Dim:
+    """Return the dynamic batch size of torch.export."""
     return torch.export.Dim("batch", min=1, max=MAX_BATCH)
 
 
 def write_onnx(deployed: Deployed, file: Path, *, dynamic_batch: bool = False) -> None:
     """Write a deployed network as ONNX with named uint8 NHWC inputs and named outputs, and check the file.
 
-    With ``dynamic_batch`` the first size of every input and output is open; the network must have been traced so.
+    With ``dynamic_batch`` the first dimension of every input and output is dynamic; the network must be traced so.
     """
     batch = 2 if dynamic_batch else 1  # a batch of one would be taken for a constant
     examples = tuple(torch.zeros(batch, s.height, s.width, s.channels, dtype=torch.uint8) for s in deployed.inputs)
-    size = open_batch()
+    size = dynamic_batch_size()
     shapes = {"images": tuple({0: size} for _ in examples)} if dynamic_batch else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -49,7 +49,7 @@ def write_onnx(deployed: Deployed, file: Path, *, dynamic_batch: bool = False) -
 
 
 def _strip(model: onnx.ModelProto) -> None:
-    """Take out what the exporter noted of this machine: stack traces with paths, on every node and value."""
+    """Remove what the exporter records of this machine: stack traces with paths, on every node and value."""
     graph = model.graph
     for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         part.ClearField("doc_string")
