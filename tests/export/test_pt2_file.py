@@ -1,4 +1,4 @@
-"""A program of anybody's opens if it is an ordinary one; whatever else it says is not run."""
+"""Untrusted exported programs: an ordinary one opens, and no code of any is run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ordinary() -> Parts:
 
 
 def opened(tmp_path: Path, parts: Parts | bytes, trust: bool = False) -> ExportedProgram:
-    """Write a file, load it, and use what was loaded in every way that makes torch run what it says."""
+    """Write a file, load it, and use the program in every way that makes torch evaluate its content."""
     file = tmp_path / "net.pt2"
     file.write_bytes(parts if isinstance(parts, bytes) else packed(parts))
     program = load_program(file, trust)
@@ -40,7 +40,7 @@ def opened(tmp_path: Path, parts: Parts | bytes, trust: bool = False) -> Exporte
 
 
 def check_harmless(tmp_path: Path, parts: Parts | bytes, why: str, runs: bool = True) -> None:
-    """Check that a file is refused for a reason, and that torch by itself would have run what it says."""
+    """Check that a file is rejected for a reason, and that torch by itself would have run what it says."""
     made = tmp_path / "made"
     with pytest.raises((UntrustedError, NoProgramError), match=why) as told:
         opened(tmp_path, parts)
@@ -273,9 +273,9 @@ def laughs(levels: int) -> bytes:
 PICKLES = {
     "more numbers than there are": (tensor(1 << 20, 0, 4, 1), "not there, or not as long"),
     "beyond its numbers": (tensor(4, 0, 5, 1), "reaches beyond"),
-    "before its numbers": (tensor(4, -1, 4, 1), "told in another way"),
+    "before its numbers": (tensor(4, -1, 4, 1), "not encoded as torch does"),
     "a stride without end": (tensor(4, 0, 4, 1 << 30), "reaches beyond"),
-    "one number over and over": (tensor(4, 0, 1 << 30, 0), "repeats its numbers"),
+    "one number over and over": (tensor(4, 0, 1 << 30, 0), "repeats its elements"),
     "laughs": (laughs(30), "nested without end"),
     "itself": (b"]q\x00h\x00a", "nested without end"),
     "memory": (b"Nr\xff\xff\xff\x7f", "asks for memory"),

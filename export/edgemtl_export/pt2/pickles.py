@@ -1,7 +1,7 @@
-"""Pickles of strangers: tensors in plain containers, read without torch's unpickler and without calling what they name.
+"""Untrusted pickles of tensors, read without torch's unpickler and without calling the functions that they name.
 
-A pickle is a program. Here its operations are looked at first, and every name in it then stands for a record of ours
-(what would be rebuilt, from which numbers), never for the thing itself. From the records the tensors are made anew.
+A pickle is a program. Its opcodes are validated first; then every global name in it resolves to a placeholder that
+records the function and its arguments, never to the function itself. The tensors are built from these records.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import Any
 
 import torch
 
-from .archive import Parts, UntrustedError, opened
+from .archive import ArchiveFiles, UntrustedError, open_archive
 from .expressions import check_path
 
-OPERATIONS = frozenset((
+OPCODES = frozenset((
     "PROTO", "GLOBAL", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET", "STOP", "MARK", "POP", "POP_MARK",
     "REDUCE", "BUILD", "BINPERSID", "TUPLE", "EMPTY_TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "LIST", "EMPTY_LIST",
     "APPEND", "APPENDS", "DICT", "EMPTY_DICT", "SETITEM", "SETITEMS", "NONE", "NEWTRUE", "NEWFALSE", "BININT",
     "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE",
 ))  # fmt: skip
-"""What `torch.save` writes for tensors, in protocols 2 and 3; all else is refused."""
-MOST_OPERATIONS, MOST_VALUES, DEEPEST = 2_000_000, 1_000_000, 32
-LONGEST_NUMBER = 16
-MOST_REPEATED = 1 << 26
-"""Elements that a tensor of fewer numbers may have, by repeating them."""
+"""Opcodes of `torch.save` for tensors, in protocols 2 and 3; any other is rejected."""
+MAX_OPCODES, MAX_VALUES, MAX_DEPTH = 2_000_000, 1_000_000, 32
+MAX_INTEGER_BYTES = 16
+MAX_EXPANDED = 1 << 26
+"""Elements that a tensor with a smaller storage may have (strides of 0)."""
 STORAGES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -44,19 +44,19 @@ STORAGES = {
     "ComplexFloatStorage": torch.complex64,
     "ComplexDoubleStorage": torch.complex128,
 }
-DTYPES = {str(each): each for each in vars(torch).values() if isinstance(each, torch.dtype)}
+DTYPES = {str(dtype): dtype for dtype in vars(torch).values() if isinstance(dtype, torch.dtype)}
 
 
-class _Inert:
-    """Stands for what a pickle names; a pickle changes nothing of it."""
+class _Placeholder:
+    """A value in place of an object that a pickle names; it takes no state."""
 
     def __setstate__(self, state: object) -> None:
         raise ValueError("a state where none belongs")
 
 
 @dataclass(eq=False)
-class _Storage(_Inert):
-    """A block of numbers: the file that holds it, their type (None: bytes), and how many they are."""
+class _Storage(_Placeholder):
+    """A storage: the file that holds it, its dtype (None: bytes), and its number of elements."""
 
     key: str
     dtype: torch.dtype | None
@@ -64,184 +64,184 @@ class _Storage(_Inert):
 
 
 @dataclass(eq=False)
-class _Kind(_Inert):
-    """A type of storage or of numbers, which is named but never called."""
+class _TypeName(_Placeholder):
+    """A storage class or dtype, which is named but never called."""
 
     name: str
 
 
 @dataclass(eq=False)
-class _Record(_Inert):
-    """What would be rebuilt, and from what; ``made`` is kept, so that what was one thing stays one."""
+class _Call(_Placeholder):
+    """A recorded call of a function; its ``result`` is kept, so that shared objects stay shared."""
 
-    kind: str
-    given: tuple[Any, ...]
-    made: Any = None
+    function: str
+    args: tuple[Any, ...]
+    result: Any = None
 
 
 @dataclass(eq=False)
-class _Call(_Inert):
-    """A function that makes something: calling it only takes down from what."""
+class _Function(_Placeholder):
+    """A function that rebuilds an object: a call of it is recorded only."""
 
-    kind: str
+    name: str
 
-    def __call__(self, *given: Any) -> _Record:
-        return _Record(self.kind, given)
+    def __call__(self, *args: Any) -> _Call:
+        return _Call(self.name, args)
 
 
 class _Ordered(OrderedDict[Any, Any]):
-    """A dictionary whose further attributes (a state dict's versions) are passed over."""
+    """An ordered dictionary whose attributes (a state dict's versions) are ignored."""
 
     def __setstate__(self, state: object = None) -> None:
-        """Pass over the state."""
+        """Ignore the state."""
 
 
-TENSOR = _Kind("Tensor")
+TENSOR = _TypeName("Tensor")
 NAMES: dict[str, Any] = {
-    "torch._utils _rebuild_tensor_v2": _Call("tensor"),
-    "torch._utils _rebuild_tensor_v3": _Call("typed tensor"),
-    "torch._utils _rebuild_parameter": _Call("parameter"),
-    "torch._tensor _rebuild_from_type_v2": _Call("marked tensor"),
+    "torch._utils _rebuild_tensor_v2": _Function("tensor"),
+    "torch._utils _rebuild_tensor_v3": _Function("typed tensor"),
+    "torch._utils _rebuild_parameter": _Function("parameter"),
+    "torch._tensor _rebuild_from_type_v2": _Function("tensor with attributes"),
     "torch Tensor": TENSOR,
     "torch.nn.parameter Parameter": TENSOR,
-    "torch Size": _Call("size"),
-    "torch device": _Call("device"),
-    "torch.storage UntypedStorage": _Kind("UntypedStorage"),
-    **{f"torch {name}": _Kind(name) for name in (*STORAGES, "UntypedStorage")},
-    **{name.replace(".", " "): _Kind(name) for name in DTYPES},
+    "torch Size": _Function("size"),
+    "torch device": _Function("device"),
+    "torch.storage UntypedStorage": _TypeName("UntypedStorage"),
+    **{f"torch {name}": _TypeName(name) for name in (*STORAGES, "UntypedStorage")},
+    **{name.replace(".", " "): _TypeName(name) for name in DTYPES},
     "collections OrderedDict": _Ordered,
 }
-"""Every name that a pickle may use, and what it stands for while it is read."""
+"""Global names that a pickle may use, and their placeholders."""
 
 
-def rewritten(data: bytes, what: str) -> bytes:
-    """Return what `torch.save` makes of the tensors that it once wrote to ``data``; raises `UntrustedError`.
+def validated_pickle(data: bytes, path: str) -> bytes:
+    """Return a file of `torch.save` with its tensors read and saved again; raises `UntrustedError`.
 
-    ``what`` names the file within its archive. Nothing that ``data`` says is run.
+    ``path`` is that of the file within its archive, for messages. No code in ``data`` is run.
     """
     if not data:
         return b""
-    with opened(io.BytesIO(data), len(data)) as parts:
-        value = _Reader(parts, what).value()
+    with open_archive(io.BytesIO(data), len(data)) as files:
+        value = _Reader(files, path).value()
     buffer = io.BytesIO()
     torch.save(value, buffer)
     return buffer.getvalue()
 
 
-def check_operations(data: bytes, what: str) -> None:
-    """Raise `UntrustedError` where a pickle does more than `torch.save` needs for tensors, or names other things."""
+def check_opcodes(data: bytes, path: str) -> None:
+    """Raise `UntrustedError` on an opcode or a global name that `torch.save` does not need for tensors."""
     try:
-        for count, (operation, argument, _) in enumerate(pickletools.genops(data)):
-            if count > MOST_OPERATIONS:
-                raise UntrustedError(f"{what} is a pickle of more than {MOST_OPERATIONS} steps")
-            if operation.name == "GLOBAL" and argument not in NAMES:
-                raise UntrustedError(f"{what} names {str(argument)[:80].replace(' ', '.', 1)!a}")
-            if operation.name not in OPERATIONS:
-                raise UntrustedError(f"{what} is a pickle with {operation.name}, whose names cannot be told beforehand")
-            if operation.name == "LONG_BINPUT" and int(argument or 0) > count:
-                raise UntrustedError(f"{what} is a pickle that asks for memory without a use")
-            if operation.name == "LONG1" and (bits := int(argument or 0).bit_length()) > 8 * LONGEST_NUMBER:
-                raise UntrustedError(f"{what} holds a number of {bits} bits")
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+            if count > MAX_OPCODES:
+                raise UntrustedError(f"{path} is a pickle of more than {MAX_OPCODES} steps")
+            if opcode.name == "GLOBAL" and argument not in NAMES:
+                raise UntrustedError(f"{path} names {str(argument)[:80].replace(' ', '.', 1)!a}")
+            if opcode.name not in OPCODES:
+                raise UntrustedError(f"{path} is a pickle with {opcode.name}, whose names are not known beforehand")
+            if opcode.name == "LONG_BINPUT" and int(argument or 0) > count:
+                raise UntrustedError(f"{path} is a pickle that asks for memory without a use")
+            if opcode.name == "LONG1" and (bits := int(argument or 0).bit_length()) > 8 * MAX_INTEGER_BYTES:
+                raise UntrustedError(f"{path} holds a number of {bits} bits")
     except (ValueError, IndexError, OverflowError, UnicodeDecodeError) as error:
-        raise UntrustedError(f"{what} is a broken pickle ({str(error)[:80]})") from None
+        raise UntrustedError(f"{path} is a broken pickle ({str(error)[:80]})") from None
 
 
 class _Unpickler(pickle.Unpickler):
-    """Reads a pickle whose operations were looked at; names become what `NAMES` says."""
+    """Unpickler of validated opcodes; global names become their placeholders."""
 
     def find_class(self, module: str, name: str) -> Any:
         if f"{module} {name}" not in NAMES:
             raise UntrustedError(f"names {f'{module}.{name}'[:80]!a}")
         return NAMES[f"{module} {name}"]
 
-    def persistent_load(self, told: Any) -> _Storage:
-        word, kind, key, _place, count = told
-        if word != "storage" or not isinstance(kind, _Kind) or type(key) is not str or type(count) is not int:
-            raise ValueError("a storage is told in another way")
-        return _Storage(key, STORAGES.get(kind.name), count)
+    def persistent_load(self, pid: Any) -> _Storage:
+        tag, type_, key, _location, count = pid
+        if tag != "storage" or not isinstance(type_, _TypeName) or type(key) is not str or type(count) is not int:
+            raise ValueError("a storage is not encoded as torch does")
+        return _Storage(key, STORAGES.get(type_.name), count)
 
 
 class _Reader:
-    """Makes the value of one file of `torch.save` from the records in it."""
+    """Reader of one file of `torch.save`."""
 
-    def __init__(self, parts: Parts, what: str) -> None:
-        self.parts, self.what = parts, what
+    def __init__(self, files: ArchiveFiles, path: str) -> None:
+        self.files, self.path = files, path
         self.storages: dict[str, torch.UntypedStorage] = {}
-        self.left = MOST_VALUES
+        self.budget = MAX_VALUES
 
     def value(self) -> Any:
-        if "data.pkl" not in self.parts:
-            raise UntrustedError(f"{self.what} is not what torch.save writes")
-        if self.parts.get("byteorder", b"little") != b"little":
-            raise UntrustedError(f"{self.what} was written on a machine of the other byte order")
-        data = self.parts["data.pkl"]
-        check_operations(data, self.what)
+        if "data.pkl" not in self.files:
+            raise UntrustedError(f"{self.path} is not what torch.save writes")
+        if self.files.get("byteorder", b"little") != b"little":
+            raise UntrustedError(f"{self.path} was written on a machine of the other byte order")
+        data = self.files["data.pkl"]
+        check_opcodes(data, self.path)
         try:
-            return self._made(_Unpickler(io.BytesIO(data)).load(), 0)
+            return self._built(_Unpickler(io.BytesIO(data)).load(), 0)
         except UntrustedError:
             raise
-        except Exception as error:  # numbers that fit nothing fail in many ways
-            raise UntrustedError(f"{self.what} does not fit together ({str(error).splitlines()[0][:100]})") from None
+        except Exception as error:  # inconsistent numbers fail in many ways
+            raise UntrustedError(f"{self.path} is inconsistent ({str(error).splitlines()[0][:100]})") from None
 
-    def _made(self, value: Any, depth: int) -> Any:
-        self.left -= 1
-        if self.left < 0 or depth > DEEPEST:
-            raise UntrustedError(f"{self.what} is nested without end")
+    def _built(self, value: Any, depth: int) -> Any:
+        self.budget -= 1
+        if self.budget < 0 or depth > MAX_DEPTH:
+            raise UntrustedError(f"{self.path} is nested without end")
         if value is None or type(value) in (bool, int, float, str):
             return value
         if type(value) in (list, tuple):
-            return type(value)(self._made(each, depth + 1) for each in value)
+            return type(value)(self._built(item, depth + 1) for item in value)
         if type(value) in (dict, _Ordered):
             for key in value:
                 if isinstance(key, str):  # torch writes keys of inputs into source
                     check_path(key)
             return (dict if type(value) is dict else OrderedDict)(
-                (self._made(k, depth + 1), self._made(v, depth + 1)) for k, v in value.items()
+                (self._built(k, depth + 1), self._built(v, depth + 1)) for k, v in value.items()
             )
-        if isinstance(value, _Kind) and value.name in DTYPES:
+        if isinstance(value, _TypeName) and value.name in DTYPES:
             return DTYPES[value.name]
-        if isinstance(value, _Record):
-            if value.made is None:
-                value.made = self._rebuilt(value, depth)
-            return value.made
-        raise UntrustedError(f"{self.what} holds what is neither a tensor nor a plain value")
+        if isinstance(value, _Call):
+            if value.result is None:
+                value.result = self._called(value, depth)
+            return value.result
+        raise UntrustedError(f"{self.path} holds an object that is neither a tensor nor a plain value")
 
-    def _rebuilt(self, record: _Record, depth: int) -> Any:
-        if record.kind == "size":
-            return torch.Size(self._made(record.given[0], depth + 1))
-        if record.kind == "device":
-            return torch.device(*self._made(record.given, depth + 1))
-        if record.kind == "marked tensor":
-            return self._marked(*record.given)
-        if record.kind == "parameter":
-            data = self._made(record.given[0], depth + 1)
-            return torch.nn.Parameter(data, bool(record.given[1]))
-        storage, offset, size, stride, wants_gradient, _hooks, *more = record.given
-        dtype = DTYPES[more.pop(0).name] if record.kind == "typed tensor" else storage.dtype
+    def _called(self, call: _Call, depth: int) -> Any:
+        if call.function == "size":
+            return torch.Size(self._built(call.args[0], depth + 1))
+        if call.function == "device":
+            return torch.device(*self._built(call.args, depth + 1))
+        if call.function == "tensor with attributes":
+            return self._without_attributes(*call.args)
+        if call.function == "parameter":
+            data = self._built(call.args[0], depth + 1)
+            return torch.nn.Parameter(data, bool(call.args[1]))
+        storage, offset, size, stride, requires_grad, _hooks, *more = call.args
+        dtype = DTYPES[more.pop(0).name] if call.function == "typed tensor" else storage.dtype
         numbers = [offset, *size, *stride]
         if dtype is None or any(more) or any(type(n) is not int or n < 0 for n in numbers) or len(size) != len(stride):
-            raise ValueError("a tensor is told in another way")
+            raise ValueError("a tensor is not encoded as torch does")
         block = self._storage(storage)
         last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-        if math.prod(size) > max(block.nbytes(), MOST_REPEATED):
-            raise ValueError("a tensor repeats its numbers without end")
+        if math.prod(size) > max(block.nbytes(), MAX_EXPANDED):
+            raise ValueError("a tensor repeats its elements without end")
         if math.prod(size) and (last + 1) * dtype.itemsize > block.nbytes():
-            raise ValueError("a tensor reaches beyond its numbers")
+            raise ValueError("a tensor reaches beyond its storage")
         tensor = torch.empty(0, dtype=dtype).set_(block, offset, size, stride)
-        return tensor.requires_grad_() if wants_gradient else tensor
+        return tensor.requires_grad_() if requires_grad else tensor
 
-    def _marked(self, rebuild: Any, kind: Any, given: Any, _marks: Any) -> Any:
-        """Make a tensor that bears attributes, such as which sizes were free when it was exported, without them."""
-        if not isinstance(rebuild, _Call) or rebuild.kind == "marked tensor" or kind is not TENSOR:
+    def _without_attributes(self, function: Any, class_: Any, args: Any, _attributes: Any) -> Any:
+        """Build a tensor that has attributes, such as which sizes were dynamic in its export, without them."""
+        if not isinstance(function, _Function) or function.name == "tensor with attributes" or class_ is not TENSOR:
             raise ValueError("a tensor of another class")
-        return self._rebuilt(_Record(rebuild.kind, given), 0)
+        return self._called(_Call(function.name, args), 0)
 
-    def _storage(self, told: _Storage) -> torch.UntypedStorage:
-        if told.key not in self.storages:
-            data = self.parts.get(f"data/{told.key}")
-            wide = told.dtype.itemsize if told.dtype else 1
-            if data is None or len(data) != told.count * wide:
-                raise UntrustedError(f"{self.what} names a block of numbers that is not there, or not as long")
-            made = torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
-            self.storages[told.key] = made.untyped_storage()
-        return self.storages[told.key]
+    def _storage(self, storage: _Storage) -> torch.UntypedStorage:
+        if storage.key not in self.storages:
+            data = self.files.get(f"data/{storage.key}")
+            itemsize = storage.dtype.itemsize if storage.dtype else 1
+            if data is None or len(data) != storage.count * itemsize:
+                raise UntrustedError(f"{self.path} names a storage that is not there, or not as long")
+            tensor = torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
+            self.storages[storage.key] = tensor.untyped_storage()
+        return self.storages[storage.key]
