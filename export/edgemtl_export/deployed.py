@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgemtl_runtime.bundle import Head, Input
+from edgemtl_runtime.engine.agreement import Arrays
 
 from .decoding import DECODERS
 from .inputs import normalise
 
 
 class Deployed(nn.Module):
-    """A network as it is shipped: uint8 (B, H, W, C) images in the order of ``inputs``, one tensor a head out."""
+    """A network with its pre- and post-processing: uint8 (B, H, W, C) images in, one decoded tensor a head out.
+
+    Images are in the order of ``inputs``, outputs in that of ``heads``.
+    """
 
     def __init__(self, network: nn.Module, inputs: tuple[Input, ...], heads: tuple[Head, ...]) -> None:
         super().__init__()
@@ -25,7 +26,7 @@ class Deployed(nn.Module):
         self.size = (inputs[0].height, inputs[0].width)
 
     def forward(self, *images: Tensor) -> tuple[Tensor, ...]:
-        """Return the heads' outputs in the order of ``heads``."""
+        """Return the decoded output of every head."""
         # The cast comes first: TensorRT takes no transposition of bytes.
         named = {
             spec.name: normalise(image.float().permute(0, 3, 1, 2), spec)
@@ -34,8 +35,8 @@ class Deployed(nn.Module):
         raw = self.network(**named)
         return tuple(DECODERS[head.decoder](raw[head.name], self.size) for head in self.heads)
 
-    def run(self, images: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Run on arrays, as an engine of the runtime does."""
+    def run(self, images: Arrays) -> Arrays:
+        """Run on arrays by input name, as an engine of the runtime does."""
         with torch.inference_mode():
             outputs = self(*(torch.from_numpy(images[spec.name]) for spec in self.inputs))
         return {head.name: out.numpy() for head, out in zip(self.heads, outputs, strict=True)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import TypedDict
 
 SCHEMA_VERSION = 3
 RENAMED_IN_3 = {"refused": "rejected"}
@@ -53,7 +53,7 @@ class PrecisionFigures(TypedDict, total=False):
     """Convolutions of the int8 network in all."""
 
 
-def with_new_keys(manifest: dict[str, Any], version: int) -> dict[str, Any]:
+def with_new_keys(manifest: dict[str, object], version: int) -> dict[str, object]:
     """Return a decoded manifest of any version with the keys of the newest."""
     if version >= 3:
         return manifest
@@ -64,6 +64,6 @@ def with_new_keys(manifest: dict[str, Any], version: int) -> dict[str, Any]:
     return manifest
 
 
-def _renamed(values: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+def _renamed(values: dict[str, object], names: Mapping[str, str]) -> dict[str, object]:
     """Return a copy with its old keys renamed; an old one next to its new one stays, and is then unknown."""
     return {key if (new := names.get(key, key)) in values else new: value for key, value in values.items()}

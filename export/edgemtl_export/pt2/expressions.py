@@ -13,7 +13,6 @@ import keyword
 import re
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import torch
 
@@ -199,13 +198,13 @@ def checked_container(text: str) -> str:
     return json.dumps([_plain(version, lambda value: value == 1, "a container of version"), _container(tree, 0)])
 
 
-def _plain(value: Any, allowed: Callable[[Any], bool], what: str) -> Any:
+def _plain(value: object, allowed: Callable[[object], bool], what: str) -> object:
     if not allowed(value):
         raise untrusted(what, value)
     return value
 
 
-def _container(tree: Any, depth: int) -> dict[str, Any]:
+def _container(tree: object, depth: int) -> dict[str, object]:
     match tree:
         case {"type": str() | None as type_, "context": str() | None as context, "children_spec": list() as children}:
             if depth > 32 or type_ not in CONTAINERS:
