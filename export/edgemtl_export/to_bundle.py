@@ -21,7 +21,7 @@ from .deployed import Deployed
 from .inputs import example_inputs, normalise
 from .model_card import MODEL_CARD, model_card
 from .precisions import Precisions, write_precisions
-from .removal import Shrunk, shrink
+from .shrink import Shrunk, shrink
 from .to_onnx import dynamic_batch_size, write_onnx
 
 
