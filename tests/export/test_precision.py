@@ -89,8 +89,8 @@ def test_half_precision_reaches_from_the_first_convolution_to_the_last(tmp_path:
         (*given_.graph.input, *given_.graph.output), (*half.graph.input, *half.graph.output), strict=True
     ):
         assert before == after
-    exact, found = outputs(given_, tmp_path / "a.onnx"), outputs(half, tmp_path / "b.onnx")
-    for a, b in zip(exact, found, strict=True):
+    exact, actual = outputs(given_, tmp_path / "a.onnx"), outputs(half, tmp_path / "b.onnx")
+    for a, b in zip(exact, actual, strict=True):
         assert np.allclose(a["depth"], b["depth"], rtol=0.01) and not np.array_equal(a["depth"], b["depth"])
         assert (a["semantic"] == b["semantic"]).mean() > 0.98
     assert len(half.SerializeToString()) < 0.75 * len(given_.SerializeToString())
@@ -109,17 +109,17 @@ def test_a_layer_beyond_the_range_of_fp16_stays_in_single_precision(tmp_path: Pa
         assert np.isfinite(b["depth"]).all() and np.allclose(a["depth"], b["depth"], rtol=0.02)
     weights_alone = {i.name: largest[i.name] for i in given_.graph.initializer if i.name in largest}
     careless = outputs(emulate_fp16(given_, weights_alone), tmp_path / "c.onnx")
-    assert not all(np.isfinite(found["depth"]).all() for found in careless)
+    assert not all(np.isfinite(values["depth"]).all() for values in careless)
 
 
 def test_the_rounding_that_a_cpu_skips_is_emulated(tmp_path: Path) -> None:
     given_ = written(tmp_path)
     largest = largest_magnitudes(given_, frames(4))
-    exact, found = outputs(given_, tmp_path / "a.onnx"), outputs(emulate_fp16(given_, largest), tmp_path / "b.onnx")
+    exact, actual = outputs(given_, tmp_path / "a.onnx"), outputs(emulate_fp16(given_, largest), tmp_path / "b.onnx")
     lenient = outputs(to_fp16(given_, largest)[0], tmp_path / "c.onnx")
     off, less = (
         np.mean([np.abs(a["depth"] - b["depth"]).mean() for a, b in zip(exact, o, strict=True)])
-        for o in (found, lenient)
+        for o in (actual, lenient)
     )
     assert 0 < less < off
 
@@ -133,7 +133,7 @@ def test_a_model_with_branches_is_rejected() -> None:
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_int8_stores_a_byte_a_weight_and_keeps_floats_where_it_is_told(tmp_path: Path, half: bool) -> None:
+def test_int8_stores_a_byte_a_weight_and_keeps_the_named_layers_in_float(tmp_path: Path, half: bool) -> None:
     given_ = written(tmp_path)
     keep = convolutions(given_)[-2:]
     small = to_int8(given_, frames(8), keep, outputs=not half)
@@ -187,15 +187,15 @@ def scorer_against(net: Net, spoil: float) -> Any:
     exact = [deployed.run(frame) for frame in frames(4, 2)]
 
     def scores(run: Any) -> dict[str, Score]:
-        found = [run(frame) for frame in frames(4, 2)]
-        off = np.mean([np.abs(np.log(a["depth"] / b["depth"])).mean() for a, b in zip(exact, found, strict=True)])
+        actual = [run(frame) for frame in frames(4, 2)]
+        off = np.mean([np.abs(np.log(a["depth"] / b["depth"])).mean() for a, b in zip(exact, actual, strict=True)])
         return {"depth": Score("closeness", 1 / (1 + off) - (spoil if off > 1e-5 else 0))}
 
     return scores
 
 
 @pytest.mark.parametrize("spoil", [0.0, 0.5])
-def test_a_bundle_holds_what_passed_and_says_why_the_rest_is_not_there(tmp_path: Path, spoil: float) -> None:
+def test_a_bundle_holds_what_passed_and_why_the_rest_was_rejected(tmp_path: Path, spoil: float) -> None:
     net = Net()
     steps: list[str] = []
     wanted = Precisions(

@@ -57,7 +57,7 @@ def test_every_network_builds_in_every_precision(name: str, fusion: dict[str, An
         assert len(trt.build("tensorrt-rtx", model.SerializeToString(), AHEAD)) > 10_000
 
 
-def test_nonsense_and_unknown_operators_are_told(tmp_path: Path) -> None:
+def test_nonsense_and_unknown_operators_are_errors(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="cannot read the network"):
         trt.build("tensorrt-rtx", b"not a network at all", AHEAD)
     node = onnx.helper.make_node("Det", ["x"], ["y"], "the_node")

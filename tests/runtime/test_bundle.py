@@ -59,7 +59,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("case", DAMAGE)
-def test_damage_is_told_in_one_line(toy_bundle: Path, case: str) -> None:
+def test_damage_is_an_error_of_one_line(toy_bundle: Path, case: str) -> None:
     damage, expected = DAMAGE[case]
     damage(toy_bundle)
     with pytest.raises(BundleError, match=expected) as caught:
