@@ -11,6 +11,7 @@ from torch.export import ExportedProgram
 
 from .analysis import RULES, Rule, analyse
 from .analysis.builder import gather_all, gather_none
+from .channel_rounding import fastest_rounding
 from .functionalise import on_cpu, to_program
 from .liveness import make_plan
 from .outputs import select_outputs
@@ -75,10 +76,8 @@ def shrink(
     may_gather: Callable[[fx.Node], bool] = gather_all if branches == "cut" else gather_none
     multiples: Mapping[str, int] | int = 1 if align == "auto" else align
     if align == "auto" or branches == "auto":
-        from .tuning import tune
-
-        tuned = tune(given, inputs, align, branches, rewrite_norms, rules)
-        may_gather, multiples = tuned.cut, tuned.align
+        tuned = fastest_rounding(given, inputs, align, branches, rewrite_norms, rules)
+        may_gather, multiples = tuned.may_gather, tuned.multiples
     channels = analyse(given, inputs, rules, may_gather=may_gather, rewrite_norms=rewrite_norms)
     plan = make_plan(channels, multiples)
     small, keep = rewrite(given, plan)

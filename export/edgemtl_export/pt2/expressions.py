@@ -1,7 +1,7 @@
-"""Texts of an exported program that torch evaluates: names, operators, sizes, guards and the shapes of containers.
+"""Strings of an exported program that torch evaluates: names, operators, sizes, guards and container specs.
 
-torch turns names into Python source, hands sizes to sympy's ``eval`` and guards to ``exec``, and imports the modules
-that a container's description names. So each text is held against the little that torch writes itself.
+torch writes names into Python source, passes sizes to sympy's ``eval`` and guards to ``exec``, and imports the modules
+that a container spec names. So each string must match the small language that torch itself writes.
 """
 
 from __future__ import annotations
@@ -13,18 +13,17 @@ import keyword
 import re
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import torch
 
-from .pt2_zip import UntrustedError
+from .archive import UntrustedError
 
-LONGEST = 20_000
+MAX_TEXT = 20_000
 PATH = re.compile(r"[A-Za-z0-9_.$<>/:+ -]{0,500}")
-"""Where a weight belongs, and keys of dictionaries: what torch puts between quotes, so no quote is in it."""
+"""Paths of weights and keys of dictionaries: torch puts them between quotes, so they contain none."""
 SYMBOL = re.compile(r"[a-z_]{1,8}[0-9]{1,6}")
 OPERATOR = re.compile(r"torch\.ops\.(aten|prims|torchvision|quantized_decomposed)\.([A-Za-z0-9_]+)\.([A-Za-z0-9_]+)")
-READS_FILES = ("from_file",)
+FILE_OPERATORS = ("from_file",)
 OTHER_OPERATORS = frozenset((
     "_operator.add", "_operator.sub", "_operator.mul", "_operator.floordiv", "_operator.truediv", "_operator.mod",
     "_operator.pow", "_operator.neg", "_operator.pos", "_operator.abs", "_operator.lt", "_operator.le",
@@ -37,7 +36,7 @@ OTHER_OPERATORS = frozenset((
     "torch.ops.higher_order.wrap_with_set_grad_enabled", "torch.ops.higher_order.cond",
     "torch.ops.higher_order.while_loop", "torch.ops.higher_order.scan", "torch.ops.higher_order.map_impl",
 ))  # fmt: skip
-FUNCTIONS = frozenset((
+SYMPY_FUNCTIONS = frozenset((
     "Add", "Mul", "Max", "Min", "Mod", "Abs", "And", "Or", "Not", "Eq", "Ne", "Lt", "Le", "Gt", "Ge", "Equality",
     "Unequality", "StrictLessThan", "LessThan", "GreaterThan", "StrictGreaterThan", "Piecewise", "ExprCondPair",
     "Rational", "floor", "ceiling", "Integer", "Float", "FloorDiv", "ModularIndexing", "Where", "PythonMod",
@@ -46,87 +45,87 @@ FUNCTIONS = frozenset((
     "FloatPow",
 ))  # fmt: skip
 POWERS = ("Pow", "PowByNatural", "FloatPow")
-MOST_POWER, DEEPEST_POWER = 64, 2
-WORDS = frozenset(["true", "false", "True", "False", "oo", "int_oo", "L", "math", "inf"])
+MAX_EXPONENT, MAX_POWER_DEPTH = 64, 2
+CONSTANTS = frozenset(["true", "false", "True", "False", "oo", "int_oo", "L", "math", "inf"])
 CONTAINERS = {"builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict", "collections.deque", None}
 
 
-def refuse(what: str, text: object) -> UntrustedError:
-    """Return the error for a text that torch would not have written."""
+def untrusted(what: str, text: object) -> UntrustedError:
+    """Return the error for a string that torch does not write."""
     return UntrustedError(f"its program has {what} {str(text)[:80]!a}, which torch.export does not write")
 
 
 def check_name(text: str) -> None:
-    """Raise `UntrustedError` unless a text is a plain Python name: torch writes it into source."""
+    """Raise `UntrustedError` unless a string is a plain Python identifier: torch writes it into source."""
     if not (text.isascii() and text.isidentifier() and len(text) <= 500) or keyword.iskeyword(text):
-        raise refuse("a name", text)
+        raise untrusted("a name", text)
 
 
 def check_path(text: str) -> None:
-    """Raise `UntrustedError` unless a text is a module's or weight's path, or a plain key."""
+    """Raise `UntrustedError` unless a string is the path of a module or weight, or a plain key."""
     if not PATH.fullmatch(text) or any(part.startswith("__") and part.endswith("__") for part in text.split(".")):
-        raise refuse("a path", text)
+        raise untrusted("a path", text)
 
 
 def check_operator(text: str) -> None:
-    """Raise `UntrustedError` unless a text names an operator of torch that computes and does nothing else."""
+    """Raise `UntrustedError` unless a string names an operator of torch without side effects."""
     if text in OTHER_OPERATORS:
         return
     match = OPERATOR.fullmatch(text)
-    if match is None or match[2] in READS_FILES or not _is_registered(match[1], match[2], match[3]):
+    if match is None or match[2] in FILE_OPERATORS or not _is_registered(match[1], match[2], match[3]):
         raise UntrustedError(f"its program calls {text[:120]!a}, which is no plain operator of torch")
 
 
 @cache
 def _registered() -> frozenset[str]:
     with contextlib.suppress(ImportError):
-        import torchvision  # type: ignore[import-untyped]  # noqa: F401  # brings operators of its own
+        import torchvision  # type: ignore[import-untyped]  # noqa: F401  # registers its operators
 
     return frozenset(torch._C._dispatch_get_all_op_names())
 
 
-def _is_registered(space: str, name: str, overload: str) -> bool:
-    full = f"{space}::{name}" + ("" if overload == "default" else f".{overload}")
+def _is_registered(namespace: str, name: str, overload: str) -> bool:
+    full = f"{namespace}::{name}" + ("" if overload == "default" else f".{overload}")
     return full in _registered()
 
 
 def check_size(text: str) -> None:
-    """Raise `UntrustedError` unless a text is a sum or product of sizes, as sympy writes it."""
+    """Raise `UntrustedError` unless a string is arithmetic on sizes, as sympy prints it."""
     _check_expression(text, "a size", in_guard=False)
 
 
 def check_guard(text: str) -> None:
-    """Raise `UntrustedError` unless a text compares sizes and values of the inputs."""
+    """Raise `UntrustedError` unless a string compares sizes and values of the inputs."""
     _check_expression(text, "a guard", in_guard=True)
 
 
 def _check_expression(text: str, what: str, in_guard: bool) -> None:
-    if len(text) > LONGEST or not text.isascii():
-        raise refuse(what, text)
+    if len(text) > MAX_TEXT or not text.isascii():
+        raise untrusted(what, text)
     try:
         tree = ast.parse(text, mode="eval")
         allowed = _Expression(in_guard).allows(tree.body, 0)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         allowed = False
     if not allowed:
-        raise refuse(what, text)
+        raise untrusted(what, text)
 
 
 class _Expression:
-    """What an expression may be made of. Powers are few and small, so that no number grows without end."""
+    """The allowed grammar. Powers are few and small, so that no number grows without end."""
 
     def __init__(self, in_guard: bool) -> None:
         self.in_guard = in_guard
 
     def allows(self, node: ast.expr, powers: int) -> bool:
-        """Whether this and all in it is allowed, ``powers`` powers deep."""
+        """Whether an expression is allowed, inside ``powers`` nested powers."""
         match node:
             case ast.Constant(value=bool() | float()):
                 return True
             case ast.Constant(value=int() as number):
                 return abs(number) < 1 << 64
             case ast.Name(id=name):
-                return name in WORDS or SYMBOL.fullmatch(name) is not None
+                return name in CONSTANTS or SYMBOL.fullmatch(name) is not None
             case ast.UnaryOp(operand=operand):
                 return self.allows(operand, powers)
             case ast.BinOp(left=left, op=ast.Pow(), right=right):
@@ -144,21 +143,21 @@ class _Expression:
         return False
 
     def _all(self, nodes: list[ast.expr], powers: int) -> bool:
-        return all(self.allows(each, powers) for each in nodes)
+        return all(self.allows(node, powers) for node in nodes)
 
     def _call(self, node: ast.Call, powers: int) -> bool:
         match node:
             case ast.Call(func=ast.Name(id="Symbol" | "Dummy"), args=[ast.Constant(value=str() as name)]):
-                told = [(k.arg or "").isidentifier() and isinstance(k.value, ast.Constant) for k in node.keywords]
-                return SYMBOL.fullmatch(name) is not None and all(told)
+                plain = [(k.arg or "").isidentifier() and isinstance(k.value, ast.Constant) for k in node.keywords]
+                return SYMBOL.fullmatch(name) is not None and all(plain)
             case ast.Call(func=ast.Name(id="Float"), args=[ast.Constant(value=str() as digits)]):
-                told = [k.arg == "precision" and isinstance(k.value, ast.Constant) for k in node.keywords]
-                return re.fullmatch(r"-?[0-9.]{1,40}(e[+-]?[0-9]{1,3})?", digits) is not None and all(told)
+                plain = [k.arg == "precision" and isinstance(k.value, ast.Constant) for k in node.keywords]
+                return re.fullmatch(r"-?[0-9.]{1,40}(e[+-]?[0-9]{1,3})?", digits) is not None and all(plain)
             case ast.Call(func=ast.Name(id="IntInfinity" | "NegativeIntInfinity"), args=[], keywords=[]):
                 return True
             case ast.Call(func=ast.Name(id=name), args=[base, exponent], keywords=[]) if name in POWERS:
                 return self._power(base, exponent, powers)
-            case ast.Call(func=ast.Name(id=name), keywords=[]) if name in FUNCTIONS and name not in POWERS:
+            case ast.Call(func=ast.Name(id=name), keywords=[]) if name in SYMPY_FUNCTIONS and name not in POWERS:
                 return self._all(node.args, powers)
             case ast.Call(func=ast.Attribute(value=ast.Name(id="math"), attr="isnan" | "ceil" | "floor" | "trunc")):
                 return self.in_guard and not node.keywords and self._all(node.args, powers)
@@ -169,10 +168,10 @@ class _Expression:
     def _power(self, base: ast.expr, exponent: ast.expr, powers: int) -> bool:
         while (isinstance(exponent, ast.Call) and len(exponent.args) == 1) or isinstance(exponent, ast.UnaryOp):
             exponent = exponent.operand if isinstance(exponent, ast.UnaryOp) else exponent.args[0]
-        small = isinstance(exponent, ast.Constant) and isinstance(exponent.value, int | float)
-        if not small or abs(exponent.value) > MOST_POWER or powers >= DEEPEST_POWER:  # type: ignore[attr-defined]
-            return False
-        return self.allows(base, powers + 1)
+        match exponent:
+            case ast.Constant(value=int() | float() as number):
+                return abs(number) <= MAX_EXPONENT and powers < MAX_POWER_DEPTH and self.allows(base, powers + 1)
+        return False
 
     def _input(self, node: ast.expr) -> bool:
         """Whether this is an input, or an item of one or of its size: ``L['x'][0].size()[1]``."""
@@ -191,42 +190,42 @@ class _Expression:
 
 
 def checked_container(text: str) -> str:
-    """Return the description of how inputs or outputs are nested, written anew; raises `UntrustedError`."""
+    """Return the container spec (pytree) of inputs or outputs, written again; raises `UntrustedError`."""
     try:
         version, tree = json.loads(text)
     except (ValueError, TypeError, RecursionError):
-        raise refuse("a container", text) from None
+        raise untrusted("a container", text) from None
     return json.dumps([_plain(version, lambda value: value == 1, "a container of version"), _container(tree, 0)])
 
 
-def _plain(value: Any, allowed: Callable[[Any], bool], what: str) -> Any:
+def _plain(value: object, allowed: Callable[[object], bool], what: str) -> object:
     if not allowed(value):
-        raise refuse(what, value)
+        raise untrusted(what, value)
     return value
 
 
-def _container(tree: Any, depth: int) -> dict[str, Any]:
+def _container(tree: object, depth: int) -> dict[str, object]:
     match tree:
-        case {"type": str() | None as kind, "context": str() | None as context, "children_spec": list() as children}:
-            if depth > 32 or kind not in CONTAINERS:
-                raise refuse("a container of the type", kind)
+        case {"type": str() | None as type_, "context": str() | None as context, "children_spec": list() as children}:
+            if depth > 32 or type_ not in CONTAINERS:
+                raise untrusted("a container of the type", type_)
             return {
-                "type": kind,
+                "type": type_,
                 "context": None if context is None else _context(context),
                 "children_spec": [_container(child, depth + 1) for child in children],
             }
-    raise refuse("a container", tree)
+    raise untrusted("a container", tree)
 
 
 def _context(text: str) -> str:
-    """Return the keys of a dictionary, or the length of a deque, written anew."""
+    """Return the keys of a dictionary, or the length of a deque, written again."""
     try:
-        told = json.loads(text)
+        context = json.loads(text)
     except (ValueError, RecursionError):
-        raise refuse("a container of", text) from None
-    for key in told if isinstance(told, list) else [told]:
+        raise untrusted("a container of", text) from None
+    for key in context if isinstance(context, list) else [context]:
         if isinstance(key, str):
             check_path(key)
         elif not (key is None or isinstance(key, int)):
-            raise refuse("a container with the key", key)
-    return json.dumps(told)
+            raise untrusted("a container with the key", key)
+    return json.dumps(context)

@@ -1,7 +1,7 @@
-"""Zip files of strangers: looked at before anything is unpacked, read within bounds, and written anew.
+"""Untrusted zip archives: checked before anything is unpacked, read within bounds, and written again.
 
-What torch gets to read is an archive that was written here, so that no second reader of zip files can see in the
-given one something other than what was checked.
+torch reads only an archive that was written here, so that its own zip reader cannot find in the untrusted one anything
+other than what was checked.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from typing import IO
 
 from edgemtl_runtime.errors import EdgemtlError
 
-MOST_PARTS = 65_536
-MOST_GROWTH, FREE_BYTES = 8, 16 << 20
-"""Unpacked, an archive may be so many times as large as it lies on the disk, and so many bytes more."""
+MAX_FILES = 65_536
+MAX_EXPANSION, FREE_BYTES = 8, 16 << 20
+"""Unpacked, an archive may be so many times as large as packed, and so many bytes more."""
 PLAIN_PATH = re.compile(r"[A-Za-z0-9_.$+-]{1,200}(?:/[A-Za-z0-9_.$+-]{1,200}){0,7}")
 ROOT = re.compile(r"[^\x00-\x1f\x7f/\\\\:]{1,255}")
-"""The folder that holds all is named after the file that was first written."""
+"""The top folder, which torch names after the file that was first written."""
 
 
 class UntrustedError(EdgemtlError):
-    """A file holds what a program of plain tensors and operators does not need, and which could do harm."""
+    """A file with content that a program of plain tensors and operators does not need, and that could do harm."""
 
 
 class NoProgramError(EdgemtlError):
-    """A file is not what torch.export.save wrote, neither well-meant nor otherwise."""
+    """A file that torch.export.save did not write."""
 
 
-class Parts(Mapping[str, bytes]):
-    """The files of an archive by their paths, without the folder that holds them all; each is read when asked for."""
+class ArchiveFiles(Mapping[str, bytes]):
+    """Files of an archive by their paths without the top folder; each is read on access."""
 
     def __init__(self, archive: zipfile.ZipFile, size: int) -> None:
         self.archive = archive
         entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-        if len(entries) > MOST_PARTS:
-            raise UntrustedError(f"holds {len(entries)} files, more than {MOST_PARTS}")
-        if (total := sum(entry.file_size for entry in entries)) > MOST_GROWTH * size + FREE_BYTES:
+        if len(entries) > MAX_FILES:
+            raise UntrustedError(f"holds {len(entries)} files, more than {MAX_FILES}")
+        if (total := sum(entry.file_size for entry in entries)) > MAX_EXPANSION * size + FREE_BYTES:
             raise UntrustedError(f"unpacks to {total / 1e6:.0f} MB from {size / 1e6:.1f} MB, like a bomb")
         names = [entry.filename for entry in entries]
         if len({name.casefold() for name in names}) < len(names):
@@ -65,29 +65,33 @@ class Parts(Mapping[str, bytes]):
 
 
 @contextmanager
-def opened(stream: IO[bytes], size: int) -> Iterator[Parts]:
-    """Open an archive of ``size`` bytes; raises `UntrustedError` where it is none or goes beyond the bounds."""
+def open_archive(stream: IO[bytes], size: int) -> Iterator[ArchiveFiles]:
+    """Open an archive of ``size`` bytes; raises `UntrustedError` where it is no archive or exceeds the bounds."""
     try:
         archive = zipfile.ZipFile(stream)
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, EOFError) as error:
         raise UntrustedError(f"is no zip archive ({error})") from None
     with archive:
-        yield Parts(archive, size)
+        yield ArchiveFiles(archive, size)
 
 
 def _check_entry(name: str, entry: zipfile.ZipInfo | None) -> None:
-    odd = name != name.strip() or ".." in name.split("/") or "." in name.split("/")
-    if odd or not (PLAIN_PATH if entry else ROOT).fullmatch(name) or (entry and entry.filename != entry.orig_filename):
+    is_odd = name != name.strip() or ".." in name.split("/") or "." in name.split("/")
+    if (
+        is_odd
+        or not (PLAIN_PATH if entry else ROOT).fullmatch(name)
+        or (entry and entry.filename != entry.orig_filename)
+    ):
         raise UntrustedError(f"holds a file of the odd name {name[:80]!a}")
     if entry and (entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or entry.flag_bits & 0x1):
-        raise UntrustedError(f"holds {name[:80]}, encrypted or packed in a way that torch does not use")
+        raise UntrustedError(f"holds {name[:80]}, encrypted or packed as torch does not")
 
 
-def writer(stream: IO[bytes]) -> zipfile.ZipFile:
-    """Return an archive to write, unpacked as torch wants it."""
+def new_archive(stream: IO[bytes]) -> zipfile.ZipFile:
+    """Return an archive to write, uncompressed as torch requires."""
     return zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED)
 
 
-def put(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
-    """Write a file under the one folder that torch's archives have."""
+def add_file(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
+    """Write a file under the top folder that torch's archives have."""
     archive.writestr(zipfile.ZipInfo(f"archive/{name}"), data)
