@@ -50,7 +50,7 @@ def strongly_connected(imports: dict[str, set[str]]) -> list[set[str]]:
     changed = True
     while changed:
         changed = False
-        for module, reached in reach.items():
+        for reached in reach.values():
             more = set().union(*(reach.get(other, set()) for other in reached)) - reached
             if more:
                 reached |= more
