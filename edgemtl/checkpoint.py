@@ -14,7 +14,7 @@ import msgspec
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from edgemtl_runtime.atomic import Lock, TakenError, normal, read_listing, recover, unfinished, write_file
+from edgemtl_runtime.atomic import ExistsError, Lock, read_inventory, recover, resolve_parent, unfinished, write_file
 
 from . import distributed
 from .config import Config
@@ -49,7 +49,7 @@ class Checkpoint:
         """Whether the loop stands between two steps."""
 
     def claim(self, resume: bool, overwrite: bool) -> None:
-        """Look at what stands here, before any work; raises `TakenError` when it is not to be gone over."""
+        """Look at what stands here, before any work; raises `ExistsError` when it is not to be gone over."""
         if distributed.is_main():
             recover(self.file)  # what a process left that was killed while it saved
         if os.path.lexists(self.file):
@@ -57,7 +57,7 @@ class Checkpoint:
             if resume:
                 check_same(told["config"], self.config, "the unfinished training has")
             elif not overwrite:
-                raise TakenError(
+                raise ExistsError(
                     f"{self.out}: an unfinished training stands here; --resume goes on with it, --overwrite starts anew"
                 )
         elif resume:
@@ -139,7 +139,7 @@ class Checkpoint:
     def clear(self) -> None:
         """Forget a state that outlived its finished run, as a kill between the two leaves it."""
         if distributed.is_main() and os.path.lexists(self.file):
-            with suppress(EdgemtlError, OSError), Lock(normal(self.out)):
+            with suppress(EdgemtlError, OSError), Lock(resolve_parent(self.out)):
                 if not differs(self._told()["config"], self.config):
                     self.file.unlink()
 
@@ -164,8 +164,8 @@ def told_by(file: Path) -> dict[str, Any]:
 def lasts(out: Path) -> dict[str, Any]:
     """Return what the training at ``out``, finished or not, was configured by, as `lasting`; nothing for none."""
     for folder in (unfinished(out), out):
-        listing = read_listing(folder)
-        asked = listing.asked.get("config", listing.asked) if listing else {}
+        inventory = read_inventory(folder)
+        asked = inventory.settings.get("config", inventory.settings) if inventory else {}
         with suppress(SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError):
             asked = asked or told_by(folder)["config"]
         if asked:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edgemtl_runtime.atomic import FolderAside, check_folder, read_listing, unfinished
+from edgemtl_runtime.atomic import AtomicFolder, check_folder, read_inventory, unfinished
 
 from . import distributed
 from .console import say
@@ -27,10 +27,10 @@ def group(out: Path, kind: str, asked: dict[str, Any], resume: bool, overwrite: 
         yield unfinished(out)
         with distributed.process_group():
             return
-    with FolderAside(out, kind, overwrite, asked=asked, keep=True, resume=resume) as aside:
-        yield aside.folder
+    with AtomicFolder(out, kind, overwrite, settings=asked, keep=True, resume=resume) as output:
+        yield output.folder
         with distributed.process_group():
-            aside.place()
+            output.commit()
 
 
 def is_finished(out: Path, kind: str, asked: dict[str, Any]) -> bool:
@@ -42,13 +42,13 @@ def is_finished(out: Path, kind: str, asked: dict[str, Any]) -> bool:
 
 
 def _check(folder: Path, kind: str, asked: dict[str, Any], state: str) -> bool:
-    listing = read_listing(folder)
-    if listing is None or listing.kind != kind:
+    inventory = read_inventory(folder)
+    if inventory is None or inventory.kind != kind:
         return False
     for key, value in asked.items():
-        if listing.asked.get(key) != value:
+        if inventory.settings.get(key) != value:
             raise EdgemtlError(
-                f"--resume: the {state} {kind} has {key}={listing.asked.get(key)}, this one {key}={value}; "
+                f"--resume: the {state} {kind} has {key}={inventory.settings.get(key)}, this one {key}={value}; "
                 "give the same, or another --out"
             )
     return True

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import edgemtl_models
-from edgemtl_runtime.atomic import FolderAside, check_folder
+from edgemtl_runtime.atomic import AtomicFolder, check_folder
 
 from . import config_file, distributed
 from .checkpoint import Checkpoint, as_json, check_same
@@ -67,18 +67,18 @@ def train(
         return run
     check_folder(out, RUN, overwrite)
     with ExitStack() as stack:
-        aside = None
+        output = None
         if distributed.is_main():
-            aside = stack.enter_context(FolderAside(out, RUN, overwrite, asked={"config": as_json(config)}))
+            output = stack.enter_context(AtomicFolder(out, RUN, overwrite, settings={"config": as_json(config)}))
         checkpoint.claim(resume, overwrite)
         stack.enter_context(distributed.process_group())
         threads = torch.get_num_threads()
         torch.set_num_threads(config.num_threads or threads)
         stack.callback(torch.set_num_threads, threads)
         try:
-            _train_into(aside, out, config, data, judge, checkpoint, resume)
-            if aside:
-                aside.place()
+            _train_into(output, out, config, data, judge, checkpoint, resume)
+            if output:
+                output.commit()
         except BaseException as error:
             if told := checkpoint.told(error):
                 say(told)
@@ -98,7 +98,7 @@ def finished(config: Config, out: Path) -> Run | None:
 
 
 def _train_into(
-    aside: FolderAside | None,
+    output: AtomicFolder | None,
     out: Path,
     config: Config,
     data: dict[str, Samples] | None,
@@ -121,7 +121,7 @@ def _train_into(
     loader = Loader(batches, first, workers)
     board = Board(config.tensorboard if distributed.is_main() else "", out.name, first)
     seconds = _fit(loop, loader, checkpoint, board, started, data["val"] if judge else None)
-    if aside is None:
+    if output is None:
         return
     metrics: dict[str, Any] = {
         "steps": loop.steps,
@@ -130,7 +130,7 @@ def _train_into(
         "data_wait": round(loader.waited_s / max(seconds, 1e-9), 4),
         "peak_mb": peak_mb(),
     }
-    write_run(aside.folder, out, config, loop, metrics, data["val"] if judge else None)
+    write_run(output.folder, out, config, loop, metrics, data["val"] if judge else None)
     with guarded("TensorBoard could not be told", out):
         board.close(loop.steps, metrics.get("val", {}))
 
