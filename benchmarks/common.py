@@ -81,9 +81,9 @@ def step_ratios(configs: dict[str, Config], turns: int) -> dict[str, float]:
     seconds: dict[str, list[float]] = {name: [] for name in begun}
     for turn in range(turns + WARM):
         batch = batches[turn]
-        for name, (loop, _) in begun.items():
+        for name, (trainer, _) in begun.items():
             start = time.perf_counter()
-            loop.learn(dict(batch))
+            trainer.train_step(dict(batch))
             seconds[name].append(time.perf_counter() - start)
     base = seconds[first][WARM:]
     return {name: median(a / b for a, b in zip(each[WARM:], base, strict=True)) for name, each in seconds.items()}

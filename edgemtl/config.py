@@ -13,10 +13,11 @@ from edgemtl_runtime.bundle import ThermalRange
 from edgemtl_runtime.limits import parse_yaml, read_yaml, reason
 
 from .errors import ConfigError, nearest_hint
-from .methods.weighting import BALANCES
 from .renamed_keys import renamed
 
 Policy = Literal["fused", "rgb", "ir", "union"]
+TASK_WEIGHTINGS = ("equal", "uncertainty", "dwa", "famo", "upgrad", "pcgrad", "mgda", "cagrad", "aligned-mtl")
+"""The keys of `methods.weighting.TASK_WEIGHTINGS`."""
 
 
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -335,10 +336,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(
                 "alignment.trainable is for method=meta_sparsity, from alignment.strength on, without a target"
             )
-        if self.task_weighting not in BALANCES:
+        if self.task_weighting not in TASK_WEIGHTINGS:
             raise ValueError(
                 f"task_weighting '{self.task_weighting}' is not known"
-                f"{nearest_hint(self.task_weighting, list(BALANCES))}"
+                f"{nearest_hint(self.task_weighting, list(TASK_WEIGHTINGS))}"
             )
         if not self.steps and not self.epochs:
             raise ValueError("steps and epochs are both 0: nothing to train")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -17,6 +17,7 @@ from .heads import DenseHead, PictureHead
 from .taps import DEEPEST, ExitTrunk
 from .yolo import BoxHead
 
+Feature = Literal["alignment", "unimodal_aux_loss", "distillation"]
 AnyTrunk = Trunk | EarlyTrunk | JoinedTrunk | AlignedTrunk | ExitTrunk
 FUSIONS = ("concat", "early", "mid", "aligned")
 STRIDE = 32
@@ -63,6 +64,22 @@ class MultiTask(nn.Module):
     def own(self, head: str, of: list[Any]) -> list[Any]:
         """Return a head's part of what the trunk has one of for each feature: all, where it has no exits."""
         return [of[place] for place in self.trunk.reads[head]] if isinstance(self.trunk, ExitTrunk) else of
+
+    def supports(self, feature: Feature) -> bool:
+        """Whether the network can be trained with a feature that needs a full stream for each modality."""
+        return isinstance(self.trunk, AlignedTrunk)
+
+    def twins(self) -> list[list[str]]:
+        """Return the names of the parameters whose weights may be shared between streams; [] where there are none."""
+        if not isinstance(self.trunk, AlignedTrunk):
+            return []
+        return [[f"trunk.{name}" for name in names] for names in self.trunk.twins()]
+
+    def aligned_trunk(self) -> AlignedTrunk:
+        """Return the trunk of a network that `supports` alignment; raises `TypeError` for another one."""
+        if not isinstance(self.trunk, AlignedTrunk):
+            raise TypeError("the network has no full stream for each modality")
+        return self.trunk
 
 
 def zoo() -> list[str]:

@@ -22,7 +22,7 @@ from edgemtl.cli import main
 from edgemtl.config import Config, load
 from edgemtl.data.datasets import spread
 from edgemtl.data.sample import IGNORE
-from edgemtl.methods.weighting import BALANCES
+from edgemtl.methods.weighting import TASK_WEIGHTINGS
 from edgemtl.run import Run
 from edgemtl.synthetic.streets import street
 from edgemtl.tasks import TASKS
@@ -44,7 +44,7 @@ def test_the_starter_has_every_key_at_its_default(tmp_path: Path, capsys: pytest
 
 def test_the_starter_names_what_there_is() -> None:
     text = (resources.files("edgemtl") / "starter.yaml").read_text()
-    assert all(re.search(rf"\b{name}\b", text) for name in (*BALANCES, *TASKS))
+    assert all(re.search(rf"\b{name}\b", text) for name in (*TASK_WEIGHTINGS, *TASKS))
 
 
 def test_labels_are_shown_on_a_sheet(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
