@@ -20,7 +20,8 @@ from typing import Any
 
 from common import choose, done, step_ratios
 
-from edgemtl.config import Config, load
+from edgemtl.config import Config
+from edgemtl.config_file import load
 from edgemtl.console import print_table, say
 from edgemtl.delta_m import Figures, delta_m
 from edgemtl.experiments.single import single_task

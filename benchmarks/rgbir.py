@@ -24,7 +24,8 @@ from late_fusion import Late
 from rgbir_page import write_page
 from torch.nn import Conv2d
 
-from edgemtl.config import Config, load
+from edgemtl.config import Config
+from edgemtl.config_file import load
 from edgemtl.console import print_table, progress_bar, say
 from edgemtl.data.open import open_data
 from edgemtl.evaluate import Figures, Predictor, evaluate, of_run

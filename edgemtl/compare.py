@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from . import config as configuration
+from . import config_file
 from .config import Config, Data
 from .delta_m import delta_m, references
 from .errors import EdgemtlError
@@ -45,7 +45,7 @@ def columns(runs: Sequence[Path]) -> list[Column]:
     """Read runs, those of one configuration under several seeds together; a folder of runs stands for all of them."""
     found: dict[str, list[tuple[Path, Config, dict[str, Any]]]] = {}
     for folder in [inner for run in runs for inner in _expand(run)]:
-        config = configuration.load(folder / CONFIG)
+        config = config_file.load(folder / CONFIG)
         metrics = read_metrics(folder)
         if "val" not in metrics:
             raise EdgemtlError(f"{folder}: was never judged; run `edgemtl eval {folder}`")

@@ -1,30 +1,73 @@
-"""The configuration of a training: read from YAML and ``key=value`` words, checked before anything is computed."""
+"""The configuration of a training: its keys, their defaults, bounds and meaning.
+
+`config_file` reads it from YAML and ``key=value`` words, and writes the starter and the JSON Schema from what stands
+here.
+"""
 
 from __future__ import annotations
 
-import contextlib
-from pathlib import Path
-from typing import Any, Literal
+import functools
+from typing import Annotated, Any, Literal
 
 import msgspec
-import yaml
+from msgspec import Meta
 
 from edgemtl_runtime.bundle import ThermalRange
-from edgemtl_runtime.limits import parse_yaml, read_yaml, reason
 
-from .errors import ConfigError, nearest_hint
-from .renamed_keys import renamed
-
-Policy = Literal["fused", "rgb", "ir", "union"]
-TASK_WEIGHTINGS = ("equal", "uncertainty", "dwa", "famo", "upgrad", "pcgrad", "mgda", "cagrad", "aligned-mtl")
-"""The keys of `methods.weighting.TASK_WEIGHTINGS`."""
+LabelPolicy = Literal["fused", "rgb", "ir", "union"]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+Strength = Annotated[float, Meta(ge=0, le=1e6)]
+SideLength = Annotated[int, Meta(ge=32, le=8192)]
 
 
-class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One of several data sets that are trained on together."""
+def about(description: str, ge: float | None = None, le: float | None = None) -> Meta:
+    """Return the description and the bounds, both included, of a key."""
+    return Meta(description=description, ge=ge, le=le)
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Keys that belong together; a value outside of its bounds raises ValueError."""
+
+    def __post_init__(self) -> None:
+        for name, type_ in fields_of(type(self)).items():
+            _check(name, getattr(self, name), type_)
+
+
+@functools.cache
+def fields_of(section: type[msgspec.Struct]) -> dict[str, msgspec.inspect.Type]:
+    """Return the type, with bounds and description, of each key of a section."""
+    info = msgspec.inspect.type_info(section)
+    assert isinstance(info, msgspec.inspect.StructType)
+    return {field.encode_name: field.type for field in info.fields}
+
+
+def plain(type_: msgspec.inspect.Type) -> msgspec.inspect.Type:
+    """Return a type without its description."""
+    return type_.type if isinstance(type_, msgspec.inspect.Metadata) else type_
+
+
+def _check(name: str, value: Any, type_: msgspec.inspect.Type) -> None:
+    type_ = plain(type_)
+    if isinstance(type_, msgspec.inspect.TupleType):
+        for index, (item, item_type) in enumerate(zip(value, type_.item_types, strict=True)):
+            _check(f"{name}[{index}]", item, item_type)
+    if (bounds := bounds_of(type_)) and not bounds[0] <= value <= bounds[1]:
+        raise ValueError(f"{name}={value} is not between {bounds[0]:g} and {bounds[1]:g}")
+
+
+def bounds_of(type_: msgspec.inspect.Type) -> tuple[float, float] | None:
+    """Return the least and the greatest value of a number that has bounds."""
+    type_ = plain(type_)
+    if not isinstance(type_, msgspec.inspect.IntType | msgspec.inspect.FloatType):
+        return None
+    return None if type_.ge is None or type_.le is None else (type_.ge, type_.le)
+
+
+class Source(Section, frozen=True):
+    """One of several datasets that are trained on together."""
 
     source: str
-    label_policy: Policy = "fused"
+    label_policy: LabelPolicy = "fused"
     tasks: tuple[str, ...] = ()
     """The tasks whose labels are taken from here; all that there are where none is named."""
 
@@ -33,89 +76,93 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return not self.tasks or task in self.tasks
 
 
-class Synthetic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Drawn streets, where ``data.source`` is "streets"."""
+class Synthetic(Section, frozen=True):
+    """Drawn streets, of ``data.source: streets``."""
 
-    num_train: int = 1200
-    """Images to train on."""
-    num_val: int = 200
-    """Images to evaluate on."""
+    num_train: Annotated[int, about("drawn images to train on", 1, 500_000)] = 1200
+    num_val: Annotated[int, about("drawn images to evaluate on", 1, 50_000)] = 200
 
 
-class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the pictures come from: ``source`` is "streets" (drawn), a folder, its data.yaml, or a list of sources."""
+class Data(Section, frozen=True):
+    """Where the images and labels come from."""
 
-    source: str | tuple[Source, ...] = "streets"
-    label_policy: Policy = "fused"
-    val_fraction: float = 0.0
-    """Share of the training pictures, each set's last ones, that are judged in place of "val", which becomes "test":
-    choose on them, and report "val" later."""
-    balance_light: bool = False
-    """Whether day and night take equal parts in the training, however many pictures there are of each."""
-    cache_mb: int = 4000
-    """Memory for decoded pictures; what does not fit is read again each time."""
-    num_workers: int = -1
-    """Processes that prepare batches; 0: a thread; -1: a thread, or with a GPU one process a core, up to eight."""
+    source: Annotated[
+        str | tuple[Source, ...],
+        about("streets (drawn), a folder or its data.yaml, or a list of {source, label_policy, tasks}"),
+    ] = "streets"
+    label_policy: Annotated[
+        LabelPolicy, about("whose boxes count where each camera has its own: fused, rgb, ir, union")
+    ] = "fused"
+    val_fraction: Annotated[
+        float, about("share of the training images, the last ones, to evaluate on in place of val, then test", 0, 0.9)
+    ] = 0.0
+    balance_light: Annotated[bool, about("half of every batch by day and half by night (attributes.csv)")] = False
+    cache_mb: Annotated[int, about("memory for decoded images; what does not fit is read again", 0, 10**7)] = 4000
+    num_workers: Annotated[
+        int, about("processes that prepare batches; 0: a thread; -1: a thread, or with a GPU one a core", -1, 1024)
+    ] = -1
     synthetic: Synthetic = Synthetic()
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """The data sets, one or several."""
+        """The datasets, one or several."""
         return (Source(self.source, self.label_policy),) if isinstance(self.source, str) else self.source
 
 
-class Augment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Geometry, the same for all views and the labels; light, each view's own; and what goes wrong with cameras."""
+class Augment(Section, frozen=True):
+    """Augmentation: geometry acts on all views and the labels alike, colour jitter on each view by itself."""
 
-    mosaic: float = 0.5
-    """Share of training items that are put together from four."""
-    mosaic_zoom: float = 1.0
-    """A mosaic's window is up to 1 + this many pictures wide."""
-    mosaic_until: float = 0.8
-    """Share of the training after which mosaics stop."""
-    flip: bool = True
-    rotate_deg: float = 0.0
-    translate: float = 0.1
-    scale: float = 0.3
-    brightness: float = 0.4
-    contrast: float = 0.4
-    saturation: float = 0.5
-    hue: float = 0.02
-    modality_dropout: float = 0.0
-    """Share of items of which one camera of several is absent; the bundle then says that it can do without any one."""
-    modality_dropout_fill: tuple[Literal["blank", "noise", "frozen"], ...] = ("blank", "noise", "frozen")
-    """What is there instead: the bundle's blank frame, noise, or a frame of another moment."""
-    max_misalignment: float = 0.0
-    """Cameras but the first are shifted by up to this share of the width against it, either way."""
-    max_misalignment_deg: float = 0.0
-    """And turned by up to so much."""
+    mosaic: Annotated[Fraction, about("share of training samples that are put together from four")] = 0.5
+    mosaic_zoom: Annotated[Fraction, about("a mosaic's window is up to 1 + this many images wide")] = 1.0
+    mosaic_until: Annotated[Fraction, about("share of the training after which mosaics stop")] = 0.8
+    flip: Annotated[bool, about("mirror half of the samples left to right")] = True
+    rotate_deg: Annotated[float, about("rotate by up to so much, either way", 0, 180)] = 0.0
+    translate: Annotated[Fraction, about("shift by up to this share of the size")] = 0.1
+    scale: Annotated[float, about("scale by up to 1 +- this", 0, 0.95)] = 0.3
+    brightness: Fraction = 0.4
+    contrast: Fraction = 0.4
+    saturation: Fraction = 0.5
+    hue: Annotated[float, Meta(ge=0, le=0.5)] = 0.02
+    modality_dropout: Annotated[
+        Fraction, about("share of samples of which one modality is missing; the bundle then can do without any one")
+    ] = 0.0
+    modality_dropout_fill: Annotated[
+        tuple[Literal["blank", "noise", "frozen"], ...],
+        about("what a missing modality shows: the blank frame, noise, or another sample's image"),
+    ] = ("blank", "noise", "frozen")
+    max_misalignment: Annotated[
+        float, about("all modalities but the first are shifted by up to this share of the width", 0, 0.5)
+    ] = 0.0
+    max_misalignment_deg: Annotated[float, about("and rotated by up to so much", 0, 180)] = 0.0
 
 
-class Sparsity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Sparsity(Section, frozen=True):
     """Group lasso with a fixed strength, or held to a target, where the pattern is frozen (`sparsity.group_lasso`)."""
 
-    target: float = 0.0
-    """Share of ``of`` to remove."""
-    max_cost: float = 0.0
-    """Or how much of it may stay: so many parameters, operations or milliseconds."""
-    metric: Literal["parameters", "flops", "ms"] = "parameters"
-    scope: str = "all"
-    """What is made sparse and counted: "all", or a part of the network like "trunk"."""
-    groups: Literal["coupled", "input", "output"] = "coupled"
-    strength: float = 1e-4
-    """The group lasso's λ where there is no target; 0 leaves the network dense."""
-    reg_ratio: float = 0.1
-    """With a target: the strength, as a share of that which would zero as many groups by itself."""
-    begin: float = 0.1
-    """Share of the training before the first step towards zero."""
-    end: float = 0.4
-    """Share of the training by which the target is met, the weakest groups first."""
-    min_keep_ratio: float = 0.2
-    """At least this share of every layer's groups stays."""
-    channel_multiple: int = 8
-    """With a target: every layer keeps a multiple of so many channels, as processors are fast on; of coupled groups."""
-    granularity: Literal["global", "stage", "layer"] = "global"
-    """What has a strength of its own: all, the layers of one resolution, or each; meta_sparsity learns them."""
+    target: Annotated[float, about("share of the metric to prune; 0, and max_cost 0: no target", 0, 0.95)] = 0.0
+    max_cost: Annotated[float, about("or how much of the metric may stay, in its own unit", 0, 1e15)] = 0.0
+    metric: Annotated[
+        Literal["parameters", "flops", "ms"], about("parameters, flops, or ms (convolutions on this machine)")
+    ] = "parameters"
+    scope: Annotated[str, about("what is pruned and counted: all, or a part of the network like trunk")] = "all"
+    groups: Annotated[
+        Literal["coupled", "input", "output"],
+        about("coupled: whole channels; output: filters; input: what one convolution reads of a channel"),
+    ] = "coupled"
+    strength: Annotated[Strength, about("the group lasso's lambda where there is no target; 0: dense")] = 1e-4
+    reg_ratio: Annotated[
+        Fraction, about("with a target: lambda, as a share of that which would zero as many groups by itself")
+    ] = 0.1
+    begin: Annotated[Fraction, about("share of the training before the sparsity schedule begins")] = 0.1
+    end: Annotated[Fraction, about("share of the training by which the target is met, the least important first")] = 0.4
+    min_keep_ratio: Annotated[Fraction, about("at least this share of every layer's groups is kept")] = 0.2
+    channel_multiple: Annotated[
+        int, about("with a target: every layer keeps a multiple of so many channels; of coupled groups", 1, 1024)
+    ] = 8
+    granularity: Annotated[
+        Literal["global", "stage", "layer"],
+        about("what has a strength of its own: global, stage (the layers of one resolution), layer"),
+    ] = "global"
 
     @property
     def aimed(self) -> bool:
@@ -123,279 +170,173 @@ class Sparsity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return bool(self.target or self.max_cost)
 
 
-class Fusion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the cameras' streams meet; where nothing is said, as the network's description has it."""
+class Fusion(Section, frozen=True):
+    """How the modalities' streams are fused; where nothing is given, as the network's description has it."""
 
-    kind: Literal["", "concat", "early", "mid", "aligned"] = ""
-    """"concat": at each level, before one neck. "early": as one picture's channels. "mid": at one level, and are one
-    from there on. "aligned": two full streams, at the inputs of the heads."""
-    level: Literal["p2", "p3", "p4"] = "p3"
-    """Where "mid" joins the streams: the features at stride 4, 8 or 16."""
-    fuse_at: tuple[str, ...] = ()
-    """Levels at which aligned streams are fused, like [p3, p4, p5]; those that the heads read where none is named."""
-    align: tuple[str, str] = ("stage3", "neck")
-    """The first and the last part of aligned streams that can come together: stage2, stage3, stage4, neck."""
-    registration_radius: int = 0
-    """Over how many cells of stride 8 other cameras are brought into line with the first one; 0: they are not."""
-
-
-class Alignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the weights of aligned streams are pulled together (`methods.alignment`)."""
-
-    strength: float = 0.0
-    """0 lets all go apart, 1 nothing."""
-    target: float = 0.0
-    """Share of the weights that are to be stored once: the rest is let go apart where the cameras disagree most."""
-    kind: Literal["difference", "squared"] = "difference"
-    trainable: bool = False
-    """Whether method=meta_sparsity learns a strength a stage, from ``strength`` on."""
-    begin: float = 0.0
-    """Share of the training before the first pull; with a target, before the first is let go."""
-    end: float = 0.6
-    """Share of the training by which the target is met."""
+    kind: Annotated[
+        Literal["", "concat", "early", "mid", "aligned"],
+        about("concat, early, mid or aligned (docs/cameras.md); empty: as the network has it"),
+    ] = ""
+    level: Annotated[Literal["p2", "p3", "p4"], about("of mid: where the streams are fused, at stride 4, 8 or 16")] = (
+        "p3"
+    )
+    fuse_at: Annotated[
+        tuple[str, ...], about("of aligned: the levels that are fused, like [p3, p4, p5]; empty: those the heads read")
+    ] = ()
+    align: Annotated[
+        tuple[str, str], about("of aligned: the first and last part that can share weights: stage2 to stage4, neck")
+    ] = ("stage3", "neck")
+    registration_radius: Annotated[
+        int,
+        about("of aligned: cells of stride 8 over which the others are registered to the first; 0: not", 0, 8),
+    ] = 0
 
 
-class Episodes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Of mtml and meta_sparsity: inner steps on one half of a batch, judged on the other."""
+class Alignment(Section, frozen=True):
+    """How the weights of aligned streams are pulled together until they are shared (`methods.alignment`)."""
 
-    subsets: int = 1
-    """Into how many subsets a step shares out the tasks; 1 draws one and leaves the rest out."""
-    inner_steps: int = 1
-    inner_optimizer: Literal["adamw", "sgd"] = "adamw"
-    """The metric of inner steps: with "adamw" no weight moves by more than ``inner_lr``."""
-    inner_lr: float = 1e-3
-    second_order: bool = False
-    """Whether the outer gradient goes through the inner steps."""
-    support_grad_weight: float = 0.5
-    """Share of the weights' gradient that is their own on the support; the rest is that of the adapted ones."""
-    query_fraction: float = 0.0
-    """Share of the training pictures, the last ones, that are queries alone: they teach strengths and no weights."""
-    strength_lr: float = 0.02
-    """Of the logarithms of the strengths, by Adam."""
+    strength: Annotated[Strength, about("of the penalty on differences; 0 unties all, 1 nothing")] = 0.0
+    target: Annotated[Fraction, about("share of the weights to store once; the rest is untied")] = 0.0
+    kind: Annotated[
+        Literal["difference", "squared"], about("difference: channels become equal; squared: they come near")
+    ] = "difference"
+    trainable: Annotated[bool, about("whether meta_sparsity trains a strength a stage, from strength on")] = False
+    begin: Annotated[Fraction, about("share of the training before the first step")] = 0.0
+    end: Annotated[Fraction, about("share of the training by which the target is met")] = 0.6
 
 
-class Lomt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Of lomt: how the depth that each task needs is found."""
+class Episodes(Section, frozen=True):
+    """Episodes of mtml and meta_sparsity: inner steps on one half of a batch, evaluated on the other."""
 
-    seeds: int = 2
-    """How many single-task sparse networks tell a task's depth."""
-    threshold: float = 0.01
-    """A layer whose share of living groups, the mean over seeds, is above this is needed."""
+    subsets: Annotated[int, about("subsets of the tasks a step; 1 draws one and skips the rest", 1, 1024)] = 1
+    inner_steps: Annotated[int, Meta(ge=0, le=1000)] = 1
+    inner_optimizer: Annotated[Literal["adamw", "sgd"], about("the metric of inner steps: adamw or sgd")] = "adamw"
+    inner_lr: Annotated[float, Meta(ge=0, le=1e3)] = 1e-3
+    second_order: Annotated[bool, about("whether the outer gradient goes through the inner steps")] = False
+    support_grad_weight: Annotated[
+        Fraction, about("share of the gradient that is the weights' own on the support; the rest: adapted weights'")
+    ] = 0.5
+    query_fraction: Annotated[
+        float, about("share of the training images that train strengths alone; meta_sparsity without a target", 0, 0.9)
+    ] = 0.0
+    strength_lr: Annotated[float, about("of the logarithms of the strengths, by Adam", 0, 10)] = 0.02
 
 
-class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Lomt(Section, frozen=True):
+    """Layer-optimised multi-task: how the depth that each task needs is found."""
+
+    seeds: Annotated[int, about("single-task sparse networks a task", 1, 1000)] = 2
+    threshold: Annotated[Fraction, about("share of active groups, mean over seeds, above which a layer is needed")] = (
+        0.01
+    )
+
+
+class Config(Section, frozen=True):
     """One training."""
 
-    network: str = "rgbir-n"
-    init_from: str = ""
-    """A run, or a file of weights, whose tensors are taken over where they fit."""
-    freeze: tuple[str, ...] = ()
-    """Parts of the network that are not learned, like trunk or heads.depth."""
-    keep_sparsity: bool = False
-    """Whether channels that are zero in ``init_from`` stay zero."""
-    modalities: tuple[str, ...] = ()
-    """Streams of the network to build, like [rgb]; all where none is named."""
-    head_taps: dict[str, str] = {}
-    """The block of the backbones at which a task's head leaves them, like {edges: stage8}; then there is no pyramid."""
+    network: Annotated[str, about("rgbir-n, -mobilenetv2, -mobilenetv4, -resnet18, or a YAML file")] = "rgbir-n"
+    modalities: Annotated[tuple[str, ...], about("streams of the network to build, like [rgb]; empty: all")] = ()
+    head_taps: Annotated[
+        dict[str, str],
+        about("the block of the backbones that a head reads, like {edges: stage8}; there is no pyramid then"),
+    ] = {}
+    init_from: Annotated[str, about("a run, or a .safetensors file, whose tensors are loaded where they fit")] = ""
+    keep_sparsity: Annotated[bool, about("whether channels that are zero in init_from stay zero")] = False
+    freeze: Annotated[tuple[str, ...], about("parts that are not trained, like [trunk] or [heads.depth]")] = ()
     fusion: Fusion = Fusion()
-    input_size: tuple[int, int] = (128, 160)
-    """Height and width of the network's input, pixels."""
+    input_size: Annotated[
+        tuple[SideLength, SideLength], about("height and width of the network's input; multiples of 32")
+    ] = (128, 160)
     data: Data = Data()
-    method: Literal["joint", "single", "sparse", "lomt", "mtml", "meta_sparsity"] = "joint"
-    """How the tasks are learned, as the files of `methods` tell; "single": each by itself, the reference of Δm."""
-    tasks: tuple[str, ...] = ("boxes", "semantic")
-    """Heads to train; one that the data have no labels for is left out."""
-    steps: int = 0
-    """Optimiser steps; 0 takes ``epochs``."""
-    epochs: float = 20
-    batch_size: int = 16
-    lr: float = 2e-3
-    weight_decay: float = 0.01
-    warmup_steps: int = 40
-    """Steps over which the learning rate rises."""
-    grad_clip_norm: float = 10.0
-    """Largest norm of the gradient."""
-    ema_decay: float = 0.998
-    """Decay a step of the averaged weights, which are the ones judged and kept."""
-    task_weighting: str = "equal"
-    """How the tasks share a step, as `methods.weighting` lists them."""
-    loss_weights: dict[str, float] = {}
-    """Weight of each task's loss; 1 where nothing is said."""
-    augment: Augment = Augment()
+    method: Annotated[
+        Literal["joint", "single", "sparse", "lomt", "mtml", "meta_sparsity"],
+        about("joint, sparse, lomt, mtml or meta_sparsity (docs/methods.md); single: one network for each task"),
+    ] = "joint"
+    tasks: Annotated[
+        tuple[str, ...], about("heads to train, of boxes, semantic, depth, normals, edges, attributes")
+    ] = ("boxes", "semantic")
+    task_weighting: Annotated[
+        Literal["equal", "uncertainty", "dwa", "famo", "pcgrad", "upgrad", "mgda", "cagrad", "aligned-mtl"],
+        about("equal, uncertainty, dwa, famo, pcgrad, upgrad, mgda, cagrad, aligned-mtl"),
+    ] = "equal"
+    loss_weights: Annotated[dict[str, float], about("of the tasks' losses, like {boxes: 0.5}; 1 where none")] = {}
+    steps: Annotated[int, about("optimiser steps; 0 takes the epochs", 0, 10**9)] = 0
+    epochs: Annotated[float, Meta(ge=0, le=10**6)] = 20
+    batch_size: Annotated[int, Meta(ge=1, le=10**5)] = 16
+    lr: Annotated[float, about("learning rate at its peak; it falls along a half cosine", 1e-9, 10)] = 2e-3
+    warmup_steps: Annotated[int, about("steps over which the learning rate rises", 0, 10**6)] = 40
+    weight_decay: Annotated[float, Meta(ge=0, le=10)] = 0.01
+    grad_clip_norm: Annotated[float, about("largest norm of the gradient", 1e-6, 1e9)] = 10.0
+    ema_decay: Annotated[float, about("a step, of the averaged weights, which are the ones kept", 0, 0.999999)] = 0.998
     sparsity: Sparsity = Sparsity()
     alignment: Alignment = Alignment()
-    unimodal_aux_loss: bool = False
-    """Whether aligned streams learn the tasks by themselves too: the heads read the fused features and each one's."""
-    teachers: dict[str, str] = {}
-    """Of aligned streams: a run of one camera each, like {ir: out/ir}, whose features they keep (`distillation`)."""
-    distill_weight: float = 1.0
-    """Weight of what the teachers say."""
+    unimodal_aux_loss: Annotated[bool, about("whether aligned streams are trained on the tasks alone too")] = False
+    teachers: Annotated[
+        dict[str, str], about("of aligned streams: a run of one modality each, like {ir: runs/ir}, to distill from")
+    ] = {}
+    distill_weight: Annotated[float, about("weight of the distillation loss", 0, 1e6)] = 1.0
     episodes: Episodes = Episodes()
     lomt: Lomt = Lomt()
+    augment: Augment = Augment()
     thermal_range: ThermalRange = ThermalRange()
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """"auto" computes in bf16 where the processor has matrix units for it (AMX, or a GPU's)."""
-    num_evals: int = 1
-    """How many times to judge the averaged network on "val", evenly over the training; the last time is at its end."""
-    checkpoint_interval_s: float = 60.0
-    """Seconds between two savings of the state that ``--resume`` goes on from."""
-    tensorboard: str = ""
-    """A folder to show the training in on TensorBoard while it runs; nothing where none is named."""
-    num_threads: int = 0
-    """Processor threads; 0 leaves torch's own choice."""
-    seed: int = 0
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"], about("fp32, bf16, or auto: bf16 where the hardware has matrix units for it")
+    ] = "auto"
+    num_evals: Annotated[int, about("evaluations on val, evenly over the training", 1, 10**6)] = 1
+    checkpoint_interval_s: Annotated[
+        float, about("seconds between two checkpoints, from which --resume goes on", 0, 10**6)
+    ] = 60.0
+    tensorboard: Annotated[str, about("folder for TensorBoard to show while the training runs; empty: none")] = ""
+    num_threads: Annotated[int, about("processor threads; 0: torch's own choice", 0, 1024)] = 0
+    seed: Annotated[int, Meta(ge=0, le=10**9)] = 0
 
     def __post_init__(self) -> None:
-        sparsity, augment, episodes = self.sparsity, self.augment, self.episodes
-        for name, value, low, high in (
-            ("height of input_size", self.input_size[0], 32, 8192),
-            ("width of input_size", self.input_size[1], 32, 8192),
-            ("steps", self.steps, 0, 10**9),
-            ("epochs", self.epochs, 0, 10**6),
-            ("batch_size", self.batch_size, 1, 10**5),
-            ("lr", self.lr, 1e-9, 10),
-            ("weight_decay", self.weight_decay, 0, 10),
-            ("warmup_steps", self.warmup_steps, 0, 10**6),
-            ("grad_clip_norm", self.grad_clip_norm, 1e-6, 1e9),
-            ("ema_decay", self.ema_decay, 0, 0.999999),
-            ("num_evals", self.num_evals, 1, 10**6),
-            ("checkpoint_interval_s", self.checkpoint_interval_s, 0, 10**6),
-            ("num_threads", self.num_threads, 0, 1024),
-            ("seed", self.seed, 0, 10**9),
-            ("data.val_fraction", self.data.val_fraction, 0, 0.9),
-            ("data.cache_mb", self.data.cache_mb, 0, 10**7),
-            ("data.num_workers", self.data.num_workers, -1, 1024),
-            ("data.synthetic.num_train", self.data.synthetic.num_train, 1, 500_000),
-            ("data.synthetic.num_val", self.data.synthetic.num_val, 1, 50_000),
-            ("sparsity.target", sparsity.target, 0, 0.95),
-            ("sparsity.max_cost", sparsity.max_cost, 0, 1e15),
-            ("sparsity.strength", sparsity.strength, 0, 1e6),
-            ("sparsity.reg_ratio", sparsity.reg_ratio, 0, 1),
-            ("sparsity.min_keep_ratio", sparsity.min_keep_ratio, 0, 1),
-            ("sparsity.channel_multiple", sparsity.channel_multiple, 1, 1024),
-            ("sparsity.begin", sparsity.begin, 0, 1),
-            ("sparsity.end", sparsity.end, sparsity.begin, 1),
-            ("fusion.registration_radius", self.fusion.registration_radius, 0, 8),
-            ("alignment.strength", self.alignment.strength, 0, 1e6),
-            ("alignment.target", self.alignment.target, 0, 1),
-            ("alignment.begin", self.alignment.begin, 0, 1),
-            ("alignment.end", self.alignment.end, 0, 1),
-            ("distill_weight", self.distill_weight, 0, 1e6),
-            ("episodes.subsets", episodes.subsets, 1, 1024),
-            ("episodes.inner_steps", episodes.inner_steps, 0, 1000),
-            ("episodes.inner_lr", episodes.inner_lr, 0, 1e3),
-            ("episodes.support_grad_weight", episodes.support_grad_weight, 0, 1),
-            ("episodes.query_fraction", episodes.query_fraction, 0, 0.9),
-            ("episodes.strength_lr", episodes.strength_lr, 0, 10),
-            ("lomt.seeds", self.lomt.seeds, 1, 1000),
-            ("lomt.threshold", self.lomt.threshold, 0, 1),
-            ("augment.mosaic", augment.mosaic, 0, 1),
-            ("augment.mosaic_until", augment.mosaic_until, 0, 1),
-            ("augment.mosaic_zoom", augment.mosaic_zoom, 0, 1),
-            ("augment.rotate_deg", augment.rotate_deg, 0, 180),
-            ("augment.translate", augment.translate, 0, 1),
-            ("augment.scale", augment.scale, 0, 0.95),
-            ("augment.brightness", augment.brightness, 0, 1),
-            ("augment.contrast", augment.contrast, 0, 1),
-            ("augment.saturation", augment.saturation, 0, 1),
-            ("augment.hue", augment.hue, 0, 0.5),
-            ("augment.modality_dropout", augment.modality_dropout, 0, 1),
-            ("augment.max_misalignment", augment.max_misalignment, 0, 0.5),
-            ("augment.max_misalignment_deg", augment.max_misalignment_deg, 0, 180),
-        ):
-            if not low <= value <= high:
-                raise ValueError(f"{name}={value} is not between {low} and {high}")
-        if episodes.query_fraction and self.data.balance_light:
-            raise ValueError(
-                "episodes.query_fraction and data.balance_light both say which pictures fill a batch: give one"
-            )
-        if augment.modality_dropout and not augment.modality_dropout_fill:
-            raise ValueError(
-                "augment.modality_dropout_fill names nothing that an absent camera shows: blank, noise or frozen"
-            )
-        for task in self.loss_weights:
-            if task not in self.tasks:
-                raise ValueError(f"loss_weights names '{task}'{nearest_hint(task, list(self.tasks))}")
-        if sparsity.target and sparsity.max_cost:
-            raise ValueError("sparsity.target and sparsity.max_cost both say how much is to go: give one")
-        for task in self.head_taps:
-            if task not in self.tasks:
-                raise ValueError(f"head_taps names '{task}'{nearest_hint(task, list(self.tasks))}")
-        if self.freeze and self.sparse:
-            raise ValueError("freeze and sparsity together: a frozen part cannot lose channels")
-        if self.method == "lomt" and (self.head_taps or self.sparsity.aimed):
-            raise ValueError(
-                "method=lomt finds the exits, by sparsity.strength: neither head_taps nor a target next to it"
-            )
-        if self.keep_sparsity and (self.sparse or not self.init_from):
-            raise ValueError("keep_sparsity keeps the zeros of init_from=RUN: name it, and no sparsity beside it")
-        learned = self.alignment.trainable
-        if episodes.query_fraction and (self.method != "meta_sparsity" or (sparsity.aimed and not learned)):
-            raise ValueError("episodes.query_fraction is for the strengths that meta_sparsity learns without a target")
-        if learned and (self.method != "meta_sparsity" or self.alignment.target or not self.alignment.strength):
-            raise ValueError(
-                "alignment.trainable is for method=meta_sparsity, from alignment.strength on, without a target"
-            )
-        if self.task_weighting not in TASK_WEIGHTINGS:
-            raise ValueError(
-                f"task_weighting '{self.task_weighting}' is not known"
-                f"{nearest_hint(self.task_weighting, list(TASK_WEIGHTINGS))}"
-            )
-        if not self.steps and not self.epochs:
-            raise ValueError("steps and epochs are both 0: nothing to train")
+        super().__post_init__()
+        for reason in _contradictions(self):
+            raise ValueError(reason)
 
     @property
     def sparse(self) -> bool:
-        """Whether channels are made zero."""
+        """Whether channels are pruned."""
         return self.sparsity.aimed or (self.method in ("sparse", "meta_sparsity") and self.sparsity.strength > 0)
 
 
-def load(file: str | Path | None = None, words: tuple[str, ...] | list[str] = ()) -> Config:
-    """Read a YAML file and ``key=value`` words (``sparsity.target=0.6``); raises `ConfigError` with what to do."""
-    tree = read_yaml(Path(file), ConfigError) if file else {}
-    if tree is None:
-        tree = {}
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{file}: holds no keys; write lines like 'epochs: 45'")
-    for word in words:
-        _set(tree, word)
-    tree = renamed(tree, Path(file).name if file else "")
-    _check_keys(tree, Config, "")
-    try:
-        return msgspec.convert(tree, Config)
-    except (msgspec.ValidationError, RecursionError, OverflowError) as error:
-        raise ConfigError(f"{file or 'configuration'}: {reason(error)}") from error
-
-
-def save(config: Config, file: Path) -> None:
-    """Write a configuration that `load` reads back."""
-    file.write_text(yaml.safe_dump(msgspec.to_builtins(config), sort_keys=False))
-
-
-def _set(tree: dict[str, Any], word: str) -> None:
-    key, equals, text = word.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"'{word}' is not key=value, like epochs=45 or sparsity.target=0.6")
-    *path, last = key.split(".")
-    for part in path:
-        tree = tree.setdefault(part, {})
-        if not isinstance(tree, dict):
-            raise ConfigError(f"'{word}': {part} holds a value, not keys")
-    try:
-        tree[last] = parse_yaml(text)
-    except ValueError as error:
-        raise ConfigError(f"'{word}': the value cannot be read") from error
-    if isinstance(tree[last], str):  # YAML reads 1e-3 as a word
-        with contextlib.suppress(ValueError):
-            tree[last] = float(tree[last])
-
-
-def _check_keys(tree: Any, struct: Any, place: str) -> None:
-    """Name the nearest right key for a wrong one, at every depth."""
-    fields = {field.name: field.type for field in msgspec.structs.fields(struct)}
-    for key, value in tree.items():
-        if key not in fields:
-            raise ConfigError(f"unknown key '{place}{key}'{nearest_hint(str(key), list(fields))}")
-        kind = fields[key]
-        if isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-            _check_keys(value, kind, f"{place}{key}.")
+def _contradictions(config: Config) -> list[str]:
+    """Return in words which keys contradict each other."""
+    sparsity, alignment, episodes = config.sparsity, config.alignment, config.episodes
+    rules = (
+        (not config.steps and not config.epochs, "steps and epochs are both 0: nothing to train"),
+        (sparsity.begin > sparsity.end, f"sparsity.end={sparsity.end} is before sparsity.begin={sparsity.begin}"),
+        (alignment.begin > alignment.end, f"alignment.end={alignment.end} is before alignment.begin={alignment.begin}"),
+        (
+            episodes.query_fraction and config.data.balance_light,
+            "episodes.query_fraction and data.balance_light both choose the images of a batch: give one",
+        ),
+        (
+            config.augment.modality_dropout and not config.augment.modality_dropout_fill,
+            "augment.modality_dropout_fill names nothing that a missing modality shows: blank, noise or frozen",
+        ),
+        (
+            sparsity.target and sparsity.max_cost,
+            "sparsity.target and sparsity.max_cost both set how much is pruned: give one",
+        ),
+        (config.freeze and config.sparse, "freeze and sparsity together: a frozen part cannot lose channels"),
+        (
+            config.method == "lomt" and (config.head_taps or sparsity.aimed),
+            "method=lomt finds the head taps, by sparsity.strength: give neither head_taps nor a target",
+        ),
+        (
+            config.keep_sparsity and (config.sparse or not config.init_from),
+            "keep_sparsity keeps the zeros of init_from=RUN: name it, and give no sparsity",
+        ),
+        (
+            episodes.query_fraction
+            and (config.method != "meta_sparsity" or (sparsity.aimed and not alignment.trainable)),
+            "episodes.query_fraction is for the strengths that meta_sparsity trains without a target",
+        ),
+        (
+            alignment.trainable and (config.method != "meta_sparsity" or alignment.target or not alignment.strength),
+            "alignment.trainable is for method=meta_sparsity, from alignment.strength on, without a target",
+        ),
+    )
+    return [reason for broken, reason in rules if broken]

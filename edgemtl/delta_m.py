@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from . import config as configuration
+from . import config_file
 from .config import Config
 from .errors import EdgemtlError
 from .run import CONFIG, read_metrics
@@ -62,7 +62,7 @@ def references(config: Config, folder: Path) -> dict[str, list[Figures]]:
         if any(part.startswith(".") for part in file.relative_to(folder).parts):
             continue  # unfinished, or about to be removed
         try:
-            other = configuration.load(file)
+            other = config_file.load(file)
             figures = read_metrics(file.parent)["val"]["all"]
         except (EdgemtlError, KeyError, TypeError):
             continue  # an old or broken run is no reference

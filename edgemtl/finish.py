@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edgemtl_export.to_onnx import Deployed
+from edgemtl_export.deployed import Deployed
 from edgemtl_models import MultiTask
 
 from .config import Config

@@ -103,7 +103,7 @@ class _ForwardPass(nn.Module):
     ) -> tuple[dict[str, Any], list[Tensor], list[Tensor]]:
         images = {name: batch[name] for name in self.inputs}
         if self.unimodal:
-            features = self.network.aligned_trunk().solo(images, batch.get(ABSENT))
+            features = self.network.trunk.unimodal_features(images, batch.get(ABSENT))
         else:
             features = self.network.trunk(images)
         head_inputs = [f.detach().requires_grad_() for f in features] if detach_features else features

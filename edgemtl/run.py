@@ -12,12 +12,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 import edgemtl_models
-from edgemtl_export.to_onnx import Deployed
+from edgemtl_export.deployed import Deployed
 from edgemtl_models import MultiTask
 from edgemtl_runtime.bundle import Head, Input
 from edgemtl_runtime.limits import decode_json, read_bounded, reason
 
-from . import config as configuration
+from . import config_file
 from .config import Config
 from .errors import EdgemtlError
 from .tasks import TASKS
@@ -60,7 +60,7 @@ class Run:
         for name in (CONFIG, WEIGHTS, METRICS):
             if not (folder / name).is_file():
                 raise EdgemtlError(f"{folder}: no run here ({name} is missing); make one with `edgemtl train`")
-        config = configuration.load(folder / CONFIG)
+        config = config_file.load(folder / CONFIG)
         try:
             with safe_open(folder / WEIGHTS, "pt") as file:
                 interface = decode_json(file.metadata()["interface"].encode(), Interface)
@@ -115,7 +115,7 @@ def interface_of(network: MultiTask, config: Config, heads: tuple[Head, ...]) ->
             spec.std,
             name,
             thermal_range=config.thermal_range,
-            may_be_absent=optional,
+            may_be_missing=optional,
         )
         for name, spec in network.inputs.items()
     )
@@ -124,7 +124,7 @@ def interface_of(network: MultiTask, config: Config, heads: tuple[Head, ...]) ->
 
 def write_weights(folder: Path, config: Config, network: MultiTask, interface: Interface) -> None:
     """Write the configuration and the weights into a folder; raises `EdgemtlError` where there is no room for them."""
-    configuration.save(config, folder / CONFIG)
+    config_file.save(config, folder / CONFIG)
     state = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
     metadata = {"interface": msgspec.json.encode(interface).decode(), "format": "pt"}
     try:

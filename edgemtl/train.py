@@ -18,8 +18,7 @@ import edgemtl_models
 from edgemtl_models import MultiTask
 from edgemtl_runtime.atomic import FolderAside, check_folder
 
-from . import config as configuration
-from . import distributed
+from . import config_file, distributed
 from .checkpoint import Checkpoint, as_json, check_same
 from .config import Config
 from .console import progress_bar, say
@@ -104,7 +103,7 @@ def finished(config: Config, out: Path) -> Run | None:
     """Return the finished run at ``out``, if there is one; raises `EdgemtlError` if its configuration is another."""
     if not all((out / name).is_file() for name in (CONFIG, WEIGHTS, METRICS)):
         return None
-    check_same(as_json(configuration.load(out / CONFIG)), config, "the finished run has")
+    check_same(as_json(config_file.load(out / CONFIG)), config, "the finished run has")
     run = Run.open(out)
     say(f"{out} is finished: nothing to do")
     return run

@@ -102,7 +102,7 @@ TINY = (
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
     """A run with half of its parameters zeroed."""
-    from edgemtl.config import load
+    from edgemtl.config_file import load
     from edgemtl.train import train
 
     return train(load(None, TINY), tmp_path_factory.mktemp("run") / "tiny")

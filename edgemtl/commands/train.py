@@ -22,6 +22,7 @@ def add(commands: Any) -> None:
     """Add the commands to the parser."""
     init = commands.add_parser("init", help="write a configuration to start from, every key with a comment")
     init.add_argument("name", metavar="NAME", type=Path, help="NAME.yaml is written")
+    init.add_argument("--schema", action="store_true", help="write NAME.schema.json too, for editors")
     init.set_defaults(command=_init)
     train = commands.add_parser(
         "train",
@@ -52,23 +53,26 @@ def add(commands: Any) -> None:
 
 
 def _init(args: argparse.Namespace) -> int:
-    from importlib import resources
-
+    from ..config_file import json_schema, starter
     from ..errors import EdgemtlError
 
     file = args.name if args.name.suffix in (".yaml", ".yml") else args.name.with_name(f"{args.name.name}.yaml")
     if os.path.lexists(file):
         raise EdgemtlError(f"{file}: is there already; choose another name")
+    schema = file.with_suffix(".schema.json")
+    if args.schema:
+        with FileAside(schema) as aside:
+            aside.write(json.dumps(json_schema(), indent=1).encode())
     with FileAside(file) as aside:
-        text = (resources.files("edgemtl") / "starter.yaml").read_text().replace("NAME.yaml", file.name)
-        aside.write(text.encode())
+        first = f"# yaml-language-server: $schema={schema.name}\n" if args.schema else ""
+        aside.write((first + starter(file.name)).encode())
     print(f"wrote {file}; edit it, then: edgemtl train {file}")
     return 0
 
 
 def _train(args: argparse.Namespace) -> int:
     from .. import distributed
-    from ..config import load
+    from ..config_file import load
     from ..console import print_table
     from ..evaluate import table
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from .. import distributed
 from ..checkpoint import lasting
-from ..config import Config, load
+from ..config import Config
+from ..config_file import load
 from ..console import say
 from ..errors import ConfigError, EdgemtlError
 from ..finish import guarded

@@ -25,7 +25,7 @@ import msgspec
 from torch import nn
 
 from edgemtl_models import MultiTask
-from edgemtl_models.taps import DEEPEST, ExitTrunk
+from edgemtl_models.taps import DEEPEST, HeadTapTrunk
 
 from .. import distributed
 from ..checkpoint import lasting
@@ -72,7 +72,7 @@ def find_head_taps(config: Config, out: Path, resume: bool = False) -> dict[str,
             run = train(_sparse(config, task, seed), folder, resume=resume)
             profiles.setdefault(task, []).append(survival(run.network))
             trunk = run.network.trunk
-            assert isinstance(trunk, ExitTrunk)
+            assert isinstance(trunk, HeadTapTrunk)
             strides = trunk.blocks | {DEEPEST: 32}
     taps, means = {}, {}
     for task, of_seeds in profiles.items():

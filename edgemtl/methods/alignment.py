@@ -45,9 +45,8 @@ class ChannelAlignment:
     def __init__(self, network: MultiTask, settings: Alignment, steps: int) -> None:
         if not network.supports("alignment"):
             raise ConfigError("alignment is of two full streams: give fusion.kind=aligned, and two modalities")
-        trunk = network.aligned_trunk()
         self.settings, self.steps = settings, steps
-        self.streams, self.convs = list(trunk.streams), trunk.aligned()
+        self.streams, self.convs = list(network.inputs), network.trunk.alignable()
         self.sizes = {path: stack_weights(convs).shape[1:].numel() for path, convs in self.convs.items()}
         self.levels = list(dict.fromkeys(level_of(path) for path in self.convs)) if settings.trainable else ["all"]
         self.log_strength = torch.full((len(self.levels),), math.log(max(settings.strength, 1e-30)))
@@ -83,7 +82,7 @@ class ChannelAlignment:
     def mask(self, network: nn.Module) -> None:
         """Make equal, in a copy of the network, the channels that are equal in the one in training."""
         assert isinstance(network, MultiTask)
-        copies = network.aligned_trunk().aligned()
+        copies = network.trunk.alignable()
         for path, convs in self.convs.items():
             w = stack_weights(copies[path])
             write_weights(copies[path], torch.where(tied(convs)[:, None], w.mean(0), w))
@@ -121,8 +120,8 @@ class ChannelAlignment:
 
     def finish(self, network: MultiTask) -> dict[str, Any]:
         """Store once what is tied whole in a masked network; return its fusion with the paths in the streams."""
-        trunk = network.aligned_trunk()
-        whole = [path for path, convs in trunk.aligned().items() if bool(tied(convs).all())]
+        trunk = network.trunk
+        whole = [path for path, convs in trunk.alignable().items() if bool(tied(convs).all())]
         for path in whole:
             trunk.share(path)
         return {"fusion": network.description["fusion"] | {"shared": whole}} if whole else {}

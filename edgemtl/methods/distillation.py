@@ -13,10 +13,10 @@ streams with a teacher's weights, by `init_from`, or train both from one start.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from edgemtl_models import MultiTask
-from edgemtl_models.aligned import LEVELS
+from edgemtl_models.trunk import Trunk
 
 from .. import distributed
 from ..config import Config
@@ -32,38 +32,38 @@ class Distillation:
     def __init__(self, network: MultiTask, config: Config, device: torch.device) -> None:
         if not network.supports("distillation"):
             raise ConfigError("teachers are for two full streams: give fusion.kind=aligned, and two modalities")
-        self.trunk, self.weight, self.device = network.aligned_trunk(), config.distill_weight, device
+        self.trunk, self.weight, self.device = network.trunk, config.distill_weight, device
         self.autocast = computes_in_bf16(config.precision, device)
-        self.streams = list(self.trunk.streams)
-        self.level_indices = [LEVELS.index(level) for level in self.trunk.fuse_at]
+        self.streams = list(network.inputs)
         self.teachers = {stream: self._open(stream, path).to(device) for stream, path in config.teachers.items()}
 
-    def _open(self, stream: str, path: str) -> nn.Module:
+    def _open(self, stream: str, path: str) -> Trunk:
         if stream not in self.streams:
             raise ConfigError(f"teachers names '{stream}'; the network's modalities are {', '.join(self.streams)}")
         run = Run.open(path)
         if list(run.network.inputs) != [stream]:
             modalities = ", ".join(run.network.inputs)
             raise ConfigError(f"teachers.{stream}: {path} is of {modalities}; train one with modalities=[{stream}]")
-        trunk = run.network.trunk
-        widths = [trunk.widths[index] for index in self.level_indices]
-        if widths != self.trunk.widths:
+        teacher = run.network.trunk
+        widths = [w for w, stride in zip(teacher.widths, teacher.strides, strict=True) if stride in self.trunk.strides]
+        if widths != list(self.trunk.widths):
             raise ConfigError(f"teachers.{stream}: {path} has {widths} channels, the network {self.trunk.widths}")
-        return trunk.requires_grad_(False)
+        return teacher.requires_grad_(False)
 
     def backward(self, batch: Batch) -> float:
         """Add the gradient of the loss on a batch to ``.grad`` and return the loss."""
         images = {stream: batch[stream] for stream in self.streams}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             with distributed.synced_batch_statistics():
-                levels = self.trunk.levels(images).values()
+                levels = self.trunk.modality_features(images).values()
             with torch.no_grad():
                 targets = {stream: teacher({stream: images[stream]}) for stream, teacher in self.teachers.items()}
         terms = []
         for stream, target in targets.items():
-            for index, features in zip(self.level_indices, levels, strict=True):
-                student = features[self.streams.index(stream)]
-                terms.append(1 - correlation(student.float(), target[index].float()).mean())
+            strides = list(self.teachers[stream].strides)
+            for stride, features in zip(self.trunk.strides, levels, strict=True):
+                student, teacher_level = features[self.streams.index(stream)], target[strides.index(stride)]
+                terms.append(1 - correlation(student.float(), teacher_level.float()).mean())
         loss = self.weight * torch.stack(terms).mean() / distributed.world_size()
         loss.backward()
         return float(loss.detach()) * distributed.world_size()

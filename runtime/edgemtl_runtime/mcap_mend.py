@@ -1,7 +1,7 @@
-"""Makes an MCAP file that was cut off whole again, where it is: the index at its end is written anew.
+"""Recovery of truncated and damaged MCAP files, in place: the index at the end is written again.
 
-Nothing that was recorded is moved. Messages of the chunk that was cut go, as far as they are whole, into a chunk of
-their own; what is damaged in the middle is marked as a private record, which readers skip.
+Nothing that was recorded is moved. The whole messages of a truncated chunk go into a new chunk; damaged records in the
+middle are marked as private ones, which readers skip.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from .sink.part import Part
 
 TAIL_BYTES = 1 << 26
-"""What is left of a longer record is not looked at."""
+"""The rest of a longer record is not read."""
 PIECE = 1 << 12
 DATA_BYTES = 1 << 28
-"""No more is unpacked of a chunk that was cut off."""
+"""No more of a truncated chunk is decompressed."""
 CHUNK_HEAD = struct.Struct("<QQQII")
 
 
 @dataclass(frozen=True)
 class Mended:
-    """What a file holds: messages, seconds from the first to the last; damaged parts, and bytes that were left out.
+    """Outcome of a recovery: messages, seconds from the first to the last; damaged parts, and bytes that were skipped.
 
-    ``was_whole`` says that there was nothing to mend.
+    ``was_whole`` is true where nothing had to be recovered.
     """
 
     messages: int
@@ -47,9 +47,9 @@ class Mended:
 
 
 def mend(file: Path, copy: Part | None = None) -> Mended:
-    """Make a file whole in place, or write it whole into ``copy``, and return what it holds then.
+    """Recover a file in place, or into ``copy``, and return what it holds then.
 
-    Memory holds one chunk and the index; of a whole file nothing is written. Raises `EdgemtlError` for what is no MCAP
+    Memory holds one chunk and the index; a whole file is not written. Raises `EdgemtlError` for what is no MCAP
     file, `OSError` from the disk; the file is then as it was.
     """
     try:
@@ -60,7 +60,7 @@ def mend(file: Path, copy: Part | None = None) -> Mended:
         ) from error
     with file.open("rb") as stream:
         try:
-            walk, index = Walk(stream, resume=_chunk_places(stream)), Index()
+            walk, index = Walk(stream, resume=_chunk_offsets(stream)), Index()
             for record in walk:
                 index.add(record)
         except EdgemtlError as error:
@@ -70,8 +70,8 @@ def mend(file: Path, copy: Part | None = None) -> Mended:
         if not was_whole:
             stream.seek(walk.end)
             before = stream.read(TAIL_BYTES)
-            addition, left_out = _end(walk, index, before)
-            lost += left_out
+            addition, skipped_bytes = _end(walk, index, before)
+            lost += skipped_bytes
             if copy is None:
                 with file.open("r+b", buffering=0) as raw:
                     _put(raw, walk, index, addition, before)
@@ -83,29 +83,29 @@ def mend(file: Path, copy: Part | None = None) -> Mended:
 
 
 def _end(walk: Walk, index: Index, before: bytes) -> tuple[bytes, int]:
-    """Return what goes behind the last whole record: the cut chunk's messages, the index; and the bytes left out."""
+    """Return what goes after the last whole record, the truncated chunk's messages and the index; and bytes lost."""
     lost = walk.size - walk.end if walk.is_cut else 0
-    addition = index.missing(walk.end)
+    addition = index.missing_indexes(walk.end)
     if walk.is_cut and (saved := _saved(before)) is not None:
         chunk, data = saved
         written = _bytes_of(chunk)
-        with contextlib.suppress(Exception):  # what is left of a damaged chunk may be anything
-            index.take_chunk(chunk, data, walk.end + len(addition), len(written))
+        with contextlib.suppress(Exception):  # the rest of a damaged chunk may be anything
+            index.add_chunk(chunk, data, walk.end + len(addition), len(written))
             addition += written
-            addition += index.missing(walk.end + len(addition))
+            addition += index.missing_indexes(walk.end + len(addition))
             lost = max(lost - len(written), 0)
     return addition + index.summary(walk.end + len(addition)), lost
 
 
 def _put(stream: RawIOBase | Part, walk: Walk, index: Index, addition: bytes, before: bytes | None = None) -> None:
-    """Write a file's end, and mark what is damaged; where the disk refuses, ``before`` is put back."""
+    """Write a file's end, and mark what is damaged; where the disk fails, ``before`` is written back."""
     try:
         _write(stream, walk.end, addition)
         stream.truncate()
-        for place, patch in index.patches():
-            _write(stream, place, patch)
-        for place, length in walk.gaps:
-            _write(stream, place, HEAD.pack(PRIVATE, length - HEAD.size))
+        for offset, patch in index.patches():
+            _write(stream, offset, patch)
+        for offset, length in walk.gaps:
+            _write(stream, offset, HEAD.pack(PRIVATE, length - HEAD.size))
     except OSError:
         if before is not None and walk.size - walk.end <= len(before):
             with contextlib.suppress(OSError):
@@ -114,8 +114,8 @@ def _put(stream: RawIOBase | Part, walk: Walk, index: Index, addition: bytes, be
         raise
 
 
-def _write(stream: RawIOBase | Part, place: int, data: bytes) -> None:
-    stream.seek(place)
+def _write(stream: RawIOBase | Part, offset: int, data: bytes) -> None:
+    stream.seek(offset)
     view = memoryview(data)
     while view:
         view = view[stream.write(view) or 0 :]
@@ -128,8 +128,8 @@ def _copy(source: BinaryIO, count: int, to: Part) -> None:
         count -= len(piece)
 
 
-def _chunk_places(stream: BinaryIO) -> list[int]:
-    """Return where the index at the end says that chunks begin; none where there is no index."""
+def _chunk_offsets(stream: BinaryIO) -> list[int]:
+    """Return the offsets of chunks by the index at the end; none where there is no index."""
     if not has_end(stream):
         return []
     try:
@@ -143,25 +143,25 @@ def _chunk_places(stream: BinaryIO) -> list[int]:
 
 
 def _saved(tail: bytes) -> tuple[Chunk, bytes] | None:
-    """Return the whole messages of a chunk that was cut off, as a chunk of its own and its data; None where none is."""
+    """Return the whole messages of a truncated chunk, as a new chunk and its data; None where there are none."""
     from mcap.records import Chunk
 
     if len(tail) < HEAD.size + CHUNK_HEAD.size or tail[0] != CHUNK:
         return None
-    *_, words = CHUNK_HEAD.unpack_from(tail, HEAD.size)
-    place = HEAD.size + CHUNK_HEAD.size
-    compression = tail[place : place + words].decode(errors="replace")
-    data = b"".join(_unpacked(compression, tail[place + words + 8 :]))
-    whole = max((place + HEAD.size + len(content) for _, place, content in split(data)), default=0)
+    *_, name_bytes = CHUNK_HEAD.unpack_from(tail, HEAD.size)
+    name_end = HEAD.size + CHUNK_HEAD.size + name_bytes
+    compression = tail[HEAD.size + CHUNK_HEAD.size : name_end].decode(errors="replace")
+    data = b"".join(_unpacked(compression, tail[name_end + 8 :]))
+    whole = max((offset + HEAD.size + len(content) for _, offset, content in split(data)), default=0)
     if not whole:
         return None
     data = data[:whole]
-    times = [MESSAGE_HEAD.unpack_from(content)[2] for kind, _, content in split(data) if kind == MESSAGE] or [0]
+    times = [MESSAGE_HEAD.unpack_from(content)[2] for opcode, _, content in split(data) if opcode == MESSAGE] or [0]
     return Chunk(compression, _packed(compression, data), max(times), min(times), zlib.crc32(data), len(data)), data
 
 
 def _unpacked(compression: str, data: bytes) -> Iterator[bytes]:
-    """Yield what can be unpacked of data that were cut off."""
+    """Yield what can be decompressed of truncated data."""
     if not compression:
         yield data
         return

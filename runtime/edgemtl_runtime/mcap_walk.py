@@ -1,7 +1,7 @@
-"""MCAP files record by record, as far as they are whole: what reads and mends a file that was cut off.
+"""Record-by-record reader of MCAP files, complete or truncated.
 
-The format is that of https://mcap.dev/spec: a magic number, then records of one byte of kind, eight of length, and
-content. The library's readers ask for the index at the end first, which a cut file has not.
+The format is that of https://mcap.dev/spec: a magic number, then records of an opcode (one byte), a length (eight) and
+content. The library's readers need the index at the end, which a truncated file lacks.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ FOOTER_BYTES = HEAD.size + 20
 HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX = 1, 2, 3, 4, 5, 6, 7
 ATTACHMENT, METADATA, DATA_END = 9, 12, 15
 RECORD_BYTES = 1 << 30
-"""A longer record is not read: a length that was damaged must not fill the memory."""
+"""A longer record is not read: a corrupt length must not fill the memory."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """A whole record: its kind, where it begins, where its content begins and how long that is, in bytes."""
+    """A whole record: its opcode, the offset of its first byte, and the length of its content in bytes."""
 
     stream: BinaryIO
-    kind: int
+    opcode: int
     start: int
     length: int
 
     @property
     def end(self) -> int:
-        """Where it ends."""
+        """Offset of the byte after it."""
         return self.start + HEAD.size + self.length
 
     def content(self) -> bytes:
-        """Read the content; raises `EdgemtlError` where it is too long to be true."""
+        """Read the content; raises `EdgemtlError` where it is longer than `RECORD_BYTES`."""
         if self.length > RECORD_BYTES:
             raise EdgemtlError(f"a record of {self.length} bytes at {self.start}")
         self.stream.seek(self.start + HEAD.size)
@@ -53,11 +53,11 @@ class Record:
 
 
 class Walk:
-    """Iterate for the whole records of the data section in their order; one at a time is in memory.
+    """Iterator over the whole records of the data section in their order; one at a time is in memory.
 
-    ``end`` is where the last of them ends, and ``is_cut`` says whether the file ends before the data section does.
-    Where a record cannot be one, the walk goes on at the next of the places ``resume``, and ``gaps`` tells (place,
-    length) of what it left out.
+    ``end`` is the offset where the last of them ends; ``is_cut`` is true where the file ends before the data section
+    does. After bytes that are no record it continues at the next of the offsets ``resume``; ``gaps`` has (offset,
+    length) of what was skipped.
     """
 
     def __init__(self, stream: BinaryIO, resume: Sequence[int] = ()) -> None:
@@ -74,18 +74,18 @@ class Walk:
         while True:
             self.stream.seek(self.end)
             head = self.stream.read(HEAD.size)
-            kind, length = HEAD.unpack(head) if len(head) == HEAD.size else (0, 0)
-            if kind in (FOOTER, DATA_END):
+            opcode, length = HEAD.unpack(head) if len(head) == HEAD.size else (0, 0)
+            if opcode in (FOOTER, DATA_END):
                 return
-            if kind == 0 or self.end + HEAD.size + length > self.size:
-                place = next((place for place in self.resume if place >= self.end + HEAD.size), 0)
-                if not place:
+            if opcode == 0 or self.end + HEAD.size + length > self.size:
+                offset = next((offset for offset in self.resume if offset >= self.end + HEAD.size), 0)
+                if not offset:
                     self.is_cut = True
                     return
-                self.gaps.append((self.end, place - self.end))
-                self.end = place
+                self.gaps.append((self.end, offset - self.end))
+                self.end = offset
                 continue
-            record = Record(self.stream, kind, self.end, length)
+            record = Record(self.stream, opcode, self.end, length)
             self.end = record.end
             yield record
 
@@ -95,7 +95,7 @@ def library_of(file: Path) -> str:
     try:
         with file.open("rb") as stream:
             record = next(iter(Walk(stream)))
-            if record.kind != HEADER or record.length > 1 << 16:
+            if record.opcode != HEADER or record.length > 1 << 16:
                 return ""
             return str(parse(record).library)
     except (OSError, EdgemtlError, StopIteration, ValueError, struct.error):
@@ -103,7 +103,7 @@ def library_of(file: Path) -> str:
 
 
 def has_end(stream: BinaryIO) -> bool:
-    """Whether a file ends as one that was finished: with a footer and the magic number."""
+    """Whether a file ends with a footer and the magic number."""
     size = stream.seek(0, os.SEEK_END)
     if size < len(MAGIC) + FOOTER_BYTES:
         return False
@@ -113,36 +113,36 @@ def has_end(stream: BinaryIO) -> bool:
 
 
 def has_whole_end(stream: BinaryIO) -> bool:
-    """Whether a file has an end whose summary is what was written."""
+    """Whether a file has an end whose summary agrees with its checksum."""
     if not has_end(stream):
         return False
     foot = stream.seek(-len(MAGIC) - FOOTER_BYTES, os.SEEK_END)
     stream.seek(foot + HEAD.size)
     start: int
-    told_crc: int
-    start, _, told_crc = struct.unpack("<QQI", stream.read(20))
-    if start == 0 or told_crc == 0:  # there is no summary, or nobody has summed it up
+    expected_crc: int
+    start, _, expected_crc = struct.unpack("<QQI", stream.read(20))
+    if start == 0 or expected_crc == 0:  # there is no summary, or it has no checksum
         return start <= foot
     if not foot - RECORD_BYTES < start <= foot:
         return False
     stream.seek(start)
-    return zlib.crc32(stream.read(foot + FOOTER_BYTES - 4 - start)) == told_crc
+    return zlib.crc32(stream.read(foot + FOOTER_BYTES - 4 - start)) == expected_crc
 
 
 def parse(record: Record) -> Any:
-    """Return a record as the library's type; raises many kinds of errors for damaged ones."""
-    return of_bytes(record.kind, record.content())
+    """Return a record as the library's type; raises many types of errors for damaged ones."""
+    return of_bytes(record.opcode, record.content())
 
 
-def of_bytes(kind: int, content: bytes) -> Any:
+def of_bytes(opcode: int, content: bytes) -> Any:
     """Return content as the library's type of record."""
     from mcap import records
     from mcap.data_stream import ReadDataStream
 
     stream = ReadDataStream(Strict(content))
-    if kind == MESSAGE:
+    if opcode == MESSAGE:
         return records.Message.read(stream, len(content))
-    kinds: dict[int, Callable[[ReadDataStream], McapRecord]] = {
+    readers: dict[int, Callable[[ReadDataStream], McapRecord]] = {
         HEADER: records.Header.read,
         SCHEMA: records.Schema.read,
         CHANNEL: records.Channel.read,
@@ -150,27 +150,27 @@ def of_bytes(kind: int, content: bytes) -> Any:
         MESSAGE_INDEX: records.MessageIndex.read,
         METADATA: records.Metadata.read,
     }
-    return kinds[kind](stream)
+    return readers[opcode](stream)
 
 
 class Strict(BytesIO):
-    """Bytes of which no more are read than there are: the library takes fewer for what it asked for."""
+    """Stream that raises at its end: the library does not notice reads that return fewer bytes than it asked for."""
 
     def read(self, size: int | None = -1) -> bytes:
-        """Read so many; raises `EdgemtlError` where there are fewer."""
-        found = super().read(size)
-        if size is not None and len(found) < size:
-            raise EdgemtlError(f"{len(found)} bytes where {size} are told")
-        return found
+        """Read ``size`` bytes; raises `EdgemtlError` where there are fewer."""
+        data = super().read(size)
+        if size is not None and len(data) < size:
+            raise EdgemtlError(f"{len(data)} bytes, {size} expected")
+        return data
 
 
 def bytes_of(builder: RecordBuilder) -> bytes:
-    """Return what was built; the builder is empty then."""
-    return bytes(builder.end())  # type: ignore[no-untyped-call]
+    """Return the builder's bytes; it is empty then."""
+    return bytes(builder.end())
 
 
 def unpacked(chunk: Chunk) -> bytes:
-    """Return what is in a whole chunk; raises many kinds of errors where its checksum does not agree."""
+    """Return a whole chunk's decompressed content; raises many types of errors where its checksum does not agree."""
     from mcap.stream_reader import get_chunk_data_stream
 
     if chunk.uncompressed_size > RECORD_BYTES:
@@ -180,17 +180,17 @@ def unpacked(chunk: Chunk) -> bytes:
 
 
 def whole(record: Record) -> tuple[int, int, bytes]:
-    """Return a record outside of chunks as `split` gives those inside; of kinds that hold no message only the kind."""
-    return record.kind, 0, record.content() if record.kind in (SCHEMA, CHANNEL, MESSAGE) else b""
+    """Return a record outside of chunks as `split` returns those inside; content only where `of_bytes` needs it."""
+    return record.opcode, 0, record.content() if record.opcode in (SCHEMA, CHANNEL, MESSAGE) else b""
 
 
 def split(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Yield (kind, offset, content) of the whole records in a chunk's data."""
-    place = 0
-    while place + HEAD.size <= len(data):
-        kind, length = HEAD.unpack_from(data, place)
-        end = place + HEAD.size + length
-        if kind == 0 or end > len(data):
+    """Yield (opcode, offset, content) of the whole records in a chunk's data."""
+    offset = 0
+    while offset + HEAD.size <= len(data):
+        opcode, length = HEAD.unpack_from(data, offset)
+        end = offset + HEAD.size + length
+        if opcode == 0 or end > len(data):
             return
-        yield kind, place, data[place + HEAD.size : end]
-        place = end
+        yield opcode, offset, data[offset + HEAD.size : end]
+        offset = end

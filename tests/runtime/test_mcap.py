@@ -21,16 +21,17 @@ from hypothesis import strategies as st
 from mcap.exceptions import McapError
 from mcap.reader import NonSeekingReader, make_reader
 from mcap.writer import Writer as RawWriter
+from ros_reference import encode
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer as BagWriter
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from edgemtl_runtime.camera.mcap import ENCODINGS, bag_frames, bag_topics, decompress, frames, to_array, topics
+from edgemtl_runtime.camera.mcap import bag_frames, bag_topics, frames, topics
 from edgemtl_runtime.errors import CameraError, EdgemtlError
 from edgemtl_runtime.frame import Frame, FramePair
-from edgemtl_runtime.messages import write
+from edgemtl_runtime.messages.images import ENCODINGS, decompress, to_array
 from edgemtl_runtime.messages.ros import of_array, of_pair
-from edgemtl_runtime.messages.types import CompressedImage, Header, Image, Message, String, Time
+from edgemtl_runtime.messages.store import CompressedImage, Header, Image, Message, String, Time, serialize
 from edgemtl_runtime.result import Boxes, DepthMap, Result
 from edgemtl_runtime.sink.mcap import CHUNK_BYTES, McapFile
 
@@ -39,7 +40,7 @@ HEAD = Header(Time(1, 2), "cam")
 
 
 def make_pair(index: int, size: tuple[int, int] = (48, 64)) -> FramePair:
-    """Return a smooth colour picture and a noisy 16-bit thermal one, 10 ms apart from index to index."""
+    """Return a smooth colour image and a noisy 16-bit thermal one, 10 ms apart from index to index."""
     rng = np.random.default_rng(index)
     colour = cv2.resize(rng.integers(0, 256, (4, 5, 3), np.uint8), size[::-1], interpolation=cv2.INTER_LINEAR)
     thermal = rng.integers(0, 65536, size).astype(np.uint16)
@@ -77,9 +78,9 @@ def write_raw(file: Path, messages: list[tuple[str, Message, int]], **options: A
         channels: dict[str, int] = {}
         for topic, message, recorded_ns in messages:
             if topic not in channels:
-                schema = writer.register_schema(message.TYPE, "ros2msg", b"")
+                schema = writer.register_schema(message.__msgtype__, "ros2msg", b"")
                 channels[topic] = writer.register_channel(topic, "cdr", schema)
-            writer.add_message(channels[topic], recorded_ns, write(message), recorded_ns)
+            writer.add_message(channels[topic], recorded_ns, serialize(message), recorded_ns)
         writer.finish()
     return file
 
@@ -105,7 +106,7 @@ def test_what_was_recorded_is_read_back(tmp_path: Path) -> None:
 
 def test_a_viewer_finds_types_stamps_and_messages_in_the_file_alone(tmp_path: Path) -> None:
     file = record(tmp_path / "run.mcap", 3)
-    seen: list[tuple[str, int, Any]] = []
+    messages: list[tuple[str, int, Any]] = []
     with file.open("rb") as stream:
         reader = make_reader(stream, validate_crcs=True)
         assert reader.get_header().profile == "ros2"
@@ -116,24 +117,27 @@ def test_a_viewer_finds_types_stamps_and_messages_in_the_file_alone(tmp_path: Pa
             assert message.log_time == message.publish_time
             store = get_typestore(Stores.EMPTY)
             store.register(get_types_from_msg(schema.data.decode(), schema.name))
-            seen.append((channel.topic, message.log_time, store.deserialize_cdr(message.data, schema.name)))
-    assert len(seen) == 3 * 6 and [stamp for _, stamp, _ in seen] == sorted(stamp for _, stamp, _ in seen)
-    boxes = [(stamp, message) for topic, stamp, message in seen if topic == "/boxes"]
+            messages.append((channel.topic, message.log_time, store.deserialize_cdr(message.data, schema.name)))
+    stamps = [stamp for _, stamp, _ in messages]
+    assert len(messages) == 3 * 6 and stamps == sorted(stamps)
+    boxes = [(stamp, message) for topic, stamp, message in messages if topic == "/boxes"]
     stamp, first = boxes[0]
     assert stamp == NOW_NS + 500 == first.header.stamp.sec * 10**9 + first.header.stamp.nanosec
     assert first.detections[0].results[0].hypothesis.class_id == "person"
     assert (first.detections[0].bbox.center.position.x, first.detections[0].bbox.size_y) == (15.5, 38)
-    told = [json.loads(message.data) for topic, _, message in seen if topic == "/result"]
-    assert [one["index"] for one in told] == [0, 1, 2] and told[0]["heads"]["boxes"]["boxes"][0]["class"] == "person"
+    results = [json.loads(message.data) for topic, _, message in messages if topic == "/result"]
+    assert [result["index"] for result in results] == [0, 1, 2] and results[0]["heads"]["boxes"]["boxes"][0][
+        "class"
+    ] == "person"
 
 
-def test_pictures_can_be_recorded_without_results(tmp_path: Path) -> None:
+def test_images_can_be_recorded_without_results(tmp_path: Path) -> None:
     sink = McapFile(tmp_path / "run.mcap")
     sink.write_pair(make_pair(3))
     sink.close()
     with (tmp_path / "run.mcap").open("rb") as stream:
-        kinds = [(channel.topic, message.sequence) for _, channel, message in make_reader(stream).iter_messages()]
-    assert sorted(kinds) == [("/camera/ir/image", 0), ("/camera/rgb/image/compressed", 0)]
+        sequences = [(channel.topic, message.sequence) for _, channel, message in make_reader(stream).iter_messages()]
+    assert sorted(sequences) == [("/camera/ir/image", 0), ("/camera/rgb/image/compressed", 0)]
 
 
 def test_without_a_message_there_is_no_file_and_an_older_one_stays(tmp_path: Path) -> None:
@@ -144,13 +148,13 @@ def test_without_a_message_there_is_no_file_and_an_older_one_stays(tmp_path: Pat
     assert (tmp_path / "run.mcap").read_bytes() == b"older" and len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_file_that_cannot_be_written_is_told_at_once(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_an_error_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(EdgemtlError, match=r"run\.mcap: cannot be written"):
         McapFile(tmp_path / "file" / "run.mcap")
 
 
-def test_a_full_disk_is_told_and_leaves_the_older_file(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_and_leaves_the_older_file(tmp_path: Path) -> None:
     """A limit on the size of files stands for a disk that is full."""
     (tmp_path / "run.mcap").write_bytes(b"older")
     sink = McapFile(tmp_path / "run.mcap")
@@ -230,17 +234,16 @@ def test_a_file_that_was_cut_off_is_whole_up_to_its_last_chunk(recording: Path, 
     last_ns = [chunk.message_end_time for chunk in summary.chunk_indexes[:kept_whole]]
     expected = [ns for ns in whole(recording, "/camera/ir/image") if last_ns and ns <= max(last_ns)]
     assert whole(cut, "/camera/ir/image") == expected and (kept < 0.2 or expected)
-    found = topics(cut)
-    assert set(found) == (set(topics(recording)) if expected else set())
+    assert set(topics(cut)) == (set(topics(recording)) if expected else set())
     if expected:
         assert [ns for ns, _ in frames(cut, "/camera/ir/image")] == expected
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.floats(0, 1, exclude_max=True), st.integers(1, 255))
-def test_a_damaged_file_is_told_or_read_and_never_crashes(recording: Path, place: float, change: int) -> None:
+def test_a_damaged_file_is_read_or_one_error_and_never_crashes(recording: Path, share: float, change: int) -> None:
     raw = bytearray(recording.read_bytes())
-    raw[int(place * len(raw))] ^= change
+    raw[int(share * len(raw))] ^= change
     file = recording.with_name("damaged.mcap")
     file.write_bytes(raw)
     try:
@@ -253,16 +256,16 @@ def test_a_damaged_file_is_told_or_read_and_never_crashes(recording: Path, place
 
 
 @pytest.mark.parametrize("content", [b"", b"no recording", b"\x89MCAP0\r\n", b"\x89MCAP0\r\n" + bytes(100)])
-def test_what_is_no_recording_is_told_in_a_line(content: bytes, tmp_path: Path) -> None:
+def test_what_is_no_recording_is_one_line(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.mcap").write_bytes(content)
-    with pytest.raises(CameraError, match=r"a\.mcap: ") as told:
+    with pytest.raises(CameraError, match=r"a\.mcap: ") as raised:
         frames(tmp_path / "a.mcap", "")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
     with pytest.raises(CameraError, match="No such file"):
         topics(tmp_path / "none.mcap")
 
 
-def test_a_topic_is_chosen_or_asked_for(recording: Path, tmp_path: Path) -> None:
+def test_a_topic_is_selected_or_asked_for(recording: Path, tmp_path: Path) -> None:
     listed = "choose one of /camera/ir/image, /camera/rgb/image/compressed, /depth"
     with pytest.raises(CameraError, match=f"no images on the topic '/camera/it'; {listed}"):
         frames(recording, "/camera/it")
@@ -276,8 +279,8 @@ def test_a_topic_is_chosen_or_asked_for(recording: Path, tmp_path: Path) -> None
         frames(none)
 
 
-def test_a_stamp_of_zero_gives_way_to_the_time_of_recording(tmp_path: Path) -> None:
-    unset = of_array(np.zeros((2, 2), np.uint8), "mono8", Header())
+def test_a_stamp_of_zero_is_replaced_by_the_time_of_recording(tmp_path: Path) -> None:
+    unset = of_array(np.zeros((2, 2), np.uint8), "mono8", Header(Time(0, 0), ""))
     stamped = dataclasses.replace(unset, header=HEAD)
     file = write_raw(tmp_path / "a.mcap", [("/eye", unset, 77), ("/eye", stamped, 88)])
     assert [stamp_ns for stamp_ns, _ in frames(file)] == [77, 1_000_000_002]
@@ -305,10 +308,10 @@ def stored(pixels: np.ndarray[Any, Any], encoding: str, padding: int, big: bool)
     sample, channels, order = ENCODINGS[encoding]
     height, width = pixels.shape[:2]
     values = np.full((height, width, channels), 9, f"{'>' if big else '<'}u{sample}")
-    for channel, place in enumerate(order or (0,)):
-        values[:, :, place] = pixels[:, :, channel] if order else pixels
+    for channel, position in enumerate(order or (0,)):
+        values[:, :, position] = pixels[:, :, channel] if order else pixels
     rows = values.view(np.uint8).reshape(height, -1)
-    data = np.pad(rows, ((0, 0), (0, padding)), constant_values=7).tobytes()
+    data = np.pad(rows, ((0, 0), (0, padding)), constant_values=7).reshape(-1)
     return Image(HEAD, height, width, encoding, int(big), rows.shape[1] + padding, data)
 
 
@@ -324,25 +327,27 @@ def test_every_encoding_gives_back_its_pixels(
     rng = np.random.default_rng(random.getrandbits(32))
     shape = (height, width, 3) if order else (height, width)
     pixels = rng.integers(0, 256**sample, shape).astype(np.uint8 if sample == 1 else np.uint16)
-    seen = to_array(stored(pixels, encoding, padding, big))
-    assert seen.dtype == pixels.dtype and np.array_equal(seen, pixels)
-    assert seen.flags.c_contiguous and seen.flags.writeable
-    Frame(seen, 0, "eye", 0)
+    image = to_array(stored(pixels, encoding, padding, big))
+    assert image.dtype == pixels.dtype and np.array_equal(image, pixels)
+    assert image.flags.c_contiguous and image.flags.writeable
+    Frame(image, 0, "eye", 0)
 
 
-@pytest.mark.parametrize("change", [{"step": 8}, {"height": 5}, {"width": 0}, {"height": 0}, {"data": b""}])
-def test_an_image_whose_numbers_disagree_is_told(change: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "change", [{"step": 8}, {"height": 5}, {"width": 0}, {"height": 0}, {"data": np.zeros(0, np.uint8)}]
+)
+def test_an_image_whose_numbers_disagree_is_an_error(change: dict[str, Any]) -> None:
     image = of_array(np.zeros((4, 3, 3), np.uint8), "rgb8", HEAD)
     with pytest.raises(CameraError, match="bytes of rgb8"):
         to_array(dataclasses.replace(image, **change))
 
 
-def png(image: np.ndarray[Any, Any]) -> bytes:
+def png(image: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Return a PNG of an image in OpenCV's order."""
-    return bytes(cv2.imencode(".png", image)[1])
+    return np.frombuffer(bytes(cv2.imencode(".png", image)[1]), np.uint8)
 
 
-def test_compressed_pictures_keep_their_depth_and_colours() -> None:
+def test_compressed_images_keep_their_depth_and_colours() -> None:
     rng = np.random.default_rng(0)
     deep = rng.integers(0, 65536, (5, 7)).astype(np.uint16)
     rgba = rng.integers(0, 256, (5, 7, 4), np.uint8)
@@ -350,38 +355,32 @@ def test_compressed_pictures_keep_their_depth_and_colours() -> None:
     grey = decompress(CompressedImage(HEAD, "png", png(rgba[:, :, 0])))
     assert np.array_equal(grey, rgba[:, :, 0])
     for bgr in (rgba[:, :, 2::-1], cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA)):
-        seen = decompress(CompressedImage(HEAD, "png", png(np.ascontiguousarray(bgr))))
-        assert np.array_equal(seen, rgba[:, :, :3]) and seen.flags.c_contiguous
+        image = decompress(CompressedImage(HEAD, "png", png(np.ascontiguousarray(bgr))))
+        assert np.array_equal(image, rgba[:, :, :3]) and image.flags.c_contiguous
 
 
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        (b"", "0 bytes of format 'h264' are no picture"),
-        (b"\xff\xd8\xff\xe0nothing", "are no picture"),
+        (np.zeros(0, np.uint8), "0 bytes of format 'h264' are no image"),
+        (np.frombuffer(b"\xff\xd8\xff\xe0nothing", np.uint8), "are no image"),
         (png(np.zeros((4, 4, 3), np.uint16)), "cannot read uint16 4x4x3"),
     ],
 )
-def test_compressed_bytes_that_are_no_picture_are_told(data: bytes, expected: str) -> None:
+def test_compressed_bytes_that_are_no_image_are_an_error(data: np.ndarray[Any, Any], expected: str) -> None:
     with pytest.raises(CameraError, match=expected):
         decompress(CompressedImage(HEAD, "h264", data))
 
 
 def write_bag(folder: Path, plugin: StoragePlugin, messages: list[tuple[str, Message, int]]) -> Path:
-    """Write a bag as ROS 2 does, the messages put into bytes by rosbags."""
+    """Write a bag as ROS 2 does, the messages' bytes by the rules of CDR."""
     store = get_typestore(Stores.ROS2_JAZZY)
     with BagWriter(folder, version=9, storage_plugin=plugin) as bag:
         connections: dict[str, Any] = {}
         for topic, message, recorded_ns in messages:
             if topic not in connections:
-                connections[topic] = bag.add_connection(topic, message.TYPE, typestore=store)
-            values: dict[str, Any] = {f.name: getattr(message, f.name) for f in dataclasses.fields(message)}  # type: ignore[arg-type]
-            if "header" in values:
-                stamp = store.types[Time.TYPE](values["header"].stamp.sec, values["header"].stamp.nanosec)
-                values["header"] = store.types[Header.TYPE](stamp, values["header"].frame_id)
-                values["data"] = np.frombuffer(values["data"], np.uint8)
-            raw = store.serialize_cdr(store.types[message.TYPE](**values), message.TYPE)
-            bag.write(connections[topic], recorded_ns, raw)
+                connections[topic] = bag.add_connection(topic, message.__msgtype__, typestore=store)
+            bag.write(connections[topic], recorded_ns, encode(message, message.__msgtype__))
     return folder
 
 
@@ -422,16 +421,16 @@ def garble(bag: Path) -> None:
 
 @pytest.mark.parametrize("plugin", list(StoragePlugin), ids=lambda plugin: plugin.name)
 @pytest.mark.parametrize("damage", [empty, scribble, garble], ids=lambda damage: damage.__name__)
-def test_damaged_bags_are_told_in_a_line(plugin: StoragePlugin, damage: Callable[[Path], None], tmp_path: Path) -> None:
+def test_damaged_bags_are_one_line(plugin: StoragePlugin, damage: Callable[[Path], None], tmp_path: Path) -> None:
     messages = [(t, m, ns) for i in range(4) for t, ns, m in of_pair(make_pair(i), None, NOW_NS)]
     bag = write_bag(tmp_path / "bag", plugin, messages)
     damage(bag)
-    with pytest.raises(CameraError, match="bag: ") as told:
+    with pytest.raises(CameraError, match="bag: ") as raised:
         list(bag_frames(bag, "/camera/ir/image"))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
-def test_a_folder_that_is_no_bag_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_bag_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CameraError, match=r"cannot be read .*metadata"):
         bag_topics(tmp_path)
 
@@ -439,8 +438,8 @@ def test_a_folder_that_is_no_bag_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "use"),
     [
-        ("mcap.writer", lambda place: McapFile(place / "a.mcap")),
-        ("mcap.reader", lambda place: topics(record(place / "a.mcap", 1))),
+        ("mcap.writer", lambda folder: McapFile(folder / "a.mcap")),
+        ("mcap.reader", lambda folder: topics(record(folder / "a.mcap", 1))),
         ("rosbags.rosbag2", bag_topics),
     ],
 )

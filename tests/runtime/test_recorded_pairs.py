@@ -15,9 +15,8 @@ from edgemtl_runtime.camera import open_cameras
 from edgemtl_runtime.camera.bag import NEIGHBOURS, in_order
 from edgemtl_runtime.errors import CameraError
 from edgemtl_runtime.frame import FramePair
-from edgemtl_runtime.messages import definition
-from edgemtl_runtime.messages import write as cdr
-from edgemtl_runtime.messages.ros import Image, header
+from edgemtl_runtime.messages.ros import header, of_array
+from edgemtl_runtime.messages.store import Image, definition, serialize
 from edgemtl_runtime.recording import Recording
 
 MS = 1_000_000
@@ -97,16 +96,16 @@ def record(file: Path, moments_ms: list[int]) -> str:
     with file.open("wb") as stream:
         writer = Writer(stream)
         writer.start("ros2", "a recorder")
-        schema = writer.register_schema(Image.TYPE, "ros2msg", definition(Image).encode())
+        schema = writer.register_schema(Image.__msgtype__, "ros2msg", definition(Image.__msgtype__).encode())
         channels = {name: writer.register_channel(f"/{name}", "cdr", schema) for name in ("rgb", "ir")}
         for index, at in enumerate(moments_ms):
             for name, shape in (("rgb", (16, 24, 3)), ("ir", (16, 24))):
                 image = np.full(shape, index % 250, np.uint8)
-                kind = "rgb8" if image.ndim == 3 else "mono8"
+                encoding = "rgb8" if image.ndim == 3 else "mono8"
                 head = header(UNIX + at * MS, name)
-                message = Image(head, 16, 24, kind, 0, image.nbytes // 16, image.tobytes())
+                message = of_array(image, encoding, head)
                 written_ns = UNIX + index * 10 * MS
-                writer.add_message(channels[name], written_ns, cdr(message), written_ns, index)
+                writer.add_message(channels[name], written_ns, serialize(message), written_ns, index)
         writer.finish()
     return f"mcap:{file}"
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from edgemtl import distributed
-from edgemtl.config import Config, load
+from edgemtl.config import Config
+from edgemtl.config_file import load
 from edgemtl.data.loader import Batches
 from edgemtl.data.open import open_data
 from edgemtl.train import begin

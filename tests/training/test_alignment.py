@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 import edgemtl_models
-from edgemtl.config import Alignment, load
+from edgemtl.config import Alignment
+from edgemtl.config_file import load
 from edgemtl.errors import ConfigError
 from edgemtl.methods.alignment import ChannelAlignment, stack_weights, write_weights
 from edgemtl.methods.meta_sparsity import MetaSparsity
@@ -24,7 +25,7 @@ from edgemtl.train import begin, train
 from edgemtl.trainer import Trainer
 from edgemtl_export import shrink
 from edgemtl_export.groups import channel_groups
-from edgemtl_export.to_onnx import example_inputs
+from edgemtl_export.inputs import example_inputs
 
 USUAL = (
     "input_size=[32,64]",

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 import edgemtl_models
-from edgemtl.config import TASK_WEIGHTINGS as NAMES
-from edgemtl.config import load
+from edgemtl.config_file import load
 from edgemtl.losses import TaskLosses
 from edgemtl.methods.weighting import TASK_WEIGHTINGS, TaskWeighting
 from edgemtl.methods.weighting.gradient_weighting import GradientWeighting, gramian
@@ -89,10 +88,6 @@ def test_pcgrad_leaves_two_tasks_orthogonal_to_what_they_conflict_with() -> None
     weights = weighting.weighting(rows @ rows.T)  # type: ignore[attr-defined]
     by_hand = (a - (a @ b) / (b @ b) * b) + (b - (a @ b) / (a @ a) * a)
     assert torch.allclose(weights @ rows, by_hand)
-
-
-def test_the_configuration_knows_every_weighting() -> None:
-    assert tuple(TASK_WEIGHTINGS) == NAMES
 
 
 def test_products_of_gradients() -> None:

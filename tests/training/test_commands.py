@@ -8,10 +8,10 @@ import re
 import resource
 import shutil
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 
 import cv2
+import jsonschema
 import msgspec
 import numpy as np
 import pytest
@@ -19,7 +19,8 @@ import yaml
 
 from edgemtl import cli, demo
 from edgemtl.cli import main
-from edgemtl.config import Config, load
+from edgemtl.config import Config
+from edgemtl.config_file import load, starter
 from edgemtl.data.datasets import spread
 from edgemtl.data.sample import IGNORE
 from edgemtl.methods.weighting import TASK_WEIGHTINGS
@@ -42,8 +43,19 @@ def test_the_starter_has_every_key_at_its_default(tmp_path: Path, capsys: pytest
     assert main(["init", str(file)]) == 2 and "is there already" in capsys.readouterr().err
 
 
+def test_the_schema_is_that_of_the_starter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", str(tmp_path / "mine"), "--schema"]) == 0
+    schema = json.loads((tmp_path / "mine.schema.json").read_text())
+    written = yaml.safe_load((tmp_path / "mine.yaml").read_text())
+    jsonschema.validate(written, schema)
+    for wrong in ({"batch_size": 0}, {"sparsity": {"target": 0.99}}, {"input_size": [64]}, {"imgsz": 640}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(written | wrong, schema)
+    assert (tmp_path / "mine.yaml").read_text().startswith("# yaml-language-server: $schema=mine.schema.json\n")
+
+
 def test_the_starter_names_what_there_is() -> None:
-    text = (resources.files("edgemtl") / "starter.yaml").read_text()
+    text = starter("mine.yaml")
     assert all(re.search(rf"\b{name}\b", text) for name in (*TASK_WEIGHTINGS, *TASKS))
 
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from edgemtl.cli import main
-from edgemtl.config import load
+from edgemtl.config_file import load
 from edgemtl.delta_m import delta_m, protocol, references
 from edgemtl.experiments.single import single_task
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgemtl.config import Config, Sparsity, load, save
+from edgemtl.config import Config, Sparsity
+from edgemtl.config_file import load, save
 from edgemtl.errors import ConfigError
+from edgemtl.methods.weighting import TASK_WEIGHTINGS
+from edgemtl.renamed_keys import RENAMED
 
 
 def test_words_override_the_file(tmp_path: Path) -> None:
@@ -34,11 +40,13 @@ def test_words_override_the_file(tmp_path: Path) -> None:
         (["epochs=0"], "nothing to train"),
         (["data.label_policy=blue"], "data.label_policy"),
         (["epochs=2", "epochs.x=1"], "epochs holds a value, not keys"),
-        (["input_size=[0,0]"], "height of size=0 is not between"),
-        (["clip=-1"], "clip=-1"),
+        (["input_size=[0,0]"], r"input_size\[0\]=0 is not between 32 and 8192"),
+        (["clip=-1"], "grad_clip_norm=-1"),
+        (["imgsz=640"], "unknown key 'imgsz': here it is input_size"),
+        (["sparsity.begin=0.5"], "sparsity.end=0.4 is before sparsity.begin=0.5"),
         (["seed=-1"], "seed=-1"),
         (["augment.mosaic_zoom=5"], "augment.mosaic_zoom=5"),
-        (["weights.boxs=2"], "weights names 'boxs'; did you mean 'boxes'"),
+        (["loss_weights.boxs=2"], "loss_weights names 'boxs'; did you mean 'boxes'"),
         (["thermal_range.kind=hot"], "thermal_range"),
         (["lr=[1"], "cannot be read"),
     ],
@@ -66,3 +74,60 @@ def test_what_is_saved_is_what_is_loaded(target: float, batch: int, network: str
         file = Path(folder) / "c.yaml"
         save(config, file)
         assert load(file) == config
+
+
+OLD = [(section, old, new) for section, names in RENAMED.items() for old, new in names.items()]
+
+
+@pytest.mark.parametrize(("section", "old", "new"), OLD, ids=[f"{s}.{o}" for s, o, _ in OLD])
+def test_an_older_key_is_read_and_its_new_name_is_in_one_line(
+    section: str, old: str, new: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    value: Any = Config()
+    for name in [*([section] if section else []), *new.split(".")]:
+        value = getattr(value, name)
+    other = {"str": "x", "bool": value is False, "dict": {"boxes": 1.0}}.get(type(value).__name__)
+    if other is None:
+        other = [*value[:1]] if isinstance(value, tuple) and len(value) != 2 else value
+    special = {"head_taps": {"boxes": "stage8"}, "label_policy": "ir", "metric": "flops", "granularity": "layer"}
+    special |= {"task_weighting": "dwa", "level": "p2", "inner_optimizer": "sgd", "modalities": ["rgb"]}
+    other = special.get(new, other)
+    if isinstance(other, float) and not isinstance(other, bool):
+        other = {"begin": 0.2, "end": 0.9}.get(new, 0.5)
+    if new == "max_cost":
+        other = 5.0
+    tree: dict[str, Any] = {section: {old: other}} if section else {old: other}
+    today: dict[str, Any] = {}
+    at = today.setdefault(section, {}) if section else today
+    *path, last = new.split(".")
+    for part in path:
+        at = at.setdefault(part, {})
+    at[last] = other
+    if old == "freeze_zeros":
+        tree["init_from"] = today["init_from"] = "runs/x"
+    if old in ("held", "learned"):
+        both = {"method": "meta_sparsity"} | ({"alignment": {"strength": 1.0}} if old == "learned" else {})
+        tree = both | tree | ({"alignment": {"strength": 1.0, old: True}} if old == "learned" else {})
+        today = both | today | ({"alignment": {"strength": 1.0, new: True}} if old == "learned" else {})
+    files = tmp_path / "old.yaml", tmp_path / "new.yaml"
+    for file, content in zip(files, (tree, today), strict=True):
+        file.write_text(yaml.safe_dump(content))
+    with caplog.at_level("WARNING"):
+        assert load(files[0]) == load(files[1])
+    prefix = f"{section}." if section else ""
+    assert [record.getMessage() for record in caplog.records] == [
+        f"renamed keys, read for one version more: {prefix}{old} -> {prefix}{new}"
+    ]
+    word = f"{prefix}{old}={json.dumps(other)}"
+    with pytest.raises(ConfigError, match="both are given"):
+        load(files[1], [word])
+
+
+def test_a_run_of_the_older_version_is_read_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    config = load(Path(__file__).parents[1] / "fixtures" / "version-0.1" / "run" / "config.yaml")
+    assert (config.batch_size, config.grad_clip_norm, config.loss_weights) == (4, 5.0, {"boxes": 2.0})
+    assert (config.data.synthetic.num_train, config.augment.modality_dropout) == (32, 0.2) and not caplog.records
+
+
+def test_the_weightings_are_those_that_there_are() -> None:
+    assert set(get_args(get_type_hints(Config)["task_weighting"])) == set(TASK_WEIGHTINGS)

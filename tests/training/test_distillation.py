@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_alignment import USUAL
 
-from edgemtl.config import load
+from edgemtl.config_file import load
 from edgemtl.errors import ConfigError
 from edgemtl.methods.distillation import correlation
 from edgemtl.synthetic.streets import Streets

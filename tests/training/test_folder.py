@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import write_pairs
 
-from edgemtl.config import load
+from edgemtl.config_file import load
 from edgemtl.data.augment import to_item
 from edgemtl.data.check import check
 from edgemtl.data.formats import index

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edgemtl.cli import main
-from edgemtl.config import load
+from edgemtl.config_file import load
 from edgemtl.data.check import check
 from edgemtl.data.formats import NAMES, index
 from edgemtl.data.formats.cityscapes import IDS

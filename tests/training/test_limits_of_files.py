@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 import edgemtl_models
 from edgemtl.cli import main
-from edgemtl.config import load
+from edgemtl.config_file import load
 from edgemtl.data.check import check
 from edgemtl.errors import ConfigError, EdgemtlError
 from edgemtl.run import Run, read_metrics

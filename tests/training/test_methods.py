@@ -11,7 +11,8 @@ import torch
 from teachers import TASKS, Study, samples
 from torch import Tensor
 
-from edgemtl.config import Episodes, Sparsity, load
+from edgemtl.config import Episodes, Sparsity
+from edgemtl.config_file import load
 from edgemtl.data.targets import pictures as part_of
 from edgemtl.errors import ConfigError
 from edgemtl.methods.mtml import MTML, sample_subsets

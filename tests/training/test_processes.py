@@ -12,7 +12,7 @@ import pytest
 import several
 import torch
 
-from edgemtl.config import load
+from edgemtl.config_file import load
 from edgemtl.errors import ConfigError
 from edgemtl.run import Run
 from edgemtl.train import train

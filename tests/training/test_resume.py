@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from edgemtl import checkpoint
 from edgemtl.cli import main
-from edgemtl.config import load
+from edgemtl.config_file import load
 from edgemtl.data.loader import Loader
 from edgemtl.run import Run
 from edgemtl.train import train

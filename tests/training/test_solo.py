@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 import edgemtl_models
-from edgemtl.config import load
+from edgemtl.config_file import load
 from edgemtl.data.targets import ABSENT, Batch, pictures, repeated
 from edgemtl.errors import ConfigError
 from edgemtl.synthetic.streets import Streets
 from edgemtl.tasks import TASKS
 from edgemtl.train import begin
 from edgemtl.trainer import Trainer
-from edgemtl_models.aligned import AlignedTrunk, blank
+from edgemtl_models.aligned import AlignedTrunk, blank_logits
 
 FUSION = {"kind": "aligned", "fuse_at": ["p3", "p4", "p5"]}
 
@@ -47,15 +47,15 @@ def test_with_a_blank_modality_the_heads_read_the_features_of_the_other() -> Non
     for gate in trunk.gates.values():
         torch.nn.init.normal_(gate.weigh.weight)
     images = images_of(network)
-    assert not blank(images, ["rgb", "ir"]).any()
+    assert not blank_logits(images, ["rgb", "ir"]).any()
     for index, name in enumerate(images):
         other = 1 - index
         dark = images | {name: torch.full_like(images[name], 0.3)}
-        for fused, parts in zip(trunk(dark), trunk.solo(dark), strict=True):
+        for fused, parts in zip(trunk(dark), trunk.unimodal_features(dark), strict=True):
             whole, *streams = parts.chunk(3)
             assert torch.equal(fused, whole) and torch.equal(fused, streams[other])
             assert not torch.equal(streams[0], streams[1])
-        for fused, parts in zip(trunk(images), trunk.solo(images), strict=True):
+        for fused, parts in zip(trunk(images), trunk.unimodal_features(images), strict=True):
             assert torch.equal(fused, parts[:2]) and not torch.equal(fused, parts[2:4])
     all_dark = {name: torch.zeros_like(image) for name, image in images.items()}
     assert all(bool(feature.isfinite().all()) for feature in trunk(all_dark))
@@ -68,14 +68,14 @@ def test_one_grey_level_in_one_pixel_is_an_image() -> None:
     flat = torch.full((1, 3, 64, 96), 0.4)
     one = flat.clone()
     one[0, 2, 40, 50] += 1 / 255 / max(spec.std)
-    assert blank({"rgb": flat}, ["rgb"]).item() < -1000 and blank({"rgb": one}, ["rgb"]).item() == 0
+    assert blank_logits({"rgb": flat}, ["rgb"]).item() < -1000 and blank_logits({"rgb": one}, ["rgb"]).item() == 0
 
 
 @torch.no_grad()
 def test_a_missing_modality_has_the_fused_features() -> None:
     network = edgemtl_models.build("rgbir-n", {"boxes": 3}, (64, 96), fusion=FUSION).eval()
     images = images_of(network)
-    for parts in network.trunk.solo(images, torch.tensor([-1, 1])):
+    for parts in network.trunk.unimodal_features(images, torch.tensor([-1, 1])):
         fused, rgb, ir = parts.chunk(3)
         assert torch.equal(ir[1], fused[1]) and not torch.equal(ir[0], fused[0]) and not torch.equal(rgb[1], fused[1])
 
@@ -86,7 +86,7 @@ def test_the_loss_is_that_of_as_many_images_more(task: str) -> None:
     trainer, batch = trainer_of("fusion.kind=aligned", f"tasks=[{task}]", *words)
     network, loss = trainer.network, trainer.method.loss
     trunk = network.trunk
-    read: list[Tensor] = trunk.solo({name: batch[name] for name in ("rgb", "ir")}, batch.get(ABSENT))  # type: ignore[union-attr,operator]
+    read: list[Tensor] = trunk.unimodal_features({name: batch[name] for name in ("rgb", "ir")}, batch.get(ABSENT))  # type: ignore[union-attr,operator]
     labels = {key: value for key, value in batch.items() if key not in ("rgb", "ir")}
     thrice = repeated(labels, 3)
     output = network.read(task, read)  # type: ignore[operator]
@@ -116,7 +116,7 @@ def test_batches_have_the_index_of_the_missing_modality() -> None:
     _, batch = trainer_of(
         "fusion.kind=aligned", "tasks=[boxes]", "augment.modality_dropout=1", "augment.modality_dropout_fill=[blank]"
     )
-    dark = blank({name: batch[name] for name in ("rgb", "ir")}, ["rgb", "ir"]).view(4, 2) < 0
+    dark = blank_logits({name: batch[name] for name in ("rgb", "ir")}, ["rgb", "ir"]).view(4, 2) < 0
     assert dark.int().argmax(1).equal(batch[ABSENT]) and dark.sum(1).eq(1).all()
     _, whole = trainer_of("fusion.kind=aligned", "tasks=[boxes]")
     assert ABSENT not in whole

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from edgemtl.config import Sparsity, load
+from edgemtl.config import Sparsity
+from edgemtl.config_file import load
 from edgemtl.ema import EMA
 from edgemtl.sparsity.blocks import ChannelBlocks
 from edgemtl.sparsity.costs import MetricName, cost_metric
@@ -22,8 +23,8 @@ from edgemtl.sparsity.proximal import prox, prox_in_metric
 from edgemtl.synthetic.streets import Streets
 from edgemtl.train import begin
 from edgemtl_export import channel_groups, shrink
+from edgemtl_export.inputs import example_inputs
 from edgemtl_export.latency import Convolutions
-from edgemtl_export.to_onnx import example_inputs
 
 X = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 

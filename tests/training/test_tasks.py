@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import TINY
 
-from edgemtl.config import load
+from edgemtl.config_file import load
 from edgemtl.data.augment import to_item
 from edgemtl.data.loader import collate
 from edgemtl.data.sample import IGNORE, Sample

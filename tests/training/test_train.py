@@ -12,7 +12,7 @@ import torch
 from conftest import TINY
 
 from edgemtl.cli import main
-from edgemtl.config import load
+from edgemtl.config_file import load
 from edgemtl.data.open import open_data
 from edgemtl.data.sample import Samples
 from edgemtl.errors import ConfigError, EdgemtlError

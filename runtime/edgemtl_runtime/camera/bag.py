@@ -17,10 +17,10 @@ from . import Options, checked_size, take
 from .clock import Epoch, Pace
 
 LEAP_NS = 500_000_000
-"""A time that steps back by more is another time, by less a message that came late to the recorder."""
+"""A step back by more begins another recording; by less, a message reached the recorder late."""
 NEIGHBOURS = 6
-"""Pictures among which the order is mended."""
-Picture = NDArray[Any]
+"""Images among which the order is corrected."""
+Pixels = NDArray[Any]
 
 
 class RecordedCamera:
@@ -31,63 +31,63 @@ class RecordedCamera:
 
     owned_pictures = True
 
-    def __init__(self, name: str, place: str, epoch: Epoch, options: Options) -> None:
+    def __init__(self, name: str, uri: str, epoch: Epoch, options: Options) -> None:
         from . import mcap
 
-        kind, _, rest = place.partition(":")
+        scheme, _, rest = uri.partition(":")
         file, _, topic = rest.partition("#")
         path = Path(file)
-        if not (path.is_file() if kind == "mcap" else path.is_dir()):
-            raise CameraError(f"{flag(name, place)}: there is no such {'file' if kind == 'mcap' else 'folder'}")
-        (self.speed,) = take(options, place, speed=0)
-        self.name, self.place, self.live = name, place, self.speed > 0
+        if not (path.is_file() if scheme == "mcap" else path.is_dir()):
+            raise CameraError(f"{flag(name, uri)}: there is no such {'file' if scheme == 'mcap' else 'folder'}")
+        (self.speed,) = take(options, uri, speed=0)
+        self.name, self.uri, self.live = name, uri, self.speed > 0
         self.pace = Pace(epoch, 1.0, self.live, self.speed)
-        read = mcap.frames if kind == "mcap" else mcap.bag_frames
+        read = mcap.frames if scheme == "mcap" else mcap.bag_frames
         self.messages = read(path, topic)
         first = next(self.messages, None)
         if first is None:
-            raise CameraError(f"{flag(name, place)}: holds no picture")
+            raise CameraError(f"{flag(name, uri)}: holds no image")
         self.messages = chain([first], self.messages)
         epoch.begin(first[0])
 
     def frames(self) -> Iterator[Frame]:
-        """Yield the pictures in the order of their times, as far as that is the order of the recording."""
-        return checked_size(self._read(), lambda frame: f"{flag(self.name, self.place)} frame {frame.index}")
+        """Yield the images in the order of their stamps; see `in_order`."""
+        return checked_size(self._read(), lambda frame: f"{flag(self.name, self.uri)} frame {frame.index}")
 
     def _read(self) -> Iterator[Frame]:
         epoch = self.pace.epoch
-        for index, (told_ns, image) in enumerate(in_order(self.messages)):
-            stamp_ns = self.pace.wait_until(epoch.at(told_ns))
+        for index, (unix_ns, image) in enumerate(in_order(self.messages)):
+            stamp_ns = self.pace.wait_until(epoch.at(unix_ns))
             if self.pace.closed:
                 return
-            yield Frame(image, stamp_ns, self.name, index, "file", str(told_ns), time.monotonic_ns(), told_ns)
+            yield Frame(image, stamp_ns, self.name, index, "file", str(unix_ns), time.monotonic_ns(), unix_ns)
 
     def close(self) -> None:
-        """End the reading."""
+        """Stop the reading."""
         self.pace.closed = True
 
 
-def in_order(messages: Iterable[tuple[int, Picture]]) -> Iterator[tuple[int, Picture]]:
-    """Yield messages by their times where neighbours were recorded the wrong way round; a leap back is left as it is.
+def in_order(messages: Iterable[tuple[int, Pixels]]) -> Iterator[tuple[int, Pixels]]:
+    """Yield messages by their stamps where neighbours were recorded in the wrong order; a leap back stays one.
 
-    A recorder writes what reaches it, which is not always the order of capture. A recording that begins anew, as one
-    that was joined from two, leaps.
+    A recorder writes what reaches it, which is not always the order of capture. A recording that was joined from two
+    leaps back.
     """
-    waiting: list[tuple[int, int, Picture]] = []
+    waiting: list[tuple[int, int, Pixels]] = []
     latest_ns: int | None = None
-    for number, (told_ns, image) in enumerate(messages):
-        if latest_ns is not None and latest_ns - told_ns > LEAP_NS:
+    for number, (unix_ns, image) in enumerate(messages):
+        if latest_ns is not None and latest_ns - unix_ns > LEAP_NS:
             while waiting:
-                yield _first(waiting)
+                yield _pop_first(waiting)
             latest_ns = None
-        latest_ns = told_ns if latest_ns is None else max(latest_ns, told_ns)
-        heapq.heappush(waiting, (told_ns, number, image))
+        latest_ns = unix_ns if latest_ns is None else max(latest_ns, unix_ns)
+        heapq.heappush(waiting, (unix_ns, number, image))
         if len(waiting) > NEIGHBOURS:
-            yield _first(waiting)
+            yield _pop_first(waiting)
     while waiting:
-        yield _first(waiting)
+        yield _pop_first(waiting)
 
 
-def _first(waiting: list[tuple[int, int, Picture]]) -> tuple[int, Picture]:
-    told_ns, _, image = heapq.heappop(waiting)
-    return told_ns, image
+def _pop_first(waiting: list[tuple[int, int, Pixels]]) -> tuple[int, Pixels]:
+    unix_ns, _, image = heapq.heappop(waiting)
+    return unix_ns, image

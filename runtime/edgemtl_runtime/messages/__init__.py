@@ -1,7 +1,1 @@
-"""ROS 2 messages without ROS: the types (`ros`), their bytes (`cdr`), and frames and results told in them (`ros`)."""
-
-from __future__ import annotations
-
-from .cdr import Message, definition, read, write
-
-__all__ = ["Message", "definition", "read", "write"]
+"""ROS 2 messages without ROS: the type store (`store`), and frames and results as messages (`ros`)."""

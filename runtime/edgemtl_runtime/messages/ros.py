@@ -1,4 +1,4 @@
-"""How ROS 2 messages are filled from cameras, results and diagnostics.
+"""Conversion of frames, results and camera states into ROS 2 messages.
 
 Stamps of messages are Unix time. Frames and results carry the host's monotonic clock: converters add
 ``wall_offset_ns`` to it (`wall.WallClock`; 0 where the stamps are Unix time already).
@@ -18,25 +18,23 @@ from ..errors import EdgemtlError, missing
 from ..frame import Frame, FramePair
 from ..result import Attributes, Boxes, DepthMap, EdgeMap, HeadResult, LabelMap, NormalMap, Result
 from ..wall import WALL
-from .annotations import corners_of, drawn
+from .annotations import corners_of, image_annotations
 from .cameras import Setup
-from .cdr import Message
-from .types import (
-    BoundingBox2D,
+from .store import (
     CompressedImage,
-    Detection2D,
-    Detection2DArray,
     DiagnosticArray,
     DiagnosticStatus,
     Header,
     Image,
     KeyValue,
-    ObjectHypothesis,
-    ObjectHypothesisWithPose,
-    Point2D,
-    Pose2D,
+    Message,
+    Point,
+    Pose,
+    PoseWithCovariance,
+    Quaternion,
     String,
     Time,
+    create,
 )
 
 if TYPE_CHECKING:
@@ -68,15 +66,15 @@ def header(stamp_ns: int, frame_id: str) -> Header:
     return Header(Time(*divmod(stamp_ns, 1_000_000_000)), frame_id)
 
 
-def of_array(values: NDArray[Any], encoding: str, head: Header) -> Image:
+def of_array(values: NDArray[Any], encoding: str, header: Header) -> Image:
     """Return an (H, W[, C]) array as an image of that encoding, little endian, rows without padding."""
     little = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
     height, width = values.shape[:2]
-    return Image(head, height, width, encoding, 0, little.nbytes // height, little.tobytes())
+    return Image(header, height, width, encoding, 0, little.nbytes // height, little.reshape(-1).view(np.uint8))
 
 
 def unix_ns(frame: Frame, wall_offset_ns: int) -> int:
-    """Return when a frame was taken as Unix time: as its recording tells, or by the host's clock."""
+    """Return when a frame was taken as Unix time: from its recording, or by the host's clock."""
     return frame.unix_ns or frame.stamp_ns + wall_offset_ns
 
 
@@ -92,36 +90,39 @@ def of_frame(frame: Frame, wall_offset_ns: int, frame_id: str = "") -> Image | C
         import cv2
     except ImportError as error:
         raise EdgemtlError(
-            missing(error, "cv2", "pictures cannot be compressed: pip install 'edgemtl-runtime[opencv]'")
+            missing(error, "cv2", "images cannot be compressed: pip install 'edgemtl-runtime[opencv]'")
         ) from error
     image = frame.image if frame.image.ndim == 2 else np.ascontiguousarray(frame.image[:, :, ::-1])
     done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if not done:
         size = f"{frame.size[1]}x{frame.size[0]}"
-        raise EdgemtlError(f"camera {frame.camera}: OpenCV makes no JPEG of its {size} picture")
-    return CompressedImage(head, "jpeg", data.tobytes())
+        raise EdgemtlError(f"camera {frame.camera}: OpenCV makes no JPEG of its {size} image")
+    return CompressedImage(head, "jpeg", np.asarray(data, np.uint8).reshape(-1))
 
 
-def of_boxes(boxes: Boxes, head: Header) -> Detection2DArray:
+def of_boxes(boxes: Boxes, header: Header) -> Message:
     """Return boxes as detections, best first; a track's number is the ``id``, empty for none or a negative one."""
     ids = [""] * len(boxes) if boxes.tracks is None else [str(t) if t >= 0 else "" for t in boxes.tracks.tolist()]
-    found = []
+    no_pose = PoseWithCovariance(Pose(Point(0.0, 0.0, 0.0), Quaternion(0.0, 0.0, 0.0, 1.0)), np.zeros(36))
+    detections = []
     rows = zip(boxes.xyxy.tolist(), boxes.scores.tolist(), boxes.classes.tolist(), ids, strict=True)
     for (x0, y0, x1, y1), score, index, track in rows:
-        middle = Pose2D(Point2D((x0 + x1) / 2, (y0 + y1) / 2))
-        hypothesis = ObjectHypothesisWithPose(ObjectHypothesis(boxes.names[index], score))
-        found.append(Detection2D(head, (hypothesis,), BoundingBox2D(middle, x1 - x0, y1 - y0), track))
-    return Detection2DArray(head, tuple(found))
+        centre = create("vision_msgs/msg/Point2D", (x0 + x1) / 2, (y0 + y1) / 2)
+        box = create("vision_msgs/msg/BoundingBox2D", create("vision_msgs/msg/Pose2D", centre, 0.0), x1 - x0, y1 - y0)
+        hypothesis = create("vision_msgs/msg/ObjectHypothesis", boxes.names[index], score)
+        results = [create("vision_msgs/msg/ObjectHypothesisWithPose", hypothesis, no_pose)]
+        detections.append(create("vision_msgs/msg/Detection2D", header, results, box, track))
+    return create("vision_msgs/msg/Detection2DArray", header, detections)
 
 
-def of_head(result: HeadResult, head: Header) -> Message:
+def of_head(result: HeadResult, header: Header) -> Message:
     """Return one head's result as a message; maps as images, attributes as JSON."""
     if isinstance(result, Boxes):
-        return of_boxes(result, head)
+        return of_boxes(result, header)
     if isinstance(result, Attributes):
         return String(msgspec.json.encode(result.to_dict()).decode())
     attribute, encoding = MAPS[type(result)]
-    return of_array(getattr(result, attribute), encoding, head)
+    return of_array(getattr(result, attribute), encoding, header)
 
 
 def of_result(result: Result, wall_offset_ns: int, frame_id: str = "") -> dict[str, Message]:
@@ -134,51 +135,50 @@ def of_result(result: Result, wall_offset_ns: int, frame_id: str = "") -> dict[s
 def of_pair(
     pair: FramePair, result: Result | None, wall_offset_ns: int | None, setup: Setup = NO_SETUP
 ) -> Iterator[tuple[str, int, Message]]:
-    """Yield (topic, Unix stamp in nanoseconds, message): pictures, calibrations, and where given the result.
+    """Yield (topic, Unix stamp in nanoseconds, message): images, calibrations, and where given the result.
 
-    For each camera its picture and, where ``setup`` knows it, its calibration; then the result, and its boxes as
-    annotations of each picture that they can be drawn on, with that picture's stamp. Where ``wall_offset_ns`` is None
+    For each camera its image and, where ``setup`` knows it, its calibration; then the result, and its boxes as
+    annotations of each image that they can be drawn on, with that image's stamp. Where ``wall_offset_ns`` is None
     the wall clock is followed.
     """
     wall_offset_ns = WALL.offset_ns() if wall_offset_ns is None else wall_offset_ns
     for name, frame in pair.frames.items():
-        setup.seen(name, frame.size)
+        setup.note_size(name, frame.size)
         stamp_ns = unix_ns(frame, wall_offset_ns)
         message = of_frame(frame, wall_offset_ns, setup.frame_id(name))
-        kind = "image/compressed" if isinstance(message, CompressedImage) else "image"
-        yield f"/camera/{topic_part(name)}/{kind}", stamp_ns, message
-        if (info := setup.info(name, frame.size, message.header)) is not None:
+        suffix = "image/compressed" if isinstance(message, CompressedImage) else "image"
+        yield f"/camera/{topic_part(name)}/{suffix}", stamp_ns, message
+        if (info := setup.camera_info(name, frame.size, message.header)) is not None:
             yield f"/camera/{topic_part(name)}/camera_info", stamp_ns, info
     if result is not None:
         taken_ns = max(unix_ns(frame, wall_offset_ns) for frame in pair.frames.values())
         frame_id = setup.frame_id(result.camera)
-        for topic, told in of_result(result, taken_ns - result.stamp_ns, frame_id).items():
-            yield topic, taken_ns, told
-        yield from of_drawn(pair, result, wall_offset_ns, setup)
+        for topic, head_message in of_result(result, taken_ns - result.stamp_ns, frame_id).items():
+            yield topic, taken_ns, head_message
+        yield from of_annotations(pair, result, wall_offset_ns, setup)
 
 
-def of_drawn(
+def of_annotations(
     pair: FramePair, result: Result, wall_offset_ns: int, setup: Setup = NO_SETUP
 ) -> Iterator[tuple[str, int, Message]]:
-    """Yield (topic, stamp, annotations) for each picture that the result's boxes can be drawn on.
+    """Yield (topic, stamp, annotations) for each image that the result's boxes can be drawn on.
 
-    That is the camera that the result is told in, and with a rig the other one, where things at the rig's distance
-    have their boxes.
+    That is the result's camera, and with a rig the other one, where things at the rig's distance have their boxes.
     """
-    found = [(head, corners_of(head)) for head in result.heads.values() if isinstance(head, Boxes)]
-    for name, frame in pair.frames.items() if found else ():
-        placed = found
+    heads = [(head, corners_of(head)) for head in result.heads.values() if isinstance(head, Boxes)]
+    for name, frame in pair.frames.items() if heads else ():
+        projected = heads
         if name != result.camera:
             rig = setup.rig_between(name)
             if rig is None or result.camera != rig.reference:
                 continue
-            placed = [(boxes, _through(rig, corners)) for boxes, corners in found]
+            projected = [(boxes, _project(rig, corners)) for boxes, corners in heads]
         stamp_ns = unix_ns(frame, wall_offset_ns)
         stamp = header(stamp_ns, "").stamp
-        yield f"/camera/{topic_part(name)}/annotations", stamp_ns, drawn(placed, stamp, frame.size)
+        yield f"/camera/{topic_part(name)}/annotations", stamp_ns, image_annotations(projected, stamp, frame.size)
 
 
-def _through(rig: Rig, corners: NDArray[np.float64]) -> NDArray[np.float64]:
+def _project(rig: Rig, corners: NDArray[np.float64]) -> NDArray[np.float64]:
     from ..rig.geometry import rgb_pixels_to_ir
 
     # boxes count from the pixels' edges, rigs from their centres
@@ -188,13 +188,13 @@ def _through(rig: Rig, corners: NDArray[np.float64]) -> NDArray[np.float64]:
 def of_status(status: Mapping[str, Any], stamp_ns: int) -> DiagnosticArray:
     """Return the state of each camera in ``status["cameras"]`` as diagnostics; ``stamp_ns`` is Unix time.
 
-    What a camera tells beside its ``detail`` is listed as text; None is left out.
+    A camera's other values, those that are not None, are listed as text next to its ``detail``.
     """
-    told = []
+    parts = []
     for name, camera in status.get("cameras", {}).items():
         state = str(camera["state"])
         known = {key: value for key, value in camera.items() if key != "detail" and value is not None}
-        values = tuple(KeyValue(key, str(value)) for key, value in known.items())
+        values = [KeyValue(key, str(value)) for key, value in known.items()]
         message = ": ".join(filter(None, (state, str(camera.get("detail", "")))))
-        told.append(DiagnosticStatus(LEVELS.get(state, WARN), f"edgemtl: camera {name}", message, name, values))
-    return DiagnosticArray(header(stamp_ns, ""), tuple(told))
+        parts.append(DiagnosticStatus(LEVELS.get(state, WARN), f"edgemtl: camera {name}", message, name, values))
+    return DiagnosticArray(header(stamp_ns, ""), parts)

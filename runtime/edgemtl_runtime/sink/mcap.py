@@ -1,4 +1,4 @@
-"""Pictures and results as MCAP files of ROS 2 messages, which robotics viewers and ``ros2 bag`` read as they are."""
+"""Images and results as MCAP files of ROS 2 messages, which robotics viewers and ``ros2 bag`` read as they are."""
 
 from __future__ import annotations
 
@@ -8,29 +8,28 @@ from typing import IO, cast
 
 from ..errors import EdgemtlError, missing
 from ..frame import FramePair
-from ..messages import Message, definition
-from ..messages import write as cdr
 from ..messages.cameras import Setup
 from ..messages.ros import NO_SETUP, of_pair
+from ..messages.store import definition, serialize
 from ..result import Result
 from .family import NO_LIMITS, Limits
 from .part import Part
 from .recorder import Recorder
 
 CHUNK_BYTES = 1 << 20
-"""A chunk is on its way to the disk once it has grown to this; a kill costs no more than what came after the last."""
+"""A chunk of this size is written; a kill loses no more than what came after the last one."""
 LIBRARY = "edgemtl"
-"""What the header of our files names as their writer."""
+"""The library that our files' headers name."""
 INDEX_BYTES = 100
-"""About what the index at the end has for a chunk, and again for each of its channels."""
+"""About the size of a chunk's entry in the index at the end, and again of each of its channels'."""
 
 
 class McapFile(Recorder):
     """Writes ``/camera/NAME/image`` or ``.../image/compressed``, ``/HEAD`` and ``/result``, stamped in Unix time.
 
     With a rig ``/camera/NAME/camera_info``, and of boxes ``/camera/NAME/annotations``, which Foxglove draws on it.
-    After a kill the part is whole up to its last chunk, which is no older than a second. ``wall_offset_ns`` is what the
-    frames' clock lacks to Unix time; where it is None the wall clock is followed.
+    After a kill the part is whole up to its last chunk, which is no older than a second. ``wall_offset_ns`` is
+    Unix time less the frames' clock; where it is None the wall clock is followed.
     """
 
     name = "mcap"
@@ -54,75 +53,75 @@ class McapFile(Recorder):
         super().__init__(given, limits)
 
     def begin(self, part: Part) -> McapSegment:
-        """Begin a file."""
+        """Return a new file to write."""
         chunk_bytes = min(CHUNK_BYTES, self.limits.split_bytes // 8 or CHUNK_BYTES)
         return McapSegment(part, self.wall_offset_ns, chunk_bytes, self.setup)
 
     def is_ours(self, file: Path) -> bool:
-        """Whether the header names us."""
+        """Whether the file's header names our library."""
         from ..mcap_walk import library_of
 
         return library_of(file) == LIBRARY
 
     def mend(self, part: Path) -> bool:
-        """Write the end of a file that was cut off; False where it has no message."""
+        """Complete a truncated file in place; False where it has no message."""
         from ..mcap_mend import mend
 
         return mend(part).messages > 0
 
     def write_pair(self, pair: FramePair) -> None:
-        """Write the pictures alone: a recording without results."""
+        """Write the images alone: a recording without results."""
         self.write(pair, None)
 
 
 class McapSegment:
-    """One MCAP file: it has its own schemas, channels and index."""
+    """One MCAP file with its schemas, channels and index."""
 
     def __init__(self, part: Part, wall_offset_ns: int | None, chunk_bytes: int, setup: Setup) -> None:
         from mcap.writer import Writer
 
         self.part, self.wall_offset_ns, self.setup = part, wall_offset_ns, setup
-        self.schemas: dict[type[Message], int] = {}
+        self.schemas: dict[str, int] = {}
         self.channels: dict[str, int] = {}
         self.counts: Counter[str] = Counter()
-        self.waiting = self.end = self.seen = 0
+        self.buffered_bytes = self.index_bytes = self.written_bytes = 0
         self.writer = Writer(cast(IO[bytes], part), chunk_bytes)
         self.writer.start("ros2", LIBRARY)
 
     @property
     def size(self) -> int:
-        """Bytes that it would have if it were finished now, at the most."""
-        return self.part.size + self.waiting + self.end
+        """Upper bound of the bytes that it would have if it were finished now."""
+        return self.part.size + self.buffered_bytes + self.index_bytes
 
     def write(self, pair: FramePair, result: Result | None) -> None:
-        """Write the pictures and, where there is one, the result."""
+        """Write the images and, where there is one, the result."""
         for topic, stamp_ns, message in of_pair(pair, result, self.wall_offset_ns, self.setup):
-            channel, data = self._channel(topic, type(message)), cdr(message)
-            self.waiting += len(data) + INDEX_BYTES // 2
+            channel, data = self._channel(topic, message.__msgtype__), serialize(message)
+            self.buffered_bytes += len(data) + INDEX_BYTES // 2
             self.writer.add_message(channel, stamp_ns, data, stamp_ns, self.counts[topic])
             self.counts[topic] += 1
-            self._note()
+            self._update_size()
 
     def flush(self) -> None:
         """Close the chunk."""
-        self.writer.flush()  # type: ignore[no-untyped-call]
-        self._note()
+        self.writer.flush()
+        self._update_size()
 
     def finish(self) -> None:
         """Write the index."""
-        self.writer.finish()  # type: ignore[no-untyped-call]
+        self.writer.finish()
 
-    def _note(self) -> None:
-        """Note a chunk that was written, if one was."""
-        if self.part.size > self.seen:
-            self.seen, self.waiting = self.part.size, 0
-            self.end += INDEX_BYTES * (1 + len(self.channels))
+    def _update_size(self) -> None:
+        """Account for a chunk that was written, if one was."""
+        if self.part.size > self.written_bytes:
+            self.written_bytes, self.buffered_bytes = self.part.size, 0
+            self.index_bytes += INDEX_BYTES * (1 + len(self.channels))
 
-    def _channel(self, topic: str, kind: type[Message]) -> int:
-        if kind not in self.schemas:
-            text = definition(kind).encode()
-            self.schemas[kind] = self.writer.register_schema(kind.TYPE, "ros2msg", text)
-            self.end += 2 * len(text)
+    def _channel(self, topic: str, type_name: str) -> int:
+        if type_name not in self.schemas:
+            text = definition(type_name).encode()
+            self.schemas[type_name] = self.writer.register_schema(type_name, "ros2msg", text)
+            self.index_bytes += 2 * len(text)
         if topic not in self.channels:
-            self.channels[topic] = self.writer.register_channel(topic, "cdr", self.schemas[kind])
+            self.channels[topic] = self.writer.register_channel(topic, "cdr", self.schemas[type_name])
         return self.channels[topic]

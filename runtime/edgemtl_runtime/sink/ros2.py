@@ -1,4 +1,4 @@
-"""Pictures, results and diagnostics as ROS 2 topics, through rclpy where it is installed."""
+"""Images, results and diagnostics as ROS 2 topics, through rclpy where it is installed."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from ..errors import EdgemtlError, missing
 from ..frame import FramePair
-from ..messages import Message
-from ..messages.annotations import ImageAnnotations
+from ..messages.annotations import IMAGE_ANNOTATIONS
 from ..messages.cameras import Setup
-from ..messages.cdr import Field, fields_of
 from ..messages.ros import NO_SETUP, of_pair, of_status
+from ..messages.store import STORE, Message
 from ..result import Result
 
 DIAGNOSTICS_S = 1.0
 DIAGNOSTICS_DEPTH = 10
+BYTE = ("byte", 0)
+"""The type store's description of a single ``byte``."""
 log = logging.getLogger("edgemtl_runtime")
 
 
@@ -28,7 +31,7 @@ class Ros2:
     """A node ``edgemtl`` that publishes with the quality of service of sensor data.
 
     Topics are those of the MCAP file, relative, so that a namespace or a remapping takes them along. ``status`` is
-    asked once a second for what ``/diagnostics`` tells. The node has a context of its own and leaves signals alone.
+    read once a second for ``/diagnostics``. The node has its own context and leaves signals alone.
     Raises `EdgemtlError` where rclpy or a message package is missing.
     """
 
@@ -51,7 +54,7 @@ class Ros2:
         signals = _module("rclpy.signals").SignalHandlerOptions.NO
         self.rclpy.init(context=self.context, signal_handler_options=signals)
         self.node = self.rclpy.create_node("edgemtl", context=self.context)
-        self.draws = _draws()
+        self.has_annotations = _has_annotations()
         self.ended = threading.Event()
         self.thread: threading.Thread | None = None
         if status is not None:
@@ -59,11 +62,11 @@ class Ros2:
             self.thread.start()
 
     def write(self, pair: FramePair, result: Result | None) -> None:
-        """Publish one pair's pictures and, where there is one, its result; raises what the diagnostics raised."""
+        """Publish one pair's images and, where there is one, its result; raises the diagnostics' error."""
         if self.error:
             raise self.error
         for topic, _, message in of_pair(pair, result, self.wall_offset_ns, self.setup):
-            if isinstance(message, ImageAnnotations) and not self.draws:
+            if message.__msgtype__ == IMAGE_ANNOTATIONS and not self.has_annotations:
                 continue
             self._publish(topic.lstrip("/"), message, self.qos)
 
@@ -79,11 +82,11 @@ class Ros2:
                 self._publish("/diagnostics", of_status(status(), time.time_ns()), DIAGNOSTICS_DEPTH)
                 if self.ended.wait(DIAGNOSTICS_S):
                     return
-        except Exception as error:  # told to the thread that writes, which ends the run with it
+        except Exception as error:  # raised again by the thread that writes, which ends the run with it
             self.error = error
 
     def close(self) -> None:
-        """End the node."""
+        """Destroy the node."""
         self.ended.set()
         if self.thread:
             self.thread.join()
@@ -96,27 +99,24 @@ def fill(message: Message) -> Any:
 
     rclpy's setters take octets fastest as an ``array`` and want a ``byte`` as one octet of bytes.
     """
-    package, _, name = message.TYPE.split("/")
+    package, _, name = message.__msgtype__.split("/")
     filled = getattr(_module(f"{package}.msg"), name)()
-    for field in fields_of(type(message)):
-        setattr(filled, field.name, _value(field, getattr(message, field.name)))
+    for field, (_, detail) in STORE.fielddefs[message.__msgtype__][1]:
+        value = getattr(message, field)
+        setattr(filled, field, bytes([value]) if detail == BYTE else _value(value))
     return filled
 
 
-def _value(field: Field, value: Any) -> Any:
-    if isinstance(value, Message):
-        return fill(value)
-    if field.kind == "byte":
-        return bytes([value])
-    if isinstance(value, bytes):
-        return array.array("B", value)
-    if isinstance(value, tuple):
-        return [fill(element) if isinstance(element, Message) else element for element in value]
-    return value
+def _value(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return array.array("B", value.tobytes()) if value.dtype == np.uint8 else value.tolist()
+    if isinstance(value, list):
+        return [_value(element) for element in value]
+    return fill(value) if isinstance(value, Message) else value
 
 
-def _draws() -> bool:
-    """Return whether annotations can be published: their package is not among those of every ROS."""
+def _has_annotations() -> bool:
+    """Return whether annotations can be published: not every ROS has their package."""
     try:
         importlib.import_module("foxglove_msgs.msg")
     except ImportError:

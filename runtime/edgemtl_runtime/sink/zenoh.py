@@ -1,4 +1,4 @@
-"""Pictures and results over Zenoh: the bytes of the same ROS 2 messages that the MCAP file holds."""
+"""Images and results over Zenoh: the bytes of the same ROS 2 messages that the MCAP file holds."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 from ..errors import EdgemtlError, missing
 from ..frame import FramePair
-from ..messages import write as cdr
 from ..messages.cameras import Setup
 from ..messages.ros import NO_SETUP, of_pair
+from ..messages.store import serialize
 from ..result import Result
 from .zenoh_keys import ROUTER, Form, PlainKeys, RosKeys, check_namespace
 
@@ -23,7 +23,7 @@ class Zenoh:
 
     ``endpoint`` is a router or peer to connect to, as ``tcp/127.0.0.1:7447``; without one, peers find each other on
     the local network. A subscriber that cannot keep up loses messages; it does not hold up the others. With ``keys``
-    of "ros2" or "humble", ROS 2 nodes with rmw_zenoh see the topics, by the router of theirs; ``prefix`` is then a
+    of "ros2" or "humble", ROS 2 nodes with rmw_zenoh see the topics, by their router; ``prefix`` is then a
     namespace, none by default.
     """
 
@@ -52,14 +52,16 @@ class Zenoh:
             endpoint = endpoint or ROUTER
         self.wall_offset_ns = wall_offset_ns
         self.publishers: dict[str, Any] = {}
-        where = endpoint or "peer discovery"
+        target = endpoint or "peer discovery"
         try:
             if not ros:
                 zenoh.KeyExpr(self.prefix)
             self.session = zenoh.open(_config(zenoh.Config(), endpoint))
         except zenoh.ZError as error:
-            said = " ".join(str(error).split())[:200]
-            raise EdgemtlError(f"zenoh, {where}, prefix '{prefix}': {said}; start the router or peer first") from error
+            reason = " ".join(str(error).split())[:200]
+            raise EdgemtlError(
+                f"zenoh, {target}, prefix '{prefix}': {reason}; start the router or peer first"
+            ) from error
         try:
             self.keys = RosKeys(self.session, self.prefix, keys) if ros else PlainKeys(self.session, self.prefix)
         except EdgemtlError:
@@ -67,15 +69,15 @@ class Zenoh:
             raise
 
     def write(self, pair: FramePair, result: Result | None) -> None:
-        """Publish one pair's pictures and, where there is one, its result."""
+        """Publish one pair's images and, where there is one, its result."""
         for topic, _, message in of_pair(pair, result, self.wall_offset_ns, self.setup):
             if topic not in self.publishers:
-                self.publishers[topic] = self.keys.publisher(topic, type(message))
-            self.publishers[topic].put(cdr(message), attachment=self.keys.attachment(topic))
+                self.publishers[topic] = self.keys.publisher(topic, message.__msgtype__)
+            self.publishers[topic].put(serialize(message), attachment=self.keys.attachment(topic))
 
     def close(self) -> None:
-        """End the session; what was published is sent first."""
-        self.session.close()  # type: ignore[no-untyped-call]
+        """Close the session; what was published is sent first."""
+        self.session.close()
 
 
 def _config(config: Any, endpoint: str) -> Any:

@@ -1,7 +1,7 @@
-"""Under which keys messages go: plain ones, or those by which ROS 2 nodes with rmw_zenoh find them.
+"""Zenoh keys of topics: plain ones, or those by which ROS 2 nodes with rmw_zenoh find them.
 
-What rmw_zenoh wants is in its design document (github.com/ros2/rmw_zenoh, docs/design.md): a topic's key ends in its
-type and the type's hash, every sample carries its number, time and publisher, and liveliness tokens tell of the node
+The format is that of rmw_zenoh's design document (github.com/ros2/rmw_zenoh, docs/design.md): a topic's key ends in its
+type and the type's hash, every sample carries its number, time and publisher, and liveliness tokens announce the node
 and its publishers. Tried between sessions of zenoh on one machine, not with a ROS node.
 """
 
@@ -15,15 +15,14 @@ from collections import Counter
 from typing import Any, Literal
 
 from ..errors import EdgemtlError, missing
-from ..messages import Message
-from ..messages.hashes import type_hash
+from ..messages.store import type_hash
 
 Form = Literal["plain", "ros2", "humble"]
 FORMS: tuple[Form, ...] = ("plain", "ros2", "humble")
-"""Humble's nodes know no hashes of types, and have another word in the place."""
+"""Humble's nodes have no type hashes: `NO_HASH` stands in their keys."""
 NODE = "edgemtl"
 ROUTER = "tcp/localhost:7447"
-"""Where the router of ROS 2 listens."""
+"""Default endpoint of ROS 2's router."""
 NO_HASH = "TypeHashNotSupported"
 QOS = "::,10:,:,:,,"
 """Reliable, volatile, the last ten kept, no deadlines: what suits every subscription of sensor data."""
@@ -38,13 +37,13 @@ class PlainKeys:
 
         self.session, self.prefix, self.encoding = session, prefix, zenoh.Encoding.APPLICATION_CDR
 
-    def publisher(self, topic: str, kind: type[Message]) -> Any:
+    def publisher(self, topic: str, type_name: str) -> Any:
         """Declare a topic's publisher."""
-        encoding = self.encoding.with_schema(kind.TYPE)
+        encoding = self.encoding.with_schema(type_name)
         return self.session.declare_publisher(f"{self.prefix}{topic}", encoding=encoding)
 
     def attachment(self, topic: str) -> bytes | None:
-        """Return what goes beside a sample."""
+        """Return a sample's attachment: none."""
         return None
 
 
@@ -60,36 +59,36 @@ class RosKeys:
         self.node = f"%/{_mangled(self.namespace)}/{NODE}"
         self.tokens = [session.liveliness().declare_token(f"{self.begin}/0/NN/{self.node}")]
 
-    def key(self, topic: str, kind: type[Message]) -> str:
+    def key(self, topic: str, type_name: str) -> str:
         """Return the key of a topic."""
-        return f"{self.domain}/{(self.namespace + topic).strip('/')}/{dds_name(kind)}/{self._hash(kind)}"
+        return f"{self.domain}/{(self.namespace + topic).strip('/')}/{dds_name(type_name)}/{self._hash(type_name)}"
 
-    def publisher(self, topic: str, kind: type[Message]) -> Any:
-        """Declare a topic's publisher, and tell of it."""
+    def publisher(self, topic: str, type_name: str) -> Any:
+        """Declare a topic's publisher and its liveliness token."""
         number = len(self.gids) + 1
-        parts = _mangled(self.namespace + topic), dds_name(kind), self._hash(kind), QOS
+        parts = _mangled(self.namespace + topic), dds_name(type_name), self._hash(type_name), QOS
         token = f"{self.begin}/{number}/MP/{self.node}/{'/'.join(parts)}"
         self.gids[topic] = gid(token)
         self.tokens.append(self.session.liveliness().declare_token(token))
-        return self.session.declare_publisher(self.key(topic, kind))
+        return self.session.declare_publisher(self.key(topic, type_name))
 
     def attachment(self, topic: str) -> bytes:
-        """Return the sample's number from 1, the time now, and its publisher's mark, as zenoh's serialiser would."""
+        """Return the sample's number from 1, the time now, and its publisher's id, as zenoh's serialiser would."""
         self.numbers[topic] += 1
         return struct.pack("<qqB", self.numbers[topic], time.time_ns(), 16) + self.gids[topic]
 
-    def _hash(self, kind: type[Message]) -> str:
-        return NO_HASH if self.form == "humble" else type_hash(kind)
+    def _hash(self, type_name: str) -> str:
+        return NO_HASH if self.form == "humble" else type_hash(type_name)
 
 
-def dds_name(kind: type[Message]) -> str:
-    """Return a type's name as DDS has it, as ``sensor_msgs::msg::dds_::Image_``."""
-    package, _, name = kind.TYPE.split("/")
+def dds_name(type_name: str) -> str:
+    """Return a type's DDS name, as ``sensor_msgs::msg::dds_::Image_``."""
+    package, _, name = type_name.split("/")
     return f"{package}::msg::dds_::{name}_"
 
 
 def gid(token: str) -> bytes:
-    """Return the 16 bytes by which a publisher is known: XXH3 of its token, the lower half first."""
+    """Return the 16 bytes of a publisher's id: XXH3 of its token, the lower half first."""
     try:
         import xxhash
     except ImportError as error:
@@ -100,11 +99,11 @@ def gid(token: str) -> bytes:
 
 
 def domain() -> int:
-    """Return ROS 2's domain, as the environment's ROS_DOMAIN_ID says, else 0."""
-    told = os.environ.get("ROS_DOMAIN_ID", "").strip() or "0"
-    if not (told.isascii() and told.isdigit() and int(told) <= MAX_DOMAIN):
-        raise EdgemtlError(f"ROS_DOMAIN_ID is '{told}'; give a number from 0 to {MAX_DOMAIN}")
-    return int(told)
+    """Return ROS 2's domain id from the environment's ROS_DOMAIN_ID, else 0."""
+    text = os.environ.get("ROS_DOMAIN_ID", "").strip() or "0"
+    if not (text.isascii() and text.isdigit() and int(text) <= MAX_DOMAIN):
+        raise EdgemtlError(f"ROS_DOMAIN_ID is '{text}'; give a number from 0 to {MAX_DOMAIN}")
+    return int(text)
 
 
 def check_namespace(prefix: str) -> None:
