@@ -31,7 +31,7 @@ from methods_page import Matrix, write_page
 
 from edgemtl.config import Config
 from edgemtl.console import say
-from edgemtl.data.open import open_data
+from edgemtl.data.datasets import open_datasets
 from edgemtl.experiments.adapt import SCRATCH, adapted, reached
 from edgemtl.experiments.lomt import find_exits
 from edgemtl.experiments.single import only
@@ -242,7 +242,7 @@ def stepping(data: str, words: tuple[str, ...]) -> Config:
 def peak_of_steps(data: str, words: tuple[str, ...]) -> int:
     """Return the largest memory that some steps have taken in a process of their own, MB."""
     config = stepping(data, words)
-    loop, batches = begin(config, open_data(config))
+    loop, batches = begin(config, open_datasets(config))
     for step in range(4):
         loop.learn(batches[step])
     return peak_mb()

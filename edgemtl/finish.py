@@ -14,7 +14,7 @@ from edgemtl_export.to_onnx import Deployed
 
 from .config import Config
 from .console import progress_bar, say
-from .data.sample import Samples
+from .data.sample import Dataset
 from .delta_m import delta_m, references
 from .evaluate import Figures, Predictor, evaluate
 from .reports.run import write_run_report
@@ -24,7 +24,7 @@ from .training_log import JUDGED
 
 
 def write_run(
-    folder: Path, out: Path, config: Config, loop: Loop, metrics: dict[str, Any], val: Samples | None
+    folder: Path, out: Path, config: Config, loop: Loop, metrics: dict[str, Any], val: Dataset | None
 ) -> dict[str, Any]:
     """Write a learned network as a run into ``folder``, which will be ``out``; return its figures.
 
@@ -59,7 +59,7 @@ def guarded(what: str, out: Path | None = None) -> Iterator[None]:
         say(f"warning: {what} ({reason}); {way}")
 
 
-def _judge(config: Config, loop: Loop, metrics: dict[str, Any], predictor: Predictor, val: Samples) -> None:
+def _judge(config: Config, loop: Loop, metrics: dict[str, Any], predictor: Predictor, val: Dataset) -> None:
     with progress_bar("judging", len(val)) as bar:
         figures = evaluate(predictor, val, lambda n: bar(n, {}))
     metrics["judged"] = [*judged(loop), {"step": loop.steps, **primaries(figures, loop)}]
@@ -73,7 +73,7 @@ def _report(
     metrics: dict[str, Any],
     network: nn.Module,
     interface: Interface,
-    val: Samples,
+    val: Dataset,
 ) -> None:
     deployed = Deployed(network, interface.inputs, interface.heads)
     shown = Predictor(deployed, interface.inputs, interface.heads, None)

@@ -14,7 +14,7 @@ from edgemtl_models.aligned import AlignedTrunk
 
 from . import distributed
 from .config import Config
-from .data.targets import ABSENT, Batch, repeated
+from .data.batch import Batch
 from .errors import ConfigError
 from .tasks import Task
 from .tasks.base import Summed
@@ -59,8 +59,7 @@ class Lesson:
                 outputs, features, read = functional_call(self.reader, state, (batch, tasks, cuts))
         outputs = tree_map(_at_least_single, outputs)
         if self.solo:
-            labels = {key: value for key, value in batch.items() if key not in self.inputs}
-            batch = repeated(labels, 1 + len(self.inputs))
+            batch = batch.repeat_targets(1 + len(self.inputs))
         sums = {name: self.tasks[name].loss(output, batch) for name, output in outputs.items()}
         return whole_losses(self.tasks, outputs, sums), features, read
 
@@ -82,8 +81,8 @@ class _Reader(nn.Module):
         self.network, self.inputs, self.solo = network, inputs, solo
 
     def forward(self, batch: Batch, tasks: list[str], cuts: bool) -> tuple[dict[str, Any], list[Tensor], list[Tensor]]:
-        images, trunk = {name: batch[name] for name in self.inputs}, self.network.trunk
-        features: list[Tensor] = trunk.solo(images, batch.get(ABSENT)) if self.solo else trunk(images)  # type: ignore[operator,union-attr]
+        images, trunk = {name: batch.images[name] for name in self.inputs}, self.network.trunk
+        features: list[Tensor] = trunk.solo(images, batch.missing) if self.solo else trunk(images)  # type: ignore[operator,union-attr]
         read = [f.detach().requires_grad_() for f in features] if cuts else features
         return {name: self.network.read(name, read) for name in tasks}, features, read  # type: ignore[operator]
 

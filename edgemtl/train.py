@@ -22,9 +22,9 @@ from . import distributed
 from .checkpoint import Checkpoint, as_json, check_same
 from .config import Config
 from .console import progress_bar, say
+from .data.datasets import open_datasets
 from .data.loader import Batches, Loader, check_inputs
-from .data.open import open_data
-from .data.sample import Samples
+from .data.sample import Dataset
 from .errors import ConfigError
 from .evaluate import evaluate
 from .finish import guarded, predictor_of, primaries, write_run
@@ -42,7 +42,7 @@ __all__ = ["train"]
 def train(
     config: Config,
     out: str | Path,
-    data: dict[str, Samples] | None = None,
+    data: dict[str, Dataset] | None = None,
     judge: bool = True,
     resume: bool = False,
     overwrite: bool = False,
@@ -102,13 +102,13 @@ def _train_into(
     aside: FolderAside | None,
     out: Path,
     config: Config,
-    data: dict[str, Samples] | None,
+    data: dict[str, Dataset] | None,
     judge: bool,
     checkpoint: Checkpoint,
     resume: bool,
 ) -> None:
     started = time.monotonic()
-    data = data or open_data(config)
+    data = data or open_datasets(config)
     loop, batches = begin(config, data)
     if resume:
         started -= checkpoint.load_into(loop)
@@ -136,7 +136,7 @@ def _train_into(
         board.close(loop.steps, metrics.get("val", {}))
 
 
-def begin(config: Config, data: dict[str, Samples]) -> tuple[Loop, Batches]:
+def begin(config: Config, data: dict[str, Dataset]) -> tuple[Loop, Batches]:
     """Return a training before its first step, and the batches it will learn from."""
     torch.manual_seed(config.seed)
     tasks = choose_tasks(config, data["train"])
@@ -149,15 +149,15 @@ def begin(config: Config, data: dict[str, Samples]) -> tuple[Loop, Batches]:
     inputs = {spec.name: spec for spec in interface.inputs}
     for samples in data.values():
         check_inputs(inputs, samples)
-    labels = {name: task.label for name, task in tasks.items()}
+    target_types = {name: task.target_type for name, task in tasks.items()}
     round_ = len(data["train"]) / config.batch_size
     steps = config.steps or max(1, round(config.epochs * round_))
     loop = Loop(network, tasks, config, interface, steps, max(1, round(round_)))
-    return loop, Batches(data["train"], config, inputs, labels, steps)
+    return loop, Batches(data["train"], config, inputs, target_types, steps)
 
 
 def _fit(
-    loop: Loop, batches: Loader, checkpoint: Checkpoint, board: Board, started: float, val: Samples | None
+    loop: Loop, batches: Loader, checkpoint: Checkpoint, board: Board, started: float, val: Dataset | None
 ) -> float:
     """Learn from every batch, judging now and then; return how many seconds the learning took."""
     begun, judging = time.monotonic(), 0.0
@@ -185,7 +185,7 @@ def _fit(
     return time.monotonic() - begun - judging
 
 
-def _judge_if_due(loop: Loop, val: Samples | None) -> float:
+def _judge_if_due(loop: Loop, val: Dataset | None) -> float:
     """Judge the network behind a step, where that is due and was not done; return the seconds that it took."""
     row = loop.log.rows[-1] if loop.log.rows else {}
     done = any(name.startswith(JUDGED) for name in row)
@@ -216,7 +216,7 @@ def _build(config: Config, tasks: dict[str, Task]) -> nn.Module:
         raise ConfigError(f"network {config.network}: {reason}") from error
 
 
-def choose_tasks(config: Config, samples: Samples) -> dict[str, Task]:
+def choose_tasks(config: Config, samples: Dataset) -> dict[str, Task]:
     """Return the tasks that the configuration asks for and the data have labels of."""
     labelled = samples.classes
     tasks: dict[str, Task] = {}

@@ -15,7 +15,7 @@ from edgemtl_models.aligned import AlignedTrunk
 
 from . import distributed
 from .config import Config
-from .data.targets import Batch
+from .data.batch import Batch
 from .errors import ConfigError
 from .losses import Lesson, checked
 from .methods.alignment import ChannelAlignment
@@ -84,7 +84,7 @@ class Loop:
         lr = learning_rate(self.step, self.steps, self.config)
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group.get("pace", 1.0)
-        batch = {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
+        batch = batch.to(self.device)
         self.optimizer.zero_grad(set_to_none=True)
         losses = self.method.gradients(batch, self.step)
         row = checked(losses, self.step, self.config.lr)

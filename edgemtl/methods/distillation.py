@@ -19,7 +19,7 @@ from edgemtl_models.aligned import LEVELS, AlignedTrunk
 
 from .. import distributed
 from ..config import Config
-from ..data.targets import Batch
+from ..data.batch import Batch
 from ..errors import ConfigError
 from ..losses import computes_in_bf16
 from ..run import Run
@@ -52,7 +52,7 @@ class Distillation:
 
     def gradients(self, batch: Batch) -> float:
         """Add the gradient of the loss on a batch to ``.grad`` and return the loss."""
-        images = {camera: batch[camera] for camera in self.cameras}
+        images = {camera: batch.images[camera] for camera in self.cameras}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             with distributed.synced_batch_statistics():
                 seen = self.trunk.levels(images).values()

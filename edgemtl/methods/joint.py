@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from ..config import Config
-from ..data.targets import Batch
+from ..data.batch import Batch
 from ..losses import Lesson, Losses
 from ..sparsity.group_lasso import ChannelSparsity
 from .alignment import ChannelAlignment

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from edgemtl_runtime.bundle import Head
 from edgemtl_runtime.result import HeadResult
 
+from ..data.batch import Batch
 from ..data.sample import Sample
-from ..data.targets import Batch, Label
+from ..data.targets import SampleTarget
 
-__all__ = ["Batch", "Metric", "Plain", "Summed", "Task"]
+__all__ = ["Metric", "Plain", "Summed", "Task"]
 
 
 class Summed(NamedTuple):
@@ -51,8 +52,8 @@ class Task(Protocol):
     """The metric that sums the task up."""
     higher_is_better: bool
     """The primary metric's direction."""
-    label: Label
-    """How its labels come into a batch."""
+    target_type: type[SampleTarget]
+    """What its labels are."""
     sums: int
     """How many sums its loss is made of."""
     channels: int

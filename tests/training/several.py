@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from edgemtl import distributed
 from edgemtl.config import Config, load
+from edgemtl.data.batch import Item
+from edgemtl.data.datasets import open_datasets
 from edgemtl.data.loader import Batches
-from edgemtl.data.open import open_data
 from edgemtl.train import begin
 
 STEPS = 20
@@ -58,19 +60,19 @@ class Lacking(Batches):
 
     without = ""
 
-    def _item(self, place: int, mosaic: float) -> dict[str, torch.Tensor]:
+    def _item(self, place: int, mosaic: float) -> Item:
         item = super()._item(place, mosaic)
-        return {k: v for k, v in item.items() if place % 2 == 0 or k != self.without}
+        kept = {task: t for task, t in item.targets.items() if place % 2 == 0 or task != self.without}
+        return replace(item, targets=kept)
 
 
 def learned(config: Config, without: str) -> dict[str, torch.Tensor]:
     """Return every weight and statistic after so many steps."""
-    loop, given = begin(config, open_data(config))
-    batches = Lacking(given.samples, config, given.inputs, given.labels, STEPS)
+    loop, given = begin(config, open_datasets(config))
+    batches = Lacking(given.dataset, config, given.inputs, given.target_types, STEPS)
     batches.without = without
     for step in range(STEPS):
-        batch = batches[step]
-        loop.learn({key: value.double() if value.is_floating_point() else value for key, value in batch.items()})
+        loop.learn(batches[step].map(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor))
     return {name: tensor.clone() for name, tensor in loop.network.state_dict().items()}
 
 

@@ -6,13 +6,22 @@ import torch
 from torch import Tensor, nn
 
 from edgemtl.config import Config, Episodes, Sparsity
+from edgemtl.data.batch import Batch
+from edgemtl.data.targets import VectorTarget
 from edgemtl.losses import Lesson
 from edgemtl.methods.joint import Joint
 from edgemtl.sparsity.group_lasso import ChannelSparsity
-from edgemtl.tasks.base import Batch, Plain, Summed
+from edgemtl.tasks.base import Plain, Summed
 from edgemtl.trainer import METHODS
 
 FEATURES, RELEVANT, TASKS = 30, 6, ("a", "b")
+
+
+def answers_of(batch: Batch, task: str) -> Tensor:
+    """Return what a task's output should be."""
+    target = batch.target(task, VectorTarget)
+    assert target is not None
+    return target.values
 
 
 class Regression(Plain):
@@ -23,7 +32,9 @@ class Regression(Plain):
         self.name = name
 
     def loss(self, output: Tensor, batch: Batch) -> Summed | None:
-        return Summed.over((output - batch[self.name]).square() / 2) if self.name in batch else None
+        if self.name not in batch.targets:
+            return None
+        return Summed.over((output - answers_of(batch, self.name)).square() / 2)
 
 
 class Trunk(nn.Module):
@@ -72,11 +83,14 @@ def pictures(count: int, seed: int, noise: float) -> Batch:
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(count, FEATURES, generator=generator)
     answers = x @ truth().T + noise * torch.randn(count, len(TASKS), generator=generator)
-    return {"rgb": x.view(count, FEATURES, 1, 1)} | {n: answers[:, i : i + 1] for i, n in enumerate(TASKS)}
+    targets = {name: VectorTarget(answers[:, i : i + 1]) for i, name in enumerate(TASKS)}
+    return Batch({"rgb": x.view(count, FEATURES, 1, 1)}, dict(targets))
 
 
 def joined(first: Batch, second: Batch) -> Batch:
-    return {key: torch.cat([first[key], second[key]]) for key in first}
+    images = {"rgb": torch.cat([first.images["rgb"], second.images["rgb"]])}
+    targets = {n: VectorTarget(torch.cat([answers_of(first, n), answers_of(second, n)])) for n in first.targets}
+    return Batch(images, dict(targets))
 
 
 class Study:

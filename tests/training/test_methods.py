@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from teachers import TASKS, Study, pictures
+from teachers import TASKS, Study, answers_of, pictures
 from torch import Tensor
 
 from edgemtl.config import Episodes, Sparsity, load
-from edgemtl.data.targets import pictures as part_of
+from edgemtl.data.batch import Batch
 from edgemtl.errors import ConfigError
 from edgemtl.methods.mtml import MTML, drawn
 from edgemtl.synthetic.streets import Streets
@@ -109,12 +109,12 @@ def test_an_episode_leaves_the_weights_and_keeps_the_statistics_of_the_support_a
     method.episodes = Episodes(inner_optimizer="sgd", inner_steps=2, inner_lr=0.1, second_order=second_order)
     before = {name: p.detach().clone() for name, p in loop.network.named_parameters()}
     whole = batch(0)
-    method._episode(["semantic"], part_of(whole, 0, 2), part_of(whole, 2, 4))
+    method._episode(["semantic"], whole.slice(0, 2), whole.slice(2, 4))
     assert all(torch.equal(p, before[name]) for name, p in loop.network.named_parameters())
     assert all(p.grad is None for name, p in loop.network.named_parameters() if name.startswith("heads.depth"))
     statistics = {name: buffer.clone() for name, buffer in loop.network.named_buffers()}
     fresh, _ = loop_of("tasks=[semantic,depth]", "method=mtml")
-    fresh.method.lesson.losses(part_of(whole, 0, 2), ["semantic"])
+    fresh.method.lesson.losses(whole.slice(0, 2), ["semantic"])
     for name, buffer in fresh.network.named_buffers():
         assert torch.equal(statistics[name], buffer), name
 
@@ -129,12 +129,12 @@ def test_the_second_order_gradient_of_a_quadratic_is_one_less_curvature_times_th
     weight = study.network.trunk.conv.weight
     study.method._episode(list(TASKS), support, query)  # type: ignore[attr-defined]
 
-    def slope(w: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        x, answers = batch["rgb"].flatten(1), torch.cat([batch[name] for name in TASKS], 1)
+    def slope(w: Tensor, batch: Batch) -> Tensor:
+        x, answers = batch.images["rgb"].flatten(1), torch.cat([answers_of(batch, name) for name in TASKS], 1)
         return (x @ w.T - answers).T @ x / len(x)
 
     w = weight.detach()[:, :, 0, 0]
-    x = support["rgb"].flatten(1)
+    x = support.images["rgb"].flatten(1)
     curvature = x.T @ x / len(x)
     reached = slope(w - rate * slope(w, support), query)
     expected = (1 - own) * (reached - rate * reached @ curvature) + own * slope(w, support)
@@ -152,7 +152,7 @@ def test_no_weight_moves_further_in_an_inner_step_of_adamw_than_the_rate_and_usu
     for step in range(3):
         loop.learn(batch(step))
     method: Any = loop.method
-    at = method.adapted(["semantic", "depth"], part_of(batch(3), 0, 2))
+    at = method.adapted(["semantic", "depth"], batch(3).slice(0, 2))
     far = [(at[name] - p).detach().abs() / 0.01 for name, p in method.learned.items()]
     assert max(float(each.max()) for each in far) <= 1 + 1e-4
     assert 0.3 < torch.cat([each.flatten() for each in far]).mean() < 0.9
@@ -166,7 +166,7 @@ def test_what_is_zero_for_good_is_zero_in_episodes_too(method: str) -> None:
         loop.learn(batch(step))
     assert loop.sparsity is not None and loop.sparsity.frozen
     learner: Any = loop.method
-    at = learner.adapted(["semantic"], part_of(batch(3), 0, 2))
+    at = learner.adapted(["semantic"], batch(3).slice(0, 2))
     flat = loop.sparsity.partition.gather([at[name] for name in loop.sparsity.partition.names])
     assert not flat[loop.sparsity.partition.spread(loop.sparsity.dead)].any()
 
