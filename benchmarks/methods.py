@@ -31,7 +31,7 @@ from methods_page import Matrix, write_page
 
 from edgemtl.config import Config
 from edgemtl.console import say
-from edgemtl.data.open import open_data
+from edgemtl.data.datasets import open_datasets
 from edgemtl.experiments.adapt import SCRATCH, adapted_config, reached
 from edgemtl.experiments.lomt import find_head_taps
 from edgemtl.experiments.single import single_task
@@ -244,7 +244,7 @@ def stepping(data: str, words: tuple[str, ...]) -> Config:
 def peak_of_steps(data: str, words: tuple[str, ...]) -> int:
     """Return the largest memory that some steps have taken in a process of their own, MB."""
     config = stepping(data, words)
-    trainer, batches = begin(config, open_data(config))
+    trainer, batches = begin(config, open_datasets(config))
     for step in range(4):
         trainer.train_step(batches[step])
     return peak_mb()

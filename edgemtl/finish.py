@@ -13,7 +13,7 @@ from edgemtl_models import MultiTask
 
 from .config import Config
 from .console import progress_bar, say
-from .data.sample import Samples
+from .data.sample import Dataset
 from .delta_m import delta_m, references
 from .evaluate import Figures, Predictor, evaluate
 from .reports.run import write_run_report
@@ -23,7 +23,7 @@ from .training_log import VAL
 
 
 def write_run(
-    folder: Path, out: Path, config: Config, trainer: Trainer, metrics: dict[str, Any], val: Samples | None
+    folder: Path, out: Path, config: Config, trainer: Trainer, metrics: dict[str, Any], val: Dataset | None
 ) -> dict[str, Any]:
     """Write a trained network as a run into ``folder``, which will be ``out``; return its metrics.
 
@@ -59,7 +59,7 @@ def guarded(failure: str, out: Path | None = None) -> Iterator[None]:
         say(f"warning: {failure} ({reason}); {remedy}")
 
 
-def _evaluate(trainer: Trainer, metrics: dict[str, Any], predictor: Predictor, val: Samples) -> None:
+def _evaluate(trainer: Trainer, metrics: dict[str, Any], predictor: Predictor, val: Dataset) -> None:
     with progress_bar("evaluating", len(val)) as bar:
         figures = evaluate(predictor, val, lambda n: bar(n, {}))
     metrics["evals"] = [*logged_evals(trainer), {"step": trainer.steps, **primary_metrics(figures, trainer)}]

@@ -14,7 +14,7 @@ from edgemtl_models import MultiTask
 
 from . import distributed
 from .config import Config
-from .data.targets import ABSENT, Batch, repeated
+from .data.batch import Batch
 from .errors import ConfigError
 from .tasks import Task
 from .tasks.base import LossSum
@@ -76,8 +76,7 @@ class MultiTaskLoss:
                 )
         outputs = tree_map(_at_least_single, outputs)
         if self.unimodal:
-            labels = {key: value for key, value in batch.items() if key not in self.inputs}
-            batch = repeated(labels, 1 + len(self.inputs))
+            batch = batch.repeat_targets(1 + len(self.inputs))
         sums = {name: self.tasks[name].loss(output, batch) for name, output in outputs.items()}
         return TaskLosses(reduce_losses(self.tasks, outputs, sums), features, head_inputs)
 
@@ -101,9 +100,9 @@ class _ForwardPass(nn.Module):
     def forward(
         self, batch: Batch, tasks: list[str], detach_features: bool
     ) -> tuple[dict[str, Any], list[Tensor], list[Tensor]]:
-        images = {name: batch[name] for name in self.inputs}
+        images = {name: batch.images[name] for name in self.inputs}
         if self.unimodal:
-            features = self.network.trunk.unimodal_features(images, batch.get(ABSENT))
+            features = self.network.trunk.unimodal_features(images, batch.missing)
         else:
             features = self.network.trunk(images)
         head_inputs = [f.detach().requires_grad_() for f in features] if detach_features else features

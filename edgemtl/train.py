@@ -22,9 +22,9 @@ from . import config_file, distributed
 from .checkpoint import Checkpoint, as_json, check_same
 from .config import Config
 from .console import progress_bar, say
+from .data.datasets import open_datasets
 from .data.loader import Batches, Loader, check_inputs
-from .data.open import open_data
-from .data.sample import Samples
+from .data.sample import Dataset
 from .errors import ConfigError
 from .evaluate import evaluate
 from .finish import guarded, predictor_of, primary_metrics, write_run
@@ -45,7 +45,7 @@ class _Job:
 
     config: Config
     out: Path
-    data: dict[str, Samples] | None
+    data: dict[str, Dataset] | None
     evaluate: bool
     resume: bool
 
@@ -53,7 +53,7 @@ class _Job:
 def train(
     config: Config,
     out: str | Path,
-    data: dict[str, Samples] | None = None,
+    data: dict[str, Dataset] | None = None,
     evaluate: bool = True,
     resume: bool = False,
     overwrite: bool = False,
@@ -112,7 +112,7 @@ def finished(config: Config, out: Path) -> Run | None:
 def _train_into(aside: FolderAside | None, job: _Job, checkpoint: Checkpoint) -> None:
     started = time.monotonic()
     config = job.config
-    data = job.data or open_data(config)
+    data = job.data or open_datasets(config)
     val = data["val"] if job.evaluate else None
     trainer, batches = begin(config, data)
     if job.resume:
@@ -143,7 +143,7 @@ def _train_into(aside: FolderAside | None, job: _Job, checkpoint: Checkpoint) ->
         board.close(trainer.steps, metrics.get("val", {}))
 
 
-def begin(config: Config, data: dict[str, Samples]) -> tuple[Trainer, Batches]:
+def begin(config: Config, data: dict[str, Dataset]) -> tuple[Trainer, Batches]:
     """Return a training before its first step, and its batches."""
     torch.manual_seed(config.seed)
     tasks = choose_tasks(config, data["train"])
@@ -156,15 +156,15 @@ def begin(config: Config, data: dict[str, Samples]) -> tuple[Trainer, Batches]:
     inputs = {spec.name: spec for spec in interface.inputs}
     for samples in data.values():
         check_inputs(inputs, samples)
-    labels = {name: task.label for name, task in tasks.items()}
+    target_types = {name: task.target_type for name, task in tasks.items()}
     steps_per_epoch = len(data["train"]) / config.batch_size
     steps = config.steps or max(1, round(config.epochs * steps_per_epoch))
     trainer = Trainer(network, tasks, config, interface, steps, max(1, round(steps_per_epoch)))
-    return trainer, Batches(data["train"], config, inputs, labels, steps)
+    return trainer, Batches(data["train"], config, inputs, target_types, steps)
 
 
 def _fit(
-    trainer: Trainer, batches: Loader, checkpoint: Checkpoint, board: TensorBoard, started: float, val: Samples | None
+    trainer: Trainer, batches: Loader, checkpoint: Checkpoint, board: TensorBoard, started: float, val: Dataset | None
 ) -> float:
     """Train on every batch, evaluating now and then; return the seconds without the evaluations."""
     begun, evaluating = time.monotonic(), 0.0
@@ -188,7 +188,7 @@ def _fit(
     return time.monotonic() - begun - evaluating
 
 
-def _evaluate_if_due(trainer: Trainer, val: Samples | None) -> float:
+def _evaluate_if_due(trainer: Trainer, val: Dataset | None) -> float:
     """Evaluate the averaged network after a step, where that is due and was not done; return the seconds taken."""
     row = trainer.log.rows[-1] if trainer.log.rows else {}
     done = any(name.startswith(VAL) for name in row)
@@ -219,7 +219,7 @@ def _build(config: Config, tasks: dict[str, Task]) -> MultiTask:
         raise ConfigError(f"network {config.network}: {reason}") from error
 
 
-def choose_tasks(config: Config, samples: Samples) -> dict[str, Task]:
+def choose_tasks(config: Config, samples: Dataset) -> dict[str, Task]:
     """Return the tasks of the configuration that the data have labels of."""
     labelled = samples.classes
     tasks: dict[str, Task] = {}

@@ -14,7 +14,7 @@ from edgemtl_models import MultiTask
 
 from . import distributed
 from .config import Config
-from .data.targets import Batch
+from .data.batch import Batch
 from .ema import EMA
 from .losses import MultiTaskLoss, finite_losses
 from .methods.distillation import Distillation
@@ -88,7 +88,7 @@ class Trainer:
     def train_step(self, batch: Batch) -> dict[str, float]:
         """Take one step on a batch; return its log row. Raises `ConfigError` when a loss is no longer finite."""
         lr = self._schedule_lr()
-        batch = {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
+        batch = batch.to(self.device)
         self.optimizer.zero_grad(set_to_none=True)
         losses = self.method.backward(batch, self.step)  # forward, losses, backward by the task weighting
         row = finite_losses(losses, self.step, self.config.lr)

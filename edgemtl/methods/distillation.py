@@ -20,7 +20,7 @@ from edgemtl_models.trunk import Trunk
 
 from .. import distributed
 from ..config import Config
-from ..data.targets import Batch
+from ..data.batch import Batch
 from ..errors import ConfigError
 from ..losses import computes_in_bf16
 from ..run import Run
@@ -52,7 +52,7 @@ class Distillation:
 
     def backward(self, batch: Batch) -> float:
         """Add the gradient of the loss on a batch to ``.grad`` and return the loss."""
-        images = {stream: batch[stream] for stream in self.streams}
+        images = {stream: batch.images[stream] for stream in self.streams}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             with distributed.synced_batch_statistics():
                 levels = self.trunk.modality_features(images).values()

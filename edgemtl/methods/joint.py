@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim import AdamW
 
 from ..config import Config
-from ..data.targets import Batch
+from ..data.batch import Batch
 from ..losses import Losses, MultiTaskLoss, TaskLosses
 from ..regularizer import Regularizer
 from .weighting import TASK_WEIGHTINGS

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from .. import distributed
-from ..data.targets import Batch
+from ..data.batch import Batch
 from ..errors import ConfigError
 from ..losses import Losses, Params
 from ..regularizer import ProximalOperator

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from .. import distributed
-from ..data.targets import Batch, pictures
+from ..data.batch import Batch
 from ..errors import ConfigError
 from ..losses import Losses, Params
 from ..sparsity.proximal import adamw_metric
@@ -163,4 +163,4 @@ def sample_subsets(tasks: list[str], count: int, seed: int, step: int) -> list[l
 def halves(batch: Batch, size: int) -> tuple[Batch, Batch]:
     """Return the first and the second half of a batch of ``size``, of which this process may have a part."""
     cut = len(range(distributed.rank(), size // 2, distributed.world_size()))
-    return pictures(batch, 0, cut), pictures(batch, cut, size)
+    return batch.slice(0, cut), batch.slice(cut, size)

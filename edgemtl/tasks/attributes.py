@@ -12,8 +12,9 @@ from torch.nn import functional
 from edgemtl_runtime import result
 from edgemtl_runtime.bundle import Head
 
+from ..data.batch import Batch
 from ..data.sample import Sample
-from ..data.targets import Batch, Vector
+from ..data.targets import VectorTarget
 from .base import LossSum, SimpleTask
 
 
@@ -21,7 +22,7 @@ class Attributes(SimpleTask):
     """The task of image attributes."""
 
     primary, higher_is_better = "attribute_map", True
-    label = Vector()
+    target_type = VectorTarget
 
     def __init__(self, classes: tuple[str, ...]) -> None:
         super().__init__(classes)
@@ -33,10 +34,10 @@ class Attributes(SimpleTask):
 
     def loss(self, output: Any, batch: Batch) -> LossSum | None:
         """Return the cross-entropy over known attributes; None where there are none."""
-        labels = batch.get("attributes")
-        if labels is None or not bool(labels.isfinite().any()):
+        target = batch.target("attributes", VectorTarget)
+        if target is None or not bool(target.valid.any()):
             return None
-        known = labels.isfinite()
+        labels, known = target.values, target.valid
         return LossSum.of(functional.binary_cross_entropy_with_logits(output[known], labels[known], reduction="none"))
 
     def metric(self) -> AttributeMetric:

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from edgemtl_runtime.bundle import Head
 from edgemtl_runtime.result import HeadResult
 
+from ..data.batch import Batch
 from ..data.sample import Sample
-from ..data.targets import Batch, Label
+from ..data.targets import SampleTarget
 
-__all__ = ["Batch", "LossSum", "Metric", "SimpleTask", "Task"]
+__all__ = ["LossSum", "Metric", "SimpleTask", "Task"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +62,8 @@ class Task(Protocol):
     def __init__(self, classes: tuple[str, ...]) -> None: ...
 
     @property
-    def label(self) -> Label:
-        """How its labels are collated into a batch."""
+    def target_type(self) -> type[SampleTarget]:
+        """The type of its labels in a batch."""
 
     def head(self) -> Head:
         """Return the head as a bundle's manifest describes it."""

@@ -12,8 +12,9 @@ from edgemtl_models.yolo import BoxHead, BoxLoss
 from edgemtl_runtime import result
 from edgemtl_runtime.bundle import Head
 
+from ..data.batch import Batch
+from ..data.box_targets import BatchBoxTarget, BoxTarget
 from ..data.sample import Sample
-from ..data.targets import Batch, BoxList
 from .base import LossSum
 from .matches import Matches, bootstrap_interval
 
@@ -22,7 +23,7 @@ class Boxes:
     """The task of object detection, without NMS."""
 
     primary, higher_is_better = "ap50", True
-    label = BoxList()
+    target_type = BoxTarget
     sums = 2
 
     def __init__(self, classes: tuple[str, ...]) -> None:
@@ -44,12 +45,13 @@ class Boxes:
 
     def loss(self, output: Any, batch: Batch) -> LossSum | None:
         """Return the box, class and distance losses of the labelled images, a sum for either branch."""
-        known = batch.get("boxes_known")
-        if known is None:
+        boxes = batch.target("boxes", BatchBoxTarget)
+        if boxes is None:
             return None
+        known = boxes.labelled
         output = {k: {n: _labelled(v, known) for n, v in branch.items()} for k, branch in output.items()}
-        index = known.cumsum(0)[batch["batch_idx"].long()] - 1
-        target = {"batch_idx": index.float(), "cls": batch["cls"], "bboxes": batch["bboxes"]}
+        index = known.cumsum(0)[boxes.image_index.long()] - 1
+        target = {"batch_idx": index.float(), "cls": boxes.classes, "bboxes": boxes.cxcywh}
         return LossSum(*self.box_loss(output, target))
 
     def metric(self) -> BoxMetric:

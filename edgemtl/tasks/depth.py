@@ -11,8 +11,9 @@ from torch.nn import functional
 from edgemtl_runtime import result
 from edgemtl_runtime.bundle import Head
 
+from ..data.batch import Batch
 from ..data.sample import Sample
-from ..data.targets import Batch, DepthLabels, Map
+from ..data.targets import DepthTarget
 from .base import LossSum, SimpleTask
 
 RELATIVE = ("relative",)
@@ -26,7 +27,7 @@ class Depth(SimpleTask):
     """
 
     primary, higher_is_better = "abs_rel", False
-    label = Map(DepthLabels)
+    target_type = DepthTarget
     channels = 1
 
     def __init__(self, classes: tuple[str, ...]) -> None:
@@ -40,10 +41,10 @@ class Depth(SimpleTask):
 
     def loss(self, output: Any, batch: Batch) -> LossSum | None:
         """Return the mean difference of the logarithms over pixels whose depth is known; None where there are none."""
-        depth_m = batch.get("depth")
-        if depth_m is None or not bool((depth_m > 0).any()):
+        target = batch.target("depth", DepthTarget)
+        if target is None or not bool(target.valid.any()):
             return None
-        known = depth_m > 0
+        depth_m, known = target.values, target.valid
         predicted = functional.interpolate(output, depth_m.shape[-2:], mode="bilinear")[:, 0]
         if not self.relative:
             return LossSum.of((predicted[known] - depth_m[known].log()).abs())

@@ -12,8 +12,9 @@ from torch.nn import functional
 from edgemtl_runtime import result
 from edgemtl_runtime.bundle import Head
 
+from ..data.batch import Batch
 from ..data.sample import IGNORE, Sample
-from ..data.targets import Batch, IdMap, Map
+from ..data.targets import ClassMapTarget
 from .base import LossSum, SimpleTask
 
 LEVELS = 256
@@ -26,7 +27,7 @@ class Edges(SimpleTask):
     """The task of edge detection."""
 
     primary, higher_is_better = "edge_f1", True
-    label = Map(IdMap)
+    target_type = ClassMapTarget
     channels = 1
 
     def head(self) -> Head:
@@ -35,10 +36,10 @@ class Edges(SimpleTask):
 
     def loss(self, output: Any, batch: Batch) -> LossSum | None:
         """Return the cross-entropy over known pixels, an image's edges weighted by the root of their rarity in it."""
-        labels = batch.get("edges")
-        if labels is None:
+        target = batch.target("edges", ClassMapTarget)
+        if target is None:
             return None
-        known = labels != IGNORE
+        labels, known = target.values, target.valid
         if not bool(known.any()):
             return None
         logits = functional.interpolate(output, labels.shape[-2:], mode="bilinear")[:, 0]

@@ -11,8 +11,9 @@ from torch.nn import functional
 from edgemtl_runtime import result
 from edgemtl_runtime.bundle import Head
 
+from ..data.batch import Batch
 from ..data.sample import Sample
-from ..data.targets import Batch, Map, NormalLabels
+from ..data.targets import NormalTarget
 from .base import LossSum, SimpleTask
 
 STEP_DEG = 0.01
@@ -23,7 +24,7 @@ class Normals(SimpleTask):
     """The task of surface normal estimation: unit vectors, x right, y down, z forward."""
 
     primary, higher_is_better = "angle_mean_deg", False
-    label = Map(NormalLabels)
+    target_type = NormalTarget
     channels = 3
 
     def head(self) -> Head:
@@ -32,10 +33,10 @@ class Normals(SimpleTask):
 
     def loss(self, output: Any, batch: Batch) -> LossSum | None:
         """Return one minus the mean cosine over pixels whose normal is known; None where there are none."""
-        normals = batch.get("normals")
-        if normals is None:
+        target = batch.target("normals", NormalTarget)
+        if target is None:
             return None
-        known = normals.square().sum(1) > 0.5
+        normals, known = target.values, target.valid
         if not bool(known.any()):
             return None
         predicted = functional.interpolate(output, normals.shape[-2:], mode="bilinear")

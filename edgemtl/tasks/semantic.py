@@ -10,8 +10,9 @@ from torch.nn import functional
 from edgemtl_runtime import result
 from edgemtl_runtime.bundle import Head
 
+from ..data.batch import Batch
 from ..data.sample import IGNORE, Sample
-from ..data.targets import Batch, IdMap, Map
+from ..data.targets import ClassMapTarget
 from .base import LossSum, SimpleTask
 
 
@@ -19,7 +20,7 @@ class Semantic(SimpleTask):
     """The task of semantic segmentation."""
 
     primary, higher_is_better = "miou", True
-    label = Map(IdMap)
+    target_type = ClassMapTarget
 
     def __init__(self, classes: tuple[str, ...]) -> None:
         super().__init__(classes)
@@ -31,9 +32,10 @@ class Semantic(SimpleTask):
 
     def loss(self, output: Any, batch: Batch) -> LossSum | None:
         """Return the cross-entropy over labelled pixels at the logits' resolution; None when there are none."""
-        labels = batch.get("semantic")
-        if labels is None:
+        target = batch.target("semantic", ClassMapTarget)
+        if target is None:
             return None
+        labels = target.values
         step = labels.shape[-1] // output.shape[-1]
         labels = labels[:, step // 2 :: step, step // 2 :: step].long()
         known = (labels != IGNORE).sum()

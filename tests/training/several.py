@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,8 +16,9 @@ import torch
 from edgemtl import distributed
 from edgemtl.config import Config
 from edgemtl.config_file import load
+from edgemtl.data.batch import Item
+from edgemtl.data.datasets import open_datasets
 from edgemtl.data.loader import Batches
-from edgemtl.data.open import open_data
 from edgemtl.train import begin
 
 STEPS = 20
@@ -59,21 +61,20 @@ class Lacking(Batches):
 
     without = ""
 
-    def _item(self, place: int, mosaic: float) -> dict[str, torch.Tensor]:
+    def _item(self, place: int, mosaic: float) -> Item:
         item = super()._item(place, mosaic)
-        return {k: v for k, v in item.items() if place % 2 == 0 or k != self.without}
+        targets = {task: t for task, t in item.targets.items() if place % 2 == 0 or task != self.without}
+        return replace(item, targets=targets)
 
 
 def trained(config: Config, without: str) -> dict[str, torch.Tensor]:
     """Return every weight and statistic after so many steps."""
-    trainer, whole = begin(config, open_data(config))
-    batches = Lacking(whole.samples, config, whole.inputs, whole.labels, STEPS)
+    trainer, whole = begin(config, open_datasets(config))
+    batches = Lacking(whole.dataset, config, whole.inputs, whole.target_types, STEPS)
     batches.without = without
     for step in range(STEPS):
-        batch = batches[step]
-        trainer.train_step(
-            {key: value.double() if value.is_floating_point() else value for key, value in batch.items()}
-        )
+        batch = batches[step].map(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
+        trainer.train_step(batch)
     return {name: tensor.clone() for name, tensor in trainer.network.state_dict().items()}
 
 

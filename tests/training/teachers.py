@@ -6,13 +6,22 @@ import torch
 from torch import Tensor, nn
 
 from edgemtl.config import Config, Episodes, Sparsity
+from edgemtl.data.batch import Batch
+from edgemtl.data.targets import VectorTarget
 from edgemtl.losses import MultiTaskLoss
 from edgemtl.methods.joint import Joint
 from edgemtl.sparsity.group_lasso import ChannelSparsity
-from edgemtl.tasks.base import Batch, LossSum, SimpleTask
+from edgemtl.tasks.base import LossSum, SimpleTask
 from edgemtl.trainer import METHODS
 
 FEATURES, RELEVANT, TASKS = 30, 6, ("a", "b")
+
+
+def targets_of(batch: Batch, task: str) -> Tensor:
+    """Return the values that a task's output should have."""
+    target = batch.target(task, VectorTarget)
+    assert target is not None
+    return target.values
 
 
 class Regression(SimpleTask):
@@ -23,7 +32,9 @@ class Regression(SimpleTask):
         self.name = name
 
     def loss(self, output: Tensor, batch: Batch) -> LossSum | None:
-        return LossSum.of((output - batch[self.name]).square() / 2) if self.name in batch else None
+        if self.name not in batch.targets:
+            return None
+        return LossSum.of((output - targets_of(batch, self.name)).square() / 2)
 
 
 class Trunk(nn.Module):
@@ -71,12 +82,15 @@ def samples(count: int, seed: int, noise: float) -> Batch:
     """Return features and noisy targets."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(count, FEATURES, generator=generator)
-    targets = x @ truth().T + noise * torch.randn(count, len(TASKS), generator=generator)
-    return {"rgb": x.view(count, FEATURES, 1, 1)} | {n: targets[:, i : i + 1] for i, n in enumerate(TASKS)}
+    values = x @ truth().T + noise * torch.randn(count, len(TASKS), generator=generator)
+    targets = {name: VectorTarget(values[:, i : i + 1]) for i, name in enumerate(TASKS)}
+    return Batch({"rgb": x.view(count, FEATURES, 1, 1)}, dict(targets))
 
 
 def concatenate(first: Batch, second: Batch) -> Batch:
-    return {key: torch.cat([first[key], second[key]]) for key in first}
+    images = {"rgb": torch.cat([first.images["rgb"], second.images["rgb"]])}
+    targets = {n: VectorTarget(torch.cat([targets_of(first, n), targets_of(second, n)])) for n in first.targets}
+    return Batch(images, dict(targets))
 
 
 class Study:

@@ -158,7 +158,7 @@ def test_the_gradient_of_a_trained_strength_is_that_of_finite_differences() -> N
     for step in range(3):  # some channels are untied by now
         trainer.train_step(batch(step))
     trainer.network.double()
-    method, whole = trainer.method, {k: v.double() if v.is_floating_point() else v for k, v in batch(3).items()}
+    method, whole = trainer.method, batch(3).map(lambda t: t.double() if t.is_floating_point() else t)
     assert isinstance(method, MetaSparsity)
     (strengths,) = method.strengths
     strengths.active, strengths.rho.data = True, strengths.rho.data.double()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor
 
 import edgemtl_models
 from edgemtl.config_file import load
+from edgemtl.data.batch import Batch
 from edgemtl.losses import TaskLosses
 from edgemtl.methods.weighting import TASK_WEIGHTINGS, TaskWeighting
 from edgemtl.methods.weighting.gradient_weighting import GradientWeighting, gramian
@@ -121,7 +123,7 @@ def test_famo_follows_the_logarithms() -> None:
     assert weighting.weights["a"] / weighting.weights["b"] == pytest.approx(100)
 
 
-def trainer_of(weighting: str, start: int = 0, *more: str) -> tuple[Trainer, Callable[[int], dict[str, Tensor]]]:
+def trainer_of(weighting: str, start: int = 0, *more: str) -> tuple[Trainer, Callable[[int], Batch]]:
     words = [
         "input_size=[32,64]",
         "batch_size=4",
@@ -155,12 +157,13 @@ def test_famo_weighs_the_losses_alike_before_and_after_a_step(monkeypatch: pytes
 def test_a_task_without_labels_is_skipped(name: str) -> None:
     weighting_of(name)
     trainer, batch = trainer_of(name)
-    some = {key: value for key, value in batch(0).items() if key not in ("depth",)}
+    whole = batch(0)
+    some = replace(whole, targets={task: t for task, t in whole.targets.items() if task != "depth"})
     row = trainer.train_step(some)
     assert "depth" not in row and set(trainer.method.weighting.weights) == {"boxes", "semantic", "attributes"}
-    trainer.train_step({key: value for key, value in some.items() if key in ("rgb", "ir", "semantic")})
+    trainer.train_step(replace(whole, targets={"semantic": whole.targets["semantic"]}))
     assert set(trainer.method.weighting.weights) == {"semantic"} and trainer.method.weighting.weights["semantic"] > 0
-    trainer.train_step({key: value for key, value in some.items() if key in ("rgb", "ir")})
+    trainer.train_step(replace(whole, targets={}))
 
 
 @pytest.mark.parametrize("name", ["equal", "uncertainty", "dwa", "famo", "upgrad", "pcgrad"])

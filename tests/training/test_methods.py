@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from teachers import TASKS, Study, samples
+from teachers import TASKS, Study, samples, targets_of
 from torch import Tensor
 
 from edgemtl.config import Episodes, Sparsity
 from edgemtl.config_file import load
-from edgemtl.data.targets import pictures as part_of
+from edgemtl.data.batch import Batch
 from edgemtl.errors import ConfigError
 from edgemtl.methods.mtml import MTML, sample_subsets
 from edgemtl.sparsity.group_lasso import ChannelSparsity
@@ -119,12 +119,12 @@ def test_an_episode_leaves_the_weights_and_keeps_the_statistics_of_the_support_a
     method.episodes = Episodes(inner_optimizer="sgd", inner_steps=2, inner_lr=0.1, second_order=second_order)
     before = {name: p.detach().clone() for name, p in trainer.network.named_parameters()}
     whole = batch(0)
-    method._episode(["semantic"], part_of(whole, 0, 2), part_of(whole, 2, 4))
+    method._episode(["semantic"], whole.slice(0, 2), whole.slice(2, 4))
     assert all(torch.equal(p, before[name]) for name, p in trainer.network.named_parameters())
     assert all(p.grad is None for name, p in trainer.network.named_parameters() if name.startswith("heads.depth"))
     statistics = {name: buffer.clone() for name, buffer in trainer.network.named_buffers()}
     fresh, _ = trainer_of("tasks=[semantic,depth]", "method=mtml")
-    fresh.method.loss(part_of(whole, 0, 2), ["semantic"])
+    fresh.method.loss(whole.slice(0, 2), ["semantic"])
     for name, buffer in fresh.network.named_buffers():
         assert torch.equal(statistics[name], buffer), name
 
@@ -139,12 +139,12 @@ def test_the_second_order_gradient_of_a_quadratic_is_one_less_curvature_times_th
     parameter = study.network.trunk.conv.weight
     study.method._episode(list(TASKS), support, query)  # type: ignore[attr-defined]
 
-    def slope(w: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        x, targets = batch["rgb"].flatten(1), torch.cat([batch[name] for name in TASKS], 1)
+    def slope(w: Tensor, batch: Batch) -> Tensor:
+        x, targets = batch.images["rgb"].flatten(1), torch.cat([targets_of(batch, name) for name in TASKS], 1)
         return (x @ w.T - targets).T @ x / len(x)
 
     w = parameter.detach()[:, :, 0, 0]
-    x = support["rgb"].flatten(1)
+    x = support.images["rgb"].flatten(1)
     curvature = x.T @ x / len(x)
     reached = slope(w - rate * slope(w, support), query)
     expected = (1 - weight) * (reached - rate * reached @ curvature) + weight * slope(w, support)
@@ -162,7 +162,7 @@ def test_no_weight_moves_further_in_an_inner_step_of_adamw_than_the_rate_and_usu
     for step in range(3):
         trainer.train_step(batch(step))
     method: Any = trainer.method
-    at = method.adapt(["semantic", "depth"], part_of(batch(3), 0, 2))
+    at = method.adapt(["semantic", "depth"], batch(3).slice(0, 2))
     far = [(at[name] - p).detach().abs() / 0.01 for name, p in method.trainable.items()]
     assert max(float(distance.max()) for distance in far) <= 1 + 1e-4
     assert 0.3 < torch.cat([distance.flatten() for distance in far]).mean() < 0.9
@@ -177,7 +177,7 @@ def test_a_frozen_pattern_holds_in_episodes_too(method: str) -> None:
     sparsity = sparsity_of(trainer)
     assert sparsity.frozen
     method_: Any = trainer.method
-    at = method_.adapt(["semantic"], part_of(batch(3), 0, 2))
+    at = method_.adapt(["semantic"], batch(3).slice(0, 2))
     flat = sparsity.partition.gather([at[name] for name in sparsity.partition.names])
     assert not flat[sparsity.partition.expand(sparsity.pruned)].any()
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 import edgemtl_models
 from edgemtl.config_file import load
-from edgemtl.data.targets import ABSENT, Batch, pictures, repeated
+from edgemtl.data.batch import Batch
 from edgemtl.errors import ConfigError
 from edgemtl.synthetic.streets import Streets
 from edgemtl.tasks import TASKS
@@ -86,17 +86,19 @@ def test_the_loss_is_that_of_as_many_images_more(task: str) -> None:
     trainer, batch = trainer_of("fusion.kind=aligned", f"tasks=[{task}]", *words)
     network, loss = trainer.network, trainer.method.loss
     trunk = network.trunk
-    read: list[Tensor] = trunk.unimodal_features({name: batch[name] for name in ("rgb", "ir")}, batch.get(ABSENT))  # type: ignore[union-attr,operator]
-    labels = {key: value for key, value in batch.items() if key not in ("rgb", "ir")}
-    thrice = repeated(labels, 3)
+    read: list[Tensor] = trunk.unimodal_features(batch.images, batch.missing)
+    thrice = batch.repeat_targets(3)
     output = network.read(task, read)  # type: ignore[operator]
     expected = trainer.tasks[task].loss(output, thrice)
     unimodal = loss(batch).losses[task]
     assert expected is not None
     torch.testing.assert_close(unimodal, expected.mean(), rtol=1e-4, atol=1e-5)
     for k in range(3):  # and each third of the labels is the batch's
-        part = pictures(thrice, 4 * k, 4 * (k + 1))
-        assert part.keys() == labels.keys() and all(torch.equal(part[key], labels[key]) for key in labels)
+        part = thrice.slice(4 * k, 4 * (k + 1))
+        assert part.targets.keys() == batch.targets.keys() and part.source == batch.source
+        for name, target in batch.targets.items():
+            copies = part.targets[name].tensors()
+            assert all(torch.equal(copies[key], tensor) for key, tensor in target.tensors().items())
 
 
 @pytest.mark.parametrize("method", ["joint", "mtml"])
@@ -106,7 +108,7 @@ def test_both_streams_and_the_gates_are_trained(method: str) -> None:
     )
     before = {name: p.detach().clone() for name, p in trainer.network.named_parameters()}
     for _ in range(2):
-        trainer.train_step(dict(batch))
+        trainer.train_step(batch)
     trunk = {name: p for name, p in trainer.network.named_parameters() if name.startswith("trunk.")}
     still = [name for name, p in trunk.items() if torch.equal(p, before[name])]
     assert not still
@@ -116,10 +118,10 @@ def test_batches_have_the_index_of_the_missing_modality() -> None:
     _, batch = trainer_of(
         "fusion.kind=aligned", "tasks=[boxes]", "augment.modality_dropout=1", "augment.modality_dropout_fill=[blank]"
     )
-    dark = blank_logits({name: batch[name] for name in ("rgb", "ir")}, ["rgb", "ir"]).view(4, 2) < 0
-    assert dark.int().argmax(1).equal(batch[ABSENT]) and dark.sum(1).eq(1).all()
+    dark = blank_logits(batch.images, ["rgb", "ir"]).view(4, 2) < 0
+    assert dark.int().argmax(1).equal(batch.missing) and dark.sum(1).eq(1).all()
     _, whole = trainer_of("fusion.kind=aligned", "tasks=[boxes]")
-    assert ABSENT not in whole
+    assert whole.missing is None
 
 
 def test_streams_that_are_fused_earlier_have_no_unimodal_loss() -> None:

@@ -125,7 +125,7 @@ def test_a_signal_keeps_the_state(
 def test_a_signal_while_data_are_read_has_nothing_to_keep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    at_call(monkeypatch, train, "open_data", 1, sent(signal.SIGINT))
+    at_call(monkeypatch, train, "open_datasets", 1, sent(signal.SIGINT))
     assert main(["train", *WORDS, "--out", str(tmp_path / "deep" / "run")]) == 130
     assert "before the first step: there is nothing to keep" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -13,9 +13,10 @@ from conftest import TINY
 
 from edgemtl.config_file import load
 from edgemtl.data.augment import to_item
+from edgemtl.data.batch import Batch
 from edgemtl.data.loader import collate
 from edgemtl.data.sample import IGNORE, Sample
-from edgemtl.data.targets import Batch
+from edgemtl.data.targets import DepthTarget
 from edgemtl.evaluate import evaluate, of_run, open_predictor
 from edgemtl.export import export
 from edgemtl.run import Run
@@ -73,7 +74,7 @@ def test_a_batch_without_labels_skips_the_task(run: Run, name: str) -> None:
     task.prepare(network.heads[name], 1)
     images = {"rgb": torch.rand(2, 3, *SIZE), "ir": torch.rand(2, 1, *SIZE)}
     output = network(**images)[name]
-    assert task.loss(output, {}) is None
+    assert task.loss(output, Batch({}, {})) is None
     network.eval()
 
 
@@ -117,9 +118,9 @@ def test_parts_of_a_batch_make_its_loss(run: Run, name: str) -> None:
     inputs = {spec.name: spec for spec in run.interface.inputs}
 
     def part(which: list[int]) -> LossSum | None:
-        items = [to_item(samples[i], inputs, {name: task.label}) for i in which]
-        batch = collate(items, inputs, {name: task.label})
-        return task.loss(network(**{key: batch[key] for key in inputs})[name], batch)
+        items = [to_item(samples[i], inputs, {name: task.target_type}) for i in which]
+        batch = collate(items, inputs, {name: task.target_type})
+        return task.loss(network(**batch.images)[name], batch)
 
     whole, parts = part([0, 1, 2, 3]), [part([0]), part([2]), part([1, 3])]
     assert whole is not None and parts[1] is None and len(whole.total) == task.sums
@@ -132,9 +133,8 @@ def test_parts_of_a_batch_make_its_loss(run: Run, name: str) -> None:
 def _batch(task: Any, name: str, sample: Sample) -> Batch:
     from edgemtl_runtime.letterbox import Fit
 
-    items = [task.label.entries(name, sample.labels[name], Fit.plan(SIZE, SIZE))]
-    batch: Batch = task.label.stacked(name, items, SIZE)
-    return batch
+    targets = [task.target_type.from_label(sample.labels[name], Fit.plan(SIZE, SIZE))]
+    return Batch({}, {name: task.target_type.collate(targets)})
 
 
 def oracle(sample: Sample) -> dict[str, result.HeadResult]:
@@ -195,15 +195,15 @@ def test_relative_depth_has_no_scale() -> None:
     truth[0, :50] = 0
     task = TASKS["depth"](("relative",))
     scaled = torch.log(torch.where(truth > 0, truth, 1.0) * torch.tensor([3.0, 0.1]).view(2, 1, 1))[:, None]
-    exact, wrong = (task.loss(output, {"depth": truth}) for output in (scaled, 2 * scaled))
+    exact, wrong = (task.loss(output, Batch({}, {"depth": DepthTarget(truth)})) for output in (scaled, 2 * scaled))
     assert exact is not None and wrong is not None
     assert float(exact.mean()) == pytest.approx(0, abs=1e-5) and float(wrong.mean()) > 0.05
-    metric = TASKS["depth"](()).loss(scaled, {"depth": truth})
+    metric = TASKS["depth"](()).loss(scaled, Batch({}, {"depth": DepthTarget(truth)}))
     assert metric is not None and float(metric.mean()) > 0.5
     prediction = result.DepthMap((3 * truth[1]).numpy())
     figures = evaluate_one("depth", truth[1].numpy(), prediction, ("relative",))
     assert figures == {"abs_rel": pytest.approx(0, abs=1e-6), "delta1": 1.0}
-    assert task.loss(scaled, {"depth": torch.zeros_like(truth)}) is None
+    assert task.loss(scaled, Batch({}, {"depth": DepthTarget(torch.zeros_like(truth))})) is None
     assert "scale" in task.head().units
 
 

@@ -13,8 +13,8 @@ from conftest import TINY
 
 from edgemtl.cli import main
 from edgemtl.config_file import load
-from edgemtl.data.open import open_data
-from edgemtl.data.sample import Samples
+from edgemtl.data.datasets import open_datasets
+from edgemtl.data.sample import Dataset
 from edgemtl.errors import ConfigError, EdgemtlError
 from edgemtl.evaluate import Predictor, evaluate
 from edgemtl.run import Run
@@ -66,7 +66,7 @@ class BoxesOnly(Streets):
 
 
 def test_a_head_without_labels_is_not_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data: dict[str, Samples] = {"train": BoxesOnly(16, (96, 128), 0), "val": BoxesOnly(4, (96, 128), 50)}
+    data: dict[str, Dataset] = {"train": BoxesOnly(16, (96, 128), 0), "val": BoxesOnly(4, (96, 128), 50)}
     run = train(load(None, SHORT), tmp_path / "run", data)
     assert [head.name for head in run.interface.heads] == ["boxes"]
     assert "no semantic labels" in capsys.readouterr().err
@@ -109,7 +109,7 @@ def test_the_learning_rate_rises_then_falls() -> None:
 
 def test_no_seed_trains_on_held_out_streets() -> None:
     for seed in (0, 1, 833, 10**9):
-        first = open_data(load(None, [f"seed={seed}"]))["train"].first_seed  # type: ignore[attr-defined]
+        first = open_datasets(load(None, [f"seed={seed}"]))["train"].first_seed  # type: ignore[attr-defined]
         assert first >= 0 and first + 1200 <= HELD_OUT
 
 
