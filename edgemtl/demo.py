@@ -26,8 +26,8 @@ from edgemtl_runtime.stats import Stats
 
 from .config import Augment, Config, Data, Sparsity, Synthetic
 from .console import console, print_table, progress_bar, say
+from .data.datasets import open_datasets
 from .data.loader import fitted_images
-from .data.open import open_data
 from .errors import EdgemtlError
 from .evaluate import evaluate, open_predictor
 from .export import export
@@ -84,7 +84,7 @@ def _demo_into(out: Path, steps: int) -> dict[str, Any]:
     cores = os.cpu_count() or 1
     threads = max(1, cores // 2)
     config = demo_config(steps, threads, 0.6)
-    samples = open_data(config)["val"]
+    samples = open_datasets(config)["val"]
 
     say(f"1/5  training on drawn streets, {steps} steps; beside it a dense twin to compare with")
     with Beside(_train_dense, str(out), steps, threads) as twin:

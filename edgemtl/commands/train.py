@@ -125,10 +125,10 @@ def _trained(config: Config, out: Path | None, resume: bool, overwrite: bool) ->
 
 def _last(default: Path, config: Config) -> Path | None:
     """Return the last training of the default name to go on with: of this configuration, else an unfinished one."""
-    from ..checkpoint import lasting, lasts
+    from ..checkpoint import lasting, lasting_of
 
     known = list(takewhile(lambda path: not is_free(path), numbered(default)))[::-1]
-    same = [path for path in known if lasts(path) == lasting(config)]
+    same = [path for path in known if lasting_of(path) == lasting(config)]
     return next(iter([*same, *(path for path in known if os.path.lexists(unfinished(path)))]), None)
 
 
