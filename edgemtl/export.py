@@ -83,7 +83,7 @@ def export(
 
 
 def _export_into(
-    aside: FolderAside, run: Run, samples: Dataset | None, options: Options, progress: Progress
+    output: AtomicFolder, run: Run, samples: Dataset | None, options: Options, progress: Progress
 ) -> tuple[Bundle, Shrunk]:
     given = None if samples is not None else open_datasets(run.config)
     samples = given["val"] if given is not None else samples

@@ -111,7 +111,7 @@ def _judged(args: argparse.Namespace, drawn: AtomicFile | None) -> int:
         figures = evaluate(predictor, samples, lambda n: bar(n, {}), corruptions)
     if drawn:
         heads = {head.name: head.task for head in predictor.heads if head.name in samples.classes}
-        drawn.write(plot(figures, heads, drawn.told.suffix[1:].lower()))
+        drawn.write(plot(figures, heads, drawn.given.suffix[1:].lower()))
     if args.json:
         print(json.dumps({"what": str(args.what), "data": name_of(data), "pictures": len(samples), **figures}))
     else:
