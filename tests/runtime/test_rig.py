@@ -21,11 +21,12 @@ from edgemtl_runtime.letterbox import Fit
 from edgemtl_runtime.rig import CameraModel, Rig
 from edgemtl_runtime.rig.calibrate import calibrate
 from edgemtl_runtime.rig.calibration_board import Board
+from edgemtl_runtime.rig.distortion import distort, fold_radius, undistort
 from edgemtl_runtime.rig.find import find_board
-from edgemtl_runtime.rig.geometry import distort, fold_radius, rgb_pixels_to_ir, undistort
 from edgemtl_runtime.rig.misalignment import Misalignment
 from edgemtl_runtime.rig.points import from_points, read_points
-from edgemtl_runtime.rig.register import Registration, picture
+from edgemtl_runtime.rig.projection import rgb_pixels_to_ir
+from edgemtl_runtime.rig.register import Registration, preview
 
 lenses = st.tuples(
     st.floats(-0.4, 0.3), st.floats(-0.1, 0.15), st.floats(-2e-3, 2e-3), st.floats(-2e-3, 2e-3), st.floats(-0.02, 0.02)
@@ -197,8 +198,8 @@ def test_one_look_up_is_lens_registration_and_letterbox(ir_size: tuple[int, int]
     for axis in (0, 1):
         off = got[axis][: rows.shape[0], : rows.shape[1]][inside] - (want[inside] * scale)[:, axis]
         assert np.abs(off).mean() < 0.6 and np.abs(off).max() < 2.0  # grey levels; rounding alone is 0.5
-        assert (got[axis][fit.scaled_height :] == 7).all() and (got[axis][~plan.seen] == 7).all()
-    assert plan.seen[: rows.shape[0], : rows.shape[1]][inside].all() and plan.warning() is None
+        assert (got[axis][fit.scaled_height :] == 7).all() and (got[axis][~plan.valid_mask] == 7).all()
+    assert plan.valid_mask[: rows.shape[0], : rows.shape[1]][inside].all() and plan.warning() is None
     assert plan.registered(far[:, :, 0].astype(np.uint16)).shape == (480, 640)
     assert plan.image(np.zeros((*ir_size, 3), np.uint8), channels=1).shape == (*fit_size, 1)
     with pytest.raises(ValueError, match="planned for"):
@@ -209,7 +210,7 @@ def test_fine_stripes_are_averaged_not_aliased() -> None:
     rig = true_rig((480, 640))
     plan = Registration(rig, (480, 640), (480, 640), Fit.plan((480, 640), (96, 128)))
     stripes = np.tile(np.array([0, 0, 255, 255], np.uint8), (480, 160))
-    out = plan.image(stripes)[:, :, 0][plan.seen].astype(float)
+    out = plan.image(stripes)[:, :, 0][plan.valid_mask].astype(float)
     assert abs(out.mean() - 127.5) < 3 and out.std() < 40
     plain = cv2.remap(stripes, np.float32(np.mgrid[:96, :128][1] * 5), np.float32(np.mgrid[:96, :128][0] * 5), 1)
     assert plain.std() > 100
@@ -220,7 +221,7 @@ def test_a_camera_that_sees_little_of_the_other_is_told() -> None:
     away = cv2.Rodrigues(np.array([0, 0.45, 0]))[0]
     plan = Registration(replace(rig, rotation_rgb_to_ir=away, homography_rgb_to_ir=None), (480, 640), (240, 320))
     assert 0 < plan.coverage < 0.5 and "--ir sees" in (plan.warning() or "")
-    assert plan.coverage == pytest.approx(plan.seen.mean())
+    assert plan.coverage == pytest.approx(plan.valid_mask.mean())
 
 
 @pytest.mark.parametrize(
@@ -352,7 +353,7 @@ def test_a_csv_of_points_is_read_and_its_bad_line_named(tmp_path: Path) -> None:
 def test_the_picture_to_judge_by_shows_both(tmp_path: Path) -> None:
     truth = true_rig()
     rgb, ir = views(truth, Board.parse("checkerboard:9x6:0.05"), 1)[0]
-    shown = picture(truth, rgb, ir, tmp_path / "look.png")
+    shown = preview(truth, rgb, ir, tmp_path / "look.png")
     assert shown.shape == (480, 1280, 3)
     assert np.array_equal(cv2.imread(str(tmp_path / "look.png"))[:, :, ::-1], shown)
     assert np.array_equal(shown[:32, :32], rgb[:32, :32]) and ((shown[:, 640:] == (60, 255, 60)).all(2)).sum() > 500
@@ -376,14 +377,17 @@ def test_real_thermal_pictures_come_back_from_a_known_homography(rgbir: Path) ->
     plan = Registration(rig, (240, 320), (240, 320))
     xy = grid(rig, 1).astype(np.float32)
     fixed = (
-        plan.lookup.xy.reshape(-1, 2) + np.stack([plan.lookup.part % 32, plan.lookup.part // 32], 2).reshape(-1, 2) / 32
+        plan.lookup.xy.reshape(-1, 2)
+        + np.stack([plan.lookup.fraction % 32, plan.lookup.fraction // 32], 2).reshape(-1, 2) / 32
     )
     want = cv2.perspectiveTransform(xy[None].astype(np.float64), away)[0]
-    assert np.linalg.norm(fixed - want, axis=1)[plan.seen.ravel()].max() <= 0.5  # clamped at the outermost half pixel
+    assert (
+        np.linalg.norm(fixed - want, axis=1)[plan.valid_mask.ravel()].max() <= 0.5
+    )  # clamped at the outermost half pixel
     for _, ir in real_pairs(rgbir, 8):
         moved = cv2.warpPerspective(ir, away, (320, 240), flags=cv2.INTER_CUBIC)
         back = plan.image(moved)[8:-8, 8:-8, 0].astype(float)
-        seen = plan.seen[8:-8, 8:-8]
+        seen = plan.valid_mask[8:-8, 8:-8]
         still, far = (np.abs(image - ir[8:-8, 8:-8])[seen].mean() for image in (back, moved[8:-8, 8:-8].astype(float)))
         assert still < 2.0 and still < far / 3
 
