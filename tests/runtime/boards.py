@@ -56,10 +56,10 @@ def grid(rig: Rig, step: int = 16) -> Array:
     return np.stack([x, y], 2).reshape(-1, 2)
 
 
-def registration_error_px(found: Rig, truth: Rig, distance_m: float) -> float:
+def registration_error_px(estimated: Rig, truth: Rig, distance_m: float) -> float:
     """Mean distance, in rgb pixels, over what the ir camera sees."""
     xy = grid(truth)
-    want, got = true_ir_pixels(truth, xy, distance_m), rgb_pixels_to_ir(found, xy)
+    want, got = true_ir_pixels(truth, xy, distance_m), rgb_pixels_to_ir(estimated, xy)
     inside = ((want >= 0) & (want <= (truth.ir.width - 1, truth.ir.height - 1))).all(1)
     ratio = truth.rgb.camera_matrix[0, 0] / truth.ir.camera_matrix[0, 0]
     assert inside.mean() > 0.3
@@ -138,8 +138,8 @@ CELL = 64
 
 @cache
 def charuco_texture(board: Board, legacy: bool = False) -> Array:
-    made = charuco(board, legacy).generateImage((board.columns * CELL, board.rows * CELL), marginSize=0)
-    return np.asarray(made, np.float32) / 255
+    texture = charuco(board, legacy).generateImage((board.columns * CELL, board.rows * CELL), marginSize=0)
+    return np.asarray(texture, np.float32) / 255
 
 
 def charuco_pattern(board: Board, x: Array, y: Array) -> Array:
@@ -174,8 +174,8 @@ def views(
             cv2.Rodrigues(np.array([*rng.uniform(-tilt, tilt, 2), 0.0]))[0] @ cv2.Rodrigues(np.array([0, 0, spin]))[0]
         )
         away = rng.uniform(3.0, 4.5) / near * float(np.hypot(*middle[:2]))
-        place = np.array([*rng.uniform((-0.27, -0.2), (0.3, 0.2)) * spread * away, away])
-        move = place - turn @ middle
+        position = np.array([*rng.uniform((-0.27, -0.2), (0.3, 0.2)) * spread * away, away])
+        move = position - turn @ middle
         ir_turn = rig.rotation_rgb_to_ir @ turn
         ir_move = rig.rotation_rgb_to_ir @ move + rig.translation_rgb_to_ir_m
         out.append((rgb_eye.look(board, turn, move, rng), ir_eye.look(board, ir_turn, ir_move, rng, heat)))

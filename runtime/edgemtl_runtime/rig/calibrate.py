@@ -111,7 +111,7 @@ def _check_errors(lenses: Sequence[Lens], stereo_px: Array) -> tuple[str, ...]:
             problem = f"{name}: the corners lie {error:.1f} px from where {part} should show them"
             if error > BAD_SHARE * width:
                 raise EdgemtlError(
-                    f"{problem}; check --board's counts, take flat board and both images at the same moment, held still"
+                    f"{problem}; check --board's counts, take flat board and both images at the same time, held still"
                 )
             if error > max(POOR_SHARE * width, POOR_PX):
                 warnings.append(f"{problem}; take sharper images of a flat board held still")

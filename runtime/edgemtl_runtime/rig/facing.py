@@ -56,7 +56,7 @@ def align_orientation(rgb: Lens, ir: Lens, board: Board) -> tuple[Lens, list[int
     if len(agreed) < MIN_VIEWS:
         raise EdgemtlError(
             f"only {len(agreed)} of {len(best.errors_px)} common views agree on the relative pose of the cameras; "
-            "take both images at the same moment, the board held still, and keep the cameras fixed to each other"
+            "take both images at the same time, the board held still, and keep the cameras fixed to each other"
         )
     return best.ir, agreed, best.warnings
 

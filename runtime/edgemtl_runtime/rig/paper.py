@@ -76,9 +76,9 @@ def write_board(board: Board, file: Path, dpi: float) -> tuple[float, float]:
 
 
 def _png(paper: NDArray[np.uint8], pixels_per_m: float) -> bytes:
-    """Return a PNG file whose pHYs chunk tells the size (PNG specification 1.2, 4.2.4.2)."""
+    """Return a PNG file whose pHYs chunk holds the resolution (PNG specification 1.2, 4.2.4.2)."""
     encoded, data = opencv().imencode(".png", paper)
-    assert encoded, "OpenCV writes every grey picture as PNG"
+    assert encoded, "OpenCV writes every grey image as PNG"
     raw = data.tobytes()
     after_header = 8 + 25
     body = b"pHYs" + struct.pack(">IIB", round(pixels_per_m), round(pixels_per_m), 1)

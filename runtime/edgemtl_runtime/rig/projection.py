@@ -26,7 +26,7 @@ def pixels_to_rays(camera: CameraModel, xy: NDArray[Any]) -> Array:
 
 
 def project(camera: CameraModel, points_m: NDArray[Any]) -> Array:
-    """Return the pixels (N, 2) of ``points_m`` (N, 3) in the camera's own axes; NaN where it is not visible."""
+    """Return the pixels (N, 2) of ``points_m`` (N, 3) in the camera's coordinates; NaN where it is not visible."""
     z = np.where(points_m[:, 2] > 0, points_m[:, 2], np.nan)
     rays = distort(points_m[:, :2] / z[:, None], camera.distortion)
     return np.asarray(rays @ camera.camera_matrix[:2, :2].T + camera.camera_matrix[:2, 2])

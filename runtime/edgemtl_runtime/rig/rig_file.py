@@ -68,7 +68,7 @@ def write_mappings(files: Sequence[FileAside], mappings: Sequence[dict[str, Any]
 
 @contextmanager
 def claimed(path: str | PathLike[str], cameras: list[str], overwrite: bool = False) -> Iterator[list[FileAside]]:
-    """Claim the files of a rig, for `Rig.write`: its own, and each camera's; raises `EdgemtlError` as `FileAside`."""
+    """Claim the rig file and each camera's file, for `Rig.write`; raises `EdgemtlError` as `FileAside` does."""
     path = Path(path)
     files = [path, *(path.with_name(f"{path.stem}.{name}.yaml") for name in cameras)]
     with ExitStack() as stack:
