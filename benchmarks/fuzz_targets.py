@@ -177,7 +177,7 @@ def mutated_network(data: bytes, rng: np.random.Generator) -> bytes:
 def rig(originals: Path, work: Path, rng: np.random.Generator) -> None:
     """Open a rig and bring some pixels from one camera to the other."""
     from edgemtl_runtime.rig import Rig
-    from edgemtl_runtime.rig.geometry import rgb_pixels_to_ir
+    from edgemtl_runtime.rig.projection import rgb_pixels_to_ir
 
     data = (originals / "rig.yaml").read_bytes()
     if rng.random() < 0.6:

@@ -140,7 +140,7 @@ def command_calibrate(args: argparse.Namespace) -> int:
     """Calibrate, save the rig, and print how good it is."""
     with Abrupt():
         from .messages.cameras import parse_frame_ids
-        from .rig import claimed
+        from .rig.rig_file import claimed
 
     names = _two(args)
     if not (0 <= args.apart < 1e6 and 0 < args.tolerance_ms < 1e6 and args.views > 0):
@@ -165,7 +165,7 @@ def _calibrate_into(
         from .recording import Recording
         from .rig.calibrate import calibrate
         from .rig.points import from_points, read_points
-        from .rig.register import as_png, picture
+        from .rig.register import as_png, preview
 
     log_events(args.quiet)
     views: list[tuple[Any, Any]] = []
@@ -190,7 +190,7 @@ def _calibrate_into(
     rig = replace(rig, frame_ids=frame_ids).renamed(*names)
     rig.write(files)
     if look:
-        look.write(as_png(picture(rig, *views[0])))
+        look.write(as_png(preview(rig, *views[0])))
     print(json.dumps(told | {"rig": str(args.out)}) if args.json else f"{table}\nwrote {args.out}")
     return 0
 

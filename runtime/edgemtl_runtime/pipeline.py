@@ -205,8 +205,8 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
         if self.watch is None or self.watched != ir.size:  # pictures of another size show another part of the scene
             from .rig.misalignment import Misalignment
 
-            seen, self.watched = registration.seen, ir.size
-            self.watch = Misalignment(seen.shape, seen)
+            valid_mask, self.watched = registration.valid_mask, ir.size
+            self.watch = Misalignment(registration.valid_mask.shape, valid_mask)
             self._warn_once("coverage", registration.warning())
         self.watch.feed(rgb.network, ir.network)
         self._warn_once("shift", self.watch.warning())

@@ -30,9 +30,9 @@ Paint = Callable[[int], bytes | None]
 
 def free_port() -> int:
     """Return a port that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def jpeg(index: int, size: tuple[int, int] = (64, 96)) -> bytes:

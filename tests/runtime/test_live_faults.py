@@ -182,8 +182,8 @@ def test_nine_and_thirty_frames_a_second(toy_bundle: Path) -> None:
     assert stats.to_dict()["skew_ms"]["max"] <= 30 and not stats.alone
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_a_constant_offset_of_120_ms(toy_bundle: Path, told: bool) -> None:
+@pytest.mark.parametrize("reported", [True, False])
+def test_a_constant_offset_of_120_ms(toy_bundle: Path, reported: bool) -> None:
     """Told by offset_ms the true partners meet; untold a warning says what to do."""
     base = time.monotonic_ns()
 
@@ -192,13 +192,13 @@ def test_a_constant_offset_of_120_ms(toy_bundle: Path, told: bool) -> None:
             yield 0.02, np.full((64, 96), index, np.uint8), base + index * 400_000_000 + offset_ns
 
     cameras = {"rgb": Scripted("rgb", late(0)), "ir": Scripted("ir", late(120_000_000))}
-    if told:
+    if reported:
         cameras["ir"] = Adjusted(cameras["ir"], offset_ns=-120_000_000)  # type: ignore[assignment]
     pairs: list[FramePair] = []
     run = Watched(toy_bundle, cameras, sinks=(Keep(pairs),), policy=Policy("queue", depth=100))
     run.thread.join(10)
     warnings = run.pipeline.status()["warnings"]
-    if told:
+    if reported:
         assert len(pairs) >= 59 and not warnings
         assert all(p.frames["rgb"].image[0, 0] == p.frames["ir"].image[0, 0] for p in pairs)
     else:
@@ -294,7 +294,7 @@ def test_with_a_rig_pictures_of_another_shape_are_refused_until_they_fit_again(t
     run.until(run.both)
     run.stop()
     assert run.pipeline.stats.drops["ir: cannot be fitted"] == 20
-    assert "64x64 pictures, the rig was calibrated with 96x64" in str(run.pipeline.events)
+    assert "64x64 images, the rig was calibrated with 96x64" in str(run.pipeline.events)
     assert all(result.camera == "rgb" for _, result in run.results)
 
 

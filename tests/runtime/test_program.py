@@ -423,7 +423,7 @@ def test_pictures_of_another_size_are_watched_where_both_see(toy_bundle: Path) -
         while pipe.read() is not None:
             if pipe.watch is not None and (not watches or watches[-1][1] is not pipe.watch):
                 watches.append((pipe.watched, pipe.watch))
-        seen = {size: pipe.fitting.registrations[size].seen for size, _ in watches}
+        seen = {size: pipe.fitting.registrations[size].valid_mask for size, _ in watches}
     assert [size for size, _ in watches] == [(64, 96), (128, 192)]
     assert all(watch.size == seen[size].shape for size, watch in watches)
 

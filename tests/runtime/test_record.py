@@ -126,7 +126,7 @@ def test_a_rig_of_other_pictures_is_told(toy_bundle: Path, tmp_path: Path, capsy
         str(write_frames(tmp_path / "ir", 2, channels=1)),
     ]
     assert main(["run", str(toy_bundle), *cameras, "--rig", str(tmp_path / "rig.yaml")]) == 2
-    assert "has 96x64 pictures, the rig was calibrated with 640x640" in capsys.readouterr().err
+    assert "has 96x64 images, the rig was calibrated with 640x640" in capsys.readouterr().err
     (tmp_path / "rig.yaml").write_text("cameras: [1")
     assert main(["run", str(toy_bundle), *cameras, "--rig", str(tmp_path / "rig.yaml")]) == 2
     assert "rig.yaml" in capsys.readouterr().err
