@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..atomic import FileAside
+from ..atomic import AtomicFile
 from ..errors import CameraError, EdgemtlError, flag, nearest_hint
 from ..limits import reason
 from ..messages.cameras import checked_frame_id
@@ -221,6 +221,6 @@ class Rig:
         with claimed(path, list(self.cameras), overwrite) as files:
             self.write(files)
 
-    def write(self, files: Sequence[FileAside]) -> None:
+    def write(self, files: Sequence[AtomicFile]) -> None:
         """Write the files that `claimed` returned for this rig's cameras; the rig file comes last."""
         write_mappings(files, [self.to_dict(), *(camera.to_dict() for camera in self.cameras.values())])

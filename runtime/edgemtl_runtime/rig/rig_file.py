@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from ..atomic import FileAside
+from ..atomic import AtomicFile
 from ..errors import EdgemtlError, missing
 from ..limits import read_yaml
 from .matrices import Matrix, convert
@@ -56,23 +56,23 @@ def read_rig_file(path: Path) -> RigFile:
     return convert(mapping, RigFile, str(path))
 
 
-def write_mappings(files: Sequence[FileAside], mappings: Sequence[dict[str, Any]]) -> None:
+def write_mappings(files: Sequence[AtomicFile], mappings: Sequence[dict[str, Any]]) -> None:
     """Write mappings as YAML; the first one last, so that it is there when all others are."""
     for file, mapping in reversed(list(zip(files, mappings, strict=True))):
         text = _yaml().safe_dump(mapping, sort_keys=False, default_flow_style=None, width=120)
         try:
             file.write(text.encode())
         except OSError as error:
-            raise EdgemtlError(f"{file.told}: cannot be written ({error.strerror})") from error
+            raise EdgemtlError(f"{file.given}: cannot be written ({error.strerror})") from error
 
 
 @contextmanager
-def claimed(path: str | PathLike[str], cameras: list[str], overwrite: bool = False) -> Iterator[list[FileAside]]:
-    """Claim the rig file and each camera's file, for `Rig.write`; raises `EdgemtlError` as `FileAside` does."""
+def claimed(path: str | PathLike[str], cameras: list[str], overwrite: bool = False) -> Iterator[list[AtomicFile]]:
+    """Claim the rig file and each camera's file, for `Rig.write`; raises `EdgemtlError` as `AtomicFile` does."""
     path = Path(path)
     files = [path, *(path.with_name(f"{path.stem}.{name}.yaml") for name in cameras)]
     with ExitStack() as stack:
-        yield [stack.enter_context(FileAside(file, overwrite)) for file in files]
+        yield [stack.enter_context(AtomicFile(file, overwrite)) for file in files]
 
 
 def _yaml() -> Any:
