@@ -10,7 +10,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from edgemtl_runtime.bundle import Input
-from edgemtl_runtime.letterbox import Fit, to_uint8
+from edgemtl_runtime.letterbox import Letterbox, to_uint8
 
 from ..config import Augment
 from ..corruptions import Faults
@@ -25,10 +25,12 @@ MIN_LEFT = 0.3
 
 
 def to_item(sample: Sample, inputs: dict[str, Input], labels: dict[str, Label]) -> Item:
-    """Fit a sample and its labels of these tasks to the network's size, by the runtime's own functions."""
+    """Letterbox a sample and its labels of these tasks to the network's size, by the runtime's own functions."""
     item: Item = {}
     first = next(iter(inputs.values()))
-    fit = Fit.plan(sample.size, (first.height, first.width))  # all inputs, and all views of a sample, have one size
+    fit = Letterbox.plan(
+        sample.size, (first.height, first.width)
+    )  # all inputs, and all views of a sample, have one size
     for name, spec in inputs.items():
         image = fit.image(to_uint8(sample.images[spec.modality], spec.thermal_range), spec.channels, spec.blank)
         item[name] = tv_tensors.Image(torch.from_numpy(image).permute(2, 0, 1).contiguous())

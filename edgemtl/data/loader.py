@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from edgemtl_export.to_onnx import normalise
 from edgemtl_runtime.bundle import Input
-from edgemtl_runtime.letterbox import Fit
+from edgemtl_runtime.letterbox import Letterbox
 
 from .. import distributed
 from ..config import Config
@@ -228,7 +228,7 @@ def collate(items: list[Item], inputs: dict[str, Input], labels: dict[str, Label
 def fitted_images(sample: Sample, inputs: dict[str, Input], fault: Fault = NONE) -> dict[str, Any]:
     """Return a sample's images as an engine takes them: uint8 (1, H, W, C) arrays by input name."""
     first = next(iter(inputs.values()))
-    scale = Fit.plan(sample.size, (first.height, first.width)).scale
+    scale = Letterbox.plan(sample.size, (first.height, first.width)).scale
     item = fault(to_item(sample, inputs, {}), inputs, scale)
     return {name: item[name].permute(1, 2, 0).contiguous().numpy()[None] for name in inputs}
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from edgemtl_runtime.letterbox import Fit
+from edgemtl_runtime.letterbox import Letterbox
 
 from .sample import IGNORE, BoxLabels
 
@@ -27,7 +27,7 @@ LISTED = ("bboxes", "cls", "batch_idx")
 class Label(Protocol):
     """A kind of label."""
 
-    def entries(self, task: str, value: Any, fit: Fit) -> Item:
+    def entries(self, task: str, value: Any, fit: Letterbox) -> Item:
         """Return what an item holds of a sample's label, at the network's size."""
 
     def stacked(self, task: str, items: list[Item], size: tuple[int, int]) -> Batch:
@@ -86,10 +86,10 @@ class Map:
     def __init__(self, kind: type[LabelMap]) -> None:
         self.kind = kind
 
-    def entries(self, task: str, value: Any, fit: Fit) -> Item:
+    def entries(self, task: str, value: Any, fit: Letterbox) -> Item:
         """Scale a map to the network's pixels, nearest neighbour; padding is unknown."""
         if value.shape[:2] != (fit.scaled_height, fit.scaled_width):
-            back = Fit(fit.scaled_height, fit.scaled_width, *value.shape[:2], 1.0, *value.shape[:2])
+            back = Letterbox(fit.scaled_height, fit.scaled_width, *value.shape[:2], 1.0, *value.shape[:2])
             value = back.map_to_camera(value)
         scaled = torch.from_numpy(np.ascontiguousarray(np.moveaxis(value, -1, 0) if value.ndim == 3 else value))
         labels = torch.full((*scaled.shape[:-2], fit.height, fit.width), self.kind.unknown, dtype=scaled.dtype)
@@ -108,7 +108,7 @@ class Map:
 class Vector:
     """Numbers for the picture as a whole, NaN where unknown."""
 
-    def entries(self, task: str, value: Any, fit: Fit) -> Item:
+    def entries(self, task: str, value: Any, fit: Letterbox) -> Item:
         """Return the numbers as they are."""
         return {task: torch.from_numpy(value)}
 
@@ -123,7 +123,7 @@ class Vector:
 class BoxList:
     """Boxes and their classes."""
 
-    def entries(self, task: str, value: BoxLabels, fit: Fit) -> Item:
+    def entries(self, task: str, value: BoxLabels, fit: Letterbox) -> Item:
         """Scale boxes to the network's pixels."""
         # Unclamped, so that how much of a box a transform leaves inside the picture can be told.
         xyxy = torch.from_numpy(value.xyxy * np.float32(fit.scale))

@@ -19,7 +19,7 @@ from .errors import CameraError, flag
 from .event_log import EventLog, raise_once
 from .frame import Frame, FramePair
 from .pairing import Pairing
-from .policy import Policy as Policy
+from .policy import QueuePolicy
 from .stats import Stats
 
 WAIT_S = 0.1
@@ -52,7 +52,7 @@ class Intake:
         self,
         cameras: dict[str, Camera],
         pairing: Pairing,
-        policy: Policy,
+        policy: QueuePolicy,
         stats: Stats,
         events: EventLog,
         fit: Fitter | None = None,
@@ -68,7 +68,7 @@ class Intake:
             if self.live and not camera.live:
                 raise CameraError(f"{flag(name)} is a recording beside a live camera: pace it, as in FOLDER?fps=20")
         self.policy = policy.of(self.live)
-        if self.policy.kind == "every":  # one that is read ahead waits for the other, however long
+        if self.policy.mode == "every":  # one that is read ahead waits for the other, however long
             pairing.hold_ns = 1 << 62
         self.fit = fit
         self.health = {name: Health(name, events.put, clock) for name in cameras}
@@ -195,7 +195,7 @@ class Intake:
         try:
             for given in camera.frames():
                 with self.condition:
-                    while self.policy.kind == "every" and self._full(name) and not self.stopped:
+                    while self.policy.mode == "every" and self._full(name) and not self.stopped:
                         self.condition.wait(WAIT_S)
                     if self.stopped:
                         return
@@ -243,7 +243,7 @@ class Intake:
                 raise
             self.health[frame.camera].set("lost", str(error))
             return None
-        self.stats.stages["fit"].append(self.clock() - started)
+        self.stats.stages["preprocess"].append(self.clock() - started)
         return fitted
 
     def _repeated(self, name: str, stale_ns: int) -> None:
@@ -288,13 +288,13 @@ class Intake:
 
     def _full(self, name: str) -> bool:
         # Two of each, or neither could be pushed; no more than are given up as being without a partner.
-        depth = max(2, min(self.policy.depth, self.pairing.depth))
-        return len(self.pairing.waiting[name]) >= depth or len(self.pairs) >= self.policy.depth
+        depth = max(2, min(self.policy.size, self.pairing.depth))
+        return len(self.pairing.waiting[name]) >= depth or len(self.pairs) >= self.policy.size
 
     def _emit(self, pairs: list[FramePair]) -> None:
         for pair in pairs:
-            if self.policy.kind != "every" and len(self.pairs) >= self.policy.depth:
-                cause = "superseded" if self.policy.kind == "latest" else "queue full"
+            if self.policy.mode != "every" and len(self.pairs) >= self.policy.size:
+                cause = "superseded" if self.policy.mode == "latest" else "queue full"
                 self.stats.drop_pair(self.pairs.popleft(), cause)
             self.pairs.append(pair)
         if pairs:

@@ -109,7 +109,7 @@ def test_a_rig_registers_what_is_recorded_and_what_is_run(toy_bundle: Path, tmp_
         rig=Rig.open(tmp_path / "rig.yaml"),
     )
     for pair, result in pipe:
-        networks = [pair.frames[name].network for name in ("rgb", "ir")]
+        networks = [pair.frames[name].network_input for name in ("rgb", "ir")]
         assert networks[0] is not None and networks[1] is not None and pair.frames["ir"].registered
         assert np.abs(networks[0][:, 8:, 0].astype(int) - networks[1][:, 8:, 0]).max() <= 1
         assert result.camera == "rgb"

@@ -52,7 +52,7 @@ def seen(index: int = 0, absent: tuple[str, ...] = (), size: tuple[int, int] = S
         "edges": EdgeMap(np.eye(*size, dtype=np.float32), 0.5),
         "attributes": Attributes(np.array([0.9], np.float32), ("day",), 0.5),
     }
-    return FramePair(frames), Result(heads, "rgb", now, 2_000_000, index, absent=absent)
+    return FramePair(frames), Result(heads, "rgb", now, 2_000_000, index, missing=absent)
 
 
 class State:
@@ -649,7 +649,7 @@ def live(web: Web, state: State) -> Iterator[Callable[[str], None]]:
             now = time.monotonic_ns()
             images = samples[index % 4].images.items()
             frames = {n: Frame(i, now, n, index, arrived_ns=now) for n, i in images if n not in absent}
-            result = Result(heads[index % 4], "rgb", now, 2_000_000, index, absent=tuple(absent))
+            result = Result(heads[index % 4], "rgb", now, 2_000_000, index, missing=tuple(absent))
             web.write(FramePair(frames), result)
             state.told["stats"]["pairs"] = index = index + 1
 

@@ -130,9 +130,9 @@ def test_parts_of_a_batch_make_its_loss(run: Run, name: str) -> None:
 
 
 def _batch(task: Any, name: str, sample: Sample) -> Batch:
-    from edgemtl_runtime.letterbox import Fit
+    from edgemtl_runtime.letterbox import Letterbox
 
-    items = [task.label.entries(name, sample.labels[name], Fit.plan(SIZE, SIZE))]
+    items = [task.label.entries(name, sample.labels[name], Letterbox.plan(SIZE, SIZE))]
     batch: Batch = task.label.stacked(name, items, SIZE)
     return batch
 

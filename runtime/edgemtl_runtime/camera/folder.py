@@ -76,7 +76,7 @@ class FolderCamera:
                 return
             source: StampSource = "rate" if self.stamps == "rate" else "file"
             now_ns = time.monotonic_ns()
-            yield Frame(rgb(image), stamp_ns, self.name, index, source, file.stem, now_ns, told_ns, moment=moment)
+            yield Frame(rgb(image), stamp_ns, self.name, index, source, file.stem, now_ns, told_ns, sample_id=moment)
 
     def _told_ns(self, file: Path) -> int:
         """Return when a picture was taken, as its name or its EXIF data tell."""

@@ -284,7 +284,7 @@ def views(pair: FramePair, result: Result) -> dict[str, Any]:
         tones = {n: "#{:02x}{:02x}{:02x}".format(*rgb) for n, rgb in zip(classes or (), colours, strict=False)}
         heads[name] = {"kind": "map" if classes is None else "overlay", "colours": tones}
     names = cameras(pair, result)
-    absent = [name for name in names if name not in pair.frames or name in result.absent]
+    absent = [name for name in names if name not in pair.frames or name in result.missing]
     return {"cameras": names, "absent": absent, "heads": heads}
 
 
