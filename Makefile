@@ -1,4 +1,4 @@
-# make demo | make test | make lint | make wheels: each sets up what it needs in .venv and says what it does.
+# make demo | make test | make lint | make wheels: each sets up what it needs in .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ OUT := out/demo
 STEPS := 0
 READY := $(VENV)/.ready
 
-# Real data and weights for research live beside the checkout, when they are there.
+# Real data and weights for research, where they exist next to the checkout.
 ifneq ($(wildcard ../shared/data),)
 export EDGEMTL_DATA ?= $(abspath ../shared/data)
 export EDGEMTL_WEIGHTS ?= $(abspath ../shared/weights)
@@ -16,10 +16,10 @@ endif
 .PHONY: setup demo test lint format wheels bench-rgbir bench-joint bench-methods bench-live bench-soak bench-time bench-reopen bench-fuzz bench-destroy bench-deploy bench-shrink bench-shrink-wide bench-latency clean
 setup: $(READY)
 
-# opencv-python needs the system's libGL; where that is missing its headless twin takes its place.
+# .ci/venv makes .venv with Python 3.11 or newer, by uv where PYTHON is older. opencv-python needs the system's libGL;
+# where that is missing opencv-python-headless takes its place.
 $(READY): pyproject.toml runtime/pyproject.toml export/pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	@.ci/venv $(VENV) $(PYTHON)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e runtime -e export -e '.[dev]'
 	@$(BIN)/python -c 'import cv2' 2>/dev/null || { \
 	  echo 'cv2 does not load here (libGL missing?): installing opencv-python-headless instead; --show needs a desktop'; \

@@ -206,14 +206,14 @@ def command_inspect(args: argparse.Namespace) -> int:
     print(f"{manifest.name}, written by {manifest.producer}; schema version {manifest.schema_version}")
     print(f"  licence: {manifest.licence}")
     if {"parameters_before", "parameters_after"} <= manifest.removed.keys():
-        before, after = (manifest.removed[f"parameters_{when}"] for when in ("before", "after"))
+        before, after = manifest.removed["parameters_before"], manifest.removed["parameters_after"]
         print(f"  {after:,} parameters, of {before:,} that were trained")
     for name, share in manifest.parity.get("agreement", {}).items():
         agreed = "" if share is None else f"{share:.2%} of it"
         frames = manifest.parity.get("frames", 0)
         print(f"  {name}: {agreed or 'not known how much'} as the trained run answered, on {frames} images")
     for spec in manifest.inputs:
-        optional = ", may be absent" if spec.may_be_absent else ""
+        optional = ", may be absent" if spec.may_be_missing else ""
         print(
             f"  takes {spec.name}: {spec.height}x{spec.width}x{spec.channels} {spec.dtype}, {spec.modality}{optional}"
         )
@@ -225,8 +225,8 @@ def command_inspect(args: argparse.Namespace) -> int:
             f", {h} {m} {v:.4f}" for h, values in scores.items() for m, v in values.items() if v is not None
         )
         print(f"  {name}: {bundle.model_in(name).stat().st_size / 1000:,.0f} kB{figures}")
-    for name, reason in manifest.refused.items():
-        print(f"  {name} refused: {reason}")
+    for name, reason in manifest.rejected.items():
+        print(f"  {name} rejected: {reason}")
     for sidecar in engines:
         key = sidecar.key
         print(

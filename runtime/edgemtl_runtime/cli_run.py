@@ -269,15 +269,16 @@ def _sink_class(module: str, name: str) -> Callable[..., Sink]:
 
 
 def _serve(address: str, args: argparse.Namespace, pipeline: Pipeline) -> Sink:
-    from .sink.web import Web, is_loopback
-    from .sink.web.token import given_token, made_up, told
+    from .sink.web import Web
+    from .sink.web.address import is_loopback
+    from .sink.web.token import generate_token, read_token, serving_message
 
-    token = given_token(args.token, args.token_file)
-    is_ours = not token and not is_loopback(address)
-    token = made_up() if is_ours else token
+    token = read_token(args.token, args.token_file)
+    is_generated = not token and not is_loopback(address)
+    token = generate_token() if is_generated else token
     web = Web(address, token, pipeline.status, lambda: pipeline.running)
     try:
-        print(told(web.url, web.link, token, is_ours), file=sys.stderr)
+        print(serving_message(web.url, web.link, token, is_generated), file=sys.stderr)
     except EdgemtlError:
         web.close()
         raise

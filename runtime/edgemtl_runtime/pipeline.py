@@ -97,7 +97,7 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
         check_count(cameras)
         ordered = {spec.name: cameras[spec.name] for spec in self.inputs if spec.name in cameras}
         ordered = with_offsets(ordered, rig.offset_ms if rig else {})
-        optional = [spec.name for spec in self.inputs if spec.may_be_absent]
+        optional = [spec.name for spec in self.inputs if spec.may_be_missing]
         pairing = Pairing(list(ordered), round(tolerance_ms * 1e6), optional=optional, drop=self.stats.drop)
         degrade = on_error == "degrade"
         super().__init__(
@@ -285,7 +285,7 @@ def check_inputs(bundle: Bundle, cameras: Mapping[str, object]) -> tuple[str, ..
     extra = sorted(cameras.keys() - {spec.name for spec in inputs})
     if extra:
         raise EdgemtlError(f"the bundle has no input {', '.join(extra)}; {inputs_text}: leave out {flag(extra[0])}")
-    required = [spec.name for spec in inputs if spec.name in missing and not spec.may_be_absent]
+    required = [spec.name for spec in inputs if spec.name in missing and not spec.may_be_missing]
     if required or len(missing) == len(inputs):
         needed = " and ".join(flag(name) for name in required or missing)
         raise EdgemtlError(f"the bundle needs {needed}{' as well' if cameras else ''}; {inputs_text}")

@@ -366,6 +366,6 @@ def test_a_video_has_the_rate_of_what_it_shows(toy_bundle: Path, tmp_path: Path)
 def test_what_is_misspelt_is_told_though_cameras_may_come_later(
     toy_bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--rgb", "pattern:", "--ir", "rtsp://127.0.0.1:9/x?transport=tpc", "--wait"]
+    words = ["--rgb", "pattern:", "--ir", "rtsp://127.0.0.1:9/x?transport=tpc", "--wait-for-cameras"]
     assert main(["run", str(toy_bundle), *words]) == 2
     assert "transport=tpc is not one of tcp, udp" in capsys.readouterr().err

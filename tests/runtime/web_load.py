@@ -1,7 +1,7 @@
-"""A page under load, in a process of its own: ``python web_load.py HALF_OPEN VIEWERS SECONDS`` prints a JSON object.
+"""Load test of the web page in a separate process: ``python web_load.py HALF_OPEN VIEWERS SECONDS`` prints JSON.
 
 Half-open connections are opened again as fast as they are cut, some send a byte now and then, viewers ask for every
-result with choices of heads of their own; beside them /healthz is asked all the time.
+result, each with another selection of heads; meanwhile /healthz is requested all the time.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ import numpy as np
 PAGE = """
 import sys, time, threading
 sys.path[:0] = [{tests!r}]
-from test_web import State, seen
+from web_page import RunState, sample
 from edgemtl_runtime.sink.web import Web
-web = Web("127.0.0.1:0", "", State())
-print(web.server.server_address[1], flush=True)
+web = Web("127.0.0.1:0", "", RunState())
+print(web.server.address[1], flush=True)
 index = 0
 while True:
-    web.write(*seen(index, size=(480, 640)))
+    web.write(*sample(index, size=(480, 640)))
     index += 1
     time.sleep(0.1)
 """
 
 
 def memory_mb(pid: int) -> float:
-    """Return what a process holds in memory, MB."""
+    """Return the resident memory of a process, MB."""
     line = next(x for x in Path(f"/proc/{pid}/status").read_text().splitlines() if x.startswith("VmRSS"))
     return int(line.split()[1]) / 1024
 
 
 class Load:
-    """Threads that ask until they are told to stop."""
+    """Clients in threads, until ``stop`` is set."""
 
     def __init__(self, port: int) -> None:
         self.port, self.stop = port, threading.Event()
-        self.answers, self.refused = 0, 0
+        self.answers, self.rejected = 0, 0
 
     def ask(self, path: str, timeout: float = 10.0) -> int:
-        """Return the code of an answer, 0 where there was none."""
+        """Return the status code of a response, 0 where there was none."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         with contextlib.closing(connection):
             try:
@@ -60,14 +60,14 @@ class Load:
                 return 0
 
     def viewer(self, number: int) -> None:
-        """Look at every new result, as the page does."""
+        """Request every new result, as the page does."""
         names = ("boxes", "semantic", "depth", "normals", "edges", "attributes")
-        chosen = ",".join([n for bit, n in enumerate(names) if number >> bit & 1] + [f"word{number}"])
+        selected = ",".join([n for bit, n in enumerate(names) if number >> bit & 1] + [f"word{number}"])
         while not self.stop.is_set():
-            if self.ask(f"/latest?after=0&panels=rgb,ir&heads={chosen}") == 200:
+            if self.ask(f"/latest?after=0&panels=rgb,ir&heads={selected}") == 200:
                 self.answers += 1
             else:
-                self.refused += 1
+                self.rejected += 1
             self.stop.wait(0.5)
 
     def half_open(self, count: int) -> None:
@@ -85,7 +85,7 @@ class Load:
 
 
 def probe(port: int, pid: int, seconds: float) -> None:
-    """Ask for /healthz all the time and print how long it took; a process of its own."""
+    """Request /healthz all the time and print how long it took; in a separate process."""
     load, spans, failed, most_mb = Load(port), [], 0, 0.0
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -108,19 +108,20 @@ def main() -> None:
     load = Load(port)
     threads = [threading.Thread(target=load.viewer, args=(63,), daemon=True)]
     threads[0].start()
-    time.sleep(3)
+    while load.answers < 4:
+        time.sleep(0.05)
     alone_mb = memory_mb(page.pid)
     threads += [threading.Thread(target=load.viewer, args=(n,), daemon=True) for n in range(1, viewers)]
     threads.append(threading.Thread(target=load.half_open, args=(half_open,), daemon=True))
     for thread in threads[1:]:
         thread.start()
     words = [sys.executable, __file__, "probe", str(port), str(page.pid), str(seconds)]
-    told = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+    report = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
     load.stop.set()
     page.kill()
     page.wait()
-    viewed = {"answered": load.answers, "refused": load.refused}
-    print(json.dumps(told | {"one_viewer_mb": round(alone_mb, 1), "viewers": viewed}))
+    viewed = {"answered": load.answers, "rejected": load.rejected}
+    print(json.dumps(report | {"one_viewer_mb": round(alone_mb, 1), "viewers": viewed}))
 
 
 if __name__ == "__main__":

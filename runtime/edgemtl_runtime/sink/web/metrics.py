@@ -2,59 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from ...errors import EdgemtlError, missing
 
-KIND = "text/plain; version=0.0.4; charset=utf-8"
+if TYPE_CHECKING:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """Media type of the exposition."""
 QUANTILES = {"p50": "0.5", "p90": "0.9", "p99": "0.99", "max": "1"}
-"""Prometheus's names of what `Stats.to_dict` tells."""
+"""Prometheus's labels for the quantiles of `Stats.to_dict`."""
 
 
 class Collector:
-    """Gives one status as metric families; times in seconds, as Prometheus wants them."""
+    """Prometheus collector of one status; times in seconds."""
 
-    def __init__(self, status: dict[str, Any]) -> None:
+    def __init__(self, status: Mapping[str, Any]) -> None:
         self.status = status
 
-    def collect(self) -> Iterator[Any]:
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         """Yield the families: counters since the start of the run, gauges of now."""
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-
         stats, cameras = self.status["stats"], self.status["cameras"]
-        yield _family(CounterMetricFamily, "frames", "Frames captured.", ("camera",), stats["frames"])
-        pairs = CounterMetricFamily("edgemtl_pairs", "Results given.")
-        pairs.add_metric([], stats["pairs"])
-        yield pairs
-        uncertain = CounterMetricFamily("edgemtl_pairs_uncertain", "Results of pairs that may be of two moments.")
-        uncertain.add_metric([], stats["uncertain"])
-        yield uncertain
-        yield _family(CounterMetricFamily, "drops", "Frames, pairs and results lost.", ("cause",), stats["drops"])
+        yield _counter("frames", "Frames captured.", ("camera",), stats["frames"].items())
+        yield _counter("pairs", "Results given.", (), {(): stats["pairs"]}.items())
+        yield _counter(
+            "pairs_uncertain", "Results of pairs whose frames may differ in time.", (), {(): stats["uncertain"]}.items()
+        )
+        yield _counter("drops", "Frames, pairs and results lost.", ("cause",), stats["drops"].items())
         latency = {
             (stage, QUANTILES[key]): value / 1e3
             for stage, values in stats["latency_ms"].items()
             for key, value in values.items()
         }
-        yield _family(GaugeMetricFamily, "latency_seconds", "Time in a stage.", ("stage", "quantile"), latency)
+        yield _gauge("latency_seconds", "Time in a stage.", ("stage", "quantile"), latency.items())
         skew = {QUANTILES[key]: value / 1e3 for key, value in stats["skew_ms"].items()}
-        yield _family(GaugeMetricFamily, "skew_seconds", "Time between a pair's frames.", ("quantile",), skew)
+        yield _gauge("skew_seconds", "Time between a pair's frames.", ("quantile",), skew.items())
         up = {name: float(camera["state"] == "live") for name, camera in cameras.items()}
-        yield _family(GaugeMetricFamily, "camera_up", "1 while new pictures come.", ("camera",), up)
-        unsure = {name: camera.get("stamp_uncertainty_ms", 0.0) / 1e3 for name, camera in cameras.items()}
-        text = "How far stamps may be off."
-        yield _family(GaugeMetricFamily, "camera_stamp_uncertainty_seconds", text, ("camera",), unsure)
-        again = {name: camera.get("reconnects", 0) for name, camera in cameras.items()}
-        yield _family(CounterMetricFamily, "camera_reconnects", "Times a camera came back.", ("camera",), again)
+        yield _gauge("camera_up", "1 while new images come.", ("camera",), up.items())
+        uncertainty = {name: camera.get("stamp_uncertainty_ms", 0.0) / 1e3 for name, camera in cameras.items()}
+        yield _gauge("camera_stamp_uncertainty_seconds", "Largest error of stamps.", ("camera",), uncertainty.items())
+        reconnects = {name: camera.get("reconnects", 0) for name, camera in cameras.items()}
+        yield _counter("camera_reconnects", "Times a camera came back.", ("camera",), reconnects.items())
         age_ms = self.status["last_result_age_ms"]
         if age_ms is not None:
-            age = GaugeMetricFamily("edgemtl_last_result_age_seconds", "Time since the last result.")
-            age.add_metric([], age_ms / 1e3)
-            yield age
+            yield _gauge("last_result_age_seconds", "Time since the last result.", (), {(): age_ms / 1e3}.items())
 
 
-def exposition(status: dict[str, Any]) -> bytes:
+def exposition(status: Mapping[str, Any]) -> bytes:
     """Return a status as Prometheus text; raises `EdgemtlError` where prometheus_client is missing."""
     try:
         from prometheus_client import CollectorRegistry, generate_latest
@@ -67,8 +63,27 @@ def exposition(status: dict[str, Any]) -> bytes:
     return bytes(generate_latest(registry))
 
 
-def _family(kind: Any, name: str, text: str, labels: tuple[str, ...], values: dict[Any, float]) -> Any:
-    family = kind(f"edgemtl_{name}", text, labels=labels)
-    for key, value in values.items():
-        family.add_metric(list(key) if isinstance(key, tuple) else [key], value)
+Samples = Iterable[tuple[str | tuple[str, ...], float]]
+"""Pairs of a label's value, or a tuple with one of each label, and the sample's value."""
+
+
+def _counter(name: str, text: str, labels: tuple[str, ...], samples: Samples) -> CounterMetricFamily:
+    from prometheus_client.core import CounterMetricFamily
+
+    family = CounterMetricFamily(f"edgemtl_{name}", text, labels=labels)
+    for key, value in samples:
+        family.add_metric(_label_values(key), value)
     return family
+
+
+def _gauge(name: str, text: str, labels: tuple[str, ...], samples: Samples) -> GaugeMetricFamily:
+    from prometheus_client.core import GaugeMetricFamily
+
+    family = GaugeMetricFamily(f"edgemtl_{name}", text, labels=labels)
+    for key, value in samples:
+        family.add_metric(_label_values(key), value)
+    return family
+
+
+def _label_values(key: str | tuple[str, ...]) -> tuple[str, ...]:
+    return key if isinstance(key, tuple) else (key,)
