@@ -50,7 +50,7 @@ def renamed_fields(**names: str) -> Callable[[C], C]:
             warn_renamed(f"{cls.__name__}.{name}", names[name])
             return getattr(self, names[name])
 
-        type.__setattr__(cls, "__init__", renamed_arguments(**names)(cls.__init__))
+        type.__setattr__(cls, "__init__", renamed_arguments(**names)(vars(cls)["__init__"]))
         type.__setattr__(cls, "__getattr__", read)
         return cls
 

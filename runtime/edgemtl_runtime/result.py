@@ -273,7 +273,7 @@ class Result:
             skew_ns=self.skew_ns,
             pairing="trusted" if self.trusted else "uncertain",
             missing=list(self.missing),
-            absent=list(self.missing),
+            missing_old_key=list(self.missing),
             stamp_source=dict(self.stamp_sources),
             stamp_uncertainty_ns=dict(self.uncertainty_ns),
             heads={name: head.record() for name, head in self.heads.items()},

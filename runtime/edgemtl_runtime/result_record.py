@@ -97,7 +97,7 @@ Cameras = list[Camera]
 UNIQUE = {"uniqueItems": True}
 
 
-class ResultRecord(Struct, frozen=True, forbid_unknown_fields=True):
+class ResultRecord(Struct, frozen=True, forbid_unknown_fields=True, rename={"missing_old_key": "absent"}):
     """The result of one pair of frames: one line of the JSON-lines output."""
 
     index: Annotated[int, Meta(ge=0, description="Counts the results of a run from 0.")]
@@ -132,7 +132,7 @@ class ResultRecord(Struct, frozen=True, forbid_unknown_fields=True):
         Cameras,
         Meta(description="The cameras in whose place the network was given a blank frame.", extra_json_schema=UNIQUE),
     ]
-    absent: Annotated[
+    missing_old_key: Annotated[
         Cameras,
         Meta(description="Deprecated, use missing: the same.", extra_json_schema={**UNIQUE, "deprecated": True}),
     ]

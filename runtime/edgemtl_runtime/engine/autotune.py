@@ -10,8 +10,8 @@ import numpy as np
 from ..atomic import write_file
 from ..bundle import Bundle
 from ..errors import EngineError
-from . import Engine
-from .agreement import SAME, SIMILAR, Arrays, agreement
+from . import Arrays, Engine
+from .agreement import SAME, SIMILAR, agreement
 from .benchmark import noise, open_engines, time_interleaved
 from .cache import PRIVATE, Cache
 from .config import EngineConfig

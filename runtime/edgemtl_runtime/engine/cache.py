@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -170,7 +171,7 @@ def _check_private(path: Path) -> None:
     status = path.lstat()
     if stat.S_ISLNK(status.st_mode):
         raise EngineError(f"{path}: is a link; engines are read from plain files alone; delete it")
-    if hasattr(os, "getuid") and status.st_uid != os.getuid():
+    if sys.platform != "win32" and status.st_uid != os.getuid():
         raise EngineError(f"{path}: belongs to another user; engines are programs: delete it, or use XDG_CACHE_HOME")
     if status.st_mode & OTHERS:
         raise EngineError(f"{path}: other users may read or write it; engines are programs: chmod go-rwx it")
