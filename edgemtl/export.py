@@ -17,10 +17,10 @@ from edgemtl_export.precisions import Backend, Precisions, Progress
 from edgemtl_export.to_bundle import export_bundle
 from edgemtl_runtime.atomic import AtomicFolder
 from edgemtl_runtime.bundle import BUNDLE, Bundle, Head
-from edgemtl_runtime.engine.autotune import choose
+from edgemtl_runtime.engine.autotune import autotune
 from edgemtl_runtime.engine.build import Built, build_engine
-from edgemtl_runtime.engine.config import absent, ways
-from edgemtl_runtime.engine.selection import Choice
+from edgemtl_runtime.engine.config import engine_configs, unavailable_reason
+from edgemtl_runtime.engine.selection import Selection
 from edgemtl_runtime.engine.trt_build import BACKENDS
 
 from .data.datasets import open_datasets
@@ -150,7 +150,7 @@ class Running:
 
 def tensorrt_here() -> str:
     """Return the back end that builds engines on this machine; raises `EdgemtlError` with why there is none."""
-    reasons = {name: absent(name) for name in BACKENDS}
+    reasons = {name: unavailable_reason(name) for name in BACKENDS}
     for name, why in reasons.items():
         if not why:
             return name
@@ -163,13 +163,13 @@ def tensorrt_here() -> str:
 
 def build_engines(
     bundle: Bundle, run: Run, backend: str, progress: Callable[[str], None] = lambda _: None
-) -> tuple[Choice, Built]:
+) -> tuple[Selection, Built]:
     """Build an engine of every precision, check each on held-out pictures, and return the fastest.
 
     It is what `edgemtl-runtime run` takes for this bundle on this machine from then on.
     """
     frames = some(run, open_datasets(run.config, ("val",))["val"], FRAMES)
-    choice, refused = choose(bundle, ways(bundle, backend), frames=frames, told=progress)
-    for why in refused.values():
-        progress(f"left out: {why}")
-    return choice, build_engine(bundle, backend, choice.way.precision)
+    selection, rejected = autotune(bundle, engine_configs(bundle, backend), frames=frames, on_message=progress)
+    for reason in rejected.values():
+        progress(f"rejected: {reason}")
+    return selection, build_engine(bundle, backend, selection.config.precision)

@@ -150,7 +150,7 @@ def _export(args: argparse.Namespace) -> int:
         engine = None
         if backend:
             choice, built = build_engines(bundle, run, backend, tell)
-            engine = {"plan": str(built.plan), "precision": choice.way.precision, "p50_ms": choice.p50_ms}
+            engine = {"plan": str(built.plan), "precision": choice.config.precision, "p50_ms": choice.p50_ms}
             if plan:
                 plan.write(built.data)
     version = None
@@ -184,8 +184,8 @@ def _export(args: argparse.Namespace) -> int:
         for name, why in bundle.manifest.rejected.items():
             print(f"{name} rejected: {why}")
         if engine:
-            fastest = choice.p50_ms[str(choice.way)]
-            print(f"fastest engine of {backend}: {choice.way.precision}, {fastest:.2f} ms; {built.plan}")
+            fastest = choice.p50_ms[str(choice.config)]
+            print(f"fastest engine of {backend}: {choice.config.precision}, {fastest:.2f} ms; {built.plan}")
         print(f"wrote {bundle.path}" + (f" and {version}" if version else ""))
     return 0
 

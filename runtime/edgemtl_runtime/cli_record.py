@@ -14,13 +14,13 @@ from .cli_run import (
     add_cameras,
     add_limits,
     close_quietly,
+    drops_text,
     given_cameras,
     limits_of,
     log_events,
     open_given,
     open_rig,
     open_setup,
-    told_drops,
 )
 from .errors import EdgemtlError
 from .signals import Abrupt, Signals
@@ -112,7 +112,7 @@ def command_record(args: argparse.Namespace) -> int:
                 if stats.pairs or signals.asked:
                     print(_told(args, stats), flush=True)
     if not stats.pairs and not signals.asked:
-        raise EdgemtlError(f"no pairs: {told_drops(stats.drops)}; are both cameras running, with clocks that agree?")
+        raise EdgemtlError(f"no pairs: {drops_text(stats.drops)}; are both cameras running, with clocks that agree?")
     return 0
 
 
@@ -179,7 +179,7 @@ def _calibrate_into(
                 if len(views) >= (args.views if args.board else 1) or signals.asked:
                     break
     if not views:
-        raise EdgemtlError(f"no pairs: {told_drops(recording.stats.drops)}")
+        raise EdgemtlError(f"no pairs: {drops_text(recording.stats.drops)}")
     if args.board:
         rig, report = calibrate(views, args.board, args.distance)
         told, table = report.to_dict(), report.table()

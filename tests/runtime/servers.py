@@ -243,7 +243,7 @@ class Watched:
     def both(self) -> bool:
         """Whether the latest result is of both cameras."""
         last = self.last()
-        return last is not None and not last.absent
+        return last is not None and not last.missing
 
     def stop(self) -> None:
         """End the run, and check that every frame was accounted for."""

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgemtl_runtime.errors import CameraError, EdgemtlError
-from edgemtl_runtime.letterbox import Fit
+from edgemtl_runtime.letterbox import Letterbox
 from edgemtl_runtime.rig import CameraModel, Rig
 from edgemtl_runtime.rig.calibrate import calibrate
 from edgemtl_runtime.rig.calibration_board import Board
@@ -182,7 +182,7 @@ def test_resized_frames_are_registered_as_the_calibrated_ones_are() -> None:
 )
 def test_one_look_up_is_lens_registration_and_letterbox(ir_size: tuple[int, int], fit_size: tuple[int, int]) -> None:
     rig = true_rig(ir_size)
-    fit = Fit.plan((480, 640), fit_size)
+    fit = Letterbox.plan((480, 640), fit_size)
     plan = Registration(rig, (480, 640), ir_size, fit)
     # a picture that says where it is: its brightness is a plane over x, then over y
     y, x = np.mgrid[: ir_size[0], : ir_size[1]]
@@ -208,7 +208,7 @@ def test_one_look_up_is_lens_registration_and_letterbox(ir_size: tuple[int, int]
 
 def test_fine_stripes_are_averaged_not_aliased() -> None:
     rig = true_rig((480, 640))
-    plan = Registration(rig, (480, 640), (480, 640), Fit.plan((480, 640), (96, 128)))
+    plan = Registration(rig, (480, 640), (480, 640), Letterbox.plan((480, 640), (96, 128)))
     stripes = np.tile(np.array([0, 0, 255, 255], np.uint8), (480, 160))
     out = plan.image(stripes)[:, :, 0][plan.valid_mask].astype(float)
     assert abs(out.mean() - 127.5) < 3 and out.std() < 40

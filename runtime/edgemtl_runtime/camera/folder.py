@@ -79,7 +79,7 @@ class FolderCamera(PlaybackCamera):
                 return
             source: StampSource = "rate" if self.stamps == "rate" else "file"
             now_ns = time.monotonic_ns()
-            yield Frame(rgb(image), stamp_ns, self.name, index, source, file.stem, now_ns, unix_ns, moment=sample)
+            yield Frame(rgb(image), stamp_ns, self.name, index, source, file.stem, now_ns, unix_ns, sample_id=sample)
 
     def _capture_ns(self, file: Path) -> int:
         """Return the capture time of an image, Unix nanoseconds, from its name or its EXIF data."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..atomic import AtomicFile
 from ..bundle import ThermalRange
 from ..errors import flag
-from ..letterbox import Fit, to_uint8, with_channels
+from ..letterbox import Letterbox, to_uint8, with_channels
 from .calibration_board import opencv
 from .matrices import Size
 from .model import Rig
@@ -80,9 +80,9 @@ class Registration:
     """
 
     def __init__(
-        self, rig: Rig, rgb_size: Size, ir_size: Size, fit: Fit | None = None, distance_m: float | None = None
+        self, rig: Rig, rgb_size: Size, ir_size: Size, fit: Letterbox | None = None, distance_m: float | None = None
     ) -> None:
-        self.fit = fit or Fit.plan(rgb_size, rgb_size)
+        self.fit = fit or Letterbox.plan(rgb_size, rgb_size)
         if (self.fit.camera_height, self.fit.camera_width) != rgb_size:
             raise ValueError(f"the letterbox is of {self.fit.camera_height}x{self.fit.camera_width}, not {rgb_size}")
         self.rig = (rig if distance_m is None else rig.at(distance_m)).resized(rgb_size, ir_size)
