@@ -97,7 +97,7 @@ class DenseTarget(SampleTarget, Target):
         """Scale a map to the network's pixels, nearest neighbour; the padding is not valid."""
         scaled_size = (letterbox.scaled_height, letterbox.scaled_width)
         if label.shape[:2] != scaled_size:
-            label = Fit(*scaled_size, *label.shape[:2], 1.0, *label.shape[:2]).map_to_camera(label)
+            label = Letterbox(*scaled_size, *label.shape[:2], 1.0, *label.shape[:2]).map_to_camera(label)
         scaled = torch.from_numpy(np.ascontiguousarray(np.moveaxis(label, -1, 0) if label.ndim == 3 else label))
         padded_size = (*scaled.shape[:-2], letterbox.height, letterbox.width)
         values = torch.full(padded_size, cls.ignore_value, dtype=scaled.dtype)

@@ -89,7 +89,7 @@ def command_build(args: argparse.Namespace) -> int:
     frames = read_frames(args.frames, bundle.manifest.inputs) if args.frames else []
     if not args.backend:
         return _autotune(args, bundle, frames)
-    with FileAside(args.engine_out, args.overwrite) if args.engine_out else nullcontext() as plain:
+    with AtomicFile(args.engine_out, args.overwrite) if args.engine_out else nullcontext() as plain:
         return _build_one(args, bundle, frames, plain)
 
 
@@ -123,7 +123,7 @@ def _autotune(args: argparse.Namespace, bundle: Bundle, frames: list[Arrays]) ->
     return 0
 
 
-def _build_one(args: argparse.Namespace, bundle: Bundle, frames: list[Arrays], plain: FileAside | None) -> int:
+def _build_one(args: argparse.Namespace, bundle: Bundle, frames: list[Arrays], plain: AtomicFile | None) -> int:
     with Abrupt():
         from .engine.autotune import check_engine
         from .engine.benchmark import noise
