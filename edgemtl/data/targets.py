@@ -10,17 +10,16 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from edgemtl_runtime.letterbox import Fit
 
 from .geometry import Geometry
-from .sample import IGNORE
+from .sample import IGNORE, Label
 
 
 class TensorRecord:
@@ -52,7 +51,7 @@ class SampleTarget(TensorRecord, ABC):
 
     @classmethod
     @abstractmethod
-    def from_label(cls, label: Any, letterbox: Fit) -> Self:
+    def from_label(cls, label: Label, letterbox: Fit) -> Self:
         """Bring a sample's label to the network's input size."""
 
     @abstractmethod
@@ -93,15 +92,17 @@ class DenseTarget(SampleTarget, Target):
         return self.values != self.ignore_value
 
     @classmethod
-    def from_label(cls, label: NDArray[Any], letterbox: Fit) -> Self:
+    def from_label(cls, label: Label, letterbox: Fit) -> Self:
         """Scale a map to the network's pixels, nearest neighbour; the padding is not valid."""
-        scaled_size = (letterbox.scaled_height, letterbox.scaled_width)
-        if label.shape[:2] != scaled_size:
-            label = Fit(*scaled_size, *label.shape[:2], 1.0, *label.shape[:2]).map_to_camera(label)
+        assert isinstance(label, np.ndarray)
+        height, width = label.shape[:2]
+        scaled_height, scaled_width = letterbox.scaled_height, letterbox.scaled_width
+        if (height, width) != (scaled_height, scaled_width):
+            label = Fit(scaled_height, scaled_width, height, width, 1.0, height, width).map_to_camera(label)
         scaled = torch.from_numpy(np.ascontiguousarray(np.moveaxis(label, -1, 0) if label.ndim == 3 else label))
         padded_size = (*scaled.shape[:-2], letterbox.height, letterbox.width)
         values = torch.full(padded_size, cls.ignore_value, dtype=scaled.dtype)
-        values[..., : letterbox.scaled_height, : letterbox.scaled_width] = scaled
+        values[..., :scaled_height, :scaled_width] = scaled
         return cls(values)
 
     def transform(self, geometry: Geometry) -> Self:
@@ -189,8 +190,9 @@ class VectorTarget(SampleTarget, Target):
         return self.values.isfinite()
 
     @classmethod
-    def from_label(cls, label: NDArray[np.float32], letterbox: Fit) -> Self:
+    def from_label(cls, label: Label, letterbox: Fit) -> Self:
         """Return the numbers as they are."""
+        assert isinstance(label, np.ndarray)
         return cls(torch.from_numpy(label))
 
     def transform(self, geometry: Geometry) -> Self:

@@ -145,7 +145,7 @@ def test_a_batch_depends_on_the_seed_and_the_step_alone(workers: int) -> None:
     torch.manual_seed(5)
     whole = list(Loader(batches_of(Streets(8, SIZE, 0), 4)))
     torch.manual_seed(6)
-    rest = list(Loader(batches_of(Streets(8, SIZE, 0), 4, cache_mb=0), first=2, workers=workers))
+    rest = list(Loader(batches_of(Streets(8, SIZE, 0), 4, cache_mb=0), start=2, workers=workers))
     assert len(rest) == 2
     for left, right in zip(whole[2:], rest, strict=True):
         assert same(left, right)
