@@ -22,6 +22,7 @@ from .geometry import Geometry
 from .sample import IGNORE, Label
 
 
+@dataclass(frozen=True, eq=False)
 class TensorRecord:
     """A frozen dataclass of which some fields are tensors."""
 
@@ -31,7 +32,7 @@ class TensorRecord:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """Return the record with a function applied to every tensor."""
-        return replace(self, **{name: function(tensor) for name, tensor in self.tensors().items()})  # type: ignore[type-var]  # subclasses are dataclasses
+        return replace(self, **{name: function(tensor) for name, tensor in self.tensors().items()})
 
 
 class Target(TensorRecord, ABC):
@@ -108,9 +109,9 @@ class DenseTarget(SampleTarget, Target):
     def transform(self, geometry: Geometry) -> Self:
         """Move the labels with their pixels, and change those that depend on the view."""
         moved = geometry.resample(self.values, self.ignore_value, interpolate=False)
-        return replace(self, values=self.seen_through(moved, geometry))
+        return replace(self, values=self.adjust_values(moved, geometry))
 
-    def seen_through(self, values: Tensor, geometry: Geometry) -> Tensor:
+    def adjust_values(self, values: Tensor, geometry: Geometry) -> Tensor:
         """Return moved labels as they are in the transformed view."""
         return values
 
@@ -155,7 +156,7 @@ class DepthTarget(DenseTarget):
         """Where the depth is positive."""
         return self.values > 0
 
-    def seen_through(self, values: Tensor, geometry: Geometry) -> Tensor:
+    def adjust_values(self, values: Tensor, geometry: Geometry) -> Tensor:
         """Return the depths over the zoom."""
         return values / geometry.zoom
 
@@ -169,7 +170,7 @@ class NormalTarget(DenseTarget):
         """Where the vector has a length."""
         return self.values.square().sum(-3) > 0.5
 
-    def seen_through(self, values: Tensor, geometry: Geometry) -> Tensor:
+    def adjust_values(self, values: Tensor, geometry: Geometry) -> Tensor:
         """Return the vectors turned about the optical axis, and x negated in a mirrored view."""
         x, y, z = values
         angle = math.radians(geometry.rotation_deg)

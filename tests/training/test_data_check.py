@@ -1,4 +1,4 @@
-"""Every way that a folder of one's own can be wrong is found, placed and told in a line."""
+"""Every problem of a custom dataset is one line with its file, line and reason."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def lost_path(root: Path) -> Path:
     return file
 
 
-def lost_pictures(root: Path) -> Path:
+def lost_images(root: Path) -> Path:
     (root / "data.yaml").write_text("path: labels\n")
     return root / "data.yaml"
 
@@ -140,9 +140,9 @@ def half_semantic(root: Path) -> Path:
     return root / "semantic" / "val"
 
 
-def overwrite(root: Path, task: str, picture: np.ndarray) -> Path:
+def overwrite(root: Path, task: str, image: np.ndarray) -> Path:
     file = first(root, task)
-    cv2.imwrite(str(file), picture)
+    cv2.imwrite(str(file), image)
     return file
 
 
@@ -206,7 +206,7 @@ PROBLEMS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "missing folder": (lose_folder, "does not exist"),
     "unknown label pixel": (wrong_semantic, "unknown class ids [77]"),
     "two of a stem": (twin, "has the same stem as"),
-    "no picture": (stray, "is not an image of a known type"),
+    "no image": (stray, "is not an image of a known type"),
     "orphan label": (orphan, "labels an image that does not exist"),
     "float thermal": (float_ir, "has 32 bits a value; thermal has 8 or 16"),
     "half a segmentation": (half_semantic, "has no semantic labels, the other one has"),
@@ -222,7 +222,7 @@ PROBLEMS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "no names": (no_names, "is missing 'names'"),
     "a misspelt key": (typo, "unknown key 'atributes'; did you mean 'attributes'?"),
     "an unset variable": (lost_path, "the variable is not set"),
-    "no pictures at all": (lost_pictures, "names no folder of images"),
+    "no pictures at all": (lost_images, "names no folder of images"),
     "a split without thermal": (uneven, "split 'val' is rgb, split 'train' is rgb+ir"),
 }
 
@@ -233,7 +233,9 @@ def _problems(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("case", PROBLEMS)
-def test_every_problem_is_found_and_placed(pairs: Path, case: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_problem_is_reported_with_its_file_and_line(
+    pairs: Path, case: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     damage, expected = PROBLEMS[case]
     file = damage(pairs)
     assert main(["data", "check", str(pairs)]) == 2
@@ -255,7 +257,7 @@ def test_all_problems_in_one_pass_the_first_twenty_printed(pairs: Path, capsys: 
     assert "32 problems" in lines[0] and len(lines) == 22 and lines[-1] == "and 12 more"
 
 
-def test_training_refuses_bad_data_before_it_starts(
+def test_training_rejects_bad_data_before_it_starts(
     pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lose_ir(pairs)
@@ -265,10 +267,10 @@ def test_training_refuses_bad_data_before_it_starts(
 
 def test_counts(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "check", str(pairs), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    train = told["splits"]["train"]
+    report = json.loads(capsys.readouterr().out)
+    train = report["splits"]["train"]
     assert train["pictures"] == 6 == train["day"] + train["night"] and train["labelled"] == {
         t: 6 for t in ("boxes", "semantic", "depth", "normals", "edges", "attributes")
     }
-    assert told["problems"] == [] and train["sizes"] == ["128x96"] and train["bits"] == {"rgb": [8], "ir": [8]}
+    assert report["problems"] == [] and train["sizes"] == ["128x96"] and train["bits"] == {"rgb": [8], "ir": [8]}
     assert sum(train["semantic"].values()) == pytest.approx(1, abs=0.001)
