@@ -61,7 +61,7 @@ def _show(args: argparse.Namespace) -> int:
     from ..data.datasets import FileDataset, evenly_spaced
     from ..data.formats import index
     from ..errors import EdgemtlError
-    from ..visualize import labelled, sheet, titled
+    from ..visualize import contact_sheet, draw_labels, with_title
 
     check_ending(args.out or SHEET, PICTURES)
     with output_file(args.out, SHEET, args.overwrite) as out:
@@ -71,8 +71,8 @@ def _show(args: argparse.Namespace) -> int:
             raise EdgemtlError(f"{args.path}: split '{args.split}' has no pictures")
         samples = FileDataset(found, found.splits[args.split])
         chosen = [samples[place] for place in evenly_spaced(len(samples), args.count)]
-        picture = sheet([titled(labelled(sample, samples.classes), sample.name) for sample in chosen], 2)
-        good, data = cv2.imencode(out.given.suffix.lower(), picture[:, :, ::-1])
+        picture = contact_sheet([with_title(draw_labels(sample, samples.classes), sample.name) for sample in chosen], 2)
+        good, data = cv2.imencode(out.told.suffix.lower(), picture[:, :, ::-1])
         if not good:
             raise EdgemtlError(
                 f"--out {out.given}: a picture of {picture.shape[1]}x{picture.shape[0]} cannot be written"

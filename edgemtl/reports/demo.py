@@ -14,7 +14,7 @@ from edgemtl_runtime.stats import Stats
 from ..data.sample import Dataset
 from ..evaluate import Figures, open_predictor, table
 from ..run import Run
-from ..visualize import drawn
+from ..visualize import draw_results
 from . import html as parts
 from .html import page, section, text
 
@@ -58,7 +58,7 @@ def write_report(
     )
     predictor = open_predictor(bundle.path, threshold=None)
     seen = {
-        name: [drawn(sample, predictor(sample)) for sample in chosen]
+        name: [draw_results(sample, predictor(sample)) for sample in chosen]
         for name, chosen in (("day", day), ("night", night))
     }
     (file.parent / "result.png").write_bytes(parts.png(np.vstack([np.hstack(seen[name][:2]) for name in seen])))

@@ -15,7 +15,7 @@ from ..data.datasets import evenly_spaced
 from ..data.sample import Dataset
 from ..evaluate import Figures, Predictor
 from ..tasks import TASKS
-from ..visualize import drawn, labelled
+from ..visualize import draw_labels, draw_results
 from . import html as parts
 from .html import page, section, text
 
@@ -97,8 +97,8 @@ def _gained(metrics: dict[str, Any]) -> list[str]:
 
 def _sample(predictor: Predictor, samples: Dataset, place: int, tasks: Sequence[str]) -> str:
     sample = samples[place]
-    known = labelled(sample, {task: samples.classes[task] for task in tasks})
-    seen = drawn(sample, predictor(sample))
+    known = draw_labels(sample, {task: samples.classes[task] for task in tasks})
+    seen = draw_results(sample, predictor(sample))
     width = max(known.shape[1], seen.shape[1])
     both = [np.pad(picture, ((0, 4), (0, width - picture.shape[1]), (0, 0))) for picture in (known, seen)]
     return parts.image(parts.jpeg(np.vstack(both)), sample.name)

@@ -27,7 +27,7 @@ from edgemtl.methods.weighting import TASK_WEIGHTINGS
 from edgemtl.run import Run
 from edgemtl.synthetic.streets import street
 from edgemtl.tasks import TASKS
-from edgemtl.visualize import truth
+from edgemtl.visualize import perfect_result
 from edgemtl_runtime.result import Attributes, LabelMap
 
 
@@ -80,7 +80,7 @@ def test_labels_become_results() -> None:
     sample.labels["attributes"][1] = np.nan
     from edgemtl.synthetic.streets import Streets
 
-    shown = {task: truth(task, label, Streets.classes[task]) for task, label in sample.labels.items()}
+    shown = {task: perfect_result(task, label, Streets.classes[task]) for task, label in sample.labels.items()}
     labels, attributes = shown["semantic"], shown["attributes"]
     assert isinstance(labels, LabelMap) and (labels.labels[:5] == len(labels.names) - 1).all()
     assert isinstance(attributes, Attributes) and len(attributes.names) == len(Streets.classes["attributes"]) - 1
