@@ -30,14 +30,14 @@ def predict(model: Path, folder: Path, out: Path, overwrite: bool = False) -> in
     With ``overwrite`` a prediction of ours at ``out`` is replaced. Returns how many samples there were.
     """
     coco = CocoResults()
-    with FolderAside(out, PREDICTION, overwrite) as aside, ExitStack() as bars:
+    with AtomicFolder(out, PREDICTION, overwrite) as output, ExitStack() as bars:
         predictor = open_predictor(model, threshold=None)
         entries = image_entries(folder, [spec.modality for spec in predictor.inputs.values()])
         bar = bars.enter_context(progress_bar("predicting", len(entries)))
-        (aside.folder / IMAGES).mkdir()
-        with (aside.folder / RESULTS).open("w") as lines:
+        (output.folder / IMAGES).mkdir()
+        with (output.folder / RESULTS).open("w") as lines:
             for done, entry in enumerate(entries):
-                record = _predict_entry(predictor, folder, entry, aside.folder / IMAGES, coco)
+                record = _predict_entry(predictor, folder, entry, output.folder / IMAGES, coco)
                 lines.write(json.dumps(record) + "\n")
                 bar(done + 1, {})
         if coco.names:
