@@ -131,7 +131,6 @@ def _recorder(args: argparse.Namespace, setup: Setup) -> Any:
         from .sink.mcap import McapFile
 
         return McapFile(args.out, None, limits_of(args), setup)
-    from .sink.folder import Folder
 
     return Folder(args.out, args.split or "train", setup.rig)
 

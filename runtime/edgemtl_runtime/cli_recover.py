@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .errors import EdgemtlError, missing
-from .sink.part import Part, take_name
+from .sink.partial_file import PartialFile, rename_no_replace
 
 if TYPE_CHECKING:
     from av import Packet
@@ -69,7 +69,7 @@ def command_recover(args: argparse.Namespace) -> int:
         raise EdgemtlError(f"{out}: is there already; name another with --out")
     aside = out.with_name(f".{out.stem}.recovering{out.suffix}")
     try:
-        part = Part(aside)
+        part = PartialFile(aside)
     except FileExistsError as error:
         raise EdgemtlError(f"{aside}: is there already, of a recovery that was ended; remove it") from error
     except OSError as error:
@@ -82,7 +82,7 @@ def command_recover(args: argparse.Namespace) -> int:
             out = file
         else:
             part.sync()
-            if not take_name(aside, out):
+            if not rename_no_replace(aside, out):
                 raise EdgemtlError(f"{out}: is there already; name another with --out")
     except OSError as error:
         raise EdgemtlError(f"{file}: cannot be recovered to {out} ({error.strerror or error})") from error
@@ -101,7 +101,7 @@ def free_name(file: Path) -> Path:
     return next(place for name in names if not (place := file.with_name(name)).exists())
 
 
-def way_of(file: Path) -> Callable[[Path, Part], Recovered]:
+def way_of(file: Path) -> Callable[[Path, PartialFile], Recovered]:
     """Return what recovers a file, by its content; raises `EdgemtlError` for what is no recording."""
     from .mcap_walk import MAGIC
 
@@ -119,15 +119,15 @@ def way_of(file: Path) -> Callable[[Path, Part], Recovered]:
     raise EdgemtlError(f"{file}: is neither an MCAP file, nor a video ({', '.join(VIDEOS)}), nor JSON lines")
 
 
-def of_mcap(file: Path, to: Part) -> Recovered:
+def of_mcap(file: Path, to: PartialFile) -> Recovered:
     """Write an MCAP file whole: index, statistics, every message of whole chunks, and whole ones of the cut chunk."""
-    from .mcap_mend import mend
+    from .mcap_recovery import recover_mcap
 
-    told = mend(file, to)
+    told = recover_mcap(file, to)
     return Recovered("messages", told.messages, told.seconds, told.damaged, told.lost_bytes, told.was_whole)
 
 
-def of_lines(file: Path, to: Part) -> Recovered:
+def of_lines(file: Path, to: PartialFile) -> Recovered:
     """Copy the lines that are JSON."""
     import msgspec
 
@@ -150,7 +150,7 @@ def of_lines(file: Path, to: Part) -> Recovered:
     return Recovered("lines", lines, seconds, damaged, lost, not lost)
 
 
-def of_video(file: Path, to: Part) -> Recovered:
+def of_video(file: Path, to: PartialFile) -> Recovered:
     """Copy the whole fragments of an mp4; put the pictures of another video, as they are, into a file with an index."""
     try:
         import av
@@ -158,7 +158,7 @@ def of_video(file: Path, to: Part) -> Recovered:
         raise EdgemtlError(
             missing(error, "av", f"{file}: PyAV is missing: pip install 'edgemtl-runtime[streams]'")
         ) from error
-    from .sink.boxes import whole
+    from .sink.mp4_boxes import whole
 
     size = file.stat().st_size
     end, fragments = whole(file)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .pipeline import Pipeline
     from .rig import Rig
     from .sink import Sink
-    from .sink.family import Limits
+    from .sink.rotation import RotationLimits
 
 
 def add_cameras(command: argparse.ArgumentParser, *, rig: bool = True) -> None:
@@ -238,11 +238,11 @@ def open_sinks(args: argparse.Namespace, pipeline: Pipeline, setup: Setup) -> li
     return sinks
 
 
-def limits_of(args: argparse.Namespace) -> Limits:
+def limits_of(args: argparse.Namespace) -> RotationLimits:
     """Return when recordings begin a new file; raises `EdgemtlError` for what cannot be."""
-    from .sink.family import Limits
+    from .sink.rotation import RotationLimits
 
-    return Limits.of(args.split_mb, args.split_s, args.keep_mb)
+    return RotationLimits.of(args.split_mb, args.split_s, args.keep_mb)
 
 
 def close_quietly(opened: Iterable[Camera | Sink]) -> None:

@@ -26,7 +26,7 @@ from .postprocess import Tracking
 from .preprocess import Fitting
 from .reading import Reading
 from .result import Result
-from .sink import Sink, SinkHere, SinkThread, close_all
+from .sink import InlineSink, Sink, ThreadedSink, close_all
 from .stats import Stats
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
         """
         waits = self.intake.policy.kind == "every"
         drop, stopped = self.stats.drop_result, lambda: self.intake.stopped
-        used = [SinkHere(s, drop) if s.on_main_thread else SinkThread(s, waits, drop, stopped) for s in sinks]
+        used = [InlineSink(s, drop) if s.on_main_thread else ThreadedSink(s, waits, drop, stopped) for s in sinks]
         self.stats.recordings = [sink.tally for sink in sinks if hasattr(sink, "tally")]
         errors: list[BaseException] = []
         told = self.intake.events.told
@@ -140,7 +140,7 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
             raise_once(errors.pop(0))
         return self.stats
 
-    def _finish(self, used: list[SinkHere], told: Listener | None) -> list[BaseException]:
+    def _finish(self, used: list[InlineSink], told: Listener | None) -> list[BaseException]:
         """Finish the sinks and return what ends the run; what does not is told, behind the end of the events."""
         raised = close_all(used)
         if self.on_error == "end":
@@ -183,7 +183,7 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
             "warnings": [str(event) for event in self.warnings],
         }
 
-    def _leave_out(self, used: list[SinkHere]) -> None:
+    def _leave_out(self, used: list[InlineSink]) -> None:
         """Raise what a sink raised, or leave that sink out and go on."""
         for failed in [each for each in used if each.error is not None]:
             assert failed.error is not None

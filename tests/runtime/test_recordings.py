@@ -34,12 +34,12 @@ from edgemtl_runtime.cli import main
 from edgemtl_runtime.engine.onnxruntime import OrtEngine
 from edgemtl_runtime.errors import CameraError, EdgemtlError
 from edgemtl_runtime.frame import FramePair
-from edgemtl_runtime.mcap_mend import mend
+from edgemtl_runtime.mcap_recovery import recover_mcap
 from edgemtl_runtime.pipeline import Pipeline
-from edgemtl_runtime.sink.family import Limits
+from edgemtl_runtime.sink.file_sink import TOLD
 from edgemtl_runtime.sink.jsonl import JsonLines
 from edgemtl_runtime.sink.mcap import McapFile
-from edgemtl_runtime.sink.recorder import TOLD, Recorder
+from edgemtl_runtime.sink.rotation import RotationLimits
 from edgemtl_runtime.sink.video import Video
 
 COMMAND = [sys.executable, "-m", "edgemtl_runtime.cli"]
@@ -54,7 +54,7 @@ def feed(sink: Any, count: int, step: int = 10, size: tuple[int, int] = (48, 64)
         sink.write(pair, make_result(pair, index))
 
 
-def sinks_of(kind: str, file: Path, limits: Limits = Limits()) -> Recorder:  # noqa: B008
+def sinks_of(kind: str, file: Path, limits: RotationLimits = RotationLimits()) -> Recorder:  # noqa: B008
     """Return a sink by its option's name."""
     if kind == "jsonl":
         return JsonLines(file, limits).lines  # type: ignore[return-value]
@@ -160,7 +160,7 @@ def test_a_clock_that_was_set_back_keeps_the_order(tmp_path: Path, monkeypatch: 
     numbers = []
     for now in (2e9, 1e9, 1.5e9):
         monkeypatch.setattr(time, "gmtime", lambda now=now: time.struct_time(time.localtime(now)))
-        feed(sink := McapFile(tmp_path / "r.mcap", None, Limits.of(split_mb=1)), 1)
+        feed(sink := McapFile(tmp_path / "r.mcap", None, RotationLimits.of(split_mb=1)), 1)
         sink.close()
         assert sink.file is not None
         numbers.append(sink.file.stem.rpartition("-")[2])
@@ -192,7 +192,7 @@ def test_lines_go_to_pipes(place: str, toy_bundle: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(("kind", "ending"), KINDS.items())
 def test_a_recording_is_split_by_size_and_every_file_is_whole(kind: str, ending: str, tmp_path: Path) -> None:
     split_mb = {"jsonl": 0.01, "video": 0.15, "mcap": 0.3}[kind]
-    feed(sink := sinks_of(kind, tmp_path / f"r.{ending}", Limits.of(split_mb=split_mb)), 120, size=(60, 80))
+    feed(sink := sinks_of(kind, tmp_path / f"r.{ending}", RotationLimits.of(split_mb=split_mb)), 120, size=(60, 80))
     sink.close()
     files = sorted(tmp_path.iterdir())
     assert len(files) >= 3 and all(re.fullmatch(DATED.format("r", ending), file.name) for file in files)
@@ -203,7 +203,7 @@ def test_a_recording_is_split_by_size_and_every_file_is_whole(kind: str, ending:
 
 @pytest.mark.parametrize(("kind", "ending"), KINDS.items())
 def test_a_recording_is_split_by_time(kind: str, ending: str, tmp_path: Path) -> None:
-    feed(sink := sinks_of(kind, tmp_path / f"r.{ending}", Limits.of(split_s=1)), 25)  # ten a second
+    feed(sink := sinks_of(kind, tmp_path / f"r.{ending}", RotationLimits.of(split_s=1)), 25)  # ten a second
     sink.close()
     assert [count_of(kind, file) for file in sorted(tmp_path.iterdir())] == [10, 10, 5]
 
@@ -224,7 +224,7 @@ def test_the_oldest_go_and_nothing_else(kind: str, ending: str, tmp_path: Path) 
     for name, content in foreign.items():
         (tmp_path / name).write_bytes(content)
     (tmp_path / f"r-20200101T000000Z-004.{ending}").symlink_to(tmp_path / f"r.{ending}")
-    sink = sinks_of(kind, tmp_path / f"r.{ending}", Limits.of(keep_mb=keep / 1e6))
+    sink = sinks_of(kind, tmp_path / f"r.{ending}", RotationLimits.of(keep_mb=keep / 1e6))
     most = 0
     for index in range(150):
         pair = make_pair(index * 10, (60, 80))
@@ -240,7 +240,7 @@ def test_the_oldest_go_and_nothing_else(kind: str, ending: str, tmp_path: Path) 
 
 
 def test_a_file_that_another_program_writes_is_not_removed(tmp_path: Path) -> None:
-    limits = Limits.of(split_mb=0.01, keep_mb=0.02)
+    limits = RotationLimits.of(split_mb=0.01, keep_mb=0.02)
     feed(living := JsonLines(tmp_path / "r.jsonl", limits), 5)
     feed(sink := JsonLines(tmp_path / "r.jsonl", limits), 200)
     sink.close()
@@ -407,7 +407,7 @@ def test_a_disk_that_is_smaller_than_what_is_to_be_kept(kind: str, ending: str, 
     """The oldest go, as was asked for, before anything fails; what others wrote stays."""
     (tiny_disk / "other").write_bytes(bytes(1_500_000 if kind != "jsonl" else 2_050_000))
     split_mb = 0.01 if kind == "jsonl" else 0.1
-    sink = sinks_of(kind, tiny_disk / f"r.{ending}", Limits.of(split_mb=split_mb, keep_mb=100))
+    sink = sinks_of(kind, tiny_disk / f"r.{ending}", RotationLimits.of(split_mb=split_mb, keep_mb=100))
     feed(sink, 300 if kind == "jsonl" else 100, size=(90, 120))
     sink.close()
     assert sink.tally.deleted > 0 and (tiny_disk / "other").exists()
@@ -592,12 +592,12 @@ def test_a_recording_cut_anywhere_is_read_and_recovered(recording: Path, tmp_pat
         cut.write_bytes(raw[:size])
         seen = [ns for ns, _ in frames(cut, "/camera/ir/image")] if "/camera/ir/image" in topics(cut) else []
         assert seen == pictures[: len(seen)]
-        mended = mend(cut)
-        if mended.messages:
+        recovered = recover_mcap(cut)
+        if recovered.messages:
             found = messages_of(cut)
-            assert found == whole[: len(found)] and len(found) == mended.messages >= len(seen)
+            assert found == whole[: len(found)] and len(found) == recovered.messages >= len(seen)
             counts.append(len(found))
-            assert mend(cut).was_whole
+            assert recover_mcap(cut).was_whole
     assert counts == sorted(counts) and counts[-1] == len(whole) and len(set(counts)) == 4
 
 
@@ -609,9 +609,9 @@ def test_what_other_programs_wrote_is_recovered(compression: CompressionType, is
     cut = tmp_path / "b.mcap"
     for size in range(60, len(raw), 97):
         cut.write_bytes(raw[:size])
-        mended = mend(cut)
+        recovered = recover_mcap(cut)
         found = messages_of(cut)
-        assert found == whole[: len(found)] and len(found) == mended.messages
+        assert found == whole[: len(found)] and len(found) == recovered.messages
     with cut.open("rb") as stream:
         reader = make_reader(stream)
         assert reader.get_header().library == "another"
@@ -634,8 +634,8 @@ def test_whole_messages_of_the_cut_chunk_are_saved(compression: CompressionType,
         writer.finish()
     whole = messages_of(file)
     file.write_bytes(file.read_bytes()[:800_000])
-    mended = mend(file)
-    assert 650 < mended.messages <= 800 and messages_of(file) == whole[: mended.messages]
+    recovered = recover_mcap(file)
+    assert 650 < recovered.messages <= 800 and messages_of(file) == whole[: recovered.messages]
 
 
 def test_damage_in_the_middle_costs_one_chunk(recording: Path, tmp_path: Path) -> None:
@@ -674,7 +674,7 @@ def mutated(raw: bytes, rng: random.Random) -> bytes:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_damage_of_any_kind_is_survived(seed: int, recording: Path, tmp_path: Path) -> None:
-    """Reading gives pictures or a line; what is mended is read to its end by the library's reader."""
+    """Reading gives pictures or a line; what is recovered is read to its end by the library's reader."""
     file, rng = tmp_path / "a.mcap", random.Random(seed)
     sources = [recording.read_bytes()]
     for compression in CompressionType:
@@ -687,9 +687,9 @@ def test_damage_of_any_kind_is_survived(seed: int, recording: Path, tmp_path: Pa
                 assert all(image.size for _, image in frames(file, topic))
         except CameraError as error:
             assert "a.mcap" in str(error) and "\n" not in str(error)
-        told = mend(file)
+        told = recover_mcap(file)
         if told.messages and not told.was_whole:
-            assert len(messages_of(file)) == told.messages and mend(file).was_whole
+            assert len(messages_of(file)) == told.messages and recover_mcap(file).was_whole
 
 
 def test_zeros_that_a_disk_has_not_written_are_no_messages(recording: Path, tmp_path: Path) -> None:
@@ -786,7 +786,7 @@ def test_mending_on_a_full_disk_leaves_the_file_as_it_was(recording: Path, tmp_p
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(raw) + 100, limits[1]))
     try:
         with pytest.raises(OSError, match="File too large"):
-            mend(part)
+            recover_mcap(part)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert part.read_bytes() == raw
@@ -804,8 +804,8 @@ def test_mending_holds_no_file_in_memory(tmp_path: Path) -> None:
     shutil.copy(part, tmp_path / "cut.mcap")
     sink.close()
     assert (tmp_path / "cut.mcap").stat().st_size > 150e6
-    code = "import resource, sys; from pathlib import Path; from edgemtl_runtime.mcap_mend import mend\n"
-    code += "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; told = mend(Path(sys.argv[1]))\n"
+    code = "import resource, sys; from pathlib import Path; from edgemtl_runtime.mcap_recovery import recover_mcap\n"
+    code += "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; told = recover_mcap(Path(sys.argv[1]))\n"
     code += "print(told.messages, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1000)"
     words = [sys.executable, "-c", code, str(tmp_path / "cut.mcap")]
     messages, grown_mb = map(int, subprocess.run(words, capture_output=True, text=True, check=True).stdout.split())
@@ -840,7 +840,7 @@ def test_without_pyav_opencv_writes_what_survives(name: str, tmp_path: Path, mon
     (again := Video(tmp_path / name, 10)).close()
     assert list(again.tally.recovered) == [str(sink.file)] and pictures(sink.file) == 30
     with pytest.raises(EdgemtlError, match="--keep-mb needs PyAV"):
-        Video(tmp_path / name, 10, Limits.of(keep_mb=5))
+        Video(tmp_path / name, 10, RotationLimits.of(keep_mb=5))
 
 
 def test_without_x264_mpeg_4_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

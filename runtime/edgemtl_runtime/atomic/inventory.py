@@ -71,7 +71,7 @@ def inventory_of(folder: Path, kind: str, settings: dict[str, Any]) -> Inventory
 
 
 def untracked(folder: Path, inventory: Inventory, hashes: bool = True) -> str:
-    """Return the first entry that is not in the inventory or, with ``hashes``, was changed; empty where there is none."""
+    """Return the first entry that is not in the inventory or, with ``hashes``, was changed; empty for none."""
     folders = frozenset(inventory.folders)
     for name, entry in walk(folder):
         if entry.is_symlink():

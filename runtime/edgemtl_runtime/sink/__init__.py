@@ -34,7 +34,7 @@ class Sink(Protocol):
         ...
 
 
-class SinkHere:
+class InlineSink:
     """Runs a sink in the pipeline's own thread; once it has failed it is given nothing more, and ``error`` says why."""
 
     def __init__(self, sink: Sink, drop: Callable[[str, str], None]) -> None:
@@ -67,7 +67,7 @@ class SinkHere:
             self.begin_close()
 
 
-class SinkThread(SinkHere):
+class ThreadedSink(InlineSink):
     """Runs a sink beside the pipeline; what it cannot take in time is told to ``drop`` (sink, cause).
 
     With ``waits`` nothing is dropped: the pipeline waits for it, as recordings can, until ``stopped``.
@@ -133,11 +133,13 @@ class SinkThread(SinkHere):
         super().end_close(until_s)
 
 
-def close_all(used: Sequence[SinkHere]) -> list[BaseException]:
+def close_all(used: Sequence[InlineSink]) -> list[BaseException]:
     """Finish all sinks at the same time, within `CLOSE_S` together, and return what they raised."""
     until_s = time.monotonic() + CLOSE_S
     errors: list[BaseException] = []
-    for each in sorted(used, key=lambda each: not isinstance(each, SinkThread)):  # those here hold up the others' begin
+    for each in sorted(
+        used, key=lambda each: not isinstance(each, ThreadedSink)
+    ):  # those here hold up the others' begin
         each.begin_close()
     for each in used:
         try:

@@ -13,9 +13,9 @@ import msgspec
 from ..errors import EdgemtlError
 from ..frame import FramePair
 from ..result import Result
-from .family import NO_LIMITS, Limits
-from .part import Part
-from .recorder import Recorder
+from .file_sink import FileSink
+from .partial_file import PartialFile
+from .rotation import NO_LIMITS, RotationLimits
 
 FIELDS = {"index", "camera", "stamp_ns", "skew_ns", "heads"}
 """What the first line of our files tells, among others."""
@@ -34,7 +34,7 @@ class JsonLines:
     name = "jsonl"
     on_main_thread = False
 
-    def __init__(self, given: str | Path, limits: Limits = NO_LIMITS) -> None:
+    def __init__(self, given: str | Path, limits: RotationLimits = NO_LIMITS) -> None:
         self.lines: JsonFiles | JsonStream
         if not is_stream(given):
             self.lines = JsonFiles(given, limits)
@@ -58,14 +58,14 @@ class JsonLines:
         self.lines.close()
 
 
-class JsonFiles(Recorder):
+class JsonFiles(FileSink):
     """Lines in files."""
 
     name = "jsonl"
     suffix = ".jsonl"
     is_named_early = True
 
-    def begin(self, part: Part) -> JsonSegment:
+    def begin(self, part: PartialFile) -> JsonSegment:
         """Begin a file."""
         return JsonSegment(part)
 
@@ -78,7 +78,7 @@ class JsonFiles(Recorder):
             return False
         return isinstance(told, dict) and told.keys() >= FIELDS
 
-    def mend(self, part: Path) -> bool:
+    def recover(self, part: Path) -> bool:
         """Lines are whole as they are."""
         return True
 
@@ -86,7 +86,7 @@ class JsonFiles(Recorder):
 class JsonSegment:
     """One file of lines."""
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: PartialFile) -> None:
         self.part = part
 
     @property

@@ -12,9 +12,9 @@ from ..messages.cameras import Setup
 from ..messages.ros import NO_SETUP, of_pair
 from ..messages.store import definition, serialize
 from ..result import Result
-from .family import NO_LIMITS, Limits
-from .part import Part
-from .recorder import Recorder
+from .file_sink import FileSink
+from .partial_file import PartialFile
+from .rotation import NO_LIMITS, RotationLimits
 
 CHUNK_BYTES = 1 << 20
 """A chunk of this size is written; a kill loses no more than what came after the last one."""
@@ -24,7 +24,7 @@ INDEX_BYTES = 100
 """About the size of a chunk's entry in the index at the end, and again of each of its channels'."""
 
 
-class McapFile(Recorder):
+class McapFile(FileSink):
     """Writes ``/camera/NAME/image`` or ``.../image/compressed``, ``/HEAD`` and ``/result``, stamped in Unix time.
 
     With a rig ``/camera/NAME/camera_info``, and of boxes ``/camera/NAME/annotations``, which Foxglove draws on it.
@@ -40,7 +40,7 @@ class McapFile(Recorder):
         self,
         given: str | Path,
         wall_offset_ns: int | None = None,
-        limits: Limits = NO_LIMITS,
+        limits: RotationLimits = NO_LIMITS,
         setup: Setup = NO_SETUP,
     ) -> None:
         try:
@@ -52,7 +52,7 @@ class McapFile(Recorder):
         self.wall_offset_ns, self.setup = wall_offset_ns, setup
         super().__init__(given, limits)
 
-    def begin(self, part: Part) -> McapSegment:
+    def begin(self, part: PartialFile) -> McapSegment:
         """Return a new file to write."""
         chunk_bytes = min(CHUNK_BYTES, self.limits.split_bytes // 8 or CHUNK_BYTES)
         return McapSegment(part, self.wall_offset_ns, chunk_bytes, self.setup)
@@ -63,11 +63,11 @@ class McapFile(Recorder):
 
         return library_of(file) == LIBRARY
 
-    def mend(self, part: Path) -> bool:
+    def recover(self, part: Path) -> bool:
         """Complete a truncated file in place; False where it has no message."""
-        from ..mcap_mend import mend
+        from ..mcap_recovery import recover_mcap
 
-        return mend(part).messages > 0
+        return recover_mcap(part).messages > 0
 
     def write_pair(self, pair: FramePair) -> None:
         """Write the images alone: a recording without results."""
@@ -77,7 +77,7 @@ class McapFile(Recorder):
 class McapSegment:
     """One MCAP file with its schemas, channels and index."""
 
-    def __init__(self, part: Part, wall_offset_ns: int | None, chunk_bytes: int, setup: Setup) -> None:
+    def __init__(self, part: PartialFile, wall_offset_ns: int | None, chunk_bytes: int, setup: Setup) -> None:
         from mcap.writer import Writer
 
         self.part, self.wall_offset_ns, self.setup = part, wall_offset_ns, setup

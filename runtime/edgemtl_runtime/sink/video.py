@@ -19,10 +19,10 @@ from ..draw import draw
 from ..errors import EdgemtlError
 from ..frame import FramePair
 from ..result import Result
-from .boxes import trim
-from .family import NO_LIMITS, Limits, is_folder
-from .part import Part
-from .recorder import Recorder, log
+from .file_sink import FileSink, log
+from .mp4_boxes import trim
+from .partial_file import PartialFile
+from .rotation import NO_LIMITS, RotationLimits, is_folder
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -59,7 +59,7 @@ SCARCE_BYTES = 4 << 20
 """OpenCV does not tell that a disk is full; with less room than this it is."""
 
 
-class Video(Recorder):
+class Video(FileSink):
     """Video files: H.264 where PyAV has it, else MPEG-4, in fragments of a second, so that a kill costs only the last.
 
     ``fps`` is the nominal rate; pictures are shown at the times at which they were taken. Without PyAV OpenCV writes
@@ -69,7 +69,7 @@ class Video(Recorder):
     name = "video"
     suffix = ".mp4"
 
-    def __init__(self, given: str | Path, fps: float, limits: Limits = NO_LIMITS) -> None:
+    def __init__(self, given: str | Path, fps: float, limits: RotationLimits = NO_LIMITS) -> None:
         suffix = Path(given).suffix.lower()
         if suffix not in FORMATS and not is_folder(given):
             raise EdgemtlError(f"--video {given}: end the name in .mp4, .avi or .mkv")
@@ -84,7 +84,7 @@ class Video(Recorder):
                 log.warning("video: writes %s: without PyAV a kill would cost all of an mp4", given)
         super().__init__(given, limits)
 
-    def begin(self, part: Part) -> AvSegment | CvSegment:
+    def begin(self, part: PartialFile) -> AvSegment | CvSegment:
         """Begin a file."""
         return AvSegment(part, self.fps) if self.has_av else CvSegment(part, self.fps)
 
@@ -101,7 +101,7 @@ class Video(Recorder):
         except (OSError, ValueError, av.FFmpegError):
             return False
 
-    def mend(self, part: Path) -> bool:
+    def recover(self, part: Path) -> bool:
         """Cut half a fragment off an mp4; the other forms are read as they are."""
         return part.suffix.lower() != ".mp4" or trim(part) > 0
 
@@ -128,7 +128,7 @@ class Clock:
 class AvSegment:
     """One file by PyAV."""
 
-    def __init__(self, part: Part, fps: float) -> None:
+    def __init__(self, part: PartialFile, fps: float) -> None:
         self.part, self.fps = part, fps
         self.format = FORMATS[part.path.suffix.lower()]
         self.clock = Clock(fps if self.format == "avi" else TICKS, fps)  # AVI knows one rate only
@@ -217,7 +217,7 @@ class AvSegment:
 class CvSegment:
     """One file by OpenCV, at one rate."""
 
-    def __init__(self, part: Part, fps: float) -> None:
+    def __init__(self, part: PartialFile, fps: float) -> None:
         self.part, self.fps = part, fps
         self.writer: cv2.VideoWriter | None = None
         self.shape = (0, 0)

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 from ..errors import EdgemtlError
 from ..frame import FramePair
 from ..result import Result
-from .family import NO_LIMITS, Family, Limits, Member
-from .part import Part, to_disk
+from .partial_file import PartialFile, fsync
+from .rotation import NO_LIMITS, Member, Rotation, RotationLimits
 
 FLUSH_S = 1.0
 """What waits in memory is handed to the system at least this often: no more is lost when the program is killed."""
@@ -80,7 +80,7 @@ class Tally:
         return "; ".join(said)
 
 
-class Recorder:
+class FileSink:
     """Base of the sinks that write files: subclasses begin a `Segment`, know their own files, and mend what was left.
 
     A file is written aside and named when it is complete; one that exists is never opened. ``tally`` tells the names.
@@ -95,10 +95,10 @@ class Recorder:
     needs_room = False
     """Whether mending makes a file longer."""
 
-    def __init__(self, given: str | Path, limits: Limits = NO_LIMITS) -> None:
+    def __init__(self, given: str | Path, limits: RotationLimits = NO_LIMITS) -> None:
         self.limits = limits
         self.tally = Tally(self.name)
-        self.family = Family(given, self.suffix, limits, self.is_ours, self._removed, self.name)
+        self.rotation = Rotation(given, self.suffix, limits, self.is_ours, self._removed, self.name)
         self.lock = threading.Lock()
         self.segment: Segment | None = None
         self.begun_ns = self.step = 0
@@ -107,11 +107,11 @@ class Recorder:
         self.mending = threading.Thread(target=self._mend_left, name=f"mend-{self.name}", daemon=True)
         self.mending.start()
         self.mending.join(MEND_S)
-        self.part: Part | None = self.family.new_part()
+        self.part: PartialFile | None = self.rotation.new_part()
         self.flusher = threading.Thread(target=self._flush_often, name=f"flush-{self.name}", daemon=True)
         self.flusher.start()
 
-    def begin(self, part: Part) -> Segment:
+    def begin(self, part: PartialFile) -> Segment:
         """Begin a file."""
         raise NotImplementedError
 
@@ -119,7 +119,7 @@ class Recorder:
         """Whether a file's content says that this program wrote it."""
         raise NotImplementedError
 
-    def mend(self, part: Path) -> bool:
+    def recover(self, part: Path) -> bool:
         """Make a part whole where it is; False where it holds nothing."""
         raise NotImplementedError
 
@@ -132,7 +132,7 @@ class Recorder:
     def file(self) -> Path | None:
         """The latest file: its name where it has one, else what it will be called."""
         if self.part is not None:
-            return self.part.name or self.family.name_of(self.part.path)
+            return self.part.name or self.rotation.name_of(self.part.path)
         return Path(self.tally.names[-1]) if self.tally.names else None
 
     def write(self, pair: FramePair, result: Result | None = None) -> None:
@@ -144,7 +144,7 @@ class Recorder:
                 if self.segment is not None and self._is_over(pair):
                     self._finish()
                 if self.segment is None:
-                    self.part = self.part or self.family.new_part()
+                    self.part = self.part or self.rotation.new_part()
                     self._tell_name()
                     self.segment, self.begun_ns = self.begin(self.part), pair.stamp_ns
                     self._name() if self.is_named_early else None
@@ -165,14 +165,14 @@ class Recorder:
                 if part is not None:
                     self._leave(part)
 
-    def _leave(self, part: Part) -> None:
+    def _leave(self, part: PartialFile) -> None:
         """Remove a part in which nothing is, or close one that could not be written on, and cut off what is half."""
         if self.segment is None:
             part.discard()
             return
         with contextlib.suppress(OSError, EdgemtlError):  # the disk is full, which was told
             if part.name is None and part.failed is not None and not self.needs_room:
-                self.mend(part.path)
+                self.recover(part.path)
         part.close()
 
     def _removed(self, member: Member) -> None:
@@ -197,14 +197,14 @@ class Recorder:
 
     def _tell_name(self) -> None:
         assert self.part is not None
-        aim = self.family.name_of(self.part.path)
-        level = logging.INFO if self.tally.files or str(aim) == str(self.family.given) else logging.WARNING
+        aim = self.rotation.name_of(self.part.path)
+        level = logging.INFO if self.tally.files or str(aim) == str(self.rotation.given) else logging.WARNING
         log.log(level, "%s: writes %s", self.name, aim)
 
     def _name(self) -> None:
         assert self.part is not None
-        aim = self.family.name_of(self.part.path)
-        name = self.family.publish(self.part)
+        aim = self.rotation.name_of(self.part.path)
+        name = self.rotation.publish(self.part)
         if name != aim:
             log.warning("%s: %s is taken; this is %s", self.name, aim, name)
         self.tally.names.append(str(name))
@@ -217,8 +217,8 @@ class Recorder:
             yield
         except OSError as error:
             told = EdgemtlError(
-                f"{self.name} {self.family.given}: cannot be written ({error.strerror or error}); "
-                f"what was recorded is in {self.part.path if self.part else self.family.folder}"
+                f"{self.name} {self.rotation.given}: cannot be written ({error.strerror or error}); "
+                f"what was recorded is in {self.part.path if self.part else self.rotation.folder}"
             )
             self.error = told
             raise told from error
@@ -236,7 +236,7 @@ class Recorder:
                     self.segment.flush()
                 descriptor = self.part.same()
             try:
-                to_disk(descriptor)
+                fsync(descriptor)
             except OSError as error:
                 with self.lock, contextlib.suppress(EdgemtlError), self._telling():
                     raise error
@@ -244,6 +244,6 @@ class Recorder:
                 os.close(descriptor)
 
     def _mend_left(self) -> None:
-        for name in self.family.take_left(self.mend):
+        for name in self.rotation.take_left(self.recover):
             self.tally.recovered.append(str(name))
             log.warning("%s: recovered %s, which an earlier run was writing when it ended", self.name, name)

@@ -32,7 +32,7 @@ def lock(descriptor: int) -> Lock:
     return "ours"
 
 
-def to_disk(descriptor: int) -> None:
+def fsync(descriptor: int) -> None:
     """Bring what was written onto the disk where the file system knows how; raises `OSError` where the disk refuses."""
     try:
         os.fsync(descriptor)
@@ -49,7 +49,7 @@ def is_same(descriptor: int, path: Path) -> bool:
         return False
 
 
-def take_name(part: Path, name: Path) -> bool:
+def rename_no_replace(part: Path, name: Path) -> bool:
     """Give a file its name; False where that name is taken, by whatever. The old name is gone afterwards."""
     try:
         name.hardlink_to(part)
@@ -68,7 +68,7 @@ def take_name(part: Path, name: Path) -> bool:
     return True
 
 
-class Part:
+class PartialFile:
     """A binary file that libraries write and seek in.
 
     Each write is whole or leaves nothing, so that a full disk cuts no record in two. ``room`` is told before the file
@@ -140,14 +140,14 @@ class Part:
     def publish(self, names: Callable[[], Path]) -> Path:
         """Give it the first of ``names`` that is free, and return that; it can be written on."""
         name = names()
-        while not take_name(self.path, name):
+        while not rename_no_replace(self.path, name):
             name = names()
         self.path = self.name = name
         return name
 
     def sync(self) -> None:
         """Bring it onto the disk."""
-        to_disk(self.descriptor)
+        fsync(self.descriptor)
 
     def same(self) -> int:
         """Return another descriptor of the same file, to bring it onto the disk while it is written on; close it."""

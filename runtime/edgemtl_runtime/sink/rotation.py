@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import EdgemtlError
-from .part import Part, is_same, lock, take_name, to_disk
+from .partial_file import PartialFile, fsync, is_same, lock, rename_no_replace
 
 LOOK_NS = 200_000_000
 """Files that other programs add are seen after so long at the latest."""
@@ -23,7 +23,7 @@ log = logging.getLogger("edgemtl_runtime")
 
 
 @dataclass(frozen=True)
-class Limits:
+class RotationLimits:
     """When a recording begins a new file, and how much of it is kept; 0 sets no bound.
 
     ``split_bytes`` is the size of one file, ``split_s`` its time in seconds, ``keep_bytes`` the size of all together.
@@ -34,7 +34,7 @@ class Limits:
     keep_bytes: int = 0
 
     @classmethod
-    def of(cls, split_mb: float = 0.0, split_s: float = 0.0, keep_mb: float = 0.0) -> Limits:
+    def of(cls, split_mb: float = 0.0, split_s: float = 0.0, keep_mb: float = 0.0) -> RotationLimits:
         """Return limits given in megabytes (10**6) and seconds; raises `EdgemtlError` for what cannot be."""
         if not (0 <= split_mb < 1e9 and 0 <= split_s < 1e9 and 0 <= keep_mb < 1e9):
             raise EdgemtlError("--split-mb, --split-s and --keep-mb are not negative, and below 1e9 (0: no bound)")
@@ -50,7 +50,7 @@ class Limits:
         return bool(self.split_bytes or self.split_s or self.keep_bytes)
 
 
-NO_LIMITS = Limits()
+NO_LIMITS = RotationLimits()
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def is_folder(given: str | Path) -> bool:
         return False
 
 
-class Family:
+class Rotation:
     """The files that one ``--mcap``, ``--video`` or ``--jsonl`` names, today and at earlier starts.
 
     ``given`` is a file's name, which is taken where it is free, or a folder. With limits, in a folder, or where the
@@ -85,7 +85,7 @@ class Family:
         self,
         given: str | Path,
         suffix: str,
-        limits: Limits,
+        limits: RotationLimits,
         is_ours: Callable[[Path], bool],
         removed: Callable[[Member], None],
         option: str,
@@ -101,7 +101,7 @@ class Family:
         self.dated = re.compile(dated + re.escape(self.suffix))
         self.parts = re.compile(rf"\.(?:{name}|{dated})\.part{re.escape(self.suffix)}")
         self.others_bytes = self.looked_ns = 0
-        self.own: Part | None = None
+        self.own: PartialFile | None = None
         self.judged: dict[tuple[str, int], bool] = {}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -112,13 +112,13 @@ class Family:
         """Return a file system's refusal in one line."""
         return EdgemtlError(f"{self.option} {self.given}: cannot be written ({error.strerror or error})")
 
-    def new_part(self) -> Part:
+    def new_part(self) -> PartialFile:
         """Begin a file under a name that nobody has; raises `EdgemtlError` where none can be written."""
         self.own = None
         try:
             for name in self.names():
                 try:
-                    self.own = Part(self.part_of(name), self.make_room, self.spare)
+                    self.own = PartialFile(self.part_of(name), self.make_room, self.spare)
                 except FileExistsError:
                     continue
                 self.looked_ns = 0
@@ -149,7 +149,7 @@ class Family:
                 yield name
             number += 1
 
-    def publish(self, part: Part) -> Path:
+    def publish(self, part: PartialFile) -> Path:
         """Give a part its name: that under which it began, or the next where somebody has taken it."""
         names = self.names(self.name_of(part.path))
         return part.publish(lambda: next(names))
@@ -220,9 +220,9 @@ class Family:
         if not mend(part):
             part.unlink()
             return None
-        to_disk(descriptor)
+        fsync(descriptor)
         for name in self.names(self.name_of(part) if self.dated.fullmatch(self.name_of(part).name) else None):
-            if take_name(part, name):
+            if rename_no_replace(part, name):
                 return name
         return None
 

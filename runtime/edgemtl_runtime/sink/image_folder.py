@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..errors import EdgemtlError
 from ..frame import FramePair, Size
 from ..result import Result
-from .part import Part, take_name
+from .partial_file import PartialFile, rename_no_replace
 
 if TYPE_CHECKING:
     from ..rig import Rig
@@ -92,10 +92,10 @@ class Folder:
     def _put(self, file: Path, data: bytes) -> bool:
         """Write a picture; False where one of its name is there. Raises `EdgemtlError` when the disk is full."""
         try:
-            part = Part(file.with_name(f".{file.stem}.{os.getpid()}.part{file.suffix}"))
+            part = PartialFile(file.with_name(f".{file.stem}.{os.getpid()}.part{file.suffix}"))
             try:
                 part.write(data)
-                return take_name(part.path, file)
+                return rename_no_replace(part.path, file)
             finally:
                 part.discard()
         except OSError as error:
