@@ -131,8 +131,9 @@ def _recorder(args: argparse.Namespace, setup: Setup) -> Any:
         from .sink.mcap import McapFile
 
         return McapFile(args.out, None, limits_of(args), setup)
+    from .sink.image_folder import ImageFolder
 
-    return Folder(args.out, args.split or "train", setup.rig)
+    return ImageFolder(args.out, args.split or "train", setup.rig)
 
 
 def command_calibrate(args: argparse.Namespace) -> int:

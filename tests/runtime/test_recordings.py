@@ -36,7 +36,7 @@ from edgemtl_runtime.errors import CameraError, EdgemtlError
 from edgemtl_runtime.frame import FramePair
 from edgemtl_runtime.mcap_recovery import recover_mcap
 from edgemtl_runtime.pipeline import Pipeline
-from edgemtl_runtime.sink.file_sink import TOLD
+from edgemtl_runtime.sink.file_sink import RECENT_NAMES, FileSink
 from edgemtl_runtime.sink.jsonl import JsonLines
 from edgemtl_runtime.sink.mcap import McapFile
 from edgemtl_runtime.sink.rotation import RotationLimits
@@ -54,7 +54,7 @@ def feed(sink: Any, count: int, step: int = 10, size: tuple[int, int] = (48, 64)
         sink.write(pair, make_result(pair, index))
 
 
-def sinks_of(kind: str, file: Path, limits: RotationLimits = RotationLimits()) -> Recorder:  # noqa: B008
+def sinks_of(kind: str, file: Path, limits: RotationLimits = RotationLimits()) -> FileSink:  # noqa: B008
     """Return a sink by its option's name."""
     if kind == "jsonl":
         return JsonLines(file, limits).lines  # type: ignore[return-value]
@@ -198,7 +198,7 @@ def test_a_recording_is_split_by_size_and_every_file_is_whole(kind: str, ending:
     assert len(files) >= 3 and all(re.fullmatch(DATED.format("r", ending), file.name) for file in files)
     assert all(file.stat().st_size <= split_mb * 1e6 for file in files)
     assert sum(count_of(kind, file) for file in files) == 120
-    assert [str(file) for file in files][-TOLD:] == list(sink.tally.names)
+    assert [str(file) for file in files][-RECENT_NAMES:] == list(sink.tally.names)
 
 
 @pytest.mark.parametrize(("kind", "ending"), KINDS.items())

@@ -1,4 +1,4 @@
-"""What recordings have in common: file after file, each whole by itself, none lost to a kill or a full disk."""
+"""Base of the sinks that write files: segment after segment, each complete by itself, despite kills and full disks."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from typing import Any, Protocol
 from ..errors import EdgemtlError
 from ..frame import FramePair
 from ..result import Result
+from .file_names import RecordedFile
 from .partial_file import PartialFile, fsync
-from .rotation import NO_LIMITS, Member, Rotation, RotationLimits
+from .rotation import NO_LIMITS, Rotation, RotationLimits
 
-FLUSH_S = 1.0
-"""What waits in memory is handed to the system at least this often: no more is lost when the program is killed."""
-MEND_S = 2.0
-"""Making whole what a killed program left is waited for no longer; it goes on beside the run."""
-TOLD = 50
-"""The latest names that the statistics list."""
+FLUSH_INTERVAL_S = 1.0
+"""Buffers are flushed to the disk at least this often: a kill loses no more."""
+RECOVERY_TIMEOUT_S = 2.0
+"""Longest time that the start waits for crash recovery, which then continues during the run."""
+RECENT_NAMES = 50
+"""Number of the latest names that the statistics list."""
 log = logging.getLogger("edgemtl_runtime")
 
 
@@ -36,25 +37,25 @@ class Segment(Protocol):
         ...
 
     def write(self, pair: FramePair, result: Result | None) -> None:
-        """Take one pair."""
+        """Write one pair."""
         ...
 
     def flush(self) -> None:
-        """Hand what waits in memory to the system."""
+        """Write what is buffered."""
         ...
 
     def finish(self) -> None:
-        """Write what makes the file complete."""
+        """Write what completes the file."""
         ...
 
 
 @dataclass
 class Tally:
-    """Of a recording so far: names of files written and recovered, how many there were, what was deleted for room."""
+    """Counts of a recording so far: names of files written and recovered, their number, what retention deleted."""
 
     sink: str
-    names: deque[str] = field(default_factory=lambda: deque(maxlen=TOLD))
-    recovered: deque[str] = field(default_factory=lambda: deque(maxlen=TOLD))
+    names: deque[str] = field(default_factory=lambda: deque(maxlen=RECENT_NAMES))
+    recovered: deque[str] = field(default_factory=lambda: deque(maxlen=RECENT_NAMES))
     files: int = 0
     deleted: int = 0
     deleted_bytes: int = 0
@@ -71,56 +72,55 @@ class Tally:
         }
 
     def __str__(self) -> str:
-        """Return it in one line."""
+        """Return the counts in one line."""
         latest = self.names[-1] if self.names else "no file"
-        said = [f"{self.files} files, the latest {latest}" if self.files > 1 else latest]
-        said += [f"recovered {name}" for name in self.recovered]
+        parts = [f"{self.files} files, the latest {latest}" if self.files > 1 else latest]
+        parts += [f"recovered {name}" for name in self.recovered]
         if self.deleted:
-            said.append(f"{self.deleted} of the oldest deleted ({self.deleted_bytes / 1e6:.1f} MB)")
-        return "; ".join(said)
+            parts.append(f"{self.deleted} of the oldest deleted ({self.deleted_bytes / 1e6:.1f} MB)")
+        return "; ".join(parts)
 
 
 class FileSink:
-    """Base of the sinks that write files: subclasses begin a `Segment`, know their own files, and mend what was left.
+    """Base of the file sinks: subclasses begin a `Segment`, recognise their own files, and recover partial ones.
 
-    A file is written aside and named when it is complete; one that exists is never opened. ``tally`` tells the names.
-    Raises `EdgemtlError` at once where nothing can be written, and when the disk is full.
+    A segment is written as a partial file and renamed when it is complete; an existing file is never opened. ``tally``
+    has the names. Raises `EdgemtlError` at once where nothing can be written, and when the disk is full.
     """
 
-    name = "recorder"
+    name = "file"
     suffix = ""
     on_main_thread = False
-    is_named_early = False
-    """Whether a file has its name from the first result on."""
-    needs_room = False
-    """Whether mending makes a file longer."""
+    publish_early = False
+    """Whether a file has its final name from the first result on."""
+    recovery_grows = False
+    """Whether recovery makes a file longer, which a full disk does not allow."""
 
     def __init__(self, given: str | Path, limits: RotationLimits = NO_LIMITS) -> None:
         self.limits = limits
         self.tally = Tally(self.name)
-        self.rotation = Rotation(given, self.suffix, limits, self.is_ours, self._removed, self.name)
+        self.rotation = Rotation(given, self.suffix, limits, self.is_ours, self._count_deleted, self.name)
         self.lock = threading.Lock()
         self.segment: Segment | None = None
-        self.begun_ns = self.step = 0
+        self.begun_ns = self.pair_bytes = 0
         self.error: BaseException | None = None
         self.ended = threading.Event()
-        self.mending = threading.Thread(target=self._mend_left, name=f"mend-{self.name}", daemon=True)
-        self.mending.start()
-        self.mending.join(MEND_S)
-        self.part: PartialFile | None = self.rotation.new_part()
-        self.flusher = threading.Thread(target=self._flush_often, name=f"flush-{self.name}", daemon=True)
-        self.flusher.start()
+        recovery = threading.Thread(target=self._recover_leftovers, name=f"recover-{self.name}", daemon=True)
+        recovery.start()
+        recovery.join(RECOVERY_TIMEOUT_S)
+        self.partial: PartialFile | None = self.rotation.new_file()
+        threading.Thread(target=self._flush_regularly, name=f"flush-{self.name}", daemon=True).start()
 
-    def begin(self, part: PartialFile) -> Segment:
-        """Begin a file."""
+    def begin(self, partial: PartialFile) -> Segment:
+        """Begin a segment."""
         raise NotImplementedError
 
     def is_ours(self, file: Path) -> bool:
-        """Whether a file's content says that this program wrote it."""
+        """Whether a file's content shows that this program wrote it."""
         raise NotImplementedError
 
-    def recover(self, part: Path) -> bool:
-        """Make a part whole where it is; False where it holds nothing."""
+    def recover(self, partial: Path) -> bool:
+        """Complete a partial file in place; False where it holds nothing."""
         raise NotImplementedError
 
     @property
@@ -130,120 +130,120 @@ class FileSink:
 
     @property
     def file(self) -> Path | None:
-        """The latest file: its name where it has one, else what it will be called."""
-        if self.part is not None:
-            return self.part.name or self.rotation.name_of(self.part.path)
+        """Path of the latest file: its name where it has one, else the name that it will get."""
+        if self.partial is not None:
+            return self.partial.name or self.rotation.names.final_path(self.partial.path)
         return Path(self.tally.names[-1]) if self.tally.names else None
 
     def write(self, pair: FramePair, result: Result | None = None) -> None:
-        """Take one pair, in a new file where the limits say so; raises `EdgemtlError` when the disk is full."""
+        """Write one pair, in a new segment where the limits require it; raises `EdgemtlError` when the disk is full."""
         with self.lock:
             if self.error is not None:
                 raise self.error
-            with self._telling():
+            with self._recording_errors():
                 if self.segment is not None and self._is_over(pair):
                     self._finish()
                 if self.segment is None:
-                    self.part = self.part or self.rotation.new_part()
-                    self._tell_name()
-                    self.segment, self.begun_ns = self.begin(self.part), pair.stamp_ns
-                    self._name() if self.is_named_early else None
+                    self.partial = self.partial or self.rotation.new_file()
+                    self._log_name(self.partial)
+                    self.segment, self.begun_ns = self.begin(self.partial), pair.stamp_ns
+                    if self.publish_early:
+                        self._publish(self.partial)
                 before = self.segment.size
                 self.segment.write(pair, result)
-                self.step = max(self.segment.size - before, self.step - self.step // 100)
+                self.pair_bytes = max(self.segment.size - before, self.pair_bytes - self.pair_bytes // 100)
 
     def close(self) -> None:
-        """Finish the file and give it its name; without a pair there is none, after a failure only the part."""
+        """Finish and rename the segment; without a pair no file is left, after an error only the partial one."""
         self.ended.set()
         with self.lock:
             try:
                 if self.error is None and self.segment is not None:
-                    with self._telling():
+                    with self._recording_errors():
                         self._finish()
             finally:
-                part, self.part = self.part, None
-                if part is not None:
-                    self._leave(part)
+                partial, self.partial = self.partial, None
+                if partial is not None:
+                    self._abandon(partial)
 
-    def _leave(self, part: PartialFile) -> None:
-        """Remove a part in which nothing is, or close one that could not be written on, and cut off what is half."""
+    def _abandon(self, partial: PartialFile) -> None:
+        """Remove an empty partial file; close one after an error, and cut its torn record off."""
         if self.segment is None:
-            part.discard()
+            partial.discard()
             return
-        with contextlib.suppress(OSError, EdgemtlError):  # the disk is full, which was told
-            if part.name is None and part.failed is not None and not self.needs_room:
-                self.recover(part.path)
-        part.close()
+        with contextlib.suppress(OSError, EdgemtlError):  # the disk is full, which was reported
+            if partial.name is None and partial.error is not None and not self.recovery_grows:
+                self.recover(partial.path)
+        partial.close()
 
-    def _removed(self, member: Member) -> None:
+    def _count_deleted(self, file: RecordedFile) -> None:
         level = logging.INFO if self.tally.deleted else logging.WARNING
-        log.log(level, "%s: removed %s, the oldest, to keep --keep-mb", self.name, member.path)
+        log.log(level, "%s: removed %s, the oldest, to keep --keep-mb", self.name, file.path)
         self.tally.deleted += 1
-        self.tally.deleted_bytes += member.size
+        self.tally.deleted_bytes += file.size
 
     def _is_over(self, pair: FramePair) -> bool:
+        """Whether a segment is long enough, or one more pair would make it too large."""
         assert self.segment is not None
         limits = self.limits
         is_long = bool(limits.split_s) and abs(pair.stamp_ns - self.begun_ns) >= 1e9 * limits.split_s
-        return is_long or (bool(limits.split_bytes) and self.segment.size + self.step > limits.split_bytes)
+        return is_long or (bool(limits.split_bytes) and self.segment.size + self.pair_bytes > limits.split_bytes)
 
     def _finish(self) -> None:
-        assert self.segment is not None and self.part is not None
+        assert self.segment is not None and self.partial is not None
         self.segment.finish()
-        self.part.sync()
-        self._name() if self.part.name is None else None
-        self.part.close()
-        self.segment = self.part = None
+        self.partial.sync()
+        if self.partial.name is None:
+            self._publish(self.partial)
+        self.partial.close()
+        self.segment = self.partial = None
 
-    def _tell_name(self) -> None:
-        assert self.part is not None
-        aim = self.rotation.name_of(self.part.path)
-        level = logging.INFO if self.tally.files or str(aim) == str(self.rotation.given) else logging.WARNING
-        log.log(level, "%s: writes %s", self.name, aim)
+    def _log_name(self, partial: PartialFile) -> None:
+        expected = self.rotation.names.final_path(partial.path)
+        level = logging.INFO if self.tally.files or str(expected) == str(self.rotation.given) else logging.WARNING
+        log.log(level, "%s: writes %s", self.name, expected)
 
-    def _name(self) -> None:
-        assert self.part is not None
-        aim = self.rotation.name_of(self.part.path)
-        name = self.rotation.publish(self.part)
-        if name != aim:
-            log.warning("%s: %s is taken; this is %s", self.name, aim, name)
+    def _publish(self, partial: PartialFile) -> None:
+        expected = self.rotation.names.final_path(partial.path)
+        name = self.rotation.publish(partial)
+        if name != expected:
+            log.warning("%s: %s is taken; this is %s", self.name, expected, name)
         self.tally.names.append(str(name))
         self.tally.files += 1
 
     @contextlib.contextmanager
-    def _telling(self) -> Iterator[None]:
-        """Tell a refusal of the file system in one line, and keep it."""
+    def _recording_errors(self) -> Iterator[None]:
+        """Keep an error, so that every later write raises it; one of the file system is raised in one line."""
         try:
             yield
         except OSError as error:
-            told = EdgemtlError(
+            self.error = EdgemtlError(
                 f"{self.name} {self.rotation.given}: cannot be written ({error.strerror or error}); "
-                f"what was recorded is in {self.part.path if self.part else self.rotation.folder}"
+                f"what was recorded is in {self.partial.path if self.partial else self.rotation.names.folder}"
             )
-            self.error = told
-            raise told from error
+            raise self.error from error
         except EdgemtlError as error:
             self.error = error
             raise
 
-    def _flush_often(self) -> None:
-        """Bring what was written onto the disk, so that little is left to be done when a file ends."""
-        while not self.ended.wait(FLUSH_S):
+    def _flush_regularly(self) -> None:
+        """Flush to the disk while recording, so that little is left to be done when a segment ends."""
+        while not self.ended.wait(FLUSH_INTERVAL_S):
             with self.lock:
-                if self.segment is None or self.part is None or self.error is not None or self.ended.is_set():
+                if self.segment is None or self.partial is None or self.error is not None or self.ended.is_set():
                     continue
-                with contextlib.suppress(EdgemtlError), self._telling():  # it is kept, and raised by the next write
+                with contextlib.suppress(EdgemtlError), self._recording_errors():  # raised by the next write
                     self.segment.flush()
-                descriptor = self.part.same()
+                descriptor = self.partial.duplicate()
             try:
                 fsync(descriptor)
             except OSError as error:
-                with self.lock, contextlib.suppress(EdgemtlError), self._telling():
+                with self.lock, contextlib.suppress(EdgemtlError), self._recording_errors():
                     raise error
             finally:
                 os.close(descriptor)
 
-    def _mend_left(self) -> None:
-        for name in self.rotation.take_left(self.recover):
+    def _recover_leftovers(self) -> None:
+        for name in self.rotation.recover_leftovers(self.recover):
             self.tally.recovered.append(str(name))
             log.warning("%s: recovered %s, which an earlier run was writing when it ended", self.name, name)

@@ -34,7 +34,7 @@ class McapFile(FileSink):
 
     name = "mcap"
     suffix = ".mcap"
-    needs_room = True
+    recovery_grows = True
 
     def __init__(
         self,
@@ -52,10 +52,10 @@ class McapFile(FileSink):
         self.wall_offset_ns, self.setup = wall_offset_ns, setup
         super().__init__(given, limits)
 
-    def begin(self, part: PartialFile) -> McapSegment:
+    def begin(self, partial: PartialFile) -> McapSegment:
         """Return a new file to write."""
         chunk_bytes = min(CHUNK_BYTES, self.limits.split_bytes // 8 or CHUNK_BYTES)
-        return McapSegment(part, self.wall_offset_ns, chunk_bytes, self.setup)
+        return McapSegment(partial, self.wall_offset_ns, chunk_bytes, self.setup)
 
     def is_ours(self, file: Path) -> bool:
         """Whether the file's header names our library."""
@@ -63,11 +63,11 @@ class McapFile(FileSink):
 
         return library_of(file) == LIBRARY
 
-    def recover(self, part: Path) -> bool:
+    def recover(self, partial: Path) -> bool:
         """Complete a truncated file in place; False where it has no message."""
         from ..mcap_recovery import recover_mcap
 
-        return recover_mcap(part).messages > 0
+        return recover_mcap(partial).messages > 0
 
     def write_pair(self, pair: FramePair) -> None:
         """Write the images alone: a recording without results."""
@@ -77,21 +77,21 @@ class McapFile(FileSink):
 class McapSegment:
     """One MCAP file with its schemas, channels and index."""
 
-    def __init__(self, part: PartialFile, wall_offset_ns: int | None, chunk_bytes: int, setup: Setup) -> None:
+    def __init__(self, partial: PartialFile, wall_offset_ns: int | None, chunk_bytes: int, setup: Setup) -> None:
         from mcap.writer import Writer
 
-        self.part, self.wall_offset_ns, self.setup = part, wall_offset_ns, setup
+        self.partial, self.wall_offset_ns, self.setup = partial, wall_offset_ns, setup
         self.schemas: dict[str, int] = {}
         self.channels: dict[str, int] = {}
         self.counts: Counter[str] = Counter()
         self.buffered_bytes = self.index_bytes = self.written_bytes = 0
-        self.writer = Writer(cast(IO[bytes], part), chunk_bytes)
+        self.writer = Writer(cast(IO[bytes], partial), chunk_bytes)
         self.writer.start("ros2", LIBRARY)
 
     @property
     def size(self) -> int:
         """Upper bound of the bytes that it would have if it were finished now."""
-        return self.part.size + self.buffered_bytes + self.index_bytes
+        return self.partial.size + self.buffered_bytes + self.index_bytes
 
     def write(self, pair: FramePair, result: Result | None) -> None:
         """Write the images and, where there is one, the result."""
@@ -113,8 +113,8 @@ class McapSegment:
 
     def _update_size(self) -> None:
         """Account for a chunk that was written, if one was."""
-        if self.part.size > self.written_bytes:
-            self.written_bytes, self.buffered_bytes = self.part.size, 0
+        if self.partial.size > self.written_bytes:
+            self.written_bytes, self.buffered_bytes = self.partial.size, 0
             self.index_bytes += INDEX_BYTES * (1 + len(self.channels))
 
     def _channel(self, topic: str, type_name: str) -> int:

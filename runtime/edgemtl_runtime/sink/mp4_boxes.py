@@ -1,4 +1,4 @@
-"""Fragmented mp4 files box by box: how far one is whole that was cut off while it was written."""
+"""Boxes of fragmented MP4 files (ISO/IEC 14496-12): how much of a truncated file is complete."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ HEAD = struct.Struct(">I4s")
 LONG = struct.Struct(">Q")
 
 
-def whole(file: Path) -> tuple[int, int]:
-    """Return how many bytes of a file are whole, and how many fragments they have."""
+def complete_fragments(file: Path) -> tuple[int, int]:
+    """Return the number of bytes up to the end of the last complete fragment (moof and mdat), and of fragments."""
     with file.open("rb") as stream:
         size = stream.seek(0, os.SEEK_END)
-        place = end = fragments = 0
+        offset = end = fragments = 0
         is_open = False
-        while place + HEAD.size <= size:
-            stream.seek(place)
-            length, kind = HEAD.unpack(stream.read(HEAD.size))
-            if length == 1 and place + HEAD.size + LONG.size <= size:
+        while offset + HEAD.size <= size:
+            stream.seek(offset)
+            length, box_type = HEAD.unpack(stream.read(HEAD.size))
+            if length == 1 and offset + HEAD.size + LONG.size <= size:
                 (length,) = LONG.unpack(stream.read(LONG.size))
-            if length < HEAD.size or place + length > size:
+            if length < HEAD.size or offset + length > size:
                 break
-            place += length
-            fragments += is_open and kind == b"mdat"
-            is_open = kind == b"moof" or (is_open and kind != b"mdat")  # until its pictures are there as well
-            end = end if is_open else place
+            offset += length
+            fragments += is_open and box_type == b"mdat"
+            is_open = box_type == b"moof" or (is_open and box_type != b"mdat")  # until its samples follow
+            end = end if is_open else offset
     return end, fragments
 
 
-def trim(file: Path) -> int:
-    """Cut half a fragment off a file's end, and return how many fragments there are."""
-    end, fragments = whole(file)
+def truncate_to_fragments(file: Path) -> int:
+    """Cut an incomplete fragment off a file's end, and return the number of complete ones."""
+    end, fragments = complete_fragments(file)
     if end < file.stat().st_size:
         os.truncate(file, end)
     return fragments

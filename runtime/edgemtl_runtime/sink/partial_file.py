@@ -1,28 +1,21 @@
-"""A file in writing: new, hidden and locked, until it is whole and takes its name without replacing another."""
+"""Partial files: hidden and locked while they are written, then renamed without replacing another file."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-try:
-    import fcntl
-except ImportError:  # not a POSIX system: nobody can be asked whether he still writes
-    fcntl = None  # type: ignore[assignment]
-
-
 Lock = Literal["ours", "another's", "unknown"]
-FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def lock(descriptor: int) -> Lock:
-    """Lock an open file for this process, and return whose it is now; "unknown" where nothing can be locked."""
-    if fcntl is None:
-        return "unknown"
+    """Take the advisory lock of an open file without waiting; "unknown" where the file system supports no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -33,11 +26,11 @@ def lock(descriptor: int) -> Lock:
 
 
 def fsync(descriptor: int) -> None:
-    """Bring what was written onto the disk where the file system knows how; raises `OSError` where the disk refuses."""
+    """Flush a file to the disk where the file system supports it; raises `OSError` for a full or failing disk."""
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno in (*FULL, errno.EIO):
+        if error.errno in (*DISK_FULL, errno.EIO):
             raise
 
 
@@ -49,45 +42,45 @@ def is_same(descriptor: int, path: Path) -> bool:
         return False
 
 
-def rename_no_replace(part: Path, name: Path) -> bool:
-    """Give a file its name; False where that name is taken, by whatever. The old name is gone afterwards."""
+def rename_no_replace(source: Path, target: Path) -> bool:
+    """Rename a file; False, and nothing changed, where ``target`` exists."""
     try:
-        name.hardlink_to(part)
+        target.hardlink_to(source)
     except FileExistsError:
         return False
     except OSError as error:
-        if error.errno in (*FULL, errno.ENOENT, errno.EROFS, errno.EIO):
+        if error.errno in (*DISK_FULL, errno.ENOENT, errno.EROFS, errno.EIO):
             raise
-        try:  # a file system without links, as memory cards have: what is replaced is our own empty file
-            os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        try:  # a file system without links, as on memory cards: what is replaced is our own empty file
+            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         except FileExistsError:
             return False
-        part.replace(name)
+        source.replace(target)
         return True
-    part.unlink()
+    source.unlink()
     return True
 
 
 class PartialFile:
-    """A binary file that libraries write and seek in.
+    """Binary file, new and locked, that libraries write and seek in.
 
-    Each write is whole or leaves nothing, so that a full disk cuts no record in two. ``room`` is told before the file
-    grows, by how many bytes; ``spare`` is asked to remove something when the disk is full, and says whether it did.
-    Raises `FileExistsError` where the path is taken.
+    A write is complete or leaves nothing, so that a full disk tears no record. ``make_room`` is called before the file
+    grows, with the number of bytes; ``free_space`` is called when the disk is full, and returns whether it deleted
+    something. Raises `FileExistsError` where the path is taken.
     """
 
     def __init__(
         self,
         path: Path,
-        room: Callable[[int], None] = lambda count: None,
-        spare: Callable[[], bool] = lambda: False,
+        make_room: Callable[[int], None] = lambda count: None,
+        free_space: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.path, self.room, self.spare = path, room, spare
-        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
-        self.place = self.size = 0
-        self.failed: OSError | None = None
+        self.path, self.make_room, self.free_space = path, make_room, free_space
+        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        self.offset = self.size = 0
+        self.error: OSError | None = None
         self.name: Path | None = None
-        # another process may just have taken it for one that was left behind
+        # another process may just have taken it for a leftover
         if lock(self.descriptor) == "another's" or not is_same(self.descriptor, path):
             os.close(self.descriptor)
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
@@ -98,63 +91,63 @@ class PartialFile:
         return self.descriptor < 0
 
     def write(self, data: bytes | memoryview) -> int:
-        """Write all of the bytes; raises `OSError`, the same one again once it has."""
-        if self.failed is not None:
-            raise self.failed
-        if (grown := self.place + len(data) - self.size) > 0:
-            self.room(grown)
-        done, view = 0, memoryview(data)
+        """Write all bytes; raises `OSError`, and the same error again at every later call."""
+        if self.error is not None:
+            raise self.error
+        if (growth := self.offset + len(data) - self.size) > 0:
+            self.make_room(growth)
+        written, view = 0, memoryview(data)
         try:
-            while done < len(view):
+            while written < len(view):
                 try:
-                    done += os.write(self.descriptor, view[done:])
+                    written += os.write(self.descriptor, view[written:])
                 except OSError as error:
-                    if error.errno not in FULL or not self.spare():
+                    if error.errno not in DISK_FULL or not self.free_space():
                         raise
         except OSError as error:
-            self.failed = error
+            self.error = error
             with contextlib.suppress(OSError):
-                os.ftruncate(self.descriptor, max(self.place, self.size))
+                os.ftruncate(self.descriptor, max(self.offset, self.size))
             raise
-        self.place += done
-        self.size = max(self.size, self.place)
-        return done
+        self.offset += written
+        self.size = max(self.size, self.offset)
+        return written
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to another place; returns it."""
-        self.place = os.lseek(self.descriptor, offset, whence)
-        return self.place
+        """Move to another offset and return it."""
+        self.offset = os.lseek(self.descriptor, offset, whence)
+        return self.offset
 
     def truncate(self) -> None:
-        """End the file here."""
-        os.ftruncate(self.descriptor, self.place)
-        self.size = self.place
+        """End the file at the current offset."""
+        os.ftruncate(self.descriptor, self.offset)
+        self.size = self.offset
 
     def tell(self) -> int:
-        """Return the place of the next write."""
-        return self.place
+        """Return the offset of the next write."""
+        return self.offset
 
     def flush(self) -> None:
-        """Nothing waits here."""
+        """Do nothing: writes are unbuffered."""
 
-    def publish(self, names: Callable[[], Path]) -> Path:
-        """Give it the first of ``names`` that is free, and return that; it can be written on."""
-        name = names()
+    def publish(self, next_name: Callable[[], Path]) -> Path:
+        """Rename it to the first of the names that is free, and return that; it stays open."""
+        name = next_name()
         while not rename_no_replace(self.path, name):
-            name = names()
+            name = next_name()
         self.path = self.name = name
         return name
 
     def sync(self) -> None:
-        """Bring it onto the disk."""
+        """Flush it to the disk."""
         fsync(self.descriptor)
 
-    def same(self) -> int:
-        """Return another descriptor of the same file, to bring it onto the disk while it is written on; close it."""
+    def duplicate(self) -> int:
+        """Return another descriptor of the file, to fsync while it is written; the caller closes it."""
         return os.dup(self.descriptor)
 
     def discard(self) -> None:
-        """Remove it."""
+        """Close it, and remove it if it still has its path."""
         if is_same(self.descriptor, self.path):
             self.path.unlink()
         self.close()

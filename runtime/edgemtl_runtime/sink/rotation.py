@@ -1,23 +1,22 @@
-"""The files of one recording: how they are named, which are its own, how much room they may take."""
+"""Rotation and retention of a recording's files, and crash recovery of the partial ones."""
 
 from __future__ import annotations
 
 import logging
 import os
-import re
-import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import EdgemtlError
+from .file_names import FileNames, RecordedFile
 from .partial_file import PartialFile, fsync, is_same, lock, rename_no_replace
 
-LOOK_NS = 200_000_000
-"""Files that other programs add are seen after so long at the latest."""
+SCAN_INTERVAL_NS = 200_000_000
+"""Longest time between two scans of the folder for files that other programs add."""
 SHARE = 4
-"""Where files are kept to a size and nothing says where they are split, one has at most this part of it."""
+"""Where only the size of all files is bounded, one file has at most this part of it."""
 MB = 1_000_000
 log = logging.getLogger("edgemtl_runtime")
 
@@ -35,7 +34,7 @@ class RotationLimits:
 
     @classmethod
     def of(cls, split_mb: float = 0.0, split_s: float = 0.0, keep_mb: float = 0.0) -> RotationLimits:
-        """Return limits given in megabytes (10**6) and seconds; raises `EdgemtlError` for what cannot be."""
+        """Return limits given in megabytes (10**6) and seconds; raises `EdgemtlError` for invalid ones."""
         if not (0 <= split_mb < 1e9 and 0 <= split_s < 1e9 and 0 <= keep_mb < 1e9):
             raise EdgemtlError("--split-mb, --split-s and --keep-mb are not negative, and below 1e9 (0: no bound)")
         if keep_mb and split_mb > keep_mb / 2:
@@ -46,39 +45,18 @@ class RotationLimits:
         return cls(split_bytes or keep_bytes // SHARE, split_s, keep_bytes)
 
     def __bool__(self) -> bool:
-        """Whether there is any."""
+        """Whether any bound is set."""
         return bool(self.split_bytes or self.split_s or self.keep_bytes)
 
 
 NO_LIMITS = RotationLimits()
 
 
-@dataclass(frozen=True)
-class Member:
-    """A file of a recording: the number and the time in its name, its path, size in bytes and inode."""
-
-    number: int
-    time: str
-    path: Path
-    size: int
-    inode: int
-
-
-def is_folder(given: str | Path) -> bool:
-    """Whether a folder is named: one that is there, or a name that ends in a slash."""
-    try:
-        return str(given).endswith(("/", os.sep)) or Path(given).is_dir()
-    except OSError:  # it may not be looked at; writing will say so
-        return False
-
-
 class Rotation:
-    """The files that one ``--mcap``, ``--video`` or ``--jsonl`` names, today and at earlier starts.
+    """The files that one option names, in this run and in earlier ones; the oldest are deleted beyond ``keep_bytes``.
 
-    ``given`` is a file's name, which is taken where it is free, or a folder. With limits, in a folder, or where the
-    name is taken, files are called NAME-YYYYMMDDTHHMMSSZ-NNN.EXT: UTC, and a number that rises over all of them, so
-    that they are in order though a clock was not. ``is_ours`` tells by a file's content whether this program wrote it;
-    ``removed`` hears of each that goes to make room.
+    ``names`` are as of `FileNames`. ``is_ours`` decides by a file's content whether this program wrote it: no other
+    file is deleted or recovered. ``on_delete`` is called with each file that was deleted.
     """
 
     def __init__(
@@ -87,177 +65,131 @@ class Rotation:
         suffix: str,
         limits: RotationLimits,
         is_ours: Callable[[Path], bool],
-        removed: Callable[[Member], None],
+        on_delete: Callable[[RecordedFile], None],
         option: str,
     ) -> None:
-        path, in_folder = Path(given), is_folder(given)
-        self.folder = path if in_folder else path.parent
-        self.stem, self.suffix = ("edgemtl", suffix) if in_folder else (path.stem, path.suffix)
-        self.plain = None if in_folder or limits else path
+        self.names = FileNames(given, suffix, bool(limits))
         self.given, self.limits, self.option = given, limits, option
-        self.is_ours, self.removed = is_ours, removed
-        name = re.escape(self.stem)
-        dated = rf"{name}-(\d{{8}}T\d{{6}}Z)-(\d{{3,9}})"
-        self.dated = re.compile(dated + re.escape(self.suffix))
-        self.parts = re.compile(rf"\.(?:{name}|{dated})\.part{re.escape(self.suffix)}")
-        self.others_bytes = self.looked_ns = 0
-        self.own: PartialFile | None = None
-        self.judged: dict[tuple[str, int], bool] = {}
+        self.is_ours, self.on_delete = is_ours, on_delete
+        self.other_bytes = self.scanned_ns = 0
+        self.current: PartialFile | None = None
+        self.ours: dict[tuple[str, int], bool] = {}
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.names.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise self.refused(error) from error
+            raise self._write_error(error) from error
 
-    def refused(self, error: OSError) -> EdgemtlError:
-        """Return a file system's refusal in one line."""
+    def _write_error(self, error: OSError) -> EdgemtlError:
         return EdgemtlError(f"{self.option} {self.given}: cannot be written ({error.strerror or error})")
 
-    def new_part(self) -> PartialFile:
-        """Begin a file under a name that nobody has; raises `EdgemtlError` where none can be written."""
-        self.own = None
+    def new_file(self) -> PartialFile:
+        """Create the next partial file under a free name; raises `EdgemtlError` where none can be written."""
+        self.current = None
         try:
-            for name in self.names():
+            for name in self.names.free():
                 try:
-                    self.own = PartialFile(self.part_of(name), self.make_room, self.spare)
+                    self.current = PartialFile(self.names.partial_path(name), self.make_room, self.delete_oldest)
                 except FileExistsError:
                     continue
-                self.looked_ns = 0
-                return self.own
+                self.scanned_ns = 0
+                return self.current
         except OSError as error:
-            raise self.refused(error) from error
+            raise self._write_error(error) from error
         raise AssertionError("names do not end")
 
-    def part_of(self, name: Path) -> Path:
-        """Return where a file is while it is written: hidden, its ending kept so that players open it."""
-        return name.with_name(f".{name.name.removesuffix(self.suffix)}.part{self.suffix}")
-
-    def name_of(self, part: Path) -> Path:
-        """Return what `part_of` was given."""
-        return part.with_name(part.name.removesuffix(f".part{self.suffix}")[1:] + self.suffix)
-
-    def names(self, first: Path | None = None) -> Iterator[Path]:
-        """Yield names that are free now: ``first``, the plain one, then dated ones without end."""
-        for name in (first, self.plain):
-            if name is not None and not os.path.lexists(name):
-                yield name
-        used = [*self._members(self.dated), *self._members(self.parts)]
-        number = 1 + max((member.number for member in used), default=0)
-        while True:
-            moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-            name = self.folder / f"{self.stem}-{moment}-{number:03d}{self.suffix}"
-            if not os.path.lexists(name):
-                yield name
-            number += 1
-
-    def publish(self, part: PartialFile) -> Path:
-        """Give a part its name: that under which it began, or the next where somebody has taken it."""
-        names = self.names(self.name_of(part.path))
-        return part.publish(lambda: next(names))
+    def publish(self, file: PartialFile) -> Path:
+        """Rename a partial file to its final name, or to the next free one where that was taken meanwhile."""
+        names = self.names.free(self.names.final_path(file.path))
+        return file.publish(lambda: next(names))
 
     def make_room(self, count: int) -> None:
-        """Remove the oldest finished files until ``count`` more bytes keep the bound."""
+        """Delete the oldest finished files until ``count`` more bytes keep the bound."""
         if not self.limits.keep_bytes:
             return
-        left = self.limits.keep_bytes - count - (self.own.size if self.own else 0)
+        left_bytes = self.limits.keep_bytes - count - (self.current.size if self.current else 0)
         now_ns = time.monotonic_ns()
-        if self.others_bytes <= left and now_ns - self.looked_ns < LOOK_NS:
+        if self.other_bytes <= left_bytes and now_ns - self.scanned_ns < SCAN_INTERVAL_NS:
             return
-        self.looked_ns = now_ns
-        found = self.finished()
-        self.others_bytes = sum(member.size for member in [*found, *self.left_parts()])
-        for member in found:
-            if self.others_bytes <= left:
+        self.scanned_ns = now_ns
+        finished = self.finished()
+        self.other_bytes = sum(file.size for file in (*finished, *self.leftovers()))
+        for file in finished:
+            if self.other_bytes <= left_bytes:
                 return
-            if self._remove(member):
-                self.others_bytes -= member.size
+            if self._delete(file):
+                self.other_bytes -= file.size
 
-    def spare(self) -> bool:
-        """Remove the oldest finished file, where files may be removed; False where there is none."""
-        return bool(self.limits.keep_bytes) and any(self._remove(member) for member in self.finished())
+    def delete_oldest(self) -> bool:
+        """Delete the oldest finished file, where retention allows it; False where nothing was deleted."""
+        return bool(self.limits.keep_bytes) and any(self._delete(file) for file in self.finished())
 
-    def finished(self) -> list[Member]:
-        """Return the dated files that this program wrote under this name, the oldest first; not that in writing."""
-        found = self._members(self.dated)
-        inodes = {member.path: (member.path.name, member.inode) for member in found}
-        known = self.judged
-        self.judged = {key: known[key] if key in known else self.is_ours(path) for path, key in inodes.items()}
-        ours = [member for member in found if self.judged[inodes[member.path]]]
-        return sorted(ours, key=lambda member: (member.number, member.time))
+    def finished(self) -> list[RecordedFile]:
+        """Return the dated files that this program wrote under this name, oldest first, without the current one."""
+        files = self._without_current(self.names.dated())
+        keys = {file.path: (file.path.name, file.inode) for file in files}
+        known = self.ours
+        self.ours = {key: known[key] if key in known else self.is_ours(path) for path, key in keys.items()}
+        return [file for file in files if self.ours[keys[file.path]]]
 
-    def left_parts(self) -> list[Member]:
-        """Return the parts of this name that are not the one in writing here: left behind, or of other programs."""
-        return sorted(self._members(self.parts), key=lambda member: (member.number, member.time))
+    def leftovers(self) -> list[RecordedFile]:
+        """Return the partial files of this name except the current one: of killed, or of other running programs."""
+        return self._without_current(self.names.partial())
 
-    def take_left(self, mend: Callable[[Path], bool]) -> Iterator[Path]:
-        """Make whole what killed programs have left, and yield the names that it has then.
+    def _without_current(self, files: list[RecordedFile]) -> list[RecordedFile]:
+        return [file for file in files if self.current is None or file.path.name != self.current.path.name]
 
-        ``mend`` makes a part whole where it is, and says whether there is anything in it. A part that a living program
-        holds, and one of other content, is left alone.
+    def recover_leftovers(self, recover: Callable[[Path], bool]) -> Iterator[Path]:
+        """Recover the partial files of killed programs, and yield their final names.
+
+        ``recover`` completes a file in place; it returns False where the file holds nothing. A file that a running
+        program has locked, or whose content is not ours, is not touched.
         """
-        for part in (member.path for member in self.left_parts()):
+        for partial in (file.path for file in self.leftovers()):
             try:
-                descriptor = os.open(part, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+                descriptor = os.open(partial, os.O_RDWR | os.O_NOFOLLOW)
             except OSError:
                 continue
             name = None
             try:
-                if lock(descriptor) == "ours" and is_same(descriptor, part):
-                    name = self._taken(descriptor, part, mend)
+                if lock(descriptor) == "ours" and is_same(descriptor, partial):
+                    name = self._recovered(descriptor, partial, recover)
             except (EdgemtlError, OSError) as error:
-                log.warning("%s: %s, which an earlier run left, is not recovered (%s)", self.option, part, error)
+                log.warning("%s: %s, which an earlier run left, is not recovered (%s)", self.option, partial, error)
             finally:
                 os.close(descriptor)
             if name is not None:
                 yield name
 
-    def _taken(self, descriptor: int, part: Path, mend: Callable[[Path], bool]) -> Path | None:
-        told = os.fstat(descriptor)
-        if not told.st_size or told.st_nlink > 1:  # nothing in it; or it has its name, and was killed before this went
-            part.unlink()
+    def _recovered(self, descriptor: int, partial: Path, recover: Callable[[Path], bool]) -> Path | None:
+        status = os.fstat(descriptor)
+        if not status.st_size or status.st_nlink > 1:  # empty; or published, and killed before this name was removed
+            partial.unlink()
             return None
-        if not self.is_ours(part):
+        if not self.is_ours(partial):
             return None
-        if not mend(part):
-            part.unlink()
+        if not recover(partial):
+            partial.unlink()
             return None
         fsync(descriptor)
-        for name in self.names(self.name_of(part) if self.dated.fullmatch(self.name_of(part).name) else None):
-            if rename_no_replace(part, name):
+        final = self.names.final_path(partial)
+        for name in self.names.free(final if self.names.is_dated(final) else None):
+            if rename_no_replace(partial, name):
                 return name
         return None
 
-    def _members(self, pattern: re.Pattern[str]) -> list[Member]:
-        own = self.own.path.name if self.own else ""
-        found = []
+    def _delete(self, file: RecordedFile) -> bool:
+        """Delete a file unless a running program writes it."""
         try:
-            places = list(self.folder.iterdir())
-        except OSError:  # it may not be read, or is gone: writing will say so
-            return []
-        for place in places:
-            match = pattern.fullmatch(place.name)
-            if place.name == own or match is None:
-                continue
-            try:
-                told = place.lstat()
-            except OSError:  # gone since
-                continue
-            if stat.S_ISREG(told.st_mode):
-                found.append(Member(int(match[2] or 0), match[1] or "", place, told.st_size, told.st_ino))
-        return found
-
-    def _remove(self, member: Member) -> bool:
-        """Remove a file that is ours and that no living program writes."""
-        try:
-            descriptor = os.open(member.path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+            descriptor = os.open(file.path, os.O_RDONLY | os.O_NOFOLLOW)
         except OSError:
             return False
         try:
-            if lock(descriptor) == "another's" or not is_same(descriptor, member.path):
+            if lock(descriptor) == "another's" or not is_same(descriptor, file.path):
                 return False
-            member.path.unlink()
+            file.path.unlink()
         except OSError:
             return False
         finally:
             os.close(descriptor)
-        self.removed(member)
+        self.on_delete(file)
         return True
