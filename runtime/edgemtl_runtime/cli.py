@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from .errors import EdgemtlError
-from .signals import Abrupt, Interrupts
+from .signals import DefaultSignals, Interrupts
 
 
 def guarded(command: Callable[[], int], program: str) -> int:
@@ -45,7 +45,7 @@ def _interrupted(program: str, number: int) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    with Abrupt():
+    with DefaultSignals():
         import argparse
 
         from .cli_board import add_board
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def entry() -> None:
     """Run the command line as a program of its own, and leave its signals alone to the last."""
-    Abrupt().__enter__()
+    DefaultSignals().__enter__()
     sys.exit(main())
 
 

@@ -17,7 +17,7 @@ import msgspec
 from .atomic import AtomicFile
 from .bundle import MODELS, Bundle, Input
 from .errors import EdgemtlError
-from .signals import Abrupt, abruptly
+from .signals import DefaultSignals, with_default_signals
 
 PARTS = {
     "onnxruntime": ("onnxruntime", "pip install 'edgemtl-runtime[onnxruntime]'"),
@@ -86,7 +86,7 @@ def command_build(args: argparse.Namespace) -> int:
 
 
 def _choose(args: argparse.Namespace, bundle: Bundle, frames: list[dict[str, Any]]) -> int:
-    with Abrupt():
+    with DefaultSignals():
         from .engine.autotune import choose
         from .engine.config import ways
 
@@ -111,7 +111,7 @@ def _choose(args: argparse.Namespace, bundle: Bundle, frames: list[dict[str, Any
 
 
 def _build_one(args: argparse.Namespace, bundle: Bundle, frames: list[dict[str, Any]], plain: AtomicFile | None) -> int:
-    with Abrupt():
+    with DefaultSignals():
         from .engine.autotune import check_engine
         from .engine.benchmark import noise
         from .engine.build import build_engine
@@ -171,7 +171,7 @@ def read_frames(folder: Path, inputs: tuple[Input, ...], most: int = 16) -> list
     return found
 
 
-@abruptly
+@with_default_signals
 def command_inspect(args: argparse.Namespace) -> int:
     """Tell what a bundle holds."""
     from .engine.cache import Cache, default_folder
@@ -213,7 +213,7 @@ def command_inspect(args: argparse.Namespace) -> int:
     return 0
 
 
-@abruptly
+@with_default_signals
 def command_bench(args: argparse.Namespace) -> int:
     """Time what a bundle holds on every back end that runs here."""
     from .engine.benchmark import around, measure, table
@@ -240,7 +240,7 @@ def command_bench(args: argparse.Namespace) -> int:
     return 0
 
 
-@abruptly
+@with_default_signals
 def command_doctor(args: argparse.Namespace) -> int:
     """Tell what is here, with a reason and a remedy for what is not."""
     from .engine.config import BACKENDS, absent

@@ -23,7 +23,7 @@ from .cli_run import (
     told_drops,
 )
 from .errors import EdgemtlError
-from .signals import Abrupt, Signals
+from .signals import DefaultSignals, Signals
 from .stats import Stats
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def add_record(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def command_record(args: argparse.Namespace) -> int:
     """Record, and print what it was like."""
-    with Abrupt():
+    with DefaultSignals():
         from .camera.wrappers import with_offsets
         from .recording import Recording
 
@@ -88,7 +88,7 @@ def command_record(args: argparse.Namespace) -> int:
     if limits_of(args) and not mcap:
         raise EdgemtlError("--split-mb, --split-s and --keep-mb are of MCAP files: end --out in .mcap")
     log_events(args.quiet)
-    with Abrupt():
+    with DefaultSignals():
         rig = open_rig(args)
         setup = open_setup(args, rig)
     if rig is not None:
@@ -102,16 +102,16 @@ def command_record(args: argparse.Namespace) -> int:
         with Recording(cameras, args.tolerance_ms, args.apart, trusted_only=not mcap) as recording:
             recorder = _recorder(args, setup)
             signals.stop = recording.stop
-            if signals.asked:
+            if signals.stop_requested:
                 recording.stop()
             stats = recording.stats
             stats.recordings = [recorder.tally]
             try:
                 recording.run(recorder, args.seconds, args.count)
             finally:  # what was recorded is told, whatever has ended it
-                if stats.pairs or signals.asked:
+                if stats.pairs or signals.stop_requested:
                     print(_told(args, stats), flush=True)
-    if not stats.pairs and not signals.asked:
+    if not stats.pairs and not signals.stop_requested:
         raise EdgemtlError(f"no pairs: {told_drops(stats.drops)}; are both cameras running, with clocks that agree?")
     return 0
 
@@ -138,7 +138,7 @@ def _recorder(args: argparse.Namespace, setup: Setup) -> Any:
 
 def command_calibrate(args: argparse.Namespace) -> int:
     """Calibrate, save the rig, and print how good it is."""
-    with Abrupt():
+    with DefaultSignals():
         from .messages.cameras import parse_frame_ids
         from .rig import claimed
 
@@ -161,7 +161,7 @@ def _calibrate_into(
     files: list[AtomicFile],
     look: AtomicFile | None,
 ) -> int:
-    with Abrupt():
+    with DefaultSignals():
         from .recording import Recording
         from .rig.calibrate import calibrate
         from .rig.points import from_points, read_points
@@ -176,7 +176,7 @@ def _calibrate_into(
             signals.stop = recording.stop
             for pair in recording:
                 views.append((pair.frames[names[0]].image, pair.frames[names[1]].image))
-                if len(views) >= (args.views if args.board else 1) or signals.asked:
+                if len(views) >= (args.views if args.board else 1) or signals.stop_requested:
                     break
     if not views:
         raise EdgemtlError(f"no pairs: {told_drops(recording.stats.drops)}")

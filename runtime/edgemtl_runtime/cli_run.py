@@ -19,7 +19,7 @@ from .camera import __doc__ as SOURCES
 from .errors import SHORT_FLAGS, EdgemtlError, flag
 from .pipeline import DEFAULT_TOLERANCE_MS
 from .policy import Policy
-from .signals import Abrupt, Signals
+from .signals import DefaultSignals, Signals
 
 if TYPE_CHECKING:
     from .engine.config import Way
@@ -119,7 +119,7 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 def command_run(args: argparse.Namespace) -> int:
     """Run a bundle and print what it was like."""
-    with Abrupt():
+    with DefaultSignals():
         from .engine.config import open_way
         from .pipeline import Pipeline, check_inputs
         from .thresholds import parse
@@ -128,7 +128,7 @@ def command_run(args: argparse.Namespace) -> int:
         raise EdgemtlError("--tolerance-ms is above 0, --threads between 0 (all cores but one) and 256")
     log_events(args.quiet)
     limits_of(args)
-    with Abrupt():
+    with DefaultSignals():
         bundle = Bundle.open(args.bundle)
         policy = Policy(args.policy, args.depth, args.max_age_ms)
         thresholds = parse(args.threshold, bundle.manifest.heads)
@@ -152,15 +152,15 @@ def command_run(args: argparse.Namespace) -> int:
         )
         sinks = open_sinks(args, pipeline, setup)
         signals.stop = pipeline.stop
-        if signals.asked:
+        if signals.stop_requested:
             pipeline.stop()
         stats = pipeline.stats
         try:
             pipeline.run(sinks)
         finally:  # what was done is told, whatever has ended it
-            if stats.pairs or signals.asked:
+            if stats.pairs or signals.stop_requested:
                 print(json.dumps(stats.to_dict()) if args.json else stats.table(), flush=True)
-    if not stats.pairs and not signals.asked:
+    if not stats.pairs and not signals.stop_requested:
         raise EdgemtlError(f"no pairs: {told_drops(stats.drops)}; are both cameras running, with clocks that agree?")
     return 0
 

@@ -10,13 +10,13 @@ import msgspec
 
 from .errors import EdgemtlError, missing
 
-MOST_BYTES = 4 << 20
-DEEPEST = 64
-MOST_VALUES = 500_000
+MAX_BYTES = 4 << 20
+MAX_DEPTH = 64
+MAX_VALUES = 500_000
 LONGEST_REASON = 300
 
 
-def read_bounded(file: Path, most: int = MOST_BYTES, error: type[EdgemtlError] = EdgemtlError) -> bytes:
+def read_bounded(file: Path, most: int = MAX_BYTES, error: type[EdgemtlError] = EdgemtlError) -> bytes:
     """Return a file's bytes; raises ``error`` where it cannot be read or is larger than ``most``."""
     try:
         with file.open("rb") as stream:
@@ -95,8 +95,8 @@ def _check_events(yaml: Any, events: Any) -> None:
             values += 1
             if event.anchor:
                 grown[event.anchor] = 1
-        if len(open_) > DEEPEST or values > MOST_VALUES:
-            raise ValueError(f"nested deeper than {DEEPEST}, or more than {MOST_VALUES} values")
+        if len(open_) > MAX_DEPTH or values > MAX_VALUES:
+            raise ValueError(f"nested deeper than {MAX_DEPTH}, or more than {MAX_VALUES} values")
 
 
 def check_text(what: str, text: str, longest: int = 200) -> None:

@@ -46,7 +46,7 @@ class Handlers:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
-class Abrupt(Handlers):
+class DefaultSignals(Handlers):
     """A signal ends the program at once and without a word, as long as there is nothing to lose by it.
 
     A handler of Python's would wait until a library returns, and raise in the middle of imports, where libraries make
@@ -57,11 +57,11 @@ class Abrupt(Handlers):
         super().__init__(NUMBERS, signal.SIG_DFL)
 
 
-def abruptly(command: Callable[[T], int]) -> Callable[[T], int]:
+def with_default_signals(command: Callable[[T], int]) -> Callable[[T], int]:
     """Let signals end a command at once, as one that only looks and tells has nothing to lose by it."""
 
     def run(args: T) -> int:
-        with Abrupt():
+        with DefaultSignals():
             return command(args)
 
     return run
