@@ -33,7 +33,7 @@ CHUNK_HEAD = struct.Struct("<QQQII")
 
 
 @dataclass(frozen=True)
-class Mended:
+class McapRecovery:
     """Outcome of a recovery: messages, seconds from the first to the last; damaged parts, and bytes that were skipped.
 
     ``was_whole`` is true where nothing had to be recovered.
@@ -46,7 +46,7 @@ class Mended:
     was_whole: bool
 
 
-def recover_mcap(file: Path, copy: PartialFile | None = None) -> Mended:
+def recover_mcap(file: Path, copy: PartialFile | None = None) -> McapRecovery:
     """Recover a file in place, or into ``copy``, and return what it holds then.
 
     Memory holds one chunk and the index; a whole file is not written. Raises `EdgemtlError` for what is no MCAP
@@ -79,7 +79,7 @@ def recover_mcap(file: Path, copy: PartialFile | None = None) -> Mended:
                 _copy(stream, walk.end, copy)
                 _put(copy, walk, index, addition)
         damaged = len(index.damaged) + len(walk.gaps)
-        return Mended(index.messages, (index.last_ns - index.first_ns) / 1e9, damaged, lost, was_whole)
+        return McapRecovery(index.messages, (index.last_ns - index.first_ns) / 1e9, damaged, lost, was_whole)
 
 
 def _end(walk: Walk, index: Index, before: bytes) -> tuple[bytes, int]:
