@@ -18,7 +18,7 @@ from .atomic import AtomicFile
 from .bundle import MODELS, Bundle, Input
 from .errors import EdgemtlError
 from .renamed_names import with_old_keys
-from .signals import Abrupt, abruptly
+from .signals import DefaultSignals, with_default_signals
 
 if TYPE_CHECKING:
     from .engine import Arrays
@@ -94,7 +94,7 @@ def command_build(args: argparse.Namespace) -> int:
 
 
 def _autotune(args: argparse.Namespace, bundle: Bundle, frames: list[Arrays]) -> int:
-    with Abrupt():
+    with DefaultSignals():
         from .engine.autotune import autotune
         from .engine.config import engine_configs
 
@@ -124,7 +124,7 @@ def _autotune(args: argparse.Namespace, bundle: Bundle, frames: list[Arrays]) ->
 
 
 def _build_one(args: argparse.Namespace, bundle: Bundle, frames: list[Arrays], plain: AtomicFile | None) -> int:
-    with Abrupt():
+    with DefaultSignals():
         from .engine.autotune import check_engine
         from .engine.benchmark import noise
         from .engine.build import build_engine
@@ -189,7 +189,7 @@ def read_frames(folder: Path, inputs: tuple[Input, ...], most: int = 16) -> list
     return samples
 
 
-@abruptly
+@with_default_signals
 def command_inspect(args: argparse.Namespace) -> int:
     """Print what a bundle holds, and the engines built of it."""
     from .engine.cache import Cache, default_folder
@@ -236,7 +236,7 @@ def command_inspect(args: argparse.Namespace) -> int:
     return 0
 
 
-@abruptly
+@with_default_signals
 def command_bench(args: argparse.Namespace) -> int:
     """Benchmark a bundle on every backend that is available on this machine."""
     from .engine.benchmark import benchmark, benchmark_stages, table
@@ -269,7 +269,7 @@ def command_bench(args: argparse.Namespace) -> int:
     return 0
 
 
-@abruptly
+@with_default_signals
 def command_doctor(args: argparse.Namespace) -> int:
     """Print what is installed and available, with a reason and a remedy for what is not."""
     from .engine.config import BACKENDS, unavailable_reason

@@ -602,7 +602,7 @@ def test_a_sink_may_ask_for_the_end(toy_bundle: Path) -> None:
 
 def test_a_recording_is_read_like_a_pipeline() -> None:
     told = Told()
-    with Recording(open_cameras({"rgb": LIVE, "ir": LIVE}), 30.0, apart_s=0.05, told=told) as recording:
+    with Recording(open_cameras({"rgb": LIVE, "ir": LIVE}), 30.0, min_interval_s=0.05, on_event=told) as recording:
         first = recording.read(5)
         assert isinstance(first, FramePair)
         with pytest.raises(TimeoutError):

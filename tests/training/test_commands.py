@@ -155,7 +155,7 @@ def test_a_sheet_without_a_name_counts_up(pairs: Path, tmp_path: Path, monkeypat
     assert Path("sheet.png").read_text() == "mine"
 
 
-WRITES = ("--out", "--engine-out", "--picture", "--triton")
+WRITES = ("--out", "--engine-out", "--preview", "--triton")
 
 
 def test_every_command_that_writes_a_file_or_folder_asks_before_it_replaces() -> None:
