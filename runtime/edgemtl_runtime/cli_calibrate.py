@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .atomic import AtomicFile
-from .cli_run import add_cameras, given_cameras, log_events, open_given, told_drops
+from .cli_run import add_cameras, drops_text, given_cameras, log_events, open_given
 from .errors import EdgemtlError
 from .renamed_options import renamed
 from .signals import DefaultSignals, Signals
@@ -56,7 +56,7 @@ def command_calibrate(args: argparse.Namespace) -> int:
     """Calibrate, save the rig, and print its accuracy."""
     with DefaultSignals():
         from .messages.cameras import parse_frame_ids
-        from .rig import claimed
+        from .rig.rig_file import claimed
 
     names = _camera_names(args)
     if not (0 <= args.min_interval < 1e6 and 0 < args.tolerance_ms < 1e6 and args.views > 0):
@@ -81,7 +81,7 @@ def _calibrate_into(
         from .recording import Recording
         from .rig.calibrate import calibrate
         from .rig.points import from_points, read_points
-        from .rig.register import as_png, picture
+        from .rig.register import as_png, preview
 
     log_events(args.quiet)
     with Signals() as signals:
@@ -100,7 +100,7 @@ def _calibrate_into(
     rig = replace(rig, frame_ids=frame_ids).renamed(*names)
     rig.write(files)
     if preview_file:
-        preview_file.write(as_png(picture(rig, *views[0])))
+        preview_file.write(as_png(preview(rig, *views[0])))
     print(json.dumps(report | {"rig": str(args.out)}) if args.json else f"{table}\nwrote {args.out}")
     return 0
 

@@ -27,7 +27,7 @@ from .preprocess import Preprocessor
 from .reading import Reading
 from .renamed_names import renamed_arguments
 from .result import Result
-from .sink import Sink, InlineSink, ThreadedSink, close_all
+from .sink import InlineSink, Sink, ThreadedSink, close_all
 from .stats import Stats, WritesFiles
 from .status import Status
 
