@@ -23,7 +23,7 @@ from edgemtl.tasks import TASKS
 from edgemtl.train import begin, train
 from edgemtl_export import shrink
 from edgemtl_export.inputs import example_inputs
-from edgemtl_runtime.atomic import FolderAside
+from edgemtl_runtime.atomic import AtomicFolder
 
 WARM = 2
 """Steps that are not timed."""
@@ -55,10 +55,10 @@ def shrunk(run: Run, align: int = 1) -> tuple[Path, dict[str, Any]]:
             "flops": result.report.flops_after,
             "flops_before": result.report.flops_before,
         }
-        with FolderAside(folder, "shrunk network") as aside:
-            made.save(str(aside.folder / file.name))
-            (aside.folder / sizes.name).write_text(json.dumps(told))
-            aside.place()
+        with AtomicFolder(folder, "shrunk network") as output:
+            made.save(str(output.folder / file.name))
+            (output.folder / sizes.name).write_text(json.dumps(told))
+            output.commit()
     return file, json.loads(sizes.read_text())
 
 

@@ -14,7 +14,7 @@ import msgspec
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from edgemtl_runtime.atomic import Lock, TakenError, normal, read_listing, recover, unfinished, write_file
+from edgemtl_runtime.atomic import ExistsError, Lock, read_inventory, recover, resolve_parent, unfinished, write_file
 
 from . import distributed
 from .config import Config
@@ -54,7 +54,7 @@ class Checkpoint:
         """Whether the training is between two steps."""
 
     def claim(self, resume: bool, overwrite: bool) -> None:
-        """Check an existing file before any work; raises `TakenError` when it is not to be overwritten."""
+        """Check an existing file before any work; raises `ExistsError` when it is not to be overwritten."""
         if distributed.is_main():
             recover(self.file)  # left by a process that was killed while it saved
         if os.path.lexists(self.file):
@@ -62,7 +62,7 @@ class Checkpoint:
             if resume:
                 check_same(values["config"], self.config, "the unfinished training has")
             elif not overwrite:
-                raise TakenError(
+                raise ExistsError(
                     f"{self.out}: an unfinished training stands here; --resume goes on with it, "
                     "--overwrite starts again"
                 )
@@ -150,7 +150,7 @@ class Checkpoint:
     def clear(self) -> None:
         """Remove a state that outlived its finished run, as a kill between the two leaves it."""
         if distributed.is_main() and os.path.lexists(self.file):
-            with suppress(EdgemtlError, OSError), Lock(normal(self.out)):
+            with suppress(EdgemtlError, OSError), Lock(resolve_parent(self.out)):
                 if not differs(self._values()["config"], self.config):
                     self.file.unlink()
 
@@ -180,8 +180,8 @@ def read_values(file: Path) -> Values:
 def lasting_of(out: Path) -> Values:
     """Return the configuration of the training at ``out``, finished or not, as `lasting`; {} for none."""
     for folder in (unfinished(out), out):
-        listing = read_listing(folder)
-        config = listing.asked.get("config", listing.asked) if listing else {}
+        inventory = read_inventory(folder)
+        config = inventory.settings.get("config", inventory.settings) if inventory else {}
         with suppress(*UNREADABLE):
             config = config or read_values(folder)["config"]
         if config:

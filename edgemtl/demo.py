@@ -16,7 +16,7 @@ import numpy as np
 
 from edgemtl_export import Shrunk
 from edgemtl_export.to_onnx import write_onnx
-from edgemtl_runtime.atomic import FolderAside
+from edgemtl_runtime.atomic import AtomicFolder
 from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.camera import open_cameras
 from edgemtl_runtime.engine.onnxruntime import open_engine
@@ -71,9 +71,9 @@ def demo(out: Path, steps: int = 0, overwrite: bool = False) -> dict[str, Any]:
     """
     if steps < 0:
         raise EdgemtlError("--steps is not negative")
-    with FolderAside(out, DEMO, overwrite) as aside:
-        told = _demo_into(aside.folder, steps)
-        aside.place()
+    with AtomicFolder(out, DEMO, overwrite) as output:
+        told = _demo_into(output.folder, steps)
+        output.commit()
     say(f"wrote {out}/: report.html, stream.mp4, bundle/, demo.json in {told['seconds']:.0f} s")
     return told
 

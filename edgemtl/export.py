@@ -15,7 +15,7 @@ from edgemtl_export.accuracy_gate import AccuracyGate, Inference, Score, Scorer
 from edgemtl_export.parity import ParityError
 from edgemtl_export.precisions import Backend, Precisions, Progress
 from edgemtl_export.to_bundle import export_bundle
-from edgemtl_runtime.atomic import FolderAside
+from edgemtl_runtime.atomic import AtomicFolder
 from edgemtl_runtime.bundle import BUNDLE, Bundle, Head
 from edgemtl_runtime.engine.autotune import choose
 from edgemtl_runtime.engine.build import Built, build_engine
@@ -78,12 +78,12 @@ def export(
     ``samples`` replaces the held-out split of the data that the run was trained on. With ``overwrite`` a bundle of ours
     at ``out`` is replaced. Raises `EdgemtlError`, and then nothing is written.
     """
-    with FolderAside(out, BUNDLE, overwrite) as aside:
-        return _export_into(aside, run, samples, options, progress)
+    with AtomicFolder(out, BUNDLE, overwrite) as output:
+        return _export_into(output, run, samples, options, progress)
 
 
 def _export_into(
-    aside: FolderAside, run: Run, samples: Dataset | None, options: Options, progress: Progress
+    output: AtomicFolder, run: Run, samples: Dataset | None, options: Options, progress: Progress
 ) -> tuple[Bundle, Shrunk]:
     given = None if samples is not None else open_datasets(run.config)
     samples = given["val"] if given is not None else samples
@@ -101,7 +101,7 @@ def _export_into(
             run.interface.inputs,
             heads,
             some(run, samples, FRAMES),
-            aside,
+            output,
             str(run.interface.network["name"]),
             LICENCE,
             "edgemtl 0.1.0",

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edgemtl_runtime.atomic import FolderAside, check_folder, read_listing, unfinished
+from edgemtl_runtime.atomic import AtomicFolder, check_folder, read_inventory, unfinished
 
 from . import distributed
 from .checkpoint import upgraded
@@ -19,7 +19,7 @@ from .errors import EdgemtlError
 def group(out: Path, title: str, asked: dict[str, Any], resume: bool, overwrite: bool) -> Iterator[Path]:
     """Yield a folder to train into, which is put in place as ``out`` at the end.
 
-    ``title`` is what the folder's listing calls it, ``asked`` the configuration of the trainings, as JSON; ``resume``
+    ``title`` is what the folder's inventory calls it, ``asked`` the configuration of the trainings, as JSON; ``resume``
     continues a group of the same configuration.
     """
     if resume:
@@ -29,10 +29,10 @@ def group(out: Path, title: str, asked: dict[str, Any], resume: bool, overwrite:
         yield unfinished(out)
         with distributed.process_group():
             return
-    with FolderAside(out, title, overwrite, asked=asked, keep=True, resume=resume) as aside:
-        yield aside.folder
+    with AtomicFolder(out, title, overwrite, settings=asked, keep=True, resume=resume) as output:
+        yield output.folder
         with distributed.process_group():
-            aside.place()
+            output.commit()
 
 
 def is_finished(out: Path, title: str, asked: dict[str, Any]) -> bool:
@@ -44,10 +44,10 @@ def is_finished(out: Path, title: str, asked: dict[str, Any]) -> bool:
 
 
 def _check(folder: Path, title: str, asked: dict[str, Any], state: str) -> bool:
-    listing = read_listing(folder)
-    if listing is None or listing.kind != title:
+    inventory = read_inventory(folder)
+    if inventory is None or inventory.kind != title:
         return False
-    existing = upgraded(listing.asked)
+    existing = upgraded(inventory.settings)
     for key, value in asked.items():
         if existing.get(key) != value:
             raise EdgemtlError(

@@ -16,7 +16,7 @@ import torch
 
 import edgemtl_models
 from edgemtl_models import MultiTask
-from edgemtl_runtime.atomic import FolderAside, check_folder
+from edgemtl_runtime.atomic import AtomicFolder, check_folder
 
 from . import config_file, distributed
 from .checkpoint import Checkpoint, as_json, check_same
@@ -79,18 +79,18 @@ def train(
         return run
     check_folder(job.out, RUN, overwrite)
     with ExitStack() as stack:
-        aside = None
+        output = None
         if distributed.is_main():
-            aside = stack.enter_context(FolderAside(job.out, RUN, overwrite, asked={"config": as_json(config)}))
+            output = stack.enter_context(AtomicFolder(job.out, RUN, overwrite, settings={"config": as_json(config)}))
         checkpoint.claim(resume, overwrite)
         stack.enter_context(distributed.process_group())
         threads = torch.get_num_threads()
         torch.set_num_threads(config.num_threads or threads)
         stack.callback(torch.set_num_threads, threads)
         try:
-            _train_into(aside, job, checkpoint)
-            if aside:
-                aside.place()
+            _train_into(output, job, checkpoint)
+            if output:
+                output.commit()
         except BaseException as error:
             if summary := checkpoint.summary(error):
                 say(summary)
@@ -109,7 +109,7 @@ def finished(config: Config, out: Path) -> Run | None:
     return run
 
 
-def _train_into(aside: FolderAside | None, job: _Job, checkpoint: Checkpoint) -> None:
+def _train_into(output: AtomicFolder | None, job: _Job, checkpoint: Checkpoint) -> None:
     started = time.monotonic()
     config = job.config
     data = job.data or open_datasets(config)
@@ -127,7 +127,7 @@ def _train_into(aside: FolderAside | None, job: _Job, checkpoint: Checkpoint) ->
     loader = Loader(batches, first_step, workers)
     board = TensorBoard(config.tensorboard if distributed.is_main() else "", job.out.name, first_step)
     seconds = _fit(trainer, loader, checkpoint, board, started, val)
-    if aside is None:
+    if output is None:
         return
     metrics: dict[str, Any] = {
         "steps": trainer.steps,
@@ -138,7 +138,7 @@ def _train_into(aside: FolderAside | None, job: _Job, checkpoint: Checkpoint) ->
         "data_wait": round(loader.waited_s / max(seconds, 1e-9), 4),
         "peak_mb": peak_mb(),
     }
-    write_run(aside.folder, job.out, config, trainer, metrics, val)
+    write_run(output.folder, job.out, config, trainer, metrics, val)
     with guarded("TensorBoard could not be written", job.out):
         board.close(trainer.steps, metrics.get("val", {}))
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from edgemtl_runtime.atomic import FileAside
+from edgemtl_runtime.atomic import AtomicFile
 from edgemtl_runtime.bundle import MODELS
 
 from .data import labels_option
@@ -75,7 +75,7 @@ def _eval(args: argparse.Namespace) -> int:
         return _judged(args, drawn)
 
 
-def _judged(args: argparse.Namespace, drawn: FileAside | None) -> int:
+def _judged(args: argparse.Namespace, drawn: AtomicFile | None) -> int:
     import msgspec
 
     from ..config import Config, Data
@@ -111,7 +111,7 @@ def _judged(args: argparse.Namespace, drawn: FileAside | None) -> int:
         figures = evaluate(predictor, samples, lambda n: bar(n, {}), corruptions)
     if drawn:
         heads = {head.name: head.task for head in predictor.heads if head.name in samples.classes}
-        drawn.write(plot(figures, heads, drawn.told.suffix[1:].lower()))
+        drawn.write(plot(figures, heads, drawn.given.suffix[1:].lower()))
     if args.json:
         print(json.dumps({"what": str(args.what), "data": name_of(data), "pictures": len(samples), **figures}))
     else:
@@ -130,5 +130,5 @@ def _compare(args: argparse.Namespace) -> int:
         else:
             print_table(rows(compared))
         if drawn:
-            drawn.write(draw(compared, drawn.told.suffix[1:].lower()))
+            drawn.write(draw(compared, drawn.given.suffix[1:].lower()))
     return 0

@@ -16,7 +16,7 @@ from edgemtl.config_file import load
 from edgemtl.errors import ConfigError
 from edgemtl.run import Run
 from edgemtl.train import train
-from edgemtl_runtime.atomic import LISTING
+from edgemtl_runtime.atomic import INVENTORY
 
 TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
@@ -60,7 +60,7 @@ def test_torchrun_trains_and_only_the_main_process_prints(tmp_path: Path) -> Non
     report = json.loads(ran([*TWO, "-m", "edgemtl", "train", *words, "--out", str(tmp_path / "out"), "--json"]).stdout)
     for task in ("semantic", "edges"):
         assert report[task]["steps"] == 3 and Run.open(tmp_path / "out" / task).metrics["val"] == report[task]["val"]
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [LISTING, "edges", "semantic"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [INVENTORY, "edges", "semantic"]
 
 
 def test_a_batch_must_be_large_enough_to_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from edgemtl.run import Run
 from edgemtl.synthetic.streets import HELD_OUT, Streets
 from edgemtl.train import train
 from edgemtl.trainer import learning_rate
-from edgemtl_runtime.atomic import LISTING
+from edgemtl_runtime.atomic import INVENTORY
 from edgemtl_runtime.result import Boxes, LabelMap
 
 SHORT = (*TINY, "steps=4", "data.synthetic.num_train=16", "data.synthetic.num_val=4")
@@ -30,7 +30,7 @@ SHORT = (*TINY, "steps=4", "data.synthetic.num_train=16", "data.synthetic.num_va
 def test_a_run_holds_what_it_should(tiny_run: Run) -> None:
     names = {file.name for file in tiny_run.path.iterdir()}
     written = {"config.yaml", "weights.safetensors", "metrics.json", "log.csv", "curves.png", "report.html"}
-    assert names == {*written, LISTING}
+    assert names == {*written, INVENTORY}
     rows = list(csv.DictReader((tiny_run.path / "log.csv").open()))
     assert len(rows) == 90 and float(rows[-1]["boxes"]) < float(rows[0]["boxes"])
     assert float(rows[-1]["pruned"]) >= 0.6
