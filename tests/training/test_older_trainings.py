@@ -49,12 +49,15 @@ def older_checkpoint(file: Path) -> None:
     save_file({"network.weight": torch.zeros(1)}, file, {"told": json.dumps(values)})
 
 
-def test_an_unfinished_training_is_answered_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unfinished_training_is_answered_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     older_checkpoint(tmp_path / ".run.unfinished")
     config = load(OLDER / "run" / "config.yaml")
     values = read_values(tmp_path / ".run.unfinished")
     assert values[OLD_HEADER] and lasting_of(tmp_path / "run") == lasting(config)
     before = (tmp_path / ".run.unfinished").read_bytes()
+    monkeypatch.chdir(OLDER)  # the configuration names a file of a network by its relative path
     command = ["train", str(OLDER / "run" / "config.yaml"), "--out", str(tmp_path / "run")]
     assert main([*command, "--resume"]) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
