@@ -16,6 +16,7 @@ from edgemtl_export.deployed import Deployed
 from edgemtl_models import MultiTask
 from edgemtl_runtime.bundle import Head, Input
 from edgemtl_runtime.limits import decode_json, read_bounded, reason
+from edgemtl_runtime.manifest_schema import with_new_keys
 
 from . import config_file
 from .config import Config
@@ -27,6 +28,8 @@ RUN = "run"
 """The name of such a folder in its listing (`edgemtl_runtime.atomic`)."""
 CONFIG, WEIGHTS, METRICS = "config.yaml", "weights.safetensors", "metrics.json"
 MOST_METRICS = 64 << 20
+OLDER_SCHEMA = 2
+"""The schema of manifests whose keys the interfaces of older runs have."""
 RENAMED_METRICS = {"judged": "evals"}
 """Keys of version 0.1, and today's; those of "loss" are columns of the log."""
 
@@ -63,7 +66,7 @@ class Run:
         config = config_file.load(folder / CONFIG)
         try:
             with safe_open(folder / WEIGHTS, "pt") as file:
-                interface = decode_json(file.metadata()["interface"].encode(), Interface)
+                interface = read_interface(file.metadata()["interface"])
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             network = edgemtl_models.build(interface.network, interface.channels(), config.input_size, pretrained=False)
             network.load_state_dict(state)
@@ -83,6 +86,14 @@ class Run:
     def deployed(self) -> Deployed:
         """Return the network with the inputs and outputs of a bundle, not shrunk."""
         return Deployed(self.network, self.interface.inputs, self.interface.heads)
+
+
+def read_interface(text: str) -> Interface:
+    """Read an interface from JSON of any version; raises `ValueError` for another one."""
+    raw = decode_json(text.encode())
+    if not isinstance(raw, dict):
+        raise ValueError("the interface holds no names")
+    return msgspec.convert(with_new_keys(raw, OLDER_SCHEMA), Interface)
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
