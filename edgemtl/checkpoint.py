@@ -18,7 +18,7 @@ from edgemtl_runtime.atomic import Lock, TakenError, normal, read_listing, recov
 
 from . import distributed
 from .config import Config
-from .console import say
+from .console import print_message
 from .errors import EdgemtlError
 from .stop import Stop
 from .trainer import Loop
@@ -61,7 +61,7 @@ class Checkpoint:
                     f"{self.out}: an unfinished training stands here; --resume goes on with it, --overwrite starts anew"
                 )
         elif resume:
-            say("nothing unfinished here: training from the start")
+            print_message("nothing unfinished here: training from the start")
 
     @contextmanager
     def kept(self, loop: Loop, stop: Stop, started: float) -> Iterator[None]:
@@ -108,7 +108,7 @@ class Checkpoint:
             write_file(self.file, state)
             self.step = loop.step
         except (OSError, SafetensorError) as error:
-            say(f"the state at step {loop.step} could not be saved ({error}); training goes on")
+            print_message(f"the state at step {loop.step} could not be saved ({error}); training goes on")
         self.saved_at = time.monotonic()
 
     def load_into(self, loop: Loop) -> float:
@@ -123,7 +123,7 @@ class Checkpoint:
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise self._unreadable(error) from error
         self.step = loop.step
-        say(f"going on from step {loop.step}")
+        print_message(f"going on from step {loop.step}")
         return float(told["seconds"])
 
     def _told(self) -> dict[str, Any]:

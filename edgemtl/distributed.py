@@ -21,23 +21,22 @@ from torch import Tensor, distributed
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from .ranks import is_main, rank, world_size
+
+__all__ = [
+    "all_reduce",
+    "all_reduce_gradients",
+    "broadcast",
+    "device",
+    "is_main",
+    "process_group",
+    "rank",
+    "synced_batch_statistics",
+    "world_size",
+]
+
 PATIENCE = timedelta(days=1)
 """How long the others wait while the first one reads data, saves or judges."""
-
-
-def world_size() -> int:
-    """Return how many processes learn together."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def rank() -> int:
-    """Return which of them this one is, from 0."""
-    return int(os.environ.get("RANK", "0"))
-
-
-def is_main() -> bool:
-    """Whether this is the one that writes, judges and talks."""
-    return rank() == 0
 
 
 def device() -> torch.device:

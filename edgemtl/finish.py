@@ -13,12 +13,15 @@ from torch import nn
 from edgemtl_export.to_onnx import Deployed
 
 from .config import Config
-from .console import progress_bar, say
+from .console import print_message, progress_bar
 from .data.sample import Samples
 from .delta_m import delta_m, references
-from .evaluate import Figures, Predictor, evaluate
+from .evaluate import Predictor, evaluate
+from .metric_report import Reports, from_json, to_json
+from .plots import training_curves
 from .reports.run import write_run_report
-from .run import METRICS, Interface, write_weights
+from .run import Interface, write_weights
+from .run_files import METRICS
 from .trainer import Loop
 from .training_log import JUDGED
 
@@ -35,11 +38,12 @@ def write_run(
     write_weights(folder, config, network, interface)
     with guarded("the curves could not be drawn", out):
         loop.log.write(folder)
+        (folder / "curves.png").write_bytes(training_curves(loop.log.rows))
     if val is not None:
         with guarded("the run could not be judged", out):
             _judge(config, loop, metrics, predictor_of(network, interface), val)
             if config.method != "single":
-                gained = delta_m(metrics["val"]["all"], references(config, out.parent), list(loop.tasks))
+                gained = delta_m(from_json(metrics)["all"].flat(), references(config, out.parent), list(loop.tasks))
                 metrics |= {"delta_m": gained} if gained else {}
     if "val" in metrics and val is not None:
         with guarded("the report could not be written", out):
@@ -56,14 +60,14 @@ def guarded(what: str, out: Path | None = None) -> Iterator[None]:
     except Exception as error:  # whatever it is, hours of learning are not lost by it
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         way = f"the weights are kept: `edgemtl eval {out}` judges them" if out else "the training goes on"
-        say(f"warning: {what} ({reason}); {way}")
+        print_message(f"warning: {what} ({reason}); {way}")
 
 
 def _judge(config: Config, loop: Loop, metrics: dict[str, Any], predictor: Predictor, val: Samples) -> None:
     with progress_bar("judging", len(val)) as bar:
         figures = evaluate(predictor, val, lambda n: bar(n, {}))
     metrics["judged"] = [*judged(loop), {"step": loop.steps, **primaries(figures, loop)}]
-    metrics["val"] = figures
+    metrics |= to_json(figures)
 
 
 def _report(
@@ -86,10 +90,10 @@ def predictor_of(network: nn.Module, interface: Interface) -> Predictor:
     return Predictor(deployed, interface.inputs, interface.heads, 0.0)
 
 
-def primaries(figures: Figures, loop: Loop) -> dict[str, float]:
+def primaries(figures: Reports, loop: Loop) -> dict[str, float]:
     """Return each task's primary metric over the whole split, where it has one."""
-    whole = figures["all"]
-    return {name: whole[task.primary] for name, task in loop.tasks.items() if task.primary in whole}
+    values = {name: figures["all"].primary(name) for name in loop.tasks}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def judged(loop: Loop) -> list[dict[str, float]]:

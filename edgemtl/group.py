@@ -10,7 +10,7 @@ from typing import Any
 from edgemtl_runtime.atomic import FolderAside, check_folder, read_listing, unfinished
 
 from . import distributed
-from .console import say
+from .console import print_message
 from .errors import EdgemtlError
 
 
@@ -37,7 +37,7 @@ def is_finished(out: Path, kind: str, asked: dict[str, Any]) -> bool:
     """Whether a group is in place; raises `EdgemtlError` with the key in which it was configured otherwise."""
     if not _check(out, kind, asked, "finished"):
         return False
-    say(f"{out} is finished: nothing to do")
+    print_message(f"{out} is finished: nothing to do")
     return True
 
 

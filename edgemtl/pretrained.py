@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .console import say
+from .console import print_message
 from .errors import ConfigError
 from .run import Run
 
@@ -27,7 +27,9 @@ def take_over(network: nn.Module, source: str) -> None:
         raise ConfigError(f"init_from={source}: nothing in it fits this network by name and shape")
     network.load_state_dict(own | taken)
     new = sorted({".".join(name.split(".")[:2]) for name in own.keys() - taken.keys()})
-    say(f"taken over from {source}: {len(taken)} of {len(own)} tensors" + (f"; new: {', '.join(new)}" if new else ""))
+    print_message(
+        f"taken over from {source}: {len(taken)} of {len(own)} tensors" + (f"; new: {', '.join(new)}" if new else "")
+    )
 
 
 def _weights(file: Path) -> dict[str, Tensor]:

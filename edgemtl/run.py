@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,14 @@ from torch import nn
 import edgemtl_models
 from edgemtl_export.to_onnx import Deployed
 from edgemtl_runtime.bundle import Head, Input
-from edgemtl_runtime.limits import decode_json, read_bounded, reason
+from edgemtl_runtime.limits import decode_json, reason
 
 from . import config_file
 from .config import Config
 from .errors import EdgemtlError
+from .metric_report import Reports, from_json
+from .run_files import CONFIG, WEIGHTS, check_run, read_metrics
 from .tasks import TASKS
-
-RUN = "run"
-"""What `edgemtl_runtime.atomic` calls such a folder."""
-CONFIG, WEIGHTS, METRICS = "config.yaml", "weights.safetensors", "metrics.json"
-MOST_METRICS = 64 << 20
 
 
 class Interface(msgspec.Struct, frozen=True):
@@ -54,9 +50,7 @@ class Run:
     def open(cls, path: str | Path) -> Run:
         """Read a run; raises `EdgemtlError` with what is missing."""
         folder = Path(path)
-        for name in (CONFIG, WEIGHTS, METRICS):
-            if not (folder / name).is_file():
-                raise EdgemtlError(f"{folder}: no run here ({name} is missing); make one with `edgemtl train`")
+        check_run(folder)
         config = config_file.load(folder / CONFIG)
         try:
             with safe_open(folder / WEIGHTS, "pt") as file:
@@ -77,22 +71,14 @@ class Run:
             raise EdgemtlError(f"{folder}: damaged run ({reason(error)}); train again") from error
         return cls(folder, config, interface, network.eval(), metrics)
 
+    @property
+    def reports(self) -> Reports:
+        """The metrics of the evaluation after training; nothing where there was none."""
+        return from_json(self.metrics)
+
     def deployed(self) -> Deployed:
         """Return the network as it would be shipped, unshrunk."""
         return Deployed(self.network, self.interface.inputs, self.interface.heads)
-
-
-def read_metrics(folder: Path) -> dict[str, Any]:
-    """Return a run's figures; raises `EdgemtlError` where they cannot be read."""
-    try:  # not msgspec: a figure may be NaN, which JSON has not but Python writes
-        found = json.loads(read_bounded(folder / METRICS, MOST_METRICS))
-        if not isinstance(found, dict):
-            raise ValueError("holds no names")
-    except (ValueError, RecursionError) as error:
-        raise EdgemtlError(
-            f"{folder / METRICS}: cannot be read ({reason(error)}); run `edgemtl eval {folder}`"
-        ) from error
-    return found
 
 
 def interface_of(network: edgemtl_models.MultiTask, config: Config, heads: tuple[Head, ...]) -> Interface:

@@ -20,7 +20,7 @@ from edgemtl_runtime.atomic import FolderAside, check_folder
 from . import config_file, distributed
 from .checkpoint import Checkpoint, as_json, check_same
 from .config import Config
-from .console import progress_bar, say
+from .console import print_message, progress_bar
 from .data.loader import Batches, Loader, check_inputs
 from .data.open import open_data
 from .data.sample import Samples
@@ -28,7 +28,8 @@ from .errors import ConfigError
 from .evaluate import evaluate
 from .finish import guarded, predictor_of, primaries, write_run
 from .pretrained import freeze, take_over
-from .run import CONFIG, METRICS, RUN, WEIGHTS, Run, interface_of
+from .run import Run, interface_of
+from .run_files import CONFIG, METRICS, RUN, WEIGHTS
 from .stop import Stop
 from .tasks import TASKS, Task
 from .tensorboard import Board
@@ -81,7 +82,7 @@ def train(
                 aside.place()
         except BaseException as error:
             if told := checkpoint.told(error):
-                say(told)
+                print_message(told)
             raise
         checkpoint.remove()
     return Run.open(out)
@@ -93,7 +94,7 @@ def finished(config: Config, out: Path) -> Run | None:
         return None
     check_same(as_json(config_file.load(out / CONFIG)), config, "the finished run has")
     run = Run.open(out)
-    say(f"{out} is finished: nothing to do")
+    print_message(f"{out} is finished: nothing to do")
     return run
 
 
@@ -177,7 +178,7 @@ def _fit(
     sparsity = loop.sparsity
     if sparsity and sparsity.target and not sparsity.frozen:
         keep = loop.config.sparsity.min_keep_ratio
-        say(
+        print_message(
             f"only {sparsity.share:.0%} of the {loop.config.sparsity.metric} could go: "
             f"sparsity.min_keep_ratio={keep} holds the rest"
         )
@@ -225,7 +226,7 @@ def choose_tasks(config: Config, samples: Samples) -> dict[str, Task]:
         if name in labelled:
             tasks[name] = TASKS[name](labelled[name])
         else:
-            say(f"the data have no {name} labels: that head takes no part")
+            print_message(f"the data have no {name} labels: that head takes no part")
     if not tasks:
         raise ConfigError(f"the data have labels for {', '.join(labelled) or 'none'} of tasks={list(config.tasks)}")
     return tasks

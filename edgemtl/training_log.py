@@ -21,16 +21,14 @@ class Log:
         return dict(self.rows[-1]) if self.rows else {}
 
     def write(self, folder: Path) -> None:
-        """Write ``log.csv`` and ``curves.png``."""
+        """Write ``log.csv``."""
         names = list(dict.fromkeys(name for row in self.rows for name in row))
         with (folder / "log.csv").open("w", newline="") as stream:
             writer = csv.DictWriter(stream, names)
             writer.writeheader()
             writer.writerows(self.rows)
-        draw(self.rows, folder / "curves.png")
 
 
-COLUMNS = 4
 JUDGED = "val "
 """How the names of figures begin that were judged while training."""
 SHARED = {"weight ": "weights of the tasks", "strength ": "strengths of the levels"}
@@ -38,45 +36,6 @@ SHARED = {"weight ": "weights of the tasks", "strength ": "strengths of the leve
 LEGEND = 12
 """A panel of more lines has no legend."""
 TITLES = {"lr": "learning rate", "gone": "share gone", "live": "live channel groups"}
-
-
-def draw(rows: list[dict[str, float]], file: Path) -> None:
-    """Draw every figure over the steps, smoothed, a panel each; the tasks' weights share one."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    names = [n for n in dict.fromkeys(name for row in rows for name in row) if n != "step"]
-    together = {start: [name for name in names if name.startswith(start)] for start in SHARED}
-    panels = [("", [name]) for name in names if not name.startswith(tuple(SHARED))]
-    panels += [(start, members) for start, members in together.items() if members]
-    columns = min(COLUMNS, len(panels))
-    lines = -(-len(panels) // columns)
-    figure = Figure(figsize=(3.2 * columns, 2.4 * lines), layout="constrained")
-    FigureCanvasAgg(figure)
-    for index, (start, panel) in enumerate(panels):
-        axes = figure.add_subplot(lines, columns, index + 1)
-        for name in panel:
-            points = [(row["step"], row[name]) for row in rows if name in row]
-            steps, values = zip(*points, strict=True)
-            if name.startswith(JUDGED):
-                axes.plot(steps, values, color="tab:orange", marker=".")
-            elif start or name in TITLES:
-                values = tuple(smooth(list(values))) if start == "weight " else values
-                axes.plot(steps, values, label=name.removeprefix(start), linewidth=1 if start else 1.5)
-            else:
-                axes.plot(steps, values, color="0.8", linewidth=0.8)
-                axes.plot(steps, smooth(list(values)), color="tab:blue")
-        if start and len(panel) <= LEGEND:
-            axes.legend(fontsize=6)
-        axes.set_title(SHARED[start] if start else title(panel[0]), fontsize=9)
-        axes.set_xlabel("step", fontsize=8)
-        axes.tick_params(labelsize=7)
-        if start == "strength " and any(row.get(name, 0) > 0 for row in rows for name in panel):
-            axes.set_yscale("log")
-        else:
-            axes.set_ylim(bottom=0)
-        axes.grid(alpha=0.3)
-    figure.savefig(file, dpi=110)
 
 
 def title(name: str) -> str:

@@ -11,11 +11,13 @@ from .. import distributed
 from ..checkpoint import lasting
 from ..config import Config
 from ..config_file import load
-from ..console import say
+from ..console import print_message
 from ..errors import ConfigError, EdgemtlError
 from ..finish import guarded
 from ..group import group, is_finished
-from ..run import CONFIG, Run
+from ..plots import metric_over_steps
+from ..run import Run
+from ..run_files import CONFIG
 from ..tasks import TASKS
 from ..train import train
 
@@ -70,12 +72,14 @@ def adapt(
         if distributed.is_main():
             (folder / "adapt.json").write_text(json.dumps(told) + "\n")
             with guarded("the figures could not be drawn", out):
-                draw(found, task, folder / "adapt.png")
+                better = "↑" if TASKS[task].higher_is_better else "↓"
+                label = f"{task}: {TASKS[task].primary} {better}"
+                (folder / "adapt.png").write_bytes(metric_over_steps(found, label))
     return found
 
 
 def _points(config: Config, folder: Path, task: str, name: str, resume: bool) -> list[Any]:
-    say(f"{task} from {name}")
+    print_message(f"{task} from {name}")
     run = train(config, folder, resume=resume)
     if "judged" not in run.metrics:
         raise EdgemtlError(f"{name}: has learned, but could not be judged; mend what the warning tells, then --resume")
@@ -100,21 +104,3 @@ def reached(points: Sequence[Any], figure: float, higher_is_better: bool) -> int
             break
         last = int(step)
     return last
-
-
-def draw(found: dict[str, list[Any]], task: str, file: Path) -> None:
-    """Draw the figure over the steps, a line a start."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.2, 3.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for name, points in found.items():
-        steps, values = zip(*points, strict=True)
-        axes.plot(steps, values, marker=".", label=name)
-    axes.set_xlabel("step")
-    axes.set_ylabel(f"{task}: {TASKS[task].primary} {'↑' if TASKS[task].higher_is_better else '↓'}")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
-    figure.savefig(file, dpi=110)

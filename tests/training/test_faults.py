@@ -96,7 +96,7 @@ def test_a_network_is_judged_with_each_camera_absent_and_out_of_line(tiny_run: R
     figures = evaluate(predictor, samples, faults=faults)
     expected = ["rgb absent", "ir absent", *(f"shift {px} px" for px in SHIFTS_PX), *(f"turn {d}°" for d in TURNS_DEG)]
     assert list(figures)[3:] == expected and list(figures)[:3] == ["all", "day", "night"]
-    assert len({figures[part]["pixel_accuracy"] for part in expected}) > 4  # each has been another picture
+    assert len({figures[part]["semantic"]["pixel_accuracy"] for part in expected}) > 4  # each has been another picture
     for name, values in evaluate(predictor, samples).items():
         assert figures[name] == values
     blank = samples[0].images | {"ir": np.full(SIZE, 114, np.uint8)}

@@ -58,7 +58,7 @@ def test_every_task_is_shipped_as_it_was_trained(run: Run, tmp_path: Path) -> No
     bundle, shrunk = export(run, tmp_path / "bundle")
     assert shrunk.report.parameters_after < shrunk.report.parameters_before
     samples = Streets(6, SIZE, 2_000_000)
-    ours, shipped = (evaluate(p, samples)["all"] for p in (of_run(run), open_predictor(bundle.path)))
+    ours, shipped = (evaluate(p, samples)["all"].flat() for p in (of_run(run), open_predictor(bundle.path)))
     assert set(ours) == set(shipped)
     for name, value in ours.items():
         assert shipped[name] == pytest.approx(value, rel=0.02, abs=0.02), name
