@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgemtl_export import NotEqualError, Shrunk
-from edgemtl_export.gate import Gate, Score, Scorer
-from edgemtl_export.gate import Run as Runs
+from edgemtl_export.accuracy_gate import AccuracyGate, Inference, Score, Scorer
 from edgemtl_export.parity import ParityError
+from edgemtl_export.precisions import Backend, Precisions, Progress
 from edgemtl_export.to_bundle import export_bundle
-from edgemtl_export.variants import Precisions, Target, Tell
 from edgemtl_runtime.atomic import FolderAside
 from edgemtl_runtime.bundle import BUNDLE, Bundle, Head
 from edgemtl_runtime.engine.autotune import choose
@@ -49,7 +48,7 @@ class Options:
     """The heads to export; all where none is named."""
     precisions: tuple[Literal["fp16", "int8"], ...] = ()
     """Precisions to add to fp32; each must pass the accuracy gate."""
-    backend: Target = "onnxruntime"
+    backend: Backend = "onnxruntime"
     max_drop: float = 0.01
     """The largest share of a head's metric that a precision may lose."""
     align: int = 0
@@ -68,7 +67,7 @@ def export(
     out: str | Path,
     samples: Samples | None = None,
     options: Options = Options(),
-    progress: Tell = lambda *_: None,
+    progress: Progress = lambda *_: None,
     overwrite: bool = False,
 ) -> tuple[Bundle, Shrunk]:
     """Shrink a run's network, write it as a bundle and compare both on held-out images.
@@ -81,7 +80,7 @@ def export(
 
 
 def _export_into(
-    claim: FolderAside, run: Run, samples: Samples | None, options: Options, progress: Tell
+    claim: FolderAside, run: Run, samples: Samples | None, options: Options, progress: Progress
 ) -> tuple[Bundle, Shrunk]:
     splits = {} if samples is not None else open_data(run.config)
     val = samples if samples is not None else splits["val"]
@@ -90,7 +89,7 @@ def _export_into(
     if options.precisions:
         training = splits["train"] if splits else open_data(run.config, ("train",))["train"]
         calibration = network_inputs(run, training, CALIBRATION_IMAGES)
-        gate = Gate(scorer(run, heads, val), options.max_drop)
+        gate = AccuracyGate(scorer(run, heads, val), options.max_drop)
         precisions = Precisions(options.precisions, gate, calibration, options.backend, progress)
     try:
         return export_bundle(
@@ -130,7 +129,7 @@ def scorer(run: Run, heads: tuple[Head, ...], samples: Samples) -> Scorer:
     """Return the function that scores a network by each labelled head's primary metric."""
     tasks = {head.name: TASKS[head.task] for head in heads if head.name in samples.classes}
 
-    def scores(network: Runs) -> dict[str, Score]:
+    def scores(network: Inference) -> dict[str, Score]:
         report = evaluate(Predictor(FunctionEngine(network), run.interface.inputs, heads, 0.0), samples)["all"]
         return {n: Score(t.primary, report[n][t.primary], t.higher_is_better) for n, t in tasks.items()}
 
@@ -141,7 +140,7 @@ def scorer(run: Run, heads: tuple[Head, ...], samples: Samples) -> Scorer:
 class FunctionEngine:
     """A function as an engine."""
 
-    run: Runs
+    run: Inference
 
 
 def tensorrt_backend() -> str:

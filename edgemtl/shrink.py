@@ -15,9 +15,9 @@ from torch.export import ExportedProgram
 
 import edgemtl_export
 from edgemtl_export import NotEqualError, Shrunk
+from edgemtl_export.inputs import example_inputs
 from edgemtl_export.outputs import UnknownOutputError
-from edgemtl_export.pt2_file import NoProgramError, UntrustedError, load_program
-from edgemtl_export.to_onnx import example_inputs
+from edgemtl_export.pt2 import NoProgramError, UntrustedError, load_program
 from edgemtl_runtime.atomic import FileAside, outermost
 
 from .errors import EdgemtlError
@@ -82,7 +82,7 @@ def open_model(path: Path, trust: bool = False) -> tuple[nn.Module | ExportedPro
 def read_program(file: Path, trust: bool = False) -> ExportedProgram:
     """Read a program; raises `EdgemtlError` with the first error that torch logs about the file.
 
-    Unless ``trust``, one that could run custom code is not loaded (`edgemtl_export.pt2_file`).
+    Unless ``trust``, one that could run custom code is not loaded (`edgemtl_export.pt2`).
     """
     logged: list[object] = []
 

@@ -200,7 +200,7 @@ def _options(args: argparse.Namespace, backend: str) -> Options:
 
 def _as_json(bundle: Bundle, shrunk: Shrunk, engine: BuiltEngine | None, version: Path | None) -> dict[str, Any]:
     built = engine and {"plan": str(engine.plan), "precision": engine.precision, "p50_ms": engine.p50_ms}
-    rejected = bundle.manifest.refused
+    rejected = bundle.manifest.rejected
     return {
         "triton": None if version is None else str(version),
         "engine": built,
@@ -223,7 +223,7 @@ def _print_report(bundle: Bundle, shrunk: Shrunk, engine: BuiltEngine | None) ->
         by_head = precision.get("scores", {})
         scores = [f"{head} {metric} {v:.4f}" for head, metrics in by_head.items() for metric, v in metrics.items()]
         print(f"{name}: {precision['bytes'] / 1000:,.0f} kB{', ' if scores else ''}{', '.join(scores)}")
-    for name, reason in bundle.manifest.refused.items():
+    for name, reason in bundle.manifest.rejected.items():
         print(f"{name} rejected: {reason}")
     if engine:
         print(f"fastest engine of {engine.backend}: {engine.precision}, {engine.fastest_ms:.2f} ms; {engine.plan}")

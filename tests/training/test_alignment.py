@@ -24,7 +24,7 @@ from edgemtl.train import begin, train
 from edgemtl.trainer import Loop
 from edgemtl_export import shrink
 from edgemtl_export.groups import channel_groups
-from edgemtl_export.to_onnx import example_inputs
+from edgemtl_export.inputs import example_inputs
 
 USUAL = (
     "input_size=[32,64]",
