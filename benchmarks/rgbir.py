@@ -27,11 +27,11 @@ from torch.nn import Conv2d
 from edgemtl.config import Config
 from edgemtl.config_file import load
 from edgemtl.console import print_message, print_table, progress_bar
-from edgemtl.data.open import open_data
+from edgemtl.corruptions import misalignments, missing_modalities
+from edgemtl.data.datasets import open_datasets
 from edgemtl.evaluate import Predictor, evaluate, of_run
 from edgemtl.methods.alignment import tied
 from edgemtl.metric_report import flat
-from edgemtl.robustness import absences, misalignments
 from edgemtl.run import Run
 from edgemtl_export.latency import compare
 from edgemtl_models.aligned import AlignedTrunk
@@ -89,10 +89,11 @@ def tied_shares(run: Run) -> dict[str, float]:
 
 def judged(predictor: Predictor | Late) -> dict[str, dict[str, float]]:
     """Return the figures of a predictor, with absent cameras and over shifts where it has two."""
-    samples = open_data(configured("mid", 0))["val"]
-    faults = {**absences(predictor), **misalignments(predictor)} if len(predictor.inputs) > 1 else {}  # type: ignore[arg-type]
+    samples = open_datasets(configured("mid", 0))["val"]
+    inputs = predictor.inputs
+    corruptions = {**missing_modalities(inputs), **misalignments(inputs)} if len(inputs) > 1 else {}
     with progress_bar("judging", len(samples)) as bar:
-        return flat(evaluate(predictor, samples, lambda n: bar(n, {}), faults))  # type: ignore[arg-type]
+        return flat(evaluate(predictor, samples, lambda n: bar(n, {}), corruptions))  # type: ignore[arg-type]
 
 
 def row(variant: str, seed: int, runs: list[Run], figures: dict[str, dict[str, float]]) -> dict[str, Any]:

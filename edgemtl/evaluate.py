@@ -14,17 +14,14 @@ from edgemtl_runtime.engine.onnxruntime import open_engine
 from edgemtl_runtime.letterbox import Fit
 from edgemtl_runtime.result import HeadResult
 
-from .corruptions import NONE, Fault
+from .corruptions import CLEAN, Corruption, Suite
 from .data.loader import check_inputs, fitted_images
-from .data.sample import Sample, Samples
+from .data.sample import Dataset, Sample
 from .errors import EdgemtlError
 from .metric_report import MetricReport, Reports
 from .run import Run
 from .run_files import is_run
 from .tasks import TASKS, Metric, Task
-
-Faulty = Mapping[str, Sequence[Fault]]
-"""Faults of the cameras by name; of several under one, the pictures take one each in turn."""
 
 
 class Engine(Protocol):
@@ -44,11 +41,11 @@ class Predictor:
         # Average precision looks at boxes of every score.
         self.heads = heads if threshold is None else tuple(_with_threshold(head, threshold) for head in heads)
 
-    def __call__(self, sample: Sample, fault: Fault = NONE) -> dict[str, HeadResult]:
+    def __call__(self, sample: Sample, corruption: Corruption = CLEAN) -> dict[str, HeadResult]:
         """Return every head's result, with the cameras in this state."""
         spec = next(iter(self.inputs.values()))
         fit = Fit.plan(sample.size, (spec.height, spec.width))
-        outputs = self.engine.run(fitted_images(sample, self.inputs, fault))
+        outputs = self.engine.run(fitted_images(sample, self.inputs, corruption))
         return decode({name: output[0] for name, output in outputs.items()}, self.heads, fit)
 
 
@@ -76,27 +73,27 @@ def open_predictor(path: str | Path, threshold: float | None = 0.0, precision: s
 
 def evaluate(
     predictor: Predictor,
-    samples: Samples,
+    samples: Dataset,
     progress: Callable[[int], None] | None = None,
-    faults: Faulty | None = None,
+    corruptions: Suite | None = None,
 ) -> Reports:
     """Evaluate a predictor on every sample: on all, by day and by night where that is known, and with corruptions."""
     tasks = _labelled_tasks(predictor, samples)
-    corruptions = faults or {}
+    suite = corruptions or {}
     metrics: dict[str, dict[str, Metric]] = {}
     for index in range(len(samples)):
         sample = samples[index]
         light = [] if sample.is_day is None else ["day" if sample.is_day else "night"]
         _update(metrics, ["all", *light], tasks, predictor(sample), sample)
-        for name, variants in corruptions.items():
+        for name, variants in suite.items():
             _update(metrics, [name], tasks, predictor(sample, variants[index % len(variants)]), sample)
         if progress:
             progress(index + 1)
-    order = [subset for subset in ("all", "day", "night", *corruptions) if subset in metrics]
+    order = [subset for subset in ("all", "day", "night", *suite) if subset in metrics]
     return {s: MetricReport({task: metric.compute() for task, metric in metrics[s].items()}) for s in order}
 
 
-def _labelled_tasks(predictor: Predictor, samples: Samples) -> dict[str, Task]:
+def _labelled_tasks(predictor: Predictor, samples: Dataset) -> dict[str, Task]:
     """Return the heads' tasks that the data have labels of; raises `EdgemtlError` where classes or tasks differ."""
     labelled = samples.classes
     check_inputs(predictor.inputs, samples)

@@ -15,23 +15,23 @@ from edgemtl_export.accuracy_gate import AccuracyGate, Inference, Score, Scorer
 from edgemtl_export.parity import ParityError
 from edgemtl_export.precisions import Backend, Precisions, Progress
 from edgemtl_export.to_bundle import export_bundle
-from edgemtl_runtime.atomic import FolderAside
+from edgemtl_runtime.atomic import AtomicFolder
 from edgemtl_runtime.bundle import BUNDLE, Bundle, Head
 from edgemtl_runtime.engine.autotune import choose
 from edgemtl_runtime.engine.build import build_engine
 from edgemtl_runtime.engine.config import absent, ways
 from edgemtl_runtime.engine.trt_build import BACKENDS
 
+from .data.datasets import open_datasets
 from .data.loader import fitted_images
-from .data.open import open_data
-from .data.sample import Samples
+from .data.sample import Dataset
 from .errors import EdgemtlError, nearest_hint
 from .evaluate import Predictor, evaluate
 from .run import Run
 from .tasks import TASKS
 
 LICENCE = (
-    "AGPL-3.0-only: trained with ultralytics' modules and losses, whose authors claim AGPL-3.0 for such weights "
+    "AGPL-3.0-only: trained with ultralytics' modules and losses, whose authors output AGPL-3.0 for such weights "
     "and for engines made from them; the terms of your training data come on top"
 )
 PARITY_IMAGES = 16
@@ -65,7 +65,7 @@ class Options:
 def export(
     run: Run,
     out: str | Path,
-    samples: Samples | None = None,
+    samples: Dataset | None = None,
     options: Options = Options(),
     progress: Progress = lambda *_: None,
     overwrite: bool = False,
@@ -75,19 +75,19 @@ def export(
     ``samples`` replaces the held-out split of the data that the run was trained on. With ``overwrite`` a bundle of ours
     at ``out`` is replaced. Raises `EdgemtlError`, and then nothing is written.
     """
-    with FolderAside(out, BUNDLE, overwrite) as claim:
-        return _export_into(claim, run, samples, options, progress)
+    with AtomicFolder(out, BUNDLE, overwrite) as output:
+        return _export_into(output, run, samples, options, progress)
 
 
 def _export_into(
-    claim: FolderAside, run: Run, samples: Samples | None, options: Options, progress: Progress
+    output: AtomicFolder, run: Run, samples: Dataset | None, options: Options, progress: Progress
 ) -> tuple[Bundle, Shrunk]:
-    splits = {} if samples is not None else open_data(run.config)
+    splits = {} if samples is not None else open_datasets(run.config)
     val = samples if samples is not None else splits["val"]
     heads = select_heads(run, options.heads)
     precisions = None
     if options.precisions:
-        training = splits["train"] if splits else open_data(run.config, ("train",))["train"]
+        training = splits["train"] if splits else open_datasets(run.config, ("train",))["train"]
         calibration = network_inputs(run, training, CALIBRATION_IMAGES)
         gate = AccuracyGate(scorer(run, heads, val), options.max_drop)
         precisions = Precisions(options.precisions, gate, calibration, options.backend, progress)
@@ -97,7 +97,7 @@ def _export_into(
             run.interface.inputs,
             heads,
             network_inputs(run, val, PARITY_IMAGES),
-            claim,
+            output,
             str(run.interface.network["name"]),
             LICENCE,
             "edgemtl 0.1.0",
@@ -118,14 +118,14 @@ def select_heads(run: Run, names: tuple[str, ...]) -> tuple[Head, ...]:
     return tuple(head for head in known.values() if not names or head.name in names)
 
 
-def network_inputs(run: Run, samples: Samples, count: int) -> list[dict[str, NDArray[Any]]]:
+def network_inputs(run: Run, samples: Dataset, count: int) -> list[dict[str, NDArray[Any]]]:
     """Return up to ``count`` samples' images, evenly over a split, preprocessed for the network."""
     indices = np.unique(np.linspace(0, len(samples) - 1, count).round().astype(int))
     inputs = {spec.name: spec for spec in run.interface.inputs}
     return [fitted_images(samples[int(i)], inputs) for i in indices]
 
 
-def scorer(run: Run, heads: tuple[Head, ...], samples: Samples) -> Scorer:
+def scorer(run: Run, heads: tuple[Head, ...], samples: Dataset) -> Scorer:
     """Return the function that scores a network by each labelled head's primary metric."""
     tasks = {head.name: TASKS[head.task] for head in heads if head.name in samples.classes}
 
@@ -175,7 +175,7 @@ def build_engines(
 
     It is what `edgemtl-runtime run` takes for this bundle on this machine from then on.
     """
-    frames = network_inputs(run, open_data(run.config, ("val",))["val"], PARITY_IMAGES)
+    frames = network_inputs(run, open_datasets(run.config, ("val",))["val"], PARITY_IMAGES)
     choice, refused = choose(bundle, ways(bundle, backend), frames=frames, told=progress)
     for reason in refused.values():
         progress(f"rejected: {reason}")

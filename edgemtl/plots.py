@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .metric_report import Reports
 from .tasks import TASKS
-from .training_log import JUDGED, LEGEND, SHARED, TITLES, smooth, title
+from .training_log import GROUPS, LEGEND, TITLES, VAL, smooth, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,10 +36,10 @@ def encoded(figure: Figure, dpi: int = 100, file_format: str = "png") -> bytes:
 
 
 def training_curves(rows: Sequence[Mapping[str, float]]) -> bytes:
-    """Draw every column of a training log over the steps, smoothed, a panel each; the loss weights share one."""
+    """Draw every column of a training log over the steps, smoothed, a panel each or one a group."""
     names = [n for n in dict.fromkeys(name for row in rows for name in row) if n != "step"]
-    grouped = {prefix: [name for name in names if name.startswith(prefix)] for prefix in SHARED}
-    panels = [("", [name]) for name in names if not name.startswith(tuple(SHARED))]
+    grouped = {prefix: [name for name in names if name.startswith(prefix)] for prefix in GROUPS}
+    panels = [("", [name]) for name in names if not name.startswith(tuple(GROUPS))]
     panels += [(prefix, members) for prefix, members in grouped.items() if members]
     columns = min(PANELS_PER_ROW, len(panels))
     lines = -(-len(panels) // columns)
@@ -50,10 +50,10 @@ def training_curves(rows: Sequence[Mapping[str, float]]) -> bytes:
             _curve(axes, name, prefix, [(row["step"], row[name]) for row in rows if name in row])
         if prefix and len(panel) <= LEGEND:
             axes.legend(fontsize=6)
-        axes.set_title(SHARED[prefix] if prefix else title(panel[0]), fontsize=9)
+        axes.set_title(GROUPS[prefix] if prefix else title(panel[0]), fontsize=9)
         axes.set_xlabel("step", fontsize=8)
         axes.tick_params(labelsize=7)
-        if prefix == "strength " and any(row.get(name, 0) > 0 for row in rows for name in panel):
+        if prefix == "strength/" and any(row.get(name, 0) > 0 for row in rows for name in panel):
             axes.set_yscale("log")
         else:
             axes.set_ylim(bottom=0)
@@ -63,10 +63,10 @@ def training_curves(rows: Sequence[Mapping[str, float]]) -> bytes:
 
 def _curve(axes: Axes, name: str, prefix: str, points: Sequence[tuple[float, float]]) -> None:
     steps, values = [step for step, _ in points], [value for _, value in points]
-    if name.startswith(JUDGED):
+    if name.startswith(VAL):
         axes.plot(steps, values, color="tab:orange", marker=".")
     elif prefix or name in TITLES:
-        values = smooth(values) if prefix == "weight " else values
+        values = smooth(values) if prefix == "loss_weight/" else values
         axes.plot(steps, values, label=name.removeprefix(prefix), linewidth=1 if prefix else 1.5)
     else:
         axes.plot(steps, values, color="0.8", linewidth=0.8)

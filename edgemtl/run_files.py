@@ -9,11 +9,14 @@ from typing import Any
 from edgemtl_runtime.limits import read_bounded, reason
 
 from .errors import EdgemtlError
+from .training_log import renamed
 
 RUN = "run"
 """The type of such a folder, for `edgemtl_runtime.atomic`."""
 CONFIG, WEIGHTS, METRICS = "config.yaml", "weights.safetensors", "metrics.json"
 MAX_METRICS_BYTES = 64 << 20
+RENAMED_METRICS = {"judged": "evals"}
+"""Keys of version 0.1, and today's; those of "loss" are columns of the log."""
 
 
 def is_run(path: Path) -> bool:
@@ -39,7 +42,7 @@ def runs_in(path: Path) -> list[Path]:
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
-    """Return the content of a run's metrics.json; raises `EdgemtlError` where it cannot be read."""
+    """Return a run's metrics, those of version 0.1 by today's keys; raises `EdgemtlError` where they cannot be read."""
     try:  # not msgspec: a metric may be NaN, which is no JSON, but Python writes it
         metrics = json.loads(read_bounded(folder / METRICS, MAX_METRICS_BYTES))
         if not isinstance(metrics, dict):
@@ -48,4 +51,7 @@ def read_metrics(folder: Path) -> dict[str, Any]:
         raise EdgemtlError(
             f"{folder / METRICS}: cannot be read ({reason(error)}); run `edgemtl eval {folder}`"
         ) from error
+    metrics = {RENAMED_METRICS.get(key, key): value for key, value in metrics.items()}
+    if isinstance(metrics.get("loss"), dict):
+        metrics["loss"] = renamed(metrics["loss"])
     return metrics

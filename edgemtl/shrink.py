@@ -18,7 +18,7 @@ from edgemtl_export import NotEqualError, Shrunk
 from edgemtl_export.inputs import example_inputs
 from edgemtl_export.outputs import UnknownOutputError
 from edgemtl_export.pt2 import NoProgramError, UntrustedError, load_program
-from edgemtl_runtime.atomic import FileAside, outermost
+from edgemtl_runtime.atomic import AtomicFile, outermost_artefact
 
 from .errors import EdgemtlError
 from .run import Run
@@ -26,7 +26,7 @@ from .run import Run
 SUFFIX = ".pt2"
 
 
-def shrink(path: Path, out: FileAside, outputs: Sequence[str] | None, trust: bool = False, **options: Any) -> Shrunk:
+def shrink(path: Path, out: AtomicFile, outputs: Sequence[str] | None, trust: bool = False, **options: Any) -> Shrunk:
     """Shrink a run's network or a program of torch.export.save, write it to ``out``, and return it with its report.
 
     ``outputs`` and ``options`` are as for `edgemtl_export.shrink`; with ``trust`` a program may run custom code while
@@ -62,7 +62,7 @@ def default_output(path: Path) -> Path:
     if not path.is_dir():
         return named.with_name(f"{named.name.removesuffix(SUFFIX)}.shrunk{SUFFIX}")
     name = f"{named.name}-shrunk{SUFFIX}"
-    outer = outermost(named)  # a run may be a part of something larger that is ours
+    outer = outermost_artefact(named)  # a run may be a part of something larger that is ours
     return (named if outer is None else outer).with_name(name)
 
 

@@ -1,23 +1,44 @@
-"""The log of a training, as a table for programs and as a picture for people."""
+"""The training log: a row a step, written as ``log.csv``, and the names of its columns."""
 
 from __future__ import annotations
 
 import csv
 from pathlib import Path
 
+Row = dict[str, float]
+VAL = "val/"
+"""Prefix of the metrics of evaluations during training."""
+GROUPS = {
+    "loss_weight/": "loss weights",
+    "strength/": "sparsity strengths",
+    "alignment_strength/": "alignment strengths",
+}
+"""Prefixes whose columns share a panel, with its title."""
+LEGEND = 12
+"""A panel of more lines has no legend."""
+TITLES = {"lr": "learning rate", "pruned": "share pruned", "active_channels": "active channel groups"}
+RENAMED = {"gone": "pruned", "live": "active_channels"}
+RENAMED_PREFIXES = {
+    "val ": VAL,
+    "weight ": "loss_weight/",
+    "strength ": "strength/",
+    "alignment ": "alignment_strength/",
+}
+"""Columns of version 0.1, and today's."""
 
-class Log:
-    """One row a step: the step, the learning rate, and whatever figures the step had."""
+
+class TrainingLog:
+    """One row a step: the step, the learning rate, and the metrics of the step."""
 
     def __init__(self) -> None:
-        self.rows: list[dict[str, float]] = []
+        self.rows: list[Row] = []
 
-    def add(self, step: int, lr: float, figures: dict[str, float]) -> None:
-        """Note a step."""
-        self.rows.append({"step": step, "lr": lr, **figures})
+    def add(self, step: int, lr: float, metrics: Row) -> None:
+        """Append the row of a step."""
+        self.rows.append({"step": step, "lr": lr, **metrics})
 
-    def last(self) -> dict[str, float]:
-        """Return the last step's figures."""
+    def last(self) -> Row:
+        """Return a copy of the last row, {} before the first."""
         return dict(self.rows[-1]) if self.rows else {}
 
     def write(self, folder: Path) -> None:
@@ -29,25 +50,32 @@ class Log:
             writer.writerows(self.rows)
 
 
-JUDGED = "val "
-"""How the names of figures begin that were judged while training."""
-SHARED = {"weight ": "weights of the tasks", "strength ": "strengths of the levels"}
-"""Figures whose names begin so have a panel together."""
-LEGEND = 12
-"""A panel of more lines has no legend."""
-TITLES = {"lr": "learning rate", "gone": "share gone", "live": "live channel groups"}
+def read_log(file: Path) -> list[Row]:
+    """Return the rows of a ``log.csv``, those of version 0.1 with today's column names."""
+    with file.open(newline="") as stream:
+        return [renamed({n: float(v) for n, v in row.items() if v}) for row in csv.DictReader(stream)]
+
+
+def renamed(row: Row) -> Row:
+    """Return a row with today's column names."""
+    return {_renamed(name): value for name, value in row.items()}
+
+
+def _renamed(name: str) -> str:
+    prefix = next((prefix for prefix in RENAMED_PREFIXES if name.startswith(prefix)), "")
+    return RENAMED_PREFIXES[prefix] + name.removeprefix(prefix) if prefix else RENAMED.get(name, name)
 
 
 def title(name: str) -> str:
-    """Return what a figure of the log is."""
-    return name if name.startswith(JUDGED) else TITLES.get(name, f"{name} loss")
+    """Return the title of a column's panel."""
+    return name if name.startswith(VAL) else TITLES.get(name, f"{name} loss")
 
 
-def smooth(values: list[float], keep: float = 0.95) -> list[float]:
-    """Return an exponential moving average without the bias of its start."""
+def smooth(values: list[float], decay: float = 0.95) -> list[float]:
+    """Return a bias-corrected exponential moving average."""
     total = weight = 0.0
     out = []
     for value in values:
-        total, weight = keep * total + (1 - keep) * value, keep * weight + (1 - keep)
+        total, weight = decay * total + (1 - decay) * value, decay * weight + (1 - decay)
         out.append(total / weight)
     return out

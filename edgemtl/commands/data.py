@@ -69,7 +69,7 @@ def _show(args: argparse.Namespace) -> int:
     check_source(str(args.path))
     import cv2
 
-    from ..data.datasets import Files, spread
+    from ..data.datasets import FileDataset, evenly_spaced
     from ..data.formats import index
     from ..errors import EdgemtlError
     from ..visualize import labelled, sheet, titled
@@ -79,13 +79,13 @@ def _show(args: argparse.Namespace) -> int:
         dataset.raise_problems()
         if not dataset.splits.get(args.split):
             raise EdgemtlError(f"{args.path}: split '{args.split}' has no images")
-        samples = Files(dataset, dataset.splits[args.split])
-        chosen = [samples[index] for index in spread(len(samples), args.count)]
+        samples = FileDataset(dataset, dataset.splits[args.split])
+        chosen = [samples[index] for index in evenly_spaced(len(samples), args.count)]
         pixels = sheet([titled(labelled(sample, samples.classes), sample.name) for sample in chosen], 2)
-        written, data = cv2.imencode(out.told.suffix.lower(), pixels[:, :, ::-1])
+        written, data = cv2.imencode(out.given.suffix.lower(), pixels[:, :, ::-1])
         if not written:
             height, width = pixels.shape[:2]
-            raise EdgemtlError(f"--out {out.told}: an image of {width}x{height} cannot be written")
+            raise EdgemtlError(f"--out {out.given}: an image of {width}x{height} cannot be written")
         out.write(data.tobytes())
-    print(f"wrote {out.told}: {len(chosen)} of {len(samples)} images of split '{args.split}'")
+    print(f"wrote {out.given}: {len(chosen)} of {len(samples)} images of split '{args.split}'")
     return 0

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgemtl_runtime.atomic import FileAside
+from edgemtl_runtime.atomic import AtomicFile
 from edgemtl_runtime.bundle import MODELS
 from edgemtl_runtime.renamed_options import renamed
 
@@ -85,32 +85,32 @@ def _eval(args: argparse.Namespace) -> int:
         return _evaluate_and_report(args, figure)
 
 
-def _evaluate_and_report(args: argparse.Namespace, figure: FileAside | None) -> int:
+def _evaluate_and_report(args: argparse.Namespace, figure: AtomicFile | None) -> int:
     from ..console import print_table, progress_bar
-    from ..data.open import name_of, open_data
+    from ..corruptions import ROTATIONS_DEG, SHIFTS_PX, misalignments, missing_modalities
+    from ..data.datasets import name_of, open_datasets
     from ..errors import EdgemtlError
     from ..evaluate import evaluate, of_run, open_predictor
     from ..metric_report import flat, table
     from ..plots import misalignment
-    from ..robustness import SHIFTS_PX, TURNS_DEG, absences, misalignments
     from ..run import Run
     from ..run_files import is_run
 
     run = Run.open(args.path) if is_run(args.path) else None
     predictor = of_run(run) if run else open_predictor(args.path, precision=args.precision)
     config = _with_data(run.config if run else _config_of(predictor), args.data, args.labels)
-    dataset = open_data(config, (args.split,)).get(args.split)
+    dataset = open_datasets(config, (args.split,)).get(args.split)
     if dataset is None:
         raise EdgemtlError(f"{name_of(config.data)} has no split '{args.split}'")
     corruptions = {
-        **(absences(predictor) if args.missing_modality else {}),
-        **(misalignments(predictor) if args.misaligned else {}),
+        **(missing_modalities(predictor.inputs) if args.missing_modality else {}),
+        **(misalignments(predictor.inputs) if args.misaligned else {}),
     }
     with progress_bar("evaluating", len(dataset)) as bar:
         reports = evaluate(predictor, dataset, lambda n: bar(n, {}), corruptions)
     if figure:
         tasks = [head.task for head in predictor.heads if head.name in dataset.classes]
-        figure.write(misalignment(reports, tasks, SHIFTS_PX, TURNS_DEG, figure.told.suffix[1:].lower()))
+        figure.write(misalignment(reports, tasks, SHIFTS_PX, ROTATIONS_DEG, figure.given.suffix[1:].lower()))
     if args.json:
         counts = {"images": len(dataset), "pictures": len(dataset)}  # pictures: for one version more
         print(json.dumps({"what": str(args.path), "data": name_of(config.data), **counts, **flat(reports)}))
@@ -147,7 +147,7 @@ def _compare(args: argparse.Namespace) -> int:
         return _compare_and_report(folders, args, figure)
 
 
-def _compare_and_report(folders: list[Path], args: argparse.Namespace, figure: FileAside | None) -> int:
+def _compare_and_report(folders: list[Path], args: argparse.Namespace, figure: AtomicFile | None) -> int:
     from ..compare import columns, draw, rows
     from ..console import print_table
 
@@ -157,7 +157,7 @@ def _compare_and_report(folders: list[Path], args: argparse.Namespace, figure: F
     else:
         print_table(rows(compared))
     if figure:
-        figure.write(draw(compared, figure.told.suffix[1:].lower()))
+        figure.write(draw(compared, figure.given.suffix[1:].lower()))
     return 0
 
 

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgemtl_runtime.atomic import FileAside
+from edgemtl_runtime.atomic import AtomicFile
 from edgemtl_runtime.renamed_options import renamed
 
 from .outputs import check_suffix, comma_separated, json_option, output_file, overwrite_option
@@ -131,11 +131,11 @@ def _shrink_and_report(args: argparse.Namespace, outputs: list[str] | None) -> i
             verify=not args.no_verify,
         )
     if args.json:
-        print(json.dumps({**as_json(shrunk.report), "out": str(out.told)}))
+        print(json.dumps({**as_json(shrunk.report), "out": str(out.given)}))
     else:
         if outputs:
             print(f"outputs kept: {', '.join(outputs)}; what only the others read is removed and not counted here\n")
-        print(f"{as_text(shrunk.report)}\n\nwrote {out.told}")
+        print(f"{as_text(shrunk.report)}\n\nwrote {out.given}")
     return 0
 
 
@@ -163,7 +163,7 @@ def _export_and_report(args: argparse.Namespace) -> int:
 
     backend = tensorrt_backend() if args.tensorrt else ""
     run = Run.open(args.run)
-    with FileAside(args.engine_out, args.overwrite) if args.engine_out else nullcontext() as plan:
+    with AtomicFile(args.engine_out, args.overwrite) if args.engine_out else nullcontext() as plan:
         with nullcontext(lambda *_: None) if args.json else progress_stages() as progress:
             bundle, shrunk = export(run, args.out, None, _options(args, backend), progress, args.overwrite)
         engine = None

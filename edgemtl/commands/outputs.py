@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from edgemtl_runtime.atomic import FileAside, next_free
+from edgemtl_runtime.atomic import AtomicFile, next_free
 
 from ..errors import EdgemtlError
 
@@ -29,19 +29,19 @@ def json_option(command: argparse.ArgumentParser, description: str = "print one 
     command.add_argument("--json", action="store_true", help=description)
 
 
-def output_file(given: Path | None, default: Path, overwrite: bool) -> FileAside:
+def output_file(given: Path | None, default: Path, overwrite: bool) -> AtomicFile:
     """Return the claim on an output file: the given one, or the first free name after the default."""
     if given is not None:
-        return FileAside(given, overwrite)
-    return FileAside(default if overwrite else next_free(default, file=True), overwrite)
+        return AtomicFile(given, overwrite)
+    return AtomicFile(default if overwrite else next_free(default, file=True), overwrite)
 
 
-def figure_file(given: Path | None, overwrite: bool) -> AbstractContextManager[FileAside | None]:
+def figure_file(given: Path | None, overwrite: bool) -> AbstractContextManager[AtomicFile | None]:
     """Return the claim on the file of a figure, None where none was asked for."""
     if given is None:
         return nullcontext()
     check_suffix(given, FIGURES)
-    return FileAside(given, overwrite)
+    return AtomicFile(given, overwrite)
 
 
 def check_suffix(out: Path, suffixes: Sequence[str]) -> None:

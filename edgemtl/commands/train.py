@@ -9,7 +9,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgemtl_runtime.atomic import BusyError, FileAside, is_free, numbered, unfinished
+from edgemtl_runtime.atomic import AtomicFile, BusyError, is_free, numbered, unfinished
 from edgemtl_runtime.renamed_options import renamed
 
 from .outputs import json_option, overwrite_option
@@ -76,11 +76,11 @@ def _init(args: argparse.Namespace) -> int:
         raise EdgemtlError(f"{file}: is there already; choose another name")
     schema = file.with_suffix(".schema.json")
     if args.schema:
-        with FileAside(schema) as claim:
-            claim.write(json.dumps(json_schema(), indent=1).encode())
-    with FileAside(file) as claim:
+        with AtomicFile(schema) as output:
+            output.write(json.dumps(json_schema(), indent=1).encode())
+    with AtomicFile(file) as output:
         header = f"# yaml-language-server: $schema={schema.name}\n" if args.schema else ""
-        claim.write((header + starter(file.name)).encode())
+        output.write((header + starter(file.name)).encode())
     print(f"wrote {file}; edit it, then: edgemtl train {file}")
     return 0
 
@@ -148,10 +148,10 @@ def _train_runs(config: Config, out: Path | None, resume: bool, overwrite: bool)
 
 def _last(default: Path, config: Config) -> Path | None:
     """Return the last training of the default name to resume: of this configuration, else an unfinished one."""
-    from ..checkpoint import lasting, lasts
+    from ..checkpoint import lasting, lasting_of
 
     known = list(takewhile(lambda path: not is_free(path), numbered(default)))[::-1]
-    same = [path for path in known if lasts(path) == lasting(config)]
+    same = [path for path in known if lasting_of(path) == lasting(config)]
     return next(iter([*same, *(path for path in known if os.path.lexists(unfinished(path)))]), None)
 
 

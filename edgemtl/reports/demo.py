@@ -11,7 +11,7 @@ from edgemtl_export import Shrunk
 from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.stats import Stats
 
-from ..data.sample import Sample, Samples
+from ..data.sample import Dataset, Sample
 from ..evaluate import open_predictor
 from ..metric_report import Reports, table
 from ..plots import channels_by_layer
@@ -40,7 +40,7 @@ def write_report(
     bundle: Bundle,
     run: Run,
     dense: Run,
-    samples: Samples,
+    samples: Dataset,
     comparison: Table,
     reports: Reports,
     shrunk: Shrunk,
@@ -85,7 +85,7 @@ def _summary(run: Run, reports: Reports, shrunk: Shrunk) -> str:
     )
 
 
-def _with_objects(samples: Samples, is_day: bool) -> list[Sample]:
+def _with_objects(samples: Dataset, is_day: bool) -> list[Sample]:
     """Return the first samples of this light that have objects."""
     every = (samples[index] for index in range(len(samples)))
     return [s for s in every if s.is_day is is_day and len(s.labels["boxes"].classes)][:SAMPLES]

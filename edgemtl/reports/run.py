@@ -11,8 +11,8 @@ import numpy as np
 from torch import nn
 
 from ..config import Config
-from ..data.datasets import spread
-from ..data.sample import Samples
+from ..data.datasets import evenly_spaced
+from ..data.sample import Dataset
 from ..evaluate import Predictor
 from ..metric_report import Reports, from_json, metric_row
 from ..plots import channels_by_layer
@@ -32,7 +32,7 @@ def write_run_report(
     metrics: dict[str, Any],
     network: nn.Module,
     predictor: Predictor,
-    samples: Samples,
+    samples: Dataset,
     tasks: Sequence[str],
 ) -> None:
     """Write ``report.html`` into a run's folder, which has its ``curves.png``; ``samples`` are those of ``metrics``."""
@@ -48,7 +48,7 @@ def write_run_report(
             "Labels and predictions",
             paragraph("Held-out images, evenly spaced over the split: the labels above, the predictions below."),
             f'<div class="{"grid" if len(tasks) < 3 else ""}">',
-            *(_sample(predictor, samples, index, tasks) for index in spread(len(samples), SAMPLES)),
+            *(_sample(predictor, samples, index, tasks) for index in evenly_spaced(len(samples), SAMPLES)),
             "</div>",
         ),
         section("Training", image((folder / "curves.png").read_bytes(), "every step, and smoothed")),
@@ -97,7 +97,7 @@ def _task_changes(metrics: dict[str, Any]) -> list[str]:
     return [section("Multi-task against single-task", paragraph(text), as_html(rows))]
 
 
-def _sample(predictor: Predictor, samples: Samples, index: int, tasks: Sequence[str]) -> str:
+def _sample(predictor: Predictor, samples: Dataset, index: int, tasks: Sequence[str]) -> str:
     sample = samples[index]
     labels = labelled(sample, {task: samples.classes[task] for task in tasks})
     predictions = drawn(sample, predictor(sample))

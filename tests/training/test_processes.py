@@ -1,4 +1,4 @@
-"""Several processes learn what one would have learned from the same batches."""
+"""Several processes train the network that one trains on the same batches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgemtl.config_file import load
 from edgemtl.errors import ConfigError
 from edgemtl.run import Run
 from edgemtl.train import train
-from edgemtl_runtime.atomic import LISTING
+from edgemtl_runtime.atomic import INVENTORY
 
 TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
@@ -30,22 +30,22 @@ def ran(command: list[str], timeout_s: float = 120) -> subprocess.CompletedProce
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every case, learned by two processes."""
+    """Every case, trained by two processes."""
     folder = tmp_path_factory.mktemp("two")
     ran([*TWO, several.__file__, str(folder)], timeout_s=300)
     return folder
 
 
 @pytest.mark.parametrize("case", several.CASES)
-def test_two_processes_learn_what_one_does(two: Path, case: str) -> None:
-    learned = torch.load(two / str(list(several.CASES).index(case)))
+def test_two_processes_train_the_same_network_as_one(two: Path, case: str) -> None:
+    trained = torch.load(two / str(list(several.CASES).index(case)))
     one = several.weights_after([*several.WORDS, *several.CASES[case]])
-    assert one.keys() == learned.keys()
+    assert one.keys() == trained.keys()
     for name, tensor in one.items():
-        torch.testing.assert_close(learned[name], tensor, rtol=1e-5, atol=1e-7, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(trained[name], tensor, rtol=1e-5, atol=1e-7, msg=lambda m, n=name: f"{n}: {m}")
 
 
-def test_torchrun_trains_and_only_the_first_talks(tmp_path: Path) -> None:
+def test_torchrun_trains_and_only_the_main_process_prints(tmp_path: Path) -> None:
     """One training after the other, as method=single asks for."""
     words = [
         "input_size=[64,96]",
@@ -57,10 +57,10 @@ def test_torchrun_trains_and_only_the_first_talks(tmp_path: Path) -> None:
         "checkpoint_interval_s=0",
     ]
     words += ["tasks=[semantic,edges]", "method=single"]
-    told = json.loads(ran([*TWO, "-m", "edgemtl", "train", *words, "--out", str(tmp_path / "out"), "--json"]).stdout)
+    report = json.loads(ran([*TWO, "-m", "edgemtl", "train", *words, "--out", str(tmp_path / "out"), "--json"]).stdout)
     for task in ("semantic", "edges"):
-        assert told[task]["steps"] == 3 and Run.open(tmp_path / "out" / task).metrics["val"] == told[task]["val"]
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [LISTING, "edges", "semantic"]
+        assert report[task]["steps"] == 3 and Run.open(tmp_path / "out" / task).metrics["val"] == report[task]["val"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [INVENTORY, "edges", "semantic"]
 
 
 def test_a_batch_must_be_large_enough_to_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
