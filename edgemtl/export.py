@@ -31,7 +31,7 @@ from .run import Run
 from .tasks import TASKS
 
 LICENCE = (
-    "AGPL-3.0-only: trained with ultralytics' modules and losses, whose authors output AGPL-3.0 for such weights "
+    "AGPL-3.0-only: trained with ultralytics' modules and losses, whose authors claim AGPL-3.0 for such weights "
     "and for engines made from them; the terms of your training data come on top"
 )
 PARITY_IMAGES = 16
