@@ -33,22 +33,22 @@ IMPORTS = {
     "nothing": "",
     "numpy": "import numpy",
     "edgemtl_runtime": "import edgemtl_runtime",
-    "edgemtl_runtime.Pipeline": "from edgemtl_runtime import Bundle, Pipeline, open_best, open_cameras",
+    "edgemtl_runtime.Pipeline": "from edgemtl_runtime import Bundle, Pipeline, open_selected_engine, open_cameras",
 }
 OURS = """
 import cv2, sys
 from edgemtl_runtime import Bundle
 from edgemtl_runtime.decode import decode
-from edgemtl_runtime.engine.onnxruntime import open_engine
-from edgemtl_runtime.letterbox import Fit
+from edgemtl_runtime.engine.onnxruntime import open_ort_engine
+from edgemtl_runtime.letterbox import Letterbox
 bundle = Bundle.open(sys.argv[1])
-engine = open_engine(bundle, 1)
+engine = open_ort_engine(bundle, 1)
 folder, count = sys.argv[2], int(sys.argv[3])
 for number in range(count):
     inputs = {}
     for spec in bundle.manifest.inputs:
         image = cv2.imread(f"{folder}/{spec.name}-{number}.png", cv2.IMREAD_UNCHANGED)
-        fit = Fit.plan(image.shape[:2], (spec.height, spec.width))
+        fit = Letterbox.plan(image.shape[:2], (spec.height, spec.width))
         inputs[spec.name] = fit.image(image, spec.channels, spec.blank)[None]
     found = decode({k: v[0] for k, v in engine.run(inputs).items()}, bundle.manifest.heads, fit)
 print(len(found["boxes"].scores))

@@ -19,7 +19,7 @@ from edgemtl_export.to_onnx import write_onnx
 from edgemtl_runtime.atomic import AtomicFolder
 from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.camera import open_cameras
-from edgemtl_runtime.engine.onnxruntime import open_engine
+from edgemtl_runtime.engine.onnxruntime import open_ort_engine
 from edgemtl_runtime.pipeline import Pipeline
 from edgemtl_runtime.sink.video import Video
 from edgemtl_runtime.stats import Stats
@@ -175,7 +175,7 @@ def stream(bundle: Bundle, out: Path) -> Stats:
                 (frames / name / f"{index:05d}.png").write_bytes(png(pixels))
             index += 1
     cameras = open_cameras({name: str(frames / name) for name in ("rgb", "ir")})
-    return Pipeline(bundle, open_engine(bundle), cameras).run([Video(out / "stream.mp4", STREAM_FPS)])
+    return Pipeline(bundle, open_ort_engine(bundle), cameras).run([Video(out / "stream.mp4", STREAM_FPS)])
 
 
 class ChildProcess:

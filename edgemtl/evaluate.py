@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from edgemtl_runtime.bundle import Bundle, Head, Input
 from edgemtl_runtime.decode import decode
-from edgemtl_runtime.engine.onnxruntime import open_engine
-from edgemtl_runtime.letterbox import Fit
+from edgemtl_runtime.engine.onnxruntime import open_ort_engine
+from edgemtl_runtime.letterbox import Letterbox
 from edgemtl_runtime.result import HeadResult
 
 from .corruptions import CLEAN, Corruption, Suite
@@ -44,7 +44,7 @@ class Predictor:
     def __call__(self, sample: Sample, corruption: Corruption = CLEAN) -> dict[str, HeadResult]:
         """Return every head's result, with the cameras in this state."""
         spec = next(iter(self.inputs.values()))
-        fit = Fit.plan(sample.size, (spec.height, spec.width))
+        fit = Letterbox.plan(sample.size, (spec.height, spec.width))
         outputs = self.engine.run(fitted_images(sample, self.inputs, corruption))
         return decode({name: output[0] for name, output in outputs.items()}, self.heads, fit)
 
@@ -68,7 +68,7 @@ def open_predictor(path: str | Path, threshold: float | None = 0.0, precision: s
     if not folder.is_dir():
         raise EdgemtlError(f"{folder}: no such folder; give a run or a bundle")
     bundle = Bundle.open(folder)
-    return Predictor(open_engine(bundle, 0, precision), bundle.manifest.inputs, bundle.manifest.heads, threshold)
+    return Predictor(open_ort_engine(bundle, 0, precision), bundle.manifest.inputs, bundle.manifest.heads, threshold)
 
 
 def evaluate(

@@ -17,9 +17,9 @@ from edgemtl_export.precisions import Backend, Precisions, Progress
 from edgemtl_export.to_bundle import export_bundle
 from edgemtl_runtime.atomic import AtomicFolder
 from edgemtl_runtime.bundle import BUNDLE, Bundle, Head
-from edgemtl_runtime.engine.autotune import choose
+from edgemtl_runtime.engine.autotune import autotune
 from edgemtl_runtime.engine.build import build_engine
-from edgemtl_runtime.engine.config import absent, ways
+from edgemtl_runtime.engine.config import engine_configs, unavailable_reason
 from edgemtl_runtime.engine.trt_build import BACKENDS
 
 from .data.datasets import open_datasets
@@ -145,7 +145,7 @@ class FunctionEngine:
 
 def tensorrt_backend() -> str:
     """Return the backend that builds engines on this machine; raises `EdgemtlError` with the reasons of all others."""
-    reasons = {name: absent(name) for name in BACKENDS}
+    reasons = {name: unavailable_reason(name) for name in BACKENDS}
     for name, reason in reasons.items():
         if not reason:
             return name
@@ -176,9 +176,9 @@ def build_engines(
     It is what `edgemtl-runtime run` takes for this bundle on this machine from then on.
     """
     frames = network_inputs(run, open_datasets(run.config, ("val",))["val"], PARITY_IMAGES)
-    choice, refused = choose(bundle, ways(bundle, backend), frames=frames, told=progress)
-    for reason in refused.values():
+    selection, rejected = autotune(bundle, engine_configs(bundle, backend), frames=frames, on_message=progress)
+    for reason in rejected.values():
         progress(f"rejected: {reason}")
-    precision = choice.way.precision
-    built = build_engine(bundle, backend, precision)
-    return BuiltEngine(backend, precision, built.plan, built.data, choice.p50_ms, choice.p50_ms[str(choice.way)])
+    config, p50_ms = selection.config, selection.p50_ms
+    built = build_engine(bundle, backend, config.precision)
+    return BuiltEngine(backend, config.precision, built.plan, built.data, p50_ms, p50_ms[str(config)])

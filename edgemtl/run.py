@@ -15,6 +15,7 @@ from edgemtl_export.deployed import Deployed
 from edgemtl_models import MultiTask
 from edgemtl_runtime.bundle import Head, Input
 from edgemtl_runtime.limits import decode_json, reason
+from edgemtl_runtime.manifest_schema import with_new_keys
 
 from . import config_file
 from .config import Config
@@ -54,7 +55,7 @@ class Run:
         config = config_file.load(folder / CONFIG)
         try:
             with safe_open(folder / WEIGHTS, "pt") as file:
-                interface = decode_json(file.metadata()["interface"].encode(), Interface)
+                interface = msgspec.convert(_with_new_keys(file.metadata()["interface"]), Interface)
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             network = edgemtl_models.build(interface.network, interface.channels(), config.input_size, pretrained=False)
             network.load_state_dict(state)
@@ -79,6 +80,12 @@ class Run:
     def deployed(self) -> Deployed:
         """Return the network with the inputs and outputs of a bundle, not shrunk."""
         return Deployed(self.network, self.interface.inputs, self.interface.heads)
+
+
+def _with_new_keys(interface: str) -> dict[str, Any]:
+    """Return a decoded interface; inputs have the keys that those of a bundle's manifest have."""
+    values: dict[str, Any] = decode_json(interface.encode())
+    return with_new_keys(values, 0)
 
 
 def interface_of(network: MultiTask, config: Config, heads: tuple[Head, ...]) -> Interface:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from edgemtl_runtime.letterbox import Fit
+from edgemtl_runtime.letterbox import Letterbox
 
 from .geometry import Geometry
 from .sample import BoxLabels
@@ -35,7 +35,7 @@ class BoxTarget(SampleTarget):
     size: tuple[int, int]
 
     @classmethod
-    def from_label(cls, label: BoxLabels, letterbox: Fit) -> Self:
+    def from_label(cls, label: BoxLabels, letterbox: Letterbox) -> Self:
         """Scale boxes to the network's pixels."""
         xyxy = torch.from_numpy(label.xyxy * np.float32(letterbox.scale))
         return cls(xyxy, torch.from_numpy(label.classes), (letterbox.height, letterbox.width))

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from edgemtl_export.inputs import normalise
 from edgemtl_runtime.bundle import Input
-from edgemtl_runtime.letterbox import Fit
+from edgemtl_runtime.letterbox import Letterbox
 
 from .. import distributed
 from ..config import Config
@@ -237,7 +237,7 @@ def fitted_images(
 ) -> dict[str, NDArray[np.uint8]]:
     """Return a sample's images as an engine takes them: uint8 (1, H, W, C) arrays by input name."""
     first = next(iter(inputs.values()))
-    scale = Fit.plan(sample.size, (first.height, first.width)).scale
+    scale = Letterbox.plan(sample.size, (first.height, first.width)).scale
     images = corruption(to_item(sample, inputs, {}).images, inputs, scale)
     return {name: images[name].permute(1, 2, 0).contiguous().numpy()[None] for name in inputs}
 

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgemtl_runtime.letterbox import Fit
+from edgemtl_runtime.letterbox import Letterbox
 
 from .geometry import Geometry
 from .sample import IGNORE
@@ -52,7 +52,7 @@ class SampleTarget(TensorRecord, ABC):
 
     @classmethod
     @abstractmethod
-    def from_label(cls, label: Any, letterbox: Fit) -> Self:
+    def from_label(cls, label: Any, letterbox: Letterbox) -> Self:
         """Bring a sample's label to the network's input size."""
 
     @abstractmethod
@@ -93,7 +93,7 @@ class DenseTarget(SampleTarget, Target):
         return self.values != self.ignore_value
 
     @classmethod
-    def from_label(cls, label: NDArray[Any], letterbox: Fit) -> Self:
+    def from_label(cls, label: NDArray[Any], letterbox: Letterbox) -> Self:
         """Scale a map to the network's pixels, nearest neighbour; the padding is not valid."""
         scaled_size = (letterbox.scaled_height, letterbox.scaled_width)
         if label.shape[:2] != scaled_size:
@@ -189,7 +189,7 @@ class VectorTarget(SampleTarget, Target):
         return self.values.isfinite()
 
     @classmethod
-    def from_label(cls, label: NDArray[np.float32], letterbox: Fit) -> Self:
+    def from_label(cls, label: NDArray[np.float32], letterbox: Letterbox) -> Self:
         """Return the numbers as they are."""
         return cls(torch.from_numpy(label))
 

@@ -14,13 +14,13 @@ from .cli_run import (
     add_cameras,
     add_limits,
     close_quietly,
+    drops_text,
     given_cameras,
     limits_of,
     log_events,
     open_given,
     open_rig,
     open_setup,
-    told_drops,
 )
 from .errors import EdgemtlError
 from .signals import Abrupt, Signals
@@ -112,7 +112,7 @@ def command_record(args: argparse.Namespace) -> int:
                 if stats.pairs or signals.asked:
                     print(_told(args, stats), flush=True)
     if not stats.pairs and not signals.asked:
-        raise EdgemtlError(f"no pairs: {told_drops(stats.drops)}; are both cameras running, with clocks that agree?")
+        raise EdgemtlError(f"no pairs: {drops_text(stats.drops)}; are both cameras running, with clocks that agree?")
     return 0
 
 
@@ -140,7 +140,7 @@ def command_calibrate(args: argparse.Namespace) -> int:
     """Calibrate, save the rig, and print how good it is."""
     with Abrupt():
         from .messages.cameras import parse_frame_ids
-        from .rig import claimed
+        from .rig.rig_file import claimed
 
     names = _two(args)
     if not (0 <= args.apart < 1e6 and 0 < args.tolerance_ms < 1e6 and args.views > 0):
@@ -165,7 +165,7 @@ def _calibrate_into(
         from .recording import Recording
         from .rig.calibrate import calibrate
         from .rig.points import from_points, read_points
-        from .rig.register import as_png, picture
+        from .rig.register import as_png, preview
 
     log_events(args.quiet)
     views: list[tuple[Any, Any]] = []
@@ -179,7 +179,7 @@ def _calibrate_into(
                 if len(views) >= (args.views if args.board else 1) or signals.asked:
                     break
     if not views:
-        raise EdgemtlError(f"no pairs: {told_drops(recording.stats.drops)}")
+        raise EdgemtlError(f"no pairs: {drops_text(recording.stats.drops)}")
     if args.board:
         rig, report = calibrate(views, args.board, args.distance)
         told, table = report.to_dict(), report.table()
@@ -190,7 +190,7 @@ def _calibrate_into(
     rig = replace(rig, frame_ids=frame_ids).renamed(*names)
     rig.write(files)
     if look:
-        look.write(as_png(picture(rig, *views[0])))
+        look.write(as_png(preview(rig, *views[0])))
     print(json.dumps(told | {"rig": str(args.out)}) if args.json else f"{table}\nwrote {args.out}")
     return 0
 

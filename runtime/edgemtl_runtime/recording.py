@@ -13,7 +13,7 @@ from .capture import Capture
 from .event_log import EventLog, Listener
 from .frame import FramePair
 from .pairing import Pairing
-from .policy import Policy
+from .policy import QueuePolicy
 from .reading import Reading
 from .stats import Stats
 
@@ -56,7 +56,7 @@ class Recording(Reading[FramePair]):
         self.last_ns: int | None = None
         pairing = Pairing(list(cameras), round(tolerance_ms * 1e6), drop=self.stats.drop)
         live = any(camera.live for camera in cameras.values())
-        policy = Policy("queue" if live else "every", depth=64)
+        policy = QueuePolicy("queue" if live else "every", size=64)
         super().__init__(Capture(dict(cameras), pairing, policy, self.stats, EventLog(told)))
 
     def _next(self, timeout_s: float | None) -> FramePair | None:

@@ -20,8 +20,8 @@ from edgemtl.run import Run
 from edgemtl.synthetic.streets import HELD_OUT, Streets
 from edgemtl_export import Shrunk
 from edgemtl_runtime.bundle import Bundle
-from edgemtl_runtime.engine.config import Way
-from edgemtl_runtime.engine.selection import remembered
+from edgemtl_runtime.engine.config import EngineConfig
+from edgemtl_runtime.engine.selection import selected_config
 from edgemtl_runtime.result import Boxes, LabelMap
 
 Exported = tuple[Bundle, Shrunk]
@@ -109,13 +109,13 @@ def test_export_builds_and_checks_an_engine_where_a_gpu_is(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     install(monkeypatch)
-    monkeypatch.setattr(edgemtl.export, "absent", lambda name: "" if name == "tensorrt" else "absent")
+    monkeypatch.setattr(edgemtl.export, "unavailable_reason", lambda name: "" if name == "tensorrt" else "absent")
     words = ["export", str(tiny_run.path), "--out", str(tmp_path / "b"), "--max-drop", "0.9", "--json"]
     assert main([*words, "--tensorrt", "--engine-out", str(tmp_path / "plain.plan")]) == 0
     told = json.loads(capsys.readouterr().out)
     assert set(told["precisions"]) == {"fp32", "fp16"}
     assert Path(told["engine"]["plan"]).read_bytes() == (tmp_path / "plain.plan").read_bytes()
-    assert remembered(Bundle.open(tmp_path / "b")) == Way("tensorrt", told["engine"]["precision"])
+    assert selected_config(Bundle.open(tmp_path / "b")) == EngineConfig("tensorrt", told["engine"]["precision"])
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_a_rig_registers_what_is_recorded_and_what_is_run(toy_bundle: Path, tmp_
         rig=Rig.open(tmp_path / "rig.yaml"),
     )
     for pair, result in pipe:
-        networks = [pair.frames[name].network for name in ("rgb", "ir")]
+        networks = [pair.frames[name].network_input for name in ("rgb", "ir")]
         assert networks[0] is not None and networks[1] is not None and pair.frames["ir"].registered
         assert np.abs(networks[0][:, 8:, 0].astype(int) - networks[1][:, 8:, 0]).max() <= 1
         assert result.camera == "rgb"
@@ -126,7 +126,7 @@ def test_a_rig_of_other_pictures_is_told(toy_bundle: Path, tmp_path: Path, capsy
         str(write_frames(tmp_path / "ir", 2, channels=1)),
     ]
     assert main(["run", str(toy_bundle), *cameras, "--rig", str(tmp_path / "rig.yaml")]) == 2
-    assert "has 96x64 pictures, the rig was calibrated with 640x640" in capsys.readouterr().err
+    assert "has 96x64 images, the rig was calibrated with 640x640" in capsys.readouterr().err
     (tmp_path / "rig.yaml").write_text("cameras: [1")
     assert main(["run", str(toy_bundle), *cameras, "--rig", str(tmp_path / "rig.yaml")]) == 2
     assert "rig.yaml" in capsys.readouterr().err
@@ -366,6 +366,6 @@ def test_a_video_has_the_rate_of_what_it_shows(toy_bundle: Path, tmp_path: Path)
 def test_what_is_misspelt_is_told_though_cameras_may_come_later(
     toy_bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--rgb", "pattern:", "--ir", "rtsp://127.0.0.1:9/x?transport=tpc", "--wait"]
+    words = ["--rgb", "pattern:", "--ir", "rtsp://127.0.0.1:9/x?transport=tpc", "--wait-for-cameras"]
     assert main(["run", str(toy_bundle), *words]) == 2
     assert "transport=tpc is not one of tcp, udp" in capsys.readouterr().err

@@ -131,9 +131,9 @@ def test_parts_of_a_batch_make_its_loss(run: Run, name: str) -> None:
 
 
 def _batch(task: Any, name: str, sample: Sample) -> Batch:
-    from edgemtl_runtime.letterbox import Fit
+    from edgemtl_runtime.letterbox import Letterbox
 
-    targets = [task.target_type.from_label(sample.labels[name], Fit.plan(SIZE, SIZE))]
+    targets = [task.target_type.from_label(sample.labels[name], Letterbox.plan(SIZE, SIZE))]
     return Batch({}, {name: task.target_type.collate(targets)})
 
 
