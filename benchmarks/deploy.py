@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from common import keep
 
-from edgemtl.console import print_table, say
+from edgemtl.console import print_message, print_table
 from edgemtl.export import Options, export
 from edgemtl.run import Run
 from edgemtl_runtime.bundle import Bundle
@@ -32,9 +32,14 @@ def measured(path: Path, target: str, seconds: float) -> dict[str, Any]:
     """Return what there is to tell of a run's bundle for a target."""
     run = Run.open(path)
     name = f"{path.parent.name}-{path.name}"
-    options = Options(precisions=("fp16", "int8"), target=target)  # type: ignore[arg-type]
+    options = Options(precisions=("fp16", "int8"), backend=target)  # type: ignore[arg-type]
     bundle, shrunk = export(
-        run, OUT / f"{name}-{target}", None, options, lambda text, *_: say(f"{name}, {target}: {text}"), overwrite=True
+        run,
+        OUT / f"{name}-{target}",
+        None,
+        options,
+        lambda text, *_: print_message(f"{name}, {target}: {text}"),
+        overwrite=True,
     )
     manifest = bundle.manifest
     row: dict[str, Any] = {

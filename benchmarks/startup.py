@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from common import keep
 
-from edgemtl.console import print_table, say
+from edgemtl.console import print_message, print_table
 from edgemtl_runtime.bundle import Bundle
 
 RESULTS = Path(__file__).parent / "results" / "deploy.json"
@@ -150,7 +150,7 @@ def main() -> None:
         folder = Path(name)
         pictures(folder, bundle)
         other = rival(folder, bundle.model.stat().st_size, (spec.height, spec.width))
-        say(f"{bundle.model.stat().st_size / 1e6:.1f} MB beside {other.stat().st_size / 1e6:.1f} MB")
+        print_message(f"{bundle.model.stat().st_size / 1e6:.1f} MB beside {other.stat().st_size / 1e6:.1f} MB")
         imports = in_turns({key: (source,) for key, source in IMPORTS.items()}, 2 * given.turns)
         here, there = (str(bundle.path), name), (str(other), name)
         size = (str(spec.height), str(spec.width))

@@ -62,7 +62,7 @@ def test_the_starter_names_what_there_is() -> None:
 def test_labels_are_shown_on_a_sheet(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "new" / "sheet.png"
     assert main(["data", "show", str(pairs), "--split", "val", "--count", "3", "--out", str(out)]) == 0
-    assert "3 of 4 pictures" in capsys.readouterr().out
+    assert "3 of 4 images" in capsys.readouterr().out
     picture = cv2.imread(str(out))
     assert picture is not None and picture.std() > 20
     before = out.read_bytes()
@@ -104,7 +104,7 @@ def test_predictions_are_pictures_and_coco(tiny_run: Run, tmp_path: Path, capsys
 
     views, out = write_views(tmp_path / "views"), tmp_path / "seen"
     assert main(["predict", str(tiny_run.path), str(views), "--out", str(out)]) == 0
-    assert "3 pictures" in capsys.readouterr().out
+    assert "3 images" in capsys.readouterr().out
     assert [file.name for file in sorted((out / "pictures").iterdir())] == ["0.png", "1.png", "2.png"]
     lines = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
     told = json.loads((out / "boxes.json").read_text())
@@ -135,10 +135,10 @@ def test_pictures_without_partners_are_told(tiny_run: Run, tmp_path: Path, capsy
 
 
 def test_a_run_has_its_report(tiny_run: Run) -> None:
-    """One file that needs nothing beside it: figures, labels beside predictions, curves, live channels."""
+    """One file that needs nothing beside it: figures, labels beside predictions, curves, active channels."""
     page = (tiny_run.path / "report.html").read_text()
     figures = tiny_run.metrics["val"]["all"]
-    for told in ("ap50 ↑", f"{figures['miou']:.3f}", f"{tiny_run.metrics['parameters']:,}", "Live channels"):
+    for told in ("ap50 ↑", f"{figures['miou']:.3f}", f"{tiny_run.metrics['parameters']:,}", "Active channels"):
         assert told in page
     assert page.count("data:image/jpeg;base64") == 6 and page.count("data:image/png;base64") == 2
     assert 'src="http' not in page and len(page) < 4e6

@@ -106,7 +106,7 @@ def test_a_network_is_evaluated_with_each_modality_missing_and_misaligned(tiny_r
         *(f"turn {d}°" for d in ROTATIONS_DEG),
     ]
     assert list(figures)[3:] == expected and list(figures)[:3] == ["all", "day", "night"]
-    assert len({figures[part]["pixel_accuracy"] for part in expected}) > 4  # each has been another image
+    assert len({figures[part]["semantic"]["pixel_accuracy"] for part in expected}) > 4  # each has been another picture
     for name, values in evaluate(predictor, samples).items():
         assert figures[name] == values
     blank = samples[0].images | {"ir": np.full(SIZE, 114, np.uint8)}
