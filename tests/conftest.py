@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pickle
+import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -99,21 +103,55 @@ TINY = (
 """A training of seconds: its network is poor but its outputs are no longer ties."""
 
 
+def shared_folder(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that one worker of a test session fills and every worker reads; who comes second waits for the first.
+
+    ``make`` gets an empty folder. One that was left unfinished by an error is made again by the next who asks.
+    """
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # that of the session; each worker's own is within
+    folder, finished = root / f"shared-{name}", root / f"shared-{name}.finished"
+    with (root / f"shared-{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            if not finished.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                finished.touch()
+        finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)  # not by closing alone: a child that was forked meanwhile holds it too
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
-    """A run with half of its parameters zeroed."""
+    """A run with half of its parameters zeroed; trained once a session, so its folder is only read."""
     from edgemtl.config_file import load
+    from edgemtl.run import Run
     from edgemtl.train import train
 
-    return train(load(None, TINY), tmp_path_factory.mktemp("run") / "tiny")
+    return Run.open(shared_folder(tmp_path_factory, "run", lambda out: train(load(None, TINY), out / "tiny")) / "tiny")
 
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tiny_run, tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
-    """The bundle of `tiny_run`, and what shrinking did."""
-    from edgemtl.export import export
+    """The bundle of `tiny_run`, and what shrinking did; made once a session, so its folder is only read."""
+    import torch
 
-    return export(tiny_run, tmp_path_factory.mktemp("bundle") / "tiny")
+    from edgemtl.export import export
+    from edgemtl_export import Shrunk
+    from edgemtl_runtime.bundle import Bundle
+
+    def make(out: Path) -> None:
+        _, shrunk = export(tiny_run, out / "tiny")
+        torch.export.save(shrunk.program, out / "shrunk.pt2")
+        (out / "shrunk.pickle").write_bytes(pickle.dumps((shrunk.keep, shrunk.report)))
+
+    folder = shared_folder(tmp_path_factory, "bundle", make)
+    keep, report = pickle.loads((folder / "shrunk.pickle").read_bytes())
+    return Bundle.open(folder / "tiny"), Shrunk(torch.export.load(folder / "shrunk.pt2"), keep, report)
 
 
 @pytest.fixture
