@@ -9,11 +9,17 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
+import hypothesis
 import numpy as np
 import pytest
 
+hypothesis.settings.register_profile(
+    "suite", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("suite")  # the same examples every time; a busy machine makes none of them wrong
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN
@@ -21,16 +27,30 @@ if (
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """GPU tests are skipped where there is no GPU."""
-    if not any(item.get_closest_marker("gpu") for item in items):
-        return
-    import torch
+FOLDERS = ("journeys", "training", "export", "models", "runtime")
+"""The order of the folders where several workers share the tests: what takes longest begins first."""
 
-    if not torch.cuda.is_available():
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip GPU tests where there is no GPU; with several workers, keep each file on one and real time on one worker."""
+    if any(item.get_closest_marker("gpu") for item in items):
+        import torch
+
+        if not torch.cuda.is_available():
+            for item in items:
+                if item.get_closest_marker("gpu"):
+                    item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
+    if "PYTEST_XDIST_WORKER" in os.environ:
         for item in items:
-            if item.get_closest_marker("gpu"):
-                item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
+            realtime = item.get_closest_marker("realtime")
+            item.add_marker(pytest.mark.xdist_group("realtime" if realtime else item.path.stem))
+        items.sort(key=_turn)  # stable: within a file as it is written
+
+
+def _turn(item: pytest.Item) -> tuple[bool, int]:
+    """Return what tests are sorted by: those against the clock first, as they follow one another on one worker."""
+    folder = item.path.parent.name
+    return item.get_closest_marker("realtime") is None, FOLDERS.index(folder) if folder in FOLDERS else len(FOLDERS)
 
 
 def folder_of(variable: str, name: str) -> Path:
@@ -152,6 +172,20 @@ def tiny_bundle(tiny_run, tmp_path_factory: pytest.TempPathFactory):  # type: ig
     folder = shared_folder(tmp_path_factory, "bundle", make)
     keep, report = pickle.loads((folder / "shrunk.pickle").read_bytes())
     return Bundle.open(folder / "tiny"), Shrunk(torch.export.load(folder / "shrunk.pt2"), keep, report)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are files with next to nothing in them: for tests of many short trainings, half of whose time they take."""
+    from matplotlib.figure import Figure
+
+    def savefig(self: Figure, file: Path | BinaryIO, **_: object) -> None:
+        if isinstance(file, Path):
+            file.write_bytes(b"undrawn")
+        else:
+            file.write(b"undrawn")
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
 
 
 @pytest.fixture

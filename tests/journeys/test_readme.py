@@ -28,6 +28,7 @@ def environment() -> dict[str, str]:
     return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
+@pytest.mark.slow
 def test_the_journey_of_the_readme(tmp_path: Path) -> None:
     """Every shell line but the two make targets, in an empty folder."""
     lines = [
@@ -57,6 +58,7 @@ def test_the_readme_is_short_and_links_every_document() -> None:
     assert {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} <= linked
 
 
+@pytest.mark.slow
 def test_make_demo(tmp_path: Path) -> None:
     """The README's first command, cut to a few steps: every artefact is there and tells of the others."""
     out = tmp_path / "demo"

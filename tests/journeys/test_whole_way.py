@@ -192,6 +192,7 @@ def test_an_interrupted_training_leaves_what_resume_goes_on_with(tmp_path: Path)
     assert left == [".run.unfinished"] if "--resume goes on" in error else left == [] and "nothing to keep" in error
 
 
+@pytest.mark.slow
 def test_the_real_pairs_go_the_same_way(rgbir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [
         "network=rgbir-n",
