@@ -176,7 +176,7 @@ def tiny_bundle(tiny_run, tmp_path_factory: pytest.TempPathFactory):  # type: ig
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are files with next to nothing in them: for tests of many short trainings, half of whose time they take."""
+    """Figures are files with next to nothing in them: they take half of the time of trainings of a few steps."""
     from matplotlib.figure import Figure
 
     def savefig(self: Figure, file: Path | BinaryIO, **_: object) -> None:

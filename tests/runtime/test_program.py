@@ -38,6 +38,8 @@ from edgemtl_runtime.camera.wrappers import Adjusted
 from edgemtl_runtime.engine.onnxruntime import OrtEngine
 from edgemtl_runtime.rig import CameraModel, Rig
 
+pytestmark = pytest.mark.realtime
+
 NAMES = """
 Attributes Boxes Bundle BundleError Camera CameraError DepthMap EdgeMap EdgemtlError Engine EngineError Event Frame
 FramePair HeadResult LabelMap NormalMap Pipeline Policy Recorder Recording Result Rig Sink Stats UsageError Way
@@ -58,7 +60,7 @@ def nothing_is_left() -> Iterator[None]:
     before, files = set(threading.enumerate()), descriptors()
     yield
     gc.collect()
-    end = time.monotonic() + 3
+    end = time.monotonic() + 30
     while (left := set(threading.enumerate()) - before) and time.monotonic() < end:
         time.sleep(0.01)
     assert not left and descriptors() <= files
@@ -93,7 +95,7 @@ def test_reading_with_a_time_out(toy_bundle: Path) -> None:
         for timeout_s in (0, 0.2):
             with pytest.raises(TimeoutError, match=f"no pair for {timeout_s:g} s"):
                 pipe.read(timeout_s)
-        assert 0.19 < time.monotonic() - begun < 1.5
+        assert 0.19 < time.monotonic() - begun < 5  # the gate would hold for 10
         gate.set()
         second = pipe.read(timeout_s=5)
         assert second is not None and second[1].index == 1 and second[0].frames["rgb"].image is not None
@@ -223,7 +225,7 @@ def test_closing_under_a_reader_ends_it(toy_bundle: Path) -> None:
     thread.start()
     time.sleep(0.2)
     pipe.close()
-    thread.join(3)
+    thread.join(30)
     assert ended == [None]
 
 
@@ -556,7 +558,7 @@ def test_cancelling_while_nothing_comes(toy_bundle: Path) -> None:
 
     begun = time.monotonic()
     asyncio.run(program())
-    assert not pipe.running and time.monotonic() - begun < 2
+    assert not pipe.running and time.monotonic() - begun < 10  # a frame comes after 1000
 
 
 class Interrupting:

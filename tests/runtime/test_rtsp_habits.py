@@ -23,6 +23,8 @@ from edgemtl_runtime.camera.rtsp.session import Session
 from edgemtl_runtime.errors import CameraError
 from edgemtl_runtime.frame import Frame
 
+pytestmark = pytest.mark.realtime
+
 
 @contextmanager
 def serving(habits: Habits, family: socket.AddressFamily = socket.AF_INET) -> Iterator[OddRtsp]:
@@ -143,9 +145,11 @@ def test_the_end_of_a_stream_is_told_at_once_and_said_goodbye_to() -> None:
         with pytest.raises(CameraError, match="has ended the stream"):
             for _ in camera.frames():
                 last = time.monotonic()
-        assert time.monotonic() - last < 0.5
-        time.sleep(0.1)
-        assert server.methods()[-1] == "TEARDOWN"
+        assert time.monotonic() - last < 1.5  # less than it would wait for a stream that is silent
+        end = time.monotonic() + 30
+        while server.methods()[-1] != "TEARDOWN":
+            assert time.monotonic() < end, server.methods()
+            time.sleep(0.01)
 
 
 def test_a_server_that_sends_without_end_and_answers_nothing_is_given_up() -> None:
@@ -161,7 +165,7 @@ def test_a_server_that_sends_without_end_and_answers_nothing_is_given_up() -> No
     begun = time.monotonic()
     with pytest.raises(CameraError, match="no answer"):
         Session("--rgb rtsp://here", f"rtsp://127.0.0.1:{listening.getsockname()[1]}/", False, 0.5, 0.5)
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 10
     listening.close()
 
 
