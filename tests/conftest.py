@@ -31,6 +31,7 @@ FOLDERS = ("journeys", "training", "export", "models", "runtime")
 """The order of the folders where several workers share the tests: what takes longest begins first."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip GPU tests where there is no GPU; with several workers, keep each file on one and real time on one worker."""
     if any(item.get_closest_marker("gpu") for item in items):
