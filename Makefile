@@ -31,7 +31,7 @@ demo: setup
 	$(BIN)/edgemtl demo --out $(OUT) --steps $(STEPS) --overwrite
 
 # a file's tests stay together, those against the clock follow one another (tests/conftest.py)
-PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: setup
 	$(PYTEST) -m 'not slow'

@@ -8,8 +8,9 @@ import pickle
 import shutil
 import signal
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import cv2
 import hypothesis
@@ -31,9 +32,8 @@ FOLDERS = ("journeys", "training", "export", "models", "runtime")
 """The order of the folders where several workers share the tests: what takes longest begins first."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip GPU tests where there is no GPU; with several workers, keep each file on one and real time on one worker."""
+    """Skip GPU tests where there is no GPU; with several workers, begin with what takes longest."""
     if any(item.get_closest_marker("gpu") for item in items):
         import torch
 
@@ -42,16 +42,35 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 if item.get_closest_marker("gpu"):
                     item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
     if "PYTEST_XDIST_WORKER" in os.environ:
-        for item in items:
-            realtime = item.get_closest_marker("realtime")
-            item.add_marker(pytest.mark.xdist_group("realtime" if realtime else item.path.stem))
         items.sort(key=_turn)  # stable: within a file as it is written
 
 
 def _turn(item: pytest.Item) -> tuple[bool, int]:
-    """Return what tests are sorted by: those against the clock first, as they follow one another on one worker."""
+    """Return what tests are sorted by: those that watch the clock first, as they follow one another on one worker."""
     folder = item.path.parent.name
-    return item.get_closest_marker("realtime") is None, FOLDERS.index(folder) if folder in FOLDERS else len(FOLDERS)
+    return not watches_the_clock(item.path), FOLDERS.index(folder) if folder in FOLDERS else len(FOLDERS)
+
+
+@cache
+def watches_the_clock(file: Path) -> bool:
+    """Whether a file's tests are marked "realtime"."""
+    return "pytestmark = pytest.mark.realtime" in file.read_text()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each file's tests to one worker, and those that watch the clock to one, where they follow one another.
+
+    So no two of them run at once. (xdist's own groups have no effect with pytest 9.)
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = str(super()._split_scope(nodeid))
+            return "realtime" if watches_the_clock(config.rootpath / file) else file
+
+    return Scheduling(config, log)
 
 
 def folder_of(variable: str, name: str) -> Path:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import FOLDERS, pytest_collection_modifyitems, shared_folder
+from conftest import FOLDERS, pytest_collection_modifyitems, pytest_xdist_make_scheduler, shared_folder
 
 
 @pytest.fixture
@@ -50,29 +50,27 @@ def test_what_could_not_be_made_is_made_again(factory: Any) -> None:
     assert [file.name for file in folder.iterdir()] == ["run"]
 
 
-class Item:
-    """As much of a test as its order is made of."""
-
-    def __init__(self, path: str, *marks: str) -> None:
-        self.path, self.marks, self.group = Path(path), marks, ""
-
-    def get_closest_marker(self, name: str) -> str | None:
-        return name if name in self.marks else None
-
-    def add_marker(self, mark: Any) -> None:
-        self.group = mark.mark.args[0]
-
-
-def test_files_stay_together_and_what_watches_the_clock_follows_one_another(factory: Any) -> None:
-    items = [
-        Item("tests/runtime/test_a.py"),
-        Item("tests/runtime/test_time.py", "realtime"),
-        Item("tests/training/test_b.py"),
-        Item("tests/training/test_b.py", "realtime"),
-        Item("tests/training/test_b.py"),
-    ]
-    pytest_collection_modifyitems(items)  # type: ignore[arg-type]
-    assert [item.group for item in items] == ["realtime", "realtime", "test_b", "test_b", "test_a"]
+def test_files_stay_together_and_what_watches_the_clock_follows_one_another(tmp_path: Path, factory: Any) -> None:
+    xdist = pytest.importorskip("xdist.remote")
+    for folder, name, text in (
+        ("runtime", "test_a.py", ""),
+        ("runtime", "test_time.py", "pytestmark = pytest.mark.realtime\n"),
+        ("training", "test_b.py", ""),
+        ("training", "test_c.py", "pytestmark = pytest.mark.realtime\n"),
+    ):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / name).write_text(text)
+    items: list[Any] = [SimpleNamespace(path=file, get_closest_marker=lambda _: None) for file in tmp_path.glob("*/*")]
+    items.sort(key=lambda item: item.path)
+    pytest_collection_modifyitems(items)
+    assert [item.path.name for item in items] == ["test_c.py", "test_time.py", "test_b.py", "test_a.py"]
+    options = SimpleNamespace(maxfail=0, tx=["2*popen"], loadscopereorder=False)
+    config: Any = SimpleNamespace(
+        rootpath=tmp_path, option=options, getvalue=vars(options).__getitem__, getoption=vars(options).get
+    )
+    scheduling = pytest_xdist_make_scheduler(config, xdist.Producer("test", enabled=False))
+    scopes = [scheduling._split_scope(f"{item.path.relative_to(tmp_path)}::test_x[a::b]") for item in items]
+    assert scopes == ["realtime", "realtime", "training/test_b.py", "runtime/test_a.py"]
 
 
 def test_every_folder_has_its_place_in_the_order() -> None:
