@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -177,12 +178,12 @@ def test_lines_go_to_pipes(place: str, toy_bundle: Path, tmp_path: Path) -> None
         os.mkfifo(tmp_path / "fifo")
         process = subprocess.Popen([*COMMAND, *words, str(tmp_path / "fifo")], stdout=subprocess.DEVNULL)
         lines = (tmp_path / "fifo").read_text().splitlines()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     else:
         with (tmp_path / "out").open("w") as out:
             out.write("before\n")
             out.flush()
-            assert subprocess.run([*COMMAND, *words, place], stdout=out, timeout=30).returncode == 0
+            assert subprocess.run([*COMMAND, *words, place], stdout=out, timeout=60).returncode == 0
         lines = (tmp_path / "out").read_text().splitlines()
         assert lines.pop(0) == "before"
     assert [json.loads(line)["index"] for line in lines if line.startswith("{")] == [0, 1, 2, 3, 4]
@@ -293,6 +294,7 @@ def started(words: list[str], seen: Path, pattern: str) -> subprocess.Popen[str]
     return process
 
 
+@pytest.mark.slow
 def test_kills_at_any_moment_cost_no_more_than_a_second(toy_bundle: Path, tmp_path: Path) -> None:
     """Every start recovers what the one before left; at the end all is there but a second of each."""
     names = {kind: tmp_path / f"r.{ending}" for kind, ending in KINDS.items()}
@@ -483,6 +485,15 @@ def test_a_sink_that_hangs_costs_the_others_nothing(
         each.forever.set()
 
 
+def frames_of_parts(folder: Path) -> int:
+    """Return how many thermal pictures recordings hold that are still being written."""
+    count = 0
+    for part in folder.glob(".*.mcap"):
+        with contextlib.suppress(CameraError):  # nothing in it yet
+            count += len(list(frames(part, "/camera/ir/image/compressed")))
+    return count
+
+
 def test_what_was_done_is_told_though_a_sink_hangs(toy_bundle: Path, tmp_path: Path) -> None:
     """A pipe that nobody reads any more."""
     os.mkfifo(tmp_path / "fifo")
@@ -504,11 +515,14 @@ def test_what_was_done_is_told_though_a_sink_hangs(toy_bundle: Path, tmp_path: P
     )
     with (tmp_path / "fifo").open("rb") as reader:
         fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
-        time.sleep(2)
+        end = time.monotonic() + 60
+        while frames_of_parts(tmp_path) < 60:
+            assert time.monotonic() < end and process.poll() is None, process.communicate()
+            time.sleep(0.1)
         begun = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        out, error = process.communicate(timeout=30)
-        assert time.monotonic() - begun < 4
+        out, error = process.communicate(timeout=60)
+        assert time.monotonic() - begun < 10  # the pipe stays as it is
     assert process.returncode == 2 and "sink jsonl: did not end within 1 s" in error
     told = json.loads(out)
     assert told["drops"]["sink jsonl: too slow"] > 5
