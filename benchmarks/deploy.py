@@ -45,7 +45,7 @@ def measured(path: Path, target: str, seconds: float) -> dict[str, Any]:
         "parameters": shrunk.report.parameters_after,
         "parameters_before": shrunk.report.parameters_before,
         "precisions": manifest.precisions,
-        "refused": manifest.refused,
+        "refused": manifest.rejected,
     }
     if target == "onnxruntime":
         opened = Bundle.open(bundle.path)

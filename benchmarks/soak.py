@@ -119,7 +119,7 @@ class Engine:
 
 def bundle(folder: Path) -> Bundle:
     """Return a bundle without a network, for an engine that needs none."""
-    inputs = [Input(n, *SIZE, c, (0.0,) * c, (1.0,) * c, n, may_be_absent=True) for n, c in (("rgb", 3), ("ir", 1))]
+    inputs = [Input(n, *SIZE, c, (0.0,) * c, (1.0,) * c, n, may_be_missing=True) for n, c in (("rgb", 3), ("ir", 1))]
     head = Head("boxes", "boxes", "topk_boxes", ("person", "car"))
     return Bundle(folder / MODEL, Manifest("soak", tuple(inputs), (head,), {}, "none"))
 

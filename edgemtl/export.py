@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgemtl_export import NotEqualError, Shrunk
-from edgemtl_export.gate import Gate, Score, Scorer
-from edgemtl_export.gate import Run as Runs
+from edgemtl_export.accuracy_gate import AccuracyGate, Inference, Score, Scorer
 from edgemtl_export.parity import ParityError
+from edgemtl_export.precisions import Backend, Precisions, Progress
 from edgemtl_export.to_bundle import export_bundle
-from edgemtl_export.variants import Precisions, Target, Tell
-from edgemtl_runtime.atomic import FolderAside
+from edgemtl_runtime.aside import FolderAside
 from edgemtl_runtime.bundle import BUNDLE, Bundle, Head
 from edgemtl_runtime.engine.autotune import choose
 from edgemtl_runtime.engine.build import Built, build_engine
@@ -52,7 +51,7 @@ class Options:
     """The heads to ship; all where none is named."""
     precisions: tuple[Literal["fp16", "int8"], ...] = ()
     """What to make beside fp32; each must pass the gate."""
-    target: Target = "onnxruntime"
+    target: Backend = "onnxruntime"
     max_drop: float = 0.01
     """The largest share of a head's figure that a precision may lose."""
     align: int = 0
@@ -71,7 +70,7 @@ def export(
     out: str | Path,
     samples: Samples | None = None,
     options: Options = Options(),
-    progress: Tell = lambda *_: None,
+    progress: Progress = lambda *_: None,
     overwrite: bool = False,
 ) -> tuple[Bundle, Shrunk]:
     """Shrink a run's network, write it as a bundle and compare both on held-out pictures.
@@ -84,7 +83,7 @@ def export(
 
 
 def _export_into(
-    aside: FolderAside, run: Run, samples: Samples | None, options: Options, progress: Tell
+    aside: FolderAside, run: Run, samples: Samples | None, options: Options, progress: Progress
 ) -> tuple[Bundle, Shrunk]:
     given = None if samples is not None else open_data(run.config)
     samples = given["val"] if given is not None else samples
@@ -94,7 +93,7 @@ def _export_into(
     if options.precisions:
         training = given["train"] if given is not None else open_data(run.config, ("train",))["train"]
         calibration = some(run, training, CALIBRATION)
-        gate = Gate(scorer(run, heads, samples), options.max_drop)
+        gate = AccuracyGate(scorer(run, heads, samples), options.max_drop)
         precisions = Precisions(options.precisions, gate, calibration, options.target, progress)
     try:
         return export_bundle(
@@ -134,7 +133,7 @@ def scorer(run: Run, heads: tuple[Head, ...], samples: Samples) -> Scorer:
     """Return what judges a network by each labelled head's primary metric."""
     judged = {head.name: TASKS[head.task](head.classes) for head in heads if head.name in samples.classes}
 
-    def scores(network: Runs) -> dict[str, Score]:
+    def scores(network: Inference) -> dict[str, Score]:
         predictor = Predictor(Running(network), run.interface.inputs, heads, 0.0)
         found = evaluate(predictor, samples)["all"]
         return {name: Score(t.primary, found[t.primary], t.higher_is_better) for name, t in judged.items()}
@@ -146,7 +145,7 @@ def scorer(run: Run, heads: tuple[Head, ...], samples: Samples) -> Scorer:
 class Running:
     """A function in the place of an engine."""
 
-    run: Runs
+    run: Inference
 
 
 def tensorrt_here() -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from edgemtl_export.to_onnx import Deployed
+from edgemtl_export.deployed import Deployed
 
 from .config import Config
 from .console import progress_bar, say

@@ -83,7 +83,7 @@ class _Reader(nn.Module):
 
     def forward(self, batch: Batch, tasks: list[str], cuts: bool) -> tuple[dict[str, Any], list[Tensor], list[Tensor]]:
         images, trunk = {name: batch[name] for name in self.inputs}, self.network.trunk
-        features: list[Tensor] = trunk.solo(images, batch.get(ABSENT)) if self.solo else trunk(images)  # type: ignore[operator,union-attr]
+        features: list[Tensor] = trunk.unimodal_features(images, batch.get(ABSENT)) if self.solo else trunk(images)  # type: ignore[operator,union-attr]
         read = [f.detach().requires_grad_() for f in features] if cuts else features
         return {name: self.network.read(name, read) for name in tasks}, features, read  # type: ignore[operator]
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import edgemtl_models
-from edgemtl_export.to_onnx import Deployed
+from edgemtl_export.deployed import Deployed
 from edgemtl_runtime.bundle import Head, Input
 from edgemtl_runtime.limits import decode_json, read_bounded, reason
 
@@ -109,7 +109,7 @@ def interface_of(network: edgemtl_models.MultiTask, config: Config, heads: tuple
             spec.std,
             name,
             thermal_range=config.thermal_range,
-            may_be_absent=spare,
+            may_be_missing=spare,
         )
         for name, spec in network.inputs.items()
     )

@@ -16,11 +16,11 @@ from torch.export import ExportedProgram
 
 import edgemtl_export
 from edgemtl_export import NotEqualError, Shrunk
+from edgemtl_export.inputs import example_inputs
 from edgemtl_export.outputs import UnknownOutputError
-from edgemtl_export.pt2_file import NoProgramError, UntrustedError, load_program
+from edgemtl_export.pt2 import NoProgramError, UntrustedError, load_program
 from edgemtl_export.report import Report
-from edgemtl_export.to_onnx import example_inputs
-from edgemtl_runtime.atomic import FileAside, outermost
+from edgemtl_runtime.aside import FileAside, outermost
 
 from .errors import EdgemtlError
 from .run import Run
@@ -92,7 +92,7 @@ def open_model(what: Path, trust: bool = False) -> tuple[nn.Module | ExportedPro
 def read_program(file: Path, trust: bool = False) -> ExportedProgram:
     """Read a program; raises `EdgemtlError` with the first thing that torch has to say against the file.
 
-    Unless ``trust``, one that could run code of its own is not loaded (`edgemtl_export.pt2_file`).
+    Unless ``trust``, one that could run code of its own is not loaded (`edgemtl_export.pt2`).
     """
     said: list[object] = []
 

@@ -10,7 +10,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from edgemtl_export.to_onnx import example_inputs
+from edgemtl_export.inputs import example_inputs
 from edgemtl_models.aligned import AlignedTrunk
 
 from . import distributed

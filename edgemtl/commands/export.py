@@ -168,7 +168,7 @@ def _export(args: argparse.Namespace) -> int:
                     "removed": shrunk.report.to_dict(),
                     "parity": bundle.manifest.parity,
                     "precisions": bundle.manifest.precisions,
-                    "refused": bundle.manifest.refused,
+                    "refused": bundle.manifest.rejected,
                 }
             )
         )
@@ -181,8 +181,8 @@ def _export(args: argparse.Namespace) -> int:
         for name, told in bundle.manifest.precisions.items():
             scores = [f"{head} {m} {v:.4f}" for head, each in told.get("scores", {}).items() for m, v in each.items()]
             print(f"{name}: {told['bytes'] / 1000:,.0f} kB{', ' if scores else ''}{', '.join(scores)}")
-        for name, why in bundle.manifest.refused.items():
-            print(f"{name} refused: {why}")
+        for name, why in bundle.manifest.rejected.items():
+            print(f"{name} rejected: {why}")
         if engine:
             fastest = choice.p50_ms[str(choice.way)]
             print(f"fastest engine of {backend}: {choice.way.precision}, {fastest:.2f} ms; {built.plan}")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from edgemtl_export.to_onnx import normalise
+from edgemtl_export.inputs import normalise
 from edgemtl_runtime.bundle import Input
 from edgemtl_runtime.letterbox import Fit
 

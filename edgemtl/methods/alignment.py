@@ -41,7 +41,7 @@ class ChannelAlignment:
     def __init__(self, network: nn.Module, settings: Alignment, steps: int) -> None:
         assert isinstance(network.trunk, AlignedTrunk)
         self.settings, self.steps = settings, steps
-        self.cameras, self.convs = list(network.trunk.streams), network.trunk.aligned()
+        self.cameras, self.convs = list(network.trunk.streams), network.trunk.alignable()
         self.sizes = {path: rows(convs).shape[1:].numel() for path, convs in self.convs.items()}
         self.levels = list(dict.fromkeys(level_of(path) for path in self.convs)) if settings.trainable else ["all"]
         self.log_strength = torch.full((len(self.levels),), math.log(max(settings.strength, 1e-30)))
@@ -115,7 +115,7 @@ class ChannelAlignment:
     @torch.no_grad()
     def mask(self, network: nn.Module) -> None:
         """Make equal, in a network of the same layout, the channels that are equal in the one that learns."""
-        theirs = network.trunk.aligned()  # type: ignore[union-attr,operator]
+        theirs = network.trunk.alignable()  # type: ignore[union-attr,operator]
         for path, convs in self.convs.items():
             w = rows(theirs[path])
             put(theirs[path], torch.where(tied(convs)[:, None], w.mean(0), w))
@@ -134,7 +134,7 @@ class ChannelAlignment:
     def finish(self, network: nn.Module) -> list[str]:
         """Store once what is tied whole in a masked network; return the paths in its streams."""
         trunk: AlignedTrunk = network.trunk  # type: ignore[assignment]
-        whole = [path for path, convs in trunk.aligned().items() if bool(tied(convs).all())]
+        whole = [path for path, convs in trunk.alignable().items() if bool(tied(convs).all())]
         for path in whole:
             trunk.share(path)
         return whole

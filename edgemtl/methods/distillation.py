@@ -55,7 +55,7 @@ class Distillation:
         images = {camera: batch[camera] for camera in self.cameras}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             with distributed.synced_batch_statistics():
-                seen = self.trunk.levels(images).values()
+                seen = self.trunk.modality_features(images).values()
             with torch.no_grad():
                 taught = {camera: teacher({camera: images[camera]}) for camera, teacher in self.teachers.items()}
         terms = []

@@ -1,6 +1,6 @@
-"""Remove zeroed channels exactly and write a checked ONNX bundle, for any PyTorch network."""
+"""Structured pruning: remove zero channels exactly and write a checked ONNX bundle, for any PyTorch network."""
 
 from .groups import Groups, channel_groups
-from .removal import NotEqualError, Shrunk, shrink
+from .shrink import NotEqualError, Shrunk, shrink
 
 __all__ = ["Groups", "NotEqualError", "Shrunk", "channel_groups", "shrink"]

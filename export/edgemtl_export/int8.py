@@ -1,9 +1,10 @@
-"""int8: quantise and dequantise steps around convolutions, calibrated on real frames, the touchy layers left alone.
+"""int8: static post-training quantisation of convolutions, the most sensitive ones kept in floating point.
 
-Static quantisation after training by ONNX Runtime, in the form that TensorRT reads: symmetric int8 weights a channel
-and activations a tensor, a pair of quantise and dequantise steps at each input of a convolution, biases left in
-floating point. Which convolutions must stay is found by trying: each is quantised by itself, the one that moves the
-heads most comes first, and as few of that order as the judge needs stay as they are.
+By ONNX Runtime, in the form that TensorRT reads: symmetric int8, weights by channel and activations by tensor, a pair
+of QuantizeLinear and DequantizeLinear at each input of a convolution, biases in floating point. Scales come from the
+extremes on calibration frames. Which convolutions keep floating point is decided by a sensitivity analysis: each is
+quantised by itself, they are ranked by the error this makes at the heads, and as few of the first as the accuracy gate
+needs are kept.
 """
 
 from __future__ import annotations
@@ -11,18 +12,19 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
-from .precision import SMALLEST
+from edgemtl_runtime.engine.agreement import Arrays
 
-Arrays = dict[str, NDArray[Any]]
+from .activations import activations
+from .fp16 import MIN_NORMAL
+
 QUANTISED = "Conv"
 OPTIONS = {
     "ActivationSymmetric": True,
@@ -34,7 +36,7 @@ OPTIONS = {
 
 
 def convolutions(model: onnx.ModelProto) -> list[str]:
-    """Return the names of what can be quantised."""
+    """Return the names of the nodes that can be quantised."""
     return [node.name for node in model.graph.node if node.op_type == QUANTISED]
 
 
@@ -43,32 +45,33 @@ def to_int8(
 ) -> onnx.ModelProto:
     """Return a copy whose convolutions, but for those named in ``keep``, compute in int8.
 
-    ``frames`` are inputs by name, those of training: their extremes set the scales. ``outputs`` is `Quantiser`'s.
+    ``frames`` are training frames by input name, for calibration. ``outputs`` is `Quantiser`'s.
     """
-    return Quantiser(model, frames, outputs).quantised([name for name in convolutions(model) if name not in set(keep)])
+    return Quantiser(model, frames, outputs).quantise([name for name in convolutions(model) if name not in set(keep)])
 
 
 class Quantiser:
-    """Calibrated once, and written for any choice of convolutions."""
+    """Quantisation of any subset of a model's convolutions, from one calibration."""
 
     def __init__(self, model: onnx.ModelProto, frames: Sequence[Arrays], outputs: bool = True) -> None:
-        """With ``outputs`` what a convolution makes is quantised too: ONNX Runtime computes in int8 only then.
+        """Calibrate on ``frames``.
 
-        Without, the rest is to compute in fp16, and scales of weights are such that fp16 holds them.
+        With ``outputs`` a convolution's output is quantised too: ONNX Runtime computes in int8 only then. Without, the
+        rest is to compute in fp16, and scales of weights are such that fp16 holds them.
         """
         from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
 
         self.model = model
-        self.floor = 0.0 if outputs else SMALLEST
+        self.min_scale = 0.0 if outputs else MIN_NORMAL
         self.options = OPTIONS | ({} if outputs else {"OpTypesToExcludeOutputQuantization": [QUANTISED]})
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "model.onnx"
             onnx.save(model, str(file))
             calibrator = create_calibrator(file, [QUANTISED], str(Path(folder) / "augmented.onnx"))
-            calibrator.collect_data(_Frames(frames))
+            calibrator.collect_data(_FrameReader(frames))
             self.ranges: TensorsData = calibrator.compute_data()
 
-    def quantised(self, names: Sequence[str]) -> onnx.ModelProto:
+    def quantise(self, names: Sequence[str]) -> onnx.ModelProto:
         """Return a copy with these convolutions in int8."""
         from onnxruntime.quantization import QuantType
         from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
@@ -77,9 +80,7 @@ class Quantiser:
         copy.CopyFrom(self.model)
         if not names:
             return copy
-        level = logging.root.level
-        logging.root.setLevel(logging.ERROR)
-        try:
+        with _errors_only():
             quantiser = QDQQuantizer(
                 copy,
                 per_channel=True,
@@ -94,101 +95,105 @@ class Quantiser:
             )
             quantiser.quantize_model()
             quantiser.model.topological_sort()
-        finally:
-            logging.root.setLevel(level)
-        return fold_weights(quantiser.model.model, self.floor)
+        return fold_weights(quantiser.model.model, self.min_scale)
 
 
-def fold_weights(model: onnx.ModelProto, floor: float = 0.0) -> onnx.ModelProto:
-    """Store quantised what is quantised anyway: the weights, of which the file then holds one byte each.
+@contextmanager
+def _errors_only() -> Iterator[None]:
+    """Keep ONNX Runtime's advice on how to quantise out of the log."""
+    level = logging.root.level
+    logging.root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.root.setLevel(level)
 
-    No scale of weights stays below ``floor``.
+
+def fold_weights(model: onnx.ModelProto, min_scale: float = 0.0) -> onnx.ModelProto:
+    """Replace weights and their QuantizeLinear by int8 weights, one byte each in the file, in place.
+
+    Scales of weights are at least ``min_scale``.
     """
-    given = {i.name: i for i in model.graph.initializer}
-    rest, made = [], []
+    stored = {i.name: i for i in model.graph.initializer}
+    nodes, folded = [], []
     for node in model.graph.node:
-        if node.op_type == "QuantizeLinear" and node.input[0] in given:
-            values, scale, zero = (numpy_helper.to_array(given[name]) for name in node.input)
-            scale = np.maximum(scale, np.float32(floor))
-            given[node.input[1]].CopyFrom(numpy_helper.from_array(scale, node.input[1]))
+        if node.op_type == "QuantizeLinear" and node.input[0] in stored:
+            weights, scale, zero = (numpy_helper.to_array(stored[name]) for name in node.input)
+            scale = np.maximum(scale, np.float32(min_scale))
+            stored[node.input[1]].CopyFrom(numpy_helper.from_array(scale, node.input[1]))
             axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
-            shape = [-1 if scale.ndim and dim == axis else 1 for dim in range(values.ndim)]
-            whole = np.rint(values / scale.reshape(shape)) + zero.reshape(shape)
-            made.append(numpy_helper.from_array(np.clip(whole, -128, 127).astype(np.int8), node.output[0]))
+            shape = [-1 if scale.ndim and dim == axis else 1 for dim in range(weights.ndim)]
+            levels = np.rint(weights / scale.reshape(shape)) + zero.reshape(shape)
+            folded.append(numpy_helper.from_array(np.clip(levels, -128, 127).astype(np.int8), node.output[0]))
         else:
-            rest.append(node)
+            nodes.append(node)
     del model.graph.node[:]
-    model.graph.node.extend(rest)
-    used = {name for node in rest for name in node.input}
-    kept = [i for i in (*model.graph.initializer, *made) if i.name in used]
+    model.graph.node.extend(nodes)
+    used = {name for node in nodes for name in node.input}
+    kept = [i for i in (*model.graph.initializer, *folded) if i.name in used]
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
     return model
 
 
-class _Frames:
-    """Calibration frames as ONNX Runtime asks for them."""
+class _FrameReader:
+    """Calibration frames through ONNX Runtime's reader interface."""
 
     def __init__(self, frames: Sequence[Arrays]) -> None:
-        self.rest: Iterator[Arrays] = iter(frames)
+        self.remaining: Iterator[Arrays] = iter(frames)
 
     def get_next(self) -> Arrays | None:
-        """Return the next frame, nothing at the end."""
-        return next(self.rest, None)
+        """Return the next frame, None at the end."""
+        return next(self.remaining, None)
 
 
-def by_harm(
-    quantiser: Quantiser, frames: Sequence[Arrays], told: Callable[[int, int], None] = lambda *_: None
+def by_sensitivity(
+    quantiser: Quantiser, frames: Sequence[Arrays], progress: Callable[[int, int], None] = lambda *_: None
 ) -> list[str]:
-    """Return the convolutions by how far each, quantised by itself, moves the heads, the farthest first.
+    """Return the convolutions by quantisation sensitivity, the most sensitive first.
 
-    The distance is that of what the last convolutions make, over ``frames``, each in units of its own spread.
-    ``told`` hears how many are done, of how many.
+    Sensitivity is the mean squared error at `last_convolutions` over ``frames`` when that convolution alone is
+    quantised, in units of the outputs' variance. ``progress`` gets how many are done, and their total.
     """
-    ends = last(quantiser.model)
-    exact = _values(quantiser.model, ends, frames)
-    spread = [max(float(np.std(each)), 1e-12) for each in exact]
-    harm = {}
+    ends = last_convolutions(quantiser.model)
+    exact = _concatenated(quantiser.model, ends, frames)
+    deviations = [max(float(np.std(values)), 1e-12) for values in exact]
+    sensitivity = {}
     names = convolutions(quantiser.model)
     for done, name in enumerate(names, 1):
-        found = _values(quantiser.quantised([name]), ends, frames)
-        off = [float(np.mean((a - b) ** 2)) / s**2 for a, b, s in zip(exact, found, spread, strict=True)]
-        harm[name] = float(np.mean(off))
-        told(done, len(names))
-    return sorted(harm, key=lambda name: -harm[name])
+        outputs = _concatenated(quantiser.quantise([name]), ends, frames)
+        errors = [float(np.mean((a - b) ** 2)) / d**2 for a, b, d in zip(exact, outputs, deviations, strict=True)]
+        sensitivity[name] = float(np.mean(errors))
+        progress(done, len(names))
+    return sorted(sensitivity, key=lambda name: -sensitivity[name])
 
 
-def last(model: onnx.ModelProto) -> list[str]:
-    """Return what convolutions make that no other convolution needs: the heads before they are decoded."""
+def last_convolutions(model: onnx.ModelProto) -> list[str]:
+    """Return the outputs of convolutions that no other convolution depends on: the heads before they are decoded."""
     needed: set[str] = set()
     ends = []
     for node in reversed(model.graph.node):
-        heavy = node.op_type == QUANTISED
-        if heavy and not needed & set(node.output):
+        is_convolution = node.op_type == QUANTISED
+        if is_convolution and not needed & set(node.output):
             ends.append(node.output[0])
-        if heavy or needed & set(node.output):
+        if is_convolution or needed & set(node.output):
             needed.update(node.input)
     return ends
 
 
-def _values(model: onnx.ModelProto, names: Sequence[str], frames: Sequence[Arrays]) -> list[NDArray[np.float64]]:
-    opened = onnx.ModelProto()
-    opened.CopyFrom(model)
-    told = {output.name for output in opened.graph.output}
-    opened.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names if name not in told)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(opened.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    rows = [session.run(list(names), frame) for frame in frames]
+def _concatenated(model: onnx.ModelProto, names: Sequence[str], frames: Sequence[Arrays]) -> list[NDArray[np.float64]]:
+    """Return the values of each tensor over all frames, as one row."""
+    by_frame = activations(model, names, frames)
     return [
-        np.concatenate([np.asarray(value, np.float64).ravel() for value in each]) for each in zip(*rows, strict=True)
+        np.concatenate([np.asarray(value, np.float64).ravel() for value in values])
+        for values in zip(*by_frame, strict=True)
     ]
 
 
 def fewest(count: int, passes: Callable[[int], bool]) -> int | None:
-    """Return the smallest number from 0 to ``count`` that passes, if passing needs no less once it is reached.
+    """Return the smallest number from 0 to ``count`` that passes, for a test that a larger number passes too.
 
-    Doubling finds a number that passes, halving the smallest; none where ``count`` itself does not pass.
+    By doubling, then bisection; None where ``count`` itself does not pass.
     """
     low, high = -1, 0
     while not passes(high):

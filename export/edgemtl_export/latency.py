@@ -1,103 +1,135 @@
-"""Latency of programs and single operators on ONNX Runtime, compared in turns."""
+"""Latency of networks and of single convolutions on ONNX Runtime, by interleaved timing.
+
+onnx and onnxruntime are imported where something is measured: a training whose costs come from a formula needs neither.
+"""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
-import onnxruntime
-from numpy.typing import NDArray
-from onnx import TensorProto, helper
 
-Feeds = dict[str, NDArray[Any]]
+from edgemtl_runtime.engine.agreement import Arrays
+
+if TYPE_CHECKING:
+    import onnx
+    import onnxruntime
+    from numpy.typing import NDArray
+
+Extents = tuple[int, ...]
+INPUT_TYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int64)": np.int64}
 
 
 def session(model: bytes | str, threads: int = 1) -> onnxruntime.InferenceSession:
     """Open a model on the CPU."""
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def feeds(opened: onnxruntime.InferenceSession) -> Feeds:
-    """Return noise for the inputs of a session."""
+def random_inputs(opened: onnxruntime.InferenceSession) -> Arrays:
+    """Return noise for the inputs of a session, by name; a size that is not fixed becomes 1."""
     rng = np.random.default_rng(0)
-    kinds = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int64)": np.int64}
-    given: Feeds = {}
+    inputs: Arrays = {}
     for spec in opened.get_inputs():
         shape = [s if isinstance(s, int) else 1 for s in spec.shape]
-        given[spec.name] = (rng.random(shape) * 2).astype(kinds.get(spec.type, np.float32))
-    return given
+        inputs[spec.name] = (rng.random(shape) * 2).astype(INPUT_TYPES.get(spec.type, np.float32))
+    return inputs
 
 
-def in_turns(runs: Sequence[Callable[[], object]], rounds: int = 15, warm: int = 2) -> list[float]:
-    """Return each call's best time in seconds over rounds in which every call has its turn."""
+def interleaved(runs: Sequence[Callable[[], object]], repeats: int = 15, warmup: int = 2) -> list[float]:
+    """Return the best time of every call in seconds, over repeats in which each is called once.
+
+    Interleaving lets a slow spell of the machine fall on all of them alike.
+    """
     best = [float("inf")] * len(runs)
-    for turn in range(warm + rounds):
+    for repeat in range(warmup + repeats):
         for i, run in enumerate(runs):
             start = time.perf_counter()
             run()
-            taken = time.perf_counter() - start
-            if turn >= warm:
-                best[i] = min(best[i], taken)
+            elapsed = time.perf_counter() - start
+            if repeat >= warmup:
+                best[i] = min(best[i], elapsed)
     return best
 
 
-def compare(files: Sequence[str | os.PathLike[str]], inputs: Sequence[NDArray[Any]] = ()) -> list[float]:
-    """Return the latencies of several models, in seconds, measured in turns on one thread for some seconds.
+def compare(files: Sequence[str | os.PathLike[str]], inputs: Sequence[NDArray[np.generic]] = ()) -> list[float]:
+    """Return the latencies of several models in seconds, by interleaved timing on one thread for some seconds.
 
-    ``inputs`` are examples in the models' order; noise is taken where none are given.
+    ``inputs`` are example inputs in the models' order; noise is taken where none are given.
     """
-    opened = [session(os.fspath(f)) for f in files]
-    given = [dict(zip((i.name for i in s.get_inputs()), inputs, strict=True)) if inputs else feeds(s) for s in opened]
-    runs = [lambda s=s, g=g: s.run(None, g) for s, g in zip(opened, given, strict=True)]
-    once = sum(in_turns(runs, rounds=3))
-    return in_turns(runs, rounds=int(min(max(2.0 / once, 15), 2000)))
+    sessions = [session(os.fspath(f)) for f in files]
+    feeds = [
+        dict(zip((i.name for i in s.get_inputs()), inputs, strict=True)) if inputs else random_inputs(s)
+        for s in sessions
+    ]
+    runs = [lambda s=s, f=f: s.run(None, f) for s, f in zip(sessions, feeds, strict=True)]
+    once = sum(interleaved(runs, repeats=3))
+    return interleaved(runs, repeats=int(min(max(2.0 / once, 15), 2000)))
 
 
 class Convolutions:
-    """Latencies of single convolutions, each measured once: ``table(in, out, ...)`` in seconds."""
+    """A latency lookup table of single convolutions, each measured when it is first asked for, in seconds."""
 
     def __init__(self) -> None:
-        self.known: dict[tuple[Any, ...], float] = {}
+        self.known: dict[tuple[int | Extents, ...], float] = {}
 
-    def __call__(self, *shape: Any) -> float:
-        """Return the time: channels in and out, kernel, strides, padding, size of the picture, groups."""
-        if shape not in self.known:
-            self.known[shape] = self._measure(*shape)
-        return self.known[shape]
+    def __call__(
+        self,
+        channels: int,
+        filters: int,
+        kernel: Extents,
+        strides: Extents,
+        pads: Extents,
+        size: Extents,
+        groups: int = 1,
+    ) -> float:
+        """Return the latency for input and output channels, kernel, strides, padding, (height, width) and groups."""
+        key = (channels, filters, kernel, strides, pads, size, groups)
+        if key not in self.known:
+            self.known[key] = self._measure(*key)
+        return self.known[key]
 
     def _measure(
         self,
         channels: int,
         filters: int,
-        kernel: tuple[int, ...],
-        strides: tuple[int, ...],
-        pads: tuple[int, ...],
-        size: tuple[int, ...],
-        groups: int = 1,
+        kernel: Extents,
+        strides: Extents,
+        pads: Extents,
+        size: Extents,
+        groups: int,
     ) -> float:
-        rng = np.random.default_rng(0)
-        weight = rng.standard_normal((filters, channels // groups, *kernel)).astype(np.float32)
-        how: dict[str, Any] = {"kernel_shape": kernel, "strides": strides, "pads": pads * 2, "group": groups}
-        nodes = [
-            helper.make_node("Conv", ["x", "w"], ["y"], **how),
-            helper.make_node("Relu", ["y"], ["z"]),
-            helper.make_node("GlobalAveragePool", ["z"], ["p"]),  # so that the layout is not converted back
-        ]
-        graph = helper.make_graph(
-            nodes,
-            "convolution",
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, channels, *size])],
-            [helper.make_tensor_value_info("p", TensorProto.FLOAT, None)],
-            [onnx.numpy_helper.from_array(weight, "w")],
-        )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+        model = convolution(channels, filters, kernel, strides, pads, size, groups)
         opened = session(model.SerializeToString())
-        given = feeds(opened)
-        return in_turns([lambda: opened.run(None, given)], rounds=8)[0]
+        inputs = random_inputs(opened)
+        return interleaved([lambda: opened.run(None, inputs)], repeats=8)[0]
+
+
+def convolution(
+    channels: int, filters: int, kernel: Extents, strides: Extents, pads: Extents, size: Extents, groups: int
+) -> onnx.ModelProto:
+    """Return a model of one convolution and its activation."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((filters, channels // groups, *kernel)).astype(np.float32)
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["y"], kernel_shape=kernel, strides=strides, pads=pads * 2, group=groups),
+        helper.make_node("Relu", ["y"], ["z"]),
+        helper.make_node("GlobalAveragePool", ["z"], ["p"]),  # so that the layout is not converted back
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "convolution",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, channels, *size])],
+        [helper.make_tensor_value_info("p", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)

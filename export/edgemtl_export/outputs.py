@@ -1,4 +1,4 @@
-"""Choosing outputs: the others are dropped, and with them everything that only they read."""
+"""Selection of outputs: the others are removed, and with them everything that only they read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .program import Program
 
 
 class UnknownOutputError(ValueError):
-    """An output was asked for that the program does not have."""
+    """An output is selected that the program does not have."""
 
 
 def select_outputs(program: Program, names: Sequence[str]) -> None:
@@ -21,39 +21,39 @@ def select_outputs(program: Program, names: Sequence[str]) -> None:
     exported = program.exported
     spec = exported.call_spec.out_spec
     tree = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
-    chosen = _prune(tree, [name.split(".") for name in names], "")
-    order = [leaf for leaf in pytree.tree_leaves(chosen) if leaf is not None]
+    selected = _select(tree, [name.split(".") for name in names], "")
+    order = [leaf for leaf in pytree.tree_leaves(selected) if leaf is not None]
     node = program.graph.output_node()
-    given: Any = node.args[0]
-    node.args = (tuple(given[i] for i in order),)
-    new_spec = pytree.tree_structure(pytree.tree_map(lambda i: i, chosen))
+    outputs: Any = node.args[0]
+    node.args = (tuple(outputs[i] for i in order),)
+    new_spec = pytree.tree_structure(pytree.tree_map(lambda i: i, selected))
     signature = exported.graph_signature
-    outputs = [signature.output_specs[i] for i in order]
+    specs = [signature.output_specs[i] for i in order]
     entry = exported.module_call_graph[0]
     assert entry.signature is not None
     call = replace(entry.signature, outputs=[], out_spec=new_spec)
     program.exported = copy.copy(exported)
-    program.exported._graph_signature = type(signature)(signature.input_specs, outputs)
+    program.exported._graph_signature = type(signature)(signature.input_specs, specs)
     program.exported._module_call_graph = [replace(entry, signature=call)]
-    program.drop_dead()
+    program.drop_unused()
 
 
-def _prune(tree: Any, paths: list[list[str]], where: str) -> Any:
+def _select(tree: Any, paths: list[list[str]], prefix: str) -> Any:
     """Return the container with only what the paths name, in the order it had."""
     if any(not path for path in paths):
         return tree
     if isinstance(tree, dict):
-        there = {str(key): key for key in tree}
+        keys = {str(key): key for key in tree}
     elif type(tree) in (list, tuple):
-        there = {str(i): i for i in range(len(tree))}
+        keys = {str(i): i for i in range(len(tree))}
     else:
-        there = {}
-    unknown = [path[0] for path in paths if path[0] not in there]
+        keys = {}
+    unknown = [path[0] for path in paths if path[0] not in keys]
     if unknown:
-        have = ", ".join(there) or "one without a name"
-        raise UnknownOutputError(f"no output {where}{unknown[0]}: the program has {have}")
-    wanted = {name: [p[1:] for p in paths if p[0] == name] for name in there}
-    kept = {key: _prune(tree[key], wanted[name], f"{where}{name}.") for name, key in there.items() if wanted[name]}
+        known = ", ".join(keys) or "one without a name"
+        raise UnknownOutputError(f"no output {prefix}{unknown[0]}: the program has {known}")
+    wanted = {name: [p[1:] for p in paths if p[0] == name] for name in keys}
+    kept = {key: _select(tree[key], wanted[name], f"{prefix}{name}.") for name, key in keys.items() if wanted[name]}
     if isinstance(tree, dict):
         return type(tree)(kept)
     return type(tree)(kept.values())

@@ -1,4 +1,4 @@
-"""What shrinking took away, for people and for programs."""
+"""The report of a removal: sizes before and after, by layer and reason, for people and for programs."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 from torch import Tensor, fx
 
-from .channels import PINNED, Channels, Ids, name_of
-from .live import Liveness
-from .ops.convolution import CONV, TRANSPOSED
-from .program import Program
-from .rewrite import kept_indices
+from .analysis.ops.convolution import CONVOLUTIONS, TRANSPOSED
+from .analysis.values import Ids
+from .plan import Plan
+from .program import Program, op_name
+from .pruned_state import kept_indices
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One weight: its output channels before and after, and why the others went."""
+    """One weight: its output channels before and after, and why the others were removed."""
 
     name: str
     before: int
@@ -31,11 +31,11 @@ class Layer:
 class Report:
     """Parameters and FLOPs (two a multiply-add) before and after, by layer, and what could not be removed.
 
-    ``parameters_bound`` is what would be left if every movement could be written down and no layer had to keep a
-    multiple: the least that removal by position can leave, where groups and heads keep as many channels as each other.
-    ``buffers_after`` counts what stands in the graph beside the parameters, among it what removed constants left.
-    ``pinned`` counts the channels that an operator without a rule kept, or one that could not be written for fewer.
-    ``proof`` holds the largest errors that the proof found, relative to the signal.
+    ``parameters_bound`` is what would be left if every view could be rewritten and no layer had to keep a multiple: the
+    least that structured removal can leave, where groups and heads keep as many channels as each other.
+    ``buffers_after`` counts the tensors of the graph that are no parameters, among them what folded constants left.
+    ``pinned`` counts the channels that an operator without a rule kept, or one that could not be rewritten for fewer.
+    ``proof`` holds the largest error of each check of `verify`, relative to the signal.
     """
 
     parameters_before: int
@@ -58,61 +58,71 @@ class Report:
         return {key: value for key, value in self.to_dict().items() if key != "layers"}
 
     def __str__(self) -> str:
-        gone = 1 - self.parameters_after / max(self.parameters_before, 1)
+        removed = 1 - self.parameters_after / max(self.parameters_before, 1)
         lines = [
-            f"parameters {self.parameters_before:,} -> {self.parameters_after:,} ({gone:.1%} gone), "
+            f"parameters {self.parameters_before:,} -> {self.parameters_after:,} ({removed:.1%} removed), "
             f"FLOPs {self.flops_before:,} -> {self.flops_after:,}"
         ]
         width = max((len(layer.name) for layer in self.layers), default=0)
         for layer in self.layers:
             if layer.after < layer.before:
-                why = ", ".join(
-                    f"{count} {kind}"
-                    for kind, count in (("zero", layer.zero), ("constant", layer.constant), ("unread", layer.unread))
-                    if count
-                )
-                lines.append(f"  {layer.name:{width}}  {layer.before:5d} -> {layer.after:5d}   {why}")
-        lines += [f"  pinned by {why}: {count} channels" for why, count in sorted(self.pinned.items())]
+                counts = (("zero", layer.zero), ("constant", layer.constant), ("unread", layer.unread))
+                reasons = ", ".join(f"{count} {reason}" for reason, count in counts if count)
+                lines.append(f"  {layer.name:{width}}  {layer.before:5d} -> {layer.after:5d}   {reasons}")
+        lines += [f"  pinned by {reason}: {count} channels" for reason, count in sorted(self.pinned.items())]
         if self.proof:
-            lines.append("  proved: " + ", ".join(f"{how} {error:.0e}" for how, error in self.proof.items()))
+            lines.append("  proved: " + ", ".join(f"{check} {error:.0e}" for check, error in self.proof.items()))
             if self.proof.get("control", 1.0) == 0:
-                lines.append("  (noise in what went would move no output anyway: that part of the proof says nothing)")
+                lines.append("  (noise in what was removed would move no output anyway: that check proves nothing)")
         return "\n".join(lines)
 
 
-def make_report(given: Program, small: Program, channels: Channels, live: Liveness, errors: dict[str, float]) -> Report:
-    """Count what is left and say why the rest went."""
-    reasons = _reasons(channels, live)
-    layers = []
-    for name in sorted(channels.writers):
-        tensor = channels.program.state.get(name)
-        if tensor is None or tensor.ndim < 2:
-            continue
-        roots = live.roots[channels.made(name)]
-        dead = roots[~live.needed[roots]]
-        counts = np.bincount(reasons[dead], minlength=3)
-        layers.append(Layer(name, len(roots), len(roots) - len(dead), *(int(c) for c in counts[:3])))
-    parameters = [sum(t.numel() for t in p.parameters().values()) for p in (given, small)]
-    buffers = [sum(t.numel() for t in p.state.values()) - n for p, n in zip((given, small), parameters, strict=True)]
-    flops = [count_flops(p.graph) for p in (given, small)]
-    pinned = {}
-    for why, ids in channels.pins.items():
-        touched = np.unique(live.roots[np.concatenate(ids)])
-        if why != "output" and (touched != PINNED).sum() + (0 in touched):
-            pinned[why] = len(np.unique(np.concatenate(ids)))
-    least = bound(channels, live)
+def make_report(original: Program, small: Program, plan: Plan, errors: dict[str, float]) -> Report:
+    """Count what is left, and by reason what was removed."""
+    parameters = [sum(t.numel() for t in p.parameters().values()) for p in (original, small)]
+    buffers = [sum(t.numel() for t in p.state.values()) - n for p, n in zip((original, small), parameters, strict=True)]
+    flops = [count_flops(p.graph) for p in (original, small)]
     return Report(
-        parameters[0], parameters[1], least, buffers[0], buffers[1], flops[0], flops[1], layers, pinned, errors
+        parameters_before=parameters[0],
+        parameters_after=parameters[1],
+        parameters_bound=_count_parameters(plan.lower_bound()),
+        buffers_before=buffers[0],
+        buffers_after=buffers[1],
+        flops_before=flops[0],
+        flops_after=flops[1],
+        layers=_layers(plan),
+        pinned=_pinned(plan),
+        proof=errors,
     )
 
 
-def bound(channels: Channels, live: Liveness) -> int:
-    """Return how many parameters position and shape ask for."""
-    whole, live.needed = live.needed, live.bound
-    keep = kept_indices(channels, live)
-    live.needed = whole
+def _layers(plan: Plan) -> list[Layer]:
+    """Return every weight's output channels, and the reasons of those that are pruned."""
+    channels = plan.channels
+    reasons = _reasons(plan)
+    layers = []
+    for name in sorted(channels.producers):
+        tensor = channels.program.state.get(name)
+        if tensor is None or tensor.ndim < 2:
+            continue
+        ids = channels.output_ids(name)
+        pruned = channels.roots[ids[~plan.is_active(ids)]]
+        counts = np.bincount(reasons[pruned], minlength=3)
+        layers.append(Layer(name, len(ids), len(ids) - len(pruned), *(int(c) for c in counts[:3])))
+    return layers
+
+
+def _pinned(plan: Plan) -> dict[str, int]:
+    """Return the number of pinned channels by reason, but for the outputs'."""
+    counts = {reason: len(np.unique(np.concatenate(ids))) for reason, ids in plan.pins.items() if reason != "output"}
+    return {reason: count for reason, count in counts.items() if count}
+
+
+def _count_parameters(plan: Plan) -> int:
+    """Return how many parameters a plan keeps."""
+    keep = kept_indices(plan)
     total = 0
-    for name, tensor in channels.program.parameters().items():
+    for name, tensor in plan.channels.program.parameters().items():
         sizes = list(tensor.shape)
         for dim, indices in keep.get(name, {}).items():
             sizes[dim] = indices.shape[-1]
@@ -120,23 +130,25 @@ def bound(channels: Channels, live: Liveness) -> int:
     return total
 
 
-def _reasons(channels: Channels, live: Liveness) -> Ids:
-    """Return for every root why it may go: 0 zero, 1 constant, 2 unread."""
-    reason = np.zeros(len(live.roots), np.int64)
-    for read in channels.reads:
-        kind = np.where(read.open, 2, np.where(read.nonzero, 1, 0))
-        np.maximum.at(reason, live.roots[read.in_ids.reshape(-1)], kind.reshape(-1))
-    return reason
+def _reasons(plan: Plan) -> Ids:
+    """Return for every root why it may be pruned: 0 zero, 1 constant, 2 unread."""
+    roots = plan.channels.roots
+    reasons = np.zeros(len(roots), np.int64)
+    for read in plan.channels.reads:
+        reason = np.where(read.required, 2, np.where(read.nonzero, 1, 0))
+        np.maximum.at(reasons, roots[read.in_ids.reshape(-1)], reason.reshape(-1))
+    return reasons
 
 
 def count_flops(graph: fx.Graph) -> int:
     """Return the floating-point operations of one pass (two a multiply-add) in convolutions and matrix products."""
     total = 0
     for node in graph.nodes:
-        name = name_of(node) if node.op == "call_function" else ""
-        if name in CONV or name in TRANSPOSED or name == "aten.convolution":
-            over = node.args[0] if name in TRANSPOSED or (len(node.args) > 6 and node.args[6] is True) else node
-            total += 2 * _count(over.meta["val"]) * int(np.prod(_shape(node.args[1].meta["val"])[1:]))
+        name = op_name(node) if node.op == "call_function" else ""
+        if name in CONVOLUTIONS:
+            transposed = name in TRANSPOSED or (len(node.args) > 6 and node.args[6] is True)
+            applied_at = node.args[0] if transposed else node
+            total += 2 * _count(applied_at.meta["val"]) * int(np.prod(_shape(node.args[1].meta["val"])[1:]))
         elif name in ("aten.linear", "aten.matmul", "aten.bmm"):
             total += 2 * _count(node.meta["val"]) * _shape(node.args[0].meta["val"])[-1]
         elif name == "aten.scaled_dot_product_attention":
@@ -146,7 +158,7 @@ def count_flops(graph: fx.Graph) -> int:
 
 
 def _shape(value: Tensor) -> list[int]:
-    """Return concrete sizes: of a size that may change, the one of the example."""
+    """Return concrete sizes: of a symbolic size, the one of the example."""
     return [s if isinstance(s, int) else int(s.node.hint) for s in value.shape]
 
 

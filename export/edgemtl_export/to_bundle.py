@@ -1,11 +1,11 @@
-"""A trained network to a bundle: shrink, write ONNX, compare on real frames, and only then put it in place."""
+"""Export of a trained network as a bundle: shrink, write ONNX, check parity on real frames, then put it in place."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 from torch import nn
@@ -13,13 +13,16 @@ from torch import nn
 from edgemtl_runtime.atomic import FolderAside
 from edgemtl_runtime.bundle import BUNDLE, MODEL, Bundle, Head, Input, Manifest, write_bundle
 from edgemtl_runtime.engine.agreement import Arrays, agreement
-from edgemtl_runtime.engine.onnxruntime import OrtEngine
+from edgemtl_runtime.engine.ort import OrtEngine
+from edgemtl_runtime.manifest_schema import ParityFigures, PruningFigures
 
 from . import parity
-from .card import CARD, card
-from .removal import Shrunk, shrink
-from .to_onnx import Deployed, example_inputs, normalise, open_batch, write_onnx
-from .variants import Precisions, make
+from .deployed import Deployed
+from .inputs import example_inputs, normalise
+from .model_card import MODEL_CARD, model_card
+from .precisions import Precisions, write_precisions
+from .shrink import Shrunk, shrink
+from .to_onnx import dynamic_batch_size, write_onnx
 
 
 def export_bundle(
@@ -36,14 +39,14 @@ def export_bundle(
     dynamic_batch: bool = False,
     overwrite: bool = False,
 ) -> tuple[Bundle, Shrunk]:
-    """Write ``network`` as a bundle to the folder ``out`` and return it with what shrinking did.
+    """Write ``network`` as a bundle to the folder ``out``, and return the bundle and the shrunk network.
 
-    The network maps named normalised images to named raw heads; those in ``heads`` are shipped, and what only they
-    read. ``frames`` are real pictures, uint8 (1, H, W, C) by
-    input name, on which the bundle must answer as the network does; raises `ParityError` and writes nothing otherwise.
-    ``align`` is `shrink`'s: ONNX Runtime's blocked layouts want multiples of 8 channels. Of ``precisions`` those are
-    shipped that pass their gate. With ``dynamic_batch`` the ONNX takes any number of pictures at once. With
-    ``overwrite`` a bundle of ours at ``out`` is replaced. ``out`` may be a folder that was claimed before.
+    The network maps named normalised images to named raw heads; those in ``heads`` are shipped, and what they depend
+    on. ``frames`` are real images, uint8 (1, H, W, C) by input name, on which the bundle's outputs must be the
+    network's; raises `ParityError` and writes nothing otherwise. ``align`` is `shrink`'s: ONNX Runtime's blocked
+    layouts want multiples of 8 channels. Of ``precisions`` those are shipped that pass their accuracy gate. With
+    ``dynamic_batch`` the ONNX has a dynamic batch size. With ``overwrite`` a bundle of ours at ``out`` is replaced.
+    ``out`` may be a folder that was claimed before.
     """
     if not isinstance(out, FolderAside):
         with FolderAside(out, BUNDLE, overwrite) as claimed:
@@ -53,17 +56,17 @@ def export_bundle(
     if not frames:
         raise ValueError("give at least one real frame: a bundle that was compared on nothing is not written")
     network = network.eval()
-    size = open_batch()
-    shapes = {spec.name: {0: size} for spec in inputs} if dynamic_batch else None
+    batch = dynamic_batch_size()
+    shapes = {spec.name: {0: batch} for spec in inputs} if dynamic_batch else None
     examples = example_inputs(inputs, 2 if dynamic_batch else 1)
     names = [head.name for head in heads]
     shrunk = shrink(network, (), examples, outputs=names, align=align, dynamic_shapes=shapes)
-    # Guards on an open batch are code that cannot be traced again.
+    # Guards on a dynamic batch size are code that cannot be traced again.
     small = shrunk.program.module(check_guards=not dynamic_batch)
     file = out.folder / MODEL
     write_onnx(Deployed(small, inputs, heads), file, dynamic_batch=dynamic_batch)
     compared = compare(network, small, file, inputs, heads, frames)
-    made = make(out.folder, precisions, heads, frames)
+    written = write_precisions(out.folder, precisions, heads, frames)
     manifest = Manifest(
         name=name,
         inputs=inputs,
@@ -71,12 +74,12 @@ def export_bundle(
         files={},
         licence=licence,
         producer=producer,
-        removed=shrunk.report.summary(),
+        removed=cast("PruningFigures", shrunk.report.summary()),
         parity=compared,
-        precisions=made.precisions,
-        refused=made.refused,
+        precisions=written.figures,
+        rejected=written.rejected,
     )
-    (out.folder / CARD).write_text(card(manifest))
+    (out.folder / MODEL_CARD).write_text(model_card(manifest))
     return write_bundle(out, manifest), shrunk
 
 
@@ -87,13 +90,13 @@ def compare(
     inputs: tuple[Input, ...],
     heads: tuple[Head, ...],
     frames: Sequence[Arrays],
-) -> dict[str, Any]:
-    """Compare raw heads in torch and final outputs in ONNX Runtime with the given network; raises `ParityError`."""
+) -> ParityFigures:
+    """Check parity of raw heads in torch and of final outputs in ONNX Runtime; raises `ParityError`."""
     normalised = [
         {spec.name: normalise(torch.from_numpy(frame[spec.name]).permute(0, 3, 1, 2), spec) for spec in inputs}
         for frame in frames
     ]
     raw = parity.raw_difference(network, small, normalised)
-    agreed = agreement(Deployed(network, inputs, heads).run, OrtEngine(file).run, heads, frames)
-    parity.check(raw, agreed, heads)
-    return {"frames": len(frames), "raw_max_abs": raw, "agreement": agreed}
+    shares = agreement(Deployed(network, inputs, heads).run, OrtEngine(file).run, heads, frames)
+    parity.check(raw, shares, heads)
+    return {"frames": len(frames), "raw_max_abs": raw, "agreement": {**shares}}

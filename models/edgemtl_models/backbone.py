@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -14,7 +16,19 @@ from torch import Tensor, nn
 from .yolo import C3k2, Conv
 
 
-class YoloBackbone(nn.Module):
+class Backbone(nn.Module):
+    """A network without heads: (B, C, H, W) to features at strides 4, 8 and 16 with ``widths`` channels."""
+
+    widths: list[int]
+    body_path = ""
+    """Where the modules stand that run one after the other: the path of their parent."""
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Return the features, finest first."""
+        raise NotImplementedError
+
+
+class YoloBackbone(Backbone):
     """Strided convolutions, each followed by a C3k2 block (ultralytics' YOLO11), from scratch.
 
     ``widths`` are the channels at strides 2, 4, 8 and 16.
@@ -30,22 +44,22 @@ class YoloBackbone(nn.Module):
         self.widths = [c4, c8, c16]
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Return the features at strides 4, 8 and 16; up to the last stage that has not been cut off."""
-        features = [self.stem(image)]
-        for name in ("stage4", "stage8", "stage16"):
-            if hasattr(self, name):
-                features.append(getattr(self, name)(features[-1]))
-        return features[1:]
+        """Return the features at strides 4, 8 and 16."""
+        c4: Tensor = self.stage4(self.stem(image))
+        c8: Tensor = self.stage8(c4)
+        return [c4, c8, self.stage16(c8)]
 
 
-class TimmBackbone(nn.Module):
+class TimmBackbone(Backbone):
     """The features at strides 4, 8 and 16 of a convolutional network of timm, for any number of input channels.
 
     ``weights`` is a file name in the folder ``EDGEMTL_WEIGHTS`` or a path: the state of that model, or of another
     implementation of it that holds the same tensors in the same order (torchvision's MobileNetV2 is one). For fewer
-    input channels than three the first filters are averaged over colour, which is what a grey picture shown as three
+    input channels than three the first filters are averaged over colour, which is what a grey image shown as three
     equal channels would meet; channels beyond three begin with that average. Stages beyond stride 16 are not built.
     """
+
+    body_path = "body"
 
     def __init__(self, channels: int, model: str, weights: str = "") -> None:
         super().__init__()
@@ -54,21 +68,24 @@ class TimmBackbone(nn.Module):
         if not timm.is_model(model):
             near = timm.list_models(f"*{model.split('_')[0]}*")[:4]
             raise ValueError(f"timm has no model '{model}'" + (f"; it has {', '.join(near)}, …" if near else ""))
+        body: Any  # timm's classes share no type that says what they have
         try:
-            strides = timm.create_model(model, features_only=True).feature_info.reduction()
-            places = tuple(strides.index(stride) for stride in (4, 8, 16))
-            self.body = timm.create_model(
-                model, features_only=True, in_chans=3 if weights else channels, out_indices=places
+            body = timm.create_model(model, features_only=True)
+            strides = body.feature_info.reduction()
+            indices = tuple(strides.index(stride) for stride in (4, 8, 16))
+            body = timm.create_model(
+                model, features_only=True, in_chans=3 if weights else channels, out_indices=indices
             )
         except (ValueError, RuntimeError, AttributeError, AssertionError) as error:
             raise ValueError(f"{model} gives no features at strides 4, 8 and 16: {str(error)[:120]}") from error
-        if stages := getattr(self.body, "_stage_out_idx", None):  # timm's MobileNets run every stage, read or not
-            del self.body.blocks[max(stages) :]
+        if stages := vars(body).get("_stage_out_idx"):  # timm's MobileNets run every stage, read or not
+            del body.blocks[max(stages) :]
         if weights:
-            _load(self.body, find_weights(weights), model)
+            _load(body, find_weights(weights), model)
             if channels != 3:
-                _recolour(self.body, channels)
-        self.widths: list[int] = self.body.feature_info.channels()
+                _adapt_input_channels(body, channels)
+        self.widths = body.feature_info.channels()
+        self.body: nn.Module = body
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return the features at strides 4, 8 and 16."""
@@ -78,42 +95,41 @@ class TimmBackbone(nn.Module):
 
 def _load(body: nn.Module, file: Path, model: str) -> None:
     """Load a state by its names, or by the order and shapes of its tensors; what lies beyond the body is left."""
-    given, own = _read(file), body.state_dict()
-    if not own.keys() <= given.keys():
-        ordered = [tensor for tensor in given.values() if tensor.ndim]  # but for batch normalisations' counters
-        names = [name for name, tensor in own.items() if tensor.ndim]
-        given = dict(zip(names, ordered, strict=False))
+    loaded, state = _read(file), body.state_dict()
+    if not state.keys() <= loaded.keys():
+        ordered = [tensor for tensor in loaded.values() if tensor.ndim]  # but for batch normalisations' counters
+        names = [name for name, tensor in state.items() if tensor.ndim]
+        loaded = dict(zip(names, ordered, strict=False))
         for name in names:
-            if name not in given or given[name].shape != own[name].shape:
+            if name not in loaded or loaded[name].shape != state[name].shape:
                 raise ValueError(f"{file} does not hold {model}'s state: nothing in it fits {name}")
-    body.load_state_dict({name: given.get(name, tensor) for name, tensor in own.items()})
+    body.load_state_dict({name: loaded.get(name, tensor) for name, tensor in state.items()})
 
 
 def _read(file: Path) -> dict[str, Tensor]:
     """Return the tensors of a file by name; raises `ValueError` where it holds none."""
     try:
-        given = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
-        if found := {name: tensor for name, tensor in given.items() if isinstance(tensor, Tensor)}:
-            return found
-        why = "nothing in it is a tensor"
+        state = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
+        if tensors := {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}:
+            return tensors
+        reason = "nothing in it is a tensor"
     except (SafetensorError, UnpicklingError, OSError, RuntimeError, EOFError, ValueError, AttributeError) as error:
-        why = " ".join(str(error).split())[:150] or type(error).__name__
-    raise ValueError(f"{file}: no tensors in it ({why}); give a state as .safetensors, or of torch.save")
+        reason = " ".join(str(error).split())[:150] or type(error).__name__
+    raise ValueError(f"{file}: no tensors in it ({reason}); give a state as .safetensors, or of torch.save")
 
 
-def _recolour(body: nn.Module, channels: int) -> None:
-    """Give the first convolution other input channels: its filters' mean over colour, beyond three beside their own."""
+def _adapt_input_channels(body: nn.Module, channels: int) -> None:
+    """Give the first convolution other input channels: its filters' mean over colour, after the three of colour."""
     path, conv = next((path, m) for path, m in body.named_modules() if isinstance(m, nn.Conv2d))
-    made = type(conv)(
-        channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, bias=conv.bias is not None
-    )  # type: ignore[arg-type]
+    options: dict[str, Any] = {"stride": conv.stride, "padding": conv.padding, "bias": conv.bias is not None}
+    adapted = type(conv)(channels, conv.out_channels, cast(tuple[int, int], conv.kernel_size), **options)
     filters = conv.weight.data
-    own = filters if channels > 3 else filters[:, :0]
-    grey = filters.mean(1, keepdim=True).repeat(1, channels - own.shape[1], 1, 1)
-    state = {"weight": torch.cat([own, grey], 1) * 3 / channels}  # of the same size as on three channels
-    made.load_state_dict(state if conv.bias is None else state | {"bias": conv.bias.data})
+    colour = filters if channels > 3 else filters[:, :0]
+    grey = filters.mean(1, keepdim=True).repeat(1, channels - colour.shape[1], 1, 1)
+    state = {"weight": torch.cat([colour, grey], 1) * 3 / channels}  # of the same size as on three channels
+    adapted.load_state_dict(state if conv.bias is None else state | {"bias": conv.bias.data})
     parent, _, name = path.rpartition(".")
-    setattr(body.get_submodule(parent), name, made)
+    setattr(body.get_submodule(parent), name, adapted)
 
 
 def find_weights(name: str) -> Path:
@@ -122,8 +138,8 @@ def find_weights(name: str) -> Path:
     for path in (Path(name), Path(folder) / name):
         if path.is_file():
             return path
-    where = f"EDGEMTL_WEIGHTS={folder}" if folder else "EDGEMTL_WEIGHTS is not set"
-    raise FileNotFoundError(f"weights '{name}' not found as a path, nor by {where}")
+    variable = f"EDGEMTL_WEIGHTS={folder}" if folder else "EDGEMTL_WEIGHTS is not set"
+    raise FileNotFoundError(f"weights '{name}' not found as a path, nor by {variable}")
 
 
-BACKBONES = {"yolo": YoloBackbone, "timm": TimmBackbone}
+BACKBONES: dict[str, Callable[..., Backbone]] = {"yolo": YoloBackbone, "timm": TimmBackbone}

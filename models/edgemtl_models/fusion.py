@@ -1,16 +1,18 @@
-"""Trunks of one camera or several: a backbone each, fused level by level, and a neck over the fused features."""
+"""Trunks that fuse modalities early, at one level, or level by level, and the neck over the fused features."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
+from .backbone import Backbone
 from .staging import stages
+from .trunk import Trunk
 from .yolo import SPPF, C3k2, Conv
 
 
-class Pyramid(nn.Module):
-    """A neck over features at strides 4, 8 and 16, which have ``levels`` channels.
+class Pyramid(Trunk):
+    """A feature pyramid neck over features at strides 4, 8 and 16, which have ``levels`` channels.
 
     Gives features at strides 4, 8, 16 and 32 with ``widths`` channels: FPN's (Lin et al. 2017), for heads that read the
     finest; with ``bottom_up``, for heads that read them all, PANet's (Liu et al. 2018) from stride 8 on.
@@ -39,7 +41,7 @@ class Pyramid(nn.Module):
         self.down32 = Conv(w16, w16, 3, 2)
         self.out32 = C3k2(w16 + w32, w32)
 
-    def mixed(self, levels: list[Tensor]) -> list[Tensor]:
+    def features(self, levels: list[Tensor]) -> list[Tensor]:
         """Return the features at strides 4, 8, 16 and 32 from a backbone's at 4, 8 and 16."""
         p4, p8, p16 = (fuse(level) for fuse, level in zip(self.fuse, levels, strict=True))
         p32 = self.stage32(p16)
@@ -53,77 +55,77 @@ class Pyramid(nn.Module):
         return [t4, t8, o16, o32]
 
 
-class Trunk(Pyramid):
-    """One backbone a camera; a 1×1 convolution fuses each level; one pyramid mixes the levels."""
+class ConcatTrunk(Pyramid):
+    """One backbone a modality; a 1×1 convolution over the concatenated features fuses each level; one neck."""
 
-    def __init__(self, backbones: dict[str, nn.Module], widths: list[int], bottom_up: bool = True) -> None:
+    def __init__(self, backbones: dict[str, Backbone], widths: list[int], bottom_up: bool = True) -> None:
         nn.Module.__init__(self)
-        self.backbones = nn.ModuleDict(backbones)  # before the pyramid: parameters are told in the order they run in
+        self.backbones = nn.ModuleDict(backbones)  # before the neck: parameters are listed in the order they run in
         levels = zip(*(backbone.widths for backbone in backbones.values()), strict=True)
         self._lay_out([sum(level) for level in levels], widths, bottom_up)
 
     def forward(self, images: dict[str, Tensor]) -> list[Tensor]:
-        """Return the fused features at strides 4, 8, 16 and 32 for one image a camera, (B, C, H, W) each."""
+        """Return the fused features at strides 4, 8, 16 and 32 for one image a modality, (B, C, H, W) each."""
         streams = [backbone(images[name]) for name, backbone in self.backbones.items()]
-        return self.mixed([torch.cat(level, 1) for level in zip(*streams, strict=True)])
+        return self.features([torch.cat(level, 1) for level in zip(*streams, strict=True)])
 
 
-class EarlyTrunk(Pyramid):
-    """One backbone on the cameras' pictures beside each other, as the channels of one."""
+class EarlyFusionTrunk(Pyramid):
+    """One backbone on the modalities' images, concatenated along their channels."""
 
-    def __init__(self, cameras: list[str], backbone: nn.Module, widths: list[int], bottom_up: bool = True) -> None:
+    def __init__(self, modalities: list[str], backbone: Backbone, widths: list[int], bottom_up: bool = True) -> None:
         nn.Module.__init__(self)
-        self.cameras, self.backbone = cameras, backbone
-        self._lay_out(backbone.widths, widths, bottom_up)  # type: ignore[arg-type]
+        self.modalities, self.backbone = modalities, backbone
+        self._lay_out(backbone.widths, widths, bottom_up)
 
     def forward(self, images: dict[str, Tensor]) -> list[Tensor]:
-        """Return the features at strides 4, 8, 16 and 32 for one image a camera, (B, C, H, W) each."""
-        return self.mixed(self.backbone(torch.cat([images[name] for name in self.cameras], 1)))
+        """Return the features at strides 4, 8, 16 and 32 for one image a modality, (B, C, H, W) each."""
+        return self.features(self.backbone(torch.cat([images[name] for name in self.modalities], 1)))
 
 
-JOINTS = ("p2", "p3", "p4")
-"""Where streams can become one: the features at strides 4, 8 and 16."""
+LEVELS = ("p2", "p3", "p4")
+"""Where streams can be fused: the features at strides 4, 8 and 16."""
 
 
-class JoinedTrunk(Pyramid):
-    """Each camera's stages up to the features ``at``, a 1×1 convolution over them all, and one stream from there on.
+class MidFusionTrunk(Pyramid):
+    """Each modality's stages up to the features at ``level``, a 1×1 convolution over them all, then one stream.
 
-    The neck reads the finer features of all cameras. The one stream goes on as the first camera's. Raises `ValueError`
-    when ``at`` is not known, or a backbone cannot be taken apart.
+    The neck reads the finer features of all modalities. The one stream has the first modality's further stages. Raises
+    `ValueError` when ``level`` is not known, or a backbone cannot be split into stages.
     """
 
     def __init__(
         self,
-        backbones: dict[str, nn.Module],
+        backbones: dict[str, Backbone],
         channels: dict[str, int],
         widths: list[int],
-        at: str = "p3",
+        level: str = "p3",
         bottom_up: bool = True,
     ) -> None:
         super(Pyramid, self).__init__()
-        if at not in JOINTS:
-            raise ValueError(f"fusion: '{at}' is not one of {', '.join(JOINTS)}")
-        last = 2 + JOINTS.index(at)
-        taken = {camera: stages(backbone, channels[camera]) for camera, backbone in backbones.items()}
-        first = next(iter(taken.values()))
-        levels = [list(level) for level in zip(*(backbone.widths for backbone in backbones.values()), strict=True)]  # type: ignore[arg-type]
+        if level not in LEVELS:
+            raise ValueError(f"fusion: '{level}' is not one of {', '.join(LEVELS)}")
+        last = 2 + LEVELS.index(level)
+        split = {modality: stages(backbone, channels[modality]) for modality, backbone in backbones.items()}
+        first = next(iter(split.values()))
+        levels = [list(level) for level in zip(*(backbone.widths for backbone in backbones.values()), strict=True)]
         self.streams = nn.ModuleDict(
-            {camera: nn.ModuleList(theirs[k] for k in range(1, last + 1)) for camera, theirs in taken.items()}
+            {modality: nn.ModuleList(parts[k] for k in range(1, last + 1)) for modality, parts in split.items()}
         )
         self.join = Conv(sum(levels[last - 2]), levels[last - 2][0], 1)
         self.rest = nn.ModuleList(first[k] for k in range(last + 1, 5))
         self._lay_out([sum(level) if k < last else level[0] for k, level in enumerate(levels, 2)], widths, bottom_up)
 
     def forward(self, images: dict[str, Tensor]) -> list[Tensor]:
-        """Return the features at strides 4, 8, 16 and 32 for one image a camera, (B, C, H, W) each."""
+        """Return the features at strides 4, 8, 16 and 32 for one image a modality, (B, C, H, W) each."""
         streams = []
-        for camera, stages_ in self.streams.items():
-            features = [images[camera]]
-            for stage in stages_:  # type: ignore[union-attr]
+        for modality, parts in self.streams.items():
+            features = [images[modality]]
+            for stage in parts.children():
                 features.append(stage(features[-1]))
             streams.append(features[2:])
-        beside = [torch.cat(level, 1) for level in zip(*streams, strict=True)]
-        joined = [*beside[:-1], self.join(beside[-1])]
+        concatenated = [torch.cat(level, 1) for level in zip(*streams, strict=True)]
+        fused = [*concatenated[:-1], self.join(concatenated[-1])]
         for stage in self.rest:
-            joined.append(stage(joined[-1]))
-        return self.mixed(joined)
+            fused.append(stage(fused[-1]))
+        return self.features(fused)

@@ -1,4 +1,4 @@
-"""Heads for dense tasks and for what holds of the whole picture; each takes the trunk's features, finest first."""
+"""Heads for dense tasks and for image-level attributes; each takes the trunk's features, finest first."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from .yolo import Conv
 
 
 class DenseHead(nn.Module):
-    """A task's own way down the pyramid to stride 4, one convolution there and one output: (B, outputs, H / 4, W / 4).
+    """A task-specific top-down path to stride 4, a convolution and an output layer: (B, outputs, H / 4, W / 4).
 
-    From the coarsest level on, what was found is doubled in size and the next level's part is added, each by a 1×1
-    convolution of the task's own: so tasks share the levels and not the mixture of them, as they would in the pyramid's
-    finest level.
+    From the coarsest level on, the sum so far is upsampled by two and the next level is added, each level by a 1×1
+    convolution of the task: so tasks share the levels and not the mixture of them, as they would in the neck's finest
+    level.
     """
 
     def __init__(self, channels: list[int], outputs: int, width: int = 32) -> None:
@@ -28,10 +28,11 @@ class DenseHead(nn.Module):
         total = parts.pop()
         while parts:
             total = self.up(total) + parts.pop()
-        return self.out(self.conv(total))
+        out: Tensor = self.out(self.conv(total))
+        return out
 
 
-class PictureHead(nn.Module):
+class ImageHead(nn.Module):
     """A linear layer on the mean of the coarsest features: (B, outputs)."""
 
     def __init__(self, channels: int, outputs: int, width: int = 64) -> None:
@@ -40,5 +41,6 @@ class PictureHead(nn.Module):
         self.out = nn.Linear(width, outputs)
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        """Return one number an output."""
-        return self.out(self.conv(features[-1]).mean((2, 3)))
+        """Return one number for each output."""
+        out: Tensor = self.out(self.conv(features[-1]).mean((2, 3)))
+        return out

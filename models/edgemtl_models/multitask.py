@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
 from .aligned import LEVELS, AlignedTrunk
-from .backbone import BACKBONES
+from .backbone import BACKBONES, Backbone
 from .description import check_description, parse, read, renamed
-from .fusion import EarlyTrunk, JoinedTrunk, Trunk
-from .heads import DenseHead, PictureHead
-from .taps import DEEPEST, ExitTrunk
+from .fusion import ConcatTrunk, EarlyFusionTrunk, MidFusionTrunk
+from .heads import DenseHead, ImageHead
+from .taps import DEEPEST, HeadTapTrunk
+from .trunk import Feature, Trunk
 from .yolo import BoxHead
 
-AnyTrunk = Trunk | EarlyTrunk | JoinedTrunk | AlignedTrunk | ExitTrunk
+Outputs = dict[str, Any]
+"""Raw outputs by head: a tensor each, or in training what a head of boxes gives to its loss."""
+T = TypeVar("T")
 FUSIONS = ("concat", "early", "mid", "aligned")
 STRIDE = 32
-"""Heights and widths divide by this: the coarsest feature's stride."""
+"""The coarsest feature's stride, which heights and widths are multiples of."""
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """One camera's input: its channels and the normalisation (x / 255 - mean) / std that the network expects."""
+    """One modality's input: its channels and the normalisation (x / 255 - mean) / std that the network expects."""
 
     channels: int
     mean: tuple[float, ...]
@@ -40,7 +44,7 @@ class MultiTask(nn.Module):
 
     def __init__(
         self,
-        trunk: AnyTrunk,
+        trunk: Trunk,
         heads: dict[str, nn.Module],
         inputs: dict[str, InputSpec],
         description: dict[str, Any],
@@ -51,18 +55,27 @@ class MultiTask(nn.Module):
         self.inputs = inputs
         self.description = description
 
-    def forward(self, **images: Tensor) -> dict[str, Any]:
+    def forward(self, **images: Tensor) -> Outputs:
         """Return the raw output of every head, by name."""
         features = self.trunk(images)
         return {name: self.read(name, features) for name in self.heads}
 
     def read(self, head: str, features: list[Tensor]) -> Any:
-        """Return a head's output on the trunk's features."""
-        return self.heads[head](self.own(head, features))
+        """Return a head's raw output on the trunk's features."""
+        return self.heads[head](_read_by(self.trunk, head, features))
 
-    def own(self, head: str, of: list[Any]) -> list[Any]:
-        """Return a head's part of what the trunk has one of for each feature: all, where it has no exits."""
-        return [of[place] for place in self.trunk.reads[head]] if isinstance(self.trunk, ExitTrunk) else of
+    def supports(self, feature: Feature) -> bool:
+        """Whether a method of training that needs a full stream for each modality can be used."""
+        return self.trunk.supports(feature)
+
+    def twins(self) -> list[list[str]]:
+        """Return groups of parameters, by name, that are each other's counterparts in the modalities' streams."""
+        return [[f"trunk.{name}" for name in names] for names in self.trunk.twins()]
+
+
+def _read_by(trunk: Trunk, head: str, values: Sequence[T]) -> list[T]:
+    """Return those values, of one for each feature of the trunk, that belong to the features a head reads."""
+    return [values[index] for index in trunk.reads.get(head, range(len(values)))]
 
 
 def zoo() -> list[str]:
@@ -107,8 +120,8 @@ def build(
     if min(size) // 8 < 4 * (reach := description.get("fusion", {}).get("registration_radius", 0)):
         raise ValueError(f"size {height}x{width} is too small to register over {reach} cells: {32 * reach} at least")
     inputs = {
-        camera: InputSpec(stream["channels"], tuple(stream["mean"]), tuple(stream["std"]))
-        for camera, stream in description["streams"].items()
+        modality: InputSpec(stream["channels"], tuple(stream["mean"]), tuple(stream["std"]))
+        for modality, stream in description["streams"].items()
     }
     for head in channels:
         if head not in description["heads"]:
@@ -118,16 +131,17 @@ def build(
         head_taps = {head: (head_taps or description["head_taps"]).get(head, DEEPEST) for head in channels}
         description = description | {"head_taps": head_taps}
     trunk = _trunk(description, {head["kind"] for head in wanted.values()}, pretrained)
-    network = MultiTask(trunk, {}, inputs, description)
+    heads = {}
     for head, options in wanted.items():
-        widths, strides = (network.own(head, list(of)) for of in (trunk.widths, trunk.strides))
-        network.heads[head] = _head(name, head, widths, strides, channels[head], size, **options)
-    return network
+        widths, strides = (_read_by(trunk, head, values) for values in (trunk.widths, trunk.strides))
+        heads[head] = _head(name, head, widths, strides, channels[head], size, **options)
+    return MultiTask(trunk, heads, inputs, description)
 
 
-def _trunk(description: dict[str, Any], heads: set[str], pretrained: bool) -> AnyTrunk:
-    """Return the trunk that a description asks for, for these kinds of heads."""
-    name, streams, neck, head_taps = (description.get(key) for key in ("name", "streams", "neck", "head_taps"))
+def _trunk(description: dict[str, Any], heads: set[str], pretrained: bool) -> Trunk:
+    """Return the trunk that a description asks for, for heads of these types."""
+    name, streams, neck = str(description["name"]), description["streams"], description["neck"]
+    head_taps = description.get("head_taps")
     fusion = dict(description.get("fusion", {}))
     kind = fusion.get("kind", "concat")
     if kind not in FUSIONS:
@@ -136,31 +150,32 @@ def _trunk(description: dict[str, Any], heads: set[str], pretrained: bool) -> An
         raise ValueError(
             f"head_taps leave streams that stay apart; those of fusion '{kind}' do not: give one of the two"
         )
-    bottom_up, channels = "boxes" in heads, {camera: stream["channels"] for camera, stream in streams.items()}
+    bottom_up, channels = "boxes" in heads, {modality: stream["channels"] for modality, stream in streams.items()}
     if kind == "early" and len(streams) > 1:
         both = next(iter(streams.values())) | {"channels": sum(channels.values())}
-        return EarlyTrunk(list(streams), _backbone(name, " and ".join(streams), both, pretrained), neck, bottom_up)
-    backbones = {camera: _backbone(name, camera, stream, pretrained) for camera, stream in streams.items()}
+        return EarlyFusionTrunk(
+            list(streams), _backbone(name, " and ".join(streams), both, pretrained), neck, bottom_up
+        )
+    backbones = {modality: _backbone(name, modality, stream, pretrained) for modality, stream in streams.items()}
     if head_taps:
-        return ExitTrunk(backbones, channels, neck, head_taps)
+        return HeadTapTrunk(backbones, channels, neck, head_taps)
     if kind == "mid" and len(streams) > 1:
-        return JoinedTrunk(backbones, channels, neck, fusion.get("level", "p3"), bottom_up)
+        return MidFusionTrunk(backbones, channels, neck, fusion.get("level", "p3"), bottom_up)
     if kind == "aligned" and len(streams) > 1:
-        own = {key: fusion[key] for key in ("align", "shared", "registration_radius") if key in fusion}
+        options = {key: fusion[key] for key in ("align", "shared", "registration_radius") if key in fusion}
         levels = fusion.get("fuse_at") or (LEVELS if "dense" in heads else LEVELS[1:])
-        return AlignedTrunk(backbones, channels, neck, levels, **own, bottom_up=bottom_up)
-    return Trunk(backbones, neck, bottom_up)
+        return AlignedTrunk(backbones, channels, neck, levels, **options, bottom_up=bottom_up)
+    return ConcatTrunk(backbones, neck, bottom_up)
 
 
-def _backbone(name: str, camera: str, stream: dict[str, Any], pretrained: bool) -> nn.Module:
+def _backbone(name: str, modality: str, stream: dict[str, Any], pretrained: bool) -> Backbone:
     options = dict(stream["backbone"])
     kind = options.pop("kind")
     if kind not in BACKBONES:
-        raise ValueError(f"{name}: stream '{camera}' asks for backbone '{kind}'; known: {', '.join(BACKBONES)}")
+        raise ValueError(f"{name}: stream '{modality}' asks for backbone '{kind}'; known: {', '.join(BACKBONES)}")
     if not pretrained:
         options.pop("weights", None)
-    backbone: nn.Module = BACKBONES[kind](stream["channels"], **options)
-    return backbone
+    return BACKBONES[kind](stream["channels"], **options)
 
 
 def _head(
@@ -176,17 +191,17 @@ def _head(
     if kind == "boxes":
         read = [(width, stride) for width, stride in zip(widths, strides, strict=True) if stride > 4]
         if not read:
-            raise ValueError(f"{name}: {head} reads strides 8 and on; it cannot leave at stride 4")
+            raise ValueError(f"{name}: {head} reads strides 8 and on; its head tap cannot be at stride 4")
         boxes = BoxHead([width for width, _ in read], [stride for _, stride in read], channels, **options)
         boxes.bias_init(*size)
         return boxes
     if kind == "dense":
-        if strides != [4 << place for place in range(len(strides))]:
+        if strides != [4 << index for index in range(len(strides))]:
             raise ValueError(f"{name}: {head} reads all strides from 4 on; fuse_at needs {', '.join(LEVELS)}")
         return DenseHead(widths, channels, **options)
     if kind == "picture":
-        return PictureHead(widths[-1], channels, **options)
-    raise ValueError(f"unknown kind of head '{kind}'; known: boxes, dense, picture")
+        return ImageHead(widths[-1], channels, **options)
+    raise ValueError(f"unknown head type '{kind}'; known: boxes, dense, picture")
 
 
 def _describe(name: str) -> dict[str, Any]:

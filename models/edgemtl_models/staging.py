@@ -1,55 +1,66 @@
-"""A backbone taken apart into stages: stage k is all that makes features at stride 2^k from those of stage k - 1."""
+"""Splits a backbone into its modules in the order they run in, and into stages that each end at a stride."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from .backbone import TimmBackbone
+from .backbone import Backbone
 
 PROBE = 128
-"""Height and width of the picture that tells strides."""
+"""Height and width of the image that shows what strides are."""
 
 
-def stages(backbone: nn.Module, channels: int) -> dict[int, nn.Sequential]:
-    """Return the stages of a backbone for pictures of so many channels, by their number, 1 to 4.
+def module_sequence(backbone: Backbone, channels: int) -> dict[str, Tensor]:
+    """Return the modules that a backbone runs one after the other, by path, and what each gives for a probe image.
 
-    The features that the backbone gives at strides 4, 8 and 16 are those behind stages 2, 3 and 4. Raises `ValueError`
-    when the backbone is more than a row of modules.
+    Raises `ValueError` when the backbone is more than such a sequence.
     """
-    image = torch.zeros(1, channels, PROBE, PROBE)
+    outputs: dict[str, Tensor] = {}
     training = {module: module.training for module in backbone.modules()}
-    backbone.eval()
-    found: dict[int, list[nn.Module]] = {}
     with torch.no_grad():
-        expected, now, number = backbone(image), image, 1
-        for piece in _row(backbone):
-            now = piece(now)
-            number = max(number, (PROBE // now.shape[2]).bit_length() - 1)
-            found.setdefault(number, []).append(piece)
-        made = {number: nn.Sequential(*pieces) for number, pieces in sorted(found.items())}
-        ends, now = [], image
-        for number, stage in made.items():
-            now = stage(now)
-            if number > 1:
-                ends.append(now)
-    for module, was in training.items():
-        module.training = was
-    if list(made) != [1, 2, 3, 4]:
-        strides = ", ".join(str(2**number) for number in made)
+        features = image = torch.zeros(1, channels, PROBE, PROBE)
+        expected = backbone.eval()(image)
+        for path in _paths(backbone):
+            features = backbone.get_submodule(path)(features)
+            outputs[path] = features
+    for module, was_training in training.items():
+        module.training = was_training
+    last = {PROBE // output.shape[2]: output for output in outputs.values()}
+    if not all(torch.equal(e, last.get(stride, image)) for e, stride in zip(expected, (4, 8, 16), strict=True)):
+        raise ValueError("the backbone is more than a sequence of modules: it cannot be split into stages")
+    return outputs
+
+
+def stages(backbone: Backbone, channels: int) -> dict[int, nn.Sequential]:
+    """Return the stages of a backbone for images of so many channels, by number: stage k makes stride 2^k of 2^(k - 1).
+
+    The features that the backbone gives at strides 4, 8 and 16 are those after stages 2, 3 and 4. Raises `ValueError`
+    when the backbone is more than a sequence of modules.
+    """
+    members: dict[int, list[nn.Module]] = {}
+    number = 1
+    for path, output in module_sequence(backbone, channels).items():
+        number = max(number, (PROBE // output.shape[2]).bit_length() - 1)
+        members.setdefault(number, []).append(backbone.get_submodule(path))
+    if sorted(members) != [1, 2, 3, 4]:
+        strides = ", ".join(str(2**number) for number in sorted(members))
         raise ValueError(f"the backbone's stages end at strides {strides}, and not at 2, 4, 8 and 16")
-    if not all(torch.equal(e, m) for e, m in zip(expected, ends, strict=True)):
-        raise ValueError("the backbone is more than a row of modules: it cannot be taken apart into stages")
-    return made
+    return {number: nn.Sequential(*modules) for number, modules in members.items()}
 
 
-def _row(backbone: nn.Module) -> Iterator[nn.Module]:
-    """Give the modules that a backbone runs one after the other."""
-    body = backbone.body if isinstance(backbone, TimmBackbone) else backbone
-    for child in body.children():  # type: ignore[union-attr]
-        if type(child) is nn.Sequential:
-            yield from child
-        else:
-            yield child
+def _paths(backbone: Backbone) -> Iterator[str]:
+    """Yield the paths of the modules that run one after the other: children, and the children of sequences."""
+    prefix = f"{backbone.body_path}." if backbone.body_path else ""
+    for name, child in backbone.get_submodule(backbone.body_path).named_children():
+        yield from _members(prefix + name, child)
+
+
+def _members(path: str, module: nn.Module) -> Iterator[str]:
+    if type(module) is not nn.Sequential:
+        yield path
+        return
+    for name, child in module.named_children():
+        yield from _members(f"{path}.{name}", child)

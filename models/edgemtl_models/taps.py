@@ -1,59 +1,40 @@
-"""A trunk that each head leaves where its task needs no more of it, cut behind the last one that any head needs."""
+"""Head taps: a trunk whose heads read the backbones at the block that their task needs, cut after the last one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from .backbone import Backbone
+from .staging import PROBE, module_sequence
+from .trunk import Trunk
 from .yolo import SPPF, Conv
 
-PROBE = 128
-"""Height and width of the picture that tells strides."""
 DEEPEST = "stage32"
-"""The stage behind the backbones; the only block that all cameras share."""
+"""The stage after the backbones; the only block that all modalities share."""
 
 
-def blocks(backbone: nn.Module, channels: int) -> dict[str, tuple[int, int]]:
+def blocks(backbone: Backbone, channels: int) -> dict[str, tuple[int, int]]:
     """Return the blocks of a backbone from stride 4 on, in the order they run in: stride and channels of each.
 
-    A block is what stands in a sequence of them, by its path: a residual block, or a convolution between such.
+    A block is a member of a sequence of modules, by its path: a residual block, or a convolution between such. Raises
+    `ValueError` when the backbone is more than a sequence of modules.
     """
-    inside = [
-        f"{path}.{name}"
-        for path, sequence in backbone.named_modules()
-        if isinstance(sequence, nn.Sequential)
-        for name, member in sequence.named_children()
-        if not isinstance(member, nn.Sequential)
-    ]
-    outermost = [path for path in inside if not any(path.startswith(f"{other}.") for other in inside)]
-    ran: dict[str, tuple[int, int]] = {}
-
-    def note(path: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, _given: object, out: Tensor) -> None:
-            ran[path] = (PROBE // out.shape[2], out.shape[1])
-
-        return hook
-
-    hooks = [backbone.get_submodule(path).register_forward_hook(note(path)) for path in outermost]
-    training = {module: module.training for module in backbone.modules()}
-    with torch.no_grad():
-        backbone.eval()(torch.zeros(1, channels, PROBE, PROBE))
-    for module, was in training.items():
-        module.training = was
-    for handle in hooks:
-        handle.remove()
-    return {path: place for path, place in ran.items() if place[0] in (4, 8, 16)}
+    outputs = module_sequence(backbone, channels)
+    strides = {
+        path: (PROBE // out.shape[2], out.shape[1]) for path, out in outputs.items() if _in_sequence(backbone, path)
+    }
+    return {path: block for path, block in strides.items() if block[0] in (4, 8, 16)}
 
 
-def _keep(module: nn.Module, _given: object, out: Tensor) -> None:
-    """Leave a block's output with the block, until the trunk takes it; a copy of the network so has its own."""
-    module.__dict__["kept"] = out
+def _in_sequence(backbone: Backbone, path: str) -> bool:
+    return isinstance(backbone.get_submodule(path.rpartition(".")[0]), nn.Sequential)
 
 
-def _cut_behind(backbone: nn.Module, path: str) -> None:
-    """Delete what stands behind a block, in its sequence and those around it."""
+def _cut_after(backbone: Backbone, path: str) -> None:
+    """Delete what comes after a block, in its sequence and those around it."""
     parts = path.split(".")
     for depth in range(len(parts) - 1, -1, -1):
         parent = backbone.get_submodule(".".join(parts[:depth]))
@@ -62,72 +43,88 @@ def _cut_behind(backbone: nn.Module, path: str) -> None:
             delattr(parent, name)
 
 
-class ExitTrunk(nn.Module):
-    """One backbone a camera, fused where a head leaves them and at the end of every stride before.
+class HeadTapTrunk(Trunk):
+    """One backbone for each modality, fused at the block that a head reads and at the end of every stride before.
 
-    ``exits`` gives each head's block, by a name that `blocks` lists for every camera, or "stage32". Gives the features
-    of all heads in one list; ``reads[head]`` are the places of a head's own: strides 4 and on, up to its exit.
+    ``head_taps`` gives each head's block, by a name that `blocks` lists for every modality, or "stage32". Returns the
+    features of all heads in one list; ``reads[head]`` are the indices of a head's own: strides 4 and on, up to its tap.
     """
 
     def __init__(
-        self, backbones: dict[str, nn.Module], channels: dict[str, int], widths: Sequence[int], exits: dict[str, str]
+        self,
+        backbones: dict[str, Backbone],
+        channels: dict[str, int],
+        widths: Sequence[int],
+        head_taps: dict[str, str],
     ) -> None:
         super().__init__()
         self.backbones = nn.ModuleDict(backbones)
-        known = {camera: blocks(backbone, channels[camera]) for camera, backbone in backbones.items()}
+        known = {modality: blocks(backbone, channels[modality]) for modality, backbone in backbones.items()}
         first = next(iter(known.values()))
-        for camera, theirs in known.items():
-            if {p: s for p, (s, _) in theirs.items()} != {p: s for p, (s, _) in first.items()}:
-                raise ValueError(f"exits need backbones of one architecture; that of {camera} has other blocks")
+        for modality, others in known.items():
+            if {p: s for p, (s, _) in others.items()} != {p: s for p, (s, _) in first.items()}:
+                raise ValueError(f"head_taps need backbones of one architecture; that of {modality} has other blocks")
         ends = {stride: path for path, (stride, _) in first.items()}  # the last block of each stride
-        for head, path in exits.items():
+        for head, path in head_taps.items():
             if path not in first and path != DEEPEST:
-                raise ValueError(
-                    f"{head} leaves at '{path}', which is no block; there are {', '.join(first)}, {DEEPEST}"
-                )
+                raise ValueError(f"{head} reads '{path}', which is no block; there are {', '.join(first)}, {DEEPEST}")
         self.blocks = {path: stride for path, (stride, _) in first.items()}
         """The strides of all blocks there were, in order."""
-        self.reads: dict[str, list[int]] = {}
-        places: list[str] = []
-        for head, path in exits.items():
+        self._reads: dict[str, list[int]] = {}
+        self.taps: list[str] = []
+        """The blocks that features are taken from, one a feature."""
+        for head, path in head_taps.items():
             stride = 32 if path == DEEPEST else first[path][0]
             route = [end for s, end in ends.items() if s < stride] + [path]
-            places += [p for p in route if p not in places]
-            self.reads[head] = [places.index(p) for p in route]
-        self.places = places
-        self.strides = [32 if p == DEEPEST else first[p][0] for p in places]
+            self.taps += [p for p in route if p not in self.taps]
+            self._reads[head] = [self.taps.index(p) for p in route]
+        self.strides = [32 if p == DEEPEST else first[p][0] for p in self.taps]
         self.widths = [widths[(4, 8, 16, 32).index(stride)] for stride in self.strides]
         self.fuse = nn.ModuleDict()
-        for path, width in zip(places, self.widths, strict=True):
+        for path, width in zip(self.taps, self.widths, strict=True):
             if path != DEEPEST:
-                self.fuse[_key(path)] = Conv(sum(theirs[path][1] for theirs in known.values()), width, 1)
-        if DEEPEST in places:
+                self.fuse[_key(path)] = Conv(sum(blocks[path][1] for blocks in known.values()), width, 1)
+        if DEEPEST in self.taps:
             self.stage32 = nn.Sequential(Conv(widths[2], widths[3], 3, 2), SPPF(widths[3], widths[3]))
-            self.before32 = places.index(ends[16])
+            self.before32 = self.taps.index(ends[16])
         order = list(first)
-        deepest = max(order.index(path) for path in places if path != DEEPEST)
-        for backbone in self.backbones.values():
-            _cut_behind(backbone, order[deepest])
-            for path in self.fuse_at:
-                backbone.get_submodule(path).register_forward_hook(_keep)
+        last = order[max(order.index(path) for path in self.taps if path != DEEPEST)]
+        self.sequences: dict[str, list[str]] = {}
+        """The modules of each modality's backbone that are run, in order."""
+        for modality, backbone in backbones.items():
+            paths = list(module_sequence(backbone, channels[modality]))
+            self.sequences[modality] = paths[: paths.index(last) + 1]
+            _cut_after(backbone, last)
+
+    @property
+    def reads(self) -> dict[str, list[int]]:
+        """The indices of the features that each head reads."""
+        return self._reads
 
     @property
     def fuse_at(self) -> list[str]:
         """The blocks of the backbones that features are taken from."""
-        return [path for path in self.places if path != DEEPEST]
+        return [path for path in self.taps if path != DEEPEST]
 
     def forward(self, images: dict[str, Tensor]) -> list[Tensor]:
-        """Return the fused features of every exit, in the order of ``places``."""
-        for camera, backbone in self.backbones.items():
-            backbone(images[camera])
+        """Return the fused features of every tap, in the order of ``taps``."""
+        tapped = [self._tapped(modality, images[modality]) for modality in self.sequences]
         features: list[Tensor] = []
-        for path in self.places:
+        for path in self.taps:
             if path == DEEPEST:
                 features.append(self.stage32(features[self.before32]))
-                continue
-            kept = [backbone.get_submodule(path).__dict__.pop("kept") for backbone in self.backbones.values()]
-            features.append(self.fuse[_key(path)](torch.cat(kept, 1)))
+            else:
+                features.append(self.fuse[_key(path)](torch.cat([outputs[path] for outputs in tapped], 1)))
         return features
+
+    def _tapped(self, modality: str, image: Tensor) -> dict[str, Tensor]:
+        """Return the outputs of the blocks that features are taken from."""
+        backbone, outputs = self.backbones[modality], {}
+        for path in self.sequences[modality]:
+            image = backbone.get_submodule(path)(image)
+            if path in self.taps:
+                outputs[path] = image
+        return outputs
 
 
 def _key(path: str) -> str:

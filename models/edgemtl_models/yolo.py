@@ -1,10 +1,11 @@
-"""The one door to ultralytics (AGPL-3.0): its blocks, its detection head and its losses, kept offline and quiet."""
+"""The only import of ultralytics (AGPL-3.0): its blocks, detection head and losses, kept offline and quiet."""
 
 from __future__ import annotations
 
 import math
 import os
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +50,7 @@ class BoxHead(nn.Module):
         self.strides = strides
 
     def bias_init(self, height: int, width: int) -> None:
-        """Start the class scores at the chance of about five objects a picture of this size."""
+        """Start the class scores at the chance of about five objects an image of this size."""
         detect = self.detect
         detect.bias_init()
         for head in (detect.one2many["cls_head"], detect.one2one["cls_head"]):
@@ -64,7 +65,8 @@ class BoxHead(nn.Module):
         """
         features = features[-len(self.strides) :]
         if self.training:
-            return self.detect(features)
+            branches: dict[str, dict[str, Tensor]] = self.detect(features)
+            return branches
         raw = self.detect.forward_head(features, **self.detect.one2one)
         distances = self.detect.dfl(raw["boxes"])
         centres, stride = self._grid(features)
@@ -87,12 +89,12 @@ class BoxHead(nn.Module):
 class BoxLoss:
     """Box, class and distance losses of both branches (ultralytics' `E2ELoss`), the weight moving to one-to-one.
 
-    ``rounds`` is how often `advance` is called over a training: the share of the one-to-many branch falls with it.
+    ``epochs`` is how often `advance` is called over a training: the share of the one-to-many branch falls with it.
     """
 
-    def __init__(self, head: BoxHead, rounds: int, box: float = 7.5, cls: float = 0.5, dfl: float = 1.5) -> None:
-        args = get_cfg(overrides={"box": box, "cls": cls, "dfl": dfl, "epochs": max(rounds, 1)})
-        model = SimpleNamespace(args=args, model=[head.detect], parameters=head.parameters)
+    def __init__(self, head: BoxHead, epochs: int, box: float = 7.5, cls: float = 0.5, dfl: float = 1.5) -> None:
+        args = get_cfg(overrides={"box": box, "cls": cls, "dfl": dfl, "epochs": max(epochs, 1)})
+        model: Any = SimpleNamespace(args=args, model=[head.detect], parameters=head.parameters)  # all that it reads
         self.loss = E2ELoss(model)
         self.weight: dict[str, Tensor] = {}
         for name in BRANCHES:  # the weight of all assigned scores, which a branch's loss is the mean over

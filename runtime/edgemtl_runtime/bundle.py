@@ -1,23 +1,33 @@
-"""The bundle: a directory with a manifest and the network, checked to the last byte before it is used."""
+"""The bundle: a directory with a manifest and the network, every byte verified before it is used."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
+import sys
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from .atomic import LISTING, FolderAside
+from .aside import LISTING, FolderAside
+from .deprecated import renamed_attribute
 from .errors import BundleError
 from .limits import check_number, check_text, decode_json, read_bounded, reason
+from .manifest_schema import (
+    RENAMED_IN_3,
+    RENAMED_IN_3_OF_INPUTS,
+    SCHEMA_VERSION,
+    ParityFigures,
+    PrecisionFigures,
+    PruningFigures,
+    with_new_keys,
+)
 from .onnx_file import check_onnx
 
-SCHEMA_VERSION = 2
+TYPE_CHECKING = False
 BUNDLE = "bundle"
-"""What `aside` calls such a folder."""
+"""The content type under which `aside` lists such a folder."""
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 MODELS = {"fp32": MODEL, "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
@@ -27,7 +37,7 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
 class ThermalRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How 16-bit thermal counts become the network's 8 bits.
+    """Mapping of 16-bit thermal counts to the network's 8 bits.
 
     ``kind`` "radiometric": ``low`` and ``high`` are counts. ``kind`` "percentile": they are percentiles of each frame.
     """
@@ -48,7 +58,10 @@ class ThermalRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One camera's input: uint8 (1, height, width, channels), normalised in the graph as (x / 255 - mean) / std."""
+    """One input of the network: uint8 (1, height, width, channels), normalised in the graph as (x / 255 - mean) / std.
+
+    ``modality`` is the modality of the camera that feeds it.
+    """
 
     name: str
     height: int
@@ -60,10 +73,10 @@ class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dtype: str = "uint8"
     layout: str = "NHWC"
     blank: int = 114
-    """The value of pixels that no camera saw: padding, and the frame of an absent camera."""
+    """The value of pixels without data: padding, and the frame of a missing modality."""
     thermal_range: ThermalRange = ThermalRange()
-    may_be_absent: bool = False
-    """Whether the network was trained for the blank frame in place of this camera."""
+    may_be_missing: bool = False
+    """Whether the network was trained with modality dropout: for a blank frame in place of this camera's."""
 
     def __post_init__(self) -> None:
         _check_name("input", self.name)
@@ -82,9 +95,14 @@ class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         check_number(f"blank of input '{self.name}'", self.blank, 0, 255)
         check_text("modality", self.modality)
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            return renamed_attribute(self, name, RENAMED_IN_3_OF_INPUTS)
+
 
 class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One output: its task, the decoder that reads it, its classes and its threshold."""
+    """One output of the network: its task, the decoder that reads it, its classes and its score threshold."""
 
     name: str
     task: str
@@ -109,44 +127,28 @@ def is_plain_name(name: str) -> bool:
     return _PLAIN_NAME.fullmatch(name) is not None
 
 
-def _check_name(kind: str, name: str) -> None:
+def _check_name(what: str, name: str) -> None:
     if not is_plain_name(name):
-        raise ValueError(f"the name {name[:100]!a} of the {kind} has other signs than letters, digits and ._-")
-
-
-class _Removed(msgspec.Struct):
-    parameters_before: int = 0
-    parameters_after: int = 0
-
-
-class _Parity(msgspec.Struct):
-    agreement: dict[str, float | None] = {}
-    frames: int = 0
-
-
-class _Precision(msgspec.Struct):
-    scores: dict[str, dict[str, float | None]] = {}
+        raise ValueError(f"the name {name[:100]!a} of the {what} has other characters than letters, digits and ._-")
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a bundle holds and how to read it."""
+    """Description of a bundle: inputs, heads, files with their hashes, and figures of its export."""
 
     name: str
     inputs: tuple[Input, ...]
     heads: tuple[Head, ...]
     files: dict[str, str]
-    """SHA-256 of each file beside the manifest."""
+    """SHA-256 of each file next to the manifest."""
     licence: str
     schema_version: int = SCHEMA_VERSION
     producer: str = ""
-    removed: dict[str, Any] = {}
-    """What shrinking took away: parameters and FLOPs before and after."""
-    parity: dict[str, Any] = {}
-    """How far the shipped network is from the trained run, on real frames."""
-    precisions: dict[str, dict[str, Any]] = {}
-    """Of each precision that is here: its size and, where it was judged, each head's figure and error (version 2)."""
-    refused: dict[str, str] = {}
-    """Of each precision that did not pass the gate: why (version 2)."""
+    removed: PruningFigures = {}
+    parity: ParityFigures = {}
+    precisions: dict[str, PrecisionFigures] = {}
+    """Figures of each precision that is shipped (since version 2)."""
+    rejected: dict[str, str] = {}
+    """Precisions that did not pass the accuracy gate, and why (since version 2)."""
 
     def __post_init__(self) -> None:
         for what, parts in (("input", self.inputs), ("head", self.heads)):
@@ -155,42 +157,38 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise ValueError(f"two {what}s have one name, or there are more than {MOST_PARTS}")
         if len(self.files) > MOST_PARTS:
             raise ValueError(f"lists {len(self.files)} files, more than {MOST_PARTS}")
-        for text in (self.name, self.producer, self.licence, *self.refused, *self.refused.values()):
-            check_text("name, producer, licence or refusal", text, longest=4000)
-        told = (("removed", self.removed, _Removed), ("parity", self.parity, _Parity))
-        for what, values, kind in (*told, *(("precisions", each, _Precision) for each in self.precisions.values())):
-            _check_told(what, values, kind)
+        for text in (self.name, self.producer, self.licence, *self.rejected, *self.rejected.values()):
+            check_text("name, producer, licence or reason of a rejection", text, longest=4000)
+        for name in self.parity.get("agreement", {}):
+            check_text("parity", name)
+        for figures in self.precisions.values():
+            for name, metrics in figures.get("scores", {}).items():
+                for text in (name, *metrics):
+                    check_text("precisions", text)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            return renamed_attribute(self, name, RENAMED_IN_3)
 
     def head(self, name: str) -> Head:
         """Return the head of that name."""
         return next(head for head in self.heads if head.name == name)
 
 
-def _check_told(what: str, values: dict[str, Any], kind: type) -> None:
-    """Raise `ValueError` where what is told for people is not as the exporter tells it, or moves their cursor."""
-    try:
-        found: Any = msgspec.convert(values, kind)
-    except msgspec.ValidationError as error:
-        raise ValueError(f"{what}: {reason(error)}") from None
-    shown: Any = getattr(found, "scores", None) or getattr(found, "agreement", {})
-    for name, each in shown.items():
-        for text in (name, *(each if isinstance(each, dict) else ())):
-            check_text(what, text)
-
-
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file as hexadecimal digits."""
     with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256") if hasattr(hashlib, "file_digest") else None
-        if digest is None:  # Python 3.10 (JetPack 6)
-            digest = hashlib.sha256()
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
+        if sys.version_info >= (3, 11):
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = hashlib.sha256()  # Python 3.10 (JetPack 6)
+        while block := stream.read(1 << 20):
+            digest.update(block)
+        return digest.hexdigest()
 
 
 class Bundle:
-    """A bundle that was opened and verified: ``manifest`` and the folder ``path``. Threads may share it."""
+    """An opened and verified bundle: its ``manifest`` and the folder ``path``. Threads may share it."""
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path
@@ -207,11 +205,11 @@ class Bundle:
         return tuple(name for name, file in MODELS.items() if file in self.manifest.files)
 
     def model_in(self, precision: str) -> Path:
-        """Path of the network in a precision; raises `BundleError` with those that are here."""
+        """Path of the network in a precision; raises `BundleError` with those that there are."""
         if precision not in self.precisions:
-            why = f": {self.manifest.refused[precision]}" if precision in self.manifest.refused else ""
-            here = ", ".join(self.precisions)
-            raise BundleError(f"{self.path}: holds no {precision} network{why}; it has {here}")
+            rejected = self.manifest.rejected
+            why = f": {rejected[precision]}" if precision in rejected else ""
+            raise BundleError(f"{self.path}: holds no {precision} network{why}; it has {', '.join(self.precisions)}")
         return self.path / MODELS[precision]
 
     @classmethod
@@ -251,7 +249,7 @@ def _read_manifest(file: Path) -> Manifest:
             f"{file}: schema version {version}, this runtime reads up to {SCHEMA_VERSION}; update edgemtl-runtime"
         )
     try:
-        manifest = msgspec.convert(raw, Manifest)
+        manifest = msgspec.convert(with_new_keys(raw, version), Manifest)
     except (msgspec.ValidationError, RecursionError, OverflowError) as error:
         raise BundleError(f"{file}: {reason(error)}; export the bundle again") from error
     if not manifest.inputs or not manifest.heads:
@@ -260,7 +258,7 @@ def _read_manifest(file: Path) -> Manifest:
 
 
 def write_bundle(aside: FolderAside, manifest: Manifest) -> Bundle:
-    """Hash the files in a folder aside, write the manifest beside them, and put the bundle in place."""
+    """Hash the files in a folder aside, write the manifest next to them, and put the bundle in place."""
     files = {part.name: sha256(part) for part in sorted(aside.folder.iterdir()) if part.name != LISTING}
     manifest = msgspec.structs.replace(manifest, files=files)
     (aside.folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")

@@ -187,14 +187,14 @@ def command_inspect(args: argparse.Namespace) -> int:
     print(f"{manifest.name}, written by {manifest.producer}; schema version {manifest.schema_version}")
     print(f"  licence: {manifest.licence}")
     if {"parameters_before", "parameters_after"} <= manifest.removed.keys():
-        before, after = (manifest.removed[f"parameters_{when}"] for when in ("before", "after"))
+        before, after = manifest.removed["parameters_before"], manifest.removed["parameters_after"]
         print(f"  {after:,} parameters, of {before:,} that were trained")
     for name, share in manifest.parity.get("agreement", {}).items():
         told_share = "" if share is None else f"{share:.2%} of it"
         frames = manifest.parity.get("frames", 0)
         print(f"  {name}: {told_share or 'not known how much'} as the trained run answered, on {frames} pictures")
     for spec in manifest.inputs:
-        absent = ", may be absent" if spec.may_be_absent else ""
+        absent = ", may be absent" if spec.may_be_missing else ""
         print(f"  takes {spec.name}: {spec.height}x{spec.width}x{spec.channels} {spec.dtype}, {spec.modality}{absent}")
     for head in manifest.heads:
         print(f"  gives {head.name} ({head.task}): {', '.join(head.classes) or head.units or 'values'}")
@@ -202,8 +202,8 @@ def command_inspect(args: argparse.Namespace) -> int:
         scores = manifest.precisions.get(name, {}).get("scores", {})
         figures = "".join(f", {h} {m} {v:.4f}" for h, each in scores.items() for m, v in each.items() if v is not None)
         print(f"  {name}: {bundle.model_in(name).stat().st_size / 1000:,.0f} kB{figures}")
-    for name, why in manifest.refused.items():
-        print(f"  {name} refused: {why}")
+    for name, why in manifest.rejected.items():
+        print(f"  {name} rejected: {why}")
     for each in engines:
         key = each.key
         print(

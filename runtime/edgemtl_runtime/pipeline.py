@@ -86,7 +86,7 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
         check_count(cameras)
         ordered = {spec.name: cameras[spec.name] for spec in self.inputs if spec.name in cameras}
         ordered = with_offsets(ordered, rig.offset_ms if rig else {})
-        optional = [spec.name for spec in self.inputs if spec.may_be_absent]
+        optional = [spec.name for spec in self.inputs if spec.may_be_missing]
         pairing = Pairing(list(ordered), round(tolerance_ms * 1e6), optional=optional, drop=self.stats.drop)
         degrade = on_error == "degrade"
         super().__init__(Intake(ordered, pairing, policy, self.stats, event_log, self.fitting.fitted, clock, degrade))
@@ -262,7 +262,7 @@ def check_inputs(bundle: Bundle, cameras: Mapping[str, object]) -> tuple[str, ..
     extra = sorted(cameras.keys() - {spec.name for spec in inputs})
     if extra:
         raise EdgemtlError(f"the bundle has no input {', '.join(extra)}; {taken}: leave out {flag(extra[0])}")
-    missing = [spec.name for spec in inputs if spec.name in left_out and not spec.may_be_absent]
+    missing = [spec.name for spec in inputs if spec.name in left_out and not spec.may_be_missing]
     if missing or len(left_out) == len(inputs):
         needed = " and ".join(flag(name) for name in missing or left_out)
         raise EdgemtlError(f"the bundle needs {needed}{' as well' if cameras else ''}; {taken}")

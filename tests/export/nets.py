@@ -127,7 +127,7 @@ class Grouped(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention over places with two heads, as YOLO11 writes it: channel numbers in views and splits."""
+    """Attention over positions with two heads, as YOLO11 writes it: channel numbers in views and splits."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ class Attention(nn.Module):
 
 
 class Heads(nn.Module):
-    """Attention on tokens by PyTorch's own operator, behind layer normalisation."""
+    """Attention on tokens by PyTorch's own operator, after layer normalisation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -206,7 +206,7 @@ class Norms(nn.Module):
 
 
 class Gates(nn.Module):
-    """A picture of one channel that gates all, PReLU a channel, a gated linear unit, and padded channels."""
+    """A map of one channel that gates all, PReLU a channel, a gated linear unit, and padded channels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -232,7 +232,7 @@ class Signal(nn.Module):
 
 
 class Detached(nn.Module):
-    """A branch behind detach(), as detectors with two heads have it, and an output that is a feature."""
+    """A branch after detach(), as detectors with two heads have it, and an output that is a feature."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -259,7 +259,7 @@ class Shuffle(nn.Module):
 
 
 class Scaled(nn.Module):
-    """A learned scale a channel, and a constant beside it."""
+    """A trainable scale a channel, and a constant factor."""
 
     def __init__(self) -> None:
         super().__init__()

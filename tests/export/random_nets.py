@@ -41,9 +41,9 @@ class Fn(nn.Module):
 class Scale(nn.Module):
     """A factor or a summand of any shape, a parameter or a buffer."""
 
-    def __init__(self, value: Tensor, learned: bool) -> None:
+    def __init__(self, value: Tensor, trainable: bool) -> None:
         super().__init__()
-        if learned:
+        if trainable:
             self.value = nn.Parameter(value)
         else:
             self.register_buffer("value", value)
@@ -76,9 +76,9 @@ class RandomNet(nn.Module):
         rng = random.Random(f"outputs {recipe.weights}")
         count = len(values)
         inner = list(range(recipe.inputs, count)) or [0]
-        self.chosen = [count - 1] if count > recipe.inputs else [0]
+        self.output_indices = [count - 1] if count > recipe.inputs else [0]
         if recipe.container != "tensor":
-            self.chosen += [k for k in rng.sample(inner, min(2, len(inner))) if k not in self.chosen][
+            self.output_indices += [k for k in rng.sample(inner, min(2, len(inner))) if k not in self.output_indices][
                 : rng.choice([0, 0, 1, 2])
             ]
 
@@ -92,7 +92,7 @@ class RandomNet(nn.Module):
         values = [*xs]
         for step, sources in zip(self.steps, self.sources, strict=True):
             values += _listed(step(*(values[i] for i in sources)))
-        outputs = [values[k] for k in self.chosen]
+        outputs = [values[k] for k in self.output_indices]
         if self.recipe.container == "dict":
             return {"abc"[i]: value for i, value in enumerate(outputs)}
         return outputs[0] if self.recipe.container == "tensor" else tuple(outputs)
@@ -106,7 +106,7 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm, nn.Instance
 
 
 def weigh(module: nn.Module) -> None:
-    """Give weights a size that keeps the signal up, and batch normalisation statistics and shifts of all kinds."""
+    """Give weights a size that keeps the signal up, and batch normalisation statistics and shifts of all sizes."""
     for part in module.modules():
         if isinstance(part, (nn.modules.conv._ConvNd, nn.Linear)):
             fan = part.weight[0].numel()
@@ -135,13 +135,13 @@ def zero(net: nn.Module, seed: int, rates: Sequence[float] = RATES) -> None:
             for dim in range(min(parameter.ndim, 2)):
                 n = parameter.shape[dim]
                 rate = rng.choice(rates)
-                dead = [rng.random() < rate for _ in range(n)]
+                pruned = [rng.random() < rate for _ in range(n)]
                 if n not in shared:
-                    shared[n] = dead
+                    shared[n] = pruned
                 if rng.random() < coupled:
-                    dead = shared[n]
+                    pruned = shared[n]
                 if rng.random() < 0.8 and not (coupled > 0.9 and dim == 1):
-                    parameter.movedim(dim, 0)[torch.tensor(dead, dtype=torch.bool)] = 0
+                    parameter.movedim(dim, 0)[torch.tensor(pruned, dtype=torch.bool)] = 0
 
 
 def make(recipe: Recipe) -> tuple[RandomNet, tuple[Tensor, ...]]:
@@ -164,7 +164,7 @@ def step(builder: Builder) -> Builder:
     return builder
 
 
-def picture(
+def feature_map(
     rng: random.Random, values: Sequence[Tensor], fits: Callable[[Tensor], bool] = lambda t: True
 ) -> int | None:
     """Choose a feature map, mostly a late one."""
@@ -176,10 +176,10 @@ def vector(rng: random.Random, values: Sequence[Tensor]) -> int | None:
     return _choose(rng, [i for i, v in enumerate(values) if v.ndim == 2])
 
 
-def _choose(rng: random.Random, places: list[int]) -> int | None:
-    if not places:
+def _choose(rng: random.Random, indices: list[int]) -> int | None:
+    if not indices:
         return None
-    return places[-1] if rng.random() < 0.85 else rng.choice(places)
+    return indices[-1] if rng.random() < 0.85 else rng.choice(indices)
 
 
 ACTS: dict[str, Callable[[], nn.Module]] = {
@@ -215,7 +215,7 @@ def block(rng: random.Random, a: int, b: int, k: int = 1, **options: Any) -> nn.
 @step
 def conv(rng: random.Random, values: Sequence[Tensor]) -> Built:
     k = rng.choice([1, 1, 3, 3, 2])
-    at = picture(rng, values, lambda t: min(t.shape[2:]) >= k)
+    at = feature_map(rng, values, lambda t: min(t.shape[2:]) >= k)
     if at is None:
         return None
     pad: Any = rng.choice([0, k // 2, k // 2, 1, "same" if k != 2 else 0])
@@ -227,21 +227,21 @@ def conv(rng: random.Random, values: Sequence[Tensor]) -> Built:
 
 @step
 def bn(rng: random.Random, values: Sequence[Tensor]) -> Built:
-    at = picture(rng, values)
+    at = feature_map(rng, values)
     assert at is not None
     return nn.BatchNorm2d(values[at].shape[1], affine=rng.random() < 0.8), (at,)
 
 
 @step
 def act(rng: random.Random, values: Sequence[Tensor]) -> Built:
-    at = rng.choice([picture(rng, values), vector(rng, values) or 0])
+    at = rng.choice([feature_map(rng, values), vector(rng, values) or 0])
     assert at is not None
     return activation(rng), (at,)
 
 
 @step
 def depthwise(rng: random.Random, values: Sequence[Tensor]) -> Built:
-    at = picture(rng, values, lambda t: min(t.shape[2:]) >= 3)
+    at = feature_map(rng, values, lambda t: min(t.shape[2:]) >= 3)
     if at is None:
         return None
     c, m = values[at].shape[1], rng.choice([1, 1, 2])
@@ -250,7 +250,7 @@ def depthwise(rng: random.Random, values: Sequence[Tensor]) -> Built:
 
 @step
 def grouped(rng: random.Random, values: Sequence[Tensor]) -> Built:
-    at = picture(rng, values, lambda t: t.shape[1] in (2, 4, 6, 8, 9, 10) and min(t.shape[2:]) >= 3)
+    at = feature_map(rng, values, lambda t: t.shape[1] in (2, 4, 6, 8, 9, 10) and min(t.shape[2:]) >= 3)
     if at is None:
         return None
     c = values[at].shape[1]
@@ -260,19 +260,19 @@ def grouped(rng: random.Random, values: Sequence[Tensor]) -> Built:
 
 @step
 def transposed(rng: random.Random, values: Sequence[Tensor]) -> Built:
-    at = picture(rng, values, lambda t: max(t.shape[2:]) <= 8)
+    at = feature_map(rng, values, lambda t: max(t.shape[2:]) <= 8)
     if at is None:
         return None
     c = values[at].shape[1]
     g = rng.choice([1, 1, *[d for d in range(2, c + 1) if c % d == 0]])
     k, s, p = rng.choice([(2, 2, 0), (3, 1, 1), (4, 2, 1), (1, 1, 0)])
-    made = nn.ConvTranspose2d(c, g * rng.randint(1, 3), k, s, p, groups=g, bias=rng.random() < 0.5)
-    return nn.Sequential(made, *([nn.BatchNorm2d(made.out_channels)] if rng.random() < 0.4 else [])), (at,)
+    layer = nn.ConvTranspose2d(c, g * rng.randint(1, 3), k, s, p, groups=g, bias=rng.random() < 0.5)
+    return nn.Sequential(layer, *([nn.BatchNorm2d(layer.out_channels)] if rng.random() < 0.4 else [])), (at,)
 
 
 @step
 def residual(rng: random.Random, values: Sequence[Tensor]) -> Built:
-    at = picture(rng, values, lambda t: min(t.shape[2:]) >= 1)
+    at = feature_map(rng, values, lambda t: min(t.shape[2:]) >= 1)
     assert at is not None
     c, hidden = values[at].shape[1], rng.randint(1, 6)
     body = nn.Sequential(block(rng, c, hidden, 3, padding=1), block(rng, hidden, c))
@@ -282,27 +282,27 @@ def residual(rng: random.Random, values: Sequence[Tensor]) -> Built:
 @step
 def join(rng: random.Random, values: Sequence[Tensor]) -> Built:
     """Two feature maps: brought to one size in space, then added, multiplied, or laid side by side."""
-    a, b = picture(rng, values), rng.choice([i for i, v in enumerate(values) if v.ndim == 4])
+    a, b = feature_map(rng, values), rng.choice([i for i, v in enumerate(values) if v.ndim == 4])
     assert a is not None
     left, right = values[a], values[b]
     size = tuple(left.shape[2:])
-    kinds = ["cat", "cat", "cat3"]
+    ops = ["cat", "cat", "cat3"]
     if left.shape[1] == right.shape[1]:
-        kinds += ["add", "add", "mul", "sub", "max", "stack", "lerp"]
+        ops += ["add", "add", "mul", "sub", "max", "stack", "lerp"]
     elif 1 in (left.shape[1], right.shape[1]):
-        kinds += ["mul", "add"]
+        ops += ["mul", "add"]
     else:
-        kinds += ["project"]
+        ops += ["project"]
     if left.shape[1] + right.shape[1] > 16:
-        kinds = [k for k in kinds if "cat" not in k and k != "stack"] or ["project"]
-    kind = rng.choice(kinds)
+        ops = [k for k in ops if "cat" not in k and k != "stack"] or ["project"]
+    op = rng.choice(ops)
 
     def fit(y: Tensor) -> Tensor:
         return y if tuple(y.shape[2:]) == size else functional.interpolate(y, size=size)
 
-    if kind == "project":
+    if op == "project":
         return Fn(lambda x, y, f: x + f(fit(y)), block(rng, right.shape[1], left.shape[1])), (a, b)
-    return Fn(lambda x, y: PAIRS[kind](x, fit(y))), (a, b)
+    return Fn(lambda x, y: PAIRS[op](x, fit(y))), (a, b)
 
 
 PAIRS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -319,12 +319,12 @@ PAIRS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 @step
 def split(rng: random.Random, values: Sequence[Tensor]) -> Built:
-    at = picture(rng, values, lambda t: t.shape[1] >= 2)
+    at = feature_map(rng, values, lambda t: t.shape[1] >= 2)
     if at is None:
         return None
     c = values[at].shape[1]
     first = rng.randint(1, c - 1)
-    kind = rng.choice(["split", "chunk", "slices", "step", "tensor_split", "select", "narrow"])
+    op = rng.choice(["split", "chunk", "slices", "step", "tensor_split", "select", "narrow"])
     parts: dict[str, Callable[[Tensor], Any]] = {
         "split": lambda x: x.split([first, c - first], 1),
         "chunk": lambda x: x.chunk(2, 1),
@@ -334,29 +334,29 @@ def split(rng: random.Random, values: Sequence[Tensor]) -> Built:
         "select": lambda x: (x[:, first, None], x[:, -1:]),
         "narrow": lambda x: (x.narrow(1, 0, first),),
     }
-    return Fn(parts[kind]), (at,)
+    return Fn(parts[op]), (at,)
 
 
 @step
 def shuffle(rng: random.Random, values: Sequence[Tensor]) -> Built:
-    at = picture(rng, values, lambda t: t.shape[1] in (4, 6, 8, 9))
+    at = feature_map(rng, values, lambda t: t.shape[1] in (4, 6, 8, 9))
     if at is None:
         return None
     c = values[at].shape[1]
     g = next(d for d in rng.sample([2, 3, 4], 3) if c % d == 0)
-    kind = rng.choice(["view", "flip", "index", "roll", "unbind", "repeat"])
+    op = rng.choice(["view", "flip", "index", "roll", "unbind", "repeat"])
 
     def run(x: Tensor) -> Tensor:
         b, _, h, w = x.shape
-        if kind == "view":
+        if op == "view":
             return x.view(b, g, c // g, h, w).transpose(1, 2).reshape(b, c, h, w)
-        if kind == "flip":
+        if op == "flip":
             return x.flip(1)
-        if kind == "roll":
+        if op == "roll":
             return x.roll(1, 1)
-        if kind == "index":
+        if op == "index":
             return x[:, [0, 2, 1, *range(3, c)]]
-        if kind == "unbind":
+        if op == "unbind":
             return torch.cat(list(x.view(b, g, c // g, h, w).unbind(1))[::-1], 1)
         return x[:, : c // 2].repeat(1, 2, 1, 1)
 
@@ -365,7 +365,7 @@ def shuffle(rng: random.Random, values: Sequence[Tensor]) -> Built:
 
 @step
 def pixels(rng: random.Random, values: Sequence[Tensor]) -> Built:
-    at = picture(
+    at = feature_map(
         rng,
         values,
         lambda t: (
@@ -385,7 +385,7 @@ def pixels(rng: random.Random, values: Sequence[Tensor]) -> Built:
 
 @step
 def squeeze(rng: random.Random, values: Sequence[Tensor]) -> Built:
-    at = picture(rng, values)
+    at = feature_map(rng, values)
     assert at is not None
     c, hidden = values[at].shape[1], rng.randint(1, 4)
     body = nn.Sequential(nn.Conv2d(c, hidden, 1), activation(rng), nn.Conv2d(hidden, c, 1))
@@ -395,7 +395,7 @@ def squeeze(rng: random.Random, values: Sequence[Tensor]) -> Built:
 
 @step
 def gate(rng: random.Random, values: Sequence[Tensor]) -> Built:
-    at, other = picture(rng, values), picture(rng, values)
+    at, other = feature_map(rng, values), feature_map(rng, values)
     assert at is not None and other is not None
     if values[at].shape[2:] != values[other].shape[2:]:
         other = at
@@ -407,10 +407,10 @@ def gate(rng: random.Random, values: Sequence[Tensor]) -> Built:
 
 @step
 def pool(rng: random.Random, values: Sequence[Tensor]) -> Built:
-    at = picture(rng, values, lambda t: min(t.shape[2:]) >= 3)
+    at = feature_map(rng, values, lambda t: min(t.shape[2:]) >= 3)
     if at is None:
         return None
-    kinds: list[Callable[[], nn.Module]] = [
+    ops: list[Callable[[], nn.Module]] = [
         lambda: nn.MaxPool2d(2),
         lambda: nn.MaxPool2d(3, 1, 1),
         lambda: nn.AvgPool2d(2, ceil_mode=True),
@@ -420,12 +420,12 @@ def pool(rng: random.Random, values: Sequence[Tensor]) -> Built:
         lambda: nn.AvgPool2d(2, divisor_override=3),
         lambda: nn.LPPool2d(2, 2),
     ]
-    return rng.choice(kinds)(), (at,)
+    return rng.choice(ops)(), (at,)
 
 
 @step
 def up(rng: random.Random, values: Sequence[Tensor]) -> Built:
-    at = picture(rng, values, lambda t: max(t.shape[2:]) <= 8)
+    at = feature_map(rng, values, lambda t: max(t.shape[2:]) <= 8)
     if at is None:
         return None
     mode = rng.choice(["nearest", "bilinear", "bicubic", "corners", "nearest-exact"])
@@ -436,7 +436,7 @@ def up(rng: random.Random, values: Sequence[Tensor]) -> Built:
 
 @step
 def flat(rng: random.Random, values: Sequence[Tensor]) -> Built:
-    at = picture(rng, values, lambda t: t[0].numel() <= 600)
+    at = feature_map(rng, values, lambda t: t[0].numel() <= 600)
     if at is None:
         return None
     return nn.Sequential(nn.Flatten(), nn.Linear(values[at][0].numel(), rng.randint(1, 6)), activation(rng)), (at,)
@@ -444,9 +444,9 @@ def flat(rng: random.Random, values: Sequence[Tensor]) -> Built:
 
 @step
 def means(rng: random.Random, values: Sequence[Tensor]) -> Built:
-    at = picture(rng, values)
+    at = feature_map(rng, values)
     assert at is not None
-    kind = rng.choice(["mean", "amax", "sum", "flatten_mean", "adaptive"])
+    op = rng.choice(["mean", "amax", "sum", "flatten_mean", "adaptive"])
     runs: dict[str, Callable[[Tensor], Tensor]] = {
         "mean": lambda x: x.mean((2, 3)),
         "amax": lambda x: x.amax((2, 3)),
@@ -454,7 +454,7 @@ def means(rng: random.Random, values: Sequence[Tensor]) -> Built:
         "flatten_mean": lambda x: x.flatten(2).mean(2),
         "adaptive": lambda x: functional.adaptive_avg_pool2d(x, 1).flatten(1),
     }
-    return Fn(runs[kind]), (at,)
+    return Fn(runs[op]), (at,)
 
 
 @step
@@ -463,10 +463,10 @@ def dense(rng: random.Random, values: Sequence[Tensor]) -> Built:
     if at is None:
         return None
     c = values[at].shape[1]
-    made: list[nn.Module] = [nn.Linear(c, rng.randint(1, 6), bias=rng.random() < 0.6)]
+    layers: list[nn.Module] = [nn.Linear(c, rng.randint(1, 6), bias=rng.random() < 0.6)]
     if rng.random() < 0.3:
-        made.append(nn.BatchNorm1d(made[0].out_features))  # type: ignore[arg-type]
-    return nn.Sequential(*made, activation(rng)), (at,)
+        layers.append(nn.BatchNorm1d(layers[0].out_features))  # type: ignore[arg-type]
+    return nn.Sequential(*layers, activation(rng)), (at,)
 
 
 @step
@@ -477,7 +477,7 @@ def vectors(rng: random.Random, values: Sequence[Tensor]) -> Built:
         return None
     if rng.random() < 0.3:
         return Fn(lambda x, y: torch.cat([x, y], 1)), (a, vector(rng, values) or a)
-    at = picture(rng, values)
+    at = feature_map(rng, values)
     assert at is not None
     body = nn.Linear(values[a].shape[1], values[at].shape[1])
     if rng.random() < 0.5:
@@ -487,24 +487,24 @@ def vectors(rng: random.Random, values: Sequence[Tensor]) -> Built:
 
 @step
 def norm(rng: random.Random, values: Sequence[Tensor]) -> Built:
-    at = picture(rng, values, lambda t: min(t.shape[2:]) >= 2)
+    at = feature_map(rng, values, lambda t: min(t.shape[2:]) >= 2)
     if at is None:
         return None
     c = values[at].shape[1]
-    kind = rng.choice(["instance", "group", "layer", "plain", "one"])
-    if kind == "instance":
+    op = rng.choice(["instance", "group", "layer", "plain", "one"])
+    if op == "instance":
         return nn.InstanceNorm2d(c, affine=rng.random() < 0.7), (at,)
-    if kind in ("group", "one"):
-        groups = 1 if kind == "one" else rng.choice([d for d in range(1, c + 1) if c % d == 0])
+    if op in ("group", "one"):
+        groups = 1 if op == "one" else rng.choice([d for d in range(1, c + 1) if c % d == 0])
         return nn.GroupNorm(groups, c, affine=rng.random() < 0.8), (at,)
-    layer = nn.LayerNorm(c, elementwise_affine=kind == "layer")
+    layer = nn.LayerNorm(c, elementwise_affine=op == "layer")
     return Fn(lambda x, f: f(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), layer), (at,)
 
 
 @step
 def attention(rng: random.Random, values: Sequence[Tensor]) -> Built:
-    """Attention over places, qkv by one convolution, heads by a view."""
-    at = picture(rng, values, lambda t: t.shape[2] * t.shape[3] <= 64)
+    """Attention over positions, qkv by one convolution, heads by a view."""
+    at = feature_map(rng, values, lambda t: t.shape[2] * t.shape[3] <= 64)
     if at is None:
         return None
     c, heads, key, value = values[at].shape[1], rng.choice([1, 2, 3]), rng.randint(1, 3), rng.randint(1, 3)
@@ -524,7 +524,7 @@ def attention(rng: random.Random, values: Sequence[Tensor]) -> Built:
 @step
 def tokens(rng: random.Random, values: Sequence[Tensor]) -> Built:
     """PyTorch's own attention on tokens, with or without layer normalisation in front."""
-    at = picture(rng, values, lambda t: t.shape[2] * t.shape[3] <= 64)
+    at = feature_map(rng, values, lambda t: t.shape[2] * t.shape[3] <= 64)
     if at is None:
         return None
     c, heads, width = values[at].shape[1], rng.choice([1, 2]), rng.randint(1, 3)
@@ -543,41 +543,39 @@ def tokens(rng: random.Random, values: Sequence[Tensor]) -> Built:
 
 @step
 def constant(rng: random.Random, values: Sequence[Tensor]) -> Built:
-    """Constants beside channels: a factor or summand a channel, a picture, extra constant channels."""
-    at = picture(rng, values)
+    """Constants next to channels: a factor or summand a channel, a constant map, extra constant channels."""
+    at = feature_map(rng, values)
     assert at is not None
     _, c, h, w = values[at].shape
-    kind = rng.choice(
-        ["mul", "add", "picture", "cat", "number", "full", "flatvec", "prelu", "minus", "divide", "zeros"]
-    )
-    if kind == "prelu":
+    op = rng.choice(["mul", "add", "map", "cat", "number", "full", "flatvec", "prelu", "minus", "divide", "zeros"])
+    if op == "prelu":
         return nn.PReLU(rng.choice([1, c])), (at,)
-    if kind == "number":
+    if op == "number":
         return Fn(lambda x: 0.7 - 2.0 * x), (at,)
-    if kind == "full":
+    if op == "full":
         return Fn(lambda x: torch.cat([x, torch.full_like(x[:, :1], 0.4), torch.zeros_like(x[:, :1])], 1)), (at,)
-    shape = {"picture": (1, 1, h, w), "cat": (1, 2, h, w), "flatvec": (c,)}.get(kind, (1, c, 1, 1))
-    made = Scale(torch.rand(shape) + 0.2, rng.random() < 0.6)
+    shape = {"map": (1, 1, h, w), "cat": (1, 2, h, w), "flatvec": (c,)}.get(op, (1, c, 1, 1))
+    scale = Scale(torch.rand(shape) + 0.2, rng.random() < 0.6)
     runs: dict[str, Callable[[Tensor, nn.Module], Tensor]] = {
         "mul": lambda x, s: x * s(),
         "zeros": lambda x, s: s() * x.detach(),
         "add": lambda x, s: s() + x,
         "minus": lambda x, s: s() - x,
         "divide": lambda x, s: s() / (1.5 + x.sigmoid()),
-        "picture": lambda x, s: x * s(),
+        "map": lambda x, s: x * s(),
         "cat": lambda x, s: torch.cat([s().expand(x.shape[0], -1, -1, -1), x], 1),
         "flatvec": lambda x, s: x * s()[:, None, None] + 0.1,
     }
-    return Fn(runs[kind], made), (at,)
+    return Fn(runs[op], scale), (at,)
 
 
 @step
 def pad(rng: random.Random, values: Sequence[Tensor]) -> Built:
-    at = picture(rng, values, lambda t: 2 <= max(t.shape[2:]) <= 8 and min(t.shape[2:]) >= 2)
+    at = feature_map(rng, values, lambda t: 2 <= max(t.shape[2:]) <= 8 and min(t.shape[2:]) >= 2)
     if at is None:
         return None
     fill = rng.choice([0.0, 0.5, -1.0])
-    kind = rng.choice(["space", "channels", "crop", "replicate", "both", "front"])
+    op = rng.choice(["space", "channels", "crop", "replicate", "both", "front"])
     amounts = {
         "space": (1, 0, 0, 1),
         "channels": (0, 0, 0, 0, 0, 2),
@@ -585,14 +583,14 @@ def pad(rng: random.Random, values: Sequence[Tensor]) -> Built:
         "crop": (-1, 0, 0, 0),
         "both": (1, 1, 1, 1, 0, 1),
     }
-    if kind == "replicate":
+    if op == "replicate":
         return Fn(lambda x: functional.pad(x, (1, 1, 1, 1), mode="replicate")), (at,)
-    return Fn(lambda x: functional.pad(x, amounts[kind], value=fill)), (at,)
+    return Fn(lambda x: functional.pad(x, amounts[op], value=fill)), (at,)
 
 
 @step
 def detach(rng: random.Random, values: Sequence[Tensor]) -> Built:
-    at = picture(rng, values)
+    at = feature_map(rng, values)
     assert at is not None
     return Fn(lambda x: x.detach().clone()), (at,)
 
@@ -600,7 +598,7 @@ def detach(rng: random.Random, values: Sequence[Tensor]) -> Built:
 @step
 def twice(rng: random.Random, values: Sequence[Tensor]) -> Built:
     """One module used twice, in a row or on two feature maps."""
-    at = picture(rng, values)
+    at = feature_map(rng, values)
     assert at is not None
     c = values[at].shape[1]
     body = block(rng, c, c, 3, padding=1)
@@ -613,9 +611,9 @@ def twice(rng: random.Random, values: Sequence[Tensor]) -> Built:
 @step
 def mixing(rng: random.Random, values: Sequence[Tensor]) -> Built:
     """Operators over channels, most of them without a rule."""
-    at = picture(rng, values)
+    at = feature_map(rng, values)
     assert at is not None
-    kind = rng.choice(["softmax", "mean", "amax", "cumsum", "normalize", "sort", "einsum", "sum", "matmul"])
+    op = rng.choice(["softmax", "mean", "amax", "cumsum", "normalize", "sort", "einsum", "sum", "matmul"])
     runs: dict[str, Callable[[Tensor], Tensor]] = {
         "softmax": lambda x: x.softmax(1),
         "mean": lambda x: x.mean(1, keepdim=True),
@@ -627,7 +625,7 @@ def mixing(rng: random.Random, values: Sequence[Tensor]) -> Built:
         "einsum": lambda x: torch.einsum("bchw,bdhw->bcd", x, x)[..., None] * 0.05,
         "matmul": lambda x: (x.flatten(2) @ x.flatten(2).transpose(1, 2)).softmax(-1) @ x.flatten(2).unsqueeze(1)[:, 0],
     }
-    run = runs[kind]
-    if kind == "matmul":
+    run = runs[op]
+    if op == "matmul":
         return Fn(lambda x: run(x).reshape(x.shape)), (at,)
     return Fn(run), (at,)

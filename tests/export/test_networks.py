@@ -15,7 +15,7 @@ from torch import nn
 from torch.export import Dim
 from torch.utils import _pytree as pytree
 
-from edgemtl_export import channel_groups, proof, shrink
+from edgemtl_export import channel_groups, shrink, verify
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from networks import build, picture
@@ -25,7 +25,7 @@ QUICK = ["resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5", "yolo11n"]
 
 
 @pytest.mark.parametrize("name", QUICK)
-def test_all_that_position_allows_goes_in_each_kind_of_zeros(name: str) -> None:
+def test_all_that_position_allows_is_removed_in_each_mode_of_zeros(name: str) -> None:
     net, inputs = build(name)
     clean = {k: v.clone() for k, v in net.state_dict().items()}
     exported, groups = torch.export.export(net, inputs), channel_groups(net, inputs)
@@ -36,7 +36,7 @@ def test_all_that_position_allows_goes_in_each_kind_of_zeros(name: str) -> None:
         report = shrink(exported, inputs).report
         assert report.parameters_after <= report.parameters_bound < 0.8 * report.parameters_before, mode
         assert report.proof["float64"] <= 1e-9 and report.proof["noise"] <= 1e-9 < report.proof["control"], mode
-    assert any(layer.constant for layer in report.layers)  # the last kind leaves constants behind
+    assert any(layer.constant for layer in report.layers)  # the last mode leaves constants
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "shufflenet_v2_x0_5"])
@@ -45,33 +45,35 @@ def test_onnx_of_a_shrunk_program_gives_the_same(name: str) -> None:
     zero(net, torch.export.export(net, inputs), channel_groups(net, inputs), "constant")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        made = torch.onnx.export(shrink(net, inputs).program, dynamo=True, opset_version=20, verbose=False)
-    session = onnxruntime.InferenceSession(made.model_proto.SerializeToString(), providers=["CPUExecutionProvider"])
+        exported_onnx = torch.onnx.export(shrink(net, inputs).program, dynamo=True, opset_version=20, verbose=False)
+    session = onnxruntime.InferenceSession(
+        exported_onnx.model_proto.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     fresh = [picture(*inputs[0].shape) for _ in range(2)]
     with torch.no_grad():
         truth = [net(x) for x in fresh]
     signal = float((truth[0] - truth[1]).abs().max())
     for x, expected in zip(fresh, truth, strict=True):
-        (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-        assert np.abs(found - expected.numpy()).max() <= 1e-4 * signal
+        (actual,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+        assert np.abs(actual - expected.numpy()).max() <= 1e-4 * signal
 
 
 @pytest.mark.parametrize("name", ["Residual", "Split", "Pyramid", "Shuffle", "SqueezeExcite", "Attention"])
-def test_sizes_that_may_change_still_may(name: str) -> None:
+def test_dynamic_sizes_stay_dynamic(name: str) -> None:
     net, x = make(name)
     groups = channel_groups(net, (x,))
-    dead = np.arange(groups.count) % 3 == 0
+    pruned = np.arange(groups.count) % 3 == 0
     for parameter, rows in groups.rows.items():
         if "bias" not in parameter:  # so that constants are left
             weight = dict(net.named_parameters())[parameter].data
-            weight[torch.from_numpy(np.isin(rows, np.flatnonzero(dead)))] = 0
+            weight[torch.from_numpy(np.isin(rows, np.flatnonzero(pruned)))] = 0
     size = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
     result = shrink(net, (torch.cat([x, x]),), dynamic_shapes=(size,))
     assert result.report.parameters_after < result.report.parameters_before
     other = torch.randn(3, 3, 24, 32)
     with torch.no_grad():
         pairs = zip(pytree.tree_leaves(net(other)), pytree.tree_leaves(result.module()(other)), strict=True)
-        assert all(proof.difference(a, b, float(a.abs().max())) < 1e-5 for a, b in pairs)
+        assert all(verify.difference(a, b, float(a.abs().max())) < 1e-5 for a, b in pairs)
 
 
 def test_constants_are_exact_at_the_border_with_and_without_a_carrier() -> None:

@@ -1,4 +1,4 @@
-"""Agreement of outputs, and the gate that writes no bundle on a disagreement."""
+"""Agreement of outputs, and the parity check that writes no bundle where they differ."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from edgemtl_export import parity, to_bundle
+from edgemtl_export.decoding import topk_boxes
+from edgemtl_export.deployed import Deployed
 from edgemtl_export.parity import ParityError
 from edgemtl_export.to_bundle import export_bundle
-from edgemtl_export.to_onnx import Deployed, topk_boxes
 from edgemtl_runtime.bundle import Head, Input
 from edgemtl_runtime.engine import agreement
 from edgemtl_runtime.engine.onnxruntime import OrtEngine
@@ -39,7 +40,7 @@ def test_boxes_match_one_to_one_and_best_scores_are_equal(other: list[list[float
     assert agreement.same_boxes(left, right) == (same, 1 + 1 + sure)
 
 
-def test_garbage_does_not_pass_for_a_picture_without_boxes() -> None:
+def test_garbage_does_not_pass_for_an_image_without_boxes() -> None:
     left, right = np.zeros((1, 5, 6)), np.full((1, 5, 6), np.nan)
     left[:, :, 4] = 0.01
     same, total = agreement.same_boxes(left, right)
@@ -115,7 +116,7 @@ def test_a_bundle_that_fails_is_not_written(tmp_path: Path, monkeypatch: pytest.
     assert not list(tmp_path.iterdir())
 
 
-def test_the_file_tells_nothing_of_the_machine_it_was_made_on(tmp_path: Path) -> None:
+def test_the_file_contains_nothing_of_the_machine_that_wrote_it(tmp_path: Path) -> None:
     _, (bundle, _) = export(tmp_path / "b")
     assert b"stack_trace" not in bundle.model.read_bytes() and b".py" not in bundle.model.read_bytes()
 

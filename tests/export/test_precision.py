@@ -1,4 +1,4 @@
-"""fp16 and int8 written into ONNX, the gate they pass or not, and what a bundle tells of both."""
+"""fp16 and int8 conversion of ONNX models, the accuracy gate, and a bundle's figures of both."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from edgemtl_export.gate import Gate, Score
-from edgemtl_export.int8 import Quantiser, by_harm, convolutions, fewest, last, to_int8
-from edgemtl_export.precision import peaks, rounded, to_fp16
+from edgemtl_export.accuracy_gate import AccuracyGate, Score
+from edgemtl_export.deployed import Deployed
+from edgemtl_export.fp16 import emulate_fp16, largest_magnitudes, to_fp16
+from edgemtl_export.int8 import Quantiser, by_sensitivity, convolutions, fewest, last_convolutions, to_int8
+from edgemtl_export.precisions import Precisions
 from edgemtl_export.to_bundle import export_bundle
-from edgemtl_export.to_onnx import Deployed, write_onnx
-from edgemtl_export.variants import Precisions
+from edgemtl_export.to_onnx import write_onnx
 from edgemtl_runtime.bundle import Bundle, Head, Input
 from edgemtl_runtime.engine.onnxruntime import OrtEngine
 from edgemtl_runtime.errors import BundleError
@@ -70,26 +71,26 @@ def outputs(model: onnx.ModelProto, file: Path) -> list[dict[str, Any]]:
 
 def weights(model: onnx.ModelProto) -> dict[str, int]:
     """Return the type of each convolution's weight."""
-    kinds = {i.name: i.data_type for i in model.graph.initializer}
+    types = {i.name: i.data_type for i in model.graph.initializer}
     maker = {o: n for n in model.graph.node for o in n.output}
-    found = {}
+    by_layer = {}
     for node in model.graph.node:
         if node.op_type == "Conv":
             name = node.input[1]
-            found[node.name] = kinds[name] if name in kinds else kinds[maker[name].input[0]]
-    return found
+            by_layer[node.name] = types[name] if name in types else types[maker[name].input[0]]
+    return by_layer
 
 
 def test_half_precision_reaches_from_the_first_convolution_to_the_last(tmp_path: Path) -> None:
     given_ = written(tmp_path)
-    half, stays = to_fp16(given_, peaks(given_, frames(4)))
+    half, stays = to_fp16(given_, largest_magnitudes(given_, frames(4)))
     assert not stays and set(weights(half).values()) == {TensorProto.FLOAT16}
     for before, after in zip(
         (*given_.graph.input, *given_.graph.output), (*half.graph.input, *half.graph.output), strict=True
     ):
         assert before == after
-    exact, found = outputs(given_, tmp_path / "a.onnx"), outputs(half, tmp_path / "b.onnx")
-    for a, b in zip(exact, found, strict=True):
+    exact, actual = outputs(given_, tmp_path / "a.onnx"), outputs(half, tmp_path / "b.onnx")
+    for a, b in zip(exact, actual, strict=True):
         assert np.allclose(a["depth"], b["depth"], rtol=0.01) and not np.array_equal(a["depth"], b["depth"])
         assert (a["semantic"] == b["semantic"]).mean() > 0.98
     assert len(half.SerializeToString()) < 0.75 * len(given_.SerializeToString())
@@ -97,9 +98,9 @@ def test_half_precision_reaches_from_the_first_convolution_to_the_last(tmp_path:
     assert len(casts) == len({n.input[0] for n in casts})  # each tensor once
 
 
-def test_what_leaves_the_range_stays_in_single_precision(tmp_path: Path) -> None:
+def test_a_layer_beyond_the_range_of_fp16_stays_in_single_precision(tmp_path: Path) -> None:
     given_ = written(tmp_path, loud=4e4)
-    largest = peaks(given_, frames(4))
+    largest = largest_magnitudes(given_, frames(4))
     half, stays = to_fp16(given_, largest)
     kinds = weights(half)
     assert len(stays) == 2 and {kinds[name] for name in stays} == {TensorProto.FLOAT}
@@ -107,23 +108,23 @@ def test_what_leaves_the_range_stays_in_single_precision(tmp_path: Path) -> None
     for a, b in zip(outputs(given_, tmp_path / "a.onnx"), outputs(half, tmp_path / "b.onnx"), strict=True):
         assert np.isfinite(b["depth"]).all() and np.allclose(a["depth"], b["depth"], rtol=0.02)
     weights_alone = {i.name: largest[i.name] for i in given_.graph.initializer if i.name in largest}
-    careless = outputs(rounded(given_, weights_alone), tmp_path / "c.onnx")
-    assert not all(np.isfinite(found["depth"]).all() for found in careless)
+    careless = outputs(emulate_fp16(given_, weights_alone), tmp_path / "c.onnx")
+    assert not all(np.isfinite(values["depth"]).all() for values in careless)
 
 
-def test_the_rounding_that_a_processor_leaves_out_is_judged(tmp_path: Path) -> None:
+def test_the_rounding_that_a_cpu_skips_is_emulated(tmp_path: Path) -> None:
     given_ = written(tmp_path)
-    largest = peaks(given_, frames(4))
-    exact, found = outputs(given_, tmp_path / "a.onnx"), outputs(rounded(given_, largest), tmp_path / "b.onnx")
+    largest = largest_magnitudes(given_, frames(4))
+    exact, actual = outputs(given_, tmp_path / "a.onnx"), outputs(emulate_fp16(given_, largest), tmp_path / "b.onnx")
     lenient = outputs(to_fp16(given_, largest)[0], tmp_path / "c.onnx")
     off, less = (
         np.mean([np.abs(a["depth"] - b["depth"]).mean() for a, b in zip(exact, o, strict=True)])
-        for o in (found, lenient)
+        for o in (actual, lenient)
     )
     assert 0 < less < off
 
 
-def test_a_model_with_branches_is_refused() -> None:
+def test_a_model_with_branches_is_rejected() -> None:
     inner = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [], [])
     node = helper.make_node("If", ["c"], ["z"], then_branch=inner, else_branch=inner)
     model = helper.make_model(helper.make_graph([node], "m", [], []))
@@ -132,19 +133,19 @@ def test_a_model_with_branches_is_refused() -> None:
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_int8_stores_a_byte_a_weight_and_leaves_alone_what_it_is_told(tmp_path: Path, half: bool) -> None:
+def test_int8_stores_a_byte_a_weight_and_keeps_the_named_layers_in_float(tmp_path: Path, half: bool) -> None:
     given_ = written(tmp_path)
     keep = convolutions(given_)[-2:]
     small = to_int8(given_, frames(8), keep, outputs=not half)
     if half:
-        small, _ = to_fp16(small, peaks(small, frames(2)))
+        small, _ = to_fp16(small, largest_magnitudes(small, frames(2)))
     other = TensorProto.FLOAT16 if half else TensorProto.FLOAT
     assert weights(small) == {n: other if n in keep else TensorProto.INT8 for n in convolutions(given_)}
     for a, b in zip(outputs(given_, tmp_path / "a.onnx"), outputs(small, tmp_path / "b.onnx"), strict=True):
         assert np.abs(np.log(a["depth"] / b["depth"])).mean() < 0.1 * np.log(a["depth"]).std() + 0.02
 
 
-def test_the_layer_that_is_hurt_most_comes_first(tmp_path: Path) -> None:
+def test_the_most_sensitive_layer_comes_first(tmp_path: Path) -> None:
     net = Net().eval()
     with torch.no_grad():
         net.quiet.weight[:] = net.quiet.weight[:, :1]  # one channel a thousand times as large drowns the others
@@ -152,10 +153,10 @@ def test_the_layer_that_is_hurt_most_comes_first(tmp_path: Path) -> None:
         net.quiet.weight[:, 0] /= 1000
     write_onnx(Deployed(net, INPUTS, HEADS), tmp_path / "net.onnx")
     model = onnx.load(str(tmp_path / "net.onnx"))
-    order = by_harm(Quantiser(model, frames(4)), frames(2))
+    order = by_sensitivity(Quantiser(model, frames(4)), frames(2))
     assert sorted(order) == sorted(convolutions(model))
     assert order.index(convolutions(model)[3]) < 2  # the one that reads them
-    assert len(last(model)) == len(HEADS)
+    assert len(last_convolutions(model)) == len(HEADS)
 
 
 @given(st.integers(0, 60), st.integers(0, 70))
@@ -177,45 +178,45 @@ def test_a_drop_is_a_share_of_the_reference_in_the_metric_s_own_direction() -> N
     assert Score("iou", 0.6).drop(Score("iou", 0.5)) < 0 == Score("iou", 0.0).drop(Score("iou", 0.0))
     assert Score("iou", float("nan")).drop(Score("iou", 0.5)) == float("inf")
     with pytest.raises(ValueError, match="max_drop"):
-        Gate(lambda run: {}, 1.5)
+        AccuracyGate(lambda run: {}, 1.5)
 
 
 def scorer_against(net: Net, spoil: float) -> Any:
-    """Judge by the share of depths that are the net's own to a hundredth; of all but the exact ones, less by spoil."""
+    """Score by the closeness of depths to the net's; of all but the exact ones, less by ``spoil``."""
     deployed = Deployed(net.eval(), INPUTS, HEADS)
     exact = [deployed.run(frame) for frame in frames(4, 2)]
 
     def scores(run: Any) -> dict[str, Score]:
-        found = [run(frame) for frame in frames(4, 2)]
-        off = np.mean([np.abs(np.log(a["depth"] / b["depth"])).mean() for a, b in zip(exact, found, strict=True)])
+        actual = [run(frame) for frame in frames(4, 2)]
+        off = np.mean([np.abs(np.log(a["depth"] / b["depth"])).mean() for a, b in zip(exact, actual, strict=True)])
         return {"depth": Score("closeness", 1 / (1 + off) - (spoil if off > 1e-5 else 0))}
 
     return scores
 
 
 @pytest.mark.parametrize("spoil", [0.0, 0.5])
-def test_a_bundle_holds_what_passed_and_says_why_the_rest_is_not_there(tmp_path: Path, spoil: float) -> None:
+def test_a_bundle_holds_what_passed_and_why_the_rest_was_rejected(tmp_path: Path, spoil: float) -> None:
     net = Net()
-    told: list[str] = []
+    steps: list[str] = []
     wanted = Precisions(
         ("fp16", "int8"),
-        Gate(scorer_against(net, spoil), 0.05),
+        AccuracyGate(scorer_against(net, spoil), 0.05),
         frames(8),
         "tensorrt",
-        lambda text, *_: told.append(text),
+        lambda text, *_: steps.append(text),
     )
     export_bundle(net, INPUTS, HEADS, frames(2), tmp_path / "b", "net", "CC0-1.0", align=1, precisions=wanted)
     bundle = Bundle.open(tmp_path / "b")
     manifest = bundle.manifest
     card = (bundle.path / "card.md").read_text()
     assert (
-        {"judging fp32", "making and judging fp16", "making and judging int8"} <= set(told)
+        {"evaluating fp32", "writing and evaluating fp16", "writing and evaluating int8"} <= set(steps)
         and "closeness" in card
         and "| fp32 |" in card
     )
     if spoil:
-        assert bundle.precisions == ("fp32",) and set(manifest.refused) == {"fp16", "int8"}
-        assert "worse (5.0% allowed)" in manifest.refused["fp16"] and manifest.refused["fp16"] in card
+        assert bundle.precisions == ("fp32",) and set(manifest.rejected) == {"fp16", "int8"}
+        assert "worse (5.0% allowed)" in manifest.rejected["fp16"] and manifest.rejected["fp16"] in card
         with pytest.raises(BundleError, match=r"holds no int8 network: .*worse.*; it has fp32"):
             bundle.model_in("int8")
         return
@@ -249,7 +250,7 @@ def test_scales_that_fp16_cannot_hold_stay_in_single_precision(tmp_path: Path) -
         net.quiet.bias.mul_(1e-7)
     write_onnx(Deployed(net, INPUTS, HEADS), tmp_path / "net.onnx")
     model = to_int8(onnx.load(str(tmp_path / "net.onnx")), frames(4), outputs=False)
-    mixed, _ = to_fp16(model, peaks(model, frames(4)))
+    mixed, _ = to_fp16(model, largest_magnitudes(model, frames(4)))
     scales = {n.input[1] for n in mixed.graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")}
     stored = {i.name: numpy_helper.to_array(i) for i in mixed.graph.initializer if i.name in scales}
     halves = [value for value in stored.values() if value.dtype == np.float16]

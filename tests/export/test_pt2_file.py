@@ -1,4 +1,4 @@
-"""A program of anybody's opens if it is an ordinary one; whatever else it says is not run."""
+"""Untrusted exported programs: an ordinary one opens, and no code of any is run."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from hostile import CONSTANTS, PROGRAM, SAMPLES, WEIGHTS, Parts, edited, packed,
 from torch import nn
 from torch.export import ExportedProgram
 
-from edgemtl_export.pt2_file import NoProgramError, UntrustedError, load_program
-from edgemtl_export.pt2_text import SYMBOL, check_guard, check_size
+from edgemtl_export.pt2 import NoProgramError, UntrustedError, load_program
+from edgemtl_export.pt2.expressions import SYMBOL, check_guard, check_size
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def ordinary() -> Parts:
 
 
 def opened(tmp_path: Path, parts: Parts | bytes, trust: bool = False) -> ExportedProgram:
-    """Write a file, load it, and use what was loaded in every way that makes torch run what it says."""
+    """Write a file, load it, and use the program in every way that makes torch evaluate its content."""
     file = tmp_path / "net.pt2"
     file.write_bytes(parts if isinstance(parts, bytes) else packed(parts))
     program = load_program(file, trust)
@@ -40,16 +40,16 @@ def opened(tmp_path: Path, parts: Parts | bytes, trust: bool = False) -> Exporte
 
 
 def check_harmless(tmp_path: Path, parts: Parts | bytes, why: str, runs: bool = True) -> None:
-    """Check that a file is refused for a reason, and that torch by itself would have run what it says."""
-    made = tmp_path / "made"
-    with pytest.raises((UntrustedError, NoProgramError), match=why) as told:
+    """Check that a file is rejected for a reason, and that torch by itself would have run what it says."""
+    touched = tmp_path / "made"
+    with pytest.raises((UntrustedError, NoProgramError), match=why) as raised:
         opened(tmp_path, parts)
-    assert "\n" not in str(told.value) and len(str(told.value)) < 300
-    assert not made.exists()
+    assert "\n" not in str(raised.value) and len(str(raised.value)) < 300
+    assert not touched.exists()
     if runs:
         with contextlib.suppress(Exception):  # after its work, what was run gives torch nothing to go on with
             opened(tmp_path, parts, trust=True)
-        assert made.exists()
+        assert touched.exists()
 
 
 class Several(nn.Module):
@@ -83,15 +83,15 @@ def test_inputs_in_containers_and_shared_weights_open(tmp_path: Path) -> None:
     exported = torch.export.export(Several().eval(), *inputs)
     torch.export.save(exported, tmp_path / "several.pt2")
     program = load_program(tmp_path / "several.pt2")
-    wanted, found = (each.module()(*inputs[0], **inputs[1]) for each in (exported, program))
-    assert list(wanted) == list(found) and all(torch.equal(wanted[name], found[name]) for name in wanted)
+    wanted, outputs = (p.module()(*inputs[0], **inputs[1]) for p in (exported, program))
+    assert list(wanted) == list(outputs) and all(torch.equal(wanted[name], outputs[name]) for name in wanted)
     weights = program.state_dict["first.weight"], program.state_dict["second.weight"]
     assert weights[0].data_ptr() == weights[1].data_ptr()
 
 
 @pytest.mark.parametrize("odd", list(touching(Path("x"))))
-@pytest.mark.parametrize("place", ["samples", "weight", "constant", "old weights"])
-def test_a_pickle_runs_nothing(tmp_path: Path, ordinary: Parts, odd: str, place: str) -> None:
+@pytest.mark.parametrize("location", ["samples", "weight", "constant", "old weights"])
+def test_a_pickle_runs_nothing(tmp_path: Path, ordinary: Parts, odd: str, location: str) -> None:
     pickled = saved(touching(tmp_path / "made")[odd])
 
     def as_pickle(tree: dict[str, dict[str, dict[str, object]]]) -> None:
@@ -102,7 +102,7 @@ def test_a_pickle_runs_nothing(tmp_path: Path, ordinary: Parts, odd: str, place:
         "weight": lambda: {**edited(ordinary, as_pickle, WEIGHTS), "data/weights/weight_0": pickled},
         "constant": lambda: {**edited(ordinary, as_pickle, CONSTANTS), "data/constants/tensor_0": pickled},
         "old weights": lambda: {**ordinary, "data/weights/model.pt": pickled},
-    }[place]()
+    }[location]()
     runs = odd not in ("two texts that are a name", "a module of a good name")  # of other versions of torch
     check_harmless(tmp_path, parts, "names|is a pickle with", runs)
 
@@ -189,7 +189,7 @@ def evaluated(file: Path) -> dict[str, tuple]:
 
 
 @pytest.mark.parametrize("what", list(evaluated(Path("x"))))
-def test_what_torch_evaluates_is_looked_at(
+def test_strings_that_torch_evaluates_are_validated(
     tmp_path: Path, ordinary: Parts, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "hostile_module.py").write_text(f"open({str(tmp_path / 'made')!r}, 'w').close()")
@@ -207,11 +207,11 @@ def test_keys_of_the_sample_inputs_end_in_no_source(tmp_path: Path, ordinary: Pa
 @pytest.mark.parametrize(
     "part", ["data/aotinductor/model/a.so", "data/aotinductor/model/a.cpp", "data/xl_model_weights/a"]
 )
-def test_compiled_code_and_unknown_parts_are_refused(tmp_path: Path, ordinary: Parts, part: str) -> None:
+def test_compiled_code_and_unknown_files_are_rejected(tmp_path: Path, ordinary: Parts, part: str) -> None:
     check_harmless(tmp_path, {**ordinary, part: b"\x7fELF"}, f"holds {part}", runs=False)
 
 
-def test_what_was_put_beside_is_left_out(tmp_path: Path, ordinary: Parts) -> None:
+def test_extra_files_are_dropped(tmp_path: Path, ordinary: Parts) -> None:
     opened(tmp_path, {**ordinary, "extra/notes.txt": b"hello"})
 
 
@@ -273,9 +273,9 @@ def laughs(levels: int) -> bytes:
 PICKLES = {
     "more numbers than there are": (tensor(1 << 20, 0, 4, 1), "not there, or not as long"),
     "beyond its numbers": (tensor(4, 0, 5, 1), "reaches beyond"),
-    "before its numbers": (tensor(4, -1, 4, 1), "told in another way"),
+    "before its numbers": (tensor(4, -1, 4, 1), "not encoded as torch does"),
     "a stride without end": (tensor(4, 0, 4, 1 << 30), "reaches beyond"),
-    "one number over and over": (tensor(4, 0, 1 << 30, 0), "repeats its numbers"),
+    "one number over and over": (tensor(4, 0, 1 << 30, 0), "repeats its elements"),
     "laughs": (laughs(30), "nested without end"),
     "itself": (b"]q\x00h\x00a", "nested without end"),
     "memory": (b"Nr\xff\xff\xff\x7f", "asks for memory"),
@@ -310,11 +310,11 @@ def test_weights_that_are_not_in_the_file_are_not_made(tmp_path: Path, ordinary:
     check_harmless(tmp_path, parts, r"has conv.weight of \d+ numbers in a file of", runs=False)
 
 
-def test_text_nested_without_end_is_refused(tmp_path: Path, ordinary: Parts) -> None:
+def test_text_nested_without_end_is_rejected(tmp_path: Path, ordinary: Parts) -> None:
     check_harmless(tmp_path, {**ordinary, PROGRAM: b"[" * 100_000}, "is not as torch.export", runs=False)
 
 
-def test_what_torch_writes_of_sizes_is_known() -> None:
+def test_sizes_and_guards_that_torch_writes_are_allowed() -> None:
     for text in ("Mul(Integer(24), Max(Integer(1), Add(Symbol('s53', positive=True, integer=True), Integer(-2))))",
                  "s0*s1 + 2*s0**2", "FloorDiv(s77, 2)", "Float('2.0', precision=53)", "True", "-s0 >= 3"):  # fmt: skip
         check_size(text)

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 import edgemtl_models
+from edgemtl_export.deployed import Deployed
+from edgemtl_export.fp16 import largest_magnitudes, to_fp16
 from edgemtl_export.int8 import to_int8
-from edgemtl_export.precision import peaks, to_fp16
-from edgemtl_export.to_onnx import Deployed, write_onnx
+from edgemtl_export.to_onnx import write_onnx
 from edgemtl_runtime.bundle import Head, Input
 from edgemtl_runtime.engine import trt_build
 from edgemtl_runtime.errors import EngineError
@@ -49,14 +50,14 @@ def test_every_network_builds_in_every_precision(name: str, fusion: dict[str, An
     given = onnx.load(str(tmp_path / "fp32.onnx"))
     rng = np.random.default_rng(0)
     frames = [{s.name: rng.integers(0, 256, (1, *SIZE, s.channels), np.uint8) for s in inputs} for _ in range(2)]
-    half, _ = to_fp16(given, peaks(given, frames))
+    half, _ = to_fp16(given, largest_magnitudes(given, frames))
     small = to_int8(given, frames, outputs=False)
-    mixed, _ = to_fp16(small, peaks(small, frames))
+    mixed, _ = to_fp16(small, largest_magnitudes(small, frames))
     for model in (given, half, mixed, to_int8(given, frames)):
         assert len(trt_build.build("tensorrt-rtx", model.SerializeToString(), AHEAD)) > 10_000
 
 
-def test_nonsense_and_unknown_operators_are_told(tmp_path: Path) -> None:
+def test_nonsense_and_unknown_operators_are_errors(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="cannot read the network"):
         trt_build.build("tensorrt-rtx", b"not a network at all", AHEAD)
     node = onnx.helper.make_node("Det", ["x"], ["y"], "the_node")

@@ -1,8 +1,9 @@
-"""A shrunk network gives the same outputs, loses all that the groups promise, and says what it left."""
+"""A shrunk network gives the same outputs, loses all that the groups promise, and reports what was pinned."""
 
 from __future__ import annotations
 
 import copy
+import sys
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from nets import NETS, make
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from edgemtl_export import NotEqualError, channel_groups, proof, removal, shrink
-from edgemtl_export.movement import Planner
+from edgemtl_export import NotEqualError, channel_groups, shrink, verify
+from edgemtl_export.liveness import Liveness
+from edgemtl_export.view_rewrite import ViewPlanner
 
 UNSUPPORTED = {
     "TwoReadings": "a.weight (also read as a whole)",
@@ -22,14 +24,14 @@ UNSUPPORTED = {
     "Norms": "aten.group_norm",
     "Heads": "aten.layer_norm",
 }
-"""Networks in which something must be left alone, and the name the report must give it."""
+"""Networks in which something must be pinned, and the reason that the report must name."""
 
 
-def zero_groups(net: nn.Module, groups, dead: np.ndarray) -> None:  # type: ignore[no-untyped-def]
-    """Zero the rows of the dead groups."""
+def zero_groups(net: nn.Module, groups, pruned: np.ndarray) -> None:  # type: ignore[no-untyped-def]
+    """Zero the rows of the pruned groups."""
     parameters = dict(net.named_parameters())
     for name, rows in groups.rows.items():
-        hit = np.isin(rows, np.flatnonzero(dead))
+        hit = np.isin(rows, np.flatnonzero(pruned))
         parameters[name].data.movedim(groups.axis(name), 0)[torch.from_numpy(hit)] = 0
 
 
@@ -42,20 +44,20 @@ def assert_same(net: nn.Module, small: nn.Module, x: Tensor) -> None:
     for scale in (0.1, 1.0, 10.0):
         for left, right in zip(outputs(net, x * scale), outputs(small, x * scale), strict=True):
             if left is not None:
-                assert proof.difference(left, right, float(left.float().abs().max()) or 1.0) < 2e-5
+                assert verify.difference(left, right, float(left.float().abs().max()) or 1.0) < 2e-5
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_zeroed_groups_go_and_nothing_changes(name: str) -> None:
+def test_zero_groups_are_removed_and_nothing_changes(name: str) -> None:
     net, x = make(name)
     groups = channel_groups(net, (x,))
-    dead = np.random.default_rng(1).random(groups.count) < 0.4
-    zero_groups(net, groups, dead)
+    pruned = np.random.default_rng(1).random(groups.count) < 0.4
+    zero_groups(net, groups, pruned)
     before = outputs(net, x)
     result = shrink(net, (x,))
     assert_same(net, result.module(), x)
     if groups.count:
-        assert result.report.parameters_after <= groups.parameters(dead) < result.report.parameters_before
+        assert result.report.parameters_after <= groups.parameters(pruned) < result.report.parameters_before
         assert result.report.parameters_after <= result.report.parameters_bound
     else:
         assert name == "TwoReadings"
@@ -67,11 +69,11 @@ def test_zeroed_groups_go_and_nothing_changes(name: str) -> None:
 def test_what_is_removed_is_exactly_what_the_groups_count(name: str) -> None:
     net, x = make(name)
     groups = channel_groups(net, (x,))
-    dead = np.zeros(groups.count, bool)
-    dead[:: 3 if name != "Shared" else 5] = True
-    zero_groups(net, groups, dead)
+    pruned = np.zeros(groups.count, bool)
+    pruned[:: 3 if name != "Shared" else 5] = True
+    zero_groups(net, groups, pruned)
     after = shrink(net, (x,)).report.parameters_after
-    assert after == groups.parameters(dead) if name != "Gates" else after < groups.parameters(dead)
+    assert after == groups.parameters(pruned) if name != "Gates" else after < groups.parameters(pruned)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -94,13 +96,13 @@ def test_an_operator_without_a_rule_is_named(name: str) -> None:
     assert UNSUPPORTED[name] in report.pinned and f"pinned by {UNSUPPORTED[name]}" in str(report)
 
 
-def test_a_channel_that_nobody_reads_goes() -> None:
+def test_an_unused_channel_is_removed() -> None:
     net, x = make("Residual")
     net.out.weight.data[:, 3] = 0
     for module in net.body[0][:1]:
         module.weight.data[:, 3] = 0  # its only other reader
     report = shrink(net, (x,)).report
-    assert sum(layer.unread for layer in report.layers) == 2  # one row each of the stem and of the branch beside it
+    assert sum(layer.unread for layer in report.layers) == 2  # one row each of the stem and of the branch next to it
 
 
 def test_the_last_channel_of_a_tensor_stays() -> None:
@@ -137,17 +139,19 @@ def test_keep_rebuilds_the_parameters() -> None:
         assert torch.equal(parameter, small[name]), name
 
 
-def test_the_proof_fails_on_a_wrong_removal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Negative control: cut a live channel, and the call must raise."""
+def test_verification_fails_on_a_wrong_removal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: prune an active channel, and the call must raise."""
     net, x = make("Split")
-    honest = removal.settle
+    module = sys.modules["edgemtl_export.shrink"]
+    honest = module.make_plan
 
     def careless(channels, align):  # type: ignore[no-untyped-def]
-        live, _ = honest(channels, align)
-        live.needed[live.roots[channels.dims["m.0.weight"][0][0]]] = False
-        return live, Planner(channels).plan(live)
+        live = Liveness(channels)
+        live.active = honest(channels, align).active.copy()
+        live.active[channels.roots[channels.dims["m.0.weight"][0][0]]] = False
+        return live.freeze(ViewPlanner(channels).plan(live))
 
-    monkeypatch.setattr(removal, "settle", careless)
+    monkeypatch.setattr(module, "make_plan", careless)
     with pytest.raises(NotEqualError, match="differs by"):
         shrink(net, (x,))
     assert shrink(net, (x,), verify=False).report.parameters_after
@@ -156,7 +160,7 @@ def test_the_proof_fails_on_a_wrong_removal(monkeypatch: pytest.MonkeyPatch) -> 
 def test_nan_is_a_difference() -> None:
     nan = torch.tensor([float("nan")])
     for pair in ((torch.ones(1), nan), (nan, torch.ones(1))):
-        assert not proof.difference(*pair, 1.0) <= proof.TOLERANCE
+        assert not verify.difference(*pair, 1.0) <= verify.TOLERANCE
 
 
 def test_the_result_trains_on_and_exports_again() -> None:

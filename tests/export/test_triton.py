@@ -19,10 +19,10 @@ from edgemtl_runtime.errors import EdgemtlError
 
 def schema():  # type: ignore[no-untyped-def]
     """Return the client's message types, without its transport, which wants grpc."""
-    found = importlib.util.find_spec("tritonclient")
-    if found is None or not found.submodule_search_locations:
+    package = importlib.util.find_spec("tritonclient")
+    if package is None or not package.submodule_search_locations:
         pytest.skip("tritonclient is not installed")
-    file = Path(found.submodule_search_locations[0]) / "grpc" / "model_config_pb2.py"
+    file = Path(package.submodule_search_locations[0]) / "grpc" / "model_config_pb2.py"
     spec = importlib.util.spec_from_file_location("model_config_pb2", file)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -46,27 +46,27 @@ def test_the_configuration_is_triton_s_own_and_versions_follow(toy_bundle: Path,
     assert sorted(p.name for p in (tmp_path / "repo/street").iterdir()) == ["1", "2", "config.pbtxt"]
 
 
-def test_a_batch_left_open_is_gathered_by_triton_and_answers_as_one_by_one(tiny_run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_dynamic_batch_is_gathered_by_triton_and_has_the_outputs_of_single_images(tiny_run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     options = Options(dynamic_batch=True)
     bundle, _ = export(tiny_run, tmp_path / "bundle", None, options)
     text = (write_triton(bundle, tmp_path / "repo", "street").parent / "config.pbtxt").read_text()
     read = text_format.Parse(text, schema().ModelConfig())
     assert read.max_batch_size == 64 and read.HasField("dynamic_batching")
-    assert all(1 not in each.dims[:1] for each in (*read.input, *read.output))
+    assert all(1 not in tensor.dims[:1] for tensor in (*read.input, *read.output))
     rng = np.random.default_rng(0)
     shape = {s.name: (5, s.height, s.width, s.channels) for s in bundle.manifest.inputs}
-    images = {name: rng.integers(0, 256, each, np.uint8) for name, each in shape.items()}
+    images = {name: rng.integers(0, 256, size, np.uint8) for name, size in shape.items()}
     for precision in bundle.precisions:
         engine = OrtEngine(bundle.model_in(precision), 1)
         engine.check(bundle.manifest)
         together = engine.run(images)
-        for place in range(5):
-            alone = engine.run({name: each[place : place + 1] for name, each in images.items()})
+        for index in range(5):
+            alone = engine.run({name: image[index : index + 1] for name, image in images.items()})
             for name, out in alone.items():
-                np.testing.assert_allclose(together[name][place], out[0], rtol=1e-3, atol=1e-3)
+                np.testing.assert_allclose(together[name][index], out[0], rtol=1e-3, atol=1e-3)
 
 
-def test_another_model_s_place_is_not_taken(toy_bundle: Path, tmp_path: Path) -> None:
+def test_another_model_is_not_overwritten(toy_bundle: Path, tmp_path: Path) -> None:
     bundle = Bundle.open(toy_bundle)
     write_triton(bundle, tmp_path, "street")
     (tmp_path / "street/config.pbtxt").write_text('name: "street"\n')

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 import edgemtl_models
 from edgemtl_export import shrink
-from edgemtl_models.registration import Registration, moved_back
+from edgemtl_models.registration import Registration, shifted_back
 
 REGISTERED = {"kind": "aligned", "fuse_at": ["p3", "p4", "p5"], "registration_radius": 2}
 
@@ -23,7 +23,7 @@ def scene(seed: int, blur: int) -> Tensor:
 
 def seen(of: Tensor, across: float, down: float) -> Tensor:
     """Return the part that a camera sees which looks that many cells off."""
-    moved = moved_back(of, torch.tensor([[float(across), float(down)]]))
+    moved = shifted_back(of, torch.tensor([[float(across), float(down)]]))
     return moved[:, :, 4:-4, 4:-4]
 
 
@@ -35,7 +35,7 @@ def test_whole_cells_are_found_and_taken_back(across: int, down: int) -> None:
     registration.sharpness.fill_(7)
     shift = registration(first, 3 * other + 5)  # a camera with another gain and offset
     torch.testing.assert_close(shift, torch.tensor([[float(across), float(down)]]), rtol=0, atol=1e-3)
-    back = moved_back(other, shift)
+    back = shifted_back(other, shift)
     torch.testing.assert_close(back[:, :, 2:-2, 2:-2], first[:, :, 2:-2, 2:-2], rtol=0, atol=0.02)
 
 
@@ -54,7 +54,7 @@ def test_nothing_in_common_is_no_shift() -> None:
     registration = Registration().requires_grad_(False)
     shifts = torch.cat([registration(seen(scene(s, 1), 0, 0), seen(scene(s + 99, 1), 0, 0)) for s in range(8)])
     assert float(shifts.abs().max()) < 0.9
-    edges = moved_back(torch.ones(1, 2, 8, 8), torch.tensor([[1.5, -9.0]]))
+    edges = shifted_back(torch.ones(1, 2, 8, 8), torch.tensor([[1.5, -9.0]]))
     torch.testing.assert_close(edges, torch.ones(1, 2, 8, 8))
 
 
@@ -72,14 +72,14 @@ def test_beside_a_blank_camera_nothing_moves() -> None:
             p2, p3 = trunk.streams["ir"].fine(images["ir"])
             dark = torch.tensor([blank == "rgb", blank == "ir"]).view(1, 2, 1, 1) * -1e4
             first = trunk.streams["rgb"].fine(images["rgb"])
-            for kept, own in zip(trunk.registered(first, (p2, p3), dark), (p2, p3), strict=True):
+            for kept, own in zip(trunk._registered(first, (p2, p3), dark), (p2, p3), strict=True):
                 torch.testing.assert_close(kept, own)
 
 
 def test_it_is_in_the_shrunk_network_exactly() -> None:
     torch.manual_seed(0)
     network = edgemtl_models.build("rgbir-mobilenetv2", {"boxes": 3}, (64, 96), fusion=REGISTERED, pretrained=False)
-    for path in network.trunk.aligned():
+    for path in network.trunk.alignable():
         network.trunk.share(path)
     with torch.no_grad():
         network.trunk.registration.sharpness += 1

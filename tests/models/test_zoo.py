@@ -88,7 +88,7 @@ ALIGNED = {"kind": "aligned", "fuse_at": ["p2", "p3", "p4", "p5"], "align": ["st
 @pytest.mark.parametrize("name", edgemtl_models.zoo())
 def test_aligned_streams_begin_equal_learn_apart_and_share_what_is_equal(name: str) -> None:
     network = edgemtl_models.build(name, HEADS, SIZE, pretrained=False, fusion=ALIGNED)
-    paths = network.trunk.aligned()
+    paths = network.trunk.alignable()
     assert any(path.startswith("stage3.") for path in paths) and any(path.startswith("neck.") for path in paths)
     assert not any(path.startswith(("stage1", "stage2")) for path in paths)
     for module in network.modules():
@@ -106,7 +106,7 @@ def test_aligned_streams_begin_equal_learn_apart_and_share_what_is_equal(name: s
     shared = copy.deepcopy(network)
     for path in paths:
         shared.trunk.share(path)
-    assert not shared.trunk.aligned()
+    assert not shared.trunk.alignable()
     shared = copy.deepcopy(shared)
     assert sum(p.numel() for p in shared.parameters()) < 0.75 * dense
     with torch.no_grad():
@@ -119,7 +119,7 @@ def test_aligned_streams_begin_equal_learn_apart_and_share_what_is_equal(name: s
     total.backward()
     for path, p in network.named_parameters():
         assert p.grad is not None and p.grad.abs().sum() > 0, path
-    rgb, ir = (conv.weight.grad for conv in network.trunk.aligned()[min(paths)])
+    rgb, ir = (conv.weight.grad for conv in network.trunk.alignable()[min(paths)])
     assert not torch.equal(rgb, ir)
 
 
@@ -185,7 +185,7 @@ def test_an_impossible_fusion_is_refused(fusion: dict[str, object], heads: dict[
     ("exits", "message"),
     [
         ({"depth": "stage9"}, "which is no block; there are stage4.0"),
-        ({"boxes": "stage4.1"}, "cannot leave at stride 4"),
+        ({"boxes": "stage4.1"}, "its head tap cannot be at stride 4"),
     ],
 )
 def test_an_impossible_exit_is_refused(exits: dict[str, str], message: str) -> None:

@@ -190,7 +190,7 @@ def allow_absence(bundle: Path) -> Path:
     """Let a bundle do without either camera, as one whose network was trained so."""
     manifest = json.loads((bundle / "manifest.json").read_text())
     for spec in manifest["inputs"]:
-        spec["may_be_absent"] = True
+        spec["may_be_missing"] = True
     (bundle / "manifest.json").write_text(json.dumps(manifest))
     return bundle
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgemtl_runtime.atomic import FolderAside
 from edgemtl_runtime.bundle import BUNDLE, MANIFEST, MODEL, Bundle, ThermalRange
+from edgemtl_runtime.engine.ort import OrtEngine
 from edgemtl_runtime.errors import BundleError, EdgemtlError
+
+VERSION_0_1 = Path(__file__).parents[1] / "fixtures" / "version-0.1" / "bundle"
 
 
 def edit(**changes: object) -> Callable[[Path], None]:
@@ -53,7 +59,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("case", DAMAGE)
-def test_damage_is_told_in_one_line(toy_bundle: Path, case: str) -> None:
+def test_damage_is_an_error_of_one_line(toy_bundle: Path, case: str) -> None:
     damage, expected = DAMAGE[case]
     damage(toy_bundle)
     with pytest.raises(BundleError, match=expected) as caught:
@@ -92,3 +98,47 @@ def test_only_its_own_kind_is_replaced(tmp_path: Path, toy_bundle: Path) -> None
 def test_thermal_range_is_checked_when_made(bad: dict[str, object]) -> None:
     with pytest.raises(ValueError):
         ThermalRange(**bad)  # type: ignore[arg-type]
+
+
+@pytest.fixture()
+def older_bundle(tmp_path: Path) -> Path:
+    """A bundle as version 0.1 wrote it (schema version 2), with a precision that did not pass."""
+    folder = tmp_path / "older"
+    shutil.copytree(VERSION_0_1, folder)
+    edit(refused={"int8": "depth: rmse 0.31 where the run has 0.20, 55.0% worse (1.0% allowed)"})(folder)
+    return folder
+
+
+def test_a_bundle_of_version_0_1_opens_and_runs_without_a_warning(older_bundle: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        bundle = Bundle.open(older_bundle)
+        assert bundle.manifest.schema_version == 2 and bundle.manifest.rejected["int8"].startswith("depth: rmse")
+        assert [spec.may_be_missing for spec in bundle.manifest.inputs] == [True, True]
+        with pytest.raises(BundleError, match=r"holds no int8 network: depth: .*worse.*; it has fp32"):
+            bundle.model_in("int8")
+        images = {s.name: np.zeros((1, s.height, s.width, s.channels), np.uint8) for s in bundle.manifest.inputs}
+        outputs = OrtEngine(bundle.model, 1).run(images)
+    assert set(outputs) == {head.name for head in bundle.manifest.heads} == {"boxes", "semantic", "depth"}
+
+
+def test_old_names_of_fields_work_with_one_line_that_names_the_new(older_bundle: Path) -> None:
+    manifest = Bundle.open(older_bundle).manifest
+    with pytest.warns(DeprecationWarning, match=r"^Manifest\.refused is now Manifest\.rejected$"):
+        assert manifest.refused == manifest.rejected  # type: ignore[attr-defined]
+    with pytest.warns(DeprecationWarning, match=r"^Input\.may_be_absent is now Input\.may_be_missing$"):
+        assert manifest.inputs[0].may_be_absent is True  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="no attribute 'absent'"):
+        manifest.absent  # type: ignore[attr-defined]  # noqa: B018
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_old_keys_are_those_of_old_manifests_alone(older_bundle: Path, version: int) -> None:
+    edit(schema_version=version)(older_bundle)
+    assert Bundle.open(older_bundle).manifest.rejected
+    edit(schema_version=3)(older_bundle)
+    with pytest.raises(BundleError, match="unknown field"):
+        Bundle.open(older_bundle)
+    edit(schema_version=version, rejected={})(older_bundle)
+    with pytest.raises(BundleError, match="unknown field `refused`"):
+        Bundle.open(older_bundle)

@@ -30,16 +30,16 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited by Linux's means")
 @pytest.mark.parametrize("kind", COUNTS)
-def test_what_is_mutated_is_used_or_refused_in_one_line(originals: Path, kind: str) -> None:
+def test_a_mutated_file_is_used_or_rejected_in_one_line(originals: Path, kind: str) -> None:
     before = {file: sha256(file) for file in originals.rglob("*") if file.is_file()}
-    told = fuzz.tried(kind, originals, 0, COUNTS[kind])
-    assert told["strange"] == [] and sum(told["outcomes"].values()) == COUNTS[kind]
-    assert told["outcomes"]["refused"] > COUNTS[kind] / 5 and told["outcomes"]["used"] > 0
-    assert told["memory_mb"] < 2000
+    report = fuzz.tried(kind, originals, 0, COUNTS[kind])
+    assert report["strange"] == [] and sum(report["outcomes"].values()) == COUNTS[kind]
+    assert report["outcomes"]["refused"] > COUNTS[kind] / 5 and report["outcomes"]["used"] > 0
+    assert report["memory_mb"] < 2000
     assert before == {file: sha256(file) for file in originals.rglob("*") if file.is_file()}
 
 
-def with_outside_weights(place: str) -> onnx.ModelProto:
+def with_outside_weights(location: str) -> onnx.ModelProto:
     """Return a model one of whose tensors says that it lies in another file."""
     tensor = numpy_helper.from_array(np.zeros((2, 2), np.float32), "w")
     outside = TensorProto()
@@ -50,9 +50,9 @@ def with_outside_weights(place: str) -> onnx.ModelProto:
     entry.key, entry.value = "location", "../../../../etc/passwd"
     nodes = [helper.make_node("Add", ["x", "w"], ["y"])]
     stored = [tensor]
-    if place == "initializer":
+    if location == "initializer":
         stored = [outside]
-    elif place == "attribute":
+    elif location == "attribute":
         nodes = [helper.make_node("Constant", [], ["w"], value=outside), *nodes]
         stored = []
     else:
@@ -61,19 +61,19 @@ def with_outside_weights(place: str) -> onnx.ModelProto:
     return helper.make_model(helper.make_graph(nodes, "m", [], [], stored))
 
 
-@pytest.mark.parametrize("place", ["initializer", "attribute", "branch"])
-def test_weights_in_other_files_are_refused_wherever_they_hide(toy_bundle: Path, place: str) -> None:
+@pytest.mark.parametrize("location", ["initializer", "attribute", "branch"])
+def test_weights_in_other_files_are_rejected_wherever_they_hide(toy_bundle: Path, location: str) -> None:
     file = toy_bundle / "model.onnx"
-    file.write_bytes(with_outside_weights(place).SerializeToString())
-    told = json.loads((toy_bundle / "manifest.json").read_text())
-    told["files"]["model.onnx"] = sha256(file)
-    (toy_bundle / "manifest.json").write_text(json.dumps(told))
+    file.write_bytes(with_outside_weights(location).SerializeToString())
+    manifest = json.loads((toy_bundle / "manifest.json").read_text())
+    manifest["files"]["model.onnx"] = sha256(file)
+    (toy_bundle / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match=r"wants to read weights from another file|holds branches"):
         Bundle.open(toy_bundle)
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00", b"\xff" * 40, b"PK\x03\x04zip", bytes([0x3A, 0xFF, 0x01]), b"\x3b\x01"])
-def test_what_is_no_model_is_told(tmp_path: Path, data: bytes) -> None:
+def test_what_is_no_model_is_an_error(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "model.onnx").write_bytes(data)
     with pytest.raises(BundleError, match=r"holds no network|encoding is broken"):
         check_onnx(tmp_path / "model.onnx")

@@ -72,7 +72,7 @@ NUMBERS: dict[str, tuple[Callable[[Tree], None], str]] = {
     "agreement": (put("parity", value={"agreement": {"boxes": []}}), "parity"),
     "scores": (put("precisions", value={"fp32": {"scores": 3}}), "precisions"),
     "a score that moves the cursor": (put("precisions", value={"fp32": {"scores": {"\x1b[2J": {}}}}), "do not print"),
-    "a refusal": (put("refused", value={"int8": "\x1b]0;title\x07"}), "do not print"),
+    "a refusal": (put("rejected", value={"int8": "\x1b]0;title\x07"}), "do not print"),
 }
 
 

@@ -46,7 +46,7 @@ def named_bundle(folder: Path, names: tuple[str, ...] = ("colour", "thermal.left
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), str(folder / "model.onnx")
     )
     inputs = tuple(
-        Input(n, 64, 96, c, (0.0,) * c, (1.0,) * c, "rgb" if c == 3 else "ir", may_be_absent=True) for n, c in pairs
+        Input(n, 64, 96, c, (0.0,) * c, (1.0,) * c, "rgb" if c == 3 else "ir", may_be_missing=True) for n, c in pairs
     )
     head = Head("boxes", "boxes", "topk_boxes", ("person",))
     files = {"model.onnx": sha256(folder / "model.onnx")}

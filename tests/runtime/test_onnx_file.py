@@ -1,4 +1,4 @@
-"""What an ONNX file may hold: that of a bundle only what our exporter writes, that of anybody nothing that harms."""
+"""Untrusted ONNX files: that of a bundle has only what our exporter writes, a foreign one nothing that harms."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def plain() -> ModelProto:
 
 
 def outside(tensor: TensorProto) -> TensorProto:
-    """Say of a tensor that it lies in another file."""
+    """Mark a tensor as stored in another file."""
     tensor.name, tensor.data_type = "o", TensorProto.FLOAT
     tensor.dims.append(2)
     tensor.data_location = TensorProto.EXTERNAL
@@ -68,14 +68,14 @@ OUTSIDE: dict[str, Callable[[ModelProto], Any]] = {
 
 
 @pytest.mark.parametrize("check", [check_onnx, check_foreign_onnx])
-@pytest.mark.parametrize("place", OUTSIDE)
-def test_weights_in_other_files_are_refused_wherever_they_hide(tmp_path: Path, place: str, check: Any) -> None:
+@pytest.mark.parametrize("location", OUTSIDE)
+def test_weights_in_other_files_are_rejected_wherever_they_hide(tmp_path: Path, location: str, check: Any) -> None:
     model = plain()
-    outside(OUTSIDE[place](model))
+    outside(OUTSIDE[location](model))
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(EdgemtlError, match=r"another file|holds|not known") as told:
+    with pytest.raises(EdgemtlError, match=r"another file|holds|unknown") as raised:
         check(tmp_path / "m.onnx")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 def initializer(model: ModelProto, values: Any, name: str = "s") -> None:
@@ -87,7 +87,7 @@ def node(model: ModelProto, operator: str, *inputs: str, **attributes: Any) -> N
 
 
 def sized(operator: str, values: Any, *inputs: str) -> Callable[[ModelProto], None]:
-    """Return what adds a node that reads a size, told by an initializer."""
+    """Return a change that adds a node with a size as an input, from an initializer."""
 
     def add(model: ModelProto) -> None:
         initializer(model, values)
@@ -186,13 +186,13 @@ def opset(model: ModelProto) -> ModelProto:
         (lambda: domain(plain()).SerializeToString(), "calls operators of 'com.evil'"),
         (lambda: opset(plain()).SerializeToString(), "calls operators of 'com.microsoft'"),
         (lambda: plain().SerializeToString() + tagged(99, b"x"), "a field 99 of ModelProto"),
-        (lambda: plain().SerializeToString() + tagged(7, tagged(2, b"g")), "says a field of ModelProto twice"),
+        (lambda: plain().SerializeToString() + tagged(7, tagged(2, b"g")), "has a field of ModelProto twice"),
         (lambda: deep(), "nested without end|branches"),
         (lambda: tagged(7, tagged(5, b"\x08\x01" * 1_000_001)), "more than 1000000 fields"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("check", [check_onnx, check_foreign_onnx])
-def test_what_is_not_onnx_is_refused(tmp_path: Path, data: Any, why: str, check: Any) -> None:
+def test_what_is_not_onnx_is_rejected(tmp_path: Path, data: Any, why: str, check: Any) -> None:
     (tmp_path / "m.onnx").write_bytes(data())
     start = time.process_time()
     with pytest.raises(EdgemtlError, match=why):
@@ -200,7 +200,7 @@ def test_what_is_not_onnx_is_refused(tmp_path: Path, data: Any, why: str, check:
     assert time.process_time() - start < 10
 
 
-def test_notes_and_branches_are_for_others_alone(tmp_path: Path) -> None:
+def test_annotations_and_branches_are_for_foreign_networks_alone(tmp_path: Path) -> None:
     model, file = plain(), tmp_path / "m.onnx"
     file.write_bytes(model.SerializeToString())
     check_onnx(file)
@@ -217,7 +217,7 @@ def test_notes_and_branches_are_for_others_alone(tmp_path: Path) -> None:
         check_onnx(file)
 
 
-def test_a_place_in_this_file_is_none_outside(tmp_path: Path) -> None:
+def test_the_data_location_in_this_file_is_allowed(tmp_path: Path) -> None:
     model = plain()
     model.graph.initializer[0].data_location = TensorProto.DEFAULT
     onnx.save(model, str(tmp_path / "m.onnx"))

@@ -206,7 +206,7 @@ def test_an_absent_camera_is_the_blank_frame_where_the_manifest_allows_it(
 ) -> None:
     manifest = json.loads((toy_bundle / "manifest.json").read_text())
     for spec in manifest["inputs"]:
-        spec |= {"may_be_absent": True, "blank": 200}
+        spec |= {"may_be_missing": True, "blank": 200}
     (toy_bundle / "manifest.json").write_text(json.dumps(manifest))
     opened, there = Bundle.open(toy_bundle), {"rgb": "ir", "ir": "rgb"}[absent]
     frames = write_frames(tmp_path / there, 3, size=(128, 192), channels=3 if there == "rgb" else 1)

@@ -81,5 +81,5 @@ def test_the_gradient_is_that_of_the_told_loss(teachers: dict[str, Path]) -> Non
 def test_teachers_that_do_not_fit_are_refused(words: tuple[str, ...], message: str, teachers: dict[str, Path]) -> None:
     with pytest.raises(ConfigError, match=message):
         learning(teachers, *words)
-    with pytest.raises(ConfigError, match=r"is of rgb; train one with cameras=\[ir\]"):
+    with pytest.raises(ConfigError, match=r"is of rgb; train one with modalities=\[ir\]"):
         learning({"ir": teachers["rgb"]})

@@ -125,9 +125,9 @@ def test_one_camera_cannot_be_judged_absent() -> None:
 @pytest.mark.parametrize(
     ("words", "expected"), [((), False), (("augment.modality_dropout=0.2",), True), (("unimodal_aux_loss=true",), True)]
 )
-def test_the_manifest_tells_whether_a_camera_may_be_absent(words: tuple[str, ...], expected: bool) -> None:
+def test_the_manifest_tells_whether_a_camera_may_be_missing(words: tuple[str, ...], expected: bool) -> None:
     config = load(None, ["input_size=[96,128]", *words])
     network = build("rgbir-n", {"boxes": 2}, config.input_size)
-    assert [spec.may_be_absent for spec in interface_of(network, config, ()).inputs] == [expected] * 2
+    assert [spec.may_be_missing for spec in interface_of(network, config, ()).inputs] == [expected] * 2
     alone = build("rgbir-n", {"boxes": 2}, config.input_size, modalities=("rgb",))
-    assert not interface_of(alone, config, ()).inputs[0].may_be_absent
+    assert not interface_of(alone, config, ()).inputs[0].may_be_missing

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import pytest
@@ -51,9 +53,24 @@ def test_every_method_learns_every_task(method: str, task: str) -> None:
     assert any(n.startswith("trunk.") for n in moved) and any(n.startswith(f"heads.{task}.") for n in moved)
 
 
-@pytest.mark.parametrize("network", ["rgbir-mobilenetv4", "rgbir-resnet18"])
-@pytest.mark.parametrize("cameras", ["rgb", "ir", "rgb,ir"])
-@pytest.mark.parametrize("method", ["sparse", "meta_sparsity"])
+PAIRED = {
+    ("sparse", "rgb", "rgbir-mobilenetv4"),
+    ("sparse", "rgb,ir", "rgbir-resnet18"),
+    ("meta_sparsity", "ir", "rgbir-resnet18"),
+    ("meta_sparsity", "rgb,ir", "rgbir-mobilenetv4"),
+}
+"""Every method with every network, and each of them on every camera; the others are slow."""
+
+
+@pytest.mark.parametrize(
+    ("method", "cameras", "network"),
+    [
+        pytest.param(*case, marks=() if case in PAIRED else pytest.mark.slow)
+        for case in product(
+            ("sparse", "meta_sparsity"), ("rgb", "ir", "rgb,ir"), ("rgbir-mobilenetv4", "rgbir-resnet18")
+        )
+    ],
+)
 def test_every_network_becomes_sparse_on_any_camera(method: str, cameras: str, network: str) -> None:
     words = (f"network={network}", f"modalities=[{cameras}]", "tasks=[semantic,depth]", "sparsity.target=0.5")
     loop, batch = loop_of(f"method={method}", *words, "sparsity.scope=trunk", "steps=4", "sparsity.end=0.6")
@@ -74,17 +91,16 @@ def test_every_network_becomes_sparse_on_any_camera(method: str, cameras: str, n
 )
 def test_a_method_goes_on_where_it_stopped(words: tuple[str, ...]) -> None:
     words = ("tasks=[semantic,depth,edges]", *words)
-    whole, batch = loop_of(*words)
-    for step in range(10):
-        last = whole.learn(batch(step))
-    first, _ = loop_of(*words)
+    first, batch = loop_of(*words)
     for step in range(6):
         first.learn(batch(step))
+    state = copy.deepcopy(first.state())
+    for step in range(6, 10):
+        last = first.learn(batch(step))
     second, _ = loop_of(*words)
     for parameter in second.network.parameters():
         parameter.data += torch.randn_like(parameter)
-    tensors, numbers = first.state()
-    second.load_state({name: tensor.clone() for name, tensor in tensors.items()}, numbers)
+    second.load_state(*state)
     for step in range(6, 10):
         again = second.learn(batch(step))
     assert again == last

@@ -16,7 +16,7 @@ from edgemtl.cli import main
 from edgemtl.config_file import load
 from edgemtl.run import Run, write_weights
 from edgemtl.train import train
-from edgemtl_export.to_onnx import example_inputs
+from edgemtl_export.inputs import example_inputs
 
 IMAGE = torch.rand(1, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 

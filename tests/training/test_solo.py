@@ -14,7 +14,7 @@ from edgemtl.synthetic.streets import Streets
 from edgemtl.tasks import TASKS
 from edgemtl.train import begin
 from edgemtl.trainer import Loop
-from edgemtl_models.aligned import AlignedTrunk, blank
+from edgemtl_models.aligned import AlignedTrunk, blank_logits
 
 FUSION = {"kind": "aligned", "fuse_at": ["p3", "p4", "p5"]}
 
@@ -47,15 +47,15 @@ def test_with_a_blank_camera_the_heads_read_what_they_learn_on_the_other() -> No
     for gate in trunk.gates.values():
         torch.nn.init.normal_(gate.weigh.weight)
     images = images_of(network)
-    assert not blank(images, ["rgb", "ir"]).any()
+    assert not blank_logits(images, ["rgb", "ir"]).any()
     for number, name in enumerate(images):
         other = 1 - number
         dark = images | {name: torch.full_like(images[name], 0.3)}
-        for fused, parts in zip(trunk(dark), trunk.solo(dark), strict=True):
+        for fused, parts in zip(trunk(dark), trunk.unimodal_features(dark), strict=True):
             whole, *own = parts.chunk(3)
             assert torch.equal(fused, whole) and torch.equal(fused, own[other])
             assert not torch.equal(own[0], own[1])
-        for fused, parts in zip(trunk(images), trunk.solo(images), strict=True):
+        for fused, parts in zip(trunk(images), trunk.unimodal_features(images), strict=True):
             assert torch.equal(fused, parts[:2]) and not torch.equal(fused, parts[2:4])
     all_dark = {name: torch.zeros_like(image) for name, image in images.items()}
     assert all(bool(feature.isfinite().all()) for feature in trunk(all_dark))
@@ -68,14 +68,14 @@ def test_one_grey_level_in_one_pixel_is_a_picture() -> None:
     flat = torch.full((1, 3, 64, 96), 0.4)
     one = flat.clone()
     one[0, 2, 40, 50] += 1 / 255 / max(spec.std)
-    assert blank({"rgb": flat}, ["rgb"]).item() < -1000 and blank({"rgb": one}, ["rgb"]).item() == 0
+    assert blank_logits({"rgb": flat}, ["rgb"]).item() < -1000 and blank_logits({"rgb": one}, ["rgb"]).item() == 0
 
 
 @torch.no_grad()
 def test_for_a_camera_that_shows_something_else_the_fused_features_stand() -> None:
     network = edgemtl_models.build("rgbir-n", {"boxes": 3}, (64, 96), fusion=FUSION).eval()
     images = images_of(network)
-    for parts in network.trunk.solo(images, torch.tensor([-1, 1])):
+    for parts in network.trunk.unimodal_features(images, torch.tensor([-1, 1])):
         fused, rgb, ir = parts.chunk(3)
         assert torch.equal(ir[1], fused[1]) and not torch.equal(ir[0], fused[0]) and not torch.equal(rgb[1], fused[1])
 
@@ -86,7 +86,7 @@ def test_the_loss_is_that_of_as_many_pictures_more(task: str) -> None:
     loop, batch = loop_of("fusion.kind=aligned", f"tasks=[{task}]", *words)
     network, lesson = loop.network, loop.method.lesson
     trunk = network.trunk
-    read: list[Tensor] = trunk.solo({name: batch[name] for name in ("rgb", "ir")}, batch.get(ABSENT))  # type: ignore[union-attr,operator]
+    read: list[Tensor] = trunk.unimodal_features({name: batch[name] for name in ("rgb", "ir")}, batch.get(ABSENT))  # type: ignore[union-attr,operator]
     labels = {key: value for key, value in batch.items() if key not in ("rgb", "ir")}
     thrice = repeated(labels, 3)
     output = network.read(task, read)  # type: ignore[operator]
@@ -116,7 +116,7 @@ def test_batches_tell_which_camera_is_absent() -> None:
     _, batch = loop_of(
         "fusion.kind=aligned", "tasks=[boxes]", "augment.modality_dropout=1", "augment.modality_dropout_fill=[blank]"
     )
-    dark = blank({name: batch[name] for name in ("rgb", "ir")}, ["rgb", "ir"]).view(4, 2) < 0
+    dark = blank_logits({name: batch[name] for name in ("rgb", "ir")}, ["rgb", "ir"]).view(4, 2) < 0
     assert dark.int().argmax(1).equal(batch[ABSENT]) and dark.sum(1).eq(1).all()
     _, whole = loop_of("fusion.kind=aligned", "tasks=[boxes]")
     assert ABSENT not in whole

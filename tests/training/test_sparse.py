@@ -23,8 +23,8 @@ from edgemtl.synthetic.streets import Streets
 from edgemtl.train import begin
 from edgemtl.trainer import Average
 from edgemtl_export import channel_groups, shrink
+from edgemtl_export.inputs import example_inputs
 from edgemtl_export.latency import Convolutions
-from edgemtl_export.to_onnx import example_inputs
 
 X = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 

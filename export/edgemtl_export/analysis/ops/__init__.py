@@ -1,0 +1,1 @@
+"""Rules of operator families: each module exports ``RULES``, operator name to rule."""

@@ -1,0 +1,58 @@
+"""Decoding in the graph: raw head outputs to boxes, class maps, depths, normals, edges and attribute scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+MAX_BOXES = 100
+"""Boxes an image: what COCO's average precision counts."""
+LOG_DEPTH = (-4.6, 6.9)
+"""Depths lie between a centimetre and a kilometre."""
+
+
+def topk_boxes(raw: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the best boxes, (B, K, 6) x1 y1 x2 y2 score class, of (B, A, 4 + classes) boxes and scores."""
+    anchors, classes = raw.shape[1], raw.shape[2] - 4
+    scores, index = raw[:, :, 4:].flatten(1).topk(min(MAX_BOXES, anchors * classes))
+    anchor = torch.div(index, classes, rounding_mode="floor")
+    boxes = raw[:, :, :4].gather(1, anchor.unsqueeze(-1).expand(-1, -1, 4))
+    label = (index - anchor * classes).to(raw.dtype)
+    return torch.cat([boxes, scores.unsqueeze(-1), label.unsqueeze(-1)], -1)
+
+
+def label_map(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the likeliest class a pixel, (B, H, W) uint8, of logits at a coarser resolution."""
+    full = functional.interpolate(logits, size, mode="bilinear", align_corners=False)
+    return full.argmax(1).to(torch.uint8)
+
+
+def depth_map(log_depth: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return depths, (B, H, W) metres, of their logarithms (B, 1, h, w) at a coarser resolution."""
+    full = functional.interpolate(log_depth, size, mode="bilinear", align_corners=False)
+    return full[:, 0].clamp(*LOG_DEPTH).exp()
+
+
+def normal_map(raw: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return unit vectors, (B, H, W, 3), of directions (B, 3, h, w) at a coarser resolution."""
+    full = functional.interpolate(raw, size, mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
+    return full / full.square().sum(-1, keepdim=True).clamp(min=1e-12).sqrt()
+
+
+def edge_map(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return edge scores, (B, H, W) in [0, 1], of logits (B, 1, h, w) at a coarser resolution."""
+    return functional.interpolate(logits, size, mode="bilinear", align_corners=False)[:, 0].sigmoid()
+
+
+def attributes(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return a score for each attribute, (B, A) in [0, 1]."""
+    return logits.sigmoid()
+
+
+DECODERS: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
+    decoder.__name__: decoder for decoder in (topk_boxes, label_map, depth_map, normal_map, edge_map, attributes)
+}
+"""By `Head.decoder`, what the graph computes: (raw, (height, width) of the input) to what the runtime reads."""

@@ -1,0 +1,42 @@
+"""The network as it is shipped: normalisation of camera bytes, the trained network, decoding of its heads."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from edgemtl_runtime.bundle import Head, Input
+from edgemtl_runtime.engine.agreement import Arrays
+
+from .decoding import DECODERS
+from .inputs import normalise
+
+
+class Deployed(nn.Module):
+    """A network with its pre- and post-processing: uint8 (B, H, W, C) images in, one decoded tensor a head out.
+
+    Images are in the order of ``inputs``, outputs in that of ``heads``.
+    """
+
+    def __init__(self, network: nn.Module, inputs: tuple[Input, ...], heads: tuple[Head, ...]) -> None:
+        super().__init__()
+        self.network = network
+        self.inputs = inputs
+        self.heads = heads
+        self.size = (inputs[0].height, inputs[0].width)
+
+    def forward(self, *images: Tensor) -> tuple[Tensor, ...]:
+        """Return the decoded output of every head."""
+        # The cast comes first: TensorRT takes no transposition of bytes.
+        named = {
+            spec.name: normalise(image.float().permute(0, 3, 1, 2), spec)
+            for spec, image in zip(self.inputs, images, strict=True)
+        }
+        raw = self.network(**named)
+        return tuple(DECODERS[head.decoder](raw[head.name], self.size) for head in self.heads)
+
+    def run(self, images: Arrays) -> Arrays:
+        """Run on arrays by input name, as an engine of the runtime does."""
+        with torch.inference_mode():
+            outputs = self(*(torch.from_numpy(images[spec.name]) for spec in self.inputs))
+        return {head.name: out.numpy() for head, out in zip(self.heads, outputs, strict=True)}

@@ -1,0 +1,125 @@
+"""From a module or an ExportedProgram to a functional program in evaluation mode, without in-place operators."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
+
+from .program import STATE, Program, copy_graph, op_name
+
+Node = fx.Node
+
+
+def on_cpu(tree: Any) -> Any:
+    """Return a tree of example inputs with its tensors on the CPU."""
+    return pytree.tree_map_only(Tensor, lambda t: t.detach().cpu(), tree)
+
+
+def to_program(
+    model: nn.Module | ExportedProgram,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None = None,
+    dynamic_shapes: Any = None,
+) -> Program:
+    """Export a module in evaluation mode (a copy, on the CPU), or take an ExportedProgram, as a functional program."""
+    if isinstance(model, ExportedProgram):
+        exported = model
+    else:
+        exported = torch.export.export(
+            _evaluation_copy(model), *on_cpu((args, kwargs or {})), dynamic_shapes=dynamic_shapes
+        )
+    program = _from_exported(exported)
+    if not _functionalise(program.graph):
+        program = _from_exported(exported.run_decompositions({}))
+    for node in list(program.graph.nodes):
+        if not node.users and ("_guards_fn" in str(node.target) or "_assert" in str(node.target)):
+            program.graph.erase_node(node)
+    _fix_shapes(program)
+    program.drop_unused()
+    return program
+
+
+def _fix_shapes(program: Program) -> None:
+    """Write operators that take another tensor's shape with the numbers they mean, where those are fixed."""
+    named = {"view_as": torch.ops.aten.view.default, "reshape_as": torch.ops.aten.reshape.default}
+    named["expand_as"] = torch.ops.aten.expand.default
+    for node in program.graph.nodes:
+        name = op_name(node).removeprefix("aten.")
+        if name in named and all(isinstance(s, int) for s in node.meta["val"].shape):
+            node.target, node.args = named[name], (node.args[0], list(node.meta["val"].shape))
+
+
+def _evaluation_copy(model: nn.Module) -> nn.Module:
+    """Return a copy on the CPU that shares its tensors where it can: exporting leaves traces in modules that cache."""
+    shared = {id(t): t.detach() for t in (*model.parameters(), *model.buffers()) if t.device.type == "cpu"}
+    for key, p in ((id(p), p) for p in model.parameters()):
+        if key in shared:
+            shared[key] = nn.Parameter(shared[key], p.requires_grad)
+    return copy.deepcopy(model, shared).cpu().eval()
+
+
+def _from_exported(exported: ExportedProgram) -> Program:
+    graph = copy_graph(exported.graph)
+    placeholders = [node for node in graph.nodes if node.op == "placeholder"]  # whose names a copy may have changed
+    specs = {n.name: spec for n, spec in zip(placeholders, exported.graph_signature.input_specs, strict=True)}
+    stored = dict(exported.state_dict) | dict(exported.constants)
+    state = {
+        str(s.target): stored[str(s.target)].detach().cpu()
+        for s in specs.values()
+        if s.kind in STATE and isinstance(stored.get(str(s.target)), Tensor)
+    }
+    return Program(exported, graph, state, specs)
+
+
+def _functionalise(graph: fx.Graph) -> bool:
+    """Replace in-place operators by their out-of-place variants; return False where that would change a view.
+
+    Dropout is removed: in evaluation it is the identity.
+    """
+    for node in list(graph.nodes):
+        if "dropout" in str(node.target) and node.args[-1] is False:  # the identity, whatever it would write
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+            continue
+        target = node.target
+        if not isinstance(target, torch._ops.OpOverload) or not target._schema.is_mutable:
+            continue
+        functional = _out_of_place(target)
+        if functional is None or not isinstance(node.args[0], Node) or not _may_replace(node):
+            return False
+        node.target = functional
+        node.args[0].replace_all_uses_with(node, delete_user_cb=node.__lt__)
+    return True
+
+
+def _out_of_place(target: torch._ops.OpOverload[..., Any]) -> Callable[..., Any] | None:
+    """Return the out-of-place variant of an operator that writes into its first argument alone."""
+    name = target.overloadpacket.__name__
+    writes = [a for a in target._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
+    if not name.endswith("_") or len(writes) != 1 or writes[0].name != "self":
+        return None
+    packet = getattr(torch.ops.aten, name[:-1], None)
+    return getattr(packet, target._overloadname, None)
+
+
+def _may_replace(node: Node) -> bool:
+    """Whether no view shares the memory that an in-place operator writes to."""
+    written = node.args[0]
+    assert isinstance(written, Node)
+    if written.op == "placeholder" or _is_view(written):
+        return False
+    earlier = (user for user in written.users if user is not node and user < node)
+    return not any(_is_view(user) for user in earlier)
+
+
+def _is_view(node: Node) -> bool:
+    target = node.target
+    if not isinstance(target, torch._ops.OpOverload):  # getitem of a list of views
+        return node.op == "call_function"
+    return any(a.alias_info is not None and not a.alias_info.is_write for a in target._schema.arguments)

@@ -1,0 +1,58 @@
+"""Model card: a bundle described for people, as Markdown (after Mitchell et al. 2019, arXiv 1810.03993)."""
+
+from __future__ import annotations
+
+from edgemtl_runtime.bundle import MODELS, Manifest
+
+MODEL_CARD = "card.md"
+
+
+def model_card(manifest: Manifest) -> str:
+    """Return a bundle's model card: inputs, outputs, metrics, limits and licence."""
+    lines = [
+        f"# {manifest.name}",
+        "",
+        f"Written by {manifest.producer}. `manifest.json` has the same for programs.",
+        "",
+    ]
+    lines += ["## Inputs", ""]
+    for spec in manifest.inputs:
+        missing = "; may be missing" if spec.may_be_missing else ""
+        lines.append(f"- `{spec.name}`: {spec.height}×{spec.width}×{spec.channels} bytes, {spec.modality}{missing}")
+    lines += ["", "## Outputs", ""]
+    for head in manifest.heads:
+        classes = f": {', '.join(head.classes)}" if head.classes else ""
+        units = f", in {head.units}" if head.units else ""
+        lines.append(f"- `{head.name}` ({head.task}{units}){classes}")
+    lines += ["", "## Evaluation", "", *_evaluation(manifest)]
+    lines += ["", "## Limits", ""]
+    lines.append(
+        "- It knows the classes above and the cameras and scenes of its training data; nothing else was evaluated."
+    )
+    lines += [f"- {name} was rejected. {why}" for name, why in manifest.rejected.items()]
+    return "\n".join([*lines, "", "## Licence", "", manifest.licence, ""])
+
+
+def _evaluation(manifest: Manifest) -> list[str]:
+    removed, parity = manifest.removed, manifest.parity
+    lines = []
+    if {"parameters_before", "parameters_after"} <= removed.keys():
+        before, after = removed["parameters_before"], removed["parameters_after"]
+        lines += [f"{before:,} parameters in training, {after:,} here: zero channels were removed.", ""]
+    metrics = _metrics(manifest)
+    names = [f"{head} {metric}" for head, metric in metrics]
+    lines += [f"| {' | '.join(['precision', 'file', 'kB', *names])} |"]
+    lines += ["| --- " * (3 + len(names)) + "|"]
+    for precision, figures in manifest.precisions.items():
+        scores = figures.get("scores", {})
+        values = [f"{scores.get(head, {}).get(metric, float('nan')):.4f}" for head, metric in metrics]
+        cells = [precision, f"`{MODELS[precision]}`", f"{figures['bytes'] / 1000:,.0f}", *values]
+        lines.append(f"| {' | '.join(cells)} |")
+    if "frames" in parity:
+        lines += ["", f"Compared with the run that it comes from on {parity['frames']} frames before it was written."]
+    return lines
+
+
+def _metrics(manifest: Manifest) -> list[tuple[str, str]]:
+    scores = manifest.precisions.get("fp32", {}).get("scores", {})
+    return [(head, metric) for head, figures in scores.items() for metric in figures]

@@ -1,0 +1,194 @@
+"""Verification of every removal: noise, float64 and float32.
+
+1. Noise in everything that was pruned, after its readers are masked, moves no output. The control: without the mask
+   it does. Where it does not (a constant output, a saturated activation), this check proves nothing and the report
+   notes it.
+2. The given program and the smaller one agree in float64 to `TOLERANCE` of the signal on several inputs.
+3. In float32 the smaller program is as close to the float64 outputs as the given one, or within `FLOAT32` of the
+   signal.
+
+The signal of an output is the largest change between two inputs. NaN is a failure.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from .masking import mask_pruned
+from .plan import Plan
+from .program import Program
+from .pruned_state import Keep
+from .rewrite import rewrite
+
+TOLERANCE = 1e-9
+FLOAT32 = 1e-4
+BLENDS = (0.1, 0.5, 1.0)
+"""How far each input is moved from the example to a drawn one."""
+
+Outputs = list[list[Any]]
+"""The flat outputs for each input."""
+
+
+class NotEqualError(RuntimeError):
+    """The shrunk program differs from the given one: a bug in a rule, and nothing is returned."""
+
+
+def verify_equal(original: Program, small: Program, plan: Plan, keep: Keep, inputs: Sequence[Any]) -> dict[str, float]:
+    """Raise `NotEqualError` with the first differing output, or return the largest errors by check."""
+    names = output_names(original)
+    generator = torch.Generator().manual_seed(0)
+    drawn = [[draw(generator, blend, x) for x in inputs] for blend in BLENDS]
+    exact = in_double(original)
+    reference = _Reference(names, [exact.run(x) for x in drawn])
+    for row in reference.outputs:
+        for name, out in zip(names, row, strict=True):
+            if isinstance(out, Tensor) and out.is_floating_point() and not bool(out.isfinite().all()):
+                raise NotEqualError(f"output {name} of the given program is not finite: nothing can be proved on it")
+    errors = _noise_errors(exact, plan, keep, drawn[0], reference)
+    tight, _ = rewrite(exact, plan)
+    errors["float64"] = reference.check([tight.run(x) for x in drawn], TOLERANCE, "float64")
+    single = [[x.float() if isinstance(x, Tensor) and x.dtype == torch.float64 else x for x in row] for row in drawn]
+    if any(t.is_floating_point() and t.dtype != torch.float32 for t in original.state.values()):
+        return errors
+    rounding = reference.errors([original.run(x) for x in single])
+    bound = max(FLOAT32, 10 * max(rounding.values(), default=0.0))
+    errors["float32"] = reference.check([small.run(x) for x in single], bound, "float32")
+    return errors
+
+
+class _Reference:
+    """The given program's outputs in float64, and the signal of each."""
+
+    def __init__(self, names: list[str], outputs: Outputs, scale: list[float] | None = None) -> None:
+        self.names, self.outputs = names, outputs
+        self.scale = signal(outputs) if scale is None else scale
+
+    def first(self) -> _Reference:
+        """Return the reference for the first input alone."""
+        return _Reference(self.names, self.outputs[:1], self.scale)
+
+    def errors(self, outputs: Outputs) -> dict[str, float]:
+        """Return by output the largest error over its signal; NaN when anything is, infinite for another shape."""
+        errors: dict[str, float] = {}
+        for expected, row in zip(self.outputs, outputs, strict=True):
+            for name, truth, actual, scale in zip(self.names, expected, row, self.scale, strict=True):
+                if isinstance(truth, Tensor) and truth.numel():
+                    error = difference(truth, actual, scale)
+                    errors[name] = error if error != error else max(errors.get(name, 0.0), error)
+        return errors
+
+    def check(self, outputs: Outputs, bound: float, precision: str) -> float:
+        """Return the largest error; raises `NotEqualError` where one is above the bound."""
+        errors = self.errors(outputs)
+        for name, error in errors.items():
+            if not error <= bound:  # also when NaN
+                raise NotEqualError(f"output {name} differs by {error:.2e} of its signal after shrinking ({precision})")
+        return max(errors.values(), default=0.0)
+
+
+def _noise_errors(exact: Program, plan: Plan, keep: Keep, inputs: list[Any], reference: _Reference) -> dict[str, float]:
+    """Check that noise in pruned parameters moves no output, and measure whether it does without the mask."""
+    noisy = exact.copy()
+    noisy.state = add_noise(exact.state, plan, keep)
+    full, cut = mask_pruned(noisy, plan)
+    first = reference.first()
+    errors = {"noise": first.check([full.run(inputs)], TOLERANCE, "float64, with noise in what is pruned")}
+    if cut:
+        moved = first.errors([noisy.run(inputs)]).values()
+        largest = sys.float_info.max  # what overflows has moved too
+        errors["control"] = max((e if e < largest else largest for e in moved), default=0.0)
+    return errors
+
+
+def add_noise(state: dict[str, Tensor], plan: Plan, keep: Keep) -> dict[str, Tensor]:
+    """Return the state with noise in every row that is pruned."""
+    channels = plan.channels
+    generator = torch.Generator().manual_seed(1)
+    filled = dict(state)
+    for name, dims in keep.items():
+        tensor = state.get(name)
+        if tensor is None or not tensor.is_floating_point() or name not in channels.dims:
+            continue
+        for dim in channels.dims[name].keys() - channels.input_dims.get(name, frozenset()):
+            pruned = torch.ones(tensor.shape[dim], dtype=torch.bool)
+            pruned[torch.from_numpy(dims[dim].reshape(-1))] = False
+            if pruned.any():
+                tensor = tensor.clone()
+                view = tensor.movedim(dim, 0)
+                drawn = torch.rand(view[pruned].shape, generator=generator, dtype=torch.float64)
+                view[pruned] = (drawn + 0.5).to(tensor.dtype)
+        filled[name] = tensor
+    return filled
+
+
+def difference(expected: Tensor, actual: Tensor, size: float) -> float:
+    """Return the largest difference over ``size``; for other than floating types 0 or infinite."""
+    if expected.shape != actual.shape or expected.is_floating_point() != actual.is_floating_point():
+        return float("inf")
+    if not expected.is_floating_point():
+        return 0.0 if torch.equal(expected, actual) else float("inf")
+    return float((expected.double() - actual.double()).abs().max() / size)
+
+
+def signal(outputs: list[list[Any]]) -> list[float]:
+    """Return for every output the largest change between two inputs; its size where it never changes."""
+    sizes = []
+    for parts in zip(*outputs, strict=True):
+        reference = parts[0]
+        if not isinstance(reference, Tensor) or not reference.is_floating_point() or not reference.numel():
+            sizes.append(1.0)
+            continue
+        change = max(float((p - reference).abs().max()) for p in parts[1:])
+        largest = float(reference.abs().max())
+        sizes.append(change if change > 1e-6 * largest else largest or 1.0)
+    return sizes
+
+
+def output_names(program: Program) -> list[str]:
+    """Return a readable path for every output of the graph."""
+    spec = program.exported.call_spec.out_spec
+    tree = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
+    return [pytree.keystr(path) for path, _ in pytree.tree_flatten_with_path(tree)[0]]
+
+
+def in_double(program: Program) -> Program:
+    """Return a copy that computes in float64, also where the graph itself names a type."""
+    double = program.copy()
+    low = (torch.float32, torch.float16, torch.bfloat16)
+    double.state = {n: t.double() if t.dtype in low else t for n, t in program.state.items()}
+    for node in double.graph.nodes:
+        node.args, node.kwargs = pytree.tree_map_only(
+            torch.dtype, lambda dtype: torch.float64 if dtype in low else dtype, (node.args, node.kwargs)
+        )
+    return double
+
+
+def draw(generator: torch.Generator, blend: float, like: Any) -> Any:
+    """Return a float64 input moved, by a share ``blend``, to one drawn in the example's range; integers as they are.
+
+    Drawn are blocks of many sizes, with another contrast and brightness for every channel. White noise alone
+    will not do: after a mean over the image all noise is alike, and next to so small a signal every rounding counts.
+    """
+    if not isinstance(like, Tensor) or not like.is_floating_point() or not like.numel():
+        return like
+    low, high = float(like.min()), float(like.max())
+    if low == high:
+        low, high = low - 1, high + 1
+    drawn = torch.zeros(like.shape, dtype=torch.float64)
+    for block in (1, 4, 16, 64, 256):
+        coarse = [*like.shape[:2], *(-(-size // block) for size in like.shape[2:])]
+        field = torch.rand(coarse, generator=generator, dtype=torch.float64)
+        for dim, size in enumerate(like.shape[2:], 2):
+            field = field.index_select(dim, torch.arange(size) // block)
+        drawn += field
+    drawn = (drawn - drawn.min()) / (drawn.max() - drawn.min()).clamp(min=1e-12)
+    of_channel = [*like.shape[:2], *(1 for _ in like.shape[2:])]
+    contrast, brightness = torch.rand([2, *of_channel], generator=generator, dtype=torch.float64)
+    drawn = drawn * contrast + brightness * (1 - contrast)
+    return (1 - blend) * like.double() + blend * (low + (high - low) * drawn)

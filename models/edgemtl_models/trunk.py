@@ -1,0 +1,58 @@
+"""What every trunk is: images by modality in, features for the heads out; and what some trunks can do besides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+
+Feature = Literal["alignment", "unimodal_aux_loss", "distillation"]
+"""What only trunks with a full stream for each modality support."""
+
+
+class Trunk(nn.Module):
+    """The part of a network that all heads read; called with one (B, C, H, W) image for each modality.
+
+    Returns feature maps (B, ``widths[i]``, H / ``strides[i]``, W / ``strides[i]``), finest first unless ``reads`` says
+    otherwise.
+    """
+
+    widths: Sequence[int]
+    strides: Sequence[int]
+
+    @property
+    def reads(self) -> dict[str, list[int]]:
+        """The indices of the features that a head reads, by head; a head that is not listed reads all."""
+        return {}
+
+    def forward(self, images: dict[str, Tensor]) -> list[Tensor]:
+        """Return the features for one image a modality."""
+        raise NotImplementedError
+
+    def supports(self, _feature: Feature) -> bool:
+        """Whether the methods below that a feature needs are there."""
+        return False
+
+    def twins(self) -> list[list[str]]:
+        """Return groups of parameters, by name, that are each other's counterparts in the modalities' streams."""
+        return []
+
+    def alignable(self) -> dict[str, list[nn.Conv2d]]:
+        """Return the convolutions whose weights may be tied, one of each modality, by their path in a stream."""
+        return {}
+
+    def share(self, path: str) -> None:
+        """Store the convolution at a path of `alignable` once for all modalities."""
+        raise NotImplementedError
+
+    def unimodal_features(self, images: dict[str, Tensor], missing: Tensor | None = None) -> list[Tensor]:
+        """Return the fused features and then each modality's own, along the batch: (B * (1 + modalities), C, H, W).
+
+        ``missing`` (B,) is the index of the modality that an image does not show, -1 where it shows all.
+        """
+        raise NotImplementedError
+
+    def modality_features(self, images: dict[str, Tensor]) -> dict[str, list[Tensor]]:
+        """Return each modality's features before fusion, by level."""
+        raise NotImplementedError
