@@ -23,7 +23,7 @@ from edgemtl.tasks import TASKS
 from edgemtl.train import begin, train
 from edgemtl_export import shrink
 from edgemtl_export.inputs import example_inputs
-from edgemtl_runtime.aside import FolderAside
+from edgemtl_runtime.atomic import FolderAside
 
 WARM = 2
 """Steps that are not timed."""

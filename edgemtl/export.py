@@ -15,7 +15,7 @@ from edgemtl_export.accuracy_gate import AccuracyGate, Inference, Score, Scorer
 from edgemtl_export.parity import ParityError
 from edgemtl_export.precisions import Backend, Precisions, Progress
 from edgemtl_export.to_bundle import export_bundle
-from edgemtl_runtime.aside import FolderAside
+from edgemtl_runtime.atomic import FolderAside
 from edgemtl_runtime.bundle import BUNDLE, Bundle, Head
 from edgemtl_runtime.engine.autotune import choose
 from edgemtl_runtime.engine.build import Built, build_engine

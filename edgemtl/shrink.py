@@ -20,7 +20,7 @@ from edgemtl_export.inputs import example_inputs
 from edgemtl_export.outputs import UnknownOutputError
 from edgemtl_export.pt2 import NoProgramError, UntrustedError, load_program
 from edgemtl_export.report import Report
-from edgemtl_runtime.aside import FileAside, outermost
+from edgemtl_runtime.atomic import FileAside, outermost
 
 from .errors import EdgemtlError
 from .run import Run

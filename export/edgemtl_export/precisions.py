@@ -12,7 +12,7 @@ import onnx
 
 from edgemtl_runtime.bundle import MODELS, Head
 from edgemtl_runtime.engine.agreement import Arrays
-from edgemtl_runtime.engine.ort import OrtEngine
+from edgemtl_runtime.engine.onnxruntime import OrtEngine
 from edgemtl_runtime.manifest_schema import PrecisionFigures
 
 from .accuracy_gate import AccuracyGate, Evaluation, Score, score_table

@@ -13,7 +13,7 @@ from torch import nn
 from edgemtl_runtime.atomic import FolderAside
 from edgemtl_runtime.bundle import BUNDLE, MODEL, Bundle, Head, Input, Manifest, write_bundle
 from edgemtl_runtime.engine.agreement import Arrays, agreement
-from edgemtl_runtime.engine.ort import OrtEngine
+from edgemtl_runtime.engine.onnxruntime import OrtEngine
 from edgemtl_runtime.manifest_schema import ParityFigures, PruningFigures
 
 from . import parity

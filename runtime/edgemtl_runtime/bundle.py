@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from .aside import LISTING, FolderAside
+from .atomic import LISTING, FolderAside
 from .deprecated import renamed_attribute
 from .errors import BundleError
 from .limits import check_number, check_text, decode_json, read_bounded, reason

@@ -13,7 +13,7 @@ import pytest
 
 from edgemtl_runtime.atomic import FolderAside
 from edgemtl_runtime.bundle import BUNDLE, MANIFEST, MODEL, Bundle, ThermalRange
-from edgemtl_runtime.engine.ort import OrtEngine
+from edgemtl_runtime.engine.onnxruntime import OrtEngine
 from edgemtl_runtime.errors import BundleError, EdgemtlError
 
 VERSION_0_1 = Path(__file__).parents[1] / "fixtures" / "version-0.1" / "bundle"
