@@ -76,6 +76,7 @@ def test_a_bundle_from_real_folders_runs_live(
     assert cv2.VideoCapture(str(tmp_path / "o.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == told["pairs"]
 
 
+@pytest.mark.slow
 def test_precisions_of_a_real_run_are_judged_shipped_and_run(
     tiny_run: Run, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -128,7 +128,9 @@ def test_a_redirected_camera_is_followed_and_a_ring_of_them_is_not() -> None:
             open_camera(here.url, "rgb")
 
 
-@pytest.mark.parametrize("uses", [1000, 1], ids=["one nonce", "stale nonces"])
+@pytest.mark.parametrize(
+    "uses", [pytest.param(1000, id="one nonce", marks=pytest.mark.slow), pytest.param(1, id="stale nonces")]
+)
 def test_a_session_is_kept_alive(uses: int) -> None:
     with serving(Habits(timeout_s=2, password="secret", nonce_uses=uses)) as server:
         begun = time.monotonic()

@@ -84,7 +84,7 @@ def test_the_step_is_the_proximal_map_of_its_penalty(kind: str, cameras: int) ->
         torch.testing.assert_close(after[0] - after[1], factor * d)
 
 
-@pytest.mark.parametrize("network", ["rgbir-n", "rgbir-resnet18"])
+@pytest.mark.parametrize("network", ["rgbir-n", pytest.param("rgbir-resnet18", marks=pytest.mark.slow)])
 def test_strength_1_lets_nothing_leave_and_0_everything(network: str) -> None:
     shares = []
     for strength in (1.0, 0.3, 1e-6):
@@ -116,6 +116,7 @@ def test_on_the_way_to_a_target_those_that_disagree_most_are_let_go_first() -> N
     assert 0.7 <= shares[-1] <= 0.7 + largest
 
 
+@pytest.mark.slow
 def test_a_target_stores_whole_convolutions_once(tmp_path: Path) -> None:
     words = ["tasks=[boxes,semantic]", "alignment.target=0.6", "sparsity.target=0.3", "sparsity.scope=trunk"]
     config = load(None, [*USUAL, *words])

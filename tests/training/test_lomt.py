@@ -51,6 +51,7 @@ def test_survival_counts_what_each_convolution_reads() -> None:
     assert told["body.blocks.1.0.conv_pw"] == 1 - 4 / 16 and told["body.blocks.1.0.conv_dw"] == 0.75
 
 
+@pytest.mark.slow
 def test_the_whole_way_ends_in_a_network_with_exits_that_can_be_shrunk(tmp_path: Path) -> None:
     out = tmp_path / "lomt"
     words = [
