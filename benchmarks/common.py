@@ -17,13 +17,13 @@ import torch
 
 from edgemtl.config import Config
 from edgemtl.console import print_table
-from edgemtl.data.open import open_data
+from edgemtl.data.datasets import open_datasets
 from edgemtl.run import CONFIG, Run
 from edgemtl.tasks import TASKS
 from edgemtl.train import begin, train
 from edgemtl_export import shrink
 from edgemtl_export.inputs import example_inputs
-from edgemtl_runtime.atomic import FolderAside
+from edgemtl_runtime.atomic import AtomicFolder
 
 WARM = 2
 """Steps that are not timed."""
@@ -55,10 +55,10 @@ def shrunk(run: Run, align: int = 1) -> tuple[Path, dict[str, Any]]:
             "flops": result.report.flops_after,
             "flops_before": result.report.flops_before,
         }
-        with FolderAside(folder, "shrunk network") as aside:
-            made.save(str(aside.folder / file.name))
-            (aside.folder / sizes.name).write_text(json.dumps(told))
-            aside.place()
+        with AtomicFolder(folder, "shrunk network") as output:
+            made.save(str(output.folder / file.name))
+            (output.folder / sizes.name).write_text(json.dumps(told))
+            output.commit()
     return file, json.loads(sizes.read_text())
 
 
@@ -74,16 +74,16 @@ def choose(configs: dict[str, Config], folder: Path) -> None:
 
 def step_ratios(configs: dict[str, Config], turns: int) -> dict[str, float]:
     """Return what a step of each training takes beside the first one's, the median of turns on the same batches."""
-    data = open_data(next(iter(configs.values())))
+    data = open_datasets(next(iter(configs.values())))
     begun = {name: begin(config, data) for name, config in configs.items()}
     first = next(iter(begun))
     batches = begun[first][1]
     seconds: dict[str, list[float]] = {name: [] for name in begun}
     for turn in range(turns + WARM):
         batch = batches[turn]
-        for name, (loop, _) in begun.items():
+        for name, (trainer, _) in begun.items():
             start = time.perf_counter()
-            loop.learn(dict(batch))
+            trainer.train_step(batch)
             seconds[name].append(time.perf_counter() - start)
     base = seconds[first][WARM:]
     return {name: median(a / b for a, b in zip(each[WARM:], base, strict=True)) for name, each in seconds.items()}

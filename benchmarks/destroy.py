@@ -30,8 +30,8 @@ import cv2
 import numpy as np
 
 from edgemtl.console import print_table
-from edgemtl_runtime.atomic import read_listing
-from edgemtl_runtime.atomic.listing import foreign
+from edgemtl_runtime.atomic import read_inventory
+from edgemtl_runtime.atomic.inventory import untracked
 
 RESULTS = Path(__file__).parent / "results" / "destroy.json"
 SMALL = [
@@ -78,7 +78,7 @@ class Command:
     words: list[str]
     out: str
     listed: bool = True
-    """Whether the output is a folder with a listing of ours."""
+    """Whether the output is a folder with an inventory of ours."""
     adds: bool = False
     """Whether it adds to what is there and has no --overwrite."""
 
@@ -180,10 +180,13 @@ class Trial:
             return True
         if held is None or isinstance(held, bytes):
             return bool(held) and (not self.command.out.endswith(".pt2") or held[:2] == b"PK")  # type: ignore[index]
-        listing = read_listing(self.out)
+        inventory = read_inventory(self.out)
         there = {name for name, data in held.items() if data is not None}
         return (
-            listing is not None and listing.finished and not foreign(self.out, listing) and set(listing.files) < there
+            inventory is not None
+            and inventory.finished
+            and not untracked(self.out, inventory)
+            and set(inventory.files) < there
         )
 
     def judge(self, row: Row) -> None:

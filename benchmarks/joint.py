@@ -24,7 +24,7 @@ from edgemtl.config import Config
 from edgemtl.config_file import load
 from edgemtl.console import print_table, say
 from edgemtl.delta_m import Figures, delta_m
-from edgemtl.experiments.single import only
+from edgemtl.experiments.single import single_task
 from edgemtl.run import Run
 from edgemtl.tasks import TASKS
 
@@ -77,7 +77,7 @@ def measure(name: str, seed: int) -> list[dict[str, Any]]:
     for data, own in OWN[name].items():
         for task in own:
             config = configured(data, f"seed={seed}", "method=single")
-            run = done(only(config, task), OUT / data / f"single-{seed}" / task)
+            run = done(single_task(config, task), OUT / data / f"single-{seed}" / task)
             rows.append(row(data, "single", seed, run, {}))
             single[task] = [run.metrics["val"]["all"]]
     for balance in BALANCES:

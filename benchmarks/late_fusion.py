@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torchvision.ops import box_iou
 
-from edgemtl.corruptions import NONE, Fault
+from edgemtl.corruptions import CLEAN, Corruption
 from edgemtl.data.sample import Sample
 from edgemtl.evaluate import Predictor
 from edgemtl_runtime.result import Boxes
@@ -34,13 +34,13 @@ class Late:
         self.inputs = {name: spec for p in predictors.values() for name, spec in p.inputs.items()}
         self.heads = first.heads
 
-    def __call__(self, sample: Sample, fault: Fault = NONE) -> dict[str, Boxes]:
+    def __call__(self, sample: Sample, corruption: Corruption = CLEAN) -> dict[str, Boxes]:
         """Return the merged boxes, best first."""
         reference = next(iter(self.inputs))
         found = {
-            camera: predictor(sample, replace(fault, absent="", against=reference))["boxes"]
+            camera: predictor(sample, replace(corruption, missing="", reference=reference))["boxes"]
             for camera, predictor in self.predictors.items()
-            if camera != fault.absent
+            if camera != corruption.missing
         }
         boxes = list(found.values())
         return {"boxes": boxes[0] if len(boxes) == 1 else merged(boxes[0], boxes[1], self.score)}  # type: ignore[dict-item]

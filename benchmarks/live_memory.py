@@ -1,4 +1,4 @@
-"""Cameras whose pictures are held in memory, and an engine that notes its times: what live.py measures with."""
+"""Cameras whose images are held in memory, and an engine that records its times, for live.py."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgemtl_runtime.bundle import Bundle
+from edgemtl_runtime.camera.base import NO_EVENTS, CameraBase, CameraEvents
 from edgemtl_runtime.engine.onnxruntime import OrtEngine
 from edgemtl_runtime.frame import Frame
 from edgemtl_runtime.letterbox import Fit
@@ -20,10 +21,11 @@ PAIRS = 60
 Held = dict[str, list[NDArray[np.uint8]]]
 
 
-class Memory:
-    """A camera whose pictures are held in memory: a recording, or with ``fps`` a live one that began at a moment."""
+class Memory(CameraBase):
+    """A camera whose images are held in memory: a recording, or with ``fps`` a live one that began at ``begin_ns``."""
 
-    owned_pictures = True
+    owns_images = True
+    drops_repeats = False
 
     def __init__(self, name: str, held: list[NDArray[np.uint8]], count: int, fps: float = 0.0, begin_ns: int = 0):
         self.name, self.held, self.count, self.begin_ns = name, held, count, begin_ns
@@ -31,8 +33,8 @@ class Memory:
         self.period_ns = 1e9 / (fps or 30.0)
         self.closed = False
 
-    def frames(self) -> Iterator[Frame]:
-        """Yield the pictures, over and over."""
+    def frames(self, events: CameraEvents = NO_EVENTS) -> Iterator[Frame]:
+        """Yield the images, over and over."""
         for index in range(self.count):
             stamp_ns = self.begin_ns + round(index * self.period_ns)
             if self.live:

@@ -31,10 +31,10 @@ from methods_page import Matrix, write_page
 
 from edgemtl.config import Config
 from edgemtl.console import say
-from edgemtl.data.open import open_data
-from edgemtl.experiments.adapt import SCRATCH, adapted, reached
-from edgemtl.experiments.lomt import find_exits
-from edgemtl.experiments.single import only
+from edgemtl.data.datasets import open_datasets
+from edgemtl.experiments.adapt import SCRATCH, adapted_config, reached
+from edgemtl.experiments.lomt import find_head_taps
+from edgemtl.experiments.single import single_task
 from edgemtl.run import Run
 from edgemtl.tasks import TASKS
 from edgemtl.train import begin, peak_mb
@@ -111,7 +111,7 @@ def single_runs(data: str, network: str, seed: int) -> dict[str, Run]:
     """Return a run a task, each learned alone."""
     config = configuration(data, network, seed, "method=single")
     folder = (JOINT / data if network == USUAL else folder_of(data, network)) / f"single-{seed}"
-    return {task: done(only(config, task), folder / task) for task in tasks_of(data)}
+    return {task: done(single_task(config, task), folder / task) for task in tasks_of(data)}
 
 
 def lomt_exits(data: str, network: str) -> dict[str, str]:
@@ -120,10 +120,12 @@ def lomt_exits(data: str, network: str) -> dict[str, str]:
         if (row["dataset"], row["network"]) == (data, network):
             return dict(row["exits"])
     folder = folder_of(data, network) / "lomt"
-    find_exits(configuration(data, network, 0, *LOMT), folder, resume=True)
+    find_head_taps(configuration(data, network, 0, *LOMT), folder, resume=True)
     found = json.loads((folder / "profile.json").read_text())
-    keep(RESULTS, "exits", {"dataset": data, "network": network, **found}, "dataset", "network")
-    return dict(found["exits"])
+    taps: dict[str, str] = found["head_taps"]
+    row = {"dataset": data, "network": network, "exits": taps, "profiles": found["profiles"]}
+    keep(RESULTS, "exits", row, "dataset", "network")
+    return taps
 
 
 def leaving(exits: dict[str, str]) -> str:
@@ -242,9 +244,9 @@ def stepping(data: str, words: tuple[str, ...]) -> Config:
 def peak_of_steps(data: str, words: tuple[str, ...]) -> int:
     """Return the largest memory that some steps have taken in a process of their own, MB."""
     config = stepping(data, words)
-    loop, batches = begin(config, open_data(config))
+    trainer, batches = begin(config, open_datasets(config))
     for step in range(4):
-        loop.learn(batches[step])
+        trainer.train_step(batches[step])
     return peak_mb()
 
 
@@ -256,9 +258,9 @@ def unseen(data: str, task: str, seed: int, start: str) -> dict[str, Any]:
     words = METHODS["joint" if start == SCRATCH else start]
     first = done(configuration(data, USUAL, seed, *words, rest), folder / f"without-{task}-{seed}" / named(start))
     given = SCRATCH if start == SCRATCH else str(first.path)
-    config = adapted(given, task, [f"seed={seed}", "num_evals=25"], str(first.path), alone=True)
+    config = adapted_config(given, task, [f"seed={seed}", "num_evals=25"], str(first.path), single_task=True)
     run = done(config, folder / f"unseen-{task}-{seed}" / named(start))
-    points = [(row["step"], row[task]) for row in run.metrics["judged"]]
+    points = [(row["step"], row[task]) for row in run.metrics["evals"]]
     steps = reached(points, alone, TASKS[task].higher_is_better)
     told = {"dataset": data, "task": task, "seed": seed, "start": start}
     return told | {"figure": alone, "steps": steps, "points": points}

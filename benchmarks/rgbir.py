@@ -27,10 +27,10 @@ from torch.nn import Conv2d
 from edgemtl.config import Config
 from edgemtl.config_file import load
 from edgemtl.console import print_table, progress_bar, say
-from edgemtl.data.open import open_data
+from edgemtl.corruptions import misalignments, missing_modalities
+from edgemtl.data.datasets import open_datasets
 from edgemtl.evaluate import Figures, Predictor, evaluate, of_run
 from edgemtl.methods.alignment import tied
-from edgemtl.robustness import absences, misalignments
 from edgemtl.run import Run
 from edgemtl_export.latency import compare
 from edgemtl_models.aligned import AlignedTrunk
@@ -88,10 +88,11 @@ def tied_shares(run: Run) -> dict[str, float]:
 
 def judged(predictor: Predictor | Late) -> Figures:
     """Return the figures of a predictor, with absent cameras and over shifts where it has two."""
-    samples = open_data(configured("mid", 0))["val"]
-    faults = {**absences(predictor), **misalignments(predictor)} if len(predictor.inputs) > 1 else {}  # type: ignore[arg-type]
+    samples = open_datasets(configured("mid", 0))["val"]
+    inputs = predictor.inputs
+    corruptions = {**missing_modalities(inputs), **misalignments(inputs)} if len(inputs) > 1 else {}
     with progress_bar("judging", len(samples)) as bar:
-        return evaluate(predictor, samples, lambda n: bar(n, {}), faults)  # type: ignore[arg-type]
+        return evaluate(predictor, samples, lambda n: bar(n, {}), corruptions)  # type: ignore[arg-type]
 
 
 def row(variant: str, seed: int, runs: list[Run], figures: Figures) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from shrinking_page import rows
 
-from edgemtl.robustness import SHIFTS_PX
+from edgemtl.corruptions import SHIFTS_PX
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = DOCS / "rgbir.md"

@@ -24,6 +24,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from edgemtl_runtime.bundle import MODEL, Bundle, Head, Input, Manifest
+from edgemtl_runtime.camera.base import NO_EVENTS, CameraBase, CameraEvents
 from edgemtl_runtime.frame import Frame
 from edgemtl_runtime.pipeline import Pipeline
 
@@ -61,7 +62,7 @@ class Clock:
             self.now_ns = max(self.now_ns, now_ns)
 
 
-class Faulty:
+class Faulty(CameraBase):
     """A live camera that every so often loses, repeats, spoils or misdates a frame, or is silent for a second."""
 
     live, drops_repeats = True, True
@@ -70,10 +71,9 @@ class Faulty:
         self.name, self.clock, self.count, self.offset_ns = name, clock, count, offset_ns
         clock.places[name] = 0
         self.taken: Callable[[], object] = lambda: None
-        self.dropped: Callable[[str], None] = lambda cause: None
         self.closed = False
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self, events: CameraEvents = NO_EVENTS) -> Iterator[Frame]:
         """Yield the frames, no more than ``AHEAD`` before the results."""
         rng = np.random.default_rng(len(self.name))
         pictures = rng.integers(0, 256, (64, *SIZE, 3)[: 4 if self.name == "rgb" else 3], np.uint8)
@@ -88,7 +88,7 @@ class Faulty:
             if fault < 5 or (self.name == "ir" and index % 5000 in SILENCE):
                 continue  # never came
             if fault < 8:
-                self.dropped("corrupt frame")
+                events.frame_dropped("corrupt frame")
                 continue
             image = pictures[(index - (8 <= fault < 12)) % 64]  # some repeat the one before
             stamp_ns -= 50_000_000 * (12 <= fault < 14)
@@ -144,7 +144,7 @@ def soak(pairs: int, folder: Path, tick: Callable[[int], None] = lambda pair: No
     cameras = {n: Faulty(n, clock, count, late) for n, late in (("rgb", 0), ("ir", 4_000_000))}
     pipeline = Pipeline(bundle(folder), Engine(clock), cameras, track=True, clock=clock)
     for camera in cameras.values():  # which 33 ms would leave time for: the pair before is taken
-        camera.taken = lambda: wait_for(pipeline.intake.condition, lambda: not pipeline.intake.pairs)
+        camera.taken = lambda: wait_for(pipeline.capture.condition, lambda: not pipeline.capture.pairs)
     first = last = 0
     frames = pipeline.stats.frames
     begun = time.monotonic()

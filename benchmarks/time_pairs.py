@@ -31,10 +31,10 @@ sys.path += [str(ROOT / "tests" / "runtime"), str(ROOT / "tests"), "/usr/lib/pyt
 import cv2  # noqa: E402
 from timed import Relay, TimedRtsp, timed_mjpeg, watch  # noqa: E402
 
-from edgemtl_runtime.camera import Camera  # noqa: E402
+from edgemtl_runtime.camera.base import CameraBase, LiveCamera  # noqa: E402
 from edgemtl_runtime.camera.gstreamer import GStreamerCamera  # noqa: E402
 from edgemtl_runtime.camera.opencv import StreamCamera  # noqa: E402
-from edgemtl_runtime.camera.reconnect import Reopened  # noqa: E402
+from edgemtl_runtime.camera.reconnect import Reconnecting  # noqa: E402
 from edgemtl_runtime.camera.stream import AvStreamCamera, open_stream  # noqa: E402
 from edgemtl_runtime.frame import Frame  # noqa: E402
 
@@ -63,15 +63,16 @@ class Bare(GStreamerCamera):
         return min(int(buffer.pts + self.pipeline.get_base_time()), now_ns), "driver", 0
 
 
-class Read:
-    """OpenCV as most programs use it: a picture is of the moment at which `read` gives it."""
+class Read(LiveCamera):
+    """OpenCV as most programs use it: an image is stamped with the time at which `read` returns it."""
 
-    live = True
+    owns_images = False
 
     def __init__(self, name: str, url: str) -> None:
-        self.name, self.capture, self.closed = name, cv2.VideoCapture(url), False
+        super().__init__(name, url)
+        self.capture = cv2.VideoCapture(url)
 
-    def frames(self) -> Iterator[Frame]:
+    def _frames(self) -> Iterator[Frame]:
         index = 0
         while not self.closed:
             good, image = self.capture.read()
@@ -81,8 +82,8 @@ class Read:
             yield Frame(image, now_ns, self.name, index, "arrival", "", now_ns)
             index += 1
 
-    def close(self) -> None:
-        self.closed = True
+    def _release(self) -> None:
+        """The capture is left to the garbage collector."""
 
 
 def launch(url: str) -> str:
@@ -90,7 +91,7 @@ def launch(url: str) -> str:
     return f"gst:rtspsrc location={url} latency=0 protocols=tcp ! rtph264depay ! avdec_h264"
 
 
-READERS: dict[str, tuple[str, Callable[[str, str], Camera]]] = {
+READERS: dict[str, tuple[str, Callable[[str, str], CameraBase]]] = {
     "rtsp": ("edgemtl", lambda name, url: open_stream(name, url, {})),
     "http": ("edgemtl", lambda name, url: open_stream(name, url, {})),
     "gst": ("edgemtl", lambda name, url: GStreamerCamera(name, launch(url), {})),
@@ -166,7 +167,7 @@ def measure(case: Case, seconds: float) -> dict[str, Any]:
                 url = server.url(name.replace("/", "-"), port)
             camera = ("rgb", "ir")[place]
             make = READERS[reader][1]  # each is opened again when it fails, as ours are
-            cameras[camera] = Reopened(camera, partial(make, camera, url))
+            cameras[camera] = Reconnecting(camera, partial(make, camera, url))
         stall = {
             "": None,
             "network": lambda: relay.hold(case.stall_s),

@@ -1,4 +1,4 @@
-"""An unfinished training on disk: one file beside the run's folder, replaced whole, gone when the run is in place."""
+"""Checkpoints of an unfinished training: one file next to the run's folder, replaced atomically, removed at the end."""
 
 from __future__ import annotations
 
@@ -14,28 +14,33 @@ import msgspec
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from edgemtl_runtime.atomic import Lock, TakenError, normal, read_listing, recover, unfinished, write_file
+from edgemtl_runtime.atomic import ExistsError, Lock, read_inventory, recover, resolve_parent, unfinished, write_file
 
 from . import distributed
 from .config import Config
 from .console import say
-from .errors import EdgemtlError
+from .errors import ConfigError, EdgemtlError
+from .renamed_keys import renamed
 from .stop import Stop
-from .trainer import Loop
+from .trainer import Trainer, TrainState
 
 FREE = ("checkpoint_interval_s", "tensorboard")
-"""Keys that may change from one part of a training to the next."""
+"""Keys that may change when a training is resumed."""
+HEADER, OLD_HEADER = "train_state", "told"
+"""The entry of the file's metadata that holds the values; version 0.1 had another, and other tensors with it."""
+UNREADABLE = (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError)
+Values = dict[str, Any]
 
 
-def lasting(config: Config) -> dict[str, Any]:
-    """Return what may not change from one part of a training to the next, as JSON would give it back."""
+def lasting(config: Config) -> Values:
+    """Return the keys that may not change when a training is resumed, with their values as JSON."""
     return {key: value for key, value in as_json(config).items() if key not in FREE}
 
 
 class Checkpoint:
-    """Saves the training state every ``config.checkpoint_interval_s`` seconds.
+    """Saves the state of a training every ``config.checkpoint_interval_s`` seconds.
 
-    A kill or a full disk while it saves leaves the last good state.
+    A kill or a full disk during a save leaves the last good state.
     """
 
     def __init__(self, out: str | Path, config: Config, keep: bool = True) -> None:
@@ -45,151 +50,169 @@ class Checkpoint:
         self.step = -1
         """The step whose state is on the disk, -1 for none."""
         self.begun = False
-        self.whole = True
-        """Whether the loop stands between two steps."""
+        self.consistent = True
+        """Whether the training is between two steps."""
 
     def claim(self, resume: bool, overwrite: bool) -> None:
-        """Look at what stands here, before any work; raises `TakenError` when it is not to be gone over."""
+        """Check an existing file before any work; raises `ExistsError` when it is not to be overwritten."""
         if distributed.is_main():
-            recover(self.file)  # what a process left that was killed while it saved
+            recover(self.file)  # left by a process that was killed while it saved
         if os.path.lexists(self.file):
-            told = self._told()
+            values = self._values()
             if resume:
-                check_same(told["config"], self.config, "the unfinished training has")
+                check_same(values["config"], self.config, "the unfinished training has")
             elif not overwrite:
-                raise TakenError(
-                    f"{self.out}: an unfinished training stands here; --resume goes on with it, --overwrite starts anew"
+                raise ExistsError(
+                    f"{self.out}: an unfinished training stands here; --resume goes on with it, "
+                    "--overwrite starts again"
                 )
         elif resume:
             say("nothing unfinished here: training from the start")
 
     @contextmanager
-    def kept(self, loop: Loop, stop: Stop, started: float) -> Iterator[None]:
-        """Save the state that a loop has between two steps when it is ended inside, by a person or by an error."""
+    def kept(self, trainer: Trainer, stop: Stop, started: float) -> Iterator[None]:
+        """Save the state when the block is left by a signal or an error between two steps."""
         self.begun = True
         try:
             yield
         except BaseException:
-            if self.whole and loop.step and distributed.is_main():
-                with stop.whole():
-                    self.save(loop, time.monotonic() - started)
+            if self.consistent and trainer.step and distributed.is_main():
+                with stop.deferred():
+                    self.save(trainer, time.monotonic() - started)
             raise
 
     @contextmanager
     def uncertain(self) -> Iterator[None]:
-        """What is raised inside leaves a state that is half a step further, and not to be saved."""
-        self.whole = False
+        """Mark a step: an exception inside leaves half of it done, a state that must not be saved."""
+        self.consistent = False
         yield
-        self.whole = True
+        self.consistent = True
 
-    def told(self, error: BaseException) -> str:
-        """Return what to say to somebody whose training was ended, nothing where it had not begun."""
+    def summary(self, error: BaseException) -> str:
+        """Return what a user needs to know after an interruption, nothing where no training had begun."""
         if self.step >= 0:
-            return f"the state behind step {self.step} is kept: the same command with --resume goes on from there"
+            return f"the state after step {self.step} is kept: the same command with --resume goes on from there"
         if isinstance(error, EdgemtlError) or not self.keep:
             return ""
         if os.path.lexists(self.file):
             return "the unfinished training is as it was: the same command with --resume goes on with it"
         return f"stopped before {'a state could be kept' if self.begun else 'the first step: there is nothing to keep'}"
 
-    def save_if_due(self, loop: Loop, seconds: float) -> None:
-        """Save when the last time is long enough ago; ``seconds`` is what the training took so far."""
+    def save_if_due(self, trainer: Trainer, seconds: float) -> None:
+        """Save when the interval has passed; ``seconds`` is how long the training took so far."""
         if time.monotonic() - self.saved_at >= self.config.checkpoint_interval_s:
-            self.save(loop, seconds)
+            self.save(trainer, seconds)
 
-    def save(self, loop: Loop, seconds: float) -> None:
-        """Save the state behind the step just taken; a failure is told, and the last state stays."""
-        if not self.keep or loop.step == self.step:
+    def save(self, trainer: Trainer, seconds: float) -> None:
+        """Save the state after the last step; a failure is reported, and the last state stays."""
+        if not self.keep or trainer.step == self.step:
             return
-        tensors, numbers = loop.state()
-        told = numbers | {"seconds": seconds, "config": msgspec.to_builtins(self.config)}
+        state = trainer.state()
+        values = state.values | {"seconds": seconds, "config": msgspec.to_builtins(self.config)}
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
         try:
-            state = save({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, {"told": json.dumps(told)})
-            write_file(self.file, state)
-            self.step = loop.step
+            write_file(self.file, save(tensors, {HEADER: json.dumps(values)}))
+            self.step = trainer.step
         except (OSError, SafetensorError) as error:
-            say(f"the state at step {loop.step} could not be saved ({error}); training goes on")
+            say(f"the state at step {trainer.step} could not be saved ({error}); training goes on")
         self.saved_at = time.monotonic()
 
-    def load_into(self, loop: Loop) -> float:
-        """Go on from the saved state, if there is one; return how many seconds the training took so far."""
+    def load_into(self, trainer: Trainer) -> float:
+        """Restore the saved state, if there is one; return how many seconds the training took so far."""
         if not os.path.lexists(self.file):
             return 0.0
-        told = self._told()
+        values = self._values()
+        if OLD_HEADER in values:
+            raise EdgemtlError(
+                f"{self.file}: a state of version 0.1, which cannot be continued; finish it with that version, "
+                "or start from the beginning with --overwrite"
+            )
         try:
             with safe_open(self.file, "pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            loop.load_state(tensors, told)
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            trainer.load_state(TrainState(tensors, values))
+        except UNREADABLE as error:
             raise self._unreadable(error) from error
-        self.step = loop.step
-        say(f"going on from step {loop.step}")
-        return float(told["seconds"])
+        self.step = trainer.step
+        say(f"going on from step {trainer.step}")
+        return float(values["seconds"])
 
-    def _told(self) -> dict[str, Any]:
+    def _values(self) -> Values:
         try:
-            return told_by(self.file)
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            return read_values(self.file)
+        except UNREADABLE as error:
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: object) -> EdgemtlError:
         reason = " ".join(str(error).split())[:200]
-        return EdgemtlError(f"{self.file}: no state to go on from ({reason}); move it away, or choose another --out")
+        return EdgemtlError(f"{self.file}: no state to resume from ({reason}); move it away, or choose another --out")
 
     def clear(self) -> None:
-        """Forget a state that outlived its finished run, as a kill between the two leaves it."""
+        """Remove a state that outlived its finished run, as a kill between the two leaves it."""
         if distributed.is_main() and os.path.lexists(self.file):
-            with suppress(EdgemtlError, OSError), Lock(normal(self.out)):
-                if not differs(self._told()["config"], self.config):
+            with suppress(EdgemtlError, OSError), Lock(resolve_parent(self.out)):
+                if not differs(self._values()["config"], self.config):
                     self.file.unlink()
 
     def remove(self) -> None:
-        """Forget the state: the run is finished."""
+        """Remove the state: the run is finished."""
         if distributed.is_main() and self.keep and os.path.lexists(self.file):
-            self._told()
+            self._values()
             self.file.unlink()
 
 
-def told_by(file: Path) -> dict[str, Any]:
-    """Return what a saved state tells beside its tensors; raises any of several errors when it is not one of ours."""
+def read_values(file: Path) -> Values:
+    """Return a checkpoint without its tensors, the configuration by today's keys; raises one of `UNREADABLE`.
+
+    Those of version 0.1 have the key `OLD_HEADER` as well.
+    """
     if file.is_symlink() or not file.is_file():
         raise TypeError("it is no plain file")
     with safe_open(file, "pt") as opened:
-        told: dict[str, Any] = json.loads(opened.metadata()["told"])
-    if not isinstance(told["config"], dict) or not isinstance(told["step"], int):
-        raise TypeError("it tells no step")
-    return told
+        metadata: dict[str, str] = opened.metadata()
+    header = OLD_HEADER if OLD_HEADER in metadata else HEADER
+    values: Values = json.loads(metadata[header])
+    if not isinstance(values["config"], dict) or not isinstance(values["step"], int):
+        raise TypeError("it has no step")
+    return values | {"config": upgraded(values["config"])} | ({OLD_HEADER: True} if header == OLD_HEADER else {})
 
 
-def lasts(out: Path) -> dict[str, Any]:
-    """Return what the training at ``out``, finished or not, was configured by, as `lasting`; nothing for none."""
+def lasting_of(out: Path) -> Values:
+    """Return the configuration of the training at ``out``, finished or not, as `lasting`; {} for none."""
     for folder in (unfinished(out), out):
-        listing = read_listing(folder)
-        asked = listing.asked.get("config", listing.asked) if listing else {}
-        with suppress(SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError):
-            asked = asked or told_by(folder)["config"]
-        if asked:
-            return {key: value for key, value in asked.items() if key not in FREE}
+        inventory = read_inventory(folder)
+        config = inventory.settings.get("config", inventory.settings) if inventory else {}
+        with suppress(*UNREADABLE):
+            config = config or read_values(folder)["config"]
+        if config:
+            return {key: value for key, value in upgraded(config).items() if key not in FREE}
     return {}
 
 
-def check_same(theirs: dict[str, Any], config: Config, told: str) -> None:
-    """Raise `EdgemtlError` with the first key in which another configuration differs."""
-    if key := differs(theirs, config):
-        mine = as_json(config)
+def upgraded(config: Values) -> Values:
+    """Return a configuration of any version as JSON with today's keys; as it is where it cannot be read."""
+    try:
+        return as_json(msgspec.convert(renamed(config, "config.yaml"), Config))
+    except (msgspec.ValidationError, ConfigError):
+        return config
+
+
+def check_same(existing: Values, config: Config, owner: str) -> None:
+    """Raise `EdgemtlError` with the first key in which an existing training's configuration differs."""
+    if key := differs(existing, config):
+        value = as_json(config)[key]
         raise EdgemtlError(
-            f"--resume: {told} {key}={theirs.get(key)}, this one {key}={mine[key]}; "
+            f"--resume: {owner} {key}={existing.get(key)}, this one {key}={value}; "
             "give the same configuration, or another --out"
         )
 
 
-def differs(theirs: dict[str, Any], config: Config) -> str:
-    """Return the first key in which another configuration differs, nothing where they are the same."""
-    mine = as_json(config)
-    return next((key for key, value in mine.items() if key not in FREE and theirs.get(key) != value), "")
+def differs(existing: Values, config: Config) -> str:
+    """Return the first key in which an existing configuration differs, nothing where they are the same."""
+    return next((key for key, value in lasting(config).items() if existing.get(key) != value), "")
 
 
-def as_json(config: Config) -> dict[str, Any]:
+def as_json(config: Config) -> Values:
     """Return a configuration as JSON would give it back."""
-    told: dict[str, Any] = json.loads(json.dumps(msgspec.to_builtins(config)))
-    return told
+    values: Values = json.loads(json.dumps(msgspec.to_builtins(config)))
+    return values

@@ -1,84 +1,111 @@
-"""What goes wrong with cameras: one is absent, or they are out of line; to learn from, and to be judged by."""
+"""Corruptions of the cameras, in training and in evaluation: a missing modality, and misalignment."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torchvision import tv_tensors
 
 from edgemtl_runtime.bundle import Input
 
 from .config import Augment
-from .data.image_ops import affine, warped
-from .data.targets import ABSENT, Item
+from .data.batch import Item
+from .data.geometry import Affine
+from .errors import EdgemtlError
+
+SHIFTS_PX = (2, 4, 8, 12, 16)
+"""Pixels of the labels."""
+ROTATIONS_DEG = (1, 2, 4)
+DIRECTIONS = ((1, 0), (0, 1), (-1, 0), (0, -1))
+"""The images of a dataset are shifted in these by turns, and rotated either way, so that none is favoured."""
 
 
 @dataclass(frozen=True)
-class Fault:
-    """A state of the cameras: the input ``absent``, and how far the others are out of line with the input ``against``.
+class Corruption:
+    """A state of the cameras: the input that is ``missing``, and the misalignment of the others with ``reference``.
 
-    That is the first where none is named. ``shift_px`` (across, down) is in pixels of the labels, ``turn_deg``
-    clockwise about the picture's middle.
+    That is the first input where none is named. ``shift_px`` (right, down) is in pixels of the labels, ``rotation_deg``
+    clockwise about the image's middle.
     """
 
-    absent: str = ""
+    missing: str = ""
     shift_px: tuple[float, float] = (0.0, 0.0)
-    turn_deg: float = 0.0
-    against: str = ""
+    rotation_deg: float = 0.0
+    reference: str = ""
 
-    def __call__(self, item: Item, inputs: dict[str, Input], scale: float) -> Item:
-        """Return an item with this fault; ``scale`` is network pixels a label's pixel."""
-        out = dict(item)
-        if any(self.shift_px) or self.turn_deg:
-            across, down = self.shift_px
-            for name in inputs.keys() - {self.against or next(iter(inputs))}:
-                out[name] = displaced(out[name], (across * scale, down * scale), self.turn_deg, inputs[name].blank)
-        if self.absent:
-            out[self.absent] = torch.full_like(out[self.absent], inputs[self.absent].blank)
+    def __call__(self, images: dict[str, Tensor], inputs: dict[str, Input], scale: float) -> dict[str, Tensor]:
+        """Return corrupted images (C, H, W) by input; ``scale`` is network pixels a label's pixel."""
+        out = dict(images)
+        if any(self.shift_px) or self.rotation_deg:
+            right, down = self.shift_px
+            for name in inputs.keys() - {self.reference or next(iter(inputs))}:
+                out[name] = misaligned(out[name], (right * scale, down * scale), self.rotation_deg, inputs[name].blank)
+        if self.missing:
+            out[self.missing] = torch.full_like(out[self.missing], inputs[self.missing].blank)
         return out
 
 
-NONE = Fault()
+CLEAN = Corruption()
+Suite = Mapping[str, Sequence[Corruption]]
+"""Corruptions by name; of several under one name, the images of a dataset take one each by turns."""
 
 
-def displaced(image: Tensor, shift_px: tuple[float, float], turn_deg: float, blank: int) -> Tensor:
-    """Return an image (C, H, W) turned and shifted, ``blank`` where nothing of it is seen."""
+def missing_modalities(inputs: Iterable[str]) -> Suite:
+    """Return each input in turn as the missing one."""
+    return {f"{name} absent": [Corruption(missing=name)] for name in _several(inputs)}
+
+
+def misalignments(inputs: Iterable[str]) -> Suite:
+    """Return shifts and rotations of every input but the first."""
+    _several(inputs)
+    shifts = {f"shift {px} px": [Corruption(shift_px=(px * x, px * y)) for x, y in DIRECTIONS] for px in SHIFTS_PX}
+    rotations = {f"turn {deg}°": [Corruption(rotation_deg=deg), Corruption(rotation_deg=-deg)] for deg in ROTATIONS_DEG}
+    return shifts | rotations
+
+
+def _several(inputs: Iterable[str]) -> list[str]:
+    names = list(inputs)
+    if len(names) < 2:
+        raise EdgemtlError(f"the network has one camera, {names[0]}: none can be missing or misaligned")
+    return names
+
+
+def misaligned(image: Tensor, shift_px: tuple[float, float], rotation_deg: float, blank: int) -> Tensor:
+    """Return an image (C, H, W) rotated and shifted, ``blank`` where nothing of it is mapped to."""
     height, width = image.shape[-2:]
-    moved = warped(image, affine((height, width), turn_deg, shift_px, 1.0), blank, smooth=True)
-    return tv_tensors.wrap(moved, like=image)
+    return Affine((height, width), rotation_deg, shift_px).resample(image, blank, interpolate=True)
 
 
-class Faults:
-    """Random faults of training items; draws no random number that the settings do not need."""
+class RandomCorruptions:
+    """Random misalignment and modality dropout; draws no random number that the settings do not need."""
 
     def __init__(self, settings: Augment, inputs: dict[str, Input]) -> None:
         self.settings, self.inputs = settings, inputs
 
-    def __call__(self, item: Item, another: Callable[[], Item]) -> Item:
-        """Return an item with faults; ``another`` gives one of another moment, for a camera that has frozen."""
-        s, out, names = self.settings, dict(item), list(self.inputs)
+    def __call__(self, item: Item, another: Callable[[], Item] | None) -> Item:
+        """Corrupt an item; ``another`` gives one of another sample, for a camera that has frozen."""
+        s, images, names = self.settings, dict(item.images), list(self.inputs)
         if len(names) < 2:
             return item
         if s.max_misalignment or s.max_misalignment_deg:
             for name in names[1:]:
-                across, down, turn = (2 * torch.rand(3, dtype=torch.float64) - 1).tolist()
-                reach = s.max_misalignment * out[name].shape[-1]
-                shift = (across * reach, down * reach)
-                out[name] = displaced(out[name], shift, turn * s.max_misalignment_deg, self.inputs[name].blank)
+                right, down, turn = (2 * torch.rand(3, dtype=torch.float64) - 1).tolist()
+                reach = s.max_misalignment * images[name].shape[-1]
+                shift_px, rotation_deg = (right * reach, down * reach), turn * s.max_misalignment_deg
+                images[name] = misaligned(images[name], shift_px, rotation_deg, self.inputs[name].blank)
+        missing = item.missing
         if s.modality_dropout and float(torch.rand(())) < s.modality_dropout:
-            name = names[int(torch.randint(len(names), ()))]
-            how = s.modality_dropout_fill[int(torch.randint(len(s.modality_dropout_fill), ()))]
-            out[name] = self._instead(out[name], how, self.inputs[name].blank, name, another)
-            out[ABSENT] = torch.tensor(names.index(name))
-        return out
+            missing = int(torch.randint(len(names), ()))
+            fill = s.modality_dropout_fill[int(torch.randint(len(s.modality_dropout_fill), ()))]
+            images[names[missing]] = self._filled(images[names[missing]], fill, names[missing], another)
+        return replace(item, images=images, missing=missing)
 
-    @staticmethod
-    def _instead(image: Tensor, how: str, blank: int, name: str, another: Callable[[], Item]) -> Tensor:
-        if how == "frozen":
-            return another()[name]  # type: ignore[no-any-return]
-        if how == "noise":
-            return tv_tensors.wrap(torch.randint(0, 256, image.shape, dtype=torch.uint8), like=image)
-        return torch.full_like(image, blank)
+    def _filled(self, image: Tensor, fill: str, name: str, another: Callable[[], Item] | None) -> Tensor:
+        """Return what stands for the image of a missing modality."""
+        if fill == "frozen" and another:
+            return another().images[name]
+        if fill == "noise":
+            return torch.randint(0, 256, image.shape, dtype=torch.uint8)
+        return torch.full_like(image, self.inputs[name].blank)

@@ -1,8 +1,8 @@
-"""Δm: what learning together gained or lost against networks that each learned one task, under the same protocol.
+"""Δm: the relative performance of a multi-task network against single-task networks of the same protocol.
 
 The mean over tasks of the signed relative change of the primary metric, in percent; + is better (Maninis et al. 2019,
-arXiv 1904.08918, with the sign of Vandenhende et al. 2021, arXiv 2004.13379). The networks of one task are runs
-themselves, made by ``method=single``: they are looked for beside a run, whichever seeds they have.
+arXiv 1904.08918, with the sign of Vandenhende et al. 2021, arXiv 2004.13379). The single-task networks are runs
+themselves, of ``method=single``: they are looked for next to a run, with any seeds.
 """
 
 from __future__ import annotations
@@ -37,45 +37,45 @@ FREE = (
     "num_threads",
     "seed",
 )
-"""What may differ between a run and its reference."""
+"""Keys that may differ between a run and its reference."""
 FREE_DATA = ("cache_mb", "num_workers", "source", "label_policy")
 Figures = dict[str, float]
 
 
 def protocol(config: Config, task: str) -> dict[str, Any]:
-    """Return what two runs must have in common to be compared by a task.
+    """Return the settings that two runs must have in common to be compared by a task.
 
-    Of several data sets only those that give the task's labels, as long as epochs are counted: then each of its
-    pictures is seen as often.
+    Of several datasets only those that have the task's labels, as long as epochs are counted: then the network is
+    trained on each of the task's images as often.
     """
-    told: dict[str, Any] = msgspec.to_builtins(config)
-    kept = {key: value for key, value in told.items() if key not in FREE}
-    data = {key: value for key, value in told["data"].items() if key not in FREE_DATA}
+    settings: dict[str, Any] = msgspec.to_builtins(config)
+    fixed = {key: value for key, value in settings.items() if key not in FREE}
+    data = {key: value for key, value in settings["data"].items() if key not in FREE_DATA}
     sources = [(s.source, s.label_policy) for s in config.data.sources if config.steps or s.gives(task)]
-    return kept | {"data": data, "sources": sources}
+    return fixed | {"data": data, "sources": sources}
 
 
 def references(config: Config, folder: Path) -> dict[str, list[Figures]]:
-    """Return the figures of every single-task run of the same protocol in a folder, or one level below, by task."""
-    found: dict[str, list[Figures]] = {}
+    """Return the metrics of every single-task run of the same protocol in a folder, or one level below, by task."""
+    by_task: dict[str, list[Figures]] = {}
     for file in sorted([*folder.glob(f"*/{CONFIG}"), *folder.glob(f"*/*/{CONFIG}")]):
         if any(part.startswith(".") for part in file.relative_to(folder).parts):
-            continue  # not finished, or on its way out
+            continue  # unfinished, or about to be removed
         try:
-            theirs = config_file.load(file)
+            other = config_file.load(file)
             figures = read_metrics(file.parent)["val"]["all"]
         except (EdgemtlError, KeyError, TypeError):
             continue  # an old or broken run is no reference
-        task = theirs.tasks[0]
-        if theirs.method == "single" and len(theirs.tasks) == 1 and protocol(theirs, task) == protocol(config, task):
-            found.setdefault(task, []).append(figures)
-    return found
+        task = other.tasks[0]
+        if other.method == "single" and len(other.tasks) == 1 and protocol(other, task) == protocol(config, task):
+            by_task.setdefault(task, []).append(figures)
+    return by_task
 
 
 def delta_m(figures: Figures, single: dict[str, list[Figures]], tasks: list[str]) -> Figures:
     """Return the change of every task's primary metric in percent, and their mean as "delta_m".
 
-    Nothing when a task has no reference, or no figure.
+    {} when a task has no reference, or no metric.
     """
     out: Figures = {}
     for task in tasks:

@@ -16,7 +16,7 @@ import numpy as np
 
 from edgemtl_export import Shrunk
 from edgemtl_export.to_onnx import write_onnx
-from edgemtl_runtime.atomic import FolderAside
+from edgemtl_runtime.atomic import AtomicFolder
 from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.camera import open_cameras
 from edgemtl_runtime.engine.onnxruntime import open_engine
@@ -26,8 +26,8 @@ from edgemtl_runtime.stats import Stats
 
 from .config import Augment, Config, Data, Sparsity, Synthetic
 from .console import console, print_table, progress_bar, say
+from .data.datasets import open_datasets
 from .data.loader import fitted_images
-from .data.open import open_data
 from .errors import EdgemtlError
 from .evaluate import evaluate, open_predictor
 from .export import export
@@ -71,9 +71,9 @@ def demo(out: Path, steps: int = 0, overwrite: bool = False) -> dict[str, Any]:
     """
     if steps < 0:
         raise EdgemtlError("--steps is not negative")
-    with FolderAside(out, DEMO, overwrite) as aside:
-        told = _demo_into(aside.folder, steps)
-        aside.place()
+    with AtomicFolder(out, DEMO, overwrite) as output:
+        told = _demo_into(output.folder, steps)
+        output.commit()
     say(f"wrote {out}/: report.html, stream.mp4, bundle/, demo.json in {told['seconds']:.0f} s")
     return told
 
@@ -84,7 +84,7 @@ def _demo_into(out: Path, steps: int) -> dict[str, Any]:
     cores = os.cpu_count() or 1
     threads = max(1, cores // 2)
     config = demo_config(steps, threads, 0.6)
-    samples = open_data(config)["val"]
+    samples = open_datasets(config)["val"]
 
     say(f"1/5  training on drawn streets, {steps} steps; beside it a dense twin to compare with")
     with Beside(_train_dense, str(out), steps, threads) as twin:

@@ -1,10 +1,11 @@
-"""Several processes that learn one network together, each from its share of every batch: ``torchrun -m edgemtl train``.
+"""Data-parallel training of one network by several processes: ``torchrun -m edgemtl train``.
 
-What they do is what one process would do with the whole batch. A loss is a sum over labelled units divided by the
-count of all processes; batch statistics are those of the whole batch; gradients are summed by hand, because balances
-that ask for each task's own gradient go past the hooks of DistributedDataParallel.
+Each process has its share of every batch, and the result is that of one process with the whole batch. A loss is a sum
+over labelled units divided by the count of all processes; batch statistics are those of the whole batch; gradients are
+all-reduced explicitly, because gradient weighting, which needs each task's gradient, bypasses the hooks of
+DistributedDataParallel.
 
-Alone, every function here gives back what it was given.
+In a single process every function returns its arguments unchanged.
 """
 
 from __future__ import annotations
@@ -21,27 +22,27 @@ from torch import Tensor, distributed
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-PATIENCE = timedelta(days=1)
-"""How long the others wait while the first one reads data, saves or judges."""
+TIMEOUT = timedelta(days=1)
+"""How long the others wait while the main process reads data, saves or evaluates."""
 
 
 def world_size() -> int:
-    """Return how many processes learn together."""
+    """Return the number of processes that train together."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def rank() -> int:
-    """Return which of them this one is, from 0."""
+    """Return the index of this process, from 0."""
     return int(os.environ.get("RANK", "0"))
 
 
 def is_main() -> bool:
-    """Whether this is the one that writes, judges and talks."""
+    """Whether this is the process that writes, evaluates and logs."""
     return rank() == 0
 
 
 def device() -> torch.device:
-    """Return where this process computes: its own GPU, or the CPU."""
+    """Return the device of this process: its GPU, or the CPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
@@ -49,7 +50,7 @@ def device() -> torch.device:
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Join the other processes, if there are any; whoever is first at the end waits for the others."""
+    """Join the other processes, if there are any, and wait for all of them at the end."""
     if world_size() > 1 and not distributed.is_initialized():
         _join()
     yield
@@ -57,11 +58,11 @@ def process_group() -> Iterator[None]:
 
 
 def _join() -> None:
-    """Meet the others once, for as long as this process lives: torchrun's store does not know a second time."""
+    """Initialise the process group, once a process: torchrun's store does not allow it a second time."""
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(device())
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=TIMEOUT)
     atexit.register(distributed.destroy_process_group)
 
 
@@ -78,38 +79,37 @@ def all_reduce(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 @torch.no_grad()
 def all_reduce_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Sum the gradients of all processes in place; one that has none adds nothing."""
+    """Sum the gradients of all processes in place; a missing gradient counts as zero."""
     if world_size() == 1:
         return
-    learned = [p for p in parameters if p.requires_grad]
-    for p, total in zip(
-        learned, all_reduce([torch.zeros_like(p) if p.grad is None else p.grad for p in learned]), strict=True
-    ):
+    trainable = [p for p in parameters if p.requires_grad]
+    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in trainable]
+    for p, total in zip(trainable, all_reduce(grads), strict=True):
         p.grad = torch.empty_like(p).copy_(total)
 
 
 @torch.no_grad()
 def broadcast(tensors: Iterable[Tensor]) -> None:
-    """Give every process the first one's values."""
+    """Copy the values of the main process to every process."""
     if world_size() > 1:
         for tensor in tensors:
             distributed.broadcast(tensor, 0)
 
 
 class _Sum(torch.autograd.Function):
-    """A sum over all processes; what each asks of it is summed on the way back."""
+    """A differentiable all-reduce: gradients are summed over all processes too."""
 
     @staticmethod
     def forward(_ctx: Any, value: Tensor) -> Tensor:
         return all_reduce([value])[0]
 
     @staticmethod
-    def backward(_ctx: Any, asked: Tensor) -> Tensor:  # type: ignore[override]
-        return all_reduce([asked])[0]
+    def backward(_ctx: Any, gradient: Tensor) -> Tensor:
+        return all_reduce([gradient])[0]
 
 
 def synced_batch_statistics() -> AbstractContextManager[Any]:
-    """Return a context in which batch normalisation sees the whole batch."""
+    """Return a context in which batch normalisation has the statistics of the whole batch."""
     return nullcontext() if world_size() == 1 else _WholeBatchStatistics()
 
 
@@ -117,13 +117,13 @@ class _WholeBatchStatistics(TorchFunctionMode):
     """Inside, batch normalisation in training takes the mean and variance of all processes' parts of the batch.
 
     On any device and whatever module calls it (torch's own SyncBatchNorm is for CUDA, and for its own class). The
-    variance is put together from each part's own (Chan et al. 1979), not from sums of squares, which would cancel.
+    variance is combined from those of the parts (Chan et al. 1979), not from sums of squares, which would cancel.
     """
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Replace the one function."""
+        """Replace `functional.batch_norm`."""
         if func is functional.batch_norm:
             return _batch_norm(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
@@ -143,10 +143,10 @@ def _batch_norm(
         return torch.batch_norm(x, weight, bias, running_mean, running_var, False, momentum, eps, True)
     wide = x.double() if x.dtype == torch.float64 else x.float()
     axes = [axis for axis in range(x.ndim) if axis != 1]
-    each = x.numel() // x.shape[1]
-    mine = torch.stack([wide.mean(axes), wide.var(axes, correction=0), wide.new_full((x.shape[1],), each)])
-    rows = torch.zeros(world_size(), *mine.shape, dtype=mine.dtype, device=mine.device)
-    rows[rank()] = mine
+    count = x.numel() // x.shape[1]
+    local = torch.stack([wide.mean(axes), wide.var(axes, correction=0), wide.new_full((x.shape[1],), count)])
+    rows = torch.zeros(world_size(), *local.shape, dtype=local.dtype, device=local.device)
+    rows[rank()] = local
     means, variances, counts = _Sum.apply(rows).unbind(1)
     share = counts / counts.sum(0)
     mean = (share * means).sum(0)
@@ -158,4 +158,5 @@ def _batch_norm(
     shape = [1, -1] + [1] * (x.ndim - 2)
     scale = (variance + eps).rsqrt() * (1.0 if weight is None else weight)
     shift = (0.0 if bias is None else bias) - mean * scale
-    return (wide * scale.view(shape) + shift.view(shape)).to(x.dtype)
+    out: Tensor = (wide * scale.view(shape) + shift.view(shape)).to(x.dtype)
+    return out

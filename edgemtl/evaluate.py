@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,17 +14,15 @@ from edgemtl_runtime.engine.onnxruntime import open_engine
 from edgemtl_runtime.letterbox import Fit
 from edgemtl_runtime.result import HeadResult
 
-from .corruptions import NONE, Fault
+from .corruptions import CLEAN, Corruption, Suite
 from .data.loader import check_inputs, fitted_images
-from .data.sample import Sample, Samples
+from .data.sample import Dataset, Sample
 from .errors import EdgemtlError
 from .run import CONFIG, Run
 from .tasks import TASKS, Metric
 
 Figures = dict[str, dict[str, float]]
-"""Figures by part of the data: "all", and "day" and "night" where both are known; and by fault, where asked for."""
-Faulty = Mapping[str, Sequence[Fault]]
-"""Faults of the cameras by name; of several under one, the pictures take one each in turn."""
+"""Figures by part of the data: "all", and "day" and "night" where both are known; and by corruption, if asked for."""
 
 
 class Engine(Protocol):
@@ -44,11 +42,11 @@ class Predictor:
         # Average precision looks at boxes of every score.
         self.heads = heads if threshold is None else tuple(_with_threshold(head, threshold) for head in heads)
 
-    def __call__(self, sample: Sample, fault: Fault = NONE) -> dict[str, HeadResult]:
+    def __call__(self, sample: Sample, corruption: Corruption = CLEAN) -> dict[str, HeadResult]:
         """Return every head's result, with the cameras in this state."""
         spec = next(iter(self.inputs.values()))
         fit = Fit.plan(sample.size, (spec.height, spec.width))
-        outputs = self.engine.run(fitted_images(sample, self.inputs, fault))
+        outputs = self.engine.run(fitted_images(sample, self.inputs, corruption))
         return decode({name: output[0] for name, output in outputs.items()}, self.heads, fit)
 
 
@@ -76,11 +74,11 @@ def open_predictor(path: str | Path, threshold: float | None = 0.0, precision: s
 
 def evaluate(
     predictor: Predictor,
-    samples: Samples,
+    samples: Dataset,
     progress: Callable[[int], None] | None = None,
-    faults: Faulty | None = None,
+    corruptions: Suite | None = None,
 ) -> Figures:
-    """Judge a predictor on every sample: all of them, by day and by night where that is known, and with ``faults``."""
+    """Evaluate a predictor on every sample: all, by day and by night where that is known, and with ``corruptions``."""
     labelled = samples.classes
     check_inputs(predictor.inputs, samples)
     for head in predictor.heads:
@@ -95,14 +93,14 @@ def evaluate(
         sample = samples[index]
         light = [] if sample.is_day is None else ["day" if sample.is_day else "night"]
         judged = [(["all", *light], predictor(sample))]
-        judged += [([name], predictor(sample, each[index % len(each)])) for name, each in (faults or {}).items()]
+        judged += [([name], predictor(sample, each[index % len(each)])) for name, each in (corruptions or {}).items()]
         for parts, results in judged:
             for part in parts:
                 for task, metric in metrics.setdefault(part, {n: t.metric() for n, t in tasks.items()}).items():
                     metric.update(results[task], sample)
         if progress:
             progress(index + 1)
-    order = [part for part in ("all", "day", "night", *(faults or {})) if part in metrics]
+    order = [part for part in ("all", "day", "night", *(corruptions or {})) if part in metrics]
     return {part: {k: v for metric in metrics[part].values() for k, v in metric.compute().items()} for part in order}
 
 

@@ -15,7 +15,7 @@ from edgemtl_export.accuracy_gate import AccuracyGate, Inference, Score, Scorer
 from edgemtl_export.parity import ParityError
 from edgemtl_export.precisions import Backend, Precisions, Progress
 from edgemtl_export.to_bundle import export_bundle
-from edgemtl_runtime.atomic import FolderAside
+from edgemtl_runtime.atomic import AtomicFolder
 from edgemtl_runtime.bundle import BUNDLE, Bundle, Head
 from edgemtl_runtime.engine.autotune import choose
 from edgemtl_runtime.engine.build import Built, build_engine
@@ -23,9 +23,9 @@ from edgemtl_runtime.engine.config import absent, ways
 from edgemtl_runtime.engine.selection import Choice
 from edgemtl_runtime.engine.trt_build import BACKENDS
 
+from .data.datasets import open_datasets
 from .data.loader import fitted_images
-from .data.open import open_data
-from .data.sample import Samples
+from .data.sample import Dataset
 from .errors import EdgemtlError, nearest_hint
 from .evaluate import Predictor, evaluate
 from .run import Run
@@ -68,7 +68,7 @@ class Options:
 def export(
     run: Run,
     out: str | Path,
-    samples: Samples | None = None,
+    samples: Dataset | None = None,
     options: Options = Options(),
     progress: Progress = lambda *_: None,
     overwrite: bool = False,
@@ -78,20 +78,20 @@ def export(
     ``samples`` replaces the held-out split of the data that the run was trained on. With ``overwrite`` a bundle of ours
     at ``out`` is replaced. Raises `EdgemtlError`, and then nothing is written.
     """
-    with FolderAside(out, BUNDLE, overwrite) as aside:
-        return _export_into(aside, run, samples, options, progress)
+    with AtomicFolder(out, BUNDLE, overwrite) as output:
+        return _export_into(output, run, samples, options, progress)
 
 
 def _export_into(
-    aside: FolderAside, run: Run, samples: Samples | None, options: Options, progress: Progress
+    output: AtomicFolder, run: Run, samples: Dataset | None, options: Options, progress: Progress
 ) -> tuple[Bundle, Shrunk]:
-    given = None if samples is not None else open_data(run.config)
+    given = None if samples is not None else open_datasets(run.config)
     samples = given["val"] if given is not None else samples
     assert samples is not None
     heads = chosen_heads(run, options.heads)
     precisions = None
     if options.precisions:
-        training = given["train"] if given is not None else open_data(run.config, ("train",))["train"]
+        training = given["train"] if given is not None else open_datasets(run.config, ("train",))["train"]
         calibration = some(run, training, CALIBRATION)
         gate = AccuracyGate(scorer(run, heads, samples), options.max_drop)
         precisions = Precisions(options.precisions, gate, calibration, options.target, progress)
@@ -101,7 +101,7 @@ def _export_into(
             run.interface.inputs,
             heads,
             some(run, samples, FRAMES),
-            aside,
+            output,
             str(run.interface.network["name"]),
             LICENCE,
             "edgemtl 0.1.0",
@@ -122,14 +122,14 @@ def chosen_heads(run: Run, names: tuple[str, ...]) -> tuple[Head, ...]:
     return tuple(head for head in known.values() if not names or head.name in names)
 
 
-def some(run: Run, samples: Samples, count: int) -> list[dict[str, NDArray[Any]]]:
+def some(run: Run, samples: Dataset, count: int) -> list[dict[str, NDArray[Any]]]:
     """Return up to ``count`` pictures, evenly over a split, as the network takes them."""
     chosen = np.unique(np.linspace(0, len(samples) - 1, count).round().astype(int))
     inputs = {spec.name: spec for spec in run.interface.inputs}
     return [fitted_images(samples[int(i)], inputs) for i in chosen]
 
 
-def scorer(run: Run, heads: tuple[Head, ...], samples: Samples) -> Scorer:
+def scorer(run: Run, heads: tuple[Head, ...], samples: Dataset) -> Scorer:
     """Return what judges a network by each labelled head's primary metric."""
     judged = {head.name: TASKS[head.task](head.classes) for head in heads if head.name in samples.classes}
 
@@ -168,7 +168,7 @@ def build_engines(
 
     It is what `edgemtl-runtime run` takes for this bundle on this machine from then on.
     """
-    frames = some(run, open_data(run.config, ("val",))["val"], FRAMES)
+    frames = some(run, open_datasets(run.config, ("val",))["val"], FRAMES)
     choice, refused = choose(bundle, ways(bundle, backend), frames=frames, told=progress)
     for why in refused.values():
         progress(f"left out: {why}")

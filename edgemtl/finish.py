@@ -1,4 +1,4 @@
-"""Behind the last step: figures, curves and report. What fails here costs itself alone; the weights are kept."""
+"""The end of a training: metrics, curves and report. A failure here costs that part alone; the weights are kept."""
 
 from __future__ import annotations
 
@@ -8,94 +8,84 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from edgemtl_export.deployed import Deployed
+from edgemtl_models import MultiTask
 
 from .config import Config
 from .console import progress_bar, say
-from .data.sample import Samples
+from .data.sample import Dataset
 from .delta_m import delta_m, references
 from .evaluate import Figures, Predictor, evaluate
 from .reports.run import write_run_report
 from .run import METRICS, Interface, write_weights
-from .trainer import Loop
-from .training_log import JUDGED
+from .trainer import Trainer
+from .training_log import VAL
 
 
 def write_run(
-    folder: Path, out: Path, config: Config, loop: Loop, metrics: dict[str, Any], val: Samples | None
+    folder: Path, out: Path, config: Config, trainer: Trainer, metrics: dict[str, Any], val: Dataset | None
 ) -> dict[str, Any]:
-    """Write a learned network as a run into ``folder``, which will be ``out``; return its figures.
+    """Write a trained network as a run into ``folder``, which will be ``out``; return its metrics.
 
-    ``val`` is what it is judged on, if it is. Raises OSError when the weights or the figures cannot be written.
+    ``val`` is the split it is evaluated on, if it is. Raises OSError when the weights or metrics cannot be written.
     """
-    network, interface = loop.finished()
-    metrics |= {"parameters": sum(p.numel() for p in network.parameters()), "loss": loop.log.last()}
+    network, interface = trainer.finish()
+    metrics |= {"parameters": sum(p.numel() for p in network.parameters()), "loss": trainer.log.last()}
     write_weights(folder, config, network, interface)
     with guarded("the curves could not be drawn", out):
-        loop.log.write(folder)
+        trainer.log.write(folder)
     if val is not None:
-        with guarded("the run could not be judged", out):
-            _judge(config, loop, metrics, predictor_of(network, interface), val)
+        with guarded("the run could not be evaluated", out):
+            _evaluate(trainer, metrics, predictor_of(network, interface), val)
             if config.method != "single":
-                gained = delta_m(metrics["val"]["all"], references(config, out.parent), list(loop.tasks))
-                metrics |= {"delta_m": gained} if gained else {}
+                change = delta_m(metrics["val"]["all"], references(config, out.parent), list(trainer.tasks))
+                metrics |= {"delta_m": change} if change else {}
     if "val" in metrics and val is not None:
         with guarded("the report could not be written", out):
-            _report(folder, config, loop, metrics, network, interface, val)
+            shown = _predictor(network, interface, None)
+            write_run_report(folder, config, metrics, network, shown, val, list(trainer.tasks))
     (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n")
     return metrics
 
 
 @contextmanager
-def guarded(what: str, out: Path | None = None) -> Iterator[None]:
-    """Tell of a failure, and of how to get the figures, instead of losing the run by it."""
+def guarded(failure: str, out: Path | None = None) -> Iterator[None]:
+    """Report an exception, and how to get the metrics later, instead of losing the run by it."""
     try:
         yield
-    except Exception as error:  # whatever it is, hours of learning are not lost by it
+    except Exception as error:  # whatever it is, hours of training are not lost by it
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        way = f"the weights are kept: `edgemtl eval {out}` judges them" if out else "the training goes on"
-        say(f"warning: {what} ({reason}); {way}")
+        remedy = f"the weights are kept: `edgemtl eval {out}` evaluates them" if out else "the training goes on"
+        say(f"warning: {failure} ({reason}); {remedy}")
 
 
-def _judge(config: Config, loop: Loop, metrics: dict[str, Any], predictor: Predictor, val: Samples) -> None:
-    with progress_bar("judging", len(val)) as bar:
+def _evaluate(trainer: Trainer, metrics: dict[str, Any], predictor: Predictor, val: Dataset) -> None:
+    with progress_bar("evaluating", len(val)) as bar:
         figures = evaluate(predictor, val, lambda n: bar(n, {}))
-    metrics["judged"] = [*judged(loop), {"step": loop.steps, **primaries(figures, loop)}]
+    metrics["evals"] = [*logged_evals(trainer), {"step": trainer.steps, **primary_metrics(figures, trainer)}]
     metrics["val"] = figures
 
 
-def _report(
-    folder: Path,
-    config: Config,
-    loop: Loop,
-    metrics: dict[str, Any],
-    network: nn.Module,
-    interface: Interface,
-    val: Samples,
-) -> None:
+def predictor_of(network: MultiTask, interface: Interface) -> Predictor:
+    """Return the predictor of an evaluation: boxes of every score count."""
+    return _predictor(network, interface, 0.0)
+
+
+def _predictor(network: MultiTask, interface: Interface, threshold: float | None) -> Predictor:
     deployed = Deployed(network, interface.inputs, interface.heads)
-    shown = Predictor(deployed, interface.inputs, interface.heads, None)
-    write_run_report(folder, config, metrics, network, shown, val, list(loop.tasks))
+    return Predictor(deployed, interface.inputs, interface.heads, threshold)
 
 
-def predictor_of(network: nn.Module, interface: Interface) -> Predictor:
-    """Return what judges a network: boxes of every score take part."""
-    deployed = Deployed(network, interface.inputs, interface.heads)
-    return Predictor(deployed, interface.inputs, interface.heads, 0.0)
-
-
-def primaries(figures: Figures, loop: Loop) -> dict[str, float]:
+def primary_metrics(figures: Figures, trainer: Trainer) -> dict[str, float]:
     """Return each task's primary metric over the whole split, where it has one."""
     whole = figures["all"]
-    return {name: whole[task.primary] for name, task in loop.tasks.items() if task.primary in whole}
+    return {name: whole[task.primary] for name, task in trainer.tasks.items() if task.primary in whole}
 
 
-def judged(loop: Loop) -> list[dict[str, float]]:
-    """Return what was judged while the training went on: the steps taken, and each task's primary metric."""
+def logged_evals(trainer: Trainer) -> list[dict[str, float]]:
+    """Return the evaluations during the training: the steps taken, and each task's primary metric."""
     return [
-        {"step": row["step"] + 1, **{n.removeprefix(JUDGED): v for n, v in row.items() if n.startswith(JUDGED)}}
-        for row in loop.log.rows
-        if any(name.startswith(JUDGED) for name in row)
+        {"step": row["step"] + 1, **{n.removeprefix(VAL): v for n, v in row.items() if n.startswith(VAL)}}
+        for row in trainer.log.rows
+        if any(name.startswith(VAL) for name in row)
     ]

@@ -1,4 +1,4 @@
-"""Several trainings that belong together: one folder, in place when all are done; what was stopped can be taken up."""
+"""A group of trainings in one folder, put in place when all are finished; a stopped group can be resumed."""
 
 from __future__ import annotations
 
@@ -7,48 +7,51 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edgemtl_runtime.atomic import FolderAside, check_folder, read_listing, unfinished
+from edgemtl_runtime.atomic import AtomicFolder, check_folder, read_inventory, unfinished
 
 from . import distributed
+from .checkpoint import upgraded
 from .console import say
 from .errors import EdgemtlError
 
 
 @contextmanager
-def group(out: Path, kind: str, asked: dict[str, Any], resume: bool, overwrite: bool) -> Iterator[Path]:
-    """Give a folder to train into, which is put in place as ``out`` at the end.
+def group(out: Path, title: str, asked: dict[str, Any], resume: bool, overwrite: bool) -> Iterator[Path]:
+    """Yield a folder to train into, which is put in place as ``out`` at the end.
 
-    ``asked`` is what the trainings are configured by, as JSON; ``resume`` goes on with a group of the same.
+    ``title`` is what the folder's inventory calls it, ``asked`` the configuration of the trainings, as JSON; ``resume``
+    continues a group of the same configuration.
     """
     if resume:
-        _check(unfinished(out), kind, asked, "unfinished")
-    check_folder(out, kind, overwrite)
+        _check(unfinished(out), title, asked, "unfinished")
+    check_folder(out, title, overwrite)
     if not distributed.is_main():
         yield unfinished(out)
         with distributed.process_group():
             return
-    with FolderAside(out, kind, overwrite, asked=asked, keep=True, resume=resume) as aside:
-        yield aside.folder
+    with AtomicFolder(out, title, overwrite, settings=asked, keep=True, resume=resume) as output:
+        yield output.folder
         with distributed.process_group():
-            aside.place()
+            output.commit()
 
 
-def is_finished(out: Path, kind: str, asked: dict[str, Any]) -> bool:
-    """Whether a group is in place; raises `EdgemtlError` with the key in which it was configured otherwise."""
-    if not _check(out, kind, asked, "finished"):
+def is_finished(out: Path, title: str, asked: dict[str, Any]) -> bool:
+    """Whether a group is in place; raises `EdgemtlError` with the first key of its configuration that differs."""
+    if not _check(out, title, asked, "finished"):
         return False
     say(f"{out} is finished: nothing to do")
     return True
 
 
-def _check(folder: Path, kind: str, asked: dict[str, Any], state: str) -> bool:
-    listing = read_listing(folder)
-    if listing is None or listing.kind != kind:
+def _check(folder: Path, title: str, asked: dict[str, Any], state: str) -> bool:
+    inventory = read_inventory(folder)
+    if inventory is None or inventory.kind != title:
         return False
+    existing = upgraded(inventory.settings)
     for key, value in asked.items():
-        if listing.asked.get(key) != value:
+        if existing.get(key) != value:
             raise EdgemtlError(
-                f"--resume: the {state} {kind} has {key}={listing.asked.get(key)}, this one {key}={value}; "
+                f"--resume: the {state} {title} has {key}={existing.get(key)}, this one {key}={value}; "
                 "give the same, or another --out"
             )
     return True

@@ -1,4 +1,4 @@
-"""How long networks take, measured side by side so that a noisy machine treats them alike."""
+"""Latency of several networks, measured in turns so that a noisy machine affects them alike."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from numpy.typing import NDArray
 
 from edgemtl_runtime.engine.onnxruntime import OrtEngine
 
+WARM_UP = 5
+"""Runs before the first that counts."""
+
 
 def latencies_ms(
-    models: dict[str, Path], inputs: dict[str, NDArray[Any]], rounds: int = 60, threads: int = 1
+    models: dict[str, Path], inputs: dict[str, NDArray[Any]], repeats: int = 60, threads: int = 1
 ) -> dict[str, float]:
-    """Return the median milliseconds of one run of each ONNX file, taken in turns: A B C A B C …"""
+    """Return the median latency of each ONNX file, ms, measured in turns: A B C A B C …"""
     engines = {name: OrtEngine(file, threads) for name, file in models.items()}
-    taken: dict[str, list[int]] = {name: [] for name in engines}
-    for turn in range(rounds + 5):
+    latencies_ns: dict[str, list[int]] = {name: [] for name in engines}
+    for repeat in range(repeats + WARM_UP):
         for name, engine in engines.items():
             start = time.perf_counter_ns()
             engine.run(inputs)
-            if turn >= 5:  # warm by then
-                taken[name].append(time.perf_counter_ns() - start)
-    return {name: float(np.median(values)) / 1e6 for name, values in taken.items()}
+            if repeat >= WARM_UP:
+                latencies_ns[name].append(time.perf_counter_ns() - start)
+    return {name: float(np.median(values)) / 1e6 for name, values in latencies_ns.items()}

@@ -1,94 +1,115 @@
-"""What a batch asks of a network: the losses of its tasks, at the network's own weights or at others."""
+"""The loss of a batch, task by task, at the network's own parameters or at others."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils._pytree import tree_leaves, tree_map
 
-from edgemtl_models.aligned import AlignedTrunk
+from edgemtl_models import MultiTask
 
 from . import distributed
 from .config import Config
-from .data.targets import ABSENT, Batch, repeated
+from .data.batch import Batch
 from .errors import ConfigError
 from .tasks import Task
-from .tasks.base import Summed
+from .tasks.base import LossSum
 
 Losses = dict[str, Tensor]
-Weights = dict[str, Tensor]
+"""Scalar losses by task."""
+Params = dict[str, Tensor]
 """Parameters by the network's own names."""
 
 
-class Lesson:
-    """Losses over the whole batch, of the tasks that it has labels of."""
+class TaskLosses(NamedTuple):
+    """The losses of a forward pass, and the features at the seam between the shared trunk and the heads."""
+
+    losses: Losses
+    features: list[Tensor]
+    """The outputs of the trunk."""
+    head_inputs: list[Tensor]
+    """What the heads read: the features, or copies of them that are detached from the trunk."""
+
+
+class MultiTaskLoss:
+    """Forward pass and losses of the tasks that a batch has labels of."""
 
     def __init__(
-        self, network: nn.Module, tasks: dict[str, Task], inputs: list[str], config: Config, device: torch.device
+        self, network: MultiTask, tasks: dict[str, Task], inputs: list[str], config: Config, device: torch.device
     ) -> None:
         self.network, self.tasks, self.device = network, tasks, device
         self.weights, self.inputs = config.loss_weights, inputs
-        self.solo = config.unimodal_aux_loss
-        if self.solo and not isinstance(network.trunk, AlignedTrunk):
-            raise ConfigError("solo is of two full streams: give fusion.kind=aligned, and two cameras")
-        self.reader = _Reader(network, inputs, self.solo)
+        self.unimodal = config.unimodal_aux_loss
+        if self.unimodal and not network.supports("unimodal_aux_loss"):
+            raise ConfigError("unimodal_aux_loss is of two full streams: give fusion.kind=aligned, and two modalities")
+        self.forward_pass = _ForwardPass(network, inputs, self.unimodal)
         self.autocast = computes_in_bf16(config.precision, device)
 
-    def losses(
-        self, batch: Batch, tasks: list[str] | None = None, at: Weights | None = None, cuts: bool = False
-    ) -> tuple[Losses, list[Tensor], list[Tensor]]:
-        """Return the losses, the trunk's features, and what the heads read: these, or with ``cuts`` copies cut off.
+    def __call__(
+        self,
+        batch: Batch,
+        tasks: list[str] | None = None,
+        params: Params | None = None,
+        detach_features: bool = False,
+    ) -> TaskLosses:
+        """Return the losses of ``tasks``, all where none are named.
 
-        ``tasks`` are all where none are named. ``at`` are weights in place of the network's own; its batch statistics
-        then stay as they are.
+        ``params`` replace the network's own parameters; its batch statistics then stay as they are. With
+        ``detach_features`` the heads read detached copies of the trunk's features, so that a backward pass stops there.
         """
         tasks = list(self.tasks) if tasks is None else tasks
         with (
             torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast),
             distributed.synced_batch_statistics(),
         ):
-            if at is None:
-                outputs, features, read = self.reader(batch, tasks, cuts)
+            if params is None:
+                outputs, features, head_inputs = self.forward_pass(batch, tasks, detach_features)
             else:
                 statistics = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
-                state = {f"network.{name}": tensor for name, tensor in (statistics | at).items()}
-                outputs, features, read = functional_call(self.reader, state, (batch, tasks, cuts))
+                state = {f"network.{name}": tensor for name, tensor in (statistics | params).items()}
+                outputs, features, head_inputs = functional_call(
+                    self.forward_pass, state, (batch, tasks, detach_features)
+                )
         outputs = tree_map(_at_least_single, outputs)
-        if self.solo:
-            labels = {key: value for key, value in batch.items() if key not in self.inputs}
-            batch = repeated(labels, 1 + len(self.inputs))
+        if self.unimodal:
+            batch = batch.repeat_targets(1 + len(self.inputs))
         sums = {name: self.tasks[name].loss(output, batch) for name, output in outputs.items()}
-        return whole_losses(self.tasks, outputs, sums), features, read
+        return TaskLosses(reduce_losses(self.tasks, outputs, sums), features, head_inputs)
 
     @torch.no_grad()
-    def again(self, batch: Batch) -> Losses:
-        """Return the weighted losses of a batch that has been learned from, leaving the batch statistics."""
-        return self.weighted(self.losses(batch, at={})[0])
+    def reevaluate(self, batch: Batch) -> Losses:
+        """Return the weighted losses of a batch after the step on it, with the batch statistics unchanged."""
+        return self.weighted(self(batch, params={}).losses)
 
     def weighted(self, losses: Losses) -> Losses:
-        """Return the losses by the weights of the configuration."""
+        """Return the losses times the fixed weights of the configuration."""
         return {name: self.weights.get(name, 1.0) * loss for name, loss in losses.items()}
 
 
-class _Reader(nn.Module):
-    """The network with chosen heads, and what lies between trunk and heads laid open."""
+class _ForwardPass(nn.Module):
+    """The network as a module that also returns the features between trunk and heads, for `functional_call`."""
 
-    def __init__(self, network: nn.Module, inputs: list[str], solo: bool) -> None:
+    def __init__(self, network: MultiTask, inputs: list[str], unimodal: bool) -> None:
         super().__init__()
-        self.network, self.inputs, self.solo = network, inputs, solo
+        self.network, self.inputs, self.unimodal = network, inputs, unimodal
 
-    def forward(self, batch: Batch, tasks: list[str], cuts: bool) -> tuple[dict[str, Any], list[Tensor], list[Tensor]]:
-        images, trunk = {name: batch[name] for name in self.inputs}, self.network.trunk
-        features: list[Tensor] = trunk.unimodal_features(images, batch.get(ABSENT)) if self.solo else trunk(images)  # type: ignore[operator,union-attr]
-        read = [f.detach().requires_grad_() for f in features] if cuts else features
-        return {name: self.network.read(name, read) for name in tasks}, features, read  # type: ignore[operator]
+    def forward(
+        self, batch: Batch, tasks: list[str], detach_features: bool
+    ) -> tuple[dict[str, Any], list[Tensor], list[Tensor]]:
+        images = {name: batch.images[name] for name in self.inputs}
+        if self.unimodal:
+            features = self.network.trunk.unimodal_features(images, batch.missing)
+        else:
+            features = self.network.trunk(images)
+        head_inputs = [f.detach().requires_grad_() for f in features] if detach_features else features
+        return {name: self.network.read(name, head_inputs) for name in tasks}, features, head_inputs
 
 
-def checked(losses: Losses, step: int, lr: float) -> dict[str, float]:
+def finite_losses(losses: Losses, step: int, lr: float) -> dict[str, float]:
     """Return the losses as numbers; raises `ConfigError` when one is no longer finite."""
     row = {name: float(loss.detach()) for name, loss in losses.items()}
     if not all(math.isfinite(value) for value in row.values()):
@@ -96,26 +117,27 @@ def checked(losses: Losses, step: int, lr: float) -> dict[str, float]:
     return row
 
 
-def whole_losses(tasks: dict[str, Task], outputs: dict[str, Any], sums: dict[str, Summed | None]) -> dict[str, Tensor]:
-    """Return the losses over the whole batch of the tasks that any process has labels of.
+def reduce_losses(tasks: dict[str, Task], outputs: dict[str, Any], sums: dict[str, LossSum | None]) -> Losses:
+    """Return the mean losses over the whole batch, of the tasks that any process has labels of.
 
-    Among several processes the value is that of the whole batch, and the gradient this process's part of its gradient:
-    nothing from a task that has no labels here, but through its head all the same, where all processes meet.
+    With several processes the value is that of the whole batch, and the gradient this process's part of its gradient:
+    zero from a task that has no labels in this process, but through its head all the same, since all processes reduce
+    the same gradients.
     """
     if distributed.world_size() == 1:
         return {name: part.mean() for name, part in sums.items() if part is not None}
-    here: dict[str, Summed] = {}
+    local: dict[str, LossSum] = {}
     for name, part in sums.items():
-        nothing = torch.stack([0.0 * tensor.sum() for tensor in tree_leaves(outputs[name])]).sum()
-        here[name] = part or Summed(nothing.repeat(tasks[name].sums), nothing.detach().repeat(tasks[name].sums))
-    there = [here[name].count.new_tensor([float(part is not None)]) for name, part in sums.items()]
-    rows = [torch.cat([*here[name], flag]) for name, flag in zip(here, there, strict=True)]
+        zero = torch.stack([0.0 * tensor.sum() for tensor in tree_leaves(outputs[name])]).sum()
+        local[name] = part or LossSum(zero.repeat(tasks[name].sums), zero.detach().repeat(tasks[name].sums))
+    labelled = [local[name].count.new_tensor([float(part is not None)]) for name, part in sums.items()]
+    rows = [torch.cat([local[name].total, local[name].count, flag]) for name, flag in zip(local, labelled, strict=True)]
     losses = {}
-    for name, whole in zip(here, distributed.all_reduce(rows), strict=True):
+    for name, whole in zip(local, distributed.all_reduce(rows), strict=True):
         total, count, flag = whole.split([tasks[name].sums, tasks[name].sums, 1])
         if bool(flag):
-            mine = Summed(here[name].total, count).mean()
-            losses[name] = mine + (Summed(total, count).mean() - mine).detach()
+            partial = LossSum(local[name].total, count).mean()
+            losses[name] = partial + (LossSum(total, count).mean() - partial).detach()
     return losses
 
 
@@ -128,5 +150,5 @@ def computes_in_bf16(precision: str, device: torch.device) -> bool:
     if precision != "auto":
         return precision == "bf16"
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())

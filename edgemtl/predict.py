@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from edgemtl_runtime.atomic import FolderAside
+from edgemtl_runtime.atomic import AtomicFolder
 from edgemtl_runtime.result import Boxes
 
 from .console import progress_bar
@@ -19,7 +19,7 @@ from .reports.html import png
 from .visualize import drawn
 
 PREDICTION = "prediction"
-"""What `aside` calls such a folder."""
+"""What `edgemtl_runtime.atomic` calls such a folder."""
 BOXES, RESULTS = "boxes.json", "results.jsonl"
 
 
@@ -30,18 +30,18 @@ def predict(what: Path, folder: Path, out: Path, overwrite: bool = False) -> int
     With ``overwrite`` a prediction of ours at ``out`` is replaced. Returns how many pictures there were.
     """
     coco = Coco()
-    with FolderAside(out, PREDICTION, overwrite) as aside, ExitStack() as bars:
+    with AtomicFolder(out, PREDICTION, overwrite) as output, ExitStack() as bars:
         predictor = open_predictor(what, threshold=None)
         entries = listed(folder, [spec.modality for spec in predictor.inputs.values()])
         bar = bars.enter_context(progress_bar("predicting", len(entries)))
-        (aside.folder / "pictures").mkdir()
-        with (aside.folder / RESULTS).open("w") as lines:
+        (output.folder / "pictures").mkdir()
+        with (output.folder / RESULTS).open("w") as lines:
             for done, entry in enumerate(entries):
-                lines.write(json.dumps(_one(predictor, folder, entry, aside.folder / "pictures", coco)) + "\n")
+                lines.write(json.dumps(_one(predictor, folder, entry, output.folder / "pictures", coco)) + "\n")
                 bar(done + 1, {})
         if coco.names:
-            (aside.folder / BOXES).write_text(json.dumps(coco.to_dict()) + "\n")
-        aside.place()
+            (output.folder / BOXES).write_text(json.dumps(coco.to_dict()) + "\n")
+        output.commit()
     return len(entries)
 
 

@@ -1,4 +1,4 @@
-"""A run: a directory with the configuration, the trained weights and the figures of one training."""
+"""A run: the folder of one finished training, with its configuration, weights and metrics."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
 
 import edgemtl_models
 from edgemtl_export.deployed import Deployed
+from edgemtl_models import MultiTask
 from edgemtl_runtime.bundle import Head, Input
 from edgemtl_runtime.limits import decode_json, read_bounded, reason
 
@@ -21,22 +21,25 @@ from . import config_file
 from .config import Config
 from .errors import EdgemtlError
 from .tasks import TASKS
+from .training_log import renamed
 
 RUN = "run"
-"""What `edgemtl_runtime.atomic` calls such a folder."""
+"""The name of such a folder in its listing (`edgemtl_runtime.atomic`)."""
 CONFIG, WEIGHTS, METRICS = "config.yaml", "weights.safetensors", "metrics.json"
 MOST_METRICS = 64 << 20
+RENAMED_METRICS = {"judged": "evals"}
+"""Keys of version 0.1, and today's; those of "loss" are columns of the log."""
 
 
 class Interface(msgspec.Struct, frozen=True):
-    """A trained network's description, and the inputs and heads that its bundle will have."""
+    """The description of a trained network, with the inputs and heads of its bundle."""
 
     network: dict[str, Any]
     inputs: tuple[Input, ...]
     heads: tuple[Head, ...]
 
     def channels(self) -> dict[str, int]:
-        """Return what each head of the network puts out."""
+        """Return the number of output channels of each head."""
         return {head.name: TASKS[head.task](head.classes).channels for head in self.heads}
 
 
@@ -47,7 +50,7 @@ class Run:
     path: Path
     config: Config
     interface: Interface
-    network: nn.Module
+    network: MultiTask
     metrics: dict[str, Any]
 
     @classmethod
@@ -78,27 +81,30 @@ class Run:
         return cls(folder, config, interface, network.eval(), metrics)
 
     def deployed(self) -> Deployed:
-        """Return the network as it would be shipped, unshrunk."""
+        """Return the network with the inputs and outputs of a bundle, not shrunk."""
         return Deployed(self.network, self.interface.inputs, self.interface.heads)
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
-    """Return a run's figures; raises `EdgemtlError` where they cannot be read."""
-    try:  # not msgspec: a figure may be NaN, which JSON has not but Python writes
-        found = json.loads(read_bounded(folder / METRICS, MOST_METRICS))
-        if not isinstance(found, dict):
+    """Return a run's metrics, those of version 0.1 by today's keys; raises `EdgemtlError` where they cannot be read."""
+    try:  # not msgspec: a metric may be NaN, which JSON has not but Python writes
+        metrics = json.loads(read_bounded(folder / METRICS, MOST_METRICS))
+        if not isinstance(metrics, dict):
             raise ValueError("holds no names")
     except (ValueError, RecursionError) as error:
         raise EdgemtlError(
             f"{folder / METRICS}: cannot be read ({reason(error)}); run `edgemtl eval {folder}`"
         ) from error
-    return found
+    metrics = {RENAMED_METRICS.get(key, key): value for key, value in metrics.items()}
+    if isinstance(metrics.get("loss"), dict):
+        metrics["loss"] = renamed(metrics["loss"])
+    return metrics
 
 
-def interface_of(network: edgemtl_models.MultiTask, config: Config, heads: tuple[Head, ...]) -> Interface:
+def interface_of(network: MultiTask, config: Config, heads: tuple[Head, ...]) -> Interface:
     """Return the interface of a network that was built for ``config``."""
     height, width = config.input_size
-    spare = (config.augment.modality_dropout > 0 or config.unimodal_aux_loss) and len(network.inputs) > 1
+    optional = (config.augment.modality_dropout > 0 or config.unimodal_aux_loss) and len(network.inputs) > 1
     inputs = tuple(
         Input(
             name,
@@ -109,14 +115,14 @@ def interface_of(network: edgemtl_models.MultiTask, config: Config, heads: tuple
             spec.std,
             name,
             thermal_range=config.thermal_range,
-            may_be_missing=spare,
+            may_be_missing=optional,
         )
         for name, spec in network.inputs.items()
     )
     return Interface(network.description, inputs, heads)
 
 
-def write_weights(folder: Path, config: Config, network: nn.Module, interface: Interface) -> None:
+def write_weights(folder: Path, config: Config, network: MultiTask, interface: Interface) -> None:
     """Write the configuration and the weights into a folder; raises `EdgemtlError` where there is no room for them."""
     config_file.save(config, folder / CONFIG)
     state = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}

@@ -20,7 +20,7 @@ from edgemtl_export.inputs import example_inputs
 from edgemtl_export.outputs import UnknownOutputError
 from edgemtl_export.pt2 import NoProgramError, UntrustedError, load_program
 from edgemtl_export.report import Report
-from edgemtl_runtime.atomic import FileAside, outermost
+from edgemtl_runtime.atomic import AtomicFile, outermost_artefact
 
 from .errors import EdgemtlError
 from .run import Run
@@ -36,7 +36,7 @@ SILENT = "with the same noise and nothing cut: 0, so noise proves nothing here"
 """What each figure of the proof compares with the given program; the last one for a control of 0."""
 
 
-def shrink(what: Path, out: FileAside, outputs: Sequence[str] | None, trust: bool = False, **how: Any) -> Shrunk:
+def shrink(what: Path, out: AtomicFile, outputs: Sequence[str] | None, trust: bool = False, **how: Any) -> Shrunk:
     """Shrink a run's network or a program of torch.export.save, write it to ``out``, and return what went.
 
     ``outputs`` and ``how`` are as for `edgemtl_export.shrink`; with ``trust`` a program may run what it says while it
@@ -72,7 +72,7 @@ def beside(what: Path) -> Path:
     if not what.is_dir():
         return place.with_name(f"{place.name.removesuffix(SUFFIX)}.shrunk{SUFFIX}")
     name = f"{place.name}-shrunk{SUFFIX}"
-    outer = outermost(place)  # a run may be a part of something larger that is ours
+    outer = outermost_artefact(place)  # a run may be a part of something larger that is ours
     return (place if outer is None else outer).with_name(name)
 
 

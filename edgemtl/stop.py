@@ -1,71 +1,71 @@
-"""Ctrl-C, SIGTERM and a terminal that closes while a training runs: no step is cut in two, its state can be kept."""
+"""Signals during a training: SIGINT, SIGTERM and SIGHUP stop it between two steps, so that its state can be kept."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 import torch
 
 from . import distributed
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+Handler = Callable[[int, FrameType | None], object] | int
 
 
 class Stop:
-    """A context manager that hears the signals; a second one ends the process's work wherever it is.
+    """A context manager that defers signals to the end of a step; a second signal interrupts the step.
 
-    Several processes that learn together stop behind the same step, whichever of them was told.
+    Several processes that train together stop after the same step, whichever of them got the signal.
     """
 
     def __init__(self) -> None:
-        self.asked: int | None = None
-        self._whole = distributed.world_size() > 1
-        self._before: dict[int, Any] = {}
+        self.received: int | None = None
+        self._deferring = distributed.world_size() > 1
+        self._previous: dict[int, Handler] = {}
 
     def __enter__(self) -> Stop:
         if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
-                before = signal.getsignal(number)
-                if before is not signal.SIG_IGN and before is not None:  # ignored: somebody else's to hear
-                    self._before[number] = before
-                    signal.signal(number, self._heard)
+            for signum in SIGNALS:
+                previous = signal.getsignal(signum)
+                if previous is not signal.SIG_IGN and previous is not None:  # what was ignored stays ignored
+                    self._previous[signum] = previous
+                    signal.signal(signum, self._receive)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, before in self._before.items():
-            signal.signal(number, before)
+        for signum, previous in self._previous.items():
+            signal.signal(signum, previous)
 
-    def _heard(self, number: int, frame: FrameType | None) -> None:
-        if not self._whole or self.asked is not None:
-            self._end(number, frame)
-        self.asked = number
+    def _receive(self, signum: int, frame: FrameType | None) -> None:
+        if not self._deferring or self.received is not None:
+            self._interrupt(signum, frame)
+        self.received = signum
 
-    def _end(self, number: int, frame: FrameType | None) -> None:
-        before = self._before.get(number)
-        if callable(before):
-            before(number, frame)
+    def _interrupt(self, signum: int, frame: FrameType | None) -> None:
+        previous = self._previous.get(signum)
+        if callable(previous):
+            previous(signum, frame)
         raise KeyboardInterrupt
 
     @contextmanager
-    def whole(self) -> Iterator[None]:
-        """What is done inside is done whole; a signal is answered behind it."""
-        outside, self._whole = self._whole, True
+    def deferred(self) -> Iterator[None]:
+        """Defer a signal to the end of the block."""
+        outer, self._deferring = self._deferring, True
         try:
             yield
         finally:
-            self._whole = outside
-        if not outside:
-            self.answer()
+            self._deferring = outer
+        if not outer:
+            self.check()
 
-    def answer(self) -> None:
-        """End the work if a signal came; every process must come by here behind each step."""
-        asked = self.asked is not None
+    def check(self) -> None:
+        """Interrupt the training if any process received a signal; every process must call this after each step."""
+        received = self.received is not None
         if distributed.world_size() > 1:
-            asked = bool(distributed.all_reduce([torch.tensor([float(asked)])])[0])
-        if asked:
-            self._end(self.asked or signal.SIGTERM, None)
+            received = bool(distributed.all_reduce([torch.tensor([float(received)])])[0])
+        if received:
+            self._interrupt(self.received or signal.SIGTERM, None)

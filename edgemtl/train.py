@@ -1,4 +1,4 @@
-"""Training: one loop for every network, task and method."""
+"""Training of one network: from a configuration to a run on disk."""
 
 from __future__ import annotations
 
@@ -7,88 +7,100 @@ import os
 import resource
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
-from torch import nn
 
 import edgemtl_models
-from edgemtl_runtime.atomic import FolderAside, check_folder
+from edgemtl_models import MultiTask
+from edgemtl_runtime.atomic import AtomicFolder, check_folder
 
 from . import config_file, distributed
 from .checkpoint import Checkpoint, as_json, check_same
 from .config import Config
 from .console import progress_bar, say
+from .data.datasets import open_datasets
 from .data.loader import Batches, Loader, check_inputs
-from .data.open import open_data
-from .data.sample import Samples
+from .data.sample import Dataset
 from .errors import ConfigError
 from .evaluate import evaluate
-from .finish import guarded, predictor_of, primaries, write_run
-from .pretrained import freeze, take_over
+from .finish import guarded, predictor_of, primary_metrics, write_run
+from .pretrained import freeze, load_pretrained
 from .run import CONFIG, METRICS, RUN, WEIGHTS, Run, interface_of
 from .stop import Stop
 from .tasks import TASKS, Task
-from .tensorboard import Board
-from .trainer import Loop
-from .training_log import JUDGED
+from .tensorboard import TensorBoard
+from .trainer import Trainer
+from .training_log import VAL
 
 __all__ = ["train"]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A training's arguments."""
+
+    config: Config
+    out: Path
+    data: dict[str, Dataset] | None
+    evaluate: bool
+    resume: bool
 
 
 def train(
     config: Config,
     out: str | Path,
-    data: dict[str, Samples] | None = None,
-    judge: bool = True,
+    data: dict[str, Dataset] | None = None,
+    evaluate: bool = True,
     resume: bool = False,
     overwrite: bool = False,
     keep: bool = True,
 ) -> Run:
-    """Train a network as ``config`` says and write the run to the folder ``out``.
+    """Train a network by a configuration and write the run to the folder ``out``.
 
-    ``data`` replaces the data that the configuration names. ``judge=False`` leaves out the evaluation at the end.
-    ``resume`` goes on with a training that was stopped, to the weights that it would have ended with, and gives back
-    one that is finished. ``overwrite`` replaces a run of ours, finished or not. Without ``keep`` a training that is
-    stopped leaves nothing to go on with.
+    ``data`` replaces the datasets that the configuration names. ``evaluate=False`` skips the evaluation at the end.
+    ``resume`` continues a training that was stopped, to the weights that it would have ended with, and returns one that
+    is finished. ``overwrite`` replaces a run of ours, finished or not. Without ``keep`` a training that is stopped
+    leaves no checkpoint.
     """
     if config.method == "lomt":
-        raise ConfigError("method=lomt is several trainings: call methods.lomt.train_lomt, or `edgemtl train`")
+        raise ConfigError("method=lomt is several trainings: call experiments.lomt.train_lomt, or `edgemtl train`")
     if config.batch_size < distributed.world_size():
         raise ConfigError(
-            f"batch_size={config.batch_size} pictures cannot be shared out among {distributed.world_size()} processes"
+            f"batch_size={config.batch_size} images cannot be shared out among {distributed.world_size()} processes"
         )
-    out = Path(out)
-    checkpoint = Checkpoint(out, config, keep)
-    if resume and (run := finished(config, out)):
+    job = _Job(config, Path(out), data, evaluate, resume)
+    checkpoint = Checkpoint(job.out, config, keep)
+    if resume and (run := finished(config, job.out)):
         checkpoint.clear()
         return run
-    check_folder(out, RUN, overwrite)
+    check_folder(job.out, RUN, overwrite)
     with ExitStack() as stack:
-        aside = None
+        output = None
         if distributed.is_main():
-            aside = stack.enter_context(FolderAside(out, RUN, overwrite, asked={"config": as_json(config)}))
+            output = stack.enter_context(AtomicFolder(job.out, RUN, overwrite, settings={"config": as_json(config)}))
         checkpoint.claim(resume, overwrite)
         stack.enter_context(distributed.process_group())
         threads = torch.get_num_threads()
         torch.set_num_threads(config.num_threads or threads)
         stack.callback(torch.set_num_threads, threads)
         try:
-            _train_into(aside, out, config, data, judge, checkpoint, resume)
-            if aside:
-                aside.place()
+            _train_into(output, job, checkpoint)
+            if output:
+                output.commit()
         except BaseException as error:
-            if told := checkpoint.told(error):
-                say(told)
+            if summary := checkpoint.summary(error):
+                say(summary)
             raise
         checkpoint.remove()
-    return Run.open(out)
+    return Run.open(job.out)
 
 
 def finished(config: Config, out: Path) -> Run | None:
-    """Return the finished run at ``out``, if one is there; raises `EdgemtlError` when another configuration made it."""
+    """Return the finished run at ``out``, if there is one; raises `EdgemtlError` if its configuration is another."""
     if not all((out / name).is_file() for name in (CONFIG, WEIGHTS, METRICS)):
         return None
     check_same(as_json(config_file.load(out / CONFIG)), config, "the finished run has")
@@ -97,108 +109,100 @@ def finished(config: Config, out: Path) -> Run | None:
     return run
 
 
-def _train_into(
-    aside: FolderAside | None,
-    out: Path,
-    config: Config,
-    data: dict[str, Samples] | None,
-    judge: bool,
-    checkpoint: Checkpoint,
-    resume: bool,
-) -> None:
+def _train_into(output: AtomicFolder | None, job: _Job, checkpoint: Checkpoint) -> None:
     started = time.monotonic()
-    data = data or open_data(config)
-    loop, batches = begin(config, data)
-    if resume:
-        started -= checkpoint.load_into(loop)
+    config = job.config
+    data = job.data or open_datasets(config)
+    val = data["val"] if job.evaluate else None
+    trainer, batches = begin(config, data)
+    if job.resume:
+        started -= checkpoint.load_into(trainer)
     workers = config.data.num_workers
     if workers < 0:  # a processor that computes the steps has nothing to spare for others
-        each = (os.cpu_count() or 1) // distributed.world_size()
-        workers = max(0, min(8, each - 1)) if torch.cuda.is_available() else 0
-    if loop.step < loop.steps and (workers or config.data.source != "streets"):
+        cores = (os.cpu_count() or 1) // distributed.world_size()
+        workers = max(0, min(8, cores - 1)) if torch.cuda.is_available() else 0
+    if trainer.step < trainer.steps and (workers or config.data.source != "streets"):
         batches.fill()  # streets are drawn while the first steps compute
-    first = loop.step
-    loader = Loader(batches, first, workers)
-    board = Board(config.tensorboard if distributed.is_main() else "", out.name, first)
-    seconds = _fit(loop, loader, checkpoint, board, started, data["val"] if judge else None)
-    if aside is None:
+    first_step = trainer.step
+    loader = Loader(batches, first_step, workers)
+    board = TensorBoard(config.tensorboard if distributed.is_main() else "", job.out.name, first_step)
+    seconds = _fit(trainer, loader, checkpoint, board, started, val)
+    if output is None:
         return
     metrics: dict[str, Any] = {
-        "steps": loop.steps,
+        "steps": trainer.steps,
         "seconds": round(time.monotonic() - started, 1),
-        "seconds_epoch": round(seconds / max(loop.steps - first, 1) * len(data["train"]) / config.batch_size, 1),
+        "seconds_epoch": round(
+            seconds / max(trainer.steps - first_step, 1) * len(data["train"]) / config.batch_size, 1
+        ),
         "data_wait": round(loader.waited_s / max(seconds, 1e-9), 4),
         "peak_mb": peak_mb(),
     }
-    write_run(aside.folder, out, config, loop, metrics, data["val"] if judge else None)
-    with guarded("TensorBoard could not be told", out):
-        board.close(loop.steps, metrics.get("val", {}))
+    write_run(output.folder, job.out, config, trainer, metrics, val)
+    with guarded("TensorBoard could not be written", job.out):
+        board.close(trainer.steps, metrics.get("val", {}))
 
 
-def begin(config: Config, data: dict[str, Samples]) -> tuple[Loop, Batches]:
-    """Return a training before its first step, and the batches it will learn from."""
+def begin(config: Config, data: dict[str, Dataset]) -> tuple[Trainer, Batches]:
+    """Return a training before its first step, and its batches."""
     torch.manual_seed(config.seed)
     tasks = choose_tasks(config, data["train"])
     network = _build(config, tasks)
     if config.init_from:
-        take_over(network, config.init_from)
+        load_pretrained(network, config.init_from)
     freeze(network, config.freeze)
     distributed.broadcast(network.state_dict().values())
     interface = interface_of(network, config, tuple(task.head() for task in tasks.values()))
     inputs = {spec.name: spec for spec in interface.inputs}
     for samples in data.values():
         check_inputs(inputs, samples)
-    labels = {name: task.label for name, task in tasks.items()}
-    round_ = len(data["train"]) / config.batch_size
-    steps = config.steps or max(1, round(config.epochs * round_))
-    loop = Loop(network, tasks, config, interface, steps, max(1, round(round_)))
-    return loop, Batches(data["train"], config, inputs, labels, steps)
+    target_types = {name: task.target_type for name, task in tasks.items()}
+    steps_per_epoch = len(data["train"]) / config.batch_size
+    steps = config.steps or max(1, round(config.epochs * steps_per_epoch))
+    trainer = Trainer(network, tasks, config, interface, steps, max(1, round(steps_per_epoch)))
+    return trainer, Batches(data["train"], config, inputs, target_types, steps)
 
 
 def _fit(
-    loop: Loop, batches: Loader, checkpoint: Checkpoint, board: Board, started: float, val: Samples | None
+    trainer: Trainer, batches: Loader, checkpoint: Checkpoint, board: TensorBoard, started: float, val: Dataset | None
 ) -> float:
-    """Learn from every batch, judging now and then; return how many seconds the learning took."""
-    begun, judging = time.monotonic(), 0.0
-    with Stop() as stop, checkpoint.kept(loop, stop, started), progress_bar("training", loop.steps) as bar:
-        judging += _judge_if_due(loop, val)  # a training may have been stopped while it was judged
+    """Train on every batch, evaluating now and then; return the seconds without the evaluations."""
+    begun, evaluating = time.monotonic(), 0.0
+    with Stop() as stop, checkpoint.kept(trainer, stop, started), progress_bar("training", trainer.steps) as bar:
+        evaluating += _evaluate_if_due(trainer, val)  # a training may have been stopped during its evaluation
         for batch in batches:
-            with stop.whole(), checkpoint.uncertain():
-                row = loop.learn(batch)
-            stop.answer()
-            judging += _judge_if_due(loop, val)
+            with stop.deferred(), checkpoint.uncertain():
+                row = trainer.train_step(batch)
+            stop.check()
+            evaluating += _evaluate_if_due(trainer, val)
             if distributed.is_main():
-                with stop.whole():
-                    checkpoint.save_if_due(loop, time.monotonic() - started)
-            board.add(loop.log.last())
-            bar(loop.step, row)
+                with stop.deferred():
+                    checkpoint.save_if_due(trainer, time.monotonic() - started)
+            board.add(trainer.log.last())
+            bar(trainer.step, row)
         if distributed.is_main():
-            checkpoint.save(loop, time.monotonic() - started)  # nothing behind the last step can lose it
-    sparsity = loop.sparsity
-    if sparsity and sparsity.target and not sparsity.frozen:
-        keep = loop.config.sparsity.min_keep_ratio
-        say(
-            f"only {sparsity.share:.0%} of the {loop.config.sparsity.metric} could go: "
-            f"sparsity.min_keep_ratio={keep} holds the rest"
-        )
-    return time.monotonic() - begun - judging
+            checkpoint.save(trainer, time.monotonic() - started)  # nothing after the last step can lose it
+    for regularizer in trainer.regularizers.values():
+        for warning in regularizer.warnings():
+            say(warning)
+    return time.monotonic() - begun - evaluating
 
 
-def _judge_if_due(loop: Loop, val: Samples | None) -> float:
-    """Judge the network behind a step, where that is due and was not done; return the seconds that it took."""
-    row = loop.log.rows[-1] if loop.log.rows else {}
-    done = any(name.startswith(JUDGED) for name in row)
-    if val is None or not distributed.is_main() or not row or not loop.judges or done:
+def _evaluate_if_due(trainer: Trainer, val: Dataset | None) -> float:
+    """Evaluate the averaged network after a step, where that is due and was not done; return the seconds taken."""
+    row = trainer.log.rows[-1] if trainer.log.rows else {}
+    done = any(name.startswith(VAL) for name in row)
+    if val is None or not distributed.is_main() or not row or not trainer.is_eval_due or done:
         return 0.0
     paused = time.monotonic()
-    with guarded(f"step {loop.step} could not be judged"):
-        average = copy.deepcopy(loop.average.network).cpu()
-        figures = primaries(evaluate(predictor_of(average, loop.interface), val), loop)
-        row |= {f"{JUDGED}{name}": value for name, value in figures.items()}
+    with guarded(f"step {trainer.step} could not be evaluated"):
+        average = copy.deepcopy(trainer.ema.network).cpu()
+        metrics = primary_metrics(evaluate(predictor_of(average, trainer.interface), val), trainer)
+        row |= {f"{VAL}{name}": value for name, value in metrics.items()}
     return time.monotonic() - paused
 
 
-def _build(config: Config, tasks: dict[str, Task]) -> nn.Module:
+def _build(config: Config, tasks: dict[str, Task]) -> MultiTask:
     try:
         channels = {name: task.channels for name, task in tasks.items()}
         fusion = msgspec.to_builtins(config.fusion) if config.fusion.kind else None
@@ -215,8 +219,8 @@ def _build(config: Config, tasks: dict[str, Task]) -> nn.Module:
         raise ConfigError(f"network {config.network}: {reason}") from error
 
 
-def choose_tasks(config: Config, samples: Samples) -> dict[str, Task]:
-    """Return the tasks that the configuration asks for and the data have labels of."""
+def choose_tasks(config: Config, samples: Dataset) -> dict[str, Task]:
+    """Return the tasks of the configuration that the data have labels of."""
     labelled = samples.classes
     tasks: dict[str, Task] = {}
     for name in config.tasks:
@@ -225,7 +229,7 @@ def choose_tasks(config: Config, samples: Samples) -> dict[str, Task]:
         if name in labelled:
             tasks[name] = TASKS[name](labelled[name])
         else:
-            say(f"the data have no {name} labels: that head takes no part")
+            say(f"the data have no {name} labels: that head is not trained")
     if not tasks:
         raise ConfigError(f"the data have labels for {', '.join(labelled) or 'none'} of tasks={list(config.tasks)}")
     return tasks

@@ -1,23 +1,45 @@
-"""The log of a training, as a table for programs and as a picture for people."""
+"""The training log: a table for programs, ``log.csv``, and curves for people, ``curves.png``."""
 
 from __future__ import annotations
 
 import csv
 from pathlib import Path
 
+Row = dict[str, float]
+COLUMNS = 4
+VAL = "val/"
+"""Prefix of the metrics of evaluations during training."""
+GROUPS = {
+    "loss_weight/": "loss weights",
+    "strength/": "sparsity strengths",
+    "alignment_strength/": "alignment strengths",
+}
+"""Prefixes whose columns share a panel, with its title."""
+LEGEND = 12
+"""A panel of more lines has no legend."""
+TITLES = {"lr": "learning rate", "pruned": "share pruned", "active_channels": "active channel groups"}
+RENAMED = {"gone": "pruned", "live": "active_channels"}
+RENAMED_PREFIXES = {
+    "val ": VAL,
+    "weight ": "loss_weight/",
+    "strength ": "strength/",
+    "alignment ": "alignment_strength/",
+}
+"""Columns of version 0.1, and today's."""
 
-class Log:
-    """One row a step: the step, the learning rate, and whatever figures the step had."""
+
+class TrainingLog:
+    """One row a step: the step, the learning rate, and the metrics of the step."""
 
     def __init__(self) -> None:
-        self.rows: list[dict[str, float]] = []
+        self.rows: list[Row] = []
 
-    def add(self, step: int, lr: float, figures: dict[str, float]) -> None:
-        """Note a step."""
-        self.rows.append({"step": step, "lr": lr, **figures})
+    def add(self, step: int, lr: float, metrics: Row) -> None:
+        """Append the row of a step."""
+        self.rows.append({"step": step, "lr": lr, **metrics})
 
-    def last(self) -> dict[str, float]:
-        """Return the last step's figures."""
+    def last(self) -> Row:
+        """Return a copy of the last row, {} before the first."""
         return dict(self.rows[-1]) if self.rows else {}
 
     def write(self, folder: Path) -> None:
@@ -30,48 +52,54 @@ class Log:
         draw(self.rows, folder / "curves.png")
 
 
-COLUMNS = 4
-JUDGED = "val "
-"""How the names of figures begin that were judged while training."""
-SHARED = {"weight ": "weights of the tasks", "strength ": "strengths of the levels"}
-"""Figures whose names begin so have a panel together."""
-LEGEND = 12
-"""A panel of more lines has no legend."""
-TITLES = {"lr": "learning rate", "gone": "share gone", "live": "live channel groups"}
+def read_log(file: Path) -> list[Row]:
+    """Return the rows of a ``log.csv``, those of version 0.1 with today's column names."""
+    with file.open(newline="") as stream:
+        return [renamed({n: float(v) for n, v in row.items() if v}) for row in csv.DictReader(stream)]
 
 
-def draw(rows: list[dict[str, float]], file: Path) -> None:
-    """Draw every figure over the steps, smoothed, a panel each; the tasks' weights share one."""
+def renamed(row: Row) -> Row:
+    """Return a row with today's column names."""
+    return {_renamed(name): value for name, value in row.items()}
+
+
+def _renamed(name: str) -> str:
+    prefix = next((prefix for prefix in RENAMED_PREFIXES if name.startswith(prefix)), "")
+    return RENAMED_PREFIXES[prefix] + name.removeprefix(prefix) if prefix else RENAMED.get(name, name)
+
+
+def draw(rows: list[Row], file: Path) -> None:
+    """Draw every column over the steps, smoothed, one panel each or one a group of columns."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     names = [n for n in dict.fromkeys(name for row in rows for name in row) if n != "step"]
-    together = {start: [name for name in names if name.startswith(start)] for start in SHARED}
-    panels = [("", [name]) for name in names if not name.startswith(tuple(SHARED))]
-    panels += [(start, members) for start, members in together.items() if members]
+    grouped = {prefix: [name for name in names if name.startswith(prefix)] for prefix in GROUPS}
+    panels = [("", [name]) for name in names if not name.startswith(tuple(GROUPS))]
+    panels += [(prefix, members) for prefix, members in grouped.items() if members]
     columns = min(COLUMNS, len(panels))
     lines = -(-len(panels) // columns)
     figure = Figure(figsize=(3.2 * columns, 2.4 * lines), layout="constrained")
     FigureCanvasAgg(figure)
-    for index, (start, panel) in enumerate(panels):
+    for index, (prefix, panel) in enumerate(panels):
         axes = figure.add_subplot(lines, columns, index + 1)
         for name in panel:
             points = [(row["step"], row[name]) for row in rows if name in row]
             steps, values = zip(*points, strict=True)
-            if name.startswith(JUDGED):
+            if name.startswith(VAL):
                 axes.plot(steps, values, color="tab:orange", marker=".")
-            elif start or name in TITLES:
-                values = tuple(smooth(list(values))) if start == "weight " else values
-                axes.plot(steps, values, label=name.removeprefix(start), linewidth=1 if start else 1.5)
+            elif prefix or name in TITLES:
+                values = tuple(smooth(list(values))) if prefix == "loss_weight/" else values
+                axes.plot(steps, values, label=name.removeprefix(prefix), linewidth=1 if prefix else 1.5)
             else:
                 axes.plot(steps, values, color="0.8", linewidth=0.8)
                 axes.plot(steps, smooth(list(values)), color="tab:blue")
-        if start and len(panel) <= LEGEND:
+        if prefix and len(panel) <= LEGEND:
             axes.legend(fontsize=6)
-        axes.set_title(SHARED[start] if start else title(panel[0]), fontsize=9)
+        axes.set_title(GROUPS[prefix] if prefix else title(panel[0]), fontsize=9)
         axes.set_xlabel("step", fontsize=8)
         axes.tick_params(labelsize=7)
-        if start == "strength " and any(row.get(name, 0) > 0 for row in rows for name in panel):
+        if prefix == "strength/" and any(row.get(name, 0) > 0 for row in rows for name in panel):
             axes.set_yscale("log")
         else:
             axes.set_ylim(bottom=0)
@@ -80,15 +108,15 @@ def draw(rows: list[dict[str, float]], file: Path) -> None:
 
 
 def title(name: str) -> str:
-    """Return what a figure of the log is."""
-    return name if name.startswith(JUDGED) else TITLES.get(name, f"{name} loss")
+    """Return the title of a column's panel."""
+    return name if name.startswith(VAL) else TITLES.get(name, f"{name} loss")
 
 
-def smooth(values: list[float], keep: float = 0.95) -> list[float]:
-    """Return an exponential moving average without the bias of its start."""
+def smooth(values: list[float], decay: float = 0.95) -> list[float]:
+    """Return a bias-corrected exponential moving average."""
     total = weight = 0.0
     out = []
     for value in values:
-        total, weight = keep * total + (1 - keep) * value, keep * weight + (1 - keep)
+        total, weight = decay * total + (1 - decay) * value, decay * weight + (1 - decay)
         out.append(total / weight)
     return out

@@ -219,7 +219,7 @@ def write_toy_bundle(folder: Path, height: int = 64, width: int = 96) -> Path:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    from edgemtl_runtime.atomic import FolderAside
+    from edgemtl_runtime.atomic import AtomicFolder
     from edgemtl_runtime.bundle import BUNDLE, MODEL, Head, Input, Manifest, write_bundle
 
     rows = np.array([[[24, 16, 72, 48, 0.9, 0], [0, 0, 10, 10, 0.1, 1]]], np.float32)
@@ -266,9 +266,9 @@ def write_toy_bundle(folder: Path, height: int = 64, width: int = 96) -> Path:
         files={},
         licence="CC0-1.0",
     )
-    with FolderAside(folder, BUNDLE) as aside:
-        onnx.save(model, str(aside.folder / MODEL))
-        write_bundle(aside, manifest)
+    with AtomicFolder(folder, BUNDLE) as output:
+        onnx.save(model, str(output.folder / MODEL))
+        write_bundle(output, manifest)
     return folder
 
 

@@ -58,7 +58,7 @@ def _check(args: argparse.Namespace) -> int:
 def _show(args: argparse.Namespace) -> int:
     import cv2
 
-    from ..data.datasets import Files, spread
+    from ..data.datasets import FileDataset, evenly_spaced
     from ..data.formats import index
     from ..errors import EdgemtlError
     from ..visualize import labelled, sheet, titled
@@ -69,14 +69,14 @@ def _show(args: argparse.Namespace) -> int:
         found.raise_problems()
         if not found.splits.get(args.split):
             raise EdgemtlError(f"{args.path}: split '{args.split}' has no pictures")
-        samples = Files(found, found.splits[args.split])
-        chosen = [samples[place] for place in spread(len(samples), args.count)]
+        samples = FileDataset(found, found.splits[args.split])
+        chosen = [samples[place] for place in evenly_spaced(len(samples), args.count)]
         picture = sheet([titled(labelled(sample, samples.classes), sample.name) for sample in chosen], 2)
-        good, data = cv2.imencode(out.told.suffix.lower(), picture[:, :, ::-1])
+        good, data = cv2.imencode(out.given.suffix.lower(), picture[:, :, ::-1])
         if not good:
             raise EdgemtlError(
-                f"--out {out.told}: a picture of {picture.shape[1]}x{picture.shape[0]} cannot be written"
+                f"--out {out.given}: a picture of {picture.shape[1]}x{picture.shape[0]} cannot be written"
             )
         out.write(data.tobytes())
-    print(f"wrote {out.told}: {len(chosen)} of {len(samples)} pictures of split '{args.split}'")
+    print(f"wrote {out.given}: {len(chosen)} of {len(samples)} pictures of split '{args.split}'")
     return 0

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from edgemtl_runtime.atomic import FileAside
+from edgemtl_runtime.atomic import AtomicFile
 from edgemtl_runtime.bundle import MODELS
 
 from .data import labels_option
@@ -75,15 +75,16 @@ def _eval(args: argparse.Namespace) -> int:
         return _judged(args, drawn)
 
 
-def _judged(args: argparse.Namespace, drawn: FileAside | None) -> int:
+def _judged(args: argparse.Namespace, drawn: AtomicFile | None) -> int:
     import msgspec
 
     from ..config import Config, Data
     from ..console import print_table, progress_bar
-    from ..data.open import name_of, open_data
+    from ..corruptions import Suite, misalignments, missing_modalities
+    from ..data.datasets import name_of, open_datasets
     from ..errors import EdgemtlError
-    from ..evaluate import Faulty, evaluate, of_run, open_predictor, table
-    from ..robustness import absences, draw, misalignments
+    from ..evaluate import evaluate, of_run, open_predictor, table
+    from ..reports.misalignment import plot
     from ..run import CONFIG, Run
 
     run = Run.open(args.what) if (args.what / CONFIG).is_file() else None
@@ -100,17 +101,17 @@ def _judged(args: argparse.Namespace, drawn: FileAside | None) -> int:
     )
     changes = {key: value for key, value in (("source", args.data), ("labels", args.labels)) if value}
     data: Data = msgspec.structs.replace(config.data, **changes)
-    samples = open_data(msgspec.structs.replace(config, data=data), (args.split,)).get(args.split)
+    samples = open_datasets(msgspec.structs.replace(config, data=data), (args.split,)).get(args.split)
     if samples is None:
         raise EdgemtlError(f"{name_of(data)} has no split '{args.split}'")
-    faults: Faulty = absences(predictor) if args.absent else {}
+    corruptions: Suite = missing_modalities(predictor.inputs) if args.absent else {}
     if args.misaligned:
-        faults = {**faults, **misalignments(predictor)}
+        corruptions = {**corruptions, **misalignments(predictor.inputs)}
     with progress_bar("judging", len(samples)) as bar:
-        figures = evaluate(predictor, samples, lambda n: bar(n, {}), faults)
+        figures = evaluate(predictor, samples, lambda n: bar(n, {}), corruptions)
     if drawn:
         heads = {head.name: head.task for head in predictor.heads if head.name in samples.classes}
-        drawn.write(draw(figures, heads, drawn.told.suffix[1:].lower()))
+        drawn.write(plot(figures, heads, drawn.given.suffix[1:].lower()))
     if args.json:
         print(json.dumps({"what": str(args.what), "data": name_of(data), "pictures": len(samples), **figures}))
     else:
@@ -129,5 +130,5 @@ def _compare(args: argparse.Namespace) -> int:
         else:
             print_table(rows(compared))
         if drawn:
-            drawn.write(draw(compared, drawn.told.suffix[1:].lower()))
+            drawn.write(draw(compared, drawn.given.suffix[1:].lower()))
     return 0

@@ -110,16 +110,16 @@ def _shrink(args: argparse.Namespace) -> int:
             verify=not args.no_verify,
         )
     if args.json:
-        print(json.dumps({**plain(shrunk.report), "out": str(out.told)}))
+        print(json.dumps({**plain(shrunk.report), "out": str(out.given)}))
     else:
         if outputs:
             print(f"outputs kept: {', '.join(outputs)}; what only the others read is gone and not counted here\n")
-        print(f"{readable(shrunk.report)}\n\nwrote {out.told}")
+        print(f"{readable(shrunk.report)}\n\nwrote {out.given}")
     return 0
 
 
 def _export(args: argparse.Namespace) -> int:
-    from edgemtl_runtime.atomic import FileAside
+    from edgemtl_runtime.atomic import AtomicFile
 
     from ..console import say, steps
     from ..errors import EdgemtlError
@@ -144,7 +144,7 @@ def _export(args: argparse.Namespace) -> int:
         **words, target=target, max_drop=args.max_drop, align=args.align or 0, dynamic_batch=args.dynamic_batch
     )  # type: ignore[arg-type]
     run, tell = Run.open(args.run), say if not args.json else lambda _: None
-    with FileAside(args.engine_out, args.overwrite) if args.engine_out else nullcontext() as plan:
+    with AtomicFile(args.engine_out, args.overwrite) if args.engine_out else nullcontext() as plan:
         with nullcontext(lambda *_: None) if args.json else steps() as told:
             bundle, shrunk = export(run, args.out, None, options, told, args.overwrite)
         engine = None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from edgemtl_runtime.atomic import FileAside, next_free
+from edgemtl_runtime.atomic import AtomicFile, next_free
 
 from ..errors import EdgemtlError
 
@@ -20,19 +20,19 @@ def overwrite_option(command: argparse.ArgumentParser) -> None:
     command.add_argument("--overwrite", action="store_true", help="replace what stands there already, if it is ours")
 
 
-def output_file(given: Path | None, default: Path, overwrite: bool) -> FileAside:
+def output_file(given: Path | None, default: Path, overwrite: bool) -> AtomicFile:
     """Return what claims the file to write: the one that was given, or the first free one after the default."""
     if given is not None:
-        return FileAside(given, overwrite)
-    return FileAside(default if overwrite else next_free(default, file=True), overwrite)
+        return AtomicFile(given, overwrite)
+    return AtomicFile(default if overwrite else next_free(default, file=True), overwrite)
 
 
-def drawing_file(given: Path | None, overwrite: bool) -> AbstractContextManager[FileAside | None]:
+def drawing_file(given: Path | None, overwrite: bool) -> AbstractContextManager[AtomicFile | None]:
     """Return what claims the file of a figure, or nothing where none was asked for."""
     if given is None:
         return nullcontext()
     check_ending(given, DRAWINGS)
-    return FileAside(given, overwrite)
+    return AtomicFile(given, overwrite)
 
 
 def check_ending(out: Path, endings: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgemtl_runtime.atomic import BusyError, FileAside, is_free, numbered, unfinished
+from edgemtl_runtime.atomic import AtomicFile, BusyError, is_free, numbered, unfinished
 
 from .outputs import overwrite_option
 
@@ -61,11 +61,11 @@ def _init(args: argparse.Namespace) -> int:
         raise EdgemtlError(f"{file}: is there already; choose another name")
     schema = file.with_suffix(".schema.json")
     if args.schema:
-        with FileAside(schema) as aside:
-            aside.write(json.dumps(json_schema(), indent=1).encode())
-    with FileAside(file) as aside:
+        with AtomicFile(schema) as output:
+            output.write(json.dumps(json_schema(), indent=1).encode())
+    with AtomicFile(file) as output:
         first = f"# yaml-language-server: $schema={schema.name}\n" if args.schema else ""
-        aside.write((first + starter(file.name)).encode())
+        output.write((first + starter(file.name)).encode())
     print(f"wrote {file}; edit it, then: edgemtl train {file}")
     return 0
 
@@ -125,10 +125,10 @@ def _trained(config: Config, out: Path | None, resume: bool, overwrite: bool) ->
 
 def _last(default: Path, config: Config) -> Path | None:
     """Return the last training of the default name to go on with: of this configuration, else an unfinished one."""
-    from ..checkpoint import lasting, lasts
+    from ..checkpoint import lasting, lasting_of
 
     known = list(takewhile(lambda path: not is_free(path), numbered(default)))[::-1]
-    same = [path for path in known if lasts(path) == lasting(config)]
+    same = [path for path in known if lasting_of(path) == lasting(config)]
     return next(iter([*same, *(path for path in known if os.path.lexists(unfinished(path)))]), None)
 
 

@@ -1,4 +1,4 @@
-"""Splits whose pictures lie in files, decoded when asked for; several sets as one; all of one in order, ahead."""
+"""Datasets: the splits that a configuration names, decoded sample by sample, and several sources as one."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
+from ..config import Config, Data, Source
 from ..console import progress_bar
 from ..errors import DataError
+from ..synthetic.streets import HELD_OUT, Streets
 from .annotations import Entry, Index, Problems, raise_problems
-from .sample import Sample, Samples
+from .formats import index
+from .sample import Dataset, Sample
+
+Splits = dict[str, Dataset]
 
 THREADS = min(8, os.cpu_count() or 1)
 
 
-class Files:
-    """Entries of a data set as a split, with the labels of ``tasks`` alone if any are named."""
+class FileDataset:
+    """Entries of an index as a dataset, with the labels of ``tasks`` alone if any are named."""
 
     def __init__(self, found: Index, entries: Sequence[Entry], tasks: Sequence[str] = ()) -> None:
         self.root = found.root
@@ -43,10 +48,10 @@ class Files:
         return self.entries[index].is_day
 
 
-class Joined:
-    """Several splits after one another; each labels the tasks that it has, under the same classes."""
+class ConcatDataset:
+    """Several datasets one after the other; each labels the tasks that it has, under the same classes."""
 
-    def __init__(self, parts: Sequence[Samples], names: Sequence[str]) -> None:
+    def __init__(self, parts: Sequence[Dataset], names: Sequence[str]) -> None:
         self.parts = parts
         self.classes: dict[str, tuple[str, ...]] = {}
         self.modalities = tuple(m for m in parts[0].modalities if all(m in part.modalities for part in parts))
@@ -73,7 +78,7 @@ class Joined:
         part, within = self._place(index)
         return part.is_day(within)
 
-    def _place(self, index: int) -> tuple[Samples, int]:
+    def _place(self, index: int) -> tuple[Dataset, int]:
         for part in self.parts:
             if index < len(part):
                 return part, index
@@ -99,7 +104,61 @@ def _read(entry: Entry) -> tuple[Sample | None, Problems]:
     return entry.read(problems), problems
 
 
-def spread(length: int, count: int) -> list[int]:
+def evenly_spaced(length: int, count: int) -> list[int]:
     """Return at most ``count`` places of a sequence, evenly spread from its first to its last."""
     count = max(1, min(count, length))
     return sorted({round(i * (length - 1) / max(count - 1, 1)) for i in range(count)})
+
+
+def open_datasets(config: Config, needed: tuple[str, ...] = ("train", "val")) -> Splits:
+    """Return the splits that there are of "train", "val" and "test"; raises `DataError` with what is wrong."""
+    data = config.data
+    if data.source == "streets":
+        return _synthetic(config)
+    if not data.sources:
+        raise DataError("data.source lists nothing")
+    opened = [_open(source, data, needed) for source in data.sources]
+    if len(opened) == 1:
+        return opened[0]
+    names = [source.source for source in data.sources]
+    splits = [split for split in opened[0] if all(split in parts for parts in opened)]
+    return {split: ConcatDataset([parts[split] for parts in opened], names) for split in splits}
+
+
+def name_of(data: Data) -> str:
+    """Return the data's name for people."""
+    return " + ".join(source.source for source in data.sources)
+
+
+def _synthetic(config: Config) -> Splits:
+    data = config.data
+    train = Streets(
+        data.synthetic.num_train,
+        config.input_size,
+        config.seed * data.synthetic.num_train % (HELD_OUT - data.synthetic.num_train),
+        config.tasks,
+    )
+    return {"train": train, "val": Streets(data.synthetic.num_val, config.input_size, HELD_OUT, config.tasks)}
+
+
+def _open(source: Source, data: Data, needed: tuple[str, ...]) -> Splits:
+    if source.source == "streets":
+        raise DataError("drawn streets stand alone: data.source=streets")
+    found = index(source.source, source.label_policy)
+    found.raise_problems()
+    for task in source.tasks:
+        if task not in found.classes:
+            raise DataError(f"{source.source} has no {task} labels; it has {', '.join(found.classes) or 'none'}")
+    entries = dict(found.splits)
+    if data.val_fraction:
+        train = entries.get("train", [])
+        kept = round(len(train) * (1 - data.val_fraction))
+        entries = {"train": train[:kept], "val": train[kept:], "test": entries.get("val", [])}
+        if not entries["train"] or not entries["val"]:
+            raise DataError(
+                f"{source.source}: data.val_fraction={data.val_fraction:g} of {len(train)} pictures leaves no split"
+            )
+    for split in needed:
+        if not entries.get(split):
+            raise DataError(f"{source.source}: split '{split}' has no pictures")
+    return {split: FileDataset(found, part, source.tasks) for split, part in entries.items()}

@@ -7,15 +7,15 @@ import multiprocessing
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+import torch.utils.data
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
 
 from edgemtl_export.inputs import normalise
 from edgemtl_runtime.bundle import Input
@@ -24,12 +24,13 @@ from edgemtl_runtime.letterbox import Fit
 from .. import distributed
 from ..config import Config
 from ..console import progress_bar
-from ..corruptions import NONE, Fault
+from ..corruptions import CLEAN, Corruption
 from ..errors import ConfigError
 from .augment import Augmenter, to_item
+from .batch import PRESENT, Batch, Item
 from .datasets import THREADS
-from .sample import Sample, Samples
-from .targets import ABSENT, Batch, Item, Label
+from .sample import Dataset, Sample
+from .targets import SampleTarget, Target
 
 
 class Batches:
@@ -40,16 +41,22 @@ class Batches:
     """
 
     def __init__(
-        self, samples: Samples, config: Config, inputs: dict[str, Input], labels: dict[str, Label], steps: int
+        self,
+        dataset: Dataset,
+        config: Config,
+        inputs: dict[str, Input],
+        target_types: Mapping[str, type[SampleTarget]],
+        steps: int,
     ) -> None:
-        self.samples, self.config, self.inputs, self.labels, self.steps = samples, config, inputs, labels, steps
+        self.dataset, self.config, self.steps = dataset, config, steps
+        self.inputs, self.target_types = inputs, target_types
         self.augment = Augmenter(config.augment, inputs)
-        self.held = math.ceil(config.episodes.query_fraction * len(samples))
-        if self.held and self.held == len(samples):
+        self.held = math.ceil(config.episodes.query_fraction * len(dataset))
+        if self.held and self.held == len(dataset):
             raise ConfigError(
                 f"episodes.query_fraction={config.episodes.query_fraction} leaves none of {self.held} images to train"
             )
-        self.light = _by_light(samples) if config.data.balance_light else []
+        self.light = _by_light(dataset) if config.data.balance_light else []
         self.items: dict[int, Item] = {}
         self.budget = config.data.cache_mb * 2**20
 
@@ -61,11 +68,11 @@ class Batches:
         mine = range(step * self.config.batch_size, (step + 1) * self.config.batch_size)[
             distributed.rank() :: distributed.world_size()
         ]
-        return collate([self._item(place, mosaic) for place in mine], self.inputs, self.labels)
+        return collate([self._item(place, mosaic) for place in mine], self.inputs, self.target_types)
 
     def fill(self) -> None:
         """Read and fit the samples, as many as the memory for them holds, by several threads."""
-        count = len(self.samples)
+        count = len(self.dataset)
         with ThreadPoolExecutor(THREADS) as pool, progress_bar("reading", count) as bar:
             for done, index in enumerate(range(0, count, 4 * THREADS)):
                 if self.budget <= 0:
@@ -83,7 +90,7 @@ class Batches:
         if mosaic and float(torch.rand(())) < mosaic:
             others = [self._fitted(members[i]) for i in torch.randint(0, len(members), (3,)).tolist()]
         mine = self._fitted(members[self._permutation(number, members[0], len(members))[within]])
-        return self.augment(dict(mine), others, lambda: self._fitted(members[int(torch.randint(len(members), ()))]))
+        return self.augment(mine, others, lambda: self._fitted(members[int(torch.randint(len(members), ()))]))
 
     def _pool(self, place: int) -> tuple[int, Sequence[int]]:
         """Return a place's rank among those filled from the same samples, and these.
@@ -91,7 +98,7 @@ class Batches:
         Where queries are held out, they fill each batch's second half; where light is balanced, places are filled by
         day and by night in turns.
         """
-        size, total = self.config.batch_size, len(self.samples)
+        size, total = self.config.batch_size, len(self.dataset)
         if self.light:
             return place // 2, self.light[place % 2]
         if not self.held:
@@ -114,17 +121,16 @@ class Batches:
     def _fitted(self, index: int) -> Item:
         if index in self.items:
             return self.items[index]
-        item = to_item(self.samples[index], self.inputs, self.labels)
-        size = sum(tensor.nbytes for tensor in item.values())
-        if size <= self.budget:
-            self.budget -= size
+        item = to_item(self.dataset[index], self.inputs, self.target_types)
+        if item.nbytes <= self.budget:
+            self.budget -= item.nbytes
             self.items[index] = item
         return item
 
 
-def _by_light(samples: Samples) -> list[list[int]]:
+def _by_light(dataset: Dataset) -> list[list[int]]:
     """Return the samples taken by day and those by night; one of which that is not known is among both."""
-    known = [samples.is_day(index) for index in range(len(samples))]
+    known = [dataset.is_day(index) for index in range(len(dataset))]
     if not (True in known and False in known):
         raise ConfigError(
             "data.balance_light needs pictures that are known to be by day, and by night (attributes.csv)"
@@ -196,7 +202,7 @@ class Loader:
             self.ready.put(error)
 
 
-class _Guarded(Dataset[Any]):
+class _Guarded(torch.utils.data.Dataset[Batch | BaseException]):
     """Gives an error as it is: a worker's own way to tell it is its whole traceback."""
 
     def __init__(self, batches: Batches) -> None:
@@ -209,35 +215,38 @@ class _Guarded(Dataset[Any]):
             return error
 
 
-def collate(items: list[Item], inputs: dict[str, Input], labels: dict[str, Label]) -> Batch:
-    """Return normalised images by name, and what is known of the labels of these tasks."""
-    batch: Batch = {
-        name: normalise(torch.stack([item[name].as_subclass(Tensor) for item in items]), spec).contiguous(
+def collate(items: Sequence[Item], inputs: dict[str, Input], target_types: Mapping[str, type[SampleTarget]]) -> Batch:
+    """Return the batch of some items: normalised images, and the targets of these tasks that any item has."""
+    images = {
+        name: normalise(torch.stack([item.images[name] for item in items]), spec).contiguous(
             memory_format=torch.channels_last
         )
         for name, spec in inputs.items()
     }
-    if any(ABSENT in item for item in items):
-        batch[ABSENT] = torch.stack([item.get(ABSENT, torch.tensor(-1)) for item in items])
-    first = next(iter(inputs.values()))
-    for task, label in labels.items():
-        batch |= label.stacked(task, items, (first.height, first.width))
-    return batch
+    targets: dict[str, Target] = {}
+    for task, target_type in target_types.items():
+        if (target := target_type.collate([item.targets.get(task) for item in items])) is not None:
+            targets[task] = target
+    missing = [item.missing for item in items]
+    any_missing = any(index != PRESENT for index in missing)
+    return Batch(images, targets, torch.tensor(missing) if any_missing else None, tuple(item.source for item in items))
 
 
-def fitted_images(sample: Sample, inputs: dict[str, Input], fault: Fault = NONE) -> dict[str, Any]:
+def fitted_images(
+    sample: Sample, inputs: dict[str, Input], corruption: Corruption = CLEAN
+) -> dict[str, NDArray[np.uint8]]:
     """Return a sample's images as an engine takes them: uint8 (1, H, W, C) arrays by input name."""
     first = next(iter(inputs.values()))
     scale = Fit.plan(sample.size, (first.height, first.width)).scale
-    item = fault(to_item(sample, inputs, {}), inputs, scale)
-    return {name: item[name].permute(1, 2, 0).contiguous().numpy()[None] for name in inputs}
+    images = corruption(to_item(sample, inputs, {}).images, inputs, scale)
+    return {name: images[name].permute(1, 2, 0).contiguous().numpy()[None] for name in inputs}
 
 
-def check_inputs(inputs: dict[str, Input], samples: Samples) -> None:
-    """Raise `ConfigError` when a network wants a camera that the data do not have."""
+def check_inputs(inputs: dict[str, Input], dataset: Dataset) -> None:
+    """Raise `ConfigError` when a network needs a modality that the data do not have."""
     for spec in inputs.values():
-        if spec.modality not in samples.modalities:
-            there = ", ".join(samples.modalities)
+        if spec.modality not in dataset.modalities:
+            available = ", ".join(dataset.modalities)
             raise ConfigError(
-                f"the network needs {spec.modality} pictures, the data have {there}: modalities=[{there}]"
+                f"the network needs {spec.modality} pictures, the data have {available}: modalities=[{available}]"
             )

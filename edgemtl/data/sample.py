@@ -42,8 +42,8 @@ class Sample:
         return first.shape[0], first.shape[1]
 
 
-class Samples(Protocol):
-    """A split of a data set; ``classes`` has every task that it labels, with its classes (none for a depth)."""
+class Dataset(Protocol):
+    """A split of a dataset; ``classes`` has every task that it labels, with its classes (none for a depth)."""
 
     classes: dict[str, tuple[str, ...]]
     modalities: tuple[str, ...]

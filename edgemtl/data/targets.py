@@ -1,171 +1,215 @@
-"""What becomes of labels on their way into a batch: fitted to the network's size, moved with the picture, stacked."""
+"""Ground truth as typed values: of one sample, which a geometric transform acts on, and of a batch.
+
+Each value knows what it is, as torchvision's tv_tensors do: label maps move with the pixels and keep a mask of what is
+valid, vectors hold for the image as a whole. Boxes are in `data.box_targets`.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torchvision import tv_tensors
-from torchvision.transforms import v2
 
 from edgemtl_runtime.letterbox import Fit
 
-from .sample import IGNORE, BoxLabels
-
-Item = dict[str, Any]
-"""Images by input, and labels: "boxes" and "classes", maps by task, as torchvision's tv_tensors; vectors by task."""
-Batch = dict[str, Any]
-ABSENT = "absent"
-"""Of an item and a batch, where any does: the number of the camera that shows something else, -1 where none does."""
-LISTED = ("bboxes", "cls", "batch_idx")
-"""What a batch lists of all its pictures, one behind the other."""
+from .geometry import Geometry
+from .sample import IGNORE
 
 
-class Label(Protocol):
-    """A kind of label."""
+class TensorRecord:
+    """A frozen dataclass of which some fields are tensors."""
 
-    def entries(self, task: str, value: Any, fit: Fit) -> Item:
-        """Return what an item holds of a sample's label, at the network's size."""
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors by field."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
 
-    def stacked(self, task: str, items: list[Item], size: tuple[int, int]) -> Batch:
-        """Return what a batch holds of its items' labels; nothing when none of them has any."""
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """Return the record with a function applied to every tensor."""
+        return replace(self, **{name: function(tensor) for name, tensor in self.tensors().items()})  # type: ignore[type-var]  # subclasses are dataclasses
 
 
-class LabelMap(tv_tensors.Mask):
-    """A label a pixel, (H, W) or (C, H, W), ``unknown`` where there is none."""
+class Target(TensorRecord, ABC):
+    """Ground truth of one task for a batch of B images."""
 
-    unknown: ClassVar[float] = 0.0
+    @abstractmethod
+    def slice(self, start: int, stop: int) -> Self | None:
+        """Return that of the images from ``start`` up to, not with, ``stop``; None when none of them is labelled."""
 
-    def zoomed(self, factor: float) -> Tensor:
-        """Return the labels of the picture enlarged by ``factor``."""
+    @abstractmethod
+    def repeat(self, times: int) -> Self:
+        """Return that of a batch in which all images stand ``times`` times, one copy of the batch after the other."""
+
+
+class SampleTarget(TensorRecord, ABC):
+    """Ground truth of one task for one sample, at the network's input size."""
+
+    @classmethod
+    @abstractmethod
+    def from_label(cls, label: Any, letterbox: Fit) -> Self:
+        """Bring a sample's label to the network's input size."""
+
+    @abstractmethod
+    def transform(self, geometry: Geometry) -> Self:
+        """Return that of the transformed image."""
+
+    def clip(self) -> Self:
+        """Drop what lies outside the image."""
         return self
 
-    def mirrored(self) -> Tensor:
-        """Return the labels of the picture mirrored left to right, once their places are."""
-        return self
+    @classmethod
+    def mosaic(cls, parts: Sequence[Self | None], size: tuple[int, int]) -> Self | None:
+        """Return that of four images of ``size`` in a square, None where it is not defined; missing parts are None."""
+        return None
 
-    def turned(self, degrees: float) -> Tensor:
-        """Return the labels of the picture turned clockwise, once their places are."""
-        return self
-
-
-class IdMap(LabelMap):
-    """Class ids."""
-
-    unknown = IGNORE
+    @classmethod
+    @abstractmethod
+    def collate(cls, targets: Sequence[Self | None]) -> Target | None:
+        """Return that of a batch, None where no sample is labelled."""
 
 
-class DepthLabels(LabelMap):
-    """Depths in metres: what looks twice as large is half as far away."""
-
-    def zoomed(self, factor: float) -> Tensor:
-        """Return the depths over the factor."""
-        return self.as_subclass(Tensor) / factor
+def grid(tiles: Sequence[Tensor]) -> Tensor:
+    """Return four (…, H, W) as (…, 2H, 2W), row by row."""
+    top_left, top_right, bottom_left, bottom_right = tiles
+    return torch.cat([torch.cat([top_left, top_right], -1), torch.cat([bottom_left, bottom_right], -1)], -2)
 
 
-class NormalLabels(LabelMap):
-    """Unit vectors, (3, H, W): x right, y down, z forward."""
+@dataclass(frozen=True, eq=False)
+class DenseTarget(SampleTarget, Target):
+    """A label map: ``values`` (H, W) or (C, H, W), with B before them in a batch; ``ignore_value`` where not valid."""
 
-    def mirrored(self) -> Tensor:
-        """Return the vectors with x negated."""
-        return self.as_subclass(Tensor) * torch.tensor([-1.0, 1.0, 1.0]).view(3, 1, 1)
+    values: Tensor
+    ignore_value: ClassVar[float] = 0.0
 
-    def turned(self, degrees: float) -> Tensor:
-        """Return the vectors turned about the optical axis."""
-        x, y, z = self.as_subclass(Tensor)
-        c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-        return torch.stack([c * x - s * y, s * x + c * y, z])
+    @property
+    def valid(self) -> Tensor:
+        """The mask of the pixels that have a label: (H, W) or (B, H, W) bool."""
+        return self.values != self.ignore_value
+
+    @classmethod
+    def from_label(cls, label: NDArray[Any], letterbox: Fit) -> Self:
+        """Scale a map to the network's pixels, nearest neighbour; the padding is not valid."""
+        scaled_size = (letterbox.scaled_height, letterbox.scaled_width)
+        if label.shape[:2] != scaled_size:
+            label = Fit(*scaled_size, *label.shape[:2], 1.0, *label.shape[:2]).map_to_camera(label)
+        scaled = torch.from_numpy(np.ascontiguousarray(np.moveaxis(label, -1, 0) if label.ndim == 3 else label))
+        padded_size = (*scaled.shape[:-2], letterbox.height, letterbox.width)
+        values = torch.full(padded_size, cls.ignore_value, dtype=scaled.dtype)
+        values[..., : letterbox.scaled_height, : letterbox.scaled_width] = scaled
+        return cls(values)
+
+    def transform(self, geometry: Geometry) -> Self:
+        """Move the labels with their pixels, and change those that depend on the view."""
+        moved = geometry.resample(self.values, self.ignore_value, interpolate=False)
+        return replace(self, values=self.seen_through(moved, geometry))
+
+    def seen_through(self, values: Tensor, geometry: Geometry) -> Tensor:
+        """Return moved labels as they are in the transformed view."""
+        return values
+
+    @classmethod
+    def mosaic(cls, parts: Sequence[Self | None], size: tuple[int, int]) -> Self | None:
+        """Put four maps in a square; what is missing is not valid."""
+        return cls(grid(cls._filled(parts)))
+
+    @classmethod
+    def collate(cls, targets: Sequence[Self | None]) -> Self | None:
+        """Stack maps; those that are missing are not valid anywhere."""
+        return cls(torch.stack(cls._filled(targets))) if any(targets) else None
+
+    @classmethod
+    def _filled(cls, targets: Sequence[Self | None]) -> list[Tensor]:
+        like = next(target.values for target in targets if target is not None)
+        blank = torch.full_like(like, cls.ignore_value)
+        return [blank if target is None else target.values for target in targets]
+
+    def slice(self, start: int, stop: int) -> Self:
+        """Return some images' maps."""
+        return replace(self, values=self.values[start:stop])
+
+    def repeat(self, times: int) -> Self:
+        """Return the maps ``times`` times."""
+        return replace(self, values=torch.cat([self.values] * times))
 
 
-class Map:
-    """Labels a pixel, of one of the kinds above."""
+@dataclass(frozen=True, eq=False)
+class ClassMapTarget(DenseTarget):
+    """Class ids, uint8; `IGNORE` where not valid."""
 
-    def __init__(self, kind: type[LabelMap]) -> None:
-        self.kind = kind
-
-    def entries(self, task: str, value: Any, fit: Fit) -> Item:
-        """Scale a map to the network's pixels, nearest neighbour; padding is unknown."""
-        if value.shape[:2] != (fit.scaled_height, fit.scaled_width):
-            back = Fit(fit.scaled_height, fit.scaled_width, *value.shape[:2], 1.0, *value.shape[:2])
-            value = back.map_to_camera(value)
-        scaled = torch.from_numpy(np.ascontiguousarray(np.moveaxis(value, -1, 0) if value.ndim == 3 else value))
-        labels = torch.full((*scaled.shape[:-2], fit.height, fit.width), self.kind.unknown, dtype=scaled.dtype)
-        labels[..., : fit.scaled_height, : fit.scaled_width] = scaled
-        return {task: self.kind(labels)}
-
-    def stacked(self, task: str, items: list[Item], size: tuple[int, int]) -> Batch:
-        """Stack the maps to (B, H, W) or (B, C, H, W)."""
-        like = next((item[task].as_subclass(Tensor) for item in items if task in item), None)
-        if like is None:
-            return {}
-        blank = torch.full_like(like, self.kind.unknown)
-        return {task: torch.stack([item.get(task, blank).as_subclass(Tensor) for item in items])}
+    ignore_value = IGNORE
 
 
-class Vector:
-    """Numbers for the picture as a whole, NaN where unknown."""
+@dataclass(frozen=True, eq=False)
+class DepthTarget(DenseTarget):
+    """Depths in metres, float32; 0 where not valid. What is enlarged twofold is half as far away."""
 
-    def entries(self, task: str, value: Any, fit: Fit) -> Item:
+    @property
+    def valid(self) -> Tensor:
+        """Where the depth is positive."""
+        return self.values > 0
+
+    def seen_through(self, values: Tensor, geometry: Geometry) -> Tensor:
+        """Return the depths over the zoom."""
+        return values / geometry.zoom
+
+
+@dataclass(frozen=True, eq=False)
+class NormalTarget(DenseTarget):
+    """Unit vectors, (3, H, W) float32: x right, y down, z forward; zero where not valid."""
+
+    @property
+    def valid(self) -> Tensor:
+        """Where the vector has a length."""
+        return self.values.square().sum(-3) > 0.5
+
+    def seen_through(self, values: Tensor, geometry: Geometry) -> Tensor:
+        """Return the vectors turned about the optical axis, and x negated in a mirrored view."""
+        x, y, z = values
+        angle = math.radians(geometry.rotation_deg)
+        c, s = math.cos(angle), math.sin(angle)
+        turned = torch.stack([c * x - s * y, s * x + c * y, z])
+        return turned * torch.tensor([-1.0, 1.0, 1.0]).view(3, 1, 1) if geometry.is_mirrored else turned
+
+
+@dataclass(frozen=True, eq=False)
+class VectorTarget(SampleTarget, Target):
+    """Numbers that hold for the image as a whole: ``values`` (N,) or (B, N), NaN where not known."""
+
+    values: Tensor
+
+    @property
+    def valid(self) -> Tensor:
+        """The mask of the numbers that are known."""
+        return self.values.isfinite()
+
+    @classmethod
+    def from_label(cls, label: NDArray[np.float32], letterbox: Fit) -> Self:
         """Return the numbers as they are."""
-        return {task: torch.from_numpy(value)}
+        return cls(torch.from_numpy(label))
 
-    def stacked(self, task: str, items: list[Item], size: tuple[int, int]) -> Batch:
-        """Stack the vectors to (B, N)."""
-        like = next((item[task] for item in items if task in item), None)
+    def transform(self, geometry: Geometry) -> Self:
+        """Return the numbers as they are."""
+        return self
+
+    @classmethod
+    def collate(cls, targets: Sequence[Self | None]) -> Self | None:
+        """Stack vectors; those that are missing are not known."""
+        like = next((target.values for target in targets if target is not None), None)
         if like is None:
-            return {}
-        return {task: torch.stack([item.get(task, torch.full_like(like, torch.nan)) for item in items])}
+            return None
+        unknown = torch.full_like(like, torch.nan)
+        return cls(torch.stack([unknown if target is None else target.values for target in targets]))
 
+    def slice(self, start: int, stop: int) -> Self:
+        """Return some images' vectors."""
+        return replace(self, values=self.values[start:stop])
 
-class BoxList:
-    """Boxes and their classes."""
-
-    def entries(self, task: str, value: BoxLabels, fit: Fit) -> Item:
-        """Scale boxes to the network's pixels."""
-        # Unclamped, so that how much of a box a transform leaves inside the picture can be told.
-        xyxy = torch.from_numpy(value.xyxy * np.float32(fit.scale))
-        size = (fit.height, fit.width)
-        boxes = tv_tensors.BoundingBoxes(xyxy, format="XYXY", canvas_size=size, clamping_mode=None)
-        return {"boxes": boxes, "classes": torch.from_numpy(value.classes)}
-
-    def stacked(self, task: str, items: list[Item], size: tuple[int, int]) -> Batch:
-        """Return normalised ``bboxes`` (centre, size), ``cls``, ``batch_idx`` and which pictures are labelled."""
-        known = torch.tensor([task in item for item in items])
-        if not known.any():
-            return {}
-        some = [item for item in items if task in item]
-        h, w = size
-        xyxy = torch.cat([item["boxes"].as_subclass(Tensor) for item in some]) / torch.tensor([w, h, w, h])
-        counts = torch.tensor([len(item["classes"]) for item in some])
-        return {
-            "bboxes": v2.functional.convert_bounding_box_format(xyxy, "XYXY", "CXCYWH"),
-            "cls": torch.cat([item["classes"] for item in some]).float(),
-            "batch_idx": known.nonzero().flatten().repeat_interleave(counts).float(),
-            "boxes_known": known,
-        }
-
-
-def pictures(batch: Batch, first: int, last: int) -> Batch:
-    """Return the part of a batch that is of the pictures from ``first`` up to, not with, ``last``."""
-    part = {key: value[first:last] for key, value in batch.items() if key not in LISTED}
-    if "batch_idx" in batch and bool(part["boxes_known"].any()):
-        inside = (batch["batch_idx"] >= first) & (batch["batch_idx"] < last)
-        part |= {key: batch[key][inside] for key in LISTED}
-        part["batch_idx"] = part["batch_idx"] - first
-    elif "boxes_known" in part:
-        del part["boxes_known"]
-    return part
-
-
-def repeated(labels: Batch, times: int) -> Batch:
-    """Return the labels of the same pictures so many times, one behind the other."""
-    out = {key: torch.cat([value] * times) for key, value in labels.items()}
-    if "batch_idx" in labels:
-        count, each = len(labels["boxes_known"]), len(labels["batch_idx"])
-        out["batch_idx"] = out["batch_idx"] + count * torch.arange(
-            times, device=out["batch_idx"].device
-        ).repeat_interleave(each)
-    return out
+    def repeat(self, times: int) -> Self:
+        """Return the vectors ``times`` times."""
+        return replace(self, values=torch.cat([self.values] * times))

@@ -1,1 +1,1 @@
-"""Experiments that train several networks: single-task references, LOMT, adaptation to a new task."""
+"""Experiments: procedures that train several networks."""

@@ -1,11 +1,10 @@
-"""A task that a run has not seen: a new head on its network, and how many steps that takes from different starts."""
+"""Adaptation of trained networks to a new task: a new head, and how fast its metric rises from different starts."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from .. import distributed
 from ..checkpoint import lasting
@@ -20,26 +19,29 @@ from ..tasks import TASKS
 from ..train import train
 
 ADAPTATION = "adaptation"
-"""What `edgemtl_runtime.atomic` calls such a folder."""
+"""The name of such a folder in its listing (`edgemtl_runtime.atomic`)."""
 SCRATCH = "scratch"
-"""The start that is no run: the network as it is built."""
+"""The start that is no run: the network at its initial weights."""
+Curve = list[tuple[int, float]]
+"""(steps taken, the new task's primary metric) of each evaluation."""
 
 
-def adapted(start: str, task: str, words: Sequence[str], like: str, alone: bool) -> Config:
-    """Return the configuration of learning ``task`` from a run ``start``, or from scratch as the run ``like``.
+def adapted_config(start: str, task: str, words: Sequence[str], like: str, single_task: bool) -> Config:
+    """Return the configuration of training ``task`` from a run ``start``, or from scratch as the run ``like``.
 
-    The run's other tasks go on, unless the new one learns ``alone``; words override everything.
+    The run's other tasks are trained too, unless ``single_task``; words override everything.
     """
-    first = Run.open(like if start == SCRATCH else start)
+    run = Run.open(like if start == SCRATCH else start)
     if task not in TASKS:
         raise ConfigError(f"--task {task}: not one of {', '.join(TASKS)}")
-    if task in first.config.tasks:
-        raise ConfigError(f"{first.path}: has learned {task} already; it knows {', '.join(first.config.tasks)}")
-    tasks = [task] if alone else [*first.config.tasks, task]
-    ours = [f"tasks=[{','.join(tasks)}]", "num_evals=10", "method=joint", "sparsity={}", "loss_weights={}", "freeze=[]"]
+    if task in run.config.tasks:
+        raise ConfigError(f"{run.path}: is trained on {task} already; its tasks are {', '.join(run.config.tasks)}")
+    tasks = [task] if single_task else [*run.config.tasks, task]
+    defaults = [f"tasks=[{','.join(tasks)}]", "num_evals=10", "method=joint"]
+    defaults += ["sparsity={}", "loss_weights={}", "freeze=[]"]
     if start != SCRATCH:
-        ours.append(f"init_from={first.path}")
-    return load(first.path / CONFIG, [*ours, *words])
+        defaults.append(f"init_from={run.path}")
+    return load(run.path / CONFIG, [*defaults, *words])
 
 
 def adapt(
@@ -47,43 +49,43 @@ def adapt(
     task: str,
     words: Sequence[str],
     out: Path,
-    alone: bool,
+    single_task: bool,
     resume: bool = False,
     overwrite: bool = False,
-) -> dict[str, list[Any]]:
-    """Learn ``task`` from every start, into ``out``/START; return (step, figure) pairs of its primary metric.
+) -> dict[str, Curve]:
+    """Train ``task`` from every start, into ``out``/START; return the curve of its primary metric by start.
 
-    Writes ``adapt.json`` and ``adapt.png``. Judged ten times where words say nothing else. ``out`` is there when all is
-    done; ``resume`` goes on with what was stopped, ``overwrite`` replaces what is there.
+    Writes ``adapt.json`` and ``adapt.png``. There are ten evaluations unless words set another number. ``out`` is put
+    in place when all is finished; ``resume`` continues what was stopped, ``overwrite`` replaces what exists.
     """
     like = next((start for start in starts if start != SCRATCH), "")
     if not like:
         raise ConfigError(f"--start {SCRATCH} alone: name a run too, whose network and data are taken")
-    configs = {_name(start, starts): adapted(start, task, words, like, alone) for start in starts}
+    configs = {_name(start, starts): adapted_config(start, task, words, like, single_task) for start in starts}
     asked = {name: lasting(config) for name, config in configs.items()}
     if resume and is_finished(out, ADAPTATION, asked):
-        told: dict[str, list[Any]] = json.loads((out / "adapt.json").read_text())["starts"]
-        return told
+        saved: dict[str, Curve] = json.loads((out / "adapt.json").read_text())["starts"]
+        return saved
     with group(out, ADAPTATION, asked, resume, overwrite) as folder:
-        found = {name: _points(config, folder / name, task, name, resume) for name, config in configs.items()}
-        told = {"task": task, "figure": TASKS[task].primary, "starts": found}
+        curves = {name: _curve(config, folder / name, task, name, resume) for name, config in configs.items()}
         if distributed.is_main():
-            (folder / "adapt.json").write_text(json.dumps(told) + "\n")
-            with guarded("the figures could not be drawn", out):
-                draw(found, task, folder / "adapt.png")
-    return found
+            summary = {"task": task, "figure": TASKS[task].primary, "starts": curves}
+            (folder / "adapt.json").write_text(json.dumps(summary) + "\n")
+            with guarded("the curves could not be drawn", out):
+                draw(curves, task, folder / "adapt.png")
+    return curves
 
 
-def _points(config: Config, folder: Path, task: str, name: str, resume: bool) -> list[Any]:
+def _curve(config: Config, folder: Path, task: str, name: str, resume: bool) -> Curve:
     say(f"{task} from {name}")
     run = train(config, folder, resume=resume)
-    if "judged" not in run.metrics:
-        raise EdgemtlError(f"{name}: has learned, but could not be judged; mend what the warning tells, then --resume")
-    return [(row["step"], row[task]) for row in run.metrics["judged"]]
+    if "evals" not in run.metrics:
+        raise EdgemtlError(f"{name}: is trained, but could not be evaluated; see the warning, then --resume")
+    return [(row["step"], row[task]) for row in run.metrics["evals"]]
 
 
 def _name(start: str, starts: Sequence[str]) -> str:
-    """Return a start's last name, or enough of its path to tell it from the others."""
+    """Return the last part of a start's path, or as many as make it unique."""
     parts = Path(start).parts
     for count in range(1, len(parts) + 1):
         name = "-".join(parts[-count:])
@@ -92,26 +94,26 @@ def _name(start: str, starts: Sequence[str]) -> str:
     raise ConfigError(f"{start}: given twice")
 
 
-def reached(points: Sequence[Any], figure: float, higher_is_better: bool) -> int | None:
-    """Return the first judged step from which on the figure is at least as good as this one; None when it never is."""
-    last = None
-    for step, value in reversed(points):
-        if (value < figure) if higher_is_better else (value > figure):
+def reached(curve: Curve, value: float, higher_is_better: bool) -> int | None:
+    """Return the first evaluated step from which on the metric is at least as good as ``value``, None for never."""
+    first = None
+    for step, metric in reversed(curve):
+        if (metric < value) if higher_is_better else (metric > value):
             break
-        last = int(step)
-    return last
+        first = int(step)
+    return first
 
 
-def draw(found: dict[str, list[Any]], task: str, file: Path) -> None:
-    """Draw the figure over the steps, a line a start."""
+def draw(curves: dict[str, Curve], task: str, file: Path) -> None:
+    """Draw the metric over the steps, a line a start."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.2, 3.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for name, points in found.items():
-        steps, values = zip(*points, strict=True)
+    for name, curve in curves.items():
+        steps, values = zip(*curve, strict=True)
         axes.plot(steps, values, marker=".", label=name)
     axes.set_xlabel("step")
     axes.set_ylabel(f"{task}: {TASKS[task].primary} {'↑' if TASKS[task].higher_is_better else '↓'}")

@@ -1,31 +1,31 @@
-"""LOMT: each task leaves the shared network at the depth that it needs, found by sparse networks of one task.
+"""LOMT: layer-optimised multi-task networks, with each task's head tapped at the depth that the task needs.
 
-After R. Upadhyay et al., "Layer-optimised multi-task" (arXiv 2406.03048). First every task is learned alone, over some
-seeds, by `sparsity.group_lasso` with the thesis' groups (what a convolution reads of a channel) and no floor: whole
-layers die from the end on. The survival profile of a task
+After R. Upadhyay et al., "Layer-optimised multi-task" (arXiv 2406.03048). First a sparse single-task network is trained
+for every task, over some seeds, by `sparsity.group_lasso` with the thesis' groups (what a convolution reads of a
+channel) and no protected share: whole layers become zero from the end on. The survival profile of a task
 
-    a_l = mean over seeds of the share of layer l's groups that are not zero
+    a_l = mean over seeds of the share of layer l's groups that are active
 
-says how deep it reaches, and it leaves behind the block of
+measures how deep it reaches, and its head is tapped at the block of
 
     l* = max { l : a_l > ε }
 
 The paper reads l* off a plot and attaches decoders to a convolution's raw output; here the rule is the equation, and a
-head reads the output of the whole block, beside the ends of the strides before it. Then one network with these exits,
-its trunk cut behind the last of them, is learned jointly and dense. Layers are those of the backbones and the stage
-behind them, in the order they run in; of several cameras the deepest counts.
+head reads the output of the whole block, with the ends of the strides before it. Then one network with these head taps,
+its trunk cut after the last of them, is trained jointly and dense. Layers are those of the backbones and the stage
+after them, in the order they run in; of several modalities the deepest counts.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from torch import nn
 
-from edgemtl_models.taps import DEEPEST
+from edgemtl_models import MultiTask
+from edgemtl_models.taps import DEEPEST, HeadTapTrunk
 
 from .. import distributed
 from ..checkpoint import lasting
@@ -35,87 +35,89 @@ from ..errors import EdgemtlError
 from ..finish import guarded
 from ..group import group, is_finished
 from ..run import Run
-from .single import only
+from ..train import train
+from .single import single_task
 
 LOMT = "lomt training"
-"""What `edgemtl_runtime.atomic` calls such a folder."""
-
+"""The name of such a folder in its listing (`edgemtl_runtime.atomic`)."""
 Profile = dict[str, float]
-"""The share of living groups of every layer, by path, in the order they run in."""
+"""The share of active groups of every layer, by path, in the order they run in."""
 
 
 def train_lomt(config: Config, out: str | Path, resume: bool = False, overwrite: bool = False) -> Run:
-    """Find each task's exit and train the network that has them, into ``out``/network, the run.
+    """Find each task's head tap and train the network that has them, into ``out``/network, the run.
 
-    ``out`` is there when all is done. ``resume`` goes on with what was stopped; ``overwrite`` replaces what is there.
+    ``out`` is put in place when all is finished. ``resume`` continues what was stopped; ``overwrite`` replaces what
+    exists.
     """
-    from ..train import train
-
     out, asked = Path(out), lasting(config)
     if not (resume and is_finished(out, LOMT, asked)):
         with group(out, LOMT, asked, resume, overwrite) as folder:
-            exits = find_exits(config, folder, resume)
-            train(msgspec.structs.replace(config, method="joint", head_taps=exits), folder / "network", resume=resume)
+            taps = find_head_taps(config, folder, resume)
+            train(msgspec.structs.replace(config, method="joint", head_taps=taps), folder / "network", resume=resume)
     return Run.open(out / "network")
 
 
-def find_exits(config: Config, out: Path, resume: bool = False) -> dict[str, str]:
-    """Return the block at which each task leaves.
+def find_head_taps(config: Config, out: Path, resume: bool = False) -> dict[str, str]:
+    """Return the block at which each task's head is tapped.
 
-    Writes ``out``/profile/TASK-SEED, the runs that tell; ``out``/profile.json and .png.
+    Writes ``out``/profile/TASK-SEED, the sparse runs; ``out``/profile.json and .png.
     """
-    from ..train import train
-
     profiles: dict[str, list[Profile]] = {}
+    strides: dict[str, int] = {}
     for task in config.tasks:
         for seed in range(config.lomt.seeds):
             folder = out / "profile" / f"{task}-{seed}"
-            say(f"{task} alone and sparse, {seed + 1} of {config.lomt.seeds}")
+            say(f"{task} by itself and sparse, {seed + 1} of {config.lomt.seeds}")
             run = train(_sparse(config, task, seed), folder, resume=resume)
             profiles.setdefault(task, []).append(survival(run.network))
-            strides = run.network.trunk.blocks | {DEEPEST: 32}  # type: ignore[union-attr, operator]
-    exits, means = {}, {}
-    for task, found in profiles.items():
-        means[task] = mean(found)
+            trunk = run.network.trunk
+            assert isinstance(trunk, HeadTapTrunk)
+            strides = trunk.blocks | {DEEPEST: 32}
+    taps, means = {}, {}
+    for task, of_seeds in profiles.items():
+        means[task] = mean(of_seeds)
         last = last_needed(means[task], config.lomt.threshold, task)
-        exits[task] = block_of(last, list(means[task]), strides, least=8 if task == "boxes" else 4)
-    say("exits: " + ", ".join(f"{task} at {place}" for task, place in exits.items()))
+        taps[task] = block_of(last, list(means[task]), strides, least=8 if task == "boxes" else 4)
+    say("head taps: " + ", ".join(f"{task} at {block}" for task, block in taps.items()))
     if distributed.is_main():
-        _write_profile(config, out, exits, means)
-    return exits
+        _write_profile(config, out, taps, means)
+    return taps
 
 
-def _write_profile(config: Config, out: Path, exits: dict[str, str], means: dict[str, Profile]) -> None:
-    (out / "profile.json").write_text(json.dumps({"exits": exits, "profiles": means}, indent=1) + "\n")
+def _write_profile(config: Config, out: Path, taps: dict[str, str], means: dict[str, Profile]) -> None:
+    (out / "profile.json").write_text(json.dumps({"head_taps": taps, "profiles": means}, indent=1) + "\n")
     with guarded("the profile could not be drawn", out):
-        draw(means, exits, config.lomt.threshold, out / "profile.png")
+        draw(means, taps, config.lomt.threshold, out / "profile.png")
 
 
 def _sparse(config: Config, task: str, seed: int) -> Config:
-    """Return the configuration of one task's sparse network on the whole depth."""
+    """Return the configuration of one task's sparse network of full depth."""
     sparsity = msgspec.structs.replace(config.sparsity, scope="trunk", groups="input", min_keep_ratio=0.0)
-    alone = only(config, task)
     return msgspec.structs.replace(
-        alone, method="sparse", sparsity=sparsity, head_taps={task: DEEPEST}, seed=config.seed + seed
+        single_task(config, task),
+        method="sparse",
+        sparsity=sparsity,
+        head_taps={task: DEEPEST},
+        seed=config.seed + seed,
     )
 
 
-def survival(network: nn.Module) -> Profile:
-    """Return the share of input groups that are not zero in every convolution of the backbones and behind them."""
-    trunk: Any = network.trunk
+def survival(network: MultiTask) -> Profile:
+    """Return the share of active input groups in every convolution of the backbones and of the stage after them."""
     profile: Profile = {}
-    for path, module in trunk.named_modules():
-        place = _without_camera(path)
-        if isinstance(module, nn.Conv2d) and place:
+    for path, module in network.trunk.named_modules():
+        layer = _without_modality(path)
+        if isinstance(module, nn.Conv2d) and layer:
             weight = module.weight.detach()
             blocks = weight.unflatten(0, (module.groups, -1)).transpose(1, 2).flatten(0, 1).flatten(1)
             share = float(blocks.any(1).float().mean())
-            profile[place] = max(share, profile.get(place, 0.0))
+            profile[layer] = max(share, profile.get(layer, 0.0))
     return profile
 
 
-def _without_camera(path: str) -> str:
-    """Return a layer's path in any camera's backbone, or in the stage behind; nothing for what fuses."""
+def _without_modality(path: str) -> str:
+    """Return a layer's path within any backbone, or in the stage after them; "" for a fusion layer."""
     if path.startswith("backbones."):
         return path.split(".", 2)[-1]
     return path if path.startswith(DEEPEST) else ""
@@ -126,16 +128,16 @@ def mean(profiles: list[Profile]) -> Profile:
     return {layer: sum(p[layer] for p in profiles) / len(profiles) for layer in profiles[0]}
 
 
-def last_needed(profile: Profile, alive: float, task: str) -> str:
-    """Return the last layer above ``alive``; raises `EdgemtlError` when there is none."""
-    needed = [layer for layer, share in profile.items() if share > alive]
+def last_needed(profile: Profile, threshold: float, task: str) -> str:
+    """Return the last layer above ``threshold``; raises `EdgemtlError` when there is none."""
+    needed = [layer for layer, share in profile.items() if share > threshold]
     if not needed:
-        raise EdgemtlError(f"lomt: every layer died for {task}; lower sparsity.strength")
+        raise EdgemtlError(f"lomt: every layer was pruned for {task}; lower sparsity.strength")
     return needed[-1]
 
 
 def block_of(layer: str, layers: list[str], strides: dict[str, int], least: int) -> str:
-    """Return the block that a layer is in, or the next one behind it, of a stride of at least ``least``.
+    """Return the block that a layer is in, or the next one after it, of a stride of at least ``least``.
 
     ``strides`` are those of all blocks, in order.
     """
@@ -146,8 +148,8 @@ def block_of(layer: str, layers: list[str], strides: dict[str, int], least: int)
     return DEEPEST
 
 
-def draw(profiles: dict[str, Profile], exits: dict[str, str], alive: float, file: Path) -> None:
-    """Draw the share of living groups over the layers, a panel a task, and where it leaves."""
+def draw(profiles: dict[str, Profile], taps: dict[str, str], threshold: float, file: Path) -> None:
+    """Draw the share of active groups over the layers, a panel a task, with its head tap."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -156,14 +158,14 @@ def draw(profiles: dict[str, Profile], exits: dict[str, str], alive: float, file
     rows = figure.subplots(len(profiles), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (task, profile) in zip(rows, profiles.items(), strict=True):
         axes.bar(range(len(profile)), list(profile.values()), color="tab:blue", width=0.9)
-        axes.axhline(alive, color="0.5", linewidth=0.8)
-        inside = [index for index, layer in enumerate(profile) if layer.startswith(f"{exits[task]}.")]
+        axes.axhline(threshold, color="0.5", linewidth=0.8)
+        inside = [index for index, layer in enumerate(profile) if layer.startswith(f"{taps[task]}.")]
         axes.axvline(max(inside, default=len(profile) - 1) + 0.5, color="tab:orange", linewidth=2)
-        axes.set_title(f"{task}: leaves behind {exits[task]}", fontsize=9)
+        axes.set_title(f"{task}: tapped after {taps[task]}", fontsize=9)
         axes.set_xlim(-0.6, len(profile) - 0.4)
         axes.locator_params(axis="x", integer=True)
         axes.set_ylim(0, 1)
         axes.tick_params(labelsize=7)
     rows[-1].set_xlabel("layers of the trunk, from the input on", fontsize=8)
-    figure.supylabel("share of living groups", fontsize=8)
+    figure.supylabel("share of active groups", fontsize=8)
     figure.savefig(file, dpi=110)

@@ -1,4 +1,4 @@
-"""A network for each task by itself: the reference that learning together is measured against."""
+"""Single-task training: one network a task, the baseline of multi-task training (`delta_m`)."""
 
 from __future__ import annotations
 
@@ -11,31 +11,30 @@ from ..config import Config
 from ..console import say
 from ..group import group, is_finished
 from ..run import Run
+from ..train import train
 
 SINGLE = "single training"
-"""What `edgemtl_runtime.atomic` calls such a folder."""
+"""The name of such a folder in its listing (`edgemtl_runtime.atomic`)."""
 
 
-def only(config: Config, task: str) -> Config:
-    """Return the configuration of a task by itself, on those of several data sets that give its labels."""
+def single_task(config: Config, task: str) -> Config:
+    """Return the configuration of one task by itself, on those of several datasets that have its labels."""
     data = config.data
     if not isinstance(data.source, str):
-        giving = tuple(msgspec.structs.replace(s, tasks=(task,)) for s in data.source if s.gives(task))
-        data = msgspec.structs.replace(data, source=giving)
+        sources = tuple(msgspec.structs.replace(s, tasks=(task,)) for s in data.source if s.gives(task))
+        data = msgspec.structs.replace(data, source=sources)
     return msgspec.structs.replace(config, data=data, tasks=(task,), task_weighting="equal", loss_weights={})
 
 
 def train_single(config: Config, out: str | Path, resume: bool = False, overwrite: bool = False) -> list[Run]:
-    """Train every task of ``config`` alone, into ``out``/TASK, which is there when all are done.
+    """Train every task of ``config`` by itself, into ``out``/TASK; ``out`` is put in place when all are finished.
 
-    ``resume`` goes on with what was stopped: tasks that are finished are kept. ``overwrite`` replaces what is there.
+    ``resume`` continues what was stopped: finished tasks are kept. ``overwrite`` replaces what exists.
     """
-    from ..train import train
-
     out, asked = Path(out), lasting(config)
     if not (resume and is_finished(out, SINGLE, asked)):
         with group(out, SINGLE, asked, resume, overwrite) as folder:
             for task in config.tasks:
-                say(f"{task} alone")
-                train(only(config, task), folder / task, resume=resume)
+                say(f"{task} by itself")
+                train(single_task(config, task), folder / task, resume=resume)
     return [Run.open(out / task) for task in config.tasks]

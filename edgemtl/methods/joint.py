@@ -1,76 +1,68 @@
-"""Learning together: every step takes all tasks of the whole batch, settled by a balance.
+"""Joint training: every step takes all tasks of the whole batch, combined by a task weighting.
 
 θ ← θ - lr · AdamW( Σ_t w_t ∇ L_t(θ; batch) )                                   w_t: `methods.weighting`
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import AdamW
 
 from ..config import Config
-from ..data.targets import Batch
-from ..losses import Lesson, Losses
-from ..sparsity.group_lasso import ChannelSparsity
-from .alignment import ChannelAlignment
-from .weighting import BALANCES
+from ..data.batch import Batch
+from ..losses import Losses, MultiTaskLoss, TaskLosses
+from ..regularizer import Regularizer
+from .weighting import TASK_WEIGHTINGS
 
 
 class Joint:
-    """A method: it fills in the gradients of a step."""
+    """A training method: it computes the gradients of a step."""
 
     def __init__(
-        self,
-        lesson: Lesson,
-        config: Config,
-        optimizer: AdamW,
-        sparsity: ChannelSparsity | None = None,
-        alignment: ChannelAlignment | None = None,
+        self, loss: MultiTaskLoss, config: Config, optimizer: AdamW, regularizers: Sequence[Regularizer] = ()
     ) -> None:
-        """``sparsity`` and ``alignment`` are what the loop applies behind the steps of ``optimizer``."""
-        self.lesson, self.config, self.optimizer = lesson, config, optimizer
-        self.sparsity, self.alignment = sparsity, alignment
-        self.balance = BALANCES[config.task_weighting](list(lesson.tasks), config.seed)
-        self.shared = [p for p in lesson.network.trunk.parameters() if p.requires_grad]  # type: ignore[union-attr]
+        """``regularizers`` are those that the trainer applies after the steps of ``optimizer``."""
+        self.loss, self.config, self.optimizer = loss, config, optimizer
+        self.regularizers = tuple(regularizers)
+        self.weighting = TASK_WEIGHTINGS[config.task_weighting](list(loss.tasks), config.seed)
+        self.shared = [p for p in loss.network.trunk.parameters() if p.requires_grad]
         self.prepare()
 
     def prepare(self) -> None:
-        """Check the configuration and make what a method keeps of its own; called once."""
+        """Check the configuration and set up the state of the method; called once."""
 
     def parameters(self) -> list[nn.Parameter]:
-        """Return what the optimiser learns beside the network."""
-        return self.balance.parameters()
+        """Return what the optimiser trains in addition to the network."""
+        return self.weighting.parameters()
 
-    def gradients(self, batch: Batch, step: int) -> Losses:
-        """Add the gradients of step ``step`` to ``.grad`` and return the losses; none of a batch without labels."""
-        losses, features, cut = self.lesson.losses(batch, cuts=self.balance.cuts)
+    def backward(self, batch: Batch, step: int) -> Losses:
+        """Add the gradients of a step to ``.grad``; return the losses by task, {} of a batch without labels."""
+        losses, features, head_inputs = self.loss(batch, detach_features=self.weighting.detach_features)
         if losses:
-            self.balance.backward(self.lesson.weighted(losses), features, cut, self.shared)
+            self.weighting.backward(TaskLosses(self.loss.weighted(losses), features, head_inputs), self.shared)
         return losses
 
-    def after(self, batch: Batch) -> None:
-        """Take note of the optimiser step that was taken."""
-        self.balance.after(lambda: self.lesson.again(batch))
+    def after_step(self, batch: Batch) -> None:
+        """Take in the optimiser step on a batch."""
+        self.weighting.after_step(lambda: self.loss.reevaluate(batch))
 
-    def advance(self) -> None:
-        """Take note of the end of a round."""
-        self.balance.advance()
+    def end_epoch(self) -> None:
+        """Take in the end of an epoch."""
+        self.weighting.end_epoch()
 
-    def figures(self) -> dict[str, float]:
-        """Return what the log tells of a step."""
-        weights = {} if self.config.task_weighting == "equal" else self.balance.weights
-        return {f"weight {name}": weight for name, weight in weights.items()}
+    def metrics(self) -> dict[str, float]:
+        """Return the columns of a step's log row."""
+        weights = {} if self.config.task_weighting == "equal" else self.weighting.weights
+        return {f"loss_weight/{name}": weight for name, weight in weights.items()}
 
-    def state(self) -> dict[str, Any]:
-        """Return what JSON can hold of what changes."""
-        return {"balance": self.balance.state()}
+    def state_dict(self) -> dict[str, Any]:
+        """Return what changes during the training: tensors, and values that JSON can hold."""
+        return {f"weighting.{name}": value for name, value in self.weighting.state_dict().items()}
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
-        self.balance.load_state(state["balance"])
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors that change, by name; they are loaded in place."""
-        return {f"balance.{index}": p.data for index, p in enumerate(self.balance.parameters())}
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned; tensors are changed in place."""
+        prefix = "weighting."
+        self.weighting.load_state_dict({n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)})

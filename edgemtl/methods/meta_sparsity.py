@@ -1,42 +1,42 @@
-"""meta_sparsity: how strongly each part of the network is made sparse, learned through a proximal inner step.
+"""Meta-sparsity: the strengths of the sparsity regulariser are trained, through a proximal inner step.
 
 After R. Upadhyay et al., "Meta-sparsity" (arXiv 2501.12115), in the form in which the strengths λ_l of levels l (the
-whole network, its stages or its layers) have a gradient that means something. In every episode of `methods.mtml`
+whole network, its stages or its layers) have a well-defined gradient. In every episode of `methods.mtml`
 
     u = θ - α D⁻¹ ∇ L_c(θ; S)                               support
     φ = argmin_x ½ ‖x - u‖²_D + α Σ_g λ_l √n_g ‖x_g‖        every group g of level l: `sparsity.proximal`
     J = L_c(φ; Q)                                           query
 
-    dJ/dλ_l = Σ_g <∇_{φ_g} J, dφ_g/dλ_l>       over the groups that live: a strength rises where shrinking what lives
-                                               lowers the query loss. With D = 1, dφ_g/dλ_l = -α √n_g u_g / ‖u_g‖
+    dJ/dλ_l = Σ_g <∇_{φ_g} J, dφ_g/dλ_l>       over the active groups: a strength rises where shrinking them lowers the
+                                               query loss. With D = 1, dφ_g/dλ_l = -α √n_g u_g / ‖u_g‖
 
-λ_l = exp(ρ_l), and ρ has an Adam of its own. θ learns from the query as in `methods.mtml`, and the proximal step behind
+λ_l = exp(ρ_l), and ρ has its own Adam. θ is trained on the query as in `methods.mtml`, and the proximal step after
 AdamW's applies λ to it. (First order copies the gradient at φ, also to a group that φ has at zero. A filter whose scale
-and shift are zero with it has none: of the groups, only those of kind "input" ever come back.)
+and shift are zero with it has none: of the groups, only those of form "input" ever become active again.)
 
-At a stationary θ each living group's gradient is the penalty's own, -λ √n w / ‖w‖, if θ learns from the query too: then
-the query asks for weaker and weaker strengths, and only a budget holds them. Either a target says what is to go
-(``sparsity.target``): the line to it sets the level of all strengths, and the query says how they compare. With C(ρ)
-the cost of what lives, each group by the part of its norm that φ has left of u, the best strengths at a given C have
-dJ/dρ = μ dC/dρ: every level pays as much loss for what it saves. So ρ follows what is left of dJ/dρ across dC/dρ. Or,
-without one, ``episodes.query_fraction`` keeps a share of the training images as queries that θ never trains
-on. The strengths of `methods.alignment` (``alignment.trainable``) are trained the same way, next to those of channels
-or, with ``sparsity.strength=0``, alone.
+At a stationary θ the gradient of each active group is the penalty's, -λ √n w / ‖w‖, if θ is trained on the query too:
+then the query asks for weaker and weaker strengths, and only a budget holds them. Either a target fixes the budget
+(``sparsity.target``): its schedule sets the level of all strengths, and the query their ratios. With C(ρ) the cost of
+the active groups, each by the part of its norm that φ has left of u, the best strengths at a given C have
+dJ/dρ = μ dC/dρ: every level pays as much loss for its cost reduction. So ρ follows the part of dJ/dρ that is orthogonal
+to dC/dρ. Or, without one, ``episodes.query_fraction`` holds out a share of the training images as queries that θ is
+never trained on. The strengths of `methods.alignment` (``alignment.trainable``) are trained in the same way, next to
+those of channels or, with ``sparsity.strength=0``, alone.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import distributed
-from ..data.targets import Batch
+from ..data.batch import Batch
 from ..errors import ConfigError
-from ..losses import Losses, Weights
-from ..sparsity.group_lasso import ChannelSparsity
-from .alignment import ChannelAlignment
+from ..losses import Losses, Params
+from ..regularizer import ProximalOperator
 from .mtml import MTML
 
 LOWEST, HIGHEST = 1e-9, 1e3
@@ -44,43 +44,45 @@ LOWEST, HIGHEST = 1e-9, 1e3
 RELATIVE = 3.0
 """With a target no level's strength is more than exp of this from the others' geometric mean."""
 BETA1, BETA2 = 0.9, 0.99
-"""Of the strengths' own Adam."""
+"""Of the strengths' Adam."""
 
 
 class Strengths:
-    """The logarithms of what a proximal step pulls with, and an Adam of their own."""
+    """The logarithms of a proximal operator's strengths, and their Adam."""
 
-    def __init__(self, of: ChannelSparsity | ChannelAlignment, rate: float, relative: bool) -> None:
-        """``relative`` ones only say how levels compare: their mean stays 0."""
-        self.of, self.rate, self.relative = of, rate, relative
-        self.rho = of.log_strength.requires_grad_()
-        self.moments = torch.zeros(3, len(self.rho), device=self.rho.device)
-        """Adam's mean, mean square, and count of steps."""
-        self.cost = torch.zeros_like(self.rho)
-        """Of relative ones: the gradient of what lives costs, over a step's episodes."""
+    def __init__(self, operator: ProximalOperator, lr: float) -> None:
+        """With ``operator.relative`` strengths only compare levels: their mean logarithm stays 0."""
+        self.operator, self.lr, self.relative = operator, lr, operator.relative
+        self.rho = operator.log_strength.requires_grad_()
+        self.adam = torch.zeros(3, len(self.rho), device=self.rho.device)
+        """Adam's average gradient, average square, and count of steps."""
+        self.cost_gradient = torch.zeros_like(self.rho)
+        """Of relative ones: the gradient of the cost of the active groups, over the episodes of a step."""
         self.active = False
 
-    def settled(self, at: Weights, rate: float, metric: Weights | None) -> Weights:
-        """Return weights after their proximal step, taking note of what that saves."""
-        after = self.of.settled(at, rate, metric)
-        if self.relative and isinstance(self.of, ChannelSparsity):
-            self.cost += torch.autograd.grad(self.of.lasting(at, after), self.rho, retain_graph=True)[0]
+    def proximal_step(self, params: Params, rate: float, metric: Params | None) -> Params:
+        """Return parameters after their proximal step; accumulates the gradient of the cost."""
+        after = self.operator.proximal_step(params, rate, metric)
+        if self.relative:
+            cost = self.operator.remaining_cost(params, after)
+            self.cost_gradient += torch.autograd.grad(cost, self.rho, retain_graph=True)[0]
         return after
 
     @torch.no_grad()
-    def learn(self) -> None:
-        """Take a step along the gradient of all processes, within the bounds."""
+    def step(self) -> None:
+        """Take an Adam step along the gradient of all processes, within the bounds."""
         if self.rho.grad is None:
             return
-        asked = distributed.all_reduce([self.rho.grad])[0]
+        gradient = distributed.all_reduce([self.rho.grad])[0]
         if self.relative:
-            asked -= (asked @ self.cost) / (self.cost @ self.cost).clamp(min=1e-30) * self.cost
-            self.cost = torch.zeros_like(self.rho)
-        mean, square, count = self.moments
-        mean.lerp_(asked, 1 - BETA1)
-        square.lerp_(asked.square(), 1 - BETA2)
+            cost = self.cost_gradient
+            gradient -= (gradient @ cost) / (cost @ cost).clamp(min=1e-30) * cost
+            self.cost_gradient = torch.zeros_like(self.rho)
+        average, square, count = self.adam
+        average.lerp_(gradient, 1 - BETA1)
+        square.lerp_(gradient.square(), 1 - BETA2)
         count += 1
-        self.rho -= self.rate * mean / (1 - BETA1**count) / ((square / (1 - BETA2**count)).sqrt() + 1e-30)
+        self.rho -= self.lr * average / (1 - BETA1**count) / ((square / (1 - BETA2**count)).sqrt() + 1e-30)
         if self.relative:
             self.rho -= self.rho.mean()
             self.rho.clamp_(-RELATIVE, RELATIVE)
@@ -90,44 +92,51 @@ class Strengths:
 
 
 class MetaSparsity(MTML):
-    """Episodes whose inner step ends in proximal steps of learned strengths."""
+    """Episodes whose inner step ends in proximal steps of trained strengths."""
 
     def prepare(self) -> None:
-        """Take up the strengths that there are to learn."""
+        """Collect the strengths that are trained."""
         super().prepare()
-        rate = self.episodes.strength_lr
-        self.strengths = [Strengths(self.sparsity, rate, bool(self.sparsity.target))] if self.sparsity else []
-        if self.alignment and self.config.alignment.trainable:
-            self.strengths.append(Strengths(self.alignment, rate, relative=False))
+        operators = [regularizer.proximal() for regularizer in self.regularizers]
+        self.strengths = [
+            Strengths(operator, self.episodes.strength_lr) for operator in operators if operator is not None
+        ]
         if not self.episodes.inner_steps:
-            raise ConfigError("method=meta_sparsity learns through the inner step: episodes.inner_steps must not be 0")
+            raise ConfigError("method=meta_sparsity trains through the inner step: episodes.inner_steps must not be 0")
         if not self.strengths:
-            raise ConfigError("method=meta_sparsity has no strength to learn: sparsity.strength is 0")
+            raise ConfigError("method=meta_sparsity has no strength to train: sparsity.strength is 0")
 
-    def gradients(self, batch: Batch, step: int) -> Losses:
-        """Add the gradients by the weights, and let the strengths take a step of their own."""
-        for each in self.strengths:
-            each.active = each.of.acts(step)
-        losses = super().gradients(batch, step)
-        for each in self.strengths:
-            each.learn()
+    def backward(self, batch: Batch, step: int) -> Losses:
+        """Add the gradients by the weights, and take the step of the strengths."""
+        for strengths in self.strengths:
+            strengths.active = strengths.operator.is_active(step)
+        losses = super().backward(batch, step)
+        for strengths in self.strengths:
+            strengths.step()
         return losses
 
-    def settled(self, at: Weights, metric: Weights | None) -> Weights:
-        """Take the proximal steps behind an inner step; of several, the strengths' gradient goes through the last."""
-        at = super().settled(at, metric)
-        for each in self.strengths:
-            if each.active:
-                at = each.settled(at, self.episodes.inner_lr, metric)
-        return at
+    def constrain(self, params: Params, metric: Params | None) -> Params:
+        """Apply the proximal steps after an inner step; of several, the strengths' gradient goes through the last."""
+        params = super().constrain(params, metric)
+        for strengths in self.strengths:
+            if strengths.active:
+                params = strengths.proximal_step(params, self.episodes.inner_lr, metric)
+        return params
 
-    def beside(self) -> list[Tensor]:
-        """Return what the query teaches beside the weights."""
-        return [*super().beside(), *(each.rho for each in self.strengths if each.active)]
+    def extra_parameters(self) -> list[Tensor]:
+        """Return the strengths too."""
+        return [*super().extra_parameters(), *(s.rho for s in self.strengths if s.active)]
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the strengths and their moments too."""
-        own = super().tensors()
-        for number, each in enumerate(self.strengths):
-            own |= {f"strengths.{number}": each.rho.data, f"strengths.{number}.moments": each.moments}
-        return own
+    def state_dict(self) -> dict[str, Any]:
+        """Return the strengths and their Adam too."""
+        state = super().state_dict()
+        for index, strengths in enumerate(self.strengths):
+            state |= {f"strengths.{index}.rho": strengths.rho.data, f"strengths.{index}.adam": strengths.adam}
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore them in place."""
+        super().load_state_dict(state)
+        for index, strengths in enumerate(self.strengths):
+            strengths.rho.data.copy_(state[f"strengths.{index}.rho"])
+            strengths.adam.copy_(state[f"strengths.{index}.adam"])

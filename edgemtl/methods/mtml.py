@@ -1,21 +1,21 @@
 """MTML: multi-task meta-learning, by episodes that are subsets of the tasks.
 
 After R. Upadhyay et al., "Multi-task meta learning: learn how to adapt to unseen tasks" (IJCNN 2023), as Finn et al.
-2017 (arXiv 1703.03400) state the problem: weights are sought from which a few steps lead to any task. For M subsets c
-of the tasks, drawn anew each step (of several, each task is in one: a step that leaves tasks out, and takes others
-twice, learns them more slowly), and two halves of one training batch, support S and query Q,
+2017 (MAML, arXiv 1703.03400) state the problem: weights are sought from which a few steps lead to any task. For M
+subsets c of the tasks, sampled again each step (of several, each task is in one: a step that skips tasks, and takes
+others twice, trains them more slowly), and two halves of one training batch, support S and query Q,
 
     φ_c = θ - α D⁻¹ ∇ L_c(θ; S)                     K times; θ itself stays
     θ ← θ - lr · AdamW( Σ_c [ (1 - s) ∇ L_c(φ_c; Q) + s ∇ L_c(θ; S) ] )     L_c = Σ over the tasks in c
 
-D is AdamW's own metric √v̂ + ε, in which the outer step moves too (the thesis' inner step is AdamW's as well), but at
-least the gradient's own size, so that no weight moves by more than α; or D = 1. With s = 0 that is the meta-objective
-alone, whose θ is a start, and not good before it is adapted. A share ``s`` of the gradient on the support, which the
-inner step computes anyway, makes θ itself good at the tasks too: the loss before the first step is learned beside the
-one behind the last, as Antoniou et al. 2019 (arXiv 1810.09502) do with all steps.
+D is AdamW's metric √v̂ + ε, in which the outer step moves too (the thesis' inner step is AdamW's as well), but at least
+the gradient's size, so that no weight moves by more than α; or D = 1. With s = 0 that is the meta-objective alone,
+whose θ is an initialisation, and not good before it is adapted. A weight ``s`` of the gradient on the support, which
+the inner step computes anyway, makes θ itself good at the tasks too: the loss before the first step is trained next to
+the one after the last, as Antoniou et al. 2019 (MAML++, arXiv 1810.09502) do with all steps.
 First order takes the gradient at φ_c for the one at θ; second order goes through the inner steps. Batch normalisation
-goes by the batch; what it keeps for later is of θ alone, from the first pass over the support. Without an inner step
-the query is the whole batch, and with all tasks in the subset this is the joint step.
+uses the statistics of the batch; its running statistics are those of θ alone, from the first pass over the support.
+Without an inner step the query is the whole batch, and with all tasks in the subset this is the joint step.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ import torch
 from torch import Tensor
 
 from .. import distributed
-from ..data.targets import Batch, pictures
+from ..data.batch import Batch
 from ..errors import ConfigError
-from ..losses import Losses, Weights
+from ..losses import Losses, Params
 from ..sparsity.proximal import adamw_metric
 from .joint import Joint
 
@@ -37,9 +37,9 @@ class MTML(Joint):
     """Episodes of task subsets."""
 
     def prepare(self) -> None:
-        """Refuse what episodes cannot be made of."""
+        """Check what episodes cannot be made of."""
         config = self.config
-        if self.balance.cuts or config.task_weighting == "famo":
+        if self.weighting.detach_features or config.task_weighting == "famo":
             raise ConfigError(
                 f"task_weighting={config.task_weighting} needs the joint step, and method={config.method} has none; "
                 "take equal, uncertainty or dwa"
@@ -49,99 +49,105 @@ class MTML(Joint):
                 f"batch_size={config.batch_size} cannot be halved into support and query; take at least 2"
             )
         self.episodes = config.episodes
-        self.learned = {n: p for n, p in self.lesson.network.named_parameters() if p.requires_grad}
+        self.trainable = {n: p for n, p in self.loss.network.named_parameters() if p.requires_grad}
 
     @property
-    def at_start(self) -> float:
-        """The share of θ's gradient that is of the support, at θ itself: all where queries are held out."""
+    def support_grad_weight(self) -> float:
+        """The weight of θ's gradient on the support at θ itself: 1 where queries are held out."""
         return 1.0 if self.episodes.query_fraction else self.episodes.support_grad_weight
 
-    def gradients(self, batch: Batch, step: int) -> Losses:
+    def backward(self, batch: Batch, step: int) -> Losses:
         """Add the gradients of the episodes; return each task's query loss."""
         support, query = halves(batch, self.config.batch_size) if self.episodes.inner_steps else (batch, batch)
-        seen: Losses = {}
-        for subset in drawn(list(self.lesson.tasks), self.episodes.subsets, self.config.seed, step):
-            seen |= self._episode(subset, support, query)
-        return seen
+        query_losses: Losses = {}
+        for subset in sample_subsets(list(self.loss.tasks), self.episodes.subsets, self.config.seed, step):
+            query_losses |= self._episode(subset, support, query)
+        return query_losses
 
     def _episode(self, subset: list[str], support: Batch, query: Batch) -> Losses:
-        """Add the gradient of one episode."""
-        at = self.adapted(subset, support)
-        losses, _, _ = self.lesson.losses(query, subset, at)
+        """Add the gradient of one episode; return its query losses."""
+        adapted = self.adapt(subset, support)
+        losses = self.loss(query, subset, adapted).losses
         if losses:
-            through = self.learned if at is None or self.episodes.second_order else at
-            total = self.balance.total(self.lesson.weighted(losses))
-            self._add(total, through, 1 - self.at_start if at is not None else 1.0)
+            by: Params = dict(self.trainable) if adapted is None or self.episodes.second_order else adapted
+            total = self.weighting.combine(self.loss.weighted(losses))
+            self._add_query_gradient(total, by, 1 - self.support_grad_weight if adapted is not None else 1.0)
         return losses
 
-    def adapted(self, subset: list[str], support: Batch) -> Weights | None:
-        """Return the weights after the inner steps on the support, None where there are none.
+    def adapt(self, subset: list[str], support: Batch) -> Params | None:
+        """Return the parameters after the inner steps on the support, None where there are none.
 
-        θ's own gradient on the support is added by its share.
+        θ's own gradient on the support is added by its weight.
         """
-        at: Weights | None = None
+        adapted: Params | None = None
         for _ in range(self.episodes.inner_steps):
-            now = self.learned if at is None else at
-            losses, _, _ = self.lesson.losses(support, subset, at)
+            params: Params = dict(self.trainable) if adapted is None else adapted
+            losses = self.loss(support, subset, adapted).losses
             if losses:
-                total = self.balance.total(self.lesson.weighted(losses))
-                reached = {n: w for n, w in now.items() if n.startswith(("trunk.", *(f"heads.{t}." for t in losses)))}
-                mine = torch.autograd.grad(
+                total = self.weighting.combine(self.loss.weighted(losses))
+                parts = ("trunk.", *(f"heads.{task}." for task in losses))
+                reached = {n: w for n, w in params.items() if n.startswith(parts)}
+                local = torch.autograd.grad(
                     total, list(reached.values()), create_graph=self.episodes.second_order, materialize_grads=True
                 )
-                if self.at_start and at is None:
-                    self._take([self.at_start * each for each in mine], [self.learned[name] for name in reached])
-                asked = mine if distributed.world_size() == 1 else distributed.all_reduce(mine)
-                slopes = dict(zip(reached, asked, strict=True))
-                metric = self.metric(slopes)
+                if self.support_grad_weight and adapted is None:
+                    scaled = [self.support_grad_weight * gradient for gradient in local]
+                    _accumulate(scaled, [self.trainable[name] for name in reached])
+                total_gradients = local if distributed.world_size() == 1 else distributed.all_reduce(local)
+                gradients = dict(zip(reached, total_gradients, strict=True))
+                metric = self.metric(gradients)
                 rate = self.episodes.inner_lr
-                step = {n: g / metric[n] if metric else g for n, g in slopes.items()}
-                at = {n: w - rate * step[n] if n in step else w for n, w in now.items()}
+                step = {n: g / metric[n] if metric else g for n, g in gradients.items()}
+                adapted = {n: w - rate * step[n] if n in step else w for n, w in params.items()}
             else:
-                at, metric = dict(now), self.metric({})
-            at = self.settled(at, metric)
-        return at
+                adapted, metric = dict(params), self.metric({})
+            adapted = self.constrain(adapted, metric)
+        return adapted
 
-    def metric(self, slopes: Weights) -> Weights | None:
-        """Return D by name for a step along gradients by name, or None for the Euclidean one."""
+    def metric(self, gradients: Params) -> Params | None:
+        """Return D by name for a step along gradients by name, None for the Euclidean metric."""
         if self.episodes.inner_optimizer == "sgd":
             return None
-        found = adamw_metric(self.optimizer, list(self.learned.values()), [slopes.get(name) for name in self.learned])
-        return dict(zip(self.learned, found, strict=True))
+        names = list(self.trainable)
+        diagonals = adamw_metric(self.optimizer, list(self.trainable.values()), [gradients.get(n) for n in names])
+        return dict(zip(names, diagonals, strict=True))
 
-    def settled(self, at: Weights, metric: Weights | None) -> Weights:
-        """Return weights after an inner step: what is zero for good stays so.
+    def constrain(self, params: Params, metric: Params | None) -> Params:
+        """Return parameters after an inner step under the constraints of the regularisers.
 
-        They are cut from how they came about unless the second order is wanted.
+        They are detached from the step unless the second order is wanted.
         """
-        at = at if self.episodes.second_order else {n: w.detach().requires_grad_() for n, w in at.items()}
-        return self.sparsity.kept(at) if self.sparsity and self.sparsity.frozen else at
+        params = params if self.episodes.second_order else {n: w.detach().requires_grad_() for n, w in params.items()}
+        for regularizer in self.regularizers:
+            params = regularizer.project(params)
+        return params
 
-    def beside(self) -> list[Tensor]:
-        """Return what the query teaches beside the weights."""
-        return list(self.balance.parameters())
+    def extra_parameters(self) -> list[Tensor]:
+        """Return what the query trains in addition to the network."""
+        return list(self.weighting.parameters())
 
-    def _add(self, total: Tensor, through: Weights, part: float) -> None:
-        """Add the gradient of a query: ``part`` of it by weights, all of it by what is learned beside them."""
-        through = through if part else {}
-        into = [*(self.learned[name] for name in through), *self.beside()]
+    def _add_query_gradient(self, total: Tensor, by: Params, weight: float) -> None:
+        """Add the gradient of a query loss: ``weight`` of it by the parameters, all of it by the extra ones."""
+        by = by if weight else {}
+        extra = self.extra_parameters()
+        into = [*(self.trainable[name] for name in by), *extra]
         if into:
-            asked = torch.autograd.grad(total, [*through.values(), *self.beside()], allow_unused=True)
-            factors = [part] * len(through) + [1.0] * len(self.beside())
-            self._take([None if a is None else f * a for f, a in zip(factors, asked, strict=True)], into)
-
-    @staticmethod
-    def _take(asked: Sequence[Tensor | None], into: list[Tensor]) -> None:
-        for parameter, each in zip(into, asked, strict=True):
-            if each is None:  # a head that was not asked: nothing moves it
-                continue
-            parameter.grad = each.detach() if parameter.grad is None else parameter.grad + each.detach()
+            gradients = torch.autograd.grad(total, [*by.values(), *extra], allow_unused=True)
+            weights = [weight] * len(by) + [1.0] * len(extra)
+            _accumulate([None if g is None else w * g for w, g in zip(weights, gradients, strict=True)], into)
 
 
-def drawn(tasks: list[str], count: int, seed: int, step: int) -> list[list[str]]:
-    """Return the subsets of tasks of a step: one, each as likely and none empty; or ``count`` that share out all tasks.
+def _accumulate(gradients: Sequence[Tensor | None], into: Sequence[Tensor]) -> None:
+    for parameter, gradient in zip(into, gradients, strict=True):
+        if gradient is None:  # a head outside of the subset keeps no gradient at all: AdamW skips it
+            continue
+        parameter.grad = gradient.detach() if parameter.grad is None else parameter.grad + gradient.detach()
 
-    Of several, each task is in one, so that no step leaves a task out.
+
+def sample_subsets(tasks: list[str], count: int, seed: int, step: int) -> list[list[str]]:
+    """Return the task subsets of a step: a random one of all, none empty; or a random partition into ``count``.
+
+    In a partition each task is in one subset, so that no step skips a task.
     """
     generator = torch.Generator().manual_seed(1_000_003 * seed + step)
     if count == 1:
@@ -151,10 +157,10 @@ def drawn(tasks: list[str], count: int, seed: int, step: int) -> list[list[str]]
     order = torch.randperm(len(tasks), generator=generator).tolist()
     cuts = torch.randperm(len(tasks) - 1, generator=generator)[: count - 1].add(1).sort().values.tolist()
     parts = [order[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(tasks)], strict=True)]
-    return [[task for place, task in enumerate(tasks) if place in part] for part in parts]
+    return [[task for index, task in enumerate(tasks) if index in part] for part in parts]
 
 
 def halves(batch: Batch, size: int) -> tuple[Batch, Batch]:
     """Return the first and the second half of a batch of ``size``, of which this process may have a part."""
     cut = len(range(distributed.rank(), size // 2, distributed.world_size()))
-    return pictures(batch, 0, cut), pictures(batch, cut, size)
+    return batch.slice(0, cut), batch.slice(cut, size)

@@ -11,7 +11,7 @@ from edgemtl_export import Shrunk
 from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.stats import Stats
 
-from ..data.sample import Samples
+from ..data.sample import Dataset
 from ..evaluate import Figures, open_predictor, table
 from ..run import Run
 from ..visualize import drawn
@@ -36,7 +36,7 @@ def write_report(
     bundle: Bundle,
     run: Run,
     dense: Run,
-    samples: Samples,
+    samples: Dataset,
     comparison: list[list[str]],
     figures: Figures,
     shrunk: Shrunk,

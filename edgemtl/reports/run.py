@@ -11,8 +11,8 @@ import numpy as np
 from torch import nn
 
 from ..config import Config
-from ..data.datasets import spread
-from ..data.sample import Samples
+from ..data.datasets import evenly_spaced
+from ..data.sample import Dataset
 from ..evaluate import Figures, Predictor
 from ..tasks import TASKS
 from ..visualize import drawn, labelled
@@ -28,7 +28,7 @@ def write_run_report(
     metrics: dict[str, Any],
     network: nn.Module,
     predictor: Predictor,
-    samples: Samples,
+    samples: Dataset,
     tasks: Sequence[str],
 ) -> None:
     """Write ``report.html`` into a run's folder, which has its ``curves.png`` already; ``samples`` were judged on."""
@@ -43,7 +43,7 @@ def write_run_report(
             "Labels and predictions",
             text("Held-out pictures, evenly spread over the split: the labels above, what the network saw below."),
             f'<div class="{"grid" if len(tasks) < 3 else ""}">',
-            *(_sample(predictor, samples, place, tasks) for place in spread(len(samples), SAMPLES)),
+            *(_sample(predictor, samples, place, tasks) for place in evenly_spaced(len(samples), SAMPLES)),
             "</div>",
         ),
         section("Training", parts.image((folder / "curves.png").read_bytes(), "every step, and smoothed")),
@@ -95,7 +95,7 @@ def _gained(metrics: dict[str, Any]) -> list[str]:
     return [section("Together or apart", text(told), parts.table(rows))]
 
 
-def _sample(predictor: Predictor, samples: Samples, place: int, tasks: Sequence[str]) -> str:
+def _sample(predictor: Predictor, samples: Dataset, place: int, tasks: Sequence[str]) -> str:
     sample = samples[place]
     known = labelled(sample, {task: samples.classes[task] for task in tasks})
     seen = drawn(sample, predictor(sample))

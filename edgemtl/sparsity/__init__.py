@@ -1,1 +1,4 @@
-"""Structured sparsity in training: group lasso over channel groups, held to a cost."""
+"""Structured sparsity in training: a group lasso over channel groups, with a schedule to a target cost.
+
+Apart from its settings, errors and this package, nothing here knows of networks, data or tasks.
+"""

@@ -1,4 +1,4 @@
-"""Tasks: what is learned, how it is judged, and how a bundle hands it over. One file a task; add it to `TASKS`."""
+"""Tasks: labels, head, loss and metrics of each. A new task is one file and one line in `TASKS`."""
 
 from .attributes import Attributes
 from .base import Metric, Task

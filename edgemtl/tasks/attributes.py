@@ -1,4 +1,4 @@
-"""Attributes: what holds of the picture as a whole, several at once, judged by mean average precision."""
+"""Attributes: multi-label classification of the whole image, evaluated by mean average precision."""
 
 from __future__ import annotations
 
@@ -12,32 +12,33 @@ from torch.nn import functional
 from edgemtl_runtime import result
 from edgemtl_runtime.bundle import Head
 
+from ..data.batch import Batch
 from ..data.sample import Sample
-from ..data.targets import Batch, Vector
-from .base import Plain, Summed
+from ..data.targets import VectorTarget
+from .base import LossSum, SimpleTask
 
 
-class Attributes(Plain):
-    """Multi-label classification."""
+class Attributes(SimpleTask):
+    """The task of image attributes."""
 
     primary, higher_is_better = "attribute_map", True
-    label = Vector()
+    target_type = VectorTarget
 
     def __init__(self, classes: tuple[str, ...]) -> None:
         super().__init__(classes)
         self.channels = len(classes)
 
     def head(self) -> Head:
-        """Return the head as a bundle's manifest describes it."""
+        """Return the head as it stands in a bundle's manifest."""
         return Head("attributes", "attributes", "attributes", self.classes, units="score", threshold=0.5)
 
-    def loss(self, output: Any, batch: Batch) -> Summed | None:
+    def loss(self, output: Any, batch: Batch) -> LossSum | None:
         """Return the cross-entropy over known attributes; None where there are none."""
-        labels = batch.get("attributes")
-        if labels is None or not bool(labels.isfinite().any()):
+        target = batch.target("attributes", VectorTarget)
+        if target is None or not bool(target.valid.any()):
             return None
-        known = labels.isfinite()
-        return Summed.over(functional.binary_cross_entropy_with_logits(output[known], labels[known], reduction="none"))
+        labels, known = target.values, target.valid
+        return LossSum.of(functional.binary_cross_entropy_with_logits(output[known], labels[known], reduction="none"))
 
     def metric(self) -> AttributeMetric:
         """Return mean average precision and F1."""
@@ -53,27 +54,27 @@ class AttributeMetric:
         self.labels: list[NDArray[np.float32]] = []
         self.threshold = 0.5
 
-    def update(self, found: result.HeadResult, sample: Sample) -> None:
-        """Take in one picture's scores."""
-        assert isinstance(found, result.Attributes)
+    def update(self, prediction: result.HeadResult, sample: Sample) -> None:
+        """Add the scores of one image."""
+        assert isinstance(prediction, result.Attributes)
         if "attributes" in sample.labels:
-            self.threshold = found.threshold
-            self.scores.append(found.scores)
+            self.threshold = prediction.threshold
+            self.scores.append(prediction.scores)
             self.labels.append(sample.labels["attributes"])
 
     def compute(self) -> dict[str, float]:
-        """Return ``attribute_map``, ``attribute_f1`` and ``ap_NAME`` of each; nothing without labels."""
+        """Return ``attribute_map``, ``attribute_f1`` and ``ap_NAME`` of each; {} without labels."""
         from torchmetrics.functional.classification import binary_average_precision, binary_f1_score
 
-        figures: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         f1: list[float] = []
         for i, name in enumerate(self.classes):
             pairs = [(s[i], t[i]) for s, t in zip(self.scores, self.labels, strict=True) if np.isfinite(t[i])]
             scores, truth = torch.tensor([float(s) for s, _ in pairs]), torch.tensor([int(t) for _, t in pairs])
             if len(truth) and 0 < int(truth.sum()) < len(truth):
-                figures[f"ap_{name}"] = float(binary_average_precision(scores, truth))
+                metrics[f"ap_{name}"] = float(binary_average_precision(scores, truth))
                 f1.append(float(binary_f1_score(scores, truth, threshold=self.threshold)))
-        if not figures:
+        if not metrics:
             return {}
-        mean = {"attribute_map": float(np.mean(list(figures.values()))), "attribute_f1": float(np.mean(f1))}
-        return mean | figures
+        mean = {"attribute_map": float(np.mean(list(metrics.values()))), "attribute_f1": float(np.mean(f1))}
+        return mean | metrics

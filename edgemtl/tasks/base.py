@@ -1,8 +1,9 @@
-"""What the rest of the system knows of a task."""
+"""The interface of a task: its head, loss and metric."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -10,23 +11,25 @@ from torch import Tensor, nn
 from edgemtl_runtime.bundle import Head
 from edgemtl_runtime.result import HeadResult
 
+from ..data.batch import Batch
 from ..data.sample import Sample
-from ..data.targets import Batch, Label
+from ..data.targets import SampleTarget
 
-__all__ = ["Batch", "Metric", "Plain", "Summed", "Task"]
+__all__ = ["LossSum", "Metric", "SimpleTask", "Task"]
 
 
-class Summed(NamedTuple):
-    """A loss as sums over labelled units, so that several processes' parts of a batch make the one mean of it."""
+@dataclass(frozen=True, eq=False)
+class LossSum:
+    """A loss as sums over labelled units, from which several processes compute the mean over the whole batch."""
 
     total: Tensor
-    """(K,) sums; the loss adds up their means."""
+    """(K,) sums; the loss is the sum of their means."""
     count: Tensor
-    """(K,) how many units, or what weight of them, each sum is over; less than 1 counts as 1."""
+    """(K,) the number, or the weight, of the units of each sum; less than 1 counts as 1."""
 
     @classmethod
-    def over(cls, values: Tensor) -> Summed:
-        """Return the sum of a value a unit."""
+    def of(cls, values: Tensor) -> LossSum:
+        """Return the sum of one value a unit."""
         return cls(values.sum().view(1), torch.full((1,), float(values.numel()), device=values.device))
 
     def mean(self) -> Tensor:
@@ -35,57 +38,59 @@ class Summed(NamedTuple):
 
 
 class Metric(Protocol):
-    """Judges one task over a whole split, at label resolution."""
+    """A metric of one task over a whole split, at the resolution of the labels."""
 
-    def update(self, result: HeadResult, sample: Sample) -> None:
-        """Take in one picture's result and its labels; a picture without any takes no part."""
+    def update(self, prediction: HeadResult, sample: Sample) -> None:
+        """Add the result and the labels of one image; an image without labels does not count."""
 
     def compute(self) -> dict[str, float]:
-        """Return the figures by name; none when no picture had a label."""
+        """Return the metrics by name; {} when no image had a label."""
 
 
 class Task(Protocol):
     """One task: its label, its head in a bundle, its loss and its metric."""
 
     primary: str
-    """The metric that sums the task up."""
+    """The metric that stands for the task."""
     higher_is_better: bool
     """The primary metric's direction."""
-    label: Label
-    """How its labels come into a batch."""
     sums: int
-    """How many sums its loss is made of."""
+    """The number of sums in its loss."""
     channels: int
-    """What the head of a network puts out: channels, classes or numbers."""
+    """The output channels of its head: classes, maps or numbers."""
 
     def __init__(self, classes: tuple[str, ...]) -> None: ...
+
+    @property
+    def target_type(self) -> type[SampleTarget]:
+        """The type of its labels in a batch."""
 
     def head(self) -> Head:
         """Return the head as a bundle's manifest describes it."""
 
-    def prepare(self, head: nn.Module, rounds: int) -> None:
-        """Get ready to train ``head``; `advance` will be called ``rounds`` times."""
+    def prepare(self, head: nn.Module, epochs: int) -> None:
+        """Set up the loss for training ``head``; `end_epoch` will be called ``epochs`` times."""
 
-    def advance(self) -> None:
-        """Move on the loss's own schedule by one round."""
+    def end_epoch(self) -> None:
+        """Advance the schedule of the loss by one epoch."""
 
-    def loss(self, output: Any, batch: Batch) -> Summed | None:
+    def loss(self, output: Any, batch: Batch) -> LossSum | None:
         """Return the loss of a batch, or None when the batch has no label of this task."""
 
     def metric(self) -> Metric:
         """Return a new metric."""
 
 
-class Plain:
-    """A task whose loss is one sum and has no state of its own."""
+class SimpleTask:
+    """A task whose loss is one sum without a schedule."""
 
     sums = 1
 
     def __init__(self, classes: tuple[str, ...]) -> None:
         self.classes = classes
 
-    def prepare(self, head: nn.Module, rounds: int) -> None:
-        """Need nothing."""
+    def prepare(self, head: nn.Module, epochs: int) -> None:
+        """Set up nothing: the loss does not depend on the head."""
 
-    def advance(self) -> None:
-        """Need nothing: the loss has no schedule."""
+    def end_epoch(self) -> None:
+        """Do nothing: the loss has no schedule."""

@@ -1,4 +1,4 @@
-"""Boxes: objects as axis-aligned rectangles with a class, judged by COCO's average precision."""
+"""Object detection: axis-aligned boxes with a class, evaluated by COCO's average precision."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from edgemtl_models.yolo import BoxHead, BoxLoss
 from edgemtl_runtime import result
 from edgemtl_runtime.bundle import Head
 
+from ..data.batch import Batch
+from ..data.box_targets import BatchBoxTarget, BoxTarget
 from ..data.sample import Sample
-from ..data.targets import Batch, BoxList
-from .base import Summed
-from .matches import Matches, interval
+from .base import LossSum
+from .matches import Matches, bootstrap_interval
 
 
 class Boxes:
-    """Detection without NMS."""
+    """The task of object detection, without NMS."""
 
     primary, higher_is_better = "ap50", True
-    label = BoxList()
+    target_type = BoxTarget
     sums = 2
 
     def __init__(self, classes: tuple[str, ...]) -> None:
@@ -30,27 +31,28 @@ class Boxes:
         self.channels = len(classes)
 
     def head(self) -> Head:
-        """Return the head as a bundle's manifest describes it."""
+        """Return the head as it stands in a bundle's manifest."""
         return Head("boxes", "boxes", "topk_boxes", self.classes, units="pixels of the camera, xyxy")
 
-    def prepare(self, head: nn.Module, rounds: int) -> None:
-        """Build the loss of the head's two branches."""
+    def prepare(self, head: nn.Module, epochs: int) -> None:
+        """Set up the loss of the head's two branches."""
         assert isinstance(head, BoxHead)
-        self.box_loss = BoxLoss(head, rounds)
+        self.box_loss = BoxLoss(head, epochs)
 
-    def advance(self) -> None:
+    def end_epoch(self) -> None:
         """Shift weight from the one-to-many branch to the one-to-one branch."""
         self.box_loss.advance()
 
-    def loss(self, output: Any, batch: Batch) -> Summed | None:
-        """Return the box, class and distance losses of the labelled pictures, a sum for either branch."""
-        known = batch.get("boxes_known")
-        if known is None:
+    def loss(self, output: Any, batch: Batch) -> LossSum | None:
+        """Return the box, class and distance losses of the labelled images, a sum for either branch."""
+        boxes = batch.target("boxes", BatchBoxTarget)
+        if boxes is None:
             return None
+        known = boxes.labelled
         output = {k: {n: _labelled(v, known) for n, v in branch.items()} for k, branch in output.items()}
-        place = known.cumsum(0)[batch["batch_idx"].long()] - 1
-        target = {"batch_idx": place.float(), "cls": batch["cls"], "bboxes": batch["bboxes"]}
-        return Summed(*self.box_loss(output, target))
+        index = known.cumsum(0)[boxes.image_index.long()] - 1
+        target = {"batch_idx": index.float(), "cls": boxes.classes, "bboxes": boxes.cxcywh}
+        return LossSum(*self.box_loss(output, target))
 
     def metric(self) -> BoxMetric:
         """Return COCO's figures and the log-average miss rate."""
@@ -58,7 +60,7 @@ class Boxes:
 
 
 def _labelled(value: Any, known: Tensor) -> Any:
-    """Return the labelled pictures' part of an output."""
+    """Return the part of an output that is of labelled images."""
     if not isinstance(value, Tensor):
         return [_labelled(v, known) for v in value]
     return value if bool(known.all()) else value[known]
@@ -75,50 +77,50 @@ class BoxMetric:
             backend="faster_coco_eval",
             class_metrics=True,
             extended_summary=True,
-            sync_on_compute=False,  # one process judges it all
+            sync_on_compute=False,  # one process evaluates it all
         )
         self.ap.warn_on_many_detections = False
         self.matches = Matches(len(classes))
 
-    def update(self, found: result.HeadResult, sample: Sample) -> None:
-        """Take in one picture's boxes, in the pixels of its labels."""
-        assert isinstance(found, result.Boxes)
-        prediction = {
-            "boxes": torch.from_numpy(found.xyxy),
-            "scores": torch.from_numpy(found.scores),
-            "labels": torch.from_numpy(found.classes),
-        }
+    def update(self, prediction: result.HeadResult, sample: Sample) -> None:
+        """Add the boxes of one image, in the pixels of its labels."""
+        assert isinstance(prediction, result.Boxes)
         labels = sample.labels.get("boxes")
         if labels is None:
             return
+        predicted = {
+            "boxes": torch.from_numpy(prediction.xyxy),
+            "scores": torch.from_numpy(prediction.scores),
+            "labels": torch.from_numpy(prediction.classes),
+        }
         target = {"boxes": torch.from_numpy(labels.xyxy), "labels": torch.from_numpy(labels.classes)}
-        self.ap.update([prediction], [target])
-        self.matches.update(found, labels)
+        self.ap.update([predicted], [target])
+        self.matches.update(prediction, labels)
 
     def compute(self) -> dict[str, float]:
-        """Return the figures; what there are no objects for is left out.
+        """Return the metrics; those without any objects are skipped.
 
-        ``ap``; ``ap50``, with ``ap50_low`` and ``ap50_high``, its 90 % interval over the pictures, and of each class,
+        ``ap``; ``ap50``, with ``ap50_low`` and ``ap50_high``, its 90 % interval over the images, and of each class,
         ``ap50_CLASS``; ``ap_small``, ``ap_medium`` and ``ap_large``, of objects under 32², up to 96² and over it,
         pixels of the labels; ``miss_rate``, the log-average one, and of each class, ``miss_rate_CLASS``.
         """
         if not self.matches.objects:
             return {}
-        figures = self.ap.compute()
+        coco = self.ap.compute()
         # (IoU thresholds from 0.5, recall, class, area range, most detections): the first IoU, all areas, most boxes
-        precision = figures["precision"][0, :, :, 0, -1].numpy()
-        out = {"ap": float(figures["map"]), "ap50": float(figures["map_50"])}
+        precision = coco["precision"][0, :, :, 0, -1].numpy()
+        out = {"ap": float(coco["map"]), "ap50": float(coco["map_50"])}
         by_class = self.matches.by_class()
         if out["ap50"] >= 0:
-            out["ap50_low"], out["ap50_high"] = interval(by_class)
-        for column, index in enumerate(figures["classes"].reshape(-1).tolist()):
+            out["ap50_low"], out["ap50_high"] = bootstrap_interval(by_class)
+        for column, index in enumerate(coco["classes"].reshape(-1).tolist()):
             values = precision[:, column]
             values = values[values > -1]
             if len(values):
                 out[f"ap50_{self.classes[index]}"] = float(np.mean(values))
-        out |= {f"ap_{size}": float(figures[f"map_{size}"]) for size in ("small", "medium", "large")}
-        missed = {name: found.miss_rate() for name, found in zip(self.classes, by_class, strict=True)}
-        known = {name: rate for name, rate in missed.items() if not np.isnan(rate)}
+        out |= {f"ap_{size}": float(coco[f"map_{size}"]) for size in ("small", "medium", "large")}
+        rates = {name: matches.miss_rate() for name, matches in zip(self.classes, by_class, strict=True)}
+        known = {name: rate for name, rate in rates.items() if not np.isnan(rate)}
         if known:
             out["miss_rate"] = float(np.mean(list(known.values())))
             out |= {f"miss_rate_{name}": rate for name, rate in known.items()}

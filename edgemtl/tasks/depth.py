@@ -1,4 +1,4 @@
-"""Depth along the optical axis, in metres or up to a scale of each picture, judged by the field's relative error."""
+"""Depth along the optical axis, in metres or up to a scale of each image, evaluated by the mean relative error."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from torch.nn import functional
 from edgemtl_runtime import result
 from edgemtl_runtime.bundle import Head
 
+from ..data.batch import Batch
 from ..data.sample import Sample
-from ..data.targets import Batch, DepthLabels, Map
-from .base import Plain, Summed
+from ..data.targets import DepthTarget
+from .base import LossSum, SimpleTask
 
 RELATIVE = ("relative",)
 
 
-class Depth(Plain):
-    """Depth from a head that gives its logarithm, so that near and far count alike.
+class Depth(SimpleTask):
+    """The task of depth estimation; the head predicts the logarithm, so that near and far count alike.
 
-    ``classes`` is empty for metres, or ("relative",) for labels whose scale means nothing: then a picture's own scale
-    is taken out of the loss and of the figures, as the median of the logarithms' differences.
+    ``classes`` is empty for metres, or ("relative",) for labels whose scale means nothing: then the scale of each
+    image is removed from the loss and the metrics, as the median of the logarithms' differences.
     """
 
     primary, higher_is_better = "abs_rel", False
-    label = Map(DepthLabels)
+    target_type = DepthTarget
     channels = 1
 
     def __init__(self, classes: tuple[str, ...]) -> None:
@@ -34,25 +35,25 @@ class Depth(Plain):
         self.relative = classes == RELATIVE
 
     def head(self) -> Head:
-        """Return the head as a bundle's manifest describes it."""
-        units = "one scale a picture" if self.relative else "metres"
+        """Return the head as it stands in a bundle's manifest."""
+        units = "one scale an image" if self.relative else "metres"
         return Head("depth", "depth", "depth_map", self.classes, units=units)
 
-    def loss(self, output: Any, batch: Batch) -> Summed | None:
+    def loss(self, output: Any, batch: Batch) -> LossSum | None:
         """Return the mean difference of the logarithms over pixels whose depth is known; None where there are none."""
-        depth_m = batch.get("depth")
-        if depth_m is None or not bool((depth_m > 0).any()):
+        target = batch.target("depth", DepthTarget)
+        if target is None or not bool(target.valid.any()):
             return None
-        known = depth_m > 0
-        found = functional.interpolate(output, depth_m.shape[-2:], mode="bilinear")[:, 0]
+        depth_m, known = target.values, target.valid
+        predicted = functional.interpolate(output, depth_m.shape[-2:], mode="bilinear")[:, 0]
         if not self.relative:
-            return Summed.over((found[known] - depth_m[known].log()).abs())
-        rests = []
-        for picture, depth, there in zip(found, depth_m, known, strict=True):
-            if bool(there.any()):
-                difference = picture[there] - depth[there].log()
-                rests.append(difference - difference.detach().median())
-        return Summed.over(torch.cat(rests).abs())
+            return LossSum.of((predicted[known] - depth_m[known].log()).abs())
+        residuals = []
+        for image, depth, valid in zip(predicted, depth_m, known, strict=True):
+            if bool(valid.any()):
+                difference = image[valid] - depth[valid].log()
+                residuals.append(difference - difference.detach().median())
+        return LossSum.of(torch.cat(residuals).abs())
 
     def metric(self) -> DepthMetric:
         """Return AbsRel, RMSE and the share within a factor of 1.25."""
@@ -62,7 +63,7 @@ class Depth(Plain):
 class DepthMetric:
     """AbsRel, RMSE and δ1 of Eigen et al. (2014), over all pixels of a split whose depth is known.
 
-    Relative depths are brought to each picture's scale first, and have no RMSE.
+    Relative depths are aligned to the scale of each image first, and have no RMSE.
     """
 
     def __init__(self, scaled: bool = False) -> None:
@@ -70,14 +71,14 @@ class DepthMetric:
         self.pixels = 0
         self.relative = self.square = self.close = 0.0
 
-    def update(self, found: result.HeadResult, sample: Sample) -> None:
-        """Take in one picture's depths, in the pixels of its labels."""
-        assert isinstance(found, result.DepthMap)
+    def update(self, prediction: result.HeadResult, sample: Sample) -> None:
+        """Add the depths of one image, in the pixels of its labels."""
+        assert isinstance(prediction, result.DepthMap)
         labels = sample.labels.get("depth")
         if labels is None:
             return
         known = labels > 0
-        truth, depth_m = labels[known].astype(np.float64), found.depth_m[known].astype(np.float64)
+        truth, depth_m = labels[known].astype(np.float64), prediction.depth_m[known].astype(np.float64)
         if self.scaled and len(truth):
             depth_m = depth_m * np.exp(np.median(np.log(truth) - np.log(np.maximum(depth_m, 1e-9))))
         self.pixels += len(truth)
@@ -86,9 +87,9 @@ class DepthMetric:
         self.close += float((np.maximum(depth_m / truth, truth / depth_m) < 1.25).sum())
 
     def compute(self) -> dict[str, float]:
-        """Return ``abs_rel``, ``rmse_m`` and ``delta1``; nothing without labels."""
+        """Return ``abs_rel``, ``rmse_m`` and ``delta1``; {} without labels."""
         if not self.pixels:
             return {}
         n = self.pixels
-        figures = {"abs_rel": self.relative / n, "rmse_m": (self.square / n) ** 0.5, "delta1": self.close / n}
-        return {name: value for name, value in figures.items() if not (self.scaled and name == "rmse_m")}
+        metrics = {"abs_rel": self.relative / n, "rmse_m": (self.square / n) ** 0.5, "delta1": self.close / n}
+        return {name: value for name, value in metrics.items() if not (self.scaled and name == "rmse_m")}

@@ -1,4 +1,4 @@
-"""Edges: how likely a pixel lies on one, judged by F1 at the best threshold, with and without slack."""
+"""Edge detection: a score a pixel, evaluated by F1 at the best threshold, with and without tolerance."""
 
 from __future__ import annotations
 
@@ -12,41 +12,42 @@ from torch.nn import functional
 from edgemtl_runtime import result
 from edgemtl_runtime.bundle import Head
 
+from ..data.batch import Batch
 from ..data.sample import IGNORE, Sample
-from ..data.targets import Batch, IdMap, Map
-from .base import Plain, Summed
+from ..data.targets import ClassMapTarget
+from .base import LossSum, SimpleTask
 
 LEVELS = 256
-"""Scores are judged in so many steps."""
-SLACK = 0.0075
-"""How far from an edge its finding may lie, as a share of the picture's diagonal: the value of BSDS500."""
+"""Scores are quantised to so many levels."""
+TOLERANCE = 0.0075
+"""Largest distance of a detected edge pixel, as a share of the image's diagonal: the value of BSDS500."""
 
 
-class Edges(Plain):
-    """Boundaries, whatever the data call one."""
+class Edges(SimpleTask):
+    """The task of edge detection."""
 
     primary, higher_is_better = "edge_f1", True
-    label = Map(IdMap)
+    target_type = ClassMapTarget
     channels = 1
 
     def head(self) -> Head:
-        """Return the head as a bundle's manifest describes it."""
+        """Return the head as it stands in a bundle's manifest."""
         return Head("edges", "edges", "edge_map", (), units="score", threshold=0.5)
 
-    def loss(self, output: Any, batch: Batch) -> Summed | None:
-        """Return the cross-entropy over known pixels, a picture's edges weighted by the root of their rarity in it."""
-        labels = batch.get("edges")
-        if labels is None:
+    def loss(self, output: Any, batch: Batch) -> LossSum | None:
+        """Return the cross-entropy over known pixels, an image's edges weighted by the root of their rarity in it."""
+        target = batch.target("edges", ClassMapTarget)
+        if target is None:
             return None
-        known = labels != IGNORE
+        labels, known = target.values, target.valid
         if not bool(known.any()):
             return None
-        found = functional.interpolate(output, labels.shape[-2:], mode="bilinear")[:, 0]
+        logits = functional.interpolate(output, labels.shape[-2:], mode="bilinear")[:, 0]
         edge = known & (labels != 0)
         edges, pixels = (mask.sum((1, 2), keepdim=True) for mask in (edge, known))
         rarity = ((pixels - edges) / edges.clamp(min=1)).sqrt()
-        each = functional.binary_cross_entropy_with_logits(found, edge.float(), pos_weight=rarity, reduction="none")
-        return Summed.over(each[known])
+        losses = functional.binary_cross_entropy_with_logits(logits, edge.float(), pos_weight=rarity, reduction="none")
+        return LossSum.of(losses[known])
 
     def metric(self) -> EdgeMetric:
         """Return F1 at the best threshold of the whole split."""
@@ -56,66 +57,66 @@ class Edges(Plain):
 class EdgeMetric:
     """F1 of edges at the one threshold that is best for the whole split, twice.
 
-    ``edge_f1`` counts pixel by pixel, without slack. ``edge_ods`` is the ODS-F of Martin et al. (2004): scores are
-    thinned to their ridges, and precision and recall allow `SLACK` of the picture's diagonal. A pixel counts when any
-    of the other side is that near; the benchmark's one-to-one matching, which takes seconds a picture, is left out.
+    ``edge_f1`` counts pixel by pixel, without tolerance. ``edge_ods`` is the ODS-F of Martin et al. (2004): scores are
+    thinned to their ridges, and precision and recall allow `TOLERANCE` of the image's diagonal. A pixel counts when
+    any of the other side is that near; the benchmark's one-to-one matching takes seconds an image, and is skipped.
     """
 
     def __init__(self) -> None:
         self.pixels = np.zeros((2, LEVELS), np.int64)
-        self.ridges = np.zeros((2, LEVELS), np.int64)  # of what was found: far from and near to an edge
-        self.reached = np.zeros(LEVELS, np.int64)  # of the edges: the best score nearby
+        self.ridges = np.zeros((2, LEVELS), np.int64)  # of predicted edges: far from and near to a true one
+        self.recalled = np.zeros(LEVELS, np.int64)  # of true edges: the best score nearby
 
-    def update(self, found: result.HeadResult, sample: Sample) -> None:
-        """Take in one picture's scores, in the pixels of its labels."""
-        assert isinstance(found, result.EdgeMap)
+    def update(self, prediction: result.HeadResult, sample: Sample) -> None:
+        """Add the scores of one image, in the pixels of its labels."""
+        assert isinstance(prediction, result.EdgeMap)
         labels = sample.labels.get("edges")
         if labels is None:
             return
         known, edge = labels != IGNORE, labels == 1
-        self.pixels += _counts(found.scores, edge, known)
-        slack_px = SLACK * float(np.hypot(*labels.shape))
+        self.pixels += _counts(prediction.scores, edge, known)
+        tolerance_px = TOLERANCE * float(np.hypot(*labels.shape))
         to_edge = cv2.distanceTransform((~edge).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        near = (to_edge <= slack_px) & bool(edge.any())
-        thin = np.where(ridges(found.scores), found.scores, 0).astype(np.float32)
+        near = (to_edge <= tolerance_px) & bool(edge.any())
+        thin = np.where(ridges(prediction.scores), prediction.scores, 0).astype(np.float32)
         self.ridges += _counts(thin, near, known & (thin > 0))
-        reach = int(slack_px)
-        y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
-        disc = (np.hypot(x, y) <= slack_px).astype(np.uint8)
-        self.reached += _counts(cv2.dilate(thin, disc), edge, known)[1]
+        radius = int(tolerance_px)
+        y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+        disc = (np.hypot(x, y) <= tolerance_px).astype(np.uint8)
+        self.recalled += _counts(cv2.dilate(thin, disc), edge, known)[1]
 
     def compute(self) -> dict[str, float]:
-        """Return both with the thresholds they are reached at; nothing where no pixel is an edge."""
+        """Return both with their thresholds; {} where no pixel is an edge."""
         true = self.pixels[1].sum()
         if not true:
             return {}
         false, right = _above(self.pixels)
         far, near = _above(self.ridges)
-        precision, recall = near / np.maximum(near + far, 1), _above(self.reached) / true
+        precision, recall = near / np.maximum(near + far, 1), _above(self.recalled) / true
         f1 = {
             "edge_f1": 2 * right / np.maximum(right + false + true, 1),
             "edge_ods": 2 * precision * recall / np.maximum(precision + recall, 1e-12),
         }
-        figures = {}
+        metrics: dict[str, float] = {}
         for name, values in f1.items():
             best = LEVELS - 1 - int(values[::-1].argmax())  # the highest of those that are equally good
-            figures |= {name: float(values[best]), f"{name}_threshold": best / LEVELS}
-        return figures
+            metrics |= {name: float(values[best]), f"{name}_threshold": best / LEVELS}
+        return metrics
 
 
-def _counts(scores: NDArray[np.float32], edge: NDArray[np.bool_], known: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return how many known pixels that are no edge, and that are one, have each level of score: (2, LEVELS)."""
+def _counts(scores: NDArray[np.number[Any]], edge: NDArray[np.bool_], known: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the histograms of the scores of known pixels off and on an edge: (2, LEVELS)."""
     levels = np.minimum(scores[known] * LEVELS, LEVELS - 1).astype(np.int64)
     return np.bincount(edge[known] * LEVELS + levels, minlength=2 * LEVELS).reshape(2, LEVELS)
 
 
 def _above(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return how many are at or above each level."""
+    """Return the counts at or above each level."""
     return counts[..., ::-1].cumsum(-1)[..., ::-1]
 
 
 def ridges(scores: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return where a score is not below its neighbours across the line it lies on.
+    """Return the mask of ridges by non-maximum suppression: scores not below their neighbours across the edge.
 
     The direction across is that in which the smoothed scores curve the most.
     """
@@ -125,8 +126,8 @@ def ridges(scores: NDArray[np.float32]) -> NDArray[np.bool_]:
     y, x = np.indices(scores.shape, np.float32)
     dx, dy = np.cos(across).astype(np.float32), np.sin(across).astype(np.float32)
     # A little smoothed: of a plateau, as a line two pixels wide has, only the middle stays.
-    lean = cv2.GaussianBlur(scores.astype(np.float32), (0, 0), 0.7)
+    narrow = cv2.GaussianBlur(scores.astype(np.float32), (0, 0), 0.7)
     sides = [
-        cv2.remap(lean, x + s * dx, y + s * dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for s in (1, -1)
+        cv2.remap(narrow, x + s * dx, y + s * dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for s in (1, -1)
     ]
-    return (lean >= sides[0]) & (lean >= sides[1])
+    return (narrow >= sides[0]) & (narrow >= sides[1])

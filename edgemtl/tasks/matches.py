@@ -1,10 +1,12 @@
-"""Which boxes were right, picture by picture: what miss rates and resampled figures are counted from.
+"""Matching of predicted boxes to objects, image by image: the counts behind AP50, miss rates and their intervals.
 
-A box is right when it covers an object of its class by an IoU of 0.5 or more that no better box of the picture has;
-boxes take part as in COCO's AP50 (Lin et al. 2014): the best hundred of a picture and class, best score first.
+A box is a true positive when it covers an object of its class by an IoU of 0.5 or more that no better box of the image
+has; boxes count as in COCO's AP50 (Lin et al. 2014): the best hundred of an image and class, best score first.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,97 +18,106 @@ from edgemtl_runtime.result import Boxes
 from ..data.sample import BoxLabels
 
 IOU = 0.5
-MOST = 100
+MAX_BOXES = 100
+"""Of an image and class."""
 RECALLS = torch.linspace(0, 1, 101).double().numpy()
 """Where COCO reads the precision; in single precision, as torchmetrics has them."""
-FALSE_A_PICTURE = np.logspace(-2, 0, 9)
+FALSE_POSITIVES_PER_IMAGE = np.logspace(-2, 0, 9)
 """Where KAIST's protocol reads the miss rate (Hwang et al. 2015, after Dollár et al. 2012)."""
-DRAWS = 400
-"""Resamplings of the pictures for an interval."""
+RESAMPLINGS = 400
+"""Of the images, for an interval."""
 
 
 class Matches:
-    """Boxes by class: of which picture, how sure, and whether right; and how many objects each picture has."""
+    """Collects the matches of a split."""
 
     def __init__(self, classes: int) -> None:
         self.classes = classes
         self.objects: list[NDArray[np.int64]] = []
-        self.found: list[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]] = []
+        """The number of objects by class, one array an image."""
+        self.parts: list[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]] = []
+        """Class, score, whether it is a true positive, and image of the boxes of each image and class."""
 
-    def update(self, found: Boxes, labels: BoxLabels) -> None:
-        """Take in one picture."""
+    def update(self, boxes: Boxes, labels: BoxLabels) -> None:
+        """Add the boxes of one image."""
         self.objects.append(np.bincount(labels.classes, minlength=self.classes))
-        overlap = box_iou(torch.from_numpy(found.xyxy).double(), torch.from_numpy(labels.xyxy).double()).numpy()
-        for kind in np.unique(found.classes):
-            mine = np.flatnonzero(found.classes == kind)
-            mine = mine[np.argsort(-found.scores[mine], kind="stable")][:MOST]
-            right = matched(overlap[np.ix_(mine, np.flatnonzero(labels.classes == kind))])
-            picture = np.full(len(mine), len(self.objects) - 1)
-            self.found.append((np.full(len(mine), kind), found.scores[mine], right, picture))
+        overlap = box_iou(torch.from_numpy(boxes.xyxy).double(), torch.from_numpy(labels.xyxy).double()).numpy()
+        for class_id in np.unique(boxes.classes):
+            of_class = np.flatnonzero(boxes.classes == class_id)
+            of_class = of_class[np.argsort(-boxes.scores[of_class], kind="stable")][:MAX_BOXES]
+            matched = match(overlap[np.ix_(of_class, np.flatnonzero(labels.classes == class_id))])
+            image = np.full(len(of_class), len(self.objects) - 1)
+            self.parts.append((np.full(len(of_class), class_id), boxes.scores[of_class], matched, image))
 
-    def by_class(self) -> list[Found]:
-        """Return what was found of each class."""
+    def by_class(self) -> list[ClassMatches]:
+        """Return the matches of each class."""
         objects = np.stack(self.objects)
-        parts = [np.concatenate(part) for part in zip(*self.found, strict=True)] if self.found else [np.empty(0)] * 4
-        kinds, scores, right, picture = parts
-        told = []
-        for kind in range(self.classes):
-            mine = np.flatnonzero(kinds == kind)
-            mine = mine[np.argsort(-scores[mine], kind="stable")]
-            told.append(Found(right[mine].astype(bool), picture[mine].astype(np.int64), objects[:, kind]))
-        return told
+        parts = [np.concatenate(part) for part in zip(*self.parts, strict=True)] if self.parts else [np.empty(0)] * 4
+        class_ids, scores, matched, image = parts
+        result = []
+        for class_id in range(self.classes):
+            of_class = np.flatnonzero(class_ids == class_id)
+            order = of_class[np.argsort(-scores[of_class], kind="stable")]
+            true_positive, images = matched[order].astype(bool), image[order].astype(np.int64)
+            result.append(ClassMatches(true_positive, images, objects[:, class_id]))
+        return result
 
 
-class Found:
-    """The boxes of one class, best first: which are ``right``, in which ``picture``; ``objects`` (P,) of each."""
+@dataclass(frozen=True, eq=False)
+class ClassMatches:
+    """The boxes of one class, best first."""
 
-    def __init__(self, right: NDArray[np.bool_], picture: NDArray[np.int64], objects: NDArray[np.int64]) -> None:
-        self.right, self.picture, self.objects = right, picture, objects
+    true_positive: NDArray[np.bool_]
+    """(N,) which match an object."""
+    image: NDArray[np.int64]
+    """(N,) the image of each box."""
+    objects: NDArray[np.int64]
+    """(P,) the number of objects in each image."""
 
     def ap50(self, times: NDArray[np.int64]) -> float:
-        """Return COCO's AP at IoU 0.5 where each picture counts so many ``times``; NaN without objects."""
+        """Return COCO's AP at IoU 0.5 where each image counts so many ``times``, (P,); NaN without objects."""
         total = int(times @ self.objects)
         if not total:
             return float("nan")
-        weight = times[self.picture]
-        right = np.cumsum(weight * self.right)
-        precision = right / np.maximum(np.cumsum(weight), 1)
+        weight = times[self.image]
+        true_positives = np.cumsum(weight * self.true_positive)
+        precision = true_positives / np.maximum(np.cumsum(weight), 1)
         envelope = np.maximum.accumulate(precision[::-1])[::-1]
-        place = np.searchsorted(right / total, RECALLS)
-        return float(np.append(envelope, 0.0)[np.minimum(place, len(envelope))].mean())
+        index = np.searchsorted(true_positives / total, RECALLS)
+        return float(np.append(envelope, 0.0)[np.minimum(index, len(envelope))].mean())
 
     def miss_rate(self) -> float:
-        """Return the log-average miss rate over 0.01 to 1 false boxes a picture; NaN without objects."""
+        """Return the log-average miss rate over 0.01 to 1 false positives per image; NaN without objects."""
         total = int(self.objects.sum())
         if not total:
             return float("nan")
-        missed = np.append(1.0, 1 - np.cumsum(self.right) / total)
-        false = np.append(0.0, np.cumsum(~self.right) / len(self.objects))
-        at = missed[np.searchsorted(false, FALSE_A_PICTURE, side="right") - 1]
-        return float(np.exp(np.log(np.maximum(at, 1e-10)).mean()))
+        missed = np.append(1.0, 1 - np.cumsum(self.true_positive) / total)
+        false_positives = np.append(0.0, np.cumsum(~self.true_positive) / len(self.objects))
+        rates = missed[np.searchsorted(false_positives, FALSE_POSITIVES_PER_IMAGE, side="right") - 1]
+        return float(np.exp(np.log(np.maximum(rates, 1e-10)).mean()))
 
 
-def matched(overlap: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which boxes (rows, best first) are right, given their IoU with the objects (columns) of their class."""
-    right, free = np.zeros(len(overlap), bool), np.ones(overlap.shape[1], bool)
-    for row, each in enumerate(overlap):
+def match(overlap: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which boxes (rows, best first) are true positives, by their IoU with the objects (columns) of a class."""
+    matched, free = np.zeros(len(overlap), bool), np.ones(overlap.shape[1], bool)
+    for row, ious in enumerate(overlap):
         if not free.any():
             break
-        best = int(np.where(free, each, -1.0).argmax())
-        if each[best] >= IOU:
-            right[row], free[best] = True, False
-    return right
+        best = int(np.where(free, ious, -1.0).argmax())
+        if ious[best] >= IOU:
+            matched[row], free[best] = True, False
+    return matched
 
 
-def interval(found: list[Found], share: float = 0.9, seed: int = 0) -> tuple[float, float]:
-    """Return the bootstrap interval of the mean AP50 over pictures drawn anew (Efron 1979), that holds this share."""
-    pictures = len(found[0].objects)
+def bootstrap_interval(matches: list[ClassMatches], share: float = 0.9, seed: int = 0) -> tuple[float, float]:
+    """Return the interval of the mean AP50 over resampled images that holds this share (bootstrap, Efron 1979)."""
+    images = len(matches[0].objects)
     rng = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(DRAWS):
-        times = np.bincount(rng.integers(0, pictures, pictures), minlength=pictures)
-        each = [one.ap50(times) for one in found]
-        if not np.isnan(each).all():
-            drawn.append(float(np.nanmean(each)))
-    low, high = np.quantile(drawn, [(1 - share) / 2, (1 + share) / 2]).tolist()
+    means = []
+    for _ in range(RESAMPLINGS):
+        times = np.bincount(rng.integers(0, images, images), minlength=images)
+        precisions = [of_class.ap50(times) for of_class in matches]
+        if not np.isnan(precisions).all():
+            means.append(float(np.nanmean(precisions)))
+    low, high = np.quantile(means, [(1 - share) / 2, (1 + share) / 2]).tolist()
     return low, high

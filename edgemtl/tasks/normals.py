@@ -1,4 +1,4 @@
-"""Surface normals: where every pixel's surface faces, judged by the angle to the truth."""
+"""Surface normals: a unit vector a pixel, evaluated by the angle to the ground truth."""
 
 from __future__ import annotations
 
@@ -11,35 +11,36 @@ from torch.nn import functional
 from edgemtl_runtime import result
 from edgemtl_runtime.bundle import Head
 
+from ..data.batch import Batch
 from ..data.sample import Sample
-from ..data.targets import Batch, Map, NormalLabels
-from .base import Plain, Summed
+from ..data.targets import NormalTarget
+from .base import LossSum, SimpleTask
 
 STEP_DEG = 0.01
 WITHIN_DEG = (11.25, 22.5, 30.0)
 
 
-class Normals(Plain):
-    """Unit vectors, x right, y down, z forward."""
+class Normals(SimpleTask):
+    """The task of surface normal estimation: unit vectors, x right, y down, z forward."""
 
     primary, higher_is_better = "angle_mean_deg", False
-    label = Map(NormalLabels)
+    target_type = NormalTarget
     channels = 3
 
     def head(self) -> Head:
-        """Return the head as a bundle's manifest describes it."""
+        """Return the head as it stands in a bundle's manifest."""
         return Head("normals", "normals", "normal_map", (), units="unit vectors: x right, y down, z forward")
 
-    def loss(self, output: Any, batch: Batch) -> Summed | None:
+    def loss(self, output: Any, batch: Batch) -> LossSum | None:
         """Return one minus the mean cosine over pixels whose normal is known; None where there are none."""
-        normals = batch.get("normals")
-        if normals is None:
+        target = batch.target("normals", NormalTarget)
+        if target is None:
             return None
-        known = normals.square().sum(1) > 0.5
+        normals, known = target.values, target.valid
         if not bool(known.any()):
             return None
-        found = functional.interpolate(output, normals.shape[-2:], mode="bilinear")
-        return Summed.over(1 - torch.cosine_similarity(found, normals, dim=1)[known])
+        predicted = functional.interpolate(output, normals.shape[-2:], mode="bilinear")
+        return LossSum.of(1 - torch.cosine_similarity(predicted, normals, dim=1)[known])
 
     def metric(self) -> NormalMetric:
         """Return the mean and median angle and the shares within 11.25, 22.5 and 30 degrees."""
@@ -47,7 +48,7 @@ class Normals(Plain):
 
 
 class NormalMetric:
-    """Angles to the truth (Fouhey et al. 2013), over all pixels of a split whose normal is known.
+    """Angles to the ground truth (Fouhey et al. 2013), over all pixels of a split whose normal is known.
 
     The median is read from a histogram of hundredths of a degree.
     """
@@ -56,25 +57,25 @@ class NormalMetric:
         self.counts = np.zeros(round(180 / STEP_DEG) + 1, np.int64)
         self.sum = 0.0
 
-    def update(self, found: result.HeadResult, sample: Sample) -> None:
-        """Take in one picture's normals, in the pixels of its labels."""
-        assert isinstance(found, result.NormalMap)
+    def update(self, prediction: result.HeadResult, sample: Sample) -> None:
+        """Add the normals of one image, in the pixels of its labels."""
+        assert isinstance(prediction, result.NormalMap)
         labels = sample.labels.get("normals")
         if labels is None:
             return
         length = np.linalg.norm(labels, axis=2)
         known = length > 0.5
-        cosine = (found.normals * labels).sum(2)[known].astype(np.float64) / length[known]
+        cosine = (prediction.normals * labels).sum(2)[known].astype(np.float64) / length[known]
         angles_deg = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
         self.sum += float(angles_deg.sum())
         self.counts += np.bincount((angles_deg / STEP_DEG).astype(np.int64), minlength=len(self.counts))
 
     def compute(self) -> dict[str, float]:
-        """Return mean and median angle, ``within_11``, ``within_22`` and ``within_30``; nothing without labels."""
+        """Return mean and median angle, ``within_11``, ``within_22`` and ``within_30``; {} without labels."""
         total = int(self.counts.sum())
         if not total:
             return {}
         below = np.cumsum(self.counts)
         median = float(np.searchsorted(below, (total + 1) // 2) + 0.5) * STEP_DEG
-        figures = {"angle_mean_deg": self.sum / total, "angle_median_deg": median}
-        return figures | {f"within_{int(w)}": float(below[round(w / STEP_DEG) - 1] / total) for w in WITHIN_DEG}
+        metrics = {"angle_mean_deg": self.sum / total, "angle_median_deg": median}
+        return metrics | {f"within_{int(w)}": float(below[round(w / STEP_DEG) - 1] / total) for w in WITHIN_DEG}

@@ -1,4 +1,4 @@
-"""Semantic segmentation: one class a pixel, judged by mean intersection over union."""
+"""Semantic segmentation: one class a pixel, evaluated by mean intersection over union."""
 
 from __future__ import annotations
 
@@ -10,37 +10,39 @@ from torch.nn import functional
 from edgemtl_runtime import result
 from edgemtl_runtime.bundle import Head
 
+from ..data.batch import Batch
 from ..data.sample import IGNORE, Sample
-from ..data.targets import Batch, IdMap, Map
-from .base import Plain, Summed
+from ..data.targets import ClassMapTarget
+from .base import LossSum, SimpleTask
 
 
-class Semantic(Plain):
-    """Per-pixel classes."""
+class Semantic(SimpleTask):
+    """The task of semantic segmentation."""
 
     primary, higher_is_better = "miou", True
-    label = Map(IdMap)
+    target_type = ClassMapTarget
 
     def __init__(self, classes: tuple[str, ...]) -> None:
         super().__init__(classes)
         self.channels = len(classes)
 
     def head(self) -> Head:
-        """Return the head as a bundle's manifest describes it."""
+        """Return the head as it stands in a bundle's manifest."""
         return Head("semantic", "semantic", "label_map", self.classes, units="class ids")
 
-    def loss(self, output: Any, batch: Batch) -> Summed | None:
+    def loss(self, output: Any, batch: Batch) -> LossSum | None:
         """Return the cross-entropy over labelled pixels at the logits' resolution; None when there are none."""
-        labels = batch.get("semantic")
-        if labels is None:
+        target = batch.target("semantic", ClassMapTarget)
+        if target is None:
             return None
+        labels = target.values
         step = labels.shape[-1] // output.shape[-1]
         labels = labels[:, step // 2 :: step, step // 2 :: step].long()
         known = (labels != IGNORE).sum()
         if not bool(known):
             return None
         total = functional.cross_entropy(output, labels, ignore_index=IGNORE, reduction="sum")
-        return Summed(total.view(1), known.view(1).float())
+        return LossSum(total.view(1), known.view(1).float())
 
     def metric(self) -> SemanticMetric:
         """Return mIoU and pixel accuracy over the whole split."""
@@ -54,26 +56,26 @@ class SemanticMetric:
         self.classes = classes
         self.confusion = np.zeros((len(classes), len(classes)), np.int64)
 
-    def update(self, found: result.HeadResult, sample: Sample) -> None:
-        """Take in one picture's label map, in the pixels of its labels."""
-        assert isinstance(found, result.LabelMap)
+    def update(self, prediction: result.HeadResult, sample: Sample) -> None:
+        """Add the label map of one image, in the pixels of its labels."""
+        assert isinstance(prediction, result.LabelMap)
         labels = sample.labels.get("semantic")
         if labels is None:
             return
         known = labels != IGNORE
         n = len(self.classes)
-        pairs = labels[known].astype(np.int64) * n + found.labels[known]
+        pairs = labels[known].astype(np.int64) * n + prediction.labels[known]
         self.confusion += np.bincount(pairs, minlength=n * n).reshape(n, n)
 
     def compute(self) -> dict[str, float]:
-        """Return ``miou`` over the classes that occur, ``pixel_accuracy`` and ``iou_CLASS``; nothing without labels."""
+        """Return ``miou`` over the classes that occur, ``pixel_accuracy`` and ``iou_CLASS``; {} without labels."""
         if not self.confusion.sum():
             return {}
-        inside = np.diag(self.confusion)
-        either = self.confusion.sum(0) + self.confusion.sum(1) - inside
-        iou = {f"iou_{self.classes[c]}": float(inside[c] / either[c]) for c in np.flatnonzero(either)}
+        intersection = np.diag(self.confusion)
+        union = self.confusion.sum(0) + self.confusion.sum(1) - intersection
+        iou = {f"iou_{self.classes[c]}": float(intersection[c] / union[c]) for c in np.flatnonzero(union)}
         whole = {
             "miou": float(np.mean(list(iou.values()))),
-            "pixel_accuracy": float(inside.sum() / self.confusion.sum()),
+            "pixel_accuracy": float(intersection.sum() / self.confusion.sum()),
         }
         return whole | iou

@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from edgemtl_runtime.atomic import FolderAside
+from edgemtl_runtime.atomic import AtomicFolder
 from edgemtl_runtime.bundle import BUNDLE, MODEL, Bundle, Head, Input, Manifest, write_bundle
 from edgemtl_runtime.engine.agreement import Arrays, agreement
 from edgemtl_runtime.engine.onnxruntime import OrtEngine
@@ -30,7 +30,7 @@ def export_bundle(
     inputs: tuple[Input, ...],
     heads: tuple[Head, ...],
     frames: Sequence[Arrays],
-    out: str | os.PathLike[str] | FolderAside,
+    out: str | os.PathLike[str] | AtomicFolder,
     name: str,
     licence: str,
     producer: str = "edgemtl-export",
@@ -48,8 +48,8 @@ def export_bundle(
     ``dynamic_batch`` the ONNX has a dynamic batch size. With ``overwrite`` a bundle of ours at ``out`` is replaced.
     ``out`` may be a folder that was claimed before.
     """
-    if not isinstance(out, FolderAside):
-        with FolderAside(out, BUNDLE, overwrite) as claimed:
+    if not isinstance(out, AtomicFolder):
+        with AtomicFolder(out, BUNDLE, overwrite) as claimed:
             return export_bundle(
                 network, inputs, heads, frames, claimed, name, licence, producer, align, precisions, dynamic_batch
             )

@@ -17,7 +17,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto
 
-from edgemtl_runtime.atomic import FileAside, FolderAside
+from edgemtl_runtime.atomic import AtomicFile, AtomicFolder
 from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.errors import EdgemtlError
 
@@ -51,14 +51,14 @@ def write_triton(bundle: Bundle, repository: str | os.PathLike[str], name: str, 
         )
     with ExitStack() as stack:
         if not settings.is_file():
-            configuration = stack.enter_context(FileAside(settings))
+            configuration = stack.enter_context(AtomicFile(settings))
         versions = [int(path.name) for path in model.glob("*") if path.name.isdecimal()]
         version = model / str(max(versions, default=0) + 1)
-        aside = stack.enter_context(FolderAside(version, "version of a Triton model"))
-        shutil.copyfile(source, aside.folder / "model.onnx")
+        output = stack.enter_context(AtomicFolder(version, "version of a Triton model"))
+        shutil.copyfile(source, output.folder / "model.onnx")
         if not settings.is_file():
             configuration.write(text.encode())
-        return aside.place()
+        return output.commit()
 
 
 def config(model: onnx.ModelProto, name: str) -> str:

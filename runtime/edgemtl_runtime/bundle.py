@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from .atomic import LISTING, FolderAside
+from .atomic import INVENTORY, AtomicFolder
 from .deprecated import renamed_attribute
 from .errors import BundleError
 from .limits import check_number, check_text, decode_json, read_bounded, reason
@@ -27,7 +27,7 @@ from .onnx_file import check_onnx
 
 TYPE_CHECKING = False
 BUNDLE = "bundle"
-"""The content type under which `aside` lists such a folder."""
+"""The content type under which `edgemtl_runtime.atomic` lists such a folder."""
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 MODELS = {"fp32": MODEL, "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
@@ -257,10 +257,10 @@ def _read_manifest(file: Path) -> Manifest:
     return manifest
 
 
-def write_bundle(aside: FolderAside, manifest: Manifest) -> Bundle:
+def write_bundle(output: AtomicFolder, manifest: Manifest) -> Bundle:
     """Hash the files in a folder aside, write the manifest next to them, and put the bundle in place."""
-    files = {part.name: sha256(part) for part in sorted(aside.folder.iterdir()) if part.name != LISTING}
+    files = {part.name: sha256(part) for part in sorted(output.folder.iterdir()) if part.name != INVENTORY}
     manifest = msgspec.structs.replace(manifest, files=files)
-    (aside.folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
-    Bundle.open(aside.folder)
-    return Bundle(aside.place(), manifest)
+    (output.folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+    Bundle.open(output.folder)
+    return Bundle(output.commit(), manifest)

@@ -1,4 +1,4 @@
-"""What state each camera is in, told when it changes."""
+"""Camera state: live, stale or lost, with events on change, and its status for programs and JSON."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 
 from .frame import UNKNOWN_NS, Frame, StampSource
 
 State = Literal["starting", "live", "stale", "lost", "absent", "ended"]
-"""Of a camera: not seen yet; delivering; repeating one picture; not delivering; left out; at its end."""
+"""Of a camera: no frame yet; delivering; repeating one image; not delivering; not given; at its end."""
 RECENT = 30
-"""Arrivals that a rate is told from."""
-UNSURE_NS = 15_000_000
-"""Stamps that may be off by more are not to be trusted."""
+"""Arrivals that the frame rate is estimated from."""
+TRUSTED_NS = 15_000_000
+"""Largest uncertainty of stamps that are trusted."""
 LASTING_NS = 1_000_000_000
-"""A clock that is untrusted, or trusted again, for so long is told of."""
+"""A change of trust in the clock is reported once it has lasted so long."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,31 @@ class Event:
         return f"{self.camera}: {self.state}{self.detail and ': '}{self.detail}" if self.camera else self.detail
 
 
-class Health:
-    """One camera's state, rate and age; `set` tells of changes through ``told``."""
+class CameraStatus(msgspec.Struct, frozen=True):
+    """A camera's state for programs and JSON: rate in frames a second, ages in milliseconds."""
+
+    state: State = "starting"
+    detail: str = ""
+    fps: float = 0.0
+    age_ms: float | None = None
+    stamp_source: StampSource | None = None
+    clock: Literal["trusted", "uncertain"] = "trusted"
+    stamp_uncertainty_ms: float = 0.0
+    frames: int = 0
+    reconnects: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return one object for JSON."""
+        return msgspec.structs.asdict(self)
+
+
+class CameraState:
+    """State machine of one camera, with its rate and age; `set` passes changes to ``on_event``."""
 
     def __init__(
-        self, camera: str, told: Callable[[Event], None], clock: Callable[[], int] = time.monotonic_ns
+        self, camera: str, on_event: Callable[[Event], None], clock: Callable[[], int] = time.monotonic_ns
     ) -> None:
-        self.camera, self.told, self.clock = camera, told, clock
+        self.camera, self.on_event, self.clock = camera, on_event, clock
         self.state: State = "starting"
         self.detail = ""
         self.causes: set[str] = set()
@@ -55,62 +74,66 @@ class Health:
         self.changed_ns: int | None = None
 
     def frame(self, frame: Frame) -> None:
-        """Note a new frame: the camera is live."""
+        """Observe a new frame: the camera is live."""
         self.frames += 1
         self.stamp_source = frame.stamp_source
         self.arrivals.append(self.clock())
         self.set("live")
-        self._look_at_clock(frame.uncertainty_ns)
+        self._check_clock(frame.uncertainty_ns)
 
-    def _look_at_clock(self, uncertainty_ns: int) -> None:
-        """Note how far the stamps may be off, and tell where it lasts."""
+    def _check_clock(self, uncertainty_ns: int) -> None:
+        """Track the uncertainty of the stamps, and report a change of trust that lasts."""
         self.uncertainty_ns = uncertainty_ns
-        if (uncertainty_ns <= UNSURE_NS) is self.clock_trusted:
+        if (uncertainty_ns <= TRUSTED_NS) is self.clock_trusted:
             self.changed_ns = None
             return
         now_ns = self.clock()
         self.changed_ns = now_ns if self.changed_ns is None else self.changed_ns
         if now_ns - self.changed_ns >= LASTING_NS:
             self.clock_trusted, self.changed_ns = not self.clock_trusted, None
-            far = f"may be off by {uncertainty_ns / 1e6:.0f} ms" if uncertainty_ns < UNKNOWN_NS else "are not known yet"
-            text = (
-                "its clock is trusted again" if self.clock_trusted else f"its clock is not to be trusted: stamps {far}"
+            error = (
+                f"may be off by {uncertainty_ns / 1e6:.0f} ms" if uncertainty_ns < UNKNOWN_NS else "are not known yet"
             )
-            self.told(Event(self.camera, "warning", text, now_ns))
+            text = (
+                "its clock is trusted again"
+                if self.clock_trusted
+                else f"its clock is not to be trusted: stamps {error}"
+            )
+            self.on_event(Event(self.camera, "warning", text, now_ns))
 
     def set(self, state: State, detail: str = "") -> None:
-        """Change the state or the reason for it, and tell of what was not told since the state is this one."""
+        """Change the state or its reason, and report each reason once as long as the state lasts."""
         if state == self.state and (not detail or detail in self.causes):
             return
         self.causes = {detail} if state != self.state else self.causes | {detail}
         if state == "live" and self.state == "lost" and self.frames > 1:
             self.reconnects += 1
         self.state, self.detail = state, detail
-        self.told(Event(self.camera, state, detail, self.clock()))
+        self.on_event(Event(self.camera, state, detail, self.clock()))
 
     @property
     def interval_ns(self) -> int:
-        """The median time between its frames lately, 0 where there are too few."""
+        """Median interval of the recent frames, 0 where there are too few."""
         return int(np.median(np.diff(np.array(self.arrivals)))) if len(self.arrivals) > 2 else 0
 
     @property
     def silent_ns(self) -> int:
-        """Time since the last frame; since ever where there was none."""
+        """Time since the last frame; infinite where there was none."""
         return self.clock() - self.arrivals[-1] if self.arrivals else 1 << 62
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return one object for JSON; rates in frames a second, ages in milliseconds."""
+    def status(self) -> CameraStatus:
+        """Return the status of the camera as it is now."""
         arrivals = list(self.arrivals)
         span = arrivals[-1] - arrivals[0] if len(arrivals) > 1 else 0
-        going = self.state in ("live", "stale")
-        return {
-            "state": self.state,
-            "detail": self.detail,
-            "fps": round((len(arrivals) - 1) / span * 1e9, 2) if span and going else 0.0,
-            "age_ms": round(self.silent_ns / 1e6, 1) if arrivals else None,
-            "stamp_source": self.stamp_source,
-            "clock": "trusted" if self.uncertainty_ns <= UNSURE_NS else "uncertain",
-            "stamp_uncertainty_ms": round(self.uncertainty_ns / 1e6, 2),
-            "frames": self.frames,
-            "reconnects": self.reconnects,
-        }
+        delivering = self.state in ("live", "stale")
+        return CameraStatus(
+            state=self.state,
+            detail=self.detail,
+            fps=round((len(arrivals) - 1) / span * 1e9, 2) if span and delivering else 0.0,
+            age_ms=round(self.silent_ns / 1e6, 1) if arrivals else None,
+            stamp_source=self.stamp_source,
+            clock="trusted" if self.uncertainty_ns <= TRUSTED_NS else "uncertain",
+            stamp_uncertainty_ms=round(self.uncertainty_ns / 1e6, 2),
+            frames=self.frames,
+            reconnects=self.reconnects,
+        )

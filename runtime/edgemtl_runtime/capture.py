@@ -1,4 +1,4 @@
-"""Cameras' threads on one side, the network's on the other: frames in, pairs out, every loss counted."""
+"""Capture: reads cameras in threads, pairs their frames for the network's thread, and counts every lost frame."""
 
 from __future__ import annotations
 
@@ -7,45 +7,44 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from functools import partial
-from typing import Any
 
 import numpy as np
 
-from .camera import Camera
-from .camera.use import begin, check_free, claim, owned
-from .camera_state import Event, Health
+from .camera.base import Camera, CameraBase, CameraEvents
+from .camera.use import check_free, claim
+from .camera.wrappers import complete, with_owned_images
+from .camera_state import CameraState, CameraStatus, Event, State
 from .errors import CameraError, flag
 from .event_log import EventLog, raise_once
 from .frame import Frame, FramePair
 from .pairing import Pairing
-from .policy import Policy as Policy
+from .policy import Policy
 from .stats import Stats
 
 WAIT_S = 0.1
-"""How often waiting threads look up: for signals, silent cameras and the end."""
+"""Poll interval of waiting threads: for signals, silent cameras and the end."""
 STALE_NS = 250_000_000
-"""A camera that repeats its picture for longer is stale: a thermal camera's shutter, or a frozen one."""
+"""A camera that repeats its image for longer is stale: a thermal camera's shutter, or a frozen one."""
 SILENT_NS = 300_000_000
 SILENT_INTERVALS = 3
 """A camera is silent after the longer of the two: a time, or some of its own intervals."""
 JOIN_S = 3.0
-"""A camera's thread that takes longer to end is left behind, and told of."""
+"""A camera's thread that takes longer to end is abandoned, with a warning."""
 START_NS = 5_000_000_000
-"""A camera may take so long to start before it is called lost."""
-Fitter = Callable[[Frame], Frame]
+"""A camera that takes longer to start is lost."""
+Prepare = Callable[[Frame], Frame]
 log = logging.getLogger("edgemtl_runtime")
 
 
 class NoPair(TimeoutError):
-    """No pair has come in time; nothing is lost by it."""
+    """No pair was available in time; nothing is lost by it."""
 
 
-class Intake:
-    """Reads each camera in a thread of its own, fits and pairs the frames, and hands out the pairs by `take`.
+class Capture:
+    """Reads each camera in a separate thread, prepares and pairs the frames, and returns the pairs by `take`.
 
-    A frame is fitted for the network where it is read, so that a pair is ready when it is complete. ``events`` is told
-    of what happens to the cameras. It holds nothing of who takes the pairs, so that it ends when that one is dropped.
+    A frame is preprocessed for the network where it is read, so that a pair is ready when it is complete. ``events``
+    receives the cameras' changes of state. It holds no reference to its consumer, so that it ends when that is dropped.
     """
 
     def __init__(
@@ -55,46 +54,49 @@ class Intake:
         policy: Policy,
         stats: Stats,
         events: EventLog,
-        fit: Fitter | None = None,
+        prepare: Prepare | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
         degrade: bool = False,
     ) -> None:
         self.degrade = degrade
-        self.cameras, self.pairing, self.stats, self.events, self.clock = cameras, pairing, stats, events, clock
-        self.told = events.put
+        self.cameras: dict[str, CameraBase] = {name: complete(camera) for name, camera in cameras.items()}
+        self.pairing, self.stats, self.events, self.clock = pairing, stats, events, clock
         check_free(cameras)
         self.live = any(camera.live for camera in cameras.values())
         for name, camera in cameras.items():
             if self.live and not camera.live:
-                raise CameraError(f"{flag(name)} is a recording beside a live camera: pace it, as in FOLDER?fps=20")
+                raise CameraError(f"{flag(name)} is a recording next to a live camera: pace it, as in FOLDER?fps=20")
         self.policy = policy.of(self.live)
-        if self.policy.kind == "every":  # one that is read ahead waits for the other, however long
+        if self.policy.kind == "every":  # a camera that is ahead waits for the other, however long
             pairing.hold_ns = 1 << 62
-        self.fit = fit
-        self.health = {name: Health(name, events.put, clock) for name in cameras}
+        self.prepare = prepare
+        self.states = {name: CameraState(name, events.put, clock) for name in cameras}
         self.pairs: deque[FramePair] = deque()
         self.condition = threading.Condition()
+        self.reports: list[_Reports] = []
         self.running = set(cameras)
         self.failed: set[str] = set()
         self.error: BaseException | None = None
         self.started = self.stopped = self.closed = False
-        self.begun_ns = clock()
+        self.started_ns = clock()
         self.threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Begin to read the cameras; raises `EdgemtlError` where one is read by another or was."""
+        """Start the cameras' threads; raises `EdgemtlError` where a camera is or was read by another."""
         with self.condition:
             if self.started or self.closed:
                 return
             claim(self.cameras)
             self.started = True
-            begin(self.cameras, time.monotonic_ns())
-            self._listen()
-            self.begun_ns = self.clock()
-            self.threads = [
-                threading.Thread(target=self._read, args=(name, owned(camera)), name=f"camera-{name}", daemon=True)
-                for name, camera in self.cameras.items()
-            ]
+            for camera in self.cameras.values():
+                camera.start(time.monotonic_ns())
+            self.started_ns = self.clock()
+            for name, camera in self.cameras.items():
+                reports = _Reports(self.states[name], self.stats, self.condition)
+                arguments = (name, with_owned_images(camera), reports)
+                thread = threading.Thread(target=self._read, args=arguments, name=f"camera-{name}", daemon=True)
+                self.reports.append(reports)
+                self.threads.append(thread)
             self.events.start()
             for thread in self.threads:
                 thread.start()
@@ -102,25 +104,25 @@ class Intake:
     def take(self, timeout_s: float | None = None) -> FramePair | None:
         """Return the next pair, None when every camera has ended or ``stopped`` is set.
 
-        Raises `NoPair` where none comes in time, and what a camera or who is told of events has raised.
+        Raises `NoPair` where none comes in time, and what a camera or the listener of events has raised.
         """
         if not self.stopped:
             self.start()
         end = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             with self.condition:
-                while not (self.pairs or self._over() or self.stopped or self.events.error):
+                while not (self.pairs or self._is_over() or self.stopped or self.events.error):
                     left_s = WAIT_S if end is None else min(WAIT_S, end - time.monotonic())
                     if left_s > 0:
-                        # The time-out lets a signal handler run, and silence be noticed, while nothing comes.
+                        # The time-out lets a signal handler run, and silence be detected, while nothing comes.
                         self.condition.wait(left_s)
-                    self._notice_silence()
+                    self._detect_silence()
                     if left_s <= 0 and not self.pairs:
                         raise NoPair
                 self.events.raise_error()
                 if self.stopped or not self.pairs:
                     raise_once(self._take_error())
-                    self._tell_of_nothing()
+                    self._warn_of_no_frames()
                     return None
                 pair = self.pairs.popleft()
                 self.condition.notify_all()
@@ -128,19 +130,19 @@ class Intake:
                 return pair
             self.stats.drop_pair(pair, f"older than {self.policy.max_age_ms:g} ms")
 
-    def _tell_of_nothing(self) -> None:
-        """Warn of cameras that have ended by themselves without one frame, as those do that were closed before."""
+    def _warn_of_no_frames(self) -> None:
+        """Warn of cameras that have ended without one frame, as those do that were closed before."""
         for name in self.cameras:
             if not self.stopped and not self.stats.frames[name]:
                 text = f"{flag(name)} has ended without a frame; was it read or closed before?"
-                self.told(Event("", "warning", text, self.clock()))
+                self.events.put(Event("", "warning", text, self.clock()))
 
     def _take_error(self) -> BaseException | None:
         error, self.error = self.error, None
         return error
 
     def close(self) -> None:
-        """End the reading and close the cameras; what waits is counted and not handed out any more.
+        """End the reading and close the cameras; what waits is counted as dropped.
 
         May be called twice, and by any thread.
         """
@@ -154,7 +156,7 @@ class Intake:
         for name, camera in self.cameras.items():
             try:
                 camera.close()
-            except Exception as error:  # of one, it does not keep the other open
+            except Exception as error:  # an error of one does not keep the other open
                 log.warning("closing %s: %r", flag(name), error)
         self._join()
         with self.condition:
@@ -164,10 +166,11 @@ class Intake:
                 self.stats.drop(name, "left at the end", len(queue)) if queue else None
                 queue.clear()
         self.events.close()
-        self._listen(False)
+        for reports in self.reports:
+            reports.closed = True
 
-    def close_begun(self) -> None:
-        """Close where cameras are being read; those that are not yet are left to who opened them."""
+    def close_started(self) -> None:
+        """Close where cameras are being read; others are left to whoever opened them."""
         if self.started:
             self.close()
 
@@ -180,40 +183,30 @@ class Intake:
                     log.warning("%s does not end: the camera is stuck in a read", thread.name)
         self.threads = []
 
-    def _listen(self, on: bool = True) -> None:
-        """Hear from cameras that are opened again when they fail, and from those that count what they cannot give."""
-        for name, camera in self.cameras.items():
-            if hasattr(camera, "told"):
-                camera.told = self.health[name].set if on else lambda state, detail: None
-            if hasattr(camera, "dropped"):
-                counted = partial(_not_given, self.stats, self.condition, name)
-                camera.dropped = counted if on else lambda cause: None
-
-    def _read(self, name: str, camera: Camera) -> None:
-        health, stats = self.health[name], self.stats
-        repeats = Repeats()
+    def _read(self, name: str, camera: CameraBase, events: CameraEvents) -> None:
+        state, stats = self.states[name], self.stats
+        repeats = RepeatDetector()
         try:
-            for given in camera.frames():
+            for captured in camera.frames(events):
                 with self.condition:
                     while self.policy.kind == "every" and self._full(name) and not self.stopped:
                         self.condition.wait(WAIT_S)
                     if self.stopped:
                         return
                     stats.frames[name] += 1
-                # asked each time: a device may be opened late, and what a codec made says nothing
-                if getattr(camera, "drops_repeats", False) and (stale_ns := repeats.look(given)) is not None:
-                    self._repeated(name, stale_ns)
+                if camera.drops_repeats and (stale_ns := repeats.update(captured)) is not None:
+                    self._drop_repeat(name, stale_ns)
                     continue
-                if (frame := self._fitted(given)) is None:
+                if (frame := self._prepared(captured)) is None:
                     continue
                 with self.condition:
-                    health.frame(frame)
+                    state.frame(frame)
                     self._emit(self.pairing.push(frame))
-                    self._notice_silence()
-            health.set("ended")
+                    self._detect_silence()
+            state.set("ended")
         except BaseException as error:  # handed to the network's thread, which raises it
-            health.set("lost", str(error) or repr(error))
-            if self._can_do_without(name):
+            state.set("lost", str(error) or repr(error))
+            if self._may_degrade(name):
                 return
             self.error = self.error or error
         finally:
@@ -222,64 +215,64 @@ class Intake:
                 self._emit(self.pairing.leave(name) if name in self.failed else self.pairing.end(name))
                 self.condition.notify_all()
 
-    def _can_do_without(self, name: str) -> bool:
-        """Whether the run goes on though a camera's thread has failed: asked for, and the network can."""
+    def _may_degrade(self, name: str) -> bool:
+        """Whether the run continues without a camera that failed: requested, and possible for the network."""
         with self.condition:
             if not self.degrade or name not in self.pairing.optional or not self.running - self.failed - {name}:
                 return False
             self.failed.add(name)
             return True
 
-    def _fitted(self, frame: Frame) -> Frame | None:
-        """Return the frame with the picture as the network takes it; None of a live one that cannot be fitted."""
-        if self.fit is None:
+    def _prepared(self, frame: Frame) -> Frame | None:
+        """Return the frame with the network's input; None of a live one that cannot be preprocessed."""
+        if self.prepare is None:
             return frame
         started = self.clock()
         try:
-            fitted = self.fit(frame)
+            prepared = self.prepare(frame)
         except Exception as error:
             self.stats.drop(frame.camera, "cannot be fitted")
             if not self.live or not isinstance(error, CameraError):
                 raise
-            self.health[frame.camera].set("lost", str(error))
+            self.states[frame.camera].set("lost", str(error))
             return None
         self.stats.stages["fit"].append(self.clock() - started)
-        return fitted
+        return prepared
 
-    def _repeated(self, name: str, stale_ns: int) -> None:
-        """Count a picture that the camera has given before: it tells nothing new, whatever its stamp says."""
+    def _drop_repeat(self, name: str, stale_ns: int) -> None:
+        """Count an image that the camera has delivered before: it holds nothing new, whatever its stamp is."""
         self.stats.drop(name, "repeated picture")
         if stale_ns > STALE_NS:
             with self.condition:
-                self.health[name].set("stale", "repeats one picture: a thermal camera's shutter, or frozen")
+                self.states[name].set("stale", "repeats one image: a thermal camera's shutter, or frozen")
                 self._emit(self.pairing.leave(name))
 
-    def _notice_silence(self) -> None:
-        """Let the other camera go on alone where one delivers nothing; called with the condition held."""
+    def _detect_silence(self) -> None:
+        """Let the other camera continue alone where one delivers nothing; called with the condition held."""
         if not self.live or len(self.cameras) < 2:
             return
-        for name, health in self.health.items():
-            limit_ns = max(SILENT_NS, SILENT_INTERVALS * health.interval_ns)
-            if min(health.silent_ns, self.clock() - self.begun_ns) > limit_ns and name not in self.pairing.silent:
-                starting = health.state == "starting" and self.clock() - self.begun_ns < START_NS
-                if health.state in ("starting", "live") and not starting:
-                    limit_ns = START_NS if health.state == "starting" else limit_ns
-                    health.set("lost", f"no frame for {limit_ns / 1e9:.1f} s")
+        for name, state in self.states.items():
+            limit_ns = max(SILENT_NS, SILENT_INTERVALS * state.interval_ns)
+            if min(state.silent_ns, self.clock() - self.started_ns) > limit_ns and name not in self.pairing.silent:
+                starting = state.state == "starting" and self.clock() - self.started_ns < START_NS
+                if state.state in ("starting", "live") and not starting:
+                    limit_ns = START_NS if state.state == "starting" else limit_ns
+                    state.set("lost", f"no frame for {limit_ns / 1e9:.1f} s")
                 self._emit(self.pairing.leave(name))
         if text := self.pairing.warning():
-            self.told(Event("", "warning", text, self.clock()))
+            self.events.put(Event("", "warning", text, self.clock()))
 
     def _too_old(self, pair: FramePair) -> bool:
-        bound_ms = self.policy.max_age_ms
-        # a recording's stamps run at its own speed, whatever it is played at
+        limit_ms = self.policy.max_age_ms
+        # a recording's stamps are of speed 1, whatever speed it is played at
         recorded = any(frame.stamp_source in ("file", "rate") for frame in pair.frames.values())
         since_ns = pair.arrived_ns if recorded else pair.stamp_ns
-        return bool(self.live and bound_ms and self.clock() - since_ns > bound_ms * 1e6)
+        return bool(self.live and limit_ms and self.clock() - since_ns > limit_ms * 1e6)
 
-    def _over(self) -> bool:
+    def _is_over(self) -> bool:
         """Whether no pair is to come: all cameras have ended, or one has and none of its frames waits for a partner.
 
-        Beside a camera that ended well, recordings are read to their ends, so that every frame is counted.
+        Where a camera ended without an error, recordings are read to their ends, so that every frame is counted.
         """
         if not self.running or (self.live and self.error):
             return True
@@ -287,7 +280,7 @@ class Intake:
         return bool(self.live or self.error) and any(not self.pairing.waiting[name] for name in ended)
 
     def _full(self, name: str) -> bool:
-        # Two of each, or neither could be pushed; no more than are given up as being without a partner.
+        # At least two of each, or neither could be pushed; at most as many as the pairing keeps.
         depth = max(2, min(self.policy.depth, self.pairing.depth))
         return len(self.pairing.waiting[name]) >= depth or len(self.pairs) >= self.policy.depth
 
@@ -300,33 +293,44 @@ class Intake:
         if pairs:
             self.condition.notify_all()
 
-    def status(self) -> dict[str, Any]:
-        """Return each camera's state for JSON."""
-        return {name: health.to_dict() for name, health in self.health.items()}
+    def status(self) -> dict[str, CameraStatus]:
+        """Return each camera's status."""
+        return {name: state.status() for name, state in self.states.items()}
 
 
-def _not_given(stats: Stats, condition: threading.Condition, name: str, cause: str) -> None:
-    """Count a frame that a camera took but could not give."""
-    with condition:
-        stats.frames[name] += 1
-    stats.drop(name, cause)
+class _Reports(CameraEvents):
+    """Receives one camera's events until ``closed``: its state, and frames that it captured but cannot deliver."""
+
+    def __init__(self, state: CameraState, stats: Stats, condition: threading.Condition) -> None:
+        self.state, self.stats, self.condition = state, stats, condition
+        self.closed = False
+
+    def state_changed(self, state: State, detail: str) -> None:
+        if not self.closed:
+            self.state.set(state, detail)
+
+    def frame_dropped(self, cause: str) -> None:
+        if not self.closed:
+            with self.condition:
+                self.stats.frames[self.state.camera] += 1
+            self.stats.drop(self.state.camera, cause)
 
 
-class Repeats:
-    """Recognises a picture that is the one before, value by value: sensors are never that quiet.
+class RepeatDetector:
+    """Detects an image that equals the one before, value by value: sensors are never that free of noise.
 
-    Of pictures that a codec has made this says nothing: a scene that stands still is coded as no change at all.
+    Of images from a codec this is no evidence: a static scene is coded as no change at all.
     """
 
     def __init__(self) -> None:
         self.last: Frame | None = None
 
-    def look(self, frame: Frame) -> int | None:
-        """Return for how long the same picture has been given, nanoseconds; None of a new one."""
+    def update(self, frame: Frame) -> int | None:
+        """Return for how long the same image has been delivered, nanoseconds; None of a new one."""
         last = self.last
         if last is not None and frame.size == last.size:
             a, b = frame.image, last.image
-            middle = frame.size[0] // 2  # a row tells nearly always, and lies together in memory
+            middle = frame.size[0] // 2  # one row nearly always differs, and is contiguous in memory
             if np.array_equal(a[middle], b[middle]) and np.array_equal(a, b):
                 return frame.arrived_ns - last.arrived_ns
         self.last = frame

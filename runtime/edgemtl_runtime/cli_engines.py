@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from .atomic import FileAside
+from .atomic import AtomicFile
 from .bundle import MODELS, Bundle, Input
 from .errors import EdgemtlError
 from .signals import Abrupt, abruptly
@@ -81,7 +81,7 @@ def command_build(args: argparse.Namespace) -> int:
     frames = read_frames(args.frames, bundle.manifest.inputs) if args.frames else []
     if not args.backend:
         return _choose(args, bundle, frames)
-    with FileAside(args.engine_out, args.overwrite) if args.engine_out else nullcontext() as plain:
+    with AtomicFile(args.engine_out, args.overwrite) if args.engine_out else nullcontext() as plain:
         return _build_one(args, bundle, frames, plain)
 
 
@@ -110,7 +110,7 @@ def _choose(args: argparse.Namespace, bundle: Bundle, frames: list[dict[str, Any
     return 0
 
 
-def _build_one(args: argparse.Namespace, bundle: Bundle, frames: list[dict[str, Any]], plain: FileAside | None) -> int:
+def _build_one(args: argparse.Namespace, bundle: Bundle, frames: list[dict[str, Any]], plain: AtomicFile | None) -> int:
     with Abrupt():
         from .engine.autotune import check_engine
         from .engine.benchmark import noise

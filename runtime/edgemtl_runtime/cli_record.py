@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .atomic import FileAside
+from .atomic import AtomicFile
 from .cli_run import (
     add_cameras,
     add_limits,
@@ -150,7 +150,7 @@ def command_calibrate(args: argparse.Namespace) -> int:
     frame_ids = parse_frame_ids(args.frame_id, ["rgb", "ir"])
     with ExitStack() as stack:  # before anybody holds a board up
         files = stack.enter_context(claimed(args.out, list(names), args.overwrite))
-        look = stack.enter_context(FileAside(args.picture, args.overwrite)) if args.picture else None
+        look = stack.enter_context(AtomicFile(args.picture, args.overwrite)) if args.picture else None
         return _calibrate_into(args, names, frame_ids, files, look)
 
 
@@ -158,8 +158,8 @@ def _calibrate_into(
     args: argparse.Namespace,
     names: tuple[str, str],
     frame_ids: dict[str, str],
-    files: list[FileAside],
-    look: FileAside | None,
+    files: list[AtomicFile],
+    look: AtomicFile | None,
 ) -> int:
     with Abrupt():
         from .recording import Recording

@@ -13,8 +13,8 @@ from .bundle import Bundle
 from .camera import Camera
 from .camera.use import check_count
 from .camera.wrappers import with_offsets
-from .camera_state import Event, Health
-from .capture import Intake
+from .camera_state import CameraStatus, Event
+from .capture import Capture
 from .decode import DECODERS, decode
 from .engine import Engine
 from .errors import BundleError, EdgemtlError, flag
@@ -89,7 +89,7 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
         optional = [spec.name for spec in self.inputs if spec.may_be_missing]
         pairing = Pairing(list(ordered), round(tolerance_ms * 1e6), optional=optional, drop=self.stats.drop)
         degrade = on_error == "degrade"
-        super().__init__(Intake(ordered, pairing, policy, self.stats, event_log, self.fitting.fitted, clock, degrade))
+        super().__init__(Capture(ordered, pairing, policy, self.stats, event_log, self.fitting.fitted, clock, degrade))
         self.index = 0
         self.behind: FramePair | None = None
         self.last_result_ns = 0
@@ -102,7 +102,7 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
             self.behind = None
             self._look_after(behind)
         left_s = None if timeout_s is None else max(0.0, begun + timeout_s - time.monotonic())
-        if (pair := self.intake.take(left_s)) is None:
+        if (pair := self.capture.take(left_s)) is None:
             return None
         try:
             result = self._run(pair, self.index)
@@ -120,12 +120,12 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
         camera, a sink or a callback raised. Ctrl-C is the program's: once the sinks are finished it goes on as
         `KeyboardInterrupt`.
         """
-        waits = self.intake.policy.kind == "every"
-        drop, stopped = self.stats.drop_result, lambda: self.intake.stopped
+        waits = self.capture.policy.kind == "every"
+        drop, stopped = self.stats.drop_result, lambda: self.capture.stopped
         used = [SinkHere(s, drop) if s.on_main_thread else SinkThread(s, waits, drop, stopped) for s in sinks]
         self.stats.recordings = [sink.tally for sink in sinks if hasattr(sink, "tally")]
         errors: list[BaseException] = []
-        told = self.intake.events.told
+        told = self.capture.events.listener
         try:
             for pair, result in self:
                 for each in used:
@@ -158,26 +158,26 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
     @property
     def events(self) -> list[Event]:
         """The latest events of cameras, the oldest first."""
-        return list(self.intake.events.recent)
+        return list(self.capture.events.recent)
 
     @property
     def warnings(self) -> list[Event]:
         """The latest warnings, the oldest first."""
-        return list(self.intake.events.warnings)
+        return list(self.capture.events.warnings)
 
     @property
     def frame_rate(self) -> float:
         """Frames a second that results come at the most: of the slower camera that has a rate, 20 where none has."""
-        rates = [rate for camera in self.intake.cameras.values() if (rate := getattr(camera, "rate", 0.0))]
+        rates = [camera.rate for camera in self.capture.cameras.values() if camera.rate]
         return min(rates, default=20.0)
 
     def status(self) -> dict[str, Any]:
         """Return how it goes, for JSON: every camera's state, the statistics, the latest warnings."""
-        absent = {name: Health(name, lambda _: None).to_dict() | {"state": "absent"} for name in self.left_out}
+        missing = dict.fromkeys(self.left_out, CameraStatus(state="absent"))
         age_ms = round((self.clock() - self.last_result_ns) / 1e6, 1) if self.last_result_ns else None
         return {
             "running": self.running,
-            "cameras": self.intake.status() | absent,
+            "cameras": {name: status.to_dict() for name, status in (self.capture.status() | missing).items()},
             "stats": self.stats.to_dict(recent=True),
             "last_result_age_ms": age_ms,
             "warnings": [str(event) for event in self.warnings],
@@ -218,7 +218,7 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
 
     def _warn(self, text: str) -> Event:
         event = Event("", "warning", text, self.clock())
-        self.intake.events.put(event)
+        self.capture.events.put(event)
         return event
 
     def _run(self, pair: FramePair, index: int) -> Result:
@@ -229,7 +229,7 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
         inferred = self.clock()
         result = self._result(pair, outputs, index)
         self.last_result_ns = self.clock()
-        self.stats.pair(pair, (begun, inferred, self.last_result_ns), len(self.intake.cameras))
+        self.stats.pair(pair, (begun, inferred, self.last_result_ns), len(self.capture.cameras))
         return result
 
     def _inputs(self, pair: FramePair) -> dict[str, NDArray[np.uint8]]:

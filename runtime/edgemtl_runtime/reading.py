@@ -1,4 +1,4 @@
-"""What comes of cameras, one after another: by a loop, by `read` with a time-out, or in asyncio; and its end."""
+"""Iteration over what cameras deliver: by a loop, by `read` with a time-out, or in asyncio; and how it ends."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ import time
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from .capture import Intake, NoPair
+from .capture import Capture, NoPair
 from .errors import EdgemtlError
 
-TURN_S = 1.0
-"""For so long the thread of an asynchronous loop waits for a pair at a time."""
+POLL_S = 1.0
+"""Time-out of one wait for a pair in the thread of an asynchronous loop."""
 T = TypeVar("T")
-R = TypeVar("R", bound="Reading")  # type: ignore[type-arg]
+R = TypeVar("R", bound="Reading[Any]")
 log = logging.getLogger("edgemtl_runtime")
 
 
 class Reading(ABC, Generic[T]):
-    """Hands out what comes of an intake's cameras, once: cameras that have been read are closed and used up.
+    """Iterator over what a capture's cameras deliver, once: cameras that have been read are closed.
 
-    Best used by ``with``; one that is dropped while it is read ends as by `close`. The cameras begin with the first
+    Best used by ``with``; one that is dropped while it is read ends as by `close`. The cameras start with the first
     reading. Any thread may `read`, one does at a time; any thread may `close`, and `stop` is also for signal handlers.
     """
 
-    def __init__(self, intake: Intake) -> None:
-        self.intake = intake
-        self._turn = threading.RLock()
+    def __init__(self, capture: Capture) -> None:
+        self.capture = capture
+        self._lock = threading.RLock()
         self._looped = self._closed = self._entered = False
-        weakref.finalize(self, intake.close_begun)
+        weakref.finalize(self, capture.close_started)
 
     @abstractmethod
     def _next(self, timeout_s: float | None) -> T | None:
@@ -40,7 +40,7 @@ class Reading(ABC, Generic[T]):
     @property
     def running(self) -> bool:
         """Whether the cameras are being read."""
-        return self.intake.started and not self.intake.closed
+        return self.capture.started and not self.capture.closed
 
     def read(self, timeout_s: float | None = None) -> T | None:
         """Return what comes next, None when the cameras have ended or `stop` was called.
@@ -51,15 +51,15 @@ class Reading(ABC, Generic[T]):
         if timeout_s is not None and not 0 <= timeout_s < threading.TIMEOUT_MAX:
             raise EdgemtlError(f"timeout_s is {timeout_s}; give seconds, 0 or more, or None to wait for ever")
         if self._closed:
-            raise EdgemtlError(f"this {self._kind} is closed; open the cameras again and make another")
+            raise EdgemtlError(f"this {self._type_name} is closed; open the cameras again and make another")
         return self._read(timeout_s)
 
     def __iter__(self) -> Iterator[T]:
         """Yield what comes until the cameras end or `stop` is called; leaving the loop closes."""
         self._begin_loop()
         try:
-            while not self._closed and (found := self._read(None)) is not None:
-                yield found
+            while not self._closed and (item := self._read(None)) is not None:
+                yield item
         finally:
             self._end()
 
@@ -72,25 +72,25 @@ class Reading(ABC, Generic[T]):
         loop, thread = asyncio.get_running_loop(), ThreadPoolExecutor(1, "read")
         try:
             while not self._closed:
-                try:  # not for ever: a loop that is given up must not keep the program from ending
-                    found = await loop.run_in_executor(thread, self._read, TURN_S)
+                try:  # not for ever: an abandoned loop must not keep the program from ending
+                    item = await loop.run_in_executor(thread, self._read, POLL_S)
                 except NoPair:
                     continue
-                if found is None:
+                if item is None:
                     break
-                yield found
+                yield item
         finally:
             self.stop()
             if loop.is_running():
-                ending = loop.run_in_executor(thread, self._end)  # behind the reading in work
+                ending = loop.run_in_executor(thread, self._end)  # after the reading in progress
                 thread.shutdown(wait=False)
                 await ending
-            else:  # the loop was given up, and the program may be ending
+            else:  # the loop was abandoned, and the program may be ending
                 self._end()
 
     def stop(self) -> None:
-        """End the reading after what is in work."""
-        self.intake.stopped = True
+        """End the reading after the item in progress."""
+        self.capture.stopped = True
 
     def close(self) -> None:
         """End the reading: threads are joined and the cameras closed. May be called twice, and in a loop.
@@ -98,56 +98,56 @@ class Reading(ABC, Generic[T]):
         Raises what a callback raised since the last reading.
         """
         self._closed = True
-        self.intake.close()
-        self.intake.events.raise_error()
+        self.capture.close()
+        self.capture.events.raise_error()
 
     def __enter__(self: R) -> R:
         """Return itself."""
         self._entered = True
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
-        """Close; an error that is on its way goes on."""
+    def __exit__(self, error_type: object, *_: object) -> None:
+        """Close; an error in flight is propagated."""
         self._entered = False
-        if kind is None:
+        if error_type is None:
             self.close()
         else:
             self._end()
 
     @property
-    def _kind(self) -> str:
+    def _type_name(self) -> str:
         return type(self).__name__.lower()
 
     def _begin_loop(self) -> None:
         """Raise `EdgemtlError` where a loop was begun before, or nothing is left to read."""
-        if self._closed or self.intake.closed:
-            raise EdgemtlError(f"this {self._kind} is used up; open the cameras again and make another")
+        if self._closed or self.capture.closed:
+            raise EdgemtlError(f"this {self._type_name} is used up; open the cameras again and make another")
         if self._looped:
-            raise EdgemtlError(f"this {self._kind} is being read by another loop; read it in one")
+            raise EdgemtlError(f"this {self._type_name} is being read by another loop; read it in one")
         self._looped = True
 
     def _read(self, timeout_s: float | None) -> T | None:
-        begun = time.monotonic()
-        if not self._turn.acquire(timeout=-1 if timeout_s is None else timeout_s):
+        started_s = time.monotonic()
+        if not self._lock.acquire(timeout=-1 if timeout_s is None else timeout_s):
             raise NoPair(f"another thread has read for {timeout_s:g} s")
         try:
-            left_s = None if timeout_s is None else max(0.0, begun + timeout_s - time.monotonic())
-            found = self._next(left_s)
+            left_s = None if timeout_s is None else max(0.0, started_s + timeout_s - time.monotonic())
+            item = self._next(left_s)
         except NoPair:
             raise NoPair(f"no pair for {timeout_s:g} s") from None
         except Exception:
-            self.intake.close()
+            self.capture.close()
             raise
         finally:
-            self._turn.release()
-        if found is None:
-            self.intake.close()
-            self.intake.events.raise_error()
-        return found
+            self._lock.release()
+        if item is None:
+            self.capture.close()
+            self.capture.events.raise_error()
+        return item
 
     def _end(self) -> None:
-        """Close; what a callback has raised meanwhile waits for `close`, or is logged where nobody will call that."""
+        """Close; what a callback has raised is kept for `close`, or logged where nobody will call that."""
         self._closed = True
-        self.intake.close()
-        if self.intake.events.error is not None and not self._entered:
-            log.error("a callback raised %r", self.intake.events.error)
+        self.capture.close()
+        if self.capture.events.error is not None and not self._entered:
+            log.error("a callback raised %r", self.capture.events.error)

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from .camera import Camera
 from .camera.use import check_count
-from .capture import Intake
+from .capture import Capture
 from .event_log import EventLog, Listener
 from .frame import FramePair
 from .pairing import Pairing
@@ -57,12 +57,12 @@ class Recording(Reading[FramePair]):
         pairing = Pairing(list(cameras), round(tolerance_ms * 1e6), drop=self.stats.drop)
         live = any(camera.live for camera in cameras.values())
         policy = Policy("queue" if live else "every", depth=64)
-        super().__init__(Intake(dict(cameras), pairing, policy, self.stats, EventLog(told)))
+        super().__init__(Capture(dict(cameras), pairing, policy, self.stats, EventLog(told)))
 
     def _next(self, timeout_s: float | None) -> FramePair | None:
         """Return the next pair that is to be kept."""
         end = None if timeout_s is None else time.monotonic() + timeout_s
-        while (pair := self.intake.take(None if end is None else max(0.0, end - time.monotonic()))) is not None:
+        while (pair := self.capture.take(None if end is None else max(0.0, end - time.monotonic()))) is not None:
             if self.trusted_only and not pair.trusted:
                 self.stats.drop_pair(pair, "uncertain pairing")
                 continue
@@ -71,7 +71,7 @@ class Recording(Reading[FramePair]):
                 continue
             self.last_ns = pair.stamp_ns
             now_ns = time.monotonic_ns()
-            self.stats.pair(pair, (now_ns, now_ns, now_ns), len(self.intake.cameras))
+            self.stats.pair(pair, (now_ns, now_ns, now_ns), len(self.capture.cameras))
             return pair
         return None
 

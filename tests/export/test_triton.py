@@ -11,7 +11,7 @@ from google.protobuf import text_format
 
 from edgemtl.export import Options, export
 from edgemtl_export.triton import write_triton
-from edgemtl_runtime.atomic import FolderAside
+from edgemtl_runtime.atomic import AtomicFolder
 from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.engine.onnxruntime import OrtEngine
 from edgemtl_runtime.errors import EdgemtlError
@@ -94,6 +94,6 @@ def test_links_in_a_repository_are_not_followed(linked: str, toy_bundle: Path, t
 def test_a_version_that_is_being_written_is_not_written_by_another(toy_bundle: Path, tmp_path: Path) -> None:
     bundle = Bundle.open(toy_bundle)
     write_triton(bundle, tmp_path, "street")
-    with FolderAside(tmp_path / "street" / "2", "run"), pytest.raises(EdgemtlError, match="is writing there"):
+    with AtomicFolder(tmp_path / "street" / "2", "run"), pytest.raises(EdgemtlError, match="is writing there"):
         write_triton(bundle, tmp_path, "street")
     assert write_triton(bundle, tmp_path, "street").name == "2"

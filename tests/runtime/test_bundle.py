@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgemtl_runtime.atomic import FolderAside
+from edgemtl_runtime.atomic import AtomicFolder
 from edgemtl_runtime.bundle import BUNDLE, MANIFEST, MODEL, Bundle, ThermalRange
 from edgemtl_runtime.engine.onnxruntime import OrtEngine
 from edgemtl_runtime.errors import BundleError, EdgemtlError
@@ -74,8 +74,8 @@ def test_a_sound_bundle_opens(toy_bundle: Path) -> None:
 
 
 def test_nothing_is_left_of_a_folder_that_failed(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), FolderAside(tmp_path / "b", MANIFEST) as aside:
-        (aside.folder / "half").write_text("half")
+    with pytest.raises(ZeroDivisionError), AtomicFolder(tmp_path / "b", MANIFEST) as output:
+        (output.folder / "half").write_text("half")
         raise ZeroDivisionError
     assert not list(tmp_path.iterdir())
 
@@ -84,13 +84,13 @@ def test_only_its_own_kind_is_replaced(tmp_path: Path, toy_bundle: Path) -> None
     other = tmp_path / "photos"
     other.mkdir()
     (other / "me.jpg").write_text("x")
-    with pytest.raises(EdgemtlError, match="holds something else"), FolderAside(other, BUNDLE, True):
+    with pytest.raises(EdgemtlError, match="holds something else"), AtomicFolder(other, BUNDLE, True):
         pass
-    with pytest.raises(EdgemtlError, match="--overwrite"), FolderAside(toy_bundle, BUNDLE):
+    with pytest.raises(EdgemtlError, match="--overwrite"), AtomicFolder(toy_bundle, BUNDLE):
         pass
-    with FolderAside(toy_bundle, BUNDLE, overwrite=True) as aside:
-        (aside.folder / "new").write_text("new")
-        aside.place()
+    with AtomicFolder(toy_bundle, BUNDLE, overwrite=True) as output:
+        (output.folder / "new").write_text("new")
+        output.commit()
     assert sorted(file.name for file in toy_bundle.iterdir()) == [".edgemtl.json", "new"]
 
 

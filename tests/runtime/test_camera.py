@@ -97,7 +97,7 @@ def test_what_cannot_be_opened_is_told(uri: str, expected: str) -> None:
 
 
 def test_an_empty_folder_is_told(tmp_path: Path) -> None:
-    with pytest.raises(CameraError, match="holds no pictures"):
+    with pytest.raises(CameraError, match="holds no images"):
         read(tmp_path)
 
 

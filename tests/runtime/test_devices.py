@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from edgemtl_runtime.camera import open_camera
+from edgemtl_runtime.camera.base import CameraEvents
 from edgemtl_runtime.camera.opencv import DeviceCamera
-from edgemtl_runtime.camera.v4l2 import V4l2Camera, decoded
+from edgemtl_runtime.camera.v4l2 import V4l2Camera, decode
 from edgemtl_runtime.errors import CameraError
 
 
@@ -151,8 +152,12 @@ def test_v4l2_gives_the_driver_s_stamps_and_counts_what_it_calls_corrupt(monkeyp
     told = linuxpy(monkeypatch, YUYV, bytes([100, 128] * 64 * 48))
     camera = V4l2Camera("rgb", "/dev/video0", {"width": "64", "height": "48", "fps": "25", "format": "yuyv"})
     dropped: list[str] = []
-    camera.dropped = dropped.append
-    frames = camera.frames()
+
+    class Events(CameraEvents):
+        def frame_dropped(self, cause: str) -> None:
+            dropped.append(cause)
+
+    frames = camera.frames(Events())
     taken = [next(frames) for _ in range(4)]
     assert told["set"] == [(64, 48, "YUYV"), 25]
     assert [f.stamp_ns - told["first_ns"] for f in taken] == [10**6, 2 * 10**6, 4 * 10**6, 5 * 10**6]
@@ -201,15 +206,15 @@ def test_every_pixel_format_shows_the_same_picture(kind: str) -> None:
         "BGR3": lambda: colour,
     }[kind]()
     form = SimpleNamespace(width=64, height=48)
-    image = decoded(kind, data.tobytes(), form)
+    image = decode(kind, data.tobytes(), form)
     assert image is not None
     shown = image // 257 if kind == "Y16" else image
     assert np.abs(shown.astype(int) - (grey if shown.ndim == 2 else colour)).max() <= 3
     if kind != "MJPG":  # cut off in the middle
-        assert decoded(kind, data.tobytes()[:1000], form) is None
+        assert decode(kind, data.tobytes()[:1000], form) is None
         wide = np.pad(data.reshape(48, -1), ((0, 0), (0, 10)))  # rows with padding behind them
         form.bytes_per_line = wide.shape[1] * wide.itemsize
-        again = decoded(kind, wide.tobytes(), form)
+        again = decode(kind, wide.tobytes(), form)
         assert again is not None and np.array_equal(again, image)
 
 

@@ -123,7 +123,7 @@ def test_what_was_read_before_a_camera_failed_still_finds_its_partners(
     rgb, ir = write_frames(tmp_path / "rgb", 6), write_frames(tmp_path / "ir", 20, channels=1)
     cv2.imwrite(str(rgb / "99.png"), np.zeros((10, 20, 3), np.uint8))
     pipe = pipeline(toy_bundle, rgb, ir)
-    cameras = dict(pipe.intake.cameras)
+    cameras = dict(pipe.capture.cameras)
     cameras[late] = Late(cameras[late])
     opened = Bundle.open(toy_bundle)
     pipe = Pipeline(opened, OrtEngine(opened.model, 1), cameras)
@@ -157,7 +157,7 @@ def test_a_stream_that_ends_ends_the_run_though_the_other_goes_on(toy_bundle: Pa
 
 
 def test_a_recording_beside_a_live_camera_is_refused(toy_bundle: Path, tmp_path: Path) -> None:
-    with pytest.raises(CameraError, match="--rgb is a recording beside a live camera: pace it"):
+    with pytest.raises(CameraError, match="--rgb is a recording next to a live camera: pace it"):
         pipeline(toy_bundle, write_frames(tmp_path / "rgb", 2), "pattern:")
 
 

@@ -170,7 +170,7 @@ def test_of_two_pipelines_the_first_to_begin_has_the_cameras(toy_bundle: Path) -
 @pytest.mark.parametrize("how", ["break", "raise", "close", "with", "drop", "drop unread"])
 def test_leaving_leaves_nothing(toy_bundle: Path, how: str) -> None:
     pipe = pipeline(toy_bundle)
-    cameras = dict(pipe.intake.cameras)
+    cameras = dict(pipe.capture.cameras)
     if how in ("break", "raise"):
         try:
             for index, _ in enumerate(pipe):
@@ -248,7 +248,7 @@ def test_a_slow_listener_stops_no_camera_and_hears_all_in_order(toy_bundle: Path
     opened = Bundle.open(toy_bundle)
     pipe = Pipeline(opened, OrtEngine(opened.model, 1), cameras, told=told)
     stats = pipe.run()
-    arrivals = [health.arrivals for health in pipe.intake.health.values()]
+    arrivals = [health.arrivals for health in pipe.capture.states.values()]
     assert all(max(np.diff(each)) < 600e6 for each in arrivals) and stats.pairs >= 20
     assert told.heard == pipe.events
     assert [e.state for e in told.heard if e.camera == "ir"] == ["live", "ended"]
@@ -328,7 +328,7 @@ def test_a_slow_log_stops_no_camera(toy_bundle: Path) -> None:
             {"rgb": Scripted("rgb", steady(30, 60.0))},
         )
         pipe.run()
-        assert max(np.diff(pipe.intake.health["rgb"].arrivals)) < 700e6
+        assert max(np.diff(pipe.capture.states["rgb"].arrivals)) < 700e6
     finally:
         log.removeHandler(handler)
         log.setLevel(level)
@@ -403,7 +403,7 @@ def test_an_engine_may_answer_in_the_same_memory(toy_bundle: Path, tmp_path: Pat
 def test_cameras_of_ours_own_their_pictures(uri: str, tmp_path: Path) -> None:
     folder = write_frames(tmp_path / "f", 3)
     camera = open_camera(uri.format(folder=folder), "rgb")
-    assert camera.owned_pictures  # type: ignore[attr-defined]
+    assert camera.owns_images  # type: ignore[attr-defined]
     first, second = (frame.image for frame, _ in zip(camera.frames(), range(2), strict=False))
     assert not np.shares_memory(first, second)
     camera.close()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mcap.writer import Writer
 
 from edgemtl_runtime.camera import open_cameras
-from edgemtl_runtime.camera.bag import NEIGHBOURS, in_order
+from edgemtl_runtime.camera.bag import REORDER_WINDOW, in_order
 from edgemtl_runtime.errors import CameraError
 from edgemtl_runtime.frame import FramePair
 from edgemtl_runtime.messages.ros import header, of_array
@@ -133,7 +133,7 @@ def test_nothing_is_lost_by_putting_in_order(times: list[int]) -> None:
     assert sorted(found) == sorted(t * MS for t in times)
 
 
-@given(st.permutations(range(NEIGHBOURS + 1)), st.integers(0, 20))
+@given(st.permutations(range(REORDER_WINDOW + 1)), st.integers(0, 20))
 def test_neighbours_are_put_in_order(order: list[int], before: int) -> None:
     times = [*range(before), *(before + place for place in order), *range(before + len(order), before + 30)]
     assert [told for told, _ in in_order((t * MS, np.zeros(1)) for t in times)] == [t * MS for t in sorted(times)]

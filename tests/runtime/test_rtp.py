@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from edgemtl_runtime.camera.http_auth import authorization
 from edgemtl_runtime.camera.rtsp import rtp, sdp
-from edgemtl_runtime.camera.rtsp.rtp import H264, H265, START, CodedPicture, Order, RtpPacket
-from edgemtl_runtime.camera.rtsp.session import Report, Session, sender_report
+from edgemtl_runtime.camera.rtsp.depacketizer import H264, H265, START, AccessUnit, Depacketizer
+from edgemtl_runtime.camera.rtsp.rtcp import SenderReport, sender_report
+from edgemtl_runtime.camera.rtsp.rtp import JitterBuffer, RtpPacket
+from edgemtl_runtime.camera.rtsp.session import Session
 from edgemtl_runtime.errors import CameraError
 
 UNITS = st.lists(st.binary(min_size=4, max_size=60), min_size=1, max_size=5)
@@ -26,7 +28,7 @@ PICTURES = st.lists(UNITS, min_size=1, max_size=12)
 def packets(pictures: list[list[bytes]], first: int, size: int, aggregate: bool) -> Iterator[RtpPacket]:
     """Yield H.264's packets as RFC 6184 has them: single units, in fragments of ``size``, or several in one."""
     sequence = first
-    for place, units in enumerate(pictures):
+    for index, units in enumerate(pictures):
         units = [bytes([0x41 if n else 0x65]) + unit for n, unit in enumerate(units)]
         payloads: list[bytes] = []
         if aggregate and len(units) > 1:
@@ -41,17 +43,17 @@ def packets(pictures: list[list[bytes]], first: int, size: int, aggregate: bool)
                     flags = 0x80 * (n == 0) | 0x40 * (n == len(parts) - 1)
                     payloads.append(bytes([unit[0] & 0xE0 | 28, flags | unit[0] & 31]) + part)
         for n, payload in enumerate(payloads):
-            time = (0xFFFFF000 + 3000 * place) & 0xFFFFFFFF  # wraps on the way
-            yield RtpPacket(96, sequence & 0xFFFF, time, n == len(payloads) - 1, 7, payload, 1000 * sequence)
+            rtp_time = (0xFFFFF000 + 3000 * index) & 0xFFFFFFFF  # wraps on the way
+            yield RtpPacket(96, sequence & 0xFFFF, rtp_time, n == len(payloads) - 1, 7, payload, 1000 * sequence)
             sequence += 1
 
 
-def assembled(sent: list[RtpPacket], kind: type[rtp.Assembler] = H264) -> list[CodedPicture]:
-    order, pictures, found = Order(), kind(), []
+def assembled(sent: list[RtpPacket], codec: type[Depacketizer] = H264) -> list[AccessUnit]:
+    jitter_buffer, depacketizer, pictures = JitterBuffer(), codec(), []
     for packet in sent:
-        for due, lost in order.push(packet):
-            found += list(pictures.push(due, lost))
-    return found
+        for due, lost in jitter_buffer.push(packet):
+            pictures += list(depacketizer.push(due, lost))
+    return pictures
 
 
 def stream(units: list[bytes]) -> bytes:
@@ -64,11 +66,11 @@ def test_pictures_come_whole_when_their_last_packet_is_there(
 ) -> None:
     sent = list(packets(pictures, first, size, aggregate))
     found = assembled(sent)
-    assert [each.data for each in found] == [stream(units) for units in pictures]
-    assert all(each.whole and each.key for each in found)
-    assert [each.ticks for each in found] == [3000 * place for place in range(len(pictures))]
-    firsts = {packet.time: packet.arrived_ns for packet in reversed(sent)}
-    assert [each.first_ns for each in found] == list(firsts.values())[::-1]
+    assert [unit.data for unit in found] == [stream(units) for units in pictures]
+    assert all(unit.complete and unit.is_key for unit in found)
+    assert [unit.ticks for unit in found] == [3000 * index for index in range(len(pictures))]
+    firsts = {packet.rtp_time: packet.arrived_ns for packet in reversed(sent)}
+    assert [unit.first_ns for unit in found] == list(firsts.values())[::-1]
 
 
 @given(PICTURES, st.integers(0, 0xFFFF), st.randoms(use_true_random=False))
@@ -76,9 +78,9 @@ def test_packets_that_udp_shuffles_or_doubles_make_the_same_pictures(
     pictures: list[list[bytes]], first: int, chance: object
 ) -> None:
     sent = list(packets(pictures, first, 20, False))
-    mixed = sorted(enumerate([*sent, *sent[1::3]]), key=lambda each: each[1].arrived_ns / 1000 + chance.uniform(0, 8))  # type: ignore[attr-defined]
+    mixed = sorted(enumerate([*sent, *sent[1::3]]), key=lambda item: item[1].arrived_ns / 1000 + chance.uniform(0, 8))  # type: ignore[attr-defined]
     shuffled = [sent[0], *(packet for _, packet in mixed if packet is not sent[0])]
-    assert [each.data for each in assembled(shuffled)] == [stream(units) for units in pictures]
+    assert [unit.data for unit in assembled(shuffled)] == [stream(units) for units in pictures]
 
 
 @given(PICTURES, st.integers(0, 0xFFFF), st.data())
@@ -86,14 +88,14 @@ def test_a_lost_packet_costs_its_picture_and_nothing_is_made_up(
     pictures: list[list[bytes]], first: int, data: st.DataObject
 ) -> None:
     sent = list(packets(pictures, first, 12, False))
-    gone = data.draw(st.sets(st.integers(1, len(sent) - 1), max_size=4)) if len(sent) > 1 else set()
+    missing = data.draw(st.sets(st.integers(1, len(sent) - 1), max_size=4)) if len(sent) > 1 else set()
     filler = list(packets([[b"fill"]] * 40, first + len(sent), 12, False))
-    found = assembled([packet for place, packet in enumerate(sent) if place not in gone] + filler)
+    found = assembled([packet for index, packet in enumerate(sent) if index not in missing] + filler)
     true = {stream(units) for units in pictures} | {stream([b"fill"])}
-    assert all(each.data in true for each in found if each.whole)
-    hit = {sent[place].time for place in gone}
-    whole = sum(each.whole and each.data != stream([b"fill"]) for each in found)
-    assert whole >= len({packet.time for packet in sent} - hit) - len(gone)
+    assert all(unit.data in true for unit in found if unit.complete)
+    hit = {sent[index].rtp_time for index in missing}
+    whole = sum(unit.complete and unit.data != stream([b"fill"]) for unit in found)
+    assert whole >= len({packet.rtp_time for packet in sent} - hit) - len(missing)
 
 
 @given(PICTURES, st.integers(0, 0xFFFF), st.randoms(use_true_random=False), st.integers(0, 3))
@@ -102,36 +104,36 @@ def test_the_first_picture_is_whole_though_its_packets_are_shuffled(
 ) -> None:
     """``before``: packets that the sender counted and did not send."""
     sent = list(packets([*pictures, *[[b"last"]] * 40], first, 20, False))
-    mixed = sorted(sent, key=lambda each: each.arrived_ns / 1000 + chance.uniform(0, 8))  # type: ignore[attr-defined]
-    order, whole, found = Order(first=(first - before) & 0xFFFF), H264(), []
+    mixed = sorted(sent, key=lambda packet: packet.arrived_ns / 1000 + chance.uniform(0, 8))  # type: ignore[attr-defined]
+    jitter_buffer, depacketizer, found = JitterBuffer(first=(first - before) & 0xFFFF), H264(), []
     for packet in [*mixed, replace(sent[-1], sequence=(sent[-1].sequence + 1) & 0xFFFF, arrived_ns=1 << 40)]:
-        for due, lost in order.push(packet):
-            found += list(whole.push(due, lost))
-    assert [each.data for each in found if each.whole][: len(pictures)] == [stream(units) for units in pictures]
-    assert all(not before or each.whole for each in found[:1])
+        for due, lost in jitter_buffer.push(packet):
+            found += list(depacketizer.push(due, lost))
+    assert [unit.data for unit in found if unit.complete][: len(pictures)] == [stream(units) for units in pictures]
+    assert all(not before or unit.complete for unit in found[:1])
 
 
-@pytest.mark.parametrize("told", [None, 5, 1001, 40_000])
-def test_a_sender_that_does_not_begin_where_it_says_is_heard_at_once(told: int | None) -> None:
-    order, sent = Order(first=told), list(packets([[b"aaaa"], [b"bbbb"]], 1000, 20, False))
-    assert [due.sequence for packet in sent for due, _ in order.push(packet)] == [1000, 1001]
+@pytest.mark.parametrize("announced", [None, 5, 1001, 40_000])
+def test_a_sender_that_does_not_begin_where_it_says_is_heard_at_once(announced: int | None) -> None:
+    jitter_buffer, sent = JitterBuffer(first=announced), list(packets([[b"aaaa"], [b"bbbb"]], 1000, 20, False))
+    assert [due.sequence for packet in sent for due, _ in jitter_buffer.push(packet)] == [1000, 1001]
 
 
 def test_a_sender_whose_marker_means_nothing_is_found_out() -> None:
     sent = [RtpPacket(96, n, 3000 * (n // 3), True, 7, bytes([0x65, n, n, n]), n) for n in range(60)]
     found = assembled(sent)
     whole = [START + bytes([0x65, n]) + bytes([n] * 2) for n in range(60)]
-    assert [each.data for each in found[-5:]] == [b"".join(whole[3 * n : 3 * n + 3]) for n in range(14, 19)]
+    assert [unit.data for unit in found[-5:]] == [b"".join(whole[3 * n : 3 * n + 3]) for n in range(14, 19)]
 
 
 @given(st.lists(st.binary(max_size=80), max_size=40), st.sampled_from([H264, H265]))
-def test_nonsense_is_no_picture_and_no_error(payloads: list[bytes], kind: type[rtp.Assembler]) -> None:
+def test_nonsense_is_no_picture_and_no_error(payloads: list[bytes], codec: type[Depacketizer]) -> None:
     head = struct.pack(">BBHII", 0x80, 96, 0, 0, 7)
     for payload in payloads:
         rtp.parse(payload, 0)
         sender_report(payload)
         rtp.parse(bytes([0xBF]) + head[1:] + payload, 0)
-    assembled([RtpPacket(96, n, n // 4, n % 4 == 3, 7, p, n) for n, p in enumerate(payloads)], kind)
+    assembled([RtpPacket(96, n, n // 4, n % 4 == 3, 7, p, n) for n, p in enumerate(payloads)], codec)
 
 
 @given(st.text(max_size=300))
@@ -144,7 +146,7 @@ def test_a_description_may_be_anything(text: str) -> None:
 
 def test_a_sender_report_tells_unix_time() -> None:
     data = struct.pack(">BBHIIIII", 0x80, 200, 6, 7, 2_208_988_800 + 1_700_000_000, 1 << 31, 90_000, 0) + bytes(4)
-    assert sender_report(data) == Report(1_700_000_000_500_000_000, 90_000)
+    assert sender_report(data) == SenderReport(1_700_000_000_500_000_000, 90_000)
 
 
 def test_a_digest_is_that_of_the_standard() -> None:
@@ -158,16 +160,16 @@ def test_a_digest_is_that_of_the_standard() -> None:
     def md5(*words: str) -> str:
         return hashlib.md5(":".join(words).encode()).hexdigest()
 
-    secret, asked = md5("Mufasa", "http-auth@example.org", "Circle of Life"), md5("GET", "/dir/index.html")
+    secret, request_hash = md5("Mufasa", "http-auth@example.org", "Circle of Life"), md5("GET", "/dir/index.html")
     nonce = "7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v"
-    assert f'response="{md5(secret, nonce, asked)}"' in value
+    assert f'response="{md5(secret, nonce, request_hash)}"' in value
     assert authorization(["Basic realm=x"], "GET", "/", "a", "b") == "Basic YTpi"
     assert authorization(["Negotiate"], "GET", "/", "a", "b") == ""
     assert "algorithm=SHA-256" in authorization([challenge, challenge + ", algorithm=SHA-256"], "GET", "/", "a", "b")
 
 
 @contextlib.contextmanager
-def saying(*answers: bytes) -> Iterator[int]:
+def answering(*answers: bytes) -> Iterator[int]:
     """A server that gives each request the next answer, whatever it is."""
     listening = socket.create_server(("127.0.0.1", 0))
 
@@ -204,7 +206,7 @@ OK = b"RTSP/1.0 200 OK\r\nCSeq: %d\r\n\r\n"
     ],
 )
 def test_a_server_that_talks_nonsense_is_one_line_and_no_hang(answers: tuple[bytes, ...]) -> None:
-    with saying(*answers) as port, pytest.raises(CameraError) as told:
+    with answering(*answers) as port, pytest.raises(CameraError) as told:
         Session("--rgb rtsp://here", f"rtsp://me:secret@127.0.0.1:{port}/x", False, 0.5, 0.5)
     assert "\n" not in str(told.value) and "secret" not in str(told.value)
 
@@ -212,5 +214,5 @@ def test_a_server_that_talks_nonsense_is_one_line_and_no_hang(answers: tuple[byt
 @given(st.binary(max_size=400))
 @settings(max_examples=40, deadline=None)
 def test_random_answers_are_one_line(answer: bytes) -> None:
-    with saying(OK % 1, answer) as port, pytest.raises(CameraError):
+    with answering(OK % 1, answer) as port, pytest.raises(CameraError):
         Session("--rgb rtsp://here", f"rtsp://127.0.0.1:{port}/x", False, 0.2, 0.2)

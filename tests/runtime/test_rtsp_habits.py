@@ -8,6 +8,7 @@ import socket
 import struct
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,7 @@ from clockface import read_face
 from odd_rtsp import Habits, OddRtsp
 
 from edgemtl_runtime.camera import open_camera
+from edgemtl_runtime.camera.base import CameraEvents
 from edgemtl_runtime.camera.rtsp import RtspCamera
 from edgemtl_runtime.camera.rtsp.session import Session
 from edgemtl_runtime.errors import CameraError
@@ -37,13 +39,16 @@ def serving(habits: Habits, family: socket.AddressFamily = socket.AF_INET) -> It
 
 def seen(url: str, count: int, options: dict[str, str] | None = None) -> tuple[list[Frame], dict[str, int]]:
     """Return so many frames of our own reader and what it dropped."""
-    camera: Any = RtspCamera("rgb", url, options or {})
-    drops: dict[str, int] = {}
-    camera.dropped = lambda cause: drops.__setitem__(cause, drops.get(cause, 0) + 1)
-    frames = camera.frames()
-    found = list(itertools.islice(frames, count))
-    frames.close()
-    return found, drops
+    drops: Counter[str] = Counter()
+
+    class Events(CameraEvents):
+        def frame_dropped(self, cause: str) -> None:
+            drops[cause] += 1
+
+    stream = RtspCamera("rgb", url, options or {}).frames(Events())
+    frames = list(itertools.islice(stream, count))
+    stream.close()  # type: ignore[attr-defined]
+    return frames, dict(drops)
 
 
 def right(frames: list[Frame], skip: int = 0) -> None:

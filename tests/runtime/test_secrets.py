@@ -11,8 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgemtl_runtime.camera import open_camera, open_cameras, redact, split_options
-from edgemtl_runtime.camera.secrets import fill, read_secret, scrub, secrets_in
+from edgemtl_runtime.camera import open_camera, open_cameras, redact
+from edgemtl_runtime.camera.base import CameraEvents
+from edgemtl_runtime.camera.options import split_options
+from edgemtl_runtime.camera.redaction import scrub, secrets_in
+from edgemtl_runtime.camera.secrets import fill, read_secret
+from edgemtl_runtime.camera.wrappers import complete
 from edgemtl_runtime.errors import CameraError, EdgemtlError
 
 WORD = "Zq7"
@@ -81,14 +85,14 @@ def test_what_is_told_while_a_camera_is_lost_shows_no_secret(user: str, password
     except CameraError as error:
         assert not shows(chain(error))
         return
-    told: list[str] = []
+    details: list[str] = []
 
-    def tell(state: str, detail: str) -> None:
-        told.append(detail)
-        camera.close()
+    class Events(CameraEvents):
+        def state_changed(self, state: str, detail: str) -> None:
+            details.append(detail)
+            camera.close()
 
-    camera.told = tell  # type: ignore[attr-defined]
-    assert list(camera.frames()) == [] and told and not shows(" ".join(told))
+    assert list(complete(camera).frames(Events())) == [] and details and not shows(" ".join(details))
 
 
 @given(user=secret, password=secret, form=st.sampled_from(sorted(FORMS)))

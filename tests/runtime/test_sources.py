@@ -15,7 +15,8 @@ import pytest
 from conftest import write_frames
 from servers import Mjpeg, Rtsp, descriptors, noise
 
-from edgemtl_runtime.camera import Camera, open_camera, open_cameras, redact, split_options
+from edgemtl_runtime.camera import Camera, open_camera, open_cameras, redact
+from edgemtl_runtime.camera.options import split_options
 from edgemtl_runtime.errors import CameraError
 from edgemtl_runtime.frame import Frame, FramePair
 from edgemtl_runtime.sink.mcap import McapFile

@@ -195,7 +195,7 @@ def test_a_scene_that_stands_still_loses_no_frame() -> None:
         told: list[str] = []
         threads = []
         for name, run in runs.items():
-            run.intake.health["rgb"].told = lambda event, name=name: told.append(f"{name} {event}")
+            run.capture.states["rgb"].told = lambda event, name=name: told.append(f"{name} {event}")
             threads.append(threading.Thread(target=lambda run=run: [None for _ in run]))
         for thread in threads:
             thread.start()

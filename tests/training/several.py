@@ -1,21 +1,23 @@
 """Twenty steps in double precision, by one process or by two: ``torchrun --nproc-per-node 2 several.py FILE CASE``.
 
 The weights of the case go to the file. A word "without=TASK" takes that task's labels from every
-second picture of a batch, so from one of two processes.
+second image of a batch, so from one of two processes.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
 from edgemtl import distributed
 from edgemtl.config import Config
 from edgemtl.config_file import load
+from edgemtl.data.batch import Item
+from edgemtl.data.datasets import open_datasets
 from edgemtl.data.loader import Batches
-from edgemtl.data.open import open_data
 from edgemtl.train import begin
 
 STEPS = 20
@@ -29,19 +31,19 @@ WORDS = (
     "augment.mosaic=0.3",
 )
 CASES = {
-    "every task, channels shrinking, learned precisions": (
+    "every task, sparsity to a target, uncertainty weighting": (
         "tasks=[boxes,semantic,depth,normals,edges,attributes]",
         "sparsity.target=0.5",
         "sparsity.begin=0.2",
         "task_weighting=uncertainty",
     ),
-    "by each task's gradient, labels on one process alone": (
+    "gradient surgery, labels on one process alone": (
         "tasks=[boxes,semantic,depth]",
         "modalities=[rgb]",
         "task_weighting=pcgrad",
         "without=depth",
     ),
-    "episodes whose strengths are learned, labels on one process alone": (
+    "episodes with trained strengths, labels on one process alone": (
         "tasks=[semantic,depth]",
         "method=meta_sparsity",
         "sparsity.granularity=stage",
@@ -54,24 +56,25 @@ CASES = {
 
 
 class Lacking(Batches):
-    """Batches whose items at odd places lack a task's labels."""
+    """Batches whose items at odd positions lack a task's labels."""
 
     without = ""
 
-    def _item(self, place: int, mosaic: float) -> dict[str, torch.Tensor]:
+    def _item(self, place: int, mosaic: float) -> Item:
         item = super()._item(place, mosaic)
-        return {k: v for k, v in item.items() if place % 2 == 0 or k != self.without}
+        targets = {task: t for task, t in item.targets.items() if place % 2 == 0 or task != self.without}
+        return replace(item, targets=targets)
 
 
-def learned(config: Config, without: str) -> dict[str, torch.Tensor]:
+def trained(config: Config, without: str) -> dict[str, torch.Tensor]:
     """Return every weight and statistic after so many steps."""
-    loop, given = begin(config, open_data(config))
-    batches = Lacking(given.samples, config, given.inputs, given.labels, STEPS)
+    trainer, whole = begin(config, open_datasets(config))
+    batches = Lacking(whole.dataset, config, whole.inputs, whole.target_types, STEPS)
     batches.without = without
     for step in range(STEPS):
-        batch = batches[step]
-        loop.learn({key: value.double() if value.is_floating_point() else value for key, value in batch.items()})
-    return {name: tensor.clone() for name, tensor in loop.network.state_dict().items()}
+        batch = batches[step].map(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
+        trainer.train_step(batch)
+    return {name: tensor.clone() for name, tensor in trainer.network.state_dict().items()}
 
 
 def weights_after(words: Sequence[str]) -> dict[str, torch.Tensor]:
@@ -81,13 +84,13 @@ def weights_after(words: Sequence[str]) -> dict[str, torch.Tensor]:
     usual = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        return learned(config, *without or [""])
+        return trained(config, *without or [""])
     finally:
         torch.set_default_dtype(usual)
 
 
 def main(file: str, case: str) -> None:
-    """Learn a case, and let the first process write what it has."""
+    """Train a case, and let the main process write the weights."""
     torch.set_num_threads(1)
     with distributed.process_group():
         weights = weights_after([*WORDS, *CASES[case]])

@@ -1,4 +1,4 @@
-"""Regressions on features of which some few matter to every task: problems whose right answers are known."""
+"""Linear regressions on features of which a few matter to every task: problems whose solutions are known."""
 
 from __future__ import annotations
 
@@ -6,24 +6,35 @@ import torch
 from torch import Tensor, nn
 
 from edgemtl.config import Config, Episodes, Sparsity
-from edgemtl.losses import Lesson
+from edgemtl.data.batch import Batch
+from edgemtl.data.targets import VectorTarget
+from edgemtl.losses import MultiTaskLoss
 from edgemtl.methods.joint import Joint
 from edgemtl.sparsity.group_lasso import ChannelSparsity
-from edgemtl.tasks.base import Batch, Plain, Summed
+from edgemtl.tasks.base import LossSum, SimpleTask
 from edgemtl.trainer import METHODS
 
 FEATURES, RELEVANT, TASKS = 30, 6, ("a", "b")
 
 
-class Regression(Plain):
+def targets_of(batch: Batch, task: str) -> Tensor:
+    """Return the values that a task's output should have."""
+    target = batch.target(task, VectorTarget)
+    assert target is not None
+    return target.values
+
+
+class Regression(SimpleTask):
     """Half the squared difference."""
 
     def __init__(self, name: str) -> None:
         super().__init__(())
         self.name = name
 
-    def loss(self, output: Tensor, batch: Batch) -> Summed | None:
-        return Summed.over((output - batch[self.name]).square() / 2) if self.name in batch else None
+    def loss(self, output: Tensor, batch: Batch) -> LossSum | None:
+        if self.name not in batch.targets:
+            return None
+        return LossSum.of((output - targets_of(batch, self.name)).square() / 2)
 
 
 class Trunk(nn.Module):
@@ -67,16 +78,19 @@ def truth() -> Tensor:
     return weights
 
 
-def pictures(count: int, seed: int, noise: float) -> Batch:
-    """Return features and noisy answers."""
+def samples(count: int, seed: int, noise: float) -> Batch:
+    """Return features and noisy targets."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(count, FEATURES, generator=generator)
-    answers = x @ truth().T + noise * torch.randn(count, len(TASKS), generator=generator)
-    return {"rgb": x.view(count, FEATURES, 1, 1)} | {n: answers[:, i : i + 1] for i, n in enumerate(TASKS)}
+    values = x @ truth().T + noise * torch.randn(count, len(TASKS), generator=generator)
+    targets = {name: VectorTarget(values[:, i : i + 1]) for i, name in enumerate(TASKS)}
+    return Batch({"rgb": x.view(count, FEATURES, 1, 1)}, dict(targets))
 
 
-def joined(first: Batch, second: Batch) -> Batch:
-    return {key: torch.cat([first[key], second[key]]) for key in first}
+def concatenate(first: Batch, second: Batch) -> Batch:
+    images = {"rgb": torch.cat([first.images["rgb"], second.images["rgb"]])}
+    targets = {n: VectorTarget(torch.cat([targets_of(first, n), targets_of(second, n)])) for n in first.targets}
+    return Batch(images, dict(targets))
 
 
 class Study:
@@ -91,22 +105,23 @@ class Study:
         example = {"rgb": torch.zeros(2, FEATURES, 1, 1)}
         self.sparsity = ChannelSparsity(self.network, example, sparsity, steps) if self.config.sparse else None
         tasks = {name: Regression(name) for name in TASKS}
-        self.lesson = Lesson(self.network, tasks, ["rgb"], self.config, torch.device("cpu"))
+        self.loss_fn = MultiTaskLoss(self.network, tasks, ["rgb"], self.config, torch.device("cpu"))
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=lr, weight_decay=0)
-        self.method: Joint = METHODS[method](self.lesson, self.config, self.optimizer, self.sparsity)
+        regularizers = [self.sparsity] if self.sparsity else []
+        self.method: Joint = METHODS[method](self.loss_fn, self.config, self.optimizer, regularizers)
 
     def step(self, batch: Batch) -> None:
         """Take one step, ever shorter."""
         lr = self.lr * (1 - self.taken / self.steps)
         self.optimizer.param_groups[0]["lr"] = lr
         self.optimizer.zero_grad()
-        self.method.gradients(batch, self.taken)
+        self.method.backward(batch, self.taken)
         self.optimizer.step()
         if self.sparsity:
-            self.sparsity.step(self.taken, lr, self.optimizer)
+            self.sparsity.after_step(self.taken, lr, self.optimizer)
         self.taken += 1
 
     @torch.no_grad()
     def loss(self, batch: Batch) -> float:
-        """Return the sum of the tasks' losses."""
-        return float(sum(self.lesson.losses(batch)[0].values()))
+        """Return the sum of the losses of the tasks."""
+        return float(sum(self.loss_fn(batch).losses.values()))

@@ -21,9 +21,9 @@ from edgemtl import cli, demo
 from edgemtl.cli import main
 from edgemtl.config import Config
 from edgemtl.config_file import load, starter
-from edgemtl.data.datasets import spread
+from edgemtl.data.datasets import evenly_spaced
 from edgemtl.data.sample import IGNORE
-from edgemtl.methods.weighting import BALANCES
+from edgemtl.methods.weighting import TASK_WEIGHTINGS
 from edgemtl.run import Run
 from edgemtl.synthetic.streets import street
 from edgemtl.tasks import TASKS
@@ -56,7 +56,7 @@ def test_the_schema_is_that_of_the_starter(tmp_path: Path, capsys: pytest.Captur
 
 def test_the_starter_names_what_there_is() -> None:
     text = starter("mine.yaml")
-    assert all(re.search(rf"\b{name}\b", text) for name in (*BALANCES, *TASKS))
+    assert all(re.search(rf"\b{name}\b", text) for name in (*TASK_WEIGHTINGS, *TASKS))
 
 
 def test_labels_are_shown_on_a_sheet(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,7 +87,7 @@ def test_labels_become_results() -> None:
 
 
 def test_places_are_evenly_spread() -> None:
-    assert spread(10, 4) == [0, 3, 6, 9] and spread(3, 9) == [0, 1, 2] and spread(5, 1) == [0]
+    assert evenly_spaced(10, 4) == [0, 3, 6, 9] and evenly_spaced(3, 9) == [0, 1, 2] and evenly_spaced(5, 1) == [0]
 
 
 def write_views(root: Path, count: int = 3) -> Path:

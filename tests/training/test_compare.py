@@ -12,7 +12,7 @@ import pytest
 from edgemtl.cli import main
 from edgemtl.config_file import load
 from edgemtl.delta_m import delta_m, protocol, references
-from edgemtl.experiments.single import only
+from edgemtl.experiments.single import single_task
 
 WORDS = (
     "input_size=[32,64]",
@@ -96,14 +96,14 @@ def test_of_several_sets_those_count_that_give_the_task() -> None:
     """By epochs, each picture of a task's own set is seen as often alone as beside other sets; by steps it is not."""
     sets = "data.source=[{source: a, tasks: [depth]}, {source: b, tasks: [semantic]}]"
     both = load(None, [*WORDS, sets])
-    alone = only(both, "depth")
+    alone = single_task(both, "depth")
     assert [(s.source, s.tasks) for s in alone.data.sources] == [("a", ("depth",))]
     assert (
         protocol(alone, "depth") == protocol(both, "depth") == protocol(load(None, [*WORDS, "data.source=a"]), "depth")
     )
     assert protocol(load(None, [*WORDS, "data.source=b"]), "depth") != protocol(both, "depth")
     by_steps = load(None, [*WORDS, sets, "steps=6"])
-    assert protocol(only(by_steps, "depth"), "depth") != protocol(by_steps, "depth")
+    assert protocol(single_task(by_steps, "depth"), "depth") != protocol(by_steps, "depth")
 
 
 def test_a_task_without_a_reference_leaves_no_mean() -> None:

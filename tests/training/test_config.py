@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from edgemtl.config import Config, Sparsity
 from edgemtl.config_file import load, save
 from edgemtl.errors import ConfigError
-from edgemtl.methods.weighting import BALANCES
+from edgemtl.methods.weighting import TASK_WEIGHTINGS
 from edgemtl.renamed_keys import RENAMED
 
 
@@ -130,4 +130,4 @@ def test_a_run_of_the_older_version_is_read_without_a_word(caplog: pytest.LogCap
 
 
 def test_the_weightings_are_those_that_there_are() -> None:
-    assert set(get_args(get_type_hints(Config)["task_weighting"])) == set(BALANCES)
+    assert set(get_args(get_type_hints(Config)["task_weighting"])) == set(TASK_WEIGHTINGS)

@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_augment import INPUTS, LABELS, SIZE, STILL, extent, marked
+from test_augment import INPUTS, SIZE, STILL, TARGETS, boxes_of, extent, marked, semantic_of
 
 from edgemtl.cli import main
 from edgemtl.config import Augment
 from edgemtl.config_file import load
-from edgemtl.corruptions import Fault
+from edgemtl.corruptions import ROTATIONS_DEG, SHIFTS_PX, Corruption, misalignments, missing_modalities
 from edgemtl.data.augment import Augmenter, to_item
+from edgemtl.data.box_targets import BatchBoxTarget
 from edgemtl.data.loader import Batches, fitted_images
 from edgemtl.errors import EdgemtlError
 from edgemtl.evaluate import evaluate, of_run
-from edgemtl.robustness import SHIFTS_PX, TURNS_DEG, absences, misalignments
 from edgemtl.run import Run, interface_of
 from edgemtl.synthetic.streets import Streets
 from edgemtl_models import build
@@ -31,34 +31,38 @@ def with_settings(**settings: object) -> Augmenter:
 
 @pytest.mark.parametrize("how", ["blank", "noise", "frozen"])
 def test_one_camera_is_absent_as_the_settings_say(how: str) -> None:
-    augment, item, other = with_settings(absent=0.5, absent_as=(how,)), to_item(marked(), INPUTS, LABELS), None
-    other = to_item(marked(80, 60, 120, 90), INPUTS, LABELS)
+    augment, item, other = (
+        with_settings(modality_dropout=0.5, modality_dropout_fill=(how,)),
+        to_item(marked(), INPUTS, TARGETS),
+        None,
+    )
+    other = to_item(marked(80, 60, 120, 90), INPUTS, TARGETS)
     gone = {"rgb": 0, "ir": 0, "": 0}
     for seed in range(200):
         torch.manual_seed(seed)
-        out = augment(dict(item), [], lambda: other)
-        changed = [name for name in INPUTS if not torch.equal(out[name], item[name])]
+        out = augment(item, [], lambda: other)
+        changed = [name for name in INPUTS if not torch.equal(out.images[name], item.images[name])]
         assert len(changed) <= 1
         gone[changed[0] if changed else ""] += 1
-        assert torch.equal(out["semantic"], item["semantic"]) and torch.equal(out["boxes"], item["boxes"])
+        assert torch.equal(semantic_of(out), semantic_of(item)) and torch.equal(boxes_of(out), boxes_of(item))
         for name in changed:
             if how == "frozen":
-                assert torch.equal(out[name], other[name])
+                assert torch.equal(out.images[name], other.images[name])
             elif how == "blank":
-                assert (out[name] == INPUTS[name].blank).all()
+                assert (out.images[name] == INPUTS[name].blank).all()
             else:
-                assert out[name].float().std() > 60
+                assert out.images[name].float().std() > 60
     assert 70 < gone[""] < 130 and 25 < gone["rgb"] < 80 and 25 < gone["ir"] < 80
 
 
 def test_cameras_but_the_first_are_out_of_line_and_labels_stay_with_the_first() -> None:
-    augment, item = with_settings(offset=0.1, offset_deg=3.0), to_item(marked(), INPUTS, LABELS)
+    augment, item = with_settings(max_misalignment=0.1, max_misalignment_deg=3.0), to_item(marked(), INPUTS, TARGETS)
     far = []
     for seed in range(40):
         torch.manual_seed(seed)
-        out = augment(dict(item), [])
-        assert torch.equal(out["rgb"], item["rgb"]) and torch.equal(out["boxes"], item["boxes"])
-        x0, y0, x1, y1 = extent(out["ir"][0] > 180)
+        out = augment(item, [])
+        assert torch.equal(out.images["rgb"], item.images["rgb"]) and torch.equal(boxes_of(out), boxes_of(item))
+        x0, y0, x1, y1 = extent(out.images["ir"][0] > 180)
         far.append(max(abs((x0 + x1) / 2 - 56), abs((y0 + y1) / 2 - 46)))
     assert 6 < max(far) <= 0.1 * SIZE[1] + 2 and min(far) < 5
 
@@ -69,13 +73,14 @@ def test_settings_that_ask_for_nothing_change_no_batch() -> None:
     asked = load(
         None, [f"input_size=[{SIZE[0]},{SIZE[1]}]", "tasks=[boxes]", "batch_size=4", "augment.modality_dropout=1"]
     )
-    batches = [Batches(Streets(8, SIZE, 0), c, INPUTS, {"boxes": LABELS["boxes"]}, 4) for c in (config, asked)]
-    (plain, faulty), again = (b[1] for b in batches), batches[1][1]
-    assert torch.equal(plain["bboxes"], faulty["bboxes"])
-    assert not torch.equal(plain["ir"], faulty["ir"]) and not torch.equal(plain["rgb"], faulty["rgb"])
-    assert all(torch.equal(again[name], faulty[name]) for name in INPUTS)
-    alone = Batches(Streets(8, SIZE, 0), asked, {"ir": INPUTS["ir"]}, {"boxes": LABELS["boxes"]}, 4)
-    assert float(alone[1]["ir"].flatten(1).std(1).min()) > 0.05  # a camera that is alone is never absent
+    batches = [Batches(Streets(8, SIZE, 0), c, INPUTS, {"boxes": TARGETS["boxes"]}, 4) for c in (config, asked)]
+    (plain, corrupted), again = (b[1] for b in batches), batches[1][1]
+    boxes = [batch.target("boxes", BatchBoxTarget) for batch in (plain, corrupted)]
+    assert boxes[0] is not None and boxes[1] is not None and torch.equal(boxes[0].cxcywh, boxes[1].cxcywh)
+    assert all(not torch.equal(plain.images[name], corrupted.images[name]) for name in INPUTS)
+    assert all(torch.equal(again.images[name], corrupted.images[name]) for name in INPUTS)
+    alone = Batches(Streets(8, SIZE, 0), asked, {"ir": INPUTS["ir"]}, {"boxes": TARGETS["boxes"]}, 4)
+    assert float(alone[1].images["ir"].flatten(1).std(1).min()) > 0.05  # a camera that is alone is never absent
 
 
 def test_a_shift_is_in_pixels_of_the_labels() -> None:
@@ -83,25 +88,30 @@ def test_a_shift_is_in_pixels_of_the_labels() -> None:
     large = {
         name: spec.__class__(name, 192, 256, spec.channels, spec.mean, spec.std, name) for name, spec in INPUTS.items()
     }
-    images = fitted_images(sample, large, Fault(shift_px=(8, -4)))
+    images = fitted_images(sample, large, Corruption(shift_px=(8, -4)))
     assert extent(torch.from_numpy(images["rgb"][0, :, :, 0]) > 180) == [80, 60, 144, 124]
     assert extent(torch.from_numpy(images["ir"][0, :, :, 0]) > 180) == [96, 52, 160, 116]
-    gone = fitted_images(sample, large, Fault(absent="rgb"))
+    gone = fitted_images(sample, large, Corruption(missing="rgb"))
     assert (gone["rgb"] == large["rgb"].blank).all() and (gone["ir"] == fitted_images(sample, large)["ir"]).all()
 
 
 def test_a_network_is_judged_with_each_camera_absent_and_out_of_line(tiny_run: Run, tmp_path: Path) -> None:
     predictor, samples = of_run(tiny_run), Streets(6, (96, 128), 0)
-    faults = {**absences(predictor), **misalignments(predictor)}
-    figures = evaluate(predictor, samples, faults=faults)
-    expected = ["rgb absent", "ir absent", *(f"shift {px} px" for px in SHIFTS_PX), *(f"turn {d}°" for d in TURNS_DEG)]
+    corruptions = {**missing_modalities(predictor.inputs), **misalignments(predictor.inputs)}
+    figures = evaluate(predictor, samples, corruptions=corruptions)
+    expected = [
+        "rgb absent",
+        "ir absent",
+        *(f"shift {px} px" for px in SHIFTS_PX),
+        *(f"turn {d}°" for d in ROTATIONS_DEG),
+    ]
     assert list(figures)[3:] == expected and list(figures)[:3] == ["all", "day", "night"]
     assert len({figures[part]["pixel_accuracy"] for part in expected}) > 4  # each has been another picture
     for name, values in evaluate(predictor, samples).items():
         assert figures[name] == values
     blank = samples[0].images | {"ir": np.full(SIZE, 114, np.uint8)}
     by_hand = predictor(samples[0].__class__(blank, samples[0].labels))["semantic"]
-    assert (predictor(samples[0], Fault(absent="ir"))["semantic"].labels == by_hand.labels).all()  # type: ignore[union-attr]
+    assert (predictor(samples[0], Corruption(missing="ir"))["semantic"].labels == by_hand.labels).all()  # type: ignore[union-attr]
 
 
 def test_eval_tells_and_draws_faults(tiny_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,11 +125,8 @@ def test_eval_tells_and_draws_faults(tiny_run: Run, tmp_path: Path, capsys: pyte
 
 
 def test_one_camera_cannot_be_judged_absent() -> None:
-    class Alone:
-        inputs = {"rgb": INPUTS["rgb"]}  # noqa: RUF012
-
     with pytest.raises(EdgemtlError, match="one camera, rgb"):
-        absences(Alone())  # type: ignore[arg-type]
+        missing_modalities({"rgb": INPUTS["rgb"]})
 
 
 @pytest.mark.parametrize(

@@ -13,16 +13,16 @@ from conftest import write_pairs
 from edgemtl.config_file import load
 from edgemtl.data.augment import to_item
 from edgemtl.data.check import check
+from edgemtl.data.datasets import open_datasets
 from edgemtl.data.formats import index
-from edgemtl.data.open import open_data
 from edgemtl.data.readers.yolo_text import union
-from edgemtl.data.sample import Sample, Samples
+from edgemtl.data.sample import Dataset, Sample
 from edgemtl.errors import DataError
 from edgemtl_runtime.bundle import Input, ThermalRange
 
 
-def opened(root: Path, *words: str) -> dict[str, Samples]:
-    return open_data(load(None, [f"data.source={root}", *words]))
+def opened(root: Path, *words: str) -> dict[str, Dataset]:
+    return open_datasets(load(None, [f"data.source={root}", *words]))
 
 
 def sample(root: Path, place: int) -> Sample:
@@ -46,7 +46,7 @@ def test_sixteen_bits_reach_the_thermal_range(pairs: Path) -> None:
     assert read.images["ir"].dtype == np.uint16 and np.array_equal(read.images["ir"], counts)
     thermal = ThermalRange("radiometric", 30_000, 30_614)
     item = to_item(read, {"ir": Input("ir", 96, 128, 1, (0.0,), (1.0,), "ir", thermal_range=thermal)}, {})
-    assert len(item["ir"].unique()) > 250
+    assert len(item.images["ir"].unique()) > 250
 
 
 def test_segmentation_that_is_only_named_is_none(pairs: Path) -> None:
@@ -159,15 +159,15 @@ def test_two_sets_with_other_labels_are_one(pairs: Path, tmp_path: Path) -> None
     other = write_pairs(tmp_path / "other", 3, 2)
     shutil.rmtree(other / "depth")
     listed = f"data.source=[{{source: {pairs}, tasks: [depth, semantic]}}, {{source: {other}, tasks: [boxes]}}]"
-    both = open_data(load(None, [listed]))["train"]
+    both = open_datasets(load(None, [listed]))["train"]
     assert len(both) == 9 and set(both.classes) == {"depth", "semantic", "boxes"}
     assert set(both[5].labels) == {"depth", "semantic"} and set(both[6].labels) == {"boxes"}
     text = (other / "data.yaml").read_text()
     (other / "data.yaml").write_text(text.replace(": person", ": human"))
     with pytest.raises(DataError, match=r"boxes: .*pairs has the classes person.*leave the task out"):
-        open_data(load(None, [f"data.source=[{{source: {pairs}}}, {{source: {other}}}]"]))
+        open_datasets(load(None, [f"data.source=[{{source: {pairs}}}, {{source: {other}}}]"]))
     with pytest.raises(DataError, match="has no depth labels"):
-        open_data(load(None, [f"data.source=[{{source: {other}, tasks: [depth]}}]"]))
+        open_datasets(load(None, [f"data.source=[{{source: {other}, tasks: [depth]}}]"]))
 
 
 def test_depth_can_be_relative(pairs: Path) -> None:

@@ -14,9 +14,9 @@ import pytest
 from edgemtl.cli import main
 from edgemtl.config_file import load
 from edgemtl.data.check import check
+from edgemtl.data.datasets import open_datasets
 from edgemtl.data.formats import NAMES, index
 from edgemtl.data.formats.cityscapes import IDS
-from edgemtl.data.open import open_data
 from edgemtl.data.sample import IGNORE, Sample
 
 SIZE = (48, 64)
@@ -179,7 +179,7 @@ def made(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
 
 
 def samples_of(root: Path, split: str = "train", **data: Any) -> list[Sample]:
-    samples = open_data(load(None, [f"data.source={root}"]))[split]
+    samples = open_datasets(load(None, [f"data.source={root}"]))[split]
     return [samples[place] for place in range(len(samples))]
 
 

@@ -1,4 +1,4 @@
-"""Where each task leaves the network, from which layers of sparse networks are alive."""
+"""Head taps from the active layers of sparse single-task networks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STRIDES = {"a.0": 4, "a.1": 4, "b.0": 8, "c.0": 16, "stage32": 32}
 
 
 @pytest.mark.parametrize(
-    ("shares", "least", "exit_"),
+    ("shares", "least", "tap"),
     [
         ([1, 1, 1, 1, 1, 1], 4, "stage32"),
         ([1, 1, 0.5, 0, 0, 0], 4, "a.1"),
@@ -28,31 +28,31 @@ STRIDES = {"a.0": 4, "a.1": 4, "b.0": 8, "c.0": 16, "stage32": 32}
         ([1, 0.3, 0, 0, 0, 0], 8, "b.0"),
     ],
 )
-def test_a_task_leaves_behind_the_block_of_the_last_living_layer(shares: list[float], least: int, exit_: str) -> None:
+def test_a_head_is_tapped_after_the_block_of_the_last_active_layer(shares: list[float], least: int, tap: str) -> None:
     profile = mean([dict(zip(LAYERS, shares, strict=True))] * 2)
-    assert block_of(last_needed(profile, 0.01, "depth"), LAYERS, STRIDES, least) == exit_
+    assert block_of(last_needed(profile, 0.01, "depth"), LAYERS, STRIDES, least) == tap
 
 
-def test_a_task_for_which_all_died_is_told() -> None:
-    with pytest.raises(EdgemtlError, match="every layer died for depth; lower sparsity"):
+def test_a_task_whose_layers_are_all_pruned_is_an_error() -> None:
+    with pytest.raises(EdgemtlError, match="every layer was pruned for depth; lower sparsity"):
         last_needed(dict.fromkeys(LAYERS, 0.0), 0.01, "depth")
 
 
 def test_survival_counts_what_each_convolution_reads() -> None:
-    exits = {"depth": "stage32"}
-    network = edgemtl_models.build("rgbir-mobilenetv2", {"depth": 1}, (64, 64), pretrained=False, head_taps=exits)
+    taps = {"depth": "stage32"}
+    network = edgemtl_models.build("rgbir-mobilenetv2", {"depth": 1}, (64, 64), pretrained=False, head_taps=taps)
     assert set(survival(network).values()) == {1.0}
-    for camera, backbone in network.trunk.backbones.items():
+    for modality, backbone in network.trunk.backbones.items():
         plain, depthwise = backbone.body.blocks[1][0].conv_pw, backbone.body.blocks[1][0].conv_dw
         with torch.no_grad():
-            plain.weight[:, : 4 if camera == "rgb" else 8] = 0
+            plain.weight[:, : 4 if modality == "rgb" else 8] = 0
             depthwise.weight[: depthwise.out_channels // 4] = 0
-    told = survival(network)
-    assert told["body.blocks.1.0.conv_pw"] == 1 - 4 / 16 and told["body.blocks.1.0.conv_dw"] == 0.75
+    profile = survival(network)
+    assert profile["body.blocks.1.0.conv_pw"] == 1 - 4 / 16 and profile["body.blocks.1.0.conv_dw"] == 0.75
 
 
 @pytest.mark.slow
-def test_the_whole_way_ends_in_a_network_with_exits_that_can_be_shrunk(tmp_path: Path) -> None:
+def test_lomt_ends_in_a_network_with_head_taps_that_can_be_exported(tmp_path: Path) -> None:
     out = tmp_path / "lomt"
     words = [
         "input_size=[32,64]",
@@ -65,10 +65,10 @@ def test_the_whole_way_ends_in_a_network_with_exits_that_can_be_shrunk(tmp_path:
     ]
     words += ["method=lomt", "tasks=[semantic,depth]", "sparsity.strength=0.05", "sparsity.begin=0"]
     assert main(["train", *words, "--out", str(out)]) == 0
-    told = json.loads((out / "profile.json").read_text())
+    profile = json.loads((out / "profile.json").read_text())
     run = Run.open(out / "network")
-    assert run.config.head_taps == told["exits"] and (out / "profile.png").stat().st_size > 1000
-    assert set(told["profiles"]) == {"semantic", "depth"} and "stage32" not in told["exits"].values()
+    assert run.config.head_taps == profile["head_taps"] and (out / "profile.png").stat().st_size > 1000
+    assert set(profile["profiles"]) == {"semantic", "depth"} and "stage32" not in profile["head_taps"].values()
     assert not any("stage32" in name for name, _ in run.network.named_modules())
     assert main(["train", *words, "--out", str(out), "--resume"]) == 0
     assert main(["export", str(out / "network"), "--out", str(tmp_path / "bundle")]) == 0

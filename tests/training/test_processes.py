@@ -1,4 +1,4 @@
-"""Several processes learn what one would have learned from the same batches."""
+"""Several processes train the network that one trains on the same batches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgemtl.config_file import load
 from edgemtl.errors import ConfigError
 from edgemtl.run import Run
 from edgemtl.train import train
-from edgemtl_runtime.atomic import LISTING
+from edgemtl_runtime.atomic import INVENTORY
 
 TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
@@ -28,23 +28,23 @@ def ran(command: list[str], timeout_s: float = 600) -> subprocess.CompletedProce
     return done
 
 
-CHEAPEST = "by each task's gradient, labels on one process alone"
+CHEAPEST = "gradient surgery, labels on one process alone"
 
 
 @pytest.mark.parametrize(
     "case", [case if case == CHEAPEST else pytest.param(case, marks=pytest.mark.slow) for case in several.CASES]
 )
-def test_two_processes_learn_what_one_does(tmp_path: Path, case: str) -> None:
+def test_two_processes_train_the_same_network_as_one(tmp_path: Path, case: str) -> None:
     ran([*TWO, several.__file__, str(tmp_path / "weights"), case])
-    learned = torch.load(tmp_path / "weights")
+    trained = torch.load(tmp_path / "weights")
     one = several.weights_after([*several.WORDS, *several.CASES[case]])
-    assert one.keys() == learned.keys()
+    assert one.keys() == trained.keys()
     for name, tensor in one.items():
-        torch.testing.assert_close(learned[name], tensor, rtol=1e-5, atol=1e-7, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(trained[name], tensor, rtol=1e-5, atol=1e-7, msg=lambda m, n=name: f"{n}: {m}")
 
 
 @pytest.mark.slow
-def test_torchrun_trains_and_only_the_first_talks(tmp_path: Path) -> None:
+def test_torchrun_trains_and_only_the_main_process_prints(tmp_path: Path) -> None:
     """One training after the other, as method=single asks for."""
     words = [
         "input_size=[64,96]",
@@ -56,10 +56,10 @@ def test_torchrun_trains_and_only_the_first_talks(tmp_path: Path) -> None:
         "checkpoint_interval_s=0",
     ]
     words += ["tasks=[semantic,edges]", "method=single"]
-    told = json.loads(ran([*TWO, "-m", "edgemtl", "train", *words, "--out", str(tmp_path / "out"), "--json"]).stdout)
+    report = json.loads(ran([*TWO, "-m", "edgemtl", "train", *words, "--out", str(tmp_path / "out"), "--json"]).stdout)
     for task in ("semantic", "edges"):
-        assert told[task]["steps"] == 3 and Run.open(tmp_path / "out" / task).metrics["val"] == told[task]["val"]
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [LISTING, "edges", "semantic"]
+        assert report[task]["steps"] == 3 and Run.open(tmp_path / "out" / task).metrics["val"] == report[task]["val"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [INVENTORY, "edges", "semantic"]
 
 
 def test_a_batch_must_be_large_enough_to_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""A training that is killed goes on to the very weights it would have ended with."""
+"""A training that is killed and resumed ends with the same weights as one that was not."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def saved_step(file: Path) -> int:
     if not file.is_file():
         return -1
     with safe_open(file, "pt") as opened:
-        return int(json.loads(opened.metadata()["told"])["step"])
+        return int(json.loads(opened.metadata()[checkpoint.HEADER])["step"])
 
 
 def command(out: Path, *more: str) -> list[str]:
@@ -63,8 +63,8 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert 4 <= saved_step(state) < 12 and not (tmp_path / "killed").exists()
-    told = subprocess.run(command(tmp_path / "killed", "--resume"), capture_output=True, text=True, check=True)
-    assert "going on from step" in told.stderr and not state.exists()
+    resumed = subprocess.run(command(tmp_path / "killed", "--resume"), capture_output=True, text=True, check=True)
+    assert "going on from step" in resumed.stderr and not state.exists()
     subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True)
     left, right = weights(tmp_path / "killed"), weights(tmp_path / "whole")
     assert left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
@@ -106,20 +106,20 @@ def test_a_full_disk_leaves_the_last_good_state(
 
     monkeypatch.setattr(disk, "write_all", full)
     monkeypatch.setattr(checkpoint.Checkpoint, "remove", lambda self: None)
-    train(load(None, WORDS), unfinished.with_name("run"), resume=True, judge=False)
+    train(load(None, WORDS), unfinished.with_name("run"), resume=True, evaluate=False)
     assert "could not be saved" in capsys.readouterr().err
     assert unfinished.read_bytes() == before
     assert sorted(file.name for file in unfinished.parent.iterdir()) == [".run.unfinished", "run"]
 
 
-def test_another_configuration_is_refused(unfinished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_configuration_is_rejected(unfinished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(unfinished.with_name("run"))
     assert main(["train", *WORDS, "lr=0.5", "--out", out, "--resume"]) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert "lr=0.002" in line and "lr=0.5" in line and unfinished.is_file()
 
 
-def test_a_damaged_state_is_told(unfinished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_state_is_one_line(unfinished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     unfinished.write_bytes(b"x" * 100)
     assert main(["train", *WORDS, "--out", str(unfinished.with_name("run")), "--resume"]) == 2
     assert "move it away" in capsys.readouterr().err and unfinished.read_bytes() == b"x" * 100
@@ -128,15 +128,15 @@ def test_a_damaged_state_is_told(unfinished: Path, capsys: pytest.CaptureFixture
 
 
 def test_resuming_nothing_starts_from_the_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = train(load(None, (*WORDS, "steps=2")), tmp_path / "run", resume=True, judge=False)
+    run = train(load(None, (*WORDS, "steps=2")), tmp_path / "run", resume=True, evaluate=False)
     assert run.metrics["steps"] == 2 and "nothing unfinished" in capsys.readouterr().err
 
 
-def test_starting_anew_is_asked_for(unfinished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_starting_again_needs_an_option(unfinished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = unfinished.read_bytes()
     words = [*WORDS, "steps=2", "--out", str(unfinished.with_name("run"))]
     assert main(["train", *words]) == 2
-    told = capsys.readouterr().err
-    assert "an unfinished training stands here" in told and "--resume" in told and "--overwrite" in told
+    error = capsys.readouterr().err
+    assert "an unfinished training stands here" in error and "--resume" in error and "--overwrite" in error
     assert unfinished.read_bytes() == before
     assert main(["train", *words, "--overwrite"]) == 0 and not unfinished.exists()

@@ -84,7 +84,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         "sparsity.target=0",
         "augment.mosaic=0",
     )
-    run = train(load(None, words), tmp_path_factory.mktemp("run") / "short", judge=False)
+    run = train(load(None, words), tmp_path_factory.mktemp("run") / "short", evaluate=False)
     for name, tensor in run.network.state_dict().items():
         if name in ("trunk.down16.conv.weight", "trunk.down16.bn.weight", "trunk.down16.bn.bias"):
             tensor[:40] = 0

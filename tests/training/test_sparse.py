@@ -1,4 +1,4 @@
-"""The proximal step in either metric, what the groups are, the line to the target, and zeros that stay exact."""
+"""Channel sparsity: the proximal step in either metric, the groups, the schedule to a target, and exact zeros."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from edgemtl.config import Sparsity
 from edgemtl.config_file import load
-from edgemtl.sparsity.blocks import Blocks
-from edgemtl.sparsity.costs import Of, cost
+from edgemtl.ema import EMA
+from edgemtl.sparsity.blocks import ChannelBlocks
+from edgemtl.sparsity.costs import MetricName, cost_metric
 from edgemtl.sparsity.group_lasso import ChannelSparsity
-from edgemtl.sparsity.partition import Kind, Partition, penalised
-from edgemtl.sparsity.proximal import shrunk, shrunk_in
+from edgemtl.sparsity.partition import GroupForm, Partition, penalised_groups
+from edgemtl.sparsity.proximal import prox, prox_in_metric
 from edgemtl.synthetic.streets import Streets
 from edgemtl.train import begin
-from edgemtl.trainer import Average
 from edgemtl_export import channel_groups, shrink
 from edgemtl_export.inputs import example_inputs
 from edgemtl_export.latency import Convolutions
@@ -30,7 +30,7 @@ X = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
 class Net(nn.Module):
-    """Plain convolutions, a depthwise one among them, and a head."""
+    """SimpleTask convolutions, a depthwise one among them, and a head."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,67 +61,69 @@ def rows(counts: list[int], total: int) -> Partition:
     st.floats(0, 4),
     st.integers(0, 10**6),
 )
-def test_the_steps_are_proximal_maps(counts: list[int], kind: torch.dtype, decades: float, seed: int) -> None:
-    """x = prox(w) iff D (w - x) = τ x / ‖x‖ in groups that live, and ‖D w‖ ≤ τ in those that are zero (KKT)."""
+def test_the_steps_are_proximal_maps(counts: list[int], dtype: torch.dtype, decades: float, seed: int) -> None:
+    """x = prox(w) iff D (w - x) = τ x / ‖x‖ in active groups, and ‖D w‖ ≤ τ in those that are zero (KKT)."""
     generator = torch.Generator().manual_seed(seed)
     partition = rows(counts, sum(counts) + 3)
-    w = torch.randn(sum(counts), generator=generator).to(kind)
-    weighing = 10 ** (decades * torch.rand(len(w), generator=generator).to(kind) - 4)
-    for metric in (torch.ones_like(w), weighing):
-        reach = partition.sums((metric * w).square()).sqrt()
-        tau = reach * 1.5 * torch.rand(len(counts), generator=generator).to(kind)
-        x, dead = shrunk_in(metric, w, tau, partition)
-        assert torch.equal(dead, reach <= tau)
-        gone = partition.spread(dead)
-        assert not x[gone].any()
-        force = partition.spread(tau / partition.sums(x.square()).sqrt().clamp(min=1e-30)) * x
-        close = 2e-5 if kind == torch.float32 else 1e-12
-        assert bool(((metric * (w - x) - force).abs() <= close * partition.spread(reach))[~gone].all())
-    plain, zero = shrunk(w, tau, partition)
-    weighed, dead = shrunk_in(torch.ones_like(w), w, tau, partition)
+    w = torch.randn(sum(counts), generator=generator).to(dtype)
+    diagonal = 10 ** (decades * torch.rand(len(w), generator=generator).to(dtype) - 4)
+    for metric in (torch.ones_like(w), diagonal):
+        threshold = partition.sums((metric * w).square()).sqrt()
+        tau = threshold * 1.5 * torch.rand(len(counts), generator=generator).to(dtype)
+        x, zero = prox_in_metric(metric, w, tau, partition)
+        assert torch.equal(zero, threshold <= tau)
+        pruned = partition.expand(zero)
+        assert not x[pruned].any()
+        force = partition.expand(tau / partition.sums(x.square()).sqrt().clamp(min=1e-30)) * x
+        close = 2e-5 if dtype == torch.float32 else 1e-12
+        assert bool(((metric * (w - x) - force).abs() <= close * partition.expand(threshold))[~pruned].all())
+    plain, zero = prox(w, tau, partition)
+    weighed, same = prox_in_metric(torch.ones_like(w), w, tau, partition)
     torch.testing.assert_close(plain, weighed, rtol=1e-4, atol=1e-6)
-    assert torch.equal(zero, dead)
+    assert torch.equal(zero, same)
 
 
 def test_the_steps_have_the_gradients_of_finite_differences() -> None:
     partition = rows([3, 5, 2], 12)
     w = torch.randn(10, dtype=torch.float64, requires_grad=True)
     metric = 10 ** (2 * torch.rand(10, dtype=torch.float64) - 1)
-    metric[partition.spread(torch.tensor([0, 0, 1])) == 1] = 0.1
+    metric[partition.expand(torch.tensor([0, 0, 1])) == 1] = 0.1
     tau = torch.tensor([0.1, 0.2, 9.0], dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda w, tau: shrunk(w, tau, partition)[0], (w, tau))
-    assert torch.autograd.gradcheck(lambda w, tau: shrunk_in(metric, w, tau, partition)[0], (w, tau))
+    assert torch.autograd.gradcheck(lambda w, tau: prox(w, tau, partition)[0], (w, tau))
+    assert torch.autograd.gradcheck(lambda w, tau: prox_in_metric(metric, w, tau, partition)[0], (w, tau))
     nothing = torch.zeros(10, dtype=torch.float64, requires_grad=True)
-    slopes = torch.autograd.grad(shrunk_in(metric, nothing, tau, partition)[0].sum(), (nothing, tau))
+    slopes = torch.autograd.grad(prox_in_metric(metric, nothing, tau, partition)[0].sum(), (nothing, tau))
     assert all(bool(slope.isfinite().all()) for slope in slopes)
 
 
-@pytest.mark.parametrize("part", ["", "trunk", "head"])
-@pytest.mark.parametrize("kind", ["coupled", "output", "input"])
-def test_groups_are_of_their_kind_and_channels_go_when_all_they_need_is_zero(kind: Kind, part: str) -> None:
+@pytest.mark.parametrize("scope", ["", "trunk", "head"])
+@pytest.mark.parametrize("form", ["coupled", "output", "input"])
+def test_groups_have_their_form_and_a_channel_is_pruned_when_all_its_groups_are_zero(
+    form: GroupForm, scope: str
+) -> None:
     net = Net().eval()
     groups = channel_groups(net, (X,))
-    made = penalised(net, groups, kind, part)
-    assert all(name.startswith(part) for name in made.partition.names)
+    penalised = penalised_groups(net, groups, form, scope)
+    assert all(name.startswith(scope) for name in penalised.partition.names)
     inputs = {"": 3 + 24 + 24 + 32 + 24 + 16, "trunk": 3 + 24 + 24 + 32, "head": 24 + 16}
     outputs = {"": 24 + 24 + 32 + 24 + 16 + 5, "trunk": 24 + 24 + 32 + 24, "head": 16 + 5}
     coupled = {"": 24 + 32 + 24 + 16, "trunk": 24 + 32 + 24, "head": 16}
-    assert made.partition.count == {"coupled": coupled, "input": inputs, "output": outputs}[kind][part]
-    assert int(made.partition.sizes.min()) > 0
+    assert penalised.partition.count == {"coupled": coupled, "input": inputs, "output": outputs}[form][scope]
+    assert int(penalised.partition.sizes.min()) > 0
     rng = np.random.default_rng(0)
     for share in (0.2, 0.9):
-        dead = rng.random(made.partition.count) < share
+        zero = rng.random(penalised.partition.count) < share
         weights = {name: p.detach().clone() for name, p in net.named_parameters()}
-        made.partition.scale(net, torch.from_numpy(~dead).float())
+        penalised.partition.scale(net, torch.from_numpy(~zero).float())
         report = shrink(net, (X,)).report
-        assert report.parameters_after <= groups.parameters(made.gone(dead))
-        if kind == "coupled":
-            assert report.parameters_after == groups.parameters(made.gone(dead))
+        assert report.parameters_after <= groups.parameters(penalised.pruned_channels(zero))
+        if form == "coupled":
+            assert report.parameters_after == groups.parameters(penalised.pruned_channels(zero))
         net.load_state_dict(weights, strict=False)
 
 
-@pytest.mark.parametrize("of", ["parameters", "flops", "ms"])
-def test_a_cost_falls_with_what_goes(of: Of) -> None:
+@pytest.mark.parametrize("metric", ["parameters", "flops", "ms"])
+def test_a_cost_falls_with_pruned_channels(metric: MetricName) -> None:
     net = Net().eval()
     groups = channel_groups(net, (X,))
 
@@ -133,35 +135,35 @@ def test_a_cost_falls_with_what_goes(of: Of) -> None:
         def forward(self, x: Tensor) -> Tensor:
             return net(x)
 
-    told = cost(of, Named(), groups, {"x": X[:1]})
-    dead = np.zeros(groups.count, bool)
-    whole = told()
-    assert whole == pytest.approx(told(dead))
-    dead[::2] = True
-    half = told(dead)
+    cost = cost_metric(metric, Named(), groups, {"x": X[:1]})
+    pruned = np.zeros(groups.count, bool)
+    whole = cost()
+    assert whole == pytest.approx(cost(pruned))
+    pruned[::2] = True
+    half = cost(pruned)
     assert 0.05 * whole < half < 0.8 * whole
-    if of == "parameters":
-        assert whole == sum(p.numel() for p in net.parameters()) and half == groups.parameters(dead)
-    if of == "flops":
+    if metric == "parameters":
+        assert whole == sum(p.numel() for p in net.parameters()) and half == groups.parameters(pruned)
+    if metric == "flops":
         report = shrink(net, (X[:1],)).report
         assert whole == report.flops_before
 
 
-def train(sparsity: Sparsity, steps: int = 60) -> tuple[nn.Module, ChannelSparsity, Average, list[float], Any]:
+def train(sparsity: Sparsity, steps: int = 60) -> tuple[nn.Module, ChannelSparsity, EMA, list[float], Any]:
     net = Net().train()
     sparse = ChannelSparsity(net, {"x": X}, sparsity, steps)
     optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=0)
-    average = Average(net, 0.99)
+    ema = EMA(net, 0.99)  # type: ignore[arg-type]
     shares = []
     for step in range(steps):
         optimizer.zero_grad()
         (net(X) - X.mean(1, keepdim=True)).square().mean().backward()
-        sparse.observe()
+        sparse.observe({name: p.grad for name, p in net.named_parameters() if p.grad is not None})
         optimizer.step()
-        sparse.step(step, 2e-3, optimizer)
-        average.update(net, sparse)
-        shares.append(sparse.share)
-    return net, sparse, average, shares, optimizer
+        sparse.after_step(step, 2e-3, optimizer)
+        ema.update(net, [sparse])
+        shares.append(sparse.pruned_share)
+    return net, sparse, ema, shares, optimizer
 
 
 def as_if_measured(_: Convolutions, channels: int, filters: int, kernel: tuple[int, ...], *rest: Any) -> float:
@@ -182,13 +184,13 @@ def as_if_measured(_: Convolutions, channels: int, filters: int, kernel: tuple[i
     ],
     ids=str,
 )
-def test_a_target_is_met_along_a_line_and_the_channels_really_go(
+def test_a_target_is_met_on_schedule_and_the_channels_can_be_removed(
     sparsity: Sparsity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Convolutions, "_measure", as_if_measured)  # these are so small that a busy machine decides
-    net, sparse, average, shares, _ = train(sparsity)
-    assert sparse.frozen and sparse.target <= sparse.share < sparse.target + 0.1 and max(np.diff(shares)) < 0.15
-    for one in (net, average.network):
+    monkeypatch.setattr(Convolutions, "_measure", as_if_measured)  # layers so small that a busy machine would decide
+    net, sparse, ema, shares, _ = train(sparsity)
+    assert sparse.frozen and sparse.target <= sparse.pruned_share < sparse.target + 0.1 and max(np.diff(shares)) < 0.15
+    for one in (net, ema.network):
         report = shrink(one, (X,)).report
         if sparsity.metric == "parameters":
             assert 1 - report.parameters_after / report.parameters_before >= sparse.target
@@ -197,15 +199,15 @@ def test_a_target_is_met_along_a_line_and_the_channels_really_go(
 
 
 @pytest.mark.parametrize("multiple", [2, 3, 8])
-@pytest.mark.parametrize("pull", [0.0, 0.3])
-def test_every_layer_keeps_a_multiple(multiple: int, pull: float) -> None:
-    net, sparse, *_ = train(Sparsity(target=0.4, channel_multiple=multiple, reg_ratio=pull))
-    assert sparse.frozen and sparse.share >= 0.4
+@pytest.mark.parametrize("reg_ratio", [0.0, 0.3])
+def test_every_layer_keeps_a_multiple(multiple: int, reg_ratio: float) -> None:
+    net, sparse, *_ = train(Sparsity(target=0.4, channel_multiple=multiple, reg_ratio=reg_ratio))
+    assert sparse.frozen and sparse.pruned_share >= 0.4
     kept = set()
     for members in sparse.penalised.layers:
-        alive = int((~sparse.dead)[torch.from_numpy(members)].sum())
-        assert alive == len(members) or alive % multiple == 0
-        kept.add(alive / len(members))
+        active = int((~sparse.pruned)[torch.from_numpy(members)].sum())
+        assert active == len(members) or active % multiple == 0
+        kept.add(active / len(members))
     assert min(kept) < 1
     program = shrink(net, (X,)).program
     assert all(p.shape[0] % multiple == 0 or p.shape[0] in (24, 32, 16, 5) for p in program.parameters() if p.ndim == 4)
@@ -213,7 +215,7 @@ def test_every_layer_keeps_a_multiple(multiple: int, pull: float) -> None:
 
 @pytest.mark.parametrize("fusion", ["concat", "aligned"])
 def test_what_is_split_or_joined_keeps_a_multiple_of_each_part(fusion: str) -> None:
-    """Whatever a convolution of the shrunk network makes or reads: the heads' outputs and the pictures aside."""
+    """Whatever a convolution of the shrunk network makes or reads: the heads' outputs and the images aside."""
     words = [
         f"fusion.kind={fusion}",
         "input_size=[64,64]",
@@ -223,48 +225,49 @@ def test_what_is_split_or_joined_keeps_a_multiple_of_each_part(fusion: str) -> N
         "precision=fp32",
     ]
     config = load(None, [*words, "sparsity.target=0.5", "sparsity.scope=trunk", "augment.mosaic=0", "num_threads=1"])
-    loop, batches = begin(config, {"train": Streets(4, config.input_size, 0, config.tasks)})
+    trainer, batches = begin(config, {"train": Streets(4, config.input_size, 0, config.tasks)})
     for step in range(12):
-        loop.learn(batches[step % 2])
-    assert loop.sparsity is not None and loop.sparsity.frozen
-    program = shrink(loop.network.eval(), (), example_inputs(loop.interface.inputs)).program
+        trainer.train_step(batches[step % 2])
+    sparsity = trainer.regularizers["sparsity"]
+    assert isinstance(sparsity, ChannelSparsity) and sparsity.frozen
+    program = shrink(trainer.network.eval(), (), example_inputs(trainer.interface.inputs)).program
     sizes = {n for name, p in program.named_parameters() if p.ndim == 4 and "trunk" in name for n in p.shape[:2]}
-    assert all(n % 8 == 0 or n in (1, 2, 3) for n in sizes)  # depthwise, gates and pictures
+    assert all(n % 8 == 0 or n in (1, 2, 3) for n in sizes)  # depthwise, gates and images
 
 
-def test_blocks_of_what_overlaps_are_of_what_is_in_the_same() -> None:
-    blocks = Blocks([np.arange(8), np.arange(4, 8), np.arange(6, 10)], 11, 2)
+def test_blocks_of_overlapping_layers_are_of_groups_in_the_same_layers() -> None:
+    blocks = ChannelBlocks([np.arange(8), np.arange(4, 8), np.arange(6, 10)], 11, 2)
     parts = [np.flatnonzero(blocks.layer == k).tolist() for k in np.unique(blocks.layer)]
     assert sorted(parts) == [[0, 1, 2, 3], [4, 5], [6, 7], [8, 9], [10]]
 
 
-def test_blocks_go_by_what_they_are_worth_together() -> None:
-    blocks = Blocks([np.arange(5), np.arange(5, 9)], 10, 2)
-    worth = np.array([5.0, 1, 9, 8, 7, 2, 2, 6, 7, 3])
-    order, ends = blocks.order(worth, np.ones(10))
+def test_blocks_are_pruned_by_their_joint_importance() -> None:
+    blocks = ChannelBlocks([np.arange(5), np.arange(5, 9)], 10, 2)
+    importance = np.array([5.0, 1, 9, 8, 7, 2, 2, 6, 7, 3])
+    order, ends = blocks.order(importance, np.ones(10))
     assert [sorted(order[a:b].tolist()) for a, b in pairwise(ends)] == [[1], [5, 6], [9], [0, 4], [7, 8], [2, 3]]
-    worth[[2, 9]] = np.inf
-    order, ends = blocks.order(worth, np.ones(10))
+    importance[[2, 9]] = np.inf
+    order, ends = blocks.order(importance, np.ones(10))
     assert [sorted(order[a:b].tolist()) for a, b in pairwise(ends)] == [[1], [5, 6], [0, 4], [7, 8]]
 
 
-def test_a_fixed_strength_takes_the_more_the_stronger() -> None:
+def test_a_stronger_penalty_prunes_more() -> None:
     shares = [train(Sparsity(strength=strength, min_keep_ratio=0.1))[3][-1] for strength in (0.0, 3e-4, 3e-3)]
     assert shares[0] == 0 and shares[0] < shares[1] < shares[2]
 
 
-def test_zeroed_groups_revive_without_the_mask_and_do_not_with_it() -> None:
-    net, sparse, average, _, optimizer = train(Sparsity(target=0.5))
-    dead = sparse.dead
-    assert not sparse.partition.norms(net)[dead].any() and not sparse.partition.norms(average.network)[dead].any()
+def test_zero_groups_become_active_without_the_mask_and_not_with_it() -> None:
+    net, sparse, ema, _, optimizer = train(Sparsity(target=0.5))
+    pruned = sparse.pruned
+    assert not sparse.partition.norms(net)[pruned].any() and not sparse.partition.norms(ema.network)[pruned].any()
     (net(X) - X.mean(1, keepdim=True)).square().mean().backward()
     optimizer.step()
-    assert sparse.partition.norms(net)[dead].any()  # why the mask is applied after every step
-    sparse.step(59, 2e-3, optimizer)
-    assert not sparse.partition.norms(net)[dead].any()
+    assert sparse.partition.norms(net)[pruned].any()  # why the mask is applied after every step
+    sparse.after_step(59, 2e-3, optimizer)
+    assert not sparse.partition.norms(net)[pruned].any()
 
 
 def test_every_layer_keeps_its_share() -> None:
     _, sparse, *_ = train(Sparsity(target=0.6, min_keep_ratio=0.3))
     for members in sparse.penalised.layers:
-        assert int((~sparse.dead)[torch.from_numpy(members)].sum()) >= int(np.ceil(0.3 * len(members)))
+        assert int((~sparse.pruned)[torch.from_numpy(members)].sum()) >= int(np.ceil(0.3 * len(members)))

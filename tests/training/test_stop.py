@@ -1,4 +1,4 @@
-"""A training that is ended, at any moment and in any way: what was learned is kept, and what stood there stays."""
+"""Interrupted trainings: the state is kept wherever they are stopped, and existing files stay as they are."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from edgemtl import finish, train
-from edgemtl.checkpoint import told_by
+from edgemtl import distributed, finish, train
+from edgemtl.checkpoint import read_values
 from edgemtl.cli import main
 from edgemtl.data.loader import Loader
-from edgemtl.trainer import Loop
+from edgemtl.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -41,8 +41,8 @@ WORDS += [
 
 
 @pytest.fixture(autouse=True)
-def hands_off() -> Iterator[None]:
-    """The command line takes SIGTERM for itself: it is given back."""
+def default_signals() -> Iterator[None]:
+    """The command line handles SIGTERM; the previous handlers are restored."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
@@ -59,8 +59,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def same_weights(left: Path, right: Path) -> bool:
-    ours, theirs = (load_file(run / "weights.safetensors") for run in (left, right))
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    first, second = (load_file(run / "weights.safetensors") for run in (left, right))
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 def contents(folder: Path) -> dict[str, Any]:
@@ -69,11 +69,11 @@ def contents(folder: Path) -> dict[str, Any]:
 
 def at_call(patch: pytest.MonkeyPatch, owner: Any, name: str, call: int, then: Callable[[], None]) -> None:
     """Let something happen within a call of a function, the first one being 1."""
-    original, seen = getattr(owner, name), [0]
+    original, calls = getattr(owner, name), [0]
 
     def changed(*args: Any, **kwargs: Any) -> Any:
-        seen[0] += 1
-        if seen[0] == call:
+        calls[0] += 1
+        if calls[0] == call:
             then()
         return original(*args, **kwargs)
 
@@ -88,46 +88,46 @@ def sent(number: int, times: int = 1) -> Callable[[], None]:
     return send
 
 
-MOMENTS = {
-    "in the first step": (Loop, "learn", 1, 1),
-    "in a step": (Loop, "_update", 4, 4),
-    "while judging on the way": (train, "evaluate", 1, 3),
-    "in the last step": (Loop, "_advance", 3, 6),
-    "while judging at the end": (finish, "evaluate", 1, 6),
-    "while reporting": (finish, "write_run_report", 1, 6),
+INTERRUPTIONS = {
+    "in the first step": (Trainer, "train_step", 1, 1),
+    "in a step": (distributed, "all_reduce_gradients", 4, 4),
+    "in an evaluation on the way": (train, "evaluate", 1, 3),
+    "in the last step": (Trainer, "_end_epoch", 3, 6),
+    "in the evaluation at the end": (finish, "evaluate", 1, 6),
+    "in the report": (finish, "write_run_report", 1, 6),
 }
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("interruption", INTERRUPTIONS)
 def test_a_signal_keeps_the_state(
-    moment: str,
+    interruption: str,
     number: int,
     whole: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    owner, name, call, step = MOMENTS[moment]
+    owner, name, call, step = INTERRUPTIONS[interruption]
     command = ["train", *WORDS, "--out", str(tmp_path / "run")]
     with monkeypatch.context() as patch:
         at_call(patch, owner, name, call, sent(number))
         assert main(command) == 128 + number
-    told = capsys.readouterr().err
-    assert f"the state behind step {step} is kept: the same command with --resume goes on" in told
+    error = capsys.readouterr().err
+    assert f"the state after step {step} is kept: the same command with --resume goes on" in error
     assert [file.name for file in tmp_path.iterdir()] == [".run.unfinished"]
-    assert told_by(tmp_path / ".run.unfinished")["step"] == step
+    assert read_values(tmp_path / ".run.unfinished")["step"] == step
     assert main([*command, "--resume"]) == 0
     assert f"going on from step {step}" in capsys.readouterr().err
     assert same_weights(tmp_path / "run", whole) and [file.name for file in tmp_path.iterdir()] == ["run"]
     figures = [json.loads((run / "metrics.json").read_text()) for run in (tmp_path / "run", whole)]
-    assert figures[0]["judged"] == figures[1]["judged"] and figures[0]["val"] == figures[1]["val"]
+    assert figures[0]["evals"] == figures[1]["evals"] and figures[0]["val"] == figures[1]["val"]
 
 
 def test_a_signal_while_data_are_read_has_nothing_to_keep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    at_call(monkeypatch, train, "open_data", 1, sent(signal.SIGINT))
+    at_call(monkeypatch, train, "open_datasets", 1, sent(signal.SIGINT))
     assert main(["train", *WORDS, "--out", str(tmp_path / "deep" / "run")]) == 130
     assert "before the first step: there is nothing to keep" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
@@ -136,10 +136,10 @@ def test_a_signal_while_data_are_read_has_nothing_to_keep(
 def test_a_second_signal_does_not_wait_for_the_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    at_call(monkeypatch, Loop, "_update", 3, sent(signal.SIGINT, 2))
+    at_call(monkeypatch, distributed, "all_reduce_gradients", 3, sent(signal.SIGINT, 2))
     assert main(["train", *WORDS, "checkpoint_interval_s=0", "--out", str(tmp_path / "run")]) == 130
-    assert "the state behind step 2 is kept" in capsys.readouterr().err
-    assert told_by(tmp_path / ".run.unfinished")["step"] == 2
+    assert "the state after step 2 is kept" in capsys.readouterr().err
+    assert read_values(tmp_path / ".run.unfinished")["step"] == 2
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,8 +149,8 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, capsys: pyte
         assert main(["train", *WORDS, "--out", str(tmp_path / "run")]) == 2
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    told = capsys.readouterr().err.strip().splitlines()
-    assert "the state at step 6 could not be saved" in told[-2] and "the weights cannot be written" in told[-1]
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert "the state at step 6 could not be saved" in lines[-2] and "the weights cannot be written" in lines[-1]
     assert not list(tmp_path.iterdir())
 
 
@@ -160,7 +160,7 @@ def failing() -> None:
 
 @pytest.mark.parametrize(
     ("owner", "name", "call", "step"),
-    [(Loop, "_update", 4, 3), (Loader, "__iter__", 1, None)],
+    [(distributed, "all_reduce_gradients", 4, 3), (Loader, "__iter__", 1, None)],
     ids=["in a step", "before the first"],
 )
 def test_an_error_keeps_the_last_whole_step(
@@ -178,24 +178,24 @@ def test_an_error_keeps_the_last_whole_step(
         at_call(patch, owner, name, call, failing)
         with pytest.raises(RuntimeError, match="out of memory"):
             main(command)
-    assert (f"the state behind step {step} is kept" in capsys.readouterr().err) is (step is not None)
+    assert (f"the state after step {step} is kept" in capsys.readouterr().err) is (step is not None)
     assert main([*command, "--resume"]) == 0 and same_weights(tmp_path / "run", whole)
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "call", "told"),
+    ("owner", "name", "call", "message"),
     [
-        (finish, "evaluate", 1, "the run could not be judged"),
-        (finish, "references", 1, "the run could not be judged"),
+        (finish, "evaluate", 1, "the run could not be evaluated"),
+        (finish, "references", 1, "the run could not be evaluated"),
         (finish, "write_run_report", 1, "the report could not be written"),
-        (train, "evaluate", 1, "step 3 could not be judged"),
+        (train, "evaluate", 1, "step 3 could not be evaluated"),
     ],
 )
-def test_what_fails_behind_the_weights_costs_itself_alone(
+def test_a_failure_after_the_weights_costs_that_part_alone(
     owner: Any,
     name: str,
     call: int,
-    told: str,
+    message: str,
     whole: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -205,23 +205,23 @@ def test_what_fails_behind_the_weights_costs_itself_alone(
         at_call(patch, owner, name, call, failing)
         assert main(["train", *WORDS, "--out", str(tmp_path / "run")]) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
-    assert len(lines) == 1 and told in lines[0] and "CUDA out of memory. Tried to allocate" in lines[0]
+    assert len(lines) == 1 and message in lines[0] and "CUDA out of memory. Tried to allocate" in lines[0]
     assert ("edgemtl eval" in lines[0]) is (owner is finish)
     assert same_weights(tmp_path / "run", whole) and [file.name for file in tmp_path.iterdir()] == ["run"]
     assert main(["eval", str(tmp_path / "run"), "--json"]) == 0
 
 
-def test_a_finished_run_is_given_back(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_run_is_returned(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = contents(whole.parent)
-    where = ["--out", str(whole), "--resume"]
+    options = ["--out", str(whole), "--resume"]
     capsys.readouterr()
-    assert main(["train", *WORDS, *where, "--json"]) == 0
+    assert main(["train", *WORDS, *options, "--json"]) == 0
     captured = capsys.readouterr()
     assert "is finished: nothing to do" in captured.err
     assert json.loads(captured.out)["val"] == json.loads((whole / "metrics.json").read_text())["val"]
-    assert main(["train", *WORDS, "checkpoint_interval_s=5", *where]) == 0
+    assert main(["train", *WORDS, "checkpoint_interval_s=5", *options]) == 0
     capsys.readouterr()
-    assert main(["train", *WORDS, "lr=0.5", *where]) == 2
+    assert main(["train", *WORDS, "lr=0.5", *options]) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert "the finished run has lr=0.002, this one lr=0.5" in line and contents(whole.parent) == before
 
@@ -262,12 +262,12 @@ def test_default_names_count_up_and_resume_finds_the_last(
         assert main(["train", *words, f"seed={seed}", "--resume"]) == 0
         assert f"runs/{name} is finished: nothing to do" in capsys.readouterr().err
     with monkeypatch.context() as patch:
-        at_call(patch, Loop, "learn", 2, sent(signal.SIGINT))
+        at_call(patch, Trainer, "train_step", 2, sent(signal.SIGINT))
         assert main(["train", *WORDS]) == 130
     assert main(["train", *words, "seed=7"]) == 0
     assert main(["train", *WORDS, "--resume"]) == 0
-    told = {path.name: json.loads((path / "metrics.json").read_text())["steps"] for path in Path("runs").iterdir()}
-    assert told == {"rgbir-n": 1, "rgbir-n-2": 1, "rgbir-n-3": 6, "rgbir-n-4": 1}
+    steps = {path.name: json.loads((path / "metrics.json").read_text())["steps"] for path in Path("runs").iterdir()}
+    assert steps == {"rgbir-n": 1, "rgbir-n-2": 1, "rgbir-n-3": 6, "rgbir-n-4": 1}
 
 
 def test_several_trainings_are_whole_or_go_on(
@@ -276,7 +276,7 @@ def test_several_trainings_are_whole_or_go_on(
     out = tmp_path / "single"
     command = ["train", *WORDS, "method=single", "--out", str(out)]
     with monkeypatch.context() as patch:
-        at_call(patch, Loop, "learn", 8, sent(signal.SIGTERM))
+        at_call(patch, Trainer, "train_step", 8, sent(signal.SIGTERM))
         assert main(command) == 128 + signal.SIGTERM
     assert "--resume goes on" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == [".single.unfinished"]

@@ -13,15 +13,16 @@ from conftest import TINY
 
 from edgemtl.config_file import load
 from edgemtl.data.augment import to_item
+from edgemtl.data.batch import Batch
 from edgemtl.data.loader import collate
 from edgemtl.data.sample import IGNORE, Sample
-from edgemtl.data.targets import Batch
+from edgemtl.data.targets import DepthTarget
 from edgemtl.evaluate import evaluate, of_run, open_predictor
 from edgemtl.export import export
 from edgemtl.run import Run
 from edgemtl.synthetic.streets import Streets
 from edgemtl.tasks import TASKS
-from edgemtl.tasks.base import Summed
+from edgemtl.tasks.base import LossSum
 from edgemtl.tasks.edges import ridges
 from edgemtl.train import train
 from edgemtl_runtime import result
@@ -37,7 +38,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return train(load(None, words), tmp_path_factory.mktemp("tasks") / "run")
 
 
-def test_every_task_learns_and_is_judged(run: Run) -> None:
+def test_every_task_is_trained_and_evaluated(run: Run) -> None:
     figures = run.metrics["val"]["all"]
     assert {head.name for head in run.interface.heads} == set(TASKS)
     for name, task in TASKS.items():
@@ -54,32 +55,32 @@ def _column(run: Run, name: str) -> int:
     return _log(run)[0].split(",").index(name)
 
 
-def test_every_task_is_shipped_as_it_was_trained(run: Run, tmp_path: Path) -> None:
+def test_every_task_is_deployed_as_it_was_trained(run: Run, tmp_path: Path) -> None:
     bundle, shrunk = export(run, tmp_path / "bundle")
     assert shrunk.report.parameters_after < shrunk.report.parameters_before
     samples = Streets(6, SIZE, 2_000_000)
-    ours, shipped = (evaluate(p, samples)["all"] for p in (of_run(run), open_predictor(bundle.path)))
-    assert set(ours) == set(shipped)
-    for name, value in ours.items():
-        assert shipped[name] == pytest.approx(value, rel=0.02, abs=0.02), name
-    for name, found in open_predictor(bundle.path)(samples[0]).items():
-        assert found.to_dict(), name
+    trained, deployed = (evaluate(p, samples)["all"] for p in (of_run(run), open_predictor(bundle.path)))
+    assert set(trained) == set(deployed)
+    for name, value in trained.items():
+        assert deployed[name] == pytest.approx(value, rel=0.02, abs=0.02), name
+    for name, prediction in open_predictor(bundle.path)(samples[0]).items():
+        assert prediction.to_dict(), name
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_a_batch_without_labels_leaves_the_task_out(run: Run, name: str) -> None:
+def test_a_batch_without_labels_skips_the_task(run: Run, name: str) -> None:
     task = TASKS[name](Streets.classes[name])
     network = run.network.train()
     task.prepare(network.heads[name], 1)
     images = {"rgb": torch.rand(2, 3, *SIZE), "ir": torch.rand(2, 1, *SIZE)}
     output = network(**images)[name]
-    assert task.loss(output, {}) is None
+    assert task.loss(output, Batch({}, {})) is None
     network.eval()
 
 
 @pytest.mark.parametrize("name", [n for n in TASKS if n != "boxes"])
-def test_what_is_unknown_takes_no_part(name: str) -> None:
-    """Changing the output where the label is unknown changes neither loss nor figures."""
+def test_unknown_labels_do_not_count(name: str) -> None:
+    """Changing the output where the label is unknown changes neither loss nor metrics."""
     task = TASKS[name](Streets.classes[name])
     sample = Streets(1, SIZE, 7)[0]
     labels = sample.labels[name].copy()
@@ -116,10 +117,10 @@ def test_parts_of_a_batch_make_its_loss(run: Run, name: str) -> None:
 
     inputs = {spec.name: spec for spec in run.interface.inputs}
 
-    def part(which: list[int]) -> Summed | None:
-        items = [to_item(samples[i], inputs, {name: task.label}) for i in which]
-        batch = collate(items, inputs, {name: task.label})
-        return task.loss(network(**{key: batch[key] for key in inputs})[name], batch)
+    def part(which: list[int]) -> LossSum | None:
+        items = [to_item(samples[i], inputs, {name: task.target_type}) for i in which]
+        batch = collate(items, inputs, {name: task.target_type})
+        return task.loss(network(**batch.images)[name], batch)
 
     whole, parts = part([0, 1, 2, 3]), [part([0]), part([2]), part([1, 3])]
     assert whole is not None and parts[1] is None and len(whole.total) == task.sums
@@ -132,9 +133,8 @@ def test_parts_of_a_batch_make_its_loss(run: Run, name: str) -> None:
 def _batch(task: Any, name: str, sample: Sample) -> Batch:
     from edgemtl_runtime.letterbox import Fit
 
-    items = [task.label.entries(name, sample.labels[name], Fit.plan(SIZE, SIZE))]
-    batch: Batch = task.label.stacked(name, items, SIZE)
-    return batch
+    targets = [task.target_type.from_label(sample.labels[name], Fit.plan(SIZE, SIZE))]
+    return Batch({}, {name: task.target_type.collate(targets)})
 
 
 def oracle(sample: Sample) -> dict[str, result.HeadResult]:
@@ -160,7 +160,7 @@ BEST = {
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_the_labels_themselves_are_judged_perfect(name: str) -> None:
+def test_the_labels_themselves_are_perfect_predictions(name: str) -> None:
     metric = TASKS[name](Streets.classes[name]).metric()
     samples = Streets(16, SIZE, 0)
     for i in range(len(samples)):
@@ -172,68 +172,72 @@ def test_the_labels_themselves_are_judged_perfect(name: str) -> None:
     assert TASKS[name](Streets.classes[name]).metric().compute() == {}
 
 
-def one(name: str, labels: Any, found: result.HeadResult, classes: tuple[str, ...] = ()) -> dict[str, float]:
+def evaluate_one(
+    name: str, labels: Any, prediction: result.HeadResult, classes: tuple[str, ...] = ()
+) -> dict[str, float]:
     metric = TASKS[name](classes).metric()
-    metric.update(found, Sample({"rgb": np.zeros((*SIZE, 3), np.uint8)}, {name: labels}))
+    metric.update(prediction, Sample({"rgb": np.zeros((*SIZE, 3), np.uint8)}, {name: labels}))
     return metric.compute()
 
 
-def test_depth_is_judged_by_ratio_and_by_metres() -> None:
+def test_depth_is_evaluated_by_ratio_and_in_metres() -> None:
     truth = np.full((2, 4), 2.0, np.float32)
     truth[0, 0] = 0  # unknown
-    found = np.where(np.arange(8).reshape(2, 4) < 4, 3.0, 2.0).astype(np.float32)
-    figures = one("depth", truth, result.DepthMap(found))
+    predicted = np.where(np.arange(8).reshape(2, 4) < 4, 3.0, 2.0).astype(np.float32)
+    figures = evaluate_one("depth", truth, result.DepthMap(predicted))
     assert figures["abs_rel"] == pytest.approx(0.5 * 3 / 7) and figures["delta1"] == pytest.approx(4 / 7)
     assert figures["rmse_m"] == pytest.approx((3 / 7) ** 0.5)
 
 
-def test_relative_depth_knows_no_scale() -> None:
-    """A factor of its own for every picture changes neither loss nor figures; within a picture ratios count."""
+def test_relative_depth_has_no_scale() -> None:
+    """Another factor for every image changes neither loss nor metrics; within an image ratios count."""
     truth = torch.rand(2, *SIZE) + 1
     truth[0, :50] = 0
     task = TASKS["depth"](("relative",))
     scaled = torch.log(torch.where(truth > 0, truth, 1.0) * torch.tensor([3.0, 0.1]).view(2, 1, 1))[:, None]
-    exact, wrong = (task.loss(output, {"depth": truth}) for output in (scaled, 2 * scaled))
+    exact, wrong = (task.loss(output, Batch({}, {"depth": DepthTarget(truth)})) for output in (scaled, 2 * scaled))
     assert exact is not None and wrong is not None
     assert float(exact.mean()) == pytest.approx(0, abs=1e-5) and float(wrong.mean()) > 0.05
-    metric = TASKS["depth"](()).loss(scaled, {"depth": truth})
+    metric = TASKS["depth"](()).loss(scaled, Batch({}, {"depth": DepthTarget(truth)}))
     assert metric is not None and float(metric.mean()) > 0.5
-    found = result.DepthMap((3 * truth[1]).numpy())
-    figures = one("depth", truth[1].numpy(), found, ("relative",))
+    prediction = result.DepthMap((3 * truth[1]).numpy())
+    figures = evaluate_one("depth", truth[1].numpy(), prediction, ("relative",))
     assert figures == {"abs_rel": pytest.approx(0, abs=1e-6), "delta1": 1.0}
-    assert task.loss(scaled, {"depth": torch.zeros_like(truth)}) is None
+    assert task.loss(scaled, Batch({}, {"depth": DepthTarget(torch.zeros_like(truth))})) is None
     assert "scale" in task.head().units
 
 
-def test_normals_are_judged_by_their_angle() -> None:
+def test_normals_are_evaluated_by_their_angle() -> None:
     angles = np.array([0.0, 5, 10, 20, 25, 40, 90])
     truth = np.tile(np.array([0, 0, -1], np.float32), (1, 7, 1))
-    found = np.stack([np.sin(np.radians(angles)), 0 * angles, -np.cos(np.radians(angles))], -1)[None].astype(np.float32)
-    figures = one("normals", truth, result.NormalMap(found))
+    predicted = np.stack([np.sin(np.radians(angles)), 0 * angles, -np.cos(np.radians(angles))], -1)[None].astype(
+        np.float32
+    )
+    figures = evaluate_one("normals", truth, result.NormalMap(predicted))
     assert figures["angle_mean_deg"] == pytest.approx(angles.mean(), abs=1e-3)
     assert figures["angle_median_deg"] == pytest.approx(20, abs=0.02)
     assert [figures[f"within_{w}"] for w in (11, 22, 30)] == pytest.approx([3 / 7, 4 / 7, 5 / 7])
 
 
-def test_edges_are_judged_at_the_best_threshold() -> None:
+def test_edges_are_evaluated_at_the_best_threshold() -> None:
     truth = np.array([[1, 1, 0, 0, IGNORE]], np.uint8)
     scores = np.array([[0.9, 0.4, 0.5, 0.1, 0.99]], np.float32)
-    figures = one("edges", truth, result.EdgeMap(scores, 0.5))
+    figures = evaluate_one("edges", truth, result.EdgeMap(scores, 0.5))
     assert figures["edge_f1"] == pytest.approx(0.8)  # both edges and one that is none, from 0.4 on
     assert figures["edge_f1_threshold"] == pytest.approx(0.4, abs=1 / 128)
 
 
-def test_edges_are_judged_with_slack() -> None:
-    """A thick line one pixel beside a thin edge counts whole; one far from any edge counts for nothing."""
+def test_edges_are_evaluated_with_tolerance() -> None:
+    """A thick line one pixel next to a thin edge counts whole; one far from any edge counts for nothing."""
     truth = np.zeros((96, 128), np.uint8)
     truth[:, 40] = 1
     scores = np.zeros(truth.shape, np.float32)
     scores[:, 40:43] = 0.9
-    figures = one("edges", truth, result.EdgeMap(scores, 0.5))
+    figures = evaluate_one("edges", truth, result.EdgeMap(scores, 0.5))
     assert figures["edge_ods"] > 0.99 and figures["edge_f1"] < 0.6
     scores[:, 90:93] = 0.9
-    assert one("edges", truth, result.EdgeMap(scores, 0.5))["edge_ods"] == pytest.approx(2 / 3, abs=0.01)
-    assert one("edges", truth, result.EdgeMap(np.roll(scores, 5, 1), 0.5))["edge_ods"] < 0.1
+    assert evaluate_one("edges", truth, result.EdgeMap(scores, 0.5))["edge_ods"] == pytest.approx(2 / 3, abs=0.01)
+    assert evaluate_one("edges", truth, result.EdgeMap(np.roll(scores, 5, 1), 0.5))["edge_ods"] < 0.1
 
 
 def test_ridges_are_one_pixel_wide() -> None:

@@ -1,4 +1,4 @@
-"""What the methods find where the answer is known: sparse regressions of a teacher's own making."""
+"""Methods on sparse linear regressions whose solutions are known."""
 
 from __future__ import annotations
 
@@ -7,40 +7,40 @@ from typing import Any
 
 import pytest
 import torch
-from teachers import FEATURES, RELEVANT, TASKS, Study, joined, pictures
+from teachers import FEATURES, RELEVANT, TASKS, Study, concatenate, samples
 
 from edgemtl.config import Episodes, Sparsity
 
-PLAIN: dict[str, Any] = {"groups": "input", "part": "trunk", "start": 0.0, "keep": 0.0}
+PLAIN: dict[str, Any] = {"groups": "input", "scope": "trunk", "begin": 0.0, "min_keep_ratio": 0.0}
 
 
 def zero_columns(study: Study) -> torch.Tensor:
     return study.network.trunk.conv.weight[:, :, 0, 0].detach().norm(dim=0) == 0
 
 
-def test_irrelevant_groups_die_and_relevant_ones_live_and_what_is_left_is_the_minimum() -> None:
-    """AdamW with the step behind it ends at the minimum of a convex problem: the lasso's KKT conditions hold."""
-    batch, strength, steps = pictures(200, 1, noise=0.3), 0.12, 800
+def test_irrelevant_groups_become_zero_and_the_weights_are_the_minimum_of_the_lasso() -> None:
+    """AdamW with the proximal step ends at the minimum of a convex problem: the lasso's KKT conditions hold."""
+    batch, strength, steps = samples(200, 1, noise=0.3), 0.12, 800
     study = Study("sparse", 200, steps, Sparsity(strength=strength, **PLAIN), Episodes(), lr=0.03)
     for _ in range(steps):
         study.step(batch)
-    dead = zero_columns(study)
-    assert dead.tolist() == [False] * RELEVANT + [True] * (FEATURES - RELEVANT)
+    zero = zero_columns(study)
+    assert zero.tolist() == [False] * RELEVANT + [True] * (FEATURES - RELEVANT)
     weight = study.network.trunk.conv.weight
-    total = torch.stack(list(study.lesson.losses(batch)[0].values())).sum()
+    total = torch.stack(list(study.loss_fn(batch).losses.values())).sum()
     slope = torch.autograd.grad(total, weight)[0][:, :, 0, 0]
     w, force = weight.detach()[:, :, 0, 0], strength * len(TASKS) ** 0.5
-    assert bool((slope[:, dead].norm(dim=0) <= force).all())
-    pull = force * w[:, ~dead] / w[:, ~dead].norm(dim=0)
-    torch.testing.assert_close(-slope[:, ~dead], pull, atol=1e-4 * force, rtol=0)
+    assert bool((slope[:, zero].norm(dim=0) <= force).all())
+    subgradient = force * w[:, ~zero] / w[:, ~zero].norm(dim=0)
+    torch.testing.assert_close(-slope[:, ~zero], subgradient, atol=1e-4 * force, rtol=0)
 
 
-def learned(strength: float, noise: float, strength_lr: float, steps: int, inner: Any = "adamw") -> Study:
-    """Learn from 60 pictures, and the strength (where it has a rate) from 60 others."""
-    support, query = pictures(60, 1, noise), pictures(60, 2, noise)
+def trained(strength: float, noise: float, strength_lr: float, steps: int, inner: Any = "adamw") -> Study:
+    """Train on 60 samples, and the strength (where it has a rate) on 60 others."""
+    support, query = samples(60, 1, noise), samples(60, 2, noise)
     episodes = Episodes(subsets=3, inner_optimizer=inner, inner_lr=0.1, query_fraction=0.5, strength_lr=strength_lr)
     study = Study("meta_sparsity", 120, steps, Sparsity(strength=strength, **PLAIN), episodes, lr=0.05)
-    batch = joined(support, query)
+    batch = concatenate(support, query)
     for _ in range(steps):
         study.step(batch)
     return study
@@ -48,8 +48,8 @@ def learned(strength: float, noise: float, strength_lr: float, steps: int, inner
 
 @lru_cache
 def best_of_grid(noise: float, grid: tuple[float, ...]) -> float:
-    query = pictures(60, 2, noise)
-    return min(grid, key=lambda strength: learned(strength, noise, 0.0, 200).loss(query))
+    query = samples(60, 2, noise)
+    return min(grid, key=lambda strength: trained(strength, noise, 0.0, 200).loss(query))
 
 
 @pytest.mark.parametrize(
@@ -61,12 +61,12 @@ def best_of_grid(noise: float, grid: tuple[float, ...]) -> float:
         pytest.param(1.0, "adamw", marks=pytest.mark.slow),
     ],
 )
-def test_the_learned_strength_is_near_the_best_of_a_grid_from_wherever_it_starts(start: float, inner: str) -> None:
+def test_the_trained_strength_is_near_the_best_of_a_grid_from_wherever_it_starts(start: float, inner: str) -> None:
     best = best_of_grid(1.0, (0.014, 0.028, 0.056, 0.112, 0.224))
-    found = learned(start, 1.0, 0.05, 350, inner).sparsity.strengths().item()
-    assert 0.5 <= found / best <= 2
+    strength = trained(start, 1.0, 0.05, 350, inner).sparsity.strengths().item()
+    assert 0.5 <= strength / best <= 2
 
 
 def test_more_noise_asks_for_more_strength() -> None:
-    little, much = (learned(0.05, noise, 0.05, 200).sparsity.strengths().item() for noise in (0.3, 2.0))
+    little, much = (trained(0.05, noise, 0.05, 200).sparsity.strengths().item() for noise in (0.3, 2.0))
     assert much > 2 * little

@@ -13,15 +13,15 @@ from conftest import TINY
 
 from edgemtl.cli import main
 from edgemtl.config_file import load
-from edgemtl.data.open import open_data
-from edgemtl.data.sample import Samples
+from edgemtl.data.datasets import open_datasets
+from edgemtl.data.sample import Dataset
 from edgemtl.errors import ConfigError, EdgemtlError
 from edgemtl.evaluate import Predictor, evaluate
 from edgemtl.run import Run
 from edgemtl.synthetic.streets import HELD_OUT, Streets
 from edgemtl.train import train
 from edgemtl.trainer import learning_rate
-from edgemtl_runtime.atomic import LISTING
+from edgemtl_runtime.atomic import INVENTORY
 from edgemtl_runtime.result import Boxes, LabelMap
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -32,10 +32,10 @@ SHORT = (*TINY, "steps=4", "data.synthetic.num_train=16", "data.synthetic.num_va
 def test_a_run_holds_what_it_should(tiny_run: Run) -> None:
     names = {file.name for file in tiny_run.path.iterdir()}
     written = {"config.yaml", "weights.safetensors", "metrics.json", "log.csv", "curves.png", "report.html"}
-    assert names == {*written, LISTING}
+    assert names == {*written, INVENTORY}
     rows = list(csv.DictReader((tiny_run.path / "log.csv").open()))
     assert len(rows) == 90 and float(rows[-1]["boxes"]) < float(rows[0]["boxes"])
-    assert float(rows[-1]["gone"]) >= 0.6
+    assert float(rows[-1]["pruned"]) >= 0.6
     assert json.loads((tiny_run.path / "metrics.json").read_text())["val"]["all"]["miou"] > 0
 
 
@@ -47,7 +47,7 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
 
 
 def test_a_failed_training_leaves_the_last_run(tmp_path: Path) -> None:
-    train(load(None, SHORT), tmp_path / "run", judge=False)
+    train(load(None, SHORT), tmp_path / "run", evaluate=False)
     before = (tmp_path / "run" / "weights.safetensors").read_bytes()
     with pytest.raises(ConfigError, match=r"no longer finite.*lower lr"):
         train(load(None, (*SHORT, "loss_weights={boxes: 1.0e+38}")), tmp_path / "run", overwrite=True)
@@ -67,8 +67,8 @@ class BoxesOnly(Streets):
         return dataclasses.replace(sample, labels={"boxes": sample.labels["boxes"]})
 
 
-def test_a_head_without_labels_takes_no_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data: dict[str, Samples] = {"train": BoxesOnly(16, (96, 128), 0), "val": BoxesOnly(4, (96, 128), 50)}
+def test_a_head_without_labels_is_not_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data: dict[str, Dataset] = {"train": BoxesOnly(16, (96, 128), 0), "val": BoxesOnly(4, (96, 128), 50)}
     run = train(load(None, SHORT), tmp_path / "run", data)
     assert [head.name for head in run.interface.heads] == ["boxes"]
     assert "no semantic labels" in capsys.readouterr().err
@@ -83,14 +83,14 @@ def test_a_head_without_labels_takes_no_part(tmp_path: Path, capsys: pytest.Capt
         (["data.source=/nowhere"], "there is no such folder"),
     ],
 )
-def test_a_training_that_cannot_be_is_refused(tmp_path: Path, words: list[str], expected: str) -> None:
+def test_an_impossible_training_is_rejected(tmp_path: Path, words: list[str], expected: str) -> None:
     with pytest.raises(EdgemtlError, match=expected):
         train(load(None, (*SHORT, *words)), tmp_path / "run")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "weights.safetensors", "metrics.json"])
-def test_a_damaged_run_is_told(tmp_path: Path, tiny_run: Run, name: str) -> None:
+def test_a_damaged_run_is_an_error(tmp_path: Path, tiny_run: Run, name: str) -> None:
     import shutil
 
     copy = shutil.copytree(tiny_run.path, tmp_path / "run")
@@ -111,18 +111,18 @@ def test_the_learning_rate_rises_then_falls() -> None:
 
 def test_no_seed_trains_on_held_out_streets() -> None:
     for seed in (0, 1, 833, 10**9):
-        first = open_data(load(None, [f"seed={seed}"]))["train"].first_seed  # type: ignore[attr-defined]
+        first = open_datasets(load(None, [f"seed={seed}"]))["train"].first_seed  # type: ignore[attr-defined]
         assert first >= 0 and first + 1200 <= HELD_OUT
 
 
-def test_a_network_of_ones_own_goes_with_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_custom_network_is_stored_in_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from importlib import resources
 
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path / "folder")
     text = (resources.files("edgemtl_models") / "zoo" / "rgbir-n.yaml").read_text()
     Path("mine.yaml").write_text(text.replace("name: rgbir-n", "name: mine"))
-    train(load(None, (*SHORT, "network=mine.yaml")), tmp_path / "run", judge=False)
+    train(load(None, (*SHORT, "network=mine.yaml")), tmp_path / "run", evaluate=False)
     monkeypatch.chdir(tmp_path)
     assert Run.open("run").interface.network["name"] == "mine"
     Path("bad.yaml").write_text(text.replace("backbone:", "spine:"))
@@ -131,7 +131,7 @@ def test_a_network_of_ones_own_goes_with_its_run(tmp_path: Path, monkeypatch: py
 
 
 class Oracle(Predictor):
-    """Knows the labels."""
+    """Predicts the labels."""
 
     def __init__(self, run: Run, shift: float = 0.0) -> None:
         super().__init__(run.deployed(), run.interface.inputs, run.interface.heads, 0.0)
@@ -146,7 +146,7 @@ class Oracle(Predictor):
         return {"boxes": boxes, "semantic": LabelMap(sample.labels["semantic"], Streets.classes["semantic"])}
 
 
-def test_the_figures_of_an_oracle_are_one(tiny_run: Run) -> None:
+def test_the_metrics_of_an_oracle_are_one(tiny_run: Run) -> None:
     figures = evaluate(Oracle(tiny_run), Streets(12, (96, 128), 0))
     assert set(figures) == {"all", "day", "night"}
     for part in figures.values():
@@ -155,7 +155,7 @@ def test_the_figures_of_an_oracle_are_one(tiny_run: Run) -> None:
     assert far["all"]["ap50"] < 0.1 and far["all"]["miou"] == 1
 
 
-def test_other_classes_are_refused(tiny_run: Run) -> None:
+def test_other_classes_are_rejected(tiny_run: Run) -> None:
     class Animals(Streets):
         classes = {"boxes": ("cat", "dog", "cow")}  # noqa: RUF012
 
@@ -167,10 +167,10 @@ def test_other_classes_are_refused(tiny_run: Run) -> None:
 
 
 @pytest.mark.parametrize("from_file", [False, True])
-def test_a_run_is_taken_up_with_new_classes_and_a_frozen_trunk(
+def test_a_run_is_continued_with_new_classes_and_a_frozen_trunk(
     from_file: bool, tiny_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What fits goes on from the run's weights; the new head learns; what is frozen stays to the last bit."""
+    """Matching tensors start from the run's weights; the new head is trained; frozen ones stay to the last bit."""
     words = [
         "input_size=[96,128]",
         "data.synthetic.num_train=16",
@@ -182,9 +182,9 @@ def test_a_run_is_taken_up_with_new_classes_and_a_frozen_trunk(
     ]
     source = tiny_run.path / "weights.safetensors" if from_file else tiny_run.path
     words += [f"init_from={source}", "freeze=[trunk]", "tasks=[boxes,semantic,depth]", "task_weighting=upgrad"]
-    run = train(load(None, words), tmp_path / "run", judge=False)
-    said = capsys.readouterr().err
-    assert "taken over from" in said and "new: heads.depth" in said
+    run = train(load(None, words), tmp_path / "run", evaluate=False)
+    printed = capsys.readouterr().err
+    assert "loaded from" in printed and "new: heads.depth" in printed
     before, after = tiny_run.network.state_dict(), run.network.state_dict()
     for name, tensor in before.items():
         if name.startswith("trunk."):
@@ -199,13 +199,13 @@ def test_a_run_is_taken_up_with_new_classes_and_a_frozen_trunk(
             ["freeze=[trunk.nothing]"],
             "freeze names 'trunk.nothing', which is no part of the network; there are trunk, ",
         ),
-        (["freeze=[trunk,heads]"], "leaves nothing to learn"),
+        (["freeze=[trunk,heads]"], "leaves nothing to train"),
         (["freeze=[trunk]", "sparsity.target=0.5"], "a frozen part cannot lose channels"),
         (["init_from=/nowhere"], "no run here"),
         ([f"init_from={__file__}"], "no tensors in it"),
     ],
 )
-def test_a_start_that_will_not_do_is_told(
+def test_an_unusable_start_is_one_line(
     words: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert (
@@ -241,4 +241,4 @@ def test_tensorboard_shows_every_step_and_the_end(tmp_path: Path) -> None:
     losses = [entry.value for entry in shown.Scalars("loss/semantic")]
     assert len(losses) == 3 and losses[-1] == pytest.approx(run.metrics["loss"]["semantic"])
     assert shown.Scalars("val all/miou")[0].value == pytest.approx(run.metrics["val"]["all"]["miou"])
-    assert "weight/boxes" in shown.Tags()["scalars"] and "training/learning rate" in shown.Tags()["scalars"]
+    assert "loss_weight/boxes" in shown.Tags()["scalars"] and "training/learning rate" in shown.Tags()["scalars"]

@@ -1,43 +1,44 @@
-"""Files and folders that are written aside and put in place whole, or not at all; nothing of the user's is touched.
+"""Atomic writes: an output file or folder appears complete, by one rename, or not at all.
 
-A folder of ours holds a listing of what we wrote (`LISTING`): only that is ever replaced, and only when it was asked
-for. `FolderAside` writes folders, `FileAside` files that a user asked for, `write_file` files of our own caches.
+A folder of ours holds an inventory of what we wrote (`INVENTORY`, file names with SHA-256): only what it lists is ever
+replaced, and only with ``--overwrite``. `AtomicFolder` writes folders, `AtomicFile` files that a user named,
+`write_file` files of our own caches.
 """
 
-from .file import FileAside, write_file
-from .folder import FolderAside
-from .listing import LISTING, Listing, read_listing
+from .file import AtomicFile, write_file
+from .folder import AtomicFolder
+from .inventory import INVENTORY, Inventory, read_inventory
 from .lock import BusyError, Lock
 from .place import (
-    TakenError,
+    ExistsError,
     check_file,
     check_folder,
     is_free,
     next_free,
-    normal,
     numbered,
-    outermost,
+    outermost_artefact,
     recover,
+    resolve_parent,
     unfinished,
 )
 
 __all__ = [
-    "LISTING",
+    "INVENTORY",
+    "AtomicFile",
+    "AtomicFolder",
     "BusyError",
-    "FileAside",
-    "FolderAside",
-    "Listing",
+    "ExistsError",
+    "Inventory",
     "Lock",
-    "TakenError",
     "check_file",
     "check_folder",
     "is_free",
     "next_free",
-    "normal",
     "numbered",
-    "outermost",
-    "read_listing",
+    "outermost_artefact",
+    "read_inventory",
     "recover",
+    "resolve_parent",
     "unfinished",
     "write_file",
 ]

@@ -9,18 +9,18 @@ from typing import Any
 
 from ..errors import EdgemtlError
 from . import disk
-from .listing import LISTING, Listing, discard
+from .inventory import INVENTORY, Inventory, discard
 from .lock import Lock, flock, let_go
-from .place import normal, recover
+from .place import recover, resolve_parent
 
 
 class Claim:
-    """What `FolderAside` and `FileAside` share; a context manager."""
+    """What `AtomicFolder` and `AtomicFile` share; a context manager."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.told = Path(path)
-        self.path = normal(path)
-        self.placed = False
+        self.given = Path(path)
+        self.path = resolve_parent(path)
+        self.committed = False
         self._lock: Lock | None = None
         self._made: list[Path] = []
         self._pid = os.getpid()
@@ -39,7 +39,7 @@ class Claim:
             recover(self.path)
         except OSError as error:
             self.release()
-            raise EdgemtlError(f"{self.told}: cannot be written ({error.strerror})") from error
+            raise EdgemtlError(f"{self.given}: cannot be written ({error.strerror})") from error
         except BaseException:
             self.release()
             raise
@@ -53,7 +53,7 @@ class Claim:
         """Unlock the place; folders that were made for it go where they are still empty."""
         if self._lock is not None:
             self._lock.release()
-        if not self.placed:
+        if not self.committed:
             for folder in reversed(self._made):
                 with suppress(OSError):
                     folder.rmdir()
@@ -68,14 +68,14 @@ class Claim:
 
 
 class Part:
-    """A new private folder beside ``path``, with an unfinished listing in it that is locked while it is written."""
+    """A new private folder beside ``path``, with an unfinished inventory in it that is locked while it is written."""
 
-    def __init__(self, path: Path, kind: str, asked: dict[str, Any] | None = None) -> None:
+    def __init__(self, path: Path, kind: str, settings: dict[str, Any] | None = None) -> None:
         self.folder = disk.sibling(path, f"{disk.token()}.part")
         self.folder.mkdir(0o700)  # raises where anything is there
         self._descriptor = -1
         try:
-            self._mark(Listing(kind, asked=asked or {}))
+            self._mark(Inventory(kind, settings=settings or {}))
         except BaseException:
             self.remove()
             raise
@@ -85,19 +85,19 @@ class Part:
         """Return a folder that is there, and unfinished."""
         part = cls.__new__(cls)
         part.folder = folder
-        part._descriptor = os.open(folder / LISTING, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        part._descriptor = os.open(folder / INVENTORY, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         if not flock(part._descriptor):
             os.close(part._descriptor)
         return part
 
-    def _mark(self, listing: Listing) -> None:
-        self._descriptor = disk.create(self.folder / LISTING, 0o666)
+    def _mark(self, inventory: Inventory) -> None:
+        self._descriptor = disk.create(self.folder / INVENTORY, 0o666)
         flock(self._descriptor)
-        disk.write_all(self._descriptor, listing.encode())
+        disk.write_all(self._descriptor, inventory.encode())
         os.fsync(self._descriptor)
 
     def let_go(self) -> None:
-        """Unlock the folder's listing."""
+        """Unlock the folder's inventory."""
         let_go(self._descriptor)
         self._descriptor = -1
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from . import disk
 from .claim import Claim, Part
-from .place import TakenError, check_file
+from .place import ExistsError, check_file
 
 
 def write_file(file: Path, content: bytes, mode: int = 0o666, replace: bool = True) -> None:
@@ -28,7 +28,7 @@ def write_file(file: Path, content: bytes, mode: int = 0o666, replace: bool = Tr
         part.remove()
 
 
-class FileAside(Claim):
+class AtomicFile(Claim):
     """A context manager for a file that a user asked for: its place is checked and locked first, `write` puts it there.
 
     What is there is replaced only with ``overwrite``; a link or a folder never.
@@ -39,10 +39,10 @@ class FileAside(Claim):
         self.overwrite = overwrite
 
     def check(self, locked: bool) -> None:
-        """Raise `TakenError` when this file may not be written."""
-        check_file(self.told, self.overwrite)
+        """Raise `ExistsError` when this file may not be written."""
+        check_file(self.given, self.overwrite)
 
-    def __enter__(self) -> FileAside:
+    def __enter__(self) -> AtomicFile:
         self.claim()
         return self
 
@@ -52,9 +52,9 @@ class FileAside(Claim):
         try:
             write_file(self.path, content, replace=self.overwrite)
         except FileExistsError as error:
-            raise TakenError(f"{self.told}: was made meanwhile; nothing written") from error
-        self.placed = True
-        return self.told
+            raise ExistsError(f"{self.given}: was made meanwhile; nothing written") from error
+        self.committed = True
+        return self.given
 
     def __exit__(self, *_: object) -> None:
         if os.getpid() == self._pid:

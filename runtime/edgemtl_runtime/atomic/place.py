@@ -13,15 +13,15 @@ from pathlib import Path
 
 from ..errors import EdgemtlError
 from . import disk
-from .listing import LISTING, discard, foreign, is_folder, read_listing
+from .inventory import INVENTORY, discard, is_folder, read_inventory, untracked
 from .lock import flock, is_lock, let_go
 
 
-class TakenError(EdgemtlError):
+class ExistsError(EdgemtlError):
     """Something that is not to be replaced stands where an output should be."""
 
 
-def normal(path: str | os.PathLike[str]) -> Path:
+def resolve_parent(path: str | os.PathLike[str]) -> Path:
     """Return a path with its folder resolved, but not its own name: a link there stays visible."""
     given = Path(path)
     try:
@@ -29,12 +29,12 @@ def normal(path: str | os.PathLike[str]) -> Path:
             return given.resolve()
         return given.parent.resolve() / given.name
     except (OSError, RuntimeError, ValueError) as error:
-        raise TakenError(f"{path}: is no place to write to ({error})") from error
+        raise ExistsError(f"{path}: is no place to write to ({error})") from error
 
 
 def unfinished(path: str | os.PathLike[str]) -> Path:
     """Return where work on an output that was stopped is kept."""
-    return disk.sibling(normal(path), "unfinished")
+    return disk.sibling(resolve_parent(path), "unfinished")
 
 
 def next_free(path: Path, file: bool = False) -> Path:
@@ -54,62 +54,64 @@ def is_free(path: Path) -> bool:
     return not os.path.lexists(path) and not os.path.lexists(unfinished(path))
 
 
-def outermost(path: Path) -> Path | None:
+def outermost_artefact(path: Path) -> Path | None:
     """Return the outermost finished artefact of ours that ``path`` lies in, or is; None where there is none."""
     found = None
     for parent in (path.absolute(), *path.absolute().parents):
-        listing = read_listing(parent)
-        if listing is not None and listing.finished:
+        inventory = read_inventory(parent)
+        if inventory is not None and inventory.finished:
             found = parent
     return found
 
 
 def check_file(path: str | os.PathLike[str], overwrite: bool = False) -> None:
-    """Raise `TakenError` where a file may not be written."""
-    file = normal(path)
+    """Raise `ExistsError` where a file may not be written."""
+    file = resolve_parent(path)
     _check_around(path, file)
     mode = _mode(path, file)
     if mode is None:
         return
     if stat.S_ISLNK(mode):
-        raise TakenError(f"{path}: is a link, which is not followed; name the file itself, or remove the link")
+        raise ExistsError(f"{path}: is a link, which is not followed; name the file itself, or remove the link")
     if stat.S_ISDIR(mode):
-        raise TakenError(f"{path}: is a folder; name a file in it")
+        raise ExistsError(f"{path}: is a folder; name a file in it")
     if not stat.S_ISREG(mode):
-        raise TakenError(f"{path}: is no plain file; choose another name")
+        raise ExistsError(f"{path}: is no plain file; choose another name")
     if not overwrite:
-        raise TakenError(f"{path}: is there already; --overwrite replaces it, {next_free(file, True).name} is free")
+        raise ExistsError(f"{path}: is there already; --overwrite replaces it, {next_free(file, True).name} is free")
 
 
 def check_folder(path: str | os.PathLike[str], kind: str, overwrite: bool = False, inside: bool = False) -> None:
-    """Raise `TakenError` where a folder of a kind may not be written; nothing is changed by looking.
+    """Raise `ExistsError` where a folder of a kind may not be written; nothing is changed by looking.
 
     Whether something else is ``inside`` one of ours is only to be seen while nobody writes there.
     """
-    folder = normal(path)
+    folder = resolve_parent(path)
     _check_around(path, folder)
     mode = _mode(path, folder)
     if mode is None:
         return
     if stat.S_ISLNK(mode):
-        raise TakenError(f"{path}: is a link, which is not followed; name the folder itself, or remove the link")
+        raise ExistsError(f"{path}: is a link, which is not followed; name the folder itself, or remove the link")
     if not stat.S_ISDIR(mode):
-        raise TakenError(f"{path}: exists and is a file; choose another folder")
+        raise ExistsError(f"{path}: exists and is a file; choose another folder")
     if why := _protected(folder):
-        raise TakenError(f"{path}: is {why}, which is never replaced; name a new folder in it")
+        raise ExistsError(f"{path}: is {why}, which is never replaced; name a new folder in it")
     with os.scandir(folder) as entries:
         if not any(True for _ in entries):
             return
-    listing = read_listing(folder)
-    if listing is None:
-        raise TakenError(f"{path}: exists and holds something else (no {LISTING} of ours); choose another folder")
-    if listing.kind != kind or not listing.finished:
-        raise TakenError(f"{path}: exists and holds something else ({listing.kind}, not {kind}); choose another folder")
+    inventory = read_inventory(folder)
+    if inventory is None:
+        raise ExistsError(f"{path}: exists and holds something else (no {INVENTORY} of ours); choose another folder")
+    if inventory.kind != kind or not inventory.finished:
+        raise ExistsError(
+            f"{path}: exists and holds something else ({inventory.kind}, not {kind}); choose another folder"
+        )
     if not overwrite:
         free = next_free(Path(path)) if Path(path).name not in ("", "..") else next_free(folder)
-        raise TakenError(f"{path}: a finished {kind} stands here; --overwrite replaces it, {free} is free")
-    if inside and (name := foreign(folder, listing)):
-        raise TakenError(
+        raise ExistsError(f"{path}: a finished {kind} stands here; --overwrite replaces it, {free} is free")
+    if inside and (name := untracked(folder, inventory)):
+        raise ExistsError(
             f"{path}: holds {name}, which this program did not write; move it away or choose another folder"
         )
 
@@ -121,7 +123,7 @@ def _mode(told: str | os.PathLike[str], path: Path) -> int | None:
         return None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise TakenError(f"{told}: cannot be written ({reason}); choose another place") from error
+        raise ExistsError(f"{told}: cannot be written ({reason}); choose another place") from error
 
 
 def recover(path: Path, older_s: float = 0.0) -> None:
@@ -142,8 +144,8 @@ def recover(path: Path, older_s: float = 0.0) -> None:
             with suppress(FileNotFoundError):  # its maker was not the first and cleared it away itself
                 _clear_lock(left)
         elif name.endswith(".old") and not os.path.lexists(path):
-            listing = read_listing(left)
-            if listing is not None and listing.finished and not foreign(left, listing):
+            inventory = read_inventory(left)
+            if inventory is not None and inventory.finished and not untracked(left, inventory):
                 left.rename(path)
                 disk.sync(path.parent)
         elif not _alive(left):
@@ -152,9 +154,9 @@ def recover(path: Path, older_s: float = 0.0) -> None:
 
 
 def _alive(part: Path) -> bool:
-    """Whether a process that lives holds the listing of what it writes aside."""
+    """Whether a process that lives holds the inventory of what it writes aside."""
     try:
-        descriptor = os.open(part / LISTING, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(part / INVENTORY, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return False
     if flock(descriptor):
@@ -179,11 +181,11 @@ def _clear_lock(part: Path) -> None:
 
 
 def _check_around(told: str | os.PathLike[str], path: Path) -> None:
-    """Refuse what lies inside a finished artefact: its listing would no longer tell what is in it."""
+    """Refuse what lies inside a finished artefact: its inventory would no longer tell what is in it."""
     for parent in path.parents:
-        listing = read_listing(parent)
-        if listing is not None and listing.finished:
-            raise TakenError(f"{told}: lies in {parent}, a finished {listing.kind}; choose a place beside it")
+        inventory = read_inventory(parent)
+        if inventory is not None and inventory.finished:
+            raise ExistsError(f"{told}: lies in {parent}, a finished {inventory.kind}; choose a place beside it")
 
 
 def _protected(folder: Path) -> str:

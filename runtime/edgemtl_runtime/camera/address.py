@@ -1,4 +1,4 @@
-"""A stream's address in its parts; a password in it may hold signs that an address may not."""
+"""URL parsing for streams whose passwords may hold characters that a URL may not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..errors import UsageError
 
 @dataclass(frozen=True)
 class Address:
-    """``rest`` is the path and the query, ``/`` at the least; ``port`` 0 is the scheme's own."""
+    """A URL's parts: ``rest`` is the path and the query, at least ``/``; ``port`` 0 is the scheme's default."""
 
     user: str
     password: str
@@ -21,13 +21,13 @@ class Address:
 
     @property
     def authority(self) -> str:
-        """The host and, where there is one, the port, as they stand in an address."""
+        """``host[:port]`` as in a URL (RFC 3986, 3.2)."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}" if self.port else host
 
 
 def host_begin(url: str) -> int:
-    """Return where a URL's host begins: behind a password that may hold "/", "?", "#" and "@"."""
+    """Return the index of a URL's host: after a password that may hold "/", "?", "#" and "@"."""
     scheme, mark, rest = url.partition("://")
     if not mark:
         return 0
@@ -38,16 +38,16 @@ def host_begin(url: str) -> int:
     return start if not at or plain else start + len(user) + len(at)
 
 
-def split(what: str, url: str) -> Address:
-    """Return the parts of a URL; raises `UsageError` where there is no host in it or the port is none."""
+def split(label: str, url: str) -> Address:
+    """Return the parts of a URL; raises `UsageError` where it has no host or no valid port."""
     begin = host_begin(url)
     start = url.index("://") + 3
     user, _, password = url[start:begin].removesuffix("@").partition(":")
-    found = re.match(r"(\[[0-9A-Fa-f:.%]+\]|[^/?#:\[\]@\s]+)(?::([0-9]{1,5}))?(?=[/?#]|$)", url[begin:])
-    if not found or int(found[2] or 0) > 65535:
-        raise UsageError(f"{what}: is no address with a host and a port; give SCHEME://HOST:PORT/PATH")
-    rest = url[begin + found.end() :].partition("#")[0]
+    match = re.match(r"(\[[0-9A-Fa-f:.%]+\]|[^/?#:\[\]@\s]+)(?::([0-9]{1,5}))?(?=[/?#]|$)", url[begin:])
+    if not match or int(match[2] or 0) > 65535:
+        raise UsageError(f"{label}: is no address with a host and a port; give SCHEME://HOST:PORT/PATH")
+    rest = url[begin + match.end() :].partition("#")[0]
     if re.search(r"[\s\x00-\x1f\x7f]", rest):
-        raise UsageError(f"{what}: has blanks in its path; write %20 for one")
+        raise UsageError(f"{label}: has blanks in its path; write %20 for one")
     rest = rest if rest.startswith("/") else f"/{rest}"
-    return Address(unquote(user), unquote(password), found[1].strip("[]"), int(found[2] or 0), rest)
+    return Address(unquote(user), unquote(password), match[1].strip("[]"), int(match[2] or 0), rest)

@@ -13,23 +13,22 @@ from numpy.typing import NDArray
 
 from ..errors import CameraError, flag
 from ..frame import Frame
-from . import Options, checked_size, take
+from .base import NO_EVENTS, CameraEvents, PlaybackCamera, checked_size
 from .clock import Epoch, Pace
+from .options import Options, take
 
 LEAP_NS = 500_000_000
-"""A step back by more begins another recording; by less, a message reached the recorder late."""
-NEIGHBOURS = 6
-"""Images among which the order is corrected."""
+"""Stamps that step back by more begin another recording; by less, a message reached the recorder late."""
+REORDER_WINDOW = 6
+"""Length of the window, in images, within which their order is corrected."""
 Pixels = NDArray[Any]
 
 
-class RecordedCamera:
-    """``mcap:FILE#topic`` or ``bag:FOLDER#topic``; ``?speed=1`` plays it live.
+class BagCamera(PlaybackCamera):
+    """Image topic of an MCAP file or ROS 2 bag: ``mcap:FILE#topic`` or ``bag:FOLDER#topic``; ``?speed=1`` is live.
 
     Recordings that are opened together keep their times to each other: the earliest begins first.
     """
-
-    owned_pictures = True
 
     def __init__(self, name: str, uri: str, epoch: Epoch, options: Options) -> None:
         from . import mcap
@@ -50,9 +49,9 @@ class RecordedCamera:
         self.messages = chain([first], self.messages)
         epoch.begin(first[0])
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self, events: CameraEvents = NO_EVENTS) -> Iterator[Frame]:
         """Yield the images in the order of their stamps; see `in_order`."""
-        return checked_size(self._read(), lambda frame: f"{flag(self.name, self.uri)} frame {frame.index}")
+        return checked_size(self._read(), lambda frame: f"{self.label} frame {frame.index}")
 
     def _read(self) -> Iterator[Frame]:
         epoch = self.pace.epoch
@@ -62,13 +61,9 @@ class RecordedCamera:
                 return
             yield Frame(image, stamp_ns, self.name, index, "file", str(unix_ns), time.monotonic_ns(), unix_ns)
 
-    def close(self) -> None:
-        """Stop the reading."""
-        self.pace.closed = True
-
 
 def in_order(messages: Iterable[tuple[int, Pixels]]) -> Iterator[tuple[int, Pixels]]:
-    """Yield messages by their stamps where neighbours were recorded in the wrong order; a leap back stays one.
+    """Yield messages sorted by stamp within a window; a leap back stays one.
 
     A recorder writes what reaches it, which is not always the order of capture. A recording that was joined from two
     leaps back.
@@ -82,7 +77,7 @@ def in_order(messages: Iterable[tuple[int, Pixels]]) -> Iterator[tuple[int, Pixe
             latest_ns = None
         latest_ns = unix_ns if latest_ns is None else max(latest_ns, unix_ns)
         heapq.heappush(waiting, (unix_ns, number, image))
-        if len(waiting) > NEIGHBOURS:
+        if len(waiting) > REORDER_WINDOW:
             yield _pop_first(waiting)
     while waiting:
         yield _pop_first(waiting)

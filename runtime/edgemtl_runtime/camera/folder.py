@@ -1,4 +1,4 @@
-"""A folder of pictures as a camera."""
+"""Image folders as cameras, and pairing of two folders by file name."""
 
 from __future__ import annotations
 
@@ -14,72 +14,75 @@ import numpy as np
 
 from ..errors import CameraError, UsageError, flag, missing
 from ..frame import Frame, StampSource
-from . import NOMINAL_FPS, Options, checked_size, take, take_word
+from .base import NO_EVENTS, CameraEvents, PlaybackCamera, checked_size
 from .clock import Epoch, Pace
-from .opencv import rgb  # or it says what to install
-
-import cv2  # isort: skip
+from .options import NOMINAL_FPS, Options, take, take_word
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
-EXIF_TIME, EXIF_PART, EXIF_IFD = 0x9003, 0x9291, 0x8769
-"""DateTimeOriginal and its part of a second, and the directory they stand in (Exif 2.32)."""
+EXIF_TIME, EXIF_SUBSEC, EXIF_IFD = 0x9003, 0x9291, 0x8769
+"""DateTimeOriginal, SubSecTimeOriginal, and the directory that holds them (Exif 2.32)."""
 log = logging.getLogger("edgemtl_runtime")
 
 
-class FolderCamera:
-    """The pictures of a folder in the natural order of their names (2 before 10); 16-bit ones keep their bits.
+class FolderCamera(PlaybackCamera):
+    """The images of a folder in the natural order of their names (2 before 10); 16-bit ones keep their bits.
 
-    Stamps are of a rate, or with ``?stamps=name`` the names' nanoseconds, with ``?stamps=exif`` what the pictures tell.
+    Stamps are of a rate, with ``?stamps=name`` the names' nanoseconds, with ``?stamps=exif`` the images' EXIF times.
     """
 
-    owned_pictures = True
-
     def __init__(self, name: str, folder: Path, epoch: Epoch, options: Options) -> None:
-        self.name, self.folder = name, folder
+        from . import opencv  # noqa: F401 - raises what to install where OpenCV is missing
+
+        self.name, self.uri, self.folder = name, str(folder), folder
         numbers = {key: value for key, value in options.items() if key not in ("stamps", "pair")}
         (fps,) = take(numbers, str(folder), fps=0)
         self.stamps = take_word(options, str(folder), "stamps", ("rate", "name", "exif"))
         self.by_name = take_word(options, str(folder), "pair", ("name", "order")) == "name" and self.stamps == "rate"
-        self.moments: dict[str, int] | None = None
+        self.sample_index: dict[str, int] | None = None
+        """Index of each sample among those of all paired folders, by normalised name."""
         self.live = fps > 0
         self.rate = fps or NOMINAL_FPS
         self.pace = Pace(epoch, fps or NOMINAL_FPS, self.live)
-        seen = (file for file in folder.iterdir() if not file.name.startswith("."))
-        pictures = (file for file in seen if file.suffix.lower() in IMAGES and not file.is_dir())
-        self.files = sorted(pictures, key=lambda file: (natural(file.stem), file.name))
+        visible = (file for file in folder.iterdir() if not file.name.startswith("."))
+        images = (file for file in visible if file.suffix.lower() in IMAGES and not file.is_dir())
+        self.files = sorted(images, key=lambda file: (natural(file.stem), file.name))
         if not self.files:
-            raise CameraError(f"{flag(name, folder)}: holds no pictures ({', '.join(IMAGES)})")
+            raise CameraError(f"{self.label}: holds no images ({', '.join(IMAGES)})")
         if self.stamps == "name":
             wrong = [file.name for file in self.files if not (file.stem.isascii() and file.stem.isdigit())]
             if wrong:
                 raise CameraError(f"{flag(name, folder / wrong[0])}: ?stamps=name wants names that are nanoseconds")
             self.files.sort(key=lambda file: int(file.stem))
         if self.stamps != "rate":
-            epoch.begin(self._told_ns(self.files[0]))
+            epoch.begin(self._capture_ns(self.files[0]))
 
-    def frames(self) -> Iterator[Frame]:
-        """Yield the pictures."""
+    def frames(self, events: CameraEvents = NO_EVENTS) -> Iterator[Frame]:
+        """Yield the images."""
         return checked_size(self._read(), lambda frame: str(self.folder / frame.name))
 
     def _read(self) -> Iterator[Frame]:
+        import cv2
+
+        from .opencv import rgb
+
         for index, file in enumerate(self.files):
             image = cv2.imread(str(file), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
             if image is None:
-                raise CameraError(f"{file}: cannot be read as a picture; remove or replace it")
+                raise CameraError(f"{file}: cannot be read as an image; remove or replace it")
             if image.dtype not in (np.uint8, np.uint16):
-                raise CameraError(f"{file}: has {8 * image.itemsize} bits a value; give pictures of 8 or 16 bits")
-            told_ns = 0 if self.stamps == "rate" else self._told_ns(file)
-            pace, moment = self.pace, same(file.stem) if self.moments else ""
-            place = self.moments[moment] if self.moments else index
-            stamp_ns = pace.wait_until(pace.epoch.at(told_ns)) if told_ns else pace.wait(place)
+                raise CameraError(f"{file}: has {8 * image.itemsize} bits a value; give images of 8 or 16 bits")
+            unix_ns = 0 if self.stamps == "rate" else self._capture_ns(file)
+            pace, sample = self.pace, normalised(file.stem) if self.sample_index else ""
+            position = self.sample_index[sample] if self.sample_index else index
+            stamp_ns = pace.wait_until(pace.epoch.at(unix_ns)) if unix_ns else pace.wait(position)
             if self.pace.closed:
                 return
             source: StampSource = "rate" if self.stamps == "rate" else "file"
             now_ns = time.monotonic_ns()
-            yield Frame(rgb(image), stamp_ns, self.name, index, source, file.stem, now_ns, told_ns, moment=moment)
+            yield Frame(rgb(image), stamp_ns, self.name, index, source, file.stem, now_ns, unix_ns, moment=sample)
 
-    def _told_ns(self, file: Path) -> int:
-        """Return when a picture was taken, as its name or its EXIF data tell."""
+    def _capture_ns(self, file: Path) -> int:
+        """Return the capture time of an image, Unix nanoseconds, from its name or its EXIF data."""
         if self.stamps == "name":
             return int(file.stem)
         try:
@@ -87,62 +90,58 @@ class FolderCamera:
         except ImportError as error:
             raise CameraError(missing(error, "PIL", "?stamps=exif needs Pillow: pip install pillow")) from error
         try:
-            with Image.open(file) as picture:
-                told = picture.getexif().get_ifd(EXIF_IFD)
-            taken = datetime.strptime(str(told[EXIF_TIME]).strip("\0 "), "%Y:%m:%d %H:%M:%S")
+            with Image.open(file) as image:
+                exif = image.getexif().get_ifd(EXIF_IFD)
+            taken = datetime.strptime(str(exif[EXIF_TIME]).strip("\0 "), "%Y:%m:%d %H:%M:%S")
         except (KeyError, ValueError, OSError) as error:
             raise CameraError(
                 f"{flag(self.name, file)}: ?stamps=exif, but it does not tell when it was taken"
             ) from error
-        part = str(told.get(EXIF_PART, "0")).strip("\0 ") or "0"
+        subsec = str(exif.get(EXIF_SUBSEC, "0")).strip("\0 ") or "0"
         seconds = int(taken.replace(tzinfo=timezone.utc).timestamp())
-        return seconds * 1_000_000_000 + int(part[:9].ljust(9, "0"))
-
-    def close(self) -> None:
-        """End the reading."""
-        self.pace.closed = True
+        return seconds * 1_000_000_000 + int(subsec[:9].ljust(9, "0"))
 
 
-def same(stem: str) -> str:
-    """Return what names that mean the same have in common: numbers without leading zeros, letters composed (NFC)."""
+def normalised(stem: str) -> str:
+    """Return a file name stem for comparison: numbers without leading zeros, letters composed (NFC)."""
     return re.sub(r"(?<![0-9.])0+(?=[0-9])", "", unicodedata.normalize("NFC", stem))
 
 
 def natural(stem: str) -> list[tuple[int, int, str]]:
-    """Return what names are sorted by, so that numbers in them count as numbers."""
+    """Return the natural sort key of a file name stem: numbers in it compare as numbers."""
     parts = re.split(r"([0-9]+)", stem)
     return [(0, int(part), "") if part.isascii() and part.isdigit() else (1, 0, part) for part in parts if part]
 
 
 def pair_by_name(cameras: Sequence[FolderCamera]) -> None:
-    """Let folders whose pictures have no times be paired by their names: what is of one moment has one name.
+    """Let folders whose images have no capture times be paired by file name: the images of one sample have one name.
 
-    A picture whose name the other folder does not have is left without a partner. Raises `UsageError` where the folders
-    share no name, or a name stands for two pictures.
+    An image whose name the other folder does not have stays without a partner. Raises `UsageError` where the folders
+    share no name, or a name stands for two images.
     """
     named = [camera for camera in cameras if camera.by_name]
     if len(named) < 2:
         return
     stems: list[set[str]] = []
     for camera in named:
-        called: dict[str, Path] = {}
+        by_stem: dict[str, Path] = {}
         for file in camera.files:
-            if (other := called.setdefault(same(file.stem), file)) is not file:
+            if (other := by_stem.setdefault(normalised(file.stem), file)) is not file:
                 raise UsageError(
                     f"{flag(camera.name)} {camera.folder}: {other.name} and {file.name} are called alike; keep one"
                 )
-        stems.append(set(called))
+        stems.append(set(by_stem))
     first, second = named[0], named[1]
     shared = stems[0].intersection(*stems[1:])
     if not shared:
         raise UsageError(
             f"{flag(first.name)} {first.folder} and {flag(second.name)} {second.folder} share no names "
-            f"({first.files[0].name}, {second.files[0].name}): give pictures of one moment one name, or ?stamps=name "
-            "or ?stamps=exif where they tell their times, or ?pair=order where both folders hold one picture a moment"
+            f"({first.files[0].name}, {second.files[0].name}): give images of one moment one name, or ?stamps=name "
+            "or ?stamps=exif where they hold their times, or ?pair=order where both folders hold one image a moment"
         )
-    alone = sum(len(seen - shared) for seen in stems)
-    if alone:
-        log.warning("%d pictures have no partner of their name in the other folder", alone)
-    moments = {stem: place for place, stem in enumerate(sorted(stems[0].union(*stems[1:]), key=natural))}
+    unpaired = sum(len(names - shared) for names in stems)
+    if unpaired:
+        log.warning("%d images have no partner of their name in the other folder", unpaired)
+    index = {stem: position for position, stem in enumerate(sorted(stems[0].union(*stems[1:]), key=natural))}
     for camera in named:
-        camera.moments = moments
+        camera.sample_index = index

@@ -1,4 +1,4 @@
-"""GStreamer pipelines, and by them the ribbon cameras of Jetson and Raspberry Pi."""
+"""GStreamer pipelines, and with them the CSI cameras of Jetson and Raspberry Pi."""
 
 from __future__ import annotations
 
@@ -11,91 +11,87 @@ from numpy.typing import NDArray
 
 from ..errors import CameraError, UsageError, flag
 from ..frame import Frame, StampSource
-from . import Options, check_known, take, take_word
+from .base import LiveCamera
 from .clock import ArrivalClock
-from .gst_rtp import RtpWatch
-from .secrets import quotes_hidden
+from .gst_rtp import TimestampProbe
+from .options import Options, check_known, take, take_word
+from .redaction import quotes_hidden
 
 START_S, READ_S = 5.0, 2.0
-"""A pipeline that gives no first frame, or no next one, for longer is lost."""
+"""A pipeline that delivers no first frame, or no next one, for longer is lost."""
 FORMATS = ("RGB", "GRAY8", "GRAY16_LE")
 
 
-class GStreamerCamera:
-    """What a pipeline gives: ``gst:videotestsrc is-live=true``, or ``csi://0`` for the first ribbon camera.
+class GStreamerCamera(LiveCamera):
+    """Frames of a pipeline: ``gst:videotestsrc is-live=true``, or ``csi://0`` for the first CSI camera.
 
-    The pipeline's buffers are stamped on its clock, the system's monotonic one; with another clock, on arrival. Those
-    of a stream by RTP are the sender's times, mapped by the moments at which its packets come (`RtpWatch`).
+    The pipeline's buffers are stamped on its clock, the system's monotonic one; with another clock, on arrival. RTP
+    streams have the sender's timestamps, mapped by the arrival of its packets (`TimestampProbe`).
     """
 
-    live = True
-    owned_pictures = True
+    finished = False
 
-    def __init__(self, name: str, place: str, options: Options) -> None:
-        self.name, self.what, self.closed, self.finished = name, f"{flag(name, place.partition(':')[0])}:", False, False
-        self.begun = False
+    def __init__(self, name: str, address: str, options: Options) -> None:
+        super().__init__(name, address if address.startswith("csi:") else "gst:")
         self.gst = gst = load()
-        if place.startswith("csi:"):
-            text = csi(gst, name, place.removeprefix("csi://"), options)
-            self.what = flag(name, place)
+        if address.startswith("csi:"):
+            text = csi(gst, name, address.removeprefix("csi://"), options)
         else:
             check_known(options, "gst:", ["format"])
-            kind = take_word(options, "gst:", "format", FORMATS)
-            text = f"{place.removeprefix('gst:')} ! videoconvert ! video/x-raw,format={kind}"
+            pixel_format = take_word(options, "gst:", "format", FORMATS)
+            text = f"{address.removeprefix('gst:')} ! videoconvert ! video/x-raw,format={pixel_format}"
         self.text = text
         try:
             self.pipeline = gst.parse_launch(f"{text} ! appsink name=edgemtl max-buffers=2 drop=false sync=false")
         except Exception as error:  # GLib.Error, of a module that may not be there
             reason = quotes_hidden(str(getattr(error, "message", error)), text)
-            raise UsageError(f"{self.what} no such pipeline ({reason})") from None
+            raise UsageError(f"{self.label} no such pipeline ({reason})") from None
         self.sink = self.pipeline.get_by_name("edgemtl")
-        self.arrivals, self.watch = ArrivalClock(), RtpWatch(gst, self.pipeline)
+        self.arrivals, self.probe = ArrivalClock(), TimestampProbe(gst, self.pipeline)
         if self.pipeline.set_state(gst.State.PLAYING) == gst.StateChangeReturn.FAILURE:
             reason = self._reason()
             self.pipeline.set_state(gst.State.NULL)
-            raise CameraError(f"{self.what} does not start ({reason})")
+            raise CameraError(f"{self.label} does not start ({reason})")
 
-    def frames(self) -> Iterator[Frame]:
-        """Yield the pipeline's frames; raises `CameraError` when it stops; its end of stream is an end."""
-        index, self.begun = 0, True
-        try:
-            while not self.closed:
-                limit_s = READ_S if index else START_S
-                sample = self.sink.emit("try-pull-sample", round(limit_s * 1e9))
-                now_ns = time.monotonic_ns()
-                if self.closed:
+    def _frames(self) -> Iterator[Frame]:
+        index = 0
+        while not self.closed:
+            limit_s = READ_S if index else START_S
+            sample = self.sink.emit("try-pull-sample", round(limit_s * 1e9))
+            now_ns = time.monotonic_ns()
+            if self.closed:
+                return
+            if sample is None:
+                if self.sink.get_property("eos") and not (reason := self._reason()):
+                    self.finished = True
                     return
-                if sample is None:
-                    if self.sink.get_property("eos") and not (reason := self._reason()):
-                        self.finished = True
-                        return
-                    reason = self._reason() or f"no frame for {limit_s:g} s"
-                    raise CameraError(f"{self.what} stopped after {index} frames ({reason})")
-                stamp_ns, source, unsure_ns = self._stamp(sample.get_buffer(), now_ns)
-                picture = self._picture(sample)
-                yield Frame(picture, stamp_ns, self.name, index, source, "", now_ns, uncertainty_ns=unsure_ns)
-                index += 1
-        finally:
-            self._end()
+                reason = self._reason() or f"no frame for {limit_s:g} s"
+                raise CameraError(f"{self.label} stopped after {index} frames ({reason})")
+            stamp_ns, source, uncertainty_ns = self._stamp(sample.get_buffer(), now_ns)
+            image = self._image(sample)
+            yield Frame(image, stamp_ns, self.name, index, source, "", now_ns, uncertainty_ns=uncertainty_ns)
+            index += 1
 
     def _stamp(self, buffer: Any, now_ns: int) -> tuple[int, StampSource, int]:
         clock = self.pipeline.get_clock()
         monotonic = clock is not None and type(clock).__name__.startswith("SystemClock")
         if buffer.pts == self.gst.CLOCK_TIME_NONE or not monotonic:
             return now_ns, "arrival", self.arrivals.uncertainty(now_ns)
-        if (found := self.watch.stamp(int(buffer.pts))) is not None:
-            return min(found[0], now_ns), "stream", found[1]
-        if self.watch.from_afar:
+        if (stamp := self.probe.stamp(int(buffer.pts))) is not None:
+            return min(stamp[0], now_ns), "stream", stamp[1]
+        if self.probe.is_remote:
             return now_ns, "arrival", self.arrivals.uncertainty(now_ns)
         return min(int(buffer.pts + self.pipeline.get_base_time()), now_ns), "driver", 0
 
-    def _picture(self, sample: Any) -> NDArray[Any]:
-        form = sample.get_caps().get_structure(0)
-        width, height, kind = form.get_value("width"), form.get_value("height"), form.get_value("format")
-        deep, channels = kind == "GRAY16_LE", 3 if kind == "RGB" else 1
+    def _image(self, sample: Any) -> NDArray[Any]:
+        caps = sample.get_caps().get_structure(0)
+        width, height, pixel_format = (caps.get_value(key) for key in ("width", "height", "format"))
+        deep, channels = pixel_format == "GRAY16_LE", 3 if pixel_format == "RGB" else 1
         good, mapped = sample.get_buffer().map(self.gst.MapFlags.READ)
         if not good:
-            raise CameraError(f"{self.what} gives memory that cannot be read; end the pipeline in nvvidconv or similar")
+            raise CameraError(
+                f"{self.label} delivers memory that cannot be read; end the pipeline in nvvidconv or similar"
+            )
         try:
             data = np.frombuffer(mapped.data, np.uint8).copy()
         finally:
@@ -107,18 +103,12 @@ class GStreamerCamera:
         return rows.reshape(height, width, 3) if channels == 3 else rows
 
     def _reason(self) -> str:
-        """Return what the pipeline's last error says, without what may stand in its address."""
+        """Return the text of the pipeline's last error without what it may hold of an address."""
         message = self.pipeline.get_bus().timed_pop_filtered(0, self.gst.MessageType.ERROR)
         return quotes_hidden(message.parse_error()[0].message, self.text) if message else ""
 
-    def close(self) -> None:
-        """Stop reading; the thread that reads ends the pipeline, where there is one."""
-        self.closed = True
-        if not self.begun:
-            self._end()
-
-    def _end(self) -> None:
-        self.watch.close()
+    def _release(self) -> None:
+        self.probe.close()
         self.pipeline.set_state(self.gst.State.NULL)
 
 
@@ -140,11 +130,11 @@ def load() -> Any:
 
 
 def csi(gst: Any, name: str, number: str, options: Options) -> str:
-    """Return the pipeline of a ribbon camera: Argus on a Jetson, libcamera elsewhere."""
-    place = f"csi://{number}"
+    """Return the pipeline of a CSI camera: Argus on a Jetson, libcamera elsewhere."""
+    uri = f"csi://{number}"
     if not (number.isascii() and number.isdigit() and len(number) < 3):
-        raise UsageError(f"{flag(name, place)}: is not csi:// with a number")
-    width, height, fps = (round(v) for v in take(options, place, width=1280, height=720, fps=30))
+        raise UsageError(f"{flag(name, uri)}: is not csi:// with a number")
+    width, height, fps = (round(v) for v in take(options, uri, width=1280, height=720, fps=30))
     size = f"width={width},height={height},framerate={fps}/1"
     if gst.ElementFactory.find("nvarguscamerasrc"):
         return (
@@ -152,9 +142,7 @@ def csi(gst: Any, name: str, number: str, options: Options) -> str:
             "video/x-raw,format=BGRx ! videoconvert ! video/x-raw,format=RGB"
         )
     if gst.ElementFactory.find("libcamerasrc"):
-        if int(number):  # libcamera knows its cameras by name
-            raise UsageError(
-                f"{flag(name, place)}: give gst:libcamerasrc camera-name=NAME; `cam --list` tells the names"
-            )
+        if int(number):  # libcamera identifies cameras by name
+            raise UsageError(f"{flag(name, uri)}: give gst:libcamerasrc camera-name=NAME; `cam --list` lists the names")
         return f"libcamerasrc ! video/x-raw,{size} ! videoconvert ! video/x-raw,format=RGB"
-    raise UsageError(f"{flag(name, place)}: GStreamer has neither nvarguscamerasrc (Jetson) nor libcamerasrc here")
+    raise UsageError(f"{flag(name, uri)}: GStreamer has neither nvarguscamerasrc (Jetson) nor libcamerasrc here")

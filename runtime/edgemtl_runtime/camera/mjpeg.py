@@ -1,6 +1,6 @@
-"""Motion JPEG over HTTP (multipart/x-mixed-replace), each picture decoded the moment its last byte is here.
+"""Motion JPEG over HTTP (multipart/x-mixed-replace), each image decoded as soon as its last byte has arrived.
 
-Stamped by the time that the camera writes before each picture (``X-Timestamp``, seconds; mjpg-streamer, esp32-camera
+Stamped by the time that the camera writes before each image (``X-Timestamp``, seconds; mjpg-streamer, esp32-camera
 and others do), else on arrival of its first byte.
 """
 
@@ -15,188 +15,179 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote
 
-from ..errors import CameraError, UsageError, flag
+from ..errors import CameraError, UsageError
 from ..frame import Frame, StampSource
-from . import Options, check_known, redact
 from .address import split
+from .base import LiveCamera
 from .clock import ArrivalClock, SourceClock
-from .libav import picture
+from .libav import to_image
+from .options import Options, check_known
+from .redaction import redact
 
 OPEN_S, READ_S = 3.0, 2.0
 """A server that takes longer to answer, or to send anything more, is lost."""
-LARGEST = 64 << 20
-"""Bytes of a picture at the most."""
-END = b"\xff\xd9"
-"""What ends a JPEG (EOI)."""
+MAX_BYTES = 64 << 20
+"""Size limit of one image."""
+END_OF_IMAGE = b"\xff\xd9"
+"""The EOI marker of JPEG."""
 
 
 class NotMultipart(UsageError):
-    """The address answers with something else than pictures one after the other."""
+    """The address does not answer with multipart/x-mixed-replace."""
 
 
-class MjpegCamera:
-    """A camera that sends JPEGs over one HTTP connection; cut ones are told to ``dropped`` and left out."""
-
-    live = True
-    owned_pictures = True
+class MjpegCamera(LiveCamera):
+    """A camera that sends JPEGs over one HTTP connection; truncated ones are reported as dropped."""
 
     def __init__(self, name: str, url: str, options: Options) -> None:
-        self.name, self.what, self.closed = name, flag(name, redact(url)), False
-        self.dropped: Callable[[str], None] = lambda cause: None
-        self.begun = False
+        super().__init__(name, redact(url))
         check_known(options, url, [])
-        self.response = _open(self.what, url)
-        kind = self.response.headers.get_content_type()
-        if kind != "multipart/x-mixed-replace":
+        self.response = _open(self.label, url)
+        content_type = self.response.headers.get_content_type()
+        if content_type != "multipart/x-mixed-replace":
             self.response.close()
-            if kind in ("image/jpeg", "image/png"):
-                raise UsageError(f"{self.what}: is a single picture; give the address of the camera's MJPEG stream")
-            raise NotMultipart(f"{self.what}: is {kind}")
+            if content_type in ("image/jpeg", "image/png"):
+                raise UsageError(f"{self.label}: is a single image; give the address of the camera's MJPEG stream")
+            raise NotMultipart(f"{self.label}: is {content_type}")
         boundary = self.response.headers.get_param("boundary") or "--"
         self.boundary = b"--" + str(boundary).strip('"').removeprefix("--").encode()
         self.buffer = bytearray()
-        self.came_ns = 0
+        self.received_ns = 0
 
-    def frames(self) -> Iterator[Frame]:
-        """Yield frames as they arrive; raises `CameraError` when the stream stops."""
-        clock, arrivals, index, self.begun = SourceClock(), ArrivalClock(), 0, True
+    def _frames(self) -> Iterator[Frame]:
+        clock, arrivals, index = SourceClock(), ArrivalClock(), 0
         decode = _decoder()
         try:
             while not self.closed:
-                data, told_ns, first_ns = self._part()
-                stamp_ns, unsure_ns, source = first_ns, 0, "arrival"
-                if told_ns is not None:
-                    clock.observe(told_ns, first_ns)
-                    (stamp_ns, unsure_ns), source = clock.stamp(told_ns), "stream"
+                data, source_ns, first_ns = self._part()
+                source: StampSource = "arrival"
+                if source_ns is not None:
+                    clock.observe(source_ns, first_ns)
+                    (stamp_ns, uncertainty_ns), source = clock.stamp(source_ns), "stream"
                 else:
-                    unsure_ns = arrivals.uncertainty(first_ns)
-                image = decode(data) if data.rstrip(b"\r\n\0").endswith(END) else None
+                    stamp_ns, uncertainty_ns = first_ns, arrivals.uncertainty(first_ns)
+                image = decode(data) if data.rstrip(b"\r\n\0").endswith(END_OF_IMAGE) else None
                 if image is None:
-                    self.dropped("corrupt packet")
+                    self.events.frame_dropped("corrupt packet")
                     continue
-                how: StampSource = "stream" if source == "stream" else "arrival"
                 now_ns = time.monotonic_ns()
-                yield Frame(image, stamp_ns, self.name, index, how, "", now_ns, uncertainty_ns=unsure_ns)
+                yield Frame(image, stamp_ns, self.name, index, source, "", now_ns, uncertainty_ns=uncertainty_ns)
                 index += 1
         except (OSError, http.client.HTTPException) as error:
             if not self.closed:
-                raise CameraError(f"{self.what}: stopped after {index} frames ({_said(error)})") from None
-        finally:
-            self.response.close()
+                raise CameraError(f"{self.label}: stopped after {index} frames ({_reason(error)})") from None
+
+    def _release(self) -> None:
+        self.response.close()
 
     def _part(self) -> tuple[bytes, int | None, int]:
-        """Return the next picture's bytes, the time that its head tells, and when its head came."""
+        """Return the next image's bytes, the time in its header, if any, and when the header arrived."""
         while self.boundary not in self.buffer:
-            if len(self.buffer) > LARGEST:
-                raise CameraError(f"{self.what}: sends no boundary between its pictures")
+            if len(self.buffer) > MAX_BYTES:
+                raise CameraError(f"{self.label}: sends no boundary between its images")
             self._receive()
         del self.buffer[: self.buffer.index(self.boundary) + len(self.boundary)]
-        while len(self.buffer) < 8:  # the boundary may have been sent with the picture before
+        while len(self.buffer) < 8:  # the boundary may have been sent with the image before
             self._receive()
-        first_ns = self.came_ns
-        while (end := self._head_end()) is None:
+        first_ns = self.received_ns
+        while (end := self._header_end()) is None:
             self._receive()
-        head = bytes(self.buffer[: end[0]]).decode("latin-1")
+        header = bytes(self.buffer[: end[0]]).decode("latin-1")
         del self.buffer[: end[1]]
-        told = re.search(r"(?im)^x-timestamp:\s*([0-9]{1,12}(?:\.[0-9]{1,9})?)\s*$", head)
-        told_ns = round(float(told[1]) * 1e6) * 1000 if told else None
-        length = re.search(r"(?im)^content-length:\s*([0-9]{1,9})\s*$", head)
-        return self._body(int(length[1]) if length else 0), told_ns, first_ns
+        timestamp = re.search(r"(?im)^x-timestamp:\s*([0-9]{1,12}(?:\.[0-9]{1,9})?)\s*$", header)
+        source_ns = round(float(timestamp[1]) * 1e6) * 1000 if timestamp else None
+        length = re.search(r"(?im)^content-length:\s*([0-9]{1,9})\s*$", header)
+        return self._body(int(length[1]) if length else 0), source_ns, first_ns
 
-    def _head_end(self) -> tuple[int, int] | None:
+    def _header_end(self) -> tuple[int, int] | None:
         for mark in (b"\r\n\r\n", b"\n\n"):
-            if (place := self.buffer.find(mark)) >= 0:
-                return place, place + len(mark)
+            if (index := self.buffer.find(mark)) >= 0:
+                return index, index + len(mark)
         if len(self.buffer) > 1 << 16:
-            raise CameraError(f"{self.what}: sends something else than pictures")
+            raise CameraError(f"{self.label}: sends something else than images")
         return None
 
     def _body(self, length: int) -> bytes:
-        if 0 < length <= LARGEST:
+        if 0 < length <= MAX_BYTES:
             while len(self.buffer) < length:
                 self._receive()
             data = bytes(self.buffer[:length])
             del self.buffer[:length]
             return data
-        looked = 0
-        while True:  # without a length a picture ends with its own end, where only a boundary or nothing follows yet
-            place = self.buffer.find(END, looked)
-            if place >= 0:
-                rest = bytes(self.buffer[place + 2 :]).lstrip(b"\r\n")
+        searched = 0
+        while True:  # without a length an image ends at an EOI marker that only a boundary or nothing follows yet
+            index = self.buffer.find(END_OF_IMAGE, searched)
+            if index >= 0:
+                rest = bytes(self.buffer[index + 2 :]).lstrip(b"\r\n")
                 if not rest or self.boundary.startswith(rest[: len(self.boundary)]):
-                    data = bytes(self.buffer[: place + 2])
-                    del self.buffer[: place + 2]
+                    data = bytes(self.buffer[: index + 2])
+                    del self.buffer[: index + 2]
                     return data
-                looked = place + 2
+                searched = index + 2
                 continue
-            looked = max(len(self.buffer) - 1, 0)
-            if self.boundary in self.buffer or len(self.buffer) > LARGEST:  # it has no end: cut
-                place = max(self.buffer.find(self.boundary), 0)
-                data = bytes(self.buffer[:place])
-                del self.buffer[:place]
+            searched = max(len(self.buffer) - 1, 0)
+            if self.boundary in self.buffer or len(self.buffer) > MAX_BYTES:  # no end marker: truncated
+                index = max(self.buffer.find(self.boundary), 0)
+                data = bytes(self.buffer[:index])
+                del self.buffer[:index]
                 return data
             self._receive()
 
     def _receive(self) -> None:
         data = self.response.read1(1 << 18)
-        self.came_ns = time.monotonic_ns()
+        self.received_ns = time.monotonic_ns()
         if self.closed or not data:
             raise ConnectionResetError(0, "the camera has closed the connection")
         self.buffer += data
 
-    def close(self) -> None:
-        """Stop reading at the next bytes or after `READ_S`; the thread that reads closes the connection, if any."""
-        self.closed = True
-        if not self.begun:
-            self.response.close()
 
-
-def _open(what: str, url: str) -> Any:
-    address = split(what, url)
+def _open(label: str, url: str) -> Any:
+    address = split(label, url)
     plain = f"http://{address.authority}{quote(address.rest, safe='/%?=&;:+,@!$*()~-._')}"
-    known = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+    passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
     if address.user:
-        known.add_password(None, plain, address.user, address.password)
+        passwords.add_password(None, plain, address.user, address.password)
     handlers = [
-        urllib.request.ProxyHandler({}),  # a camera stands in the robot's own network
-        urllib.request.HTTPDigestAuthHandler(known),
-        urllib.request.HTTPBasicAuthHandler(known),
+        urllib.request.ProxyHandler({}),  # a camera is on the robot's network
+        urllib.request.HTTPDigestAuthHandler(passwords),
+        urllib.request.HTTPBasicAuthHandler(passwords),
     ]
     try:
         response = urllib.request.build_opener(*handlers).open(plain, timeout=OPEN_S)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code in (401, 403):
-            said = "wrong user or password" if address.user else "give http://USER:PASSWORD@HOST/PATH"
-            raise CameraError(f"{what}: the camera asks for a password ({said})") from None
-        raise CameraError(f"{what}: the camera answers {error.code} {error.reason}; check the address") from None
+            hint = "wrong user or password" if address.user else "give http://USER:PASSWORD@HOST/PATH"
+            raise CameraError(f"{label}: the camera asks for a password ({hint})") from None
+        raise CameraError(f"{label}: the camera answers {error.code} {error.reason}; check the address") from None
     except (OSError, ValueError, IndexError, http.client.HTTPException) as error:
-        raise CameraError(f"{what}: cannot be opened ({_said(error)}); check that it is there") from None
-    if (raw := getattr(getattr(response.fp, "raw", None), "_sock", None)) is not None:
-        raw.settimeout(READ_S)
+        raise CameraError(f"{label}: cannot be opened ({_reason(error)}); check that it is there") from None
+    connection = getattr(getattr(response.fp, "raw", None), "_sock", None)  # urllib has no read time-out of its own
+    if connection is not None:
+        connection.settimeout(READ_S)
     return response
 
 
-def _said(error: BaseException) -> str:
-    cause = getattr(error, "reason", error)
+def _reason(error: BaseException) -> str:
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(cause, TimeoutError):
         return f"nothing for {READ_S:g} s"
-    return str(getattr(cause, "strerror", None) or type(cause).__name__)
+    return (isinstance(cause, OSError) and cause.strerror) or type(cause).__name__
 
 
 def _decoder() -> Callable[[bytes], Any]:
-    """Return what turns a JPEG's bytes into a picture, None where it is damaged."""
+    """Return a JPEG decoder: bytes to an image, None where they are damaged."""
     import av
 
     codec: Any = av.CodecContext.create("mjpeg", "r")
     codec.thread_type = "SLICE"
-    codec.options = {"err_detect": "explode"}  # which else fills a cut picture up from another one
+    codec.options = {"err_detect": "explode"}  # by default it completes a truncated image from another one
 
     def decode(data: bytes) -> Any:
         try:
             frames = codec.decode(av.Packet(data))
         except (av.error.FFmpegError, ValueError):
             return None
-        return picture(frames[0]) if frames and not frames[0].is_corrupt else None
+        return to_image(frames[0]) if frames and not frames[0].is_corrupt else None
 
     return decode

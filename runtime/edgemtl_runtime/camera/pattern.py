@@ -1,4 +1,4 @@
-"""A test pattern: plain shapes that move, the same ones in colour and in warmth."""
+"""Synthetic test pattern: plain moving shapes, the same ones in colour and in thermal."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import numpy as np
 
 from ..errors import CameraError
 from ..frame import Frame
-from . import NOMINAL_FPS, Options, take
+from .base import NO_EVENTS, CameraEvents, PlaybackCamera
 from .clock import Epoch, Pace
+from .options import NOMINAL_FPS, Options, take
 
-# Position and size as shares of the picture, speed in shares a second, colour, warmth.
+# Position and size as shares of the image, speed in shares a second, colour, thermal grey level.
 SHAPES = (
     (0.15, 0.55, 0.08, 0.30, 0.05, (200, 60, 50), 230),
     (0.45, 0.60, 0.25, 0.18, -0.08, (50, 90, 200), 150),
@@ -20,13 +21,11 @@ SHAPES = (
 )
 
 
-class PatternCamera:
-    """Rectangles over a shaded ground; a camera called "ir" sees their warmth, any other their colour."""
-
-    owned_pictures = True
+class PatternCamera(PlaybackCamera):
+    """Rectangles over a gradient; a camera named "ir" gives their thermal grey level, any other their colour."""
 
     def __init__(self, name: str, epoch: Epoch, options: Options) -> None:
-        self.name = name
+        self.name, self.uri = name, "pattern:"
         fps, count, width, height = take(options, "pattern:", fps=20, frames=0, width=320, height=240)
         if not (8 <= width <= 8192 and 8 <= height <= 8192):
             raise CameraError("pattern: width and height lie between 8 and 8192")
@@ -35,8 +34,8 @@ class PatternCamera:
         self.fps = self.rate = fps or NOMINAL_FPS
         self.pace = Pace(epoch, self.fps, self.live)
 
-    def frames(self) -> Iterator[Frame]:
-        """Yield the pattern, without end unless ``frames`` was given."""
+    def frames(self, events: CameraEvents = NO_EVENTS) -> Iterator[Frame]:
+        """Yield frames of the pattern, without end unless ``frames`` was given."""
         index = 0
         while not self.pace.closed and (not self.count or index < self.count):
             stamp_ns = self.pace.wait(index)
@@ -45,7 +44,7 @@ class PatternCamera:
             index += 1
 
     def draw(self, time_s: float) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-        """Return the pattern at a time."""
+        """Return the pattern at a time, (H, W, 3) or (H, W) uint8."""
         h, w = self.height, self.width
         shade = np.linspace(40, 120, h, dtype=np.float32)[:, None, None] + np.zeros((h, w, 1), np.float32)
         image = np.repeat(shade, 1 if self.name == "ir" else 3, 2).astype(np.uint8)
@@ -55,7 +54,3 @@ class PatternCamera:
             box = image[top : top + int(high * h), max(left, 0) : max(left + int(wide * w), 0)]
             box[:] = warmth if self.name == "ir" else colour
         return image[:, :, 0] if self.name == "ir" else image
-
-    def close(self) -> None:
-        """End the pattern."""
-        self.pace.closed = True

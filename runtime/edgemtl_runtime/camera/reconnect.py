@@ -1,4 +1,4 @@
-"""A device or stream that is opened again when it fails."""
+"""Reconnection: a device or stream that is opened again when it fails, with exponential back-off and jitter."""
 
 from __future__ import annotations
 
@@ -8,33 +8,30 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from ..camera_state import State
 from ..errors import CameraError, UsageError
 from ..frame import Frame
-from . import Camera
+from .base import NO_EVENTS, CameraBase, CameraEvents
 
 FIRST_S, LONGEST_S = 0.1, 0.8
-"""The waits between attempts: each is twice the one before, less up to half of it by chance."""
+"""Waits between attempts: each is twice the one before, less a random part of up to half of it."""
 STEADY_S = 5.0
-"""A source that has delivered for so long is asked soon when it fails; one that fails sooner waits on."""
+"""A source that has delivered for so long is opened again soon; one that fails sooner continues the back-off."""
 
 
-class Reopened:
-    """Frames of a source that is opened again, with growing waits, until it is back or closed.
+class Reconnecting(CameraBase):
+    """Frames of a live camera that is opened again, with growing waits, until it is back or closed.
 
-    Pictures are numbered on; ``told`` hears that the camera is lost and why. While it is, there are no frames: none is
-    made up. The first opening raises `CameraError`, except with ``wait``.
+    Frame indices continue; the event "lost" reports why. While the camera is lost there are no frames. The first
+    opening raises `CameraError`, except with ``wait``.
     """
 
     live = True
-    owned_pictures = True  # those of every device and stream of ours are
+    owns_images = True  # as every device and stream of this package does
 
-    def __init__(self, name: str, opener: Callable[[], Camera], wait: bool = False) -> None:
+    def __init__(self, name: str, opener: Callable[[], CameraBase], wait: bool = False) -> None:
         self.name, self.opener = name, opener
-        self.told: Callable[[State, str], None] = lambda state, detail: None
-        self.dropped: Callable[[str], None] = lambda cause: None
         self.closed = threading.Event()
-        self.source: Camera | None = None
+        self.source: CameraBase | None = None
         try:
             self.source = opener()
         except UsageError:
@@ -42,39 +39,38 @@ class Reopened:
         except CameraError:
             if not wait:
                 raise
+        self.uri = self.source.uri if self.source else ""
 
     @property
     def drops_repeats(self) -> bool:
-        """Whether an equal picture is a repeated one: as what is open now gives them."""
-        return bool(getattr(self.source, "drops_repeats", False))
+        """As the camera that is open now."""
+        return self.source is not None and self.source.drops_repeats
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self, events: CameraEvents = NO_EVENTS) -> Iterator[Frame]:
         """Yield frames until `close`."""
         index, wait_s = 0, FIRST_S
         while not self.closed.is_set():
             reason, finished = "the stream ended", False
             try:
                 source = self.source = self.source or self.opener()
-                begun = time.monotonic()
-                if hasattr(source, "dropped"):
-                    source.dropped = self.dropped
-                for frame in source.frames():
+                opened_s = time.monotonic()
+                for frame in source.frames(events):
                     if self.closed.is_set():
                         break
                     yield replace(frame, index=index)
                     index += 1
-                    if time.monotonic() - begun > STEADY_S:
+                    if time.monotonic() - opened_s > STEADY_S:
                         wait_s = FIRST_S
-                finished = getattr(source, "finished", False)
+                finished = source.finished
             except CameraError as error:
                 reason = str(error)
-            except Exception as error:  # a driver's or a library's own trouble is no reason to do without the camera
+            except Exception as error:  # an error of a driver or library is no reason to give the camera up
                 reason = f"{type(error).__name__}: {error}"
             finally:
                 self._release()
             if self.closed.is_set() or finished:
                 return
-            self.told("lost", f"{reason}; opening it again")
+            events.state_changed("lost", f"{reason}; opening it again")
             self.closed.wait(wait_s * random.uniform(0.5, 1.0))
             wait_s = min(2 * wait_s, LONGEST_S)
 

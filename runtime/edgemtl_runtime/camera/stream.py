@@ -1,33 +1,35 @@
-"""Network streams: RTSP and MJPEG by readers of our own, whatever else there is by FFmpeg."""
+"""Network streams: RTSP and MJPEG by the readers of this package, all others by FFmpeg."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-from ..errors import CameraError, flag
+from ..errors import CameraError
 from ..frame import UNKNOWN_NS, Frame
-from . import Camera, Options, check_known, redact, take_word
+from .base import LiveCamera
 from .clock import ArrivalClock, SourceClock
-from .libav import opened, picture, reason
+from .libav import open_container, reason, to_image
+from .options import Options, check_known, take_word
+from .redaction import redact
 
 NO_TIMESTAMPS = 0x80
 """FFmpeg's AVFMT_NOTIMESTAMPS."""
 OPEN_S, READ_S = 3.0, 2.0
 """A server that takes longer to answer, or to send the next packet, is lost."""
-AHEAD = ("rtsp", "mpegts", "mpeg", "h264", "hevc")
-"""Formats whose pictures FFmpeg gives when the next one begins."""
+DELAYED_FORMATS = ("rtsp", "mpegts", "mpeg", "h264", "hevc")
+"""Formats of which FFmpeg outputs a picture only when the next one begins."""
 
 
-def open_stream(name: str, url: str, options: Options) -> Camera:
-    """Open a stream with the reader that gives its pictures soonest, and stamps them best."""
+def open_stream(name: str, url: str, options: Options) -> LiveCamera:
+    """Open a stream with the reader of the lowest latency and the best stamps."""
     if url.startswith("rtsp://"):
-        from .rtsp import NotOurs, RtspCamera
+        from .rtsp import NotSupported, RtspCamera
 
         try:
             return RtspCamera(name, url, options)
-        except NotOurs:
+        except NotSupported:
             return AvStreamCamera(name, url, options)
     if url.startswith("http://"):
         from .mjpeg import MjpegCamera, NotMultipart
@@ -39,65 +41,59 @@ def open_stream(name: str, url: str, options: Options) -> Camera:
     return AvStreamCamera(name, url, options)
 
 
-class AvStreamCamera:
-    """A stream that FFmpeg reads; packets that cannot be decoded are told to ``dropped`` and left out.
+class AvStreamCamera(LiveCamera):
+    """A stream read by FFmpeg; packets that cannot be decoded are reported as dropped.
 
-    A frame without a presentation time is stamped on arrival. Where FFmpeg gives a picture only when the next one
-    begins, it is taken to have come when the one before it was given.
+    A frame without a presentation timestamp is stamped on arrival. Where FFmpeg outputs a frame only when the next one
+    begins, it is taken to have arrived when the one before it was output.
     """
 
-    live = True
-    owned_pictures = True
-
     def __init__(self, name: str, url: str, options: Options) -> None:
-        self.name, self.what, self.closed = name, flag(name, redact(url)), False
-        self.dropped: Callable[[str], None] = lambda cause: None
-        self.begun = False
+        super().__init__(name, redact(url))
         check_known(options, url, ["transport"])
         transport = take_word(options, url, "transport", ("tcp", "udp"))
-        asked = {"rtsp_transport": transport} if url.startswith("rtsp") else {}
-        # What FFmpeg looks at before the first frame costs that much time at every opening.
-        quick = {"analyzeduration": "500000", "probesize": "1000000"}
-        self.container = opened(self.what, url, (OPEN_S, READ_S), **asked, **quick)
+        rtsp_options = {"rtsp_transport": transport} if url.startswith("rtsp") else {}
+        # What FFmpeg probes before the first frame costs that much time at every opening.
+        probe = {"analyzeduration": "500000", "probesize": "1000000"}
+        self.container = open_container(self.label, url, (OPEN_S, READ_S), **rtsp_options, **probe)
         if (self.container.duration or 0) > 0 and "rtsp" not in self.container.format.name:
             seconds = self.container.duration / 1e6
             self.container.close()
-            raise CameraError(f"{self.what}: is a recording of {seconds:.0f} s; download it and give the file")
+            raise CameraError(f"{self.label}: is a recording of {seconds:.0f} s; download it and give the file")
         self.stream = self.container.streams.video[0]
         self.stream.thread_type = "SLICE"  # threads by frames would hold some of them back
         codec = self.stream.codec_context.name
-        if codec == "mjpeg":  # which else fills a cut picture up from another one
+        if codec == "mjpeg":  # by default it completes a truncated image from another one
             self.stream.codec_context.options = {"err_detect": "explode"}
-        # Formats without times of their own: FFmpeg counts their frames at 25 a second, whatever the camera does.
+        # Formats without presentation timestamps: FFmpeg counts their frames at 25 a second, whatever the camera does.
         self.timed = not self.container.format.flags & NO_TIMESTAMPS
         names = self.container.format.name.split(",")
-        self.ahead = codec != "mjpeg" and any(name in AHEAD for name in names)
+        self.delayed = codec != "mjpeg" and any(name in DELAYED_FORMATS for name in names)
 
-    def frames(self) -> Iterator[Frame]:
-        """Yield frames as they arrive; raises `CameraError` when the stream stops."""
-        clock, arrivals, index, self.begun = SourceClock(), ArrivalClock(), 0, True
-        before_ns: int | None = None
-        try:
-            for packet in self._packets():
-                given_ns = time.monotonic_ns()
-                came_ns, before_ns = before_ns if self.ahead else given_ns, given_ns
-                if packet.pts is not None and came_ns is not None:
-                    clock.observe(round(packet.pts * packet.time_base * 1_000_000_000), came_ns)
-                for decoded in self._decoded(packet):
-                    yield self._frame(decoded, given_ns, clock, arrivals, index)
-                    index += 1
-        finally:
-            self.container.close()
+    def _frames(self) -> Iterator[Frame]:
+        clock, arrivals, index = SourceClock(), ArrivalClock(), 0
+        previous_ns: int | None = None
+        for packet in self._packets():
+            output_ns = time.monotonic_ns()
+            arrived_ns, previous_ns = previous_ns if self.delayed else output_ns, output_ns
+            if packet.pts is not None and arrived_ns is not None:
+                clock.observe(round(packet.pts * packet.time_base * 1_000_000_000), arrived_ns)
+            for decoded in self._decoded(packet):
+                yield self._frame(decoded, output_ns, clock, arrivals, index)
+                index += 1
         if not self.closed:
-            raise CameraError(f"{self.what}: ended after {index} frames")
+            raise CameraError(f"{self.label}: ended after {index} frames")
 
-    def _frame(self, decoded: Any, given_ns: int, clock: SourceClock, arrivals: ArrivalClock, index: int) -> Frame:
-        now_ns, image = time.monotonic_ns(), picture(decoded)
+    def _release(self) -> None:
+        self.container.close()
+
+    def _frame(self, decoded: Any, output_ns: int, clock: SourceClock, arrivals: ArrivalClock, index: int) -> Frame:
+        now_ns, image = time.monotonic_ns(), to_image(decoded)
         if decoded.pts is None or not self.timed or clock.base_ns is None:
-            unsure_ns = arrivals.uncertainty(given_ns) if not self.ahead else UNKNOWN_NS
-            return Frame(image, given_ns, self.name, index, "arrival", "", now_ns, uncertainty_ns=unsure_ns)
-        stamp_ns, unsure_ns = clock.stamp(round(decoded.pts * decoded.time_base * 1_000_000_000))
-        return Frame(image, stamp_ns, self.name, index, "stream", "", now_ns, uncertainty_ns=unsure_ns)
+            uncertainty_ns = arrivals.uncertainty(output_ns) if not self.delayed else UNKNOWN_NS
+            return Frame(image, output_ns, self.name, index, "arrival", "", now_ns, uncertainty_ns=uncertainty_ns)
+        stamp_ns, uncertainty_ns = clock.stamp(round(decoded.pts * decoded.time_base * 1_000_000_000))
+        return Frame(image, stamp_ns, self.name, index, "stream", "", now_ns, uncertainty_ns=uncertainty_ns)
 
     def _packets(self) -> Iterator[Any]:
         import av
@@ -109,7 +105,7 @@ class AvStreamCamera:
                 yield packet
         except (av.error.FFmpegError, OSError) as error:
             if not self.closed:
-                raise CameraError(f"{self.what}: stopped ({reason(error)})") from None
+                raise CameraError(f"{self.label}: stopped ({reason(error)})") from None
 
     def _decoded(self, packet: Any) -> list[Any]:
         import av
@@ -117,15 +113,9 @@ class AvStreamCamera:
         try:
             frames = packet.decode()
         except (av.error.FFmpegError, ValueError):
-            self.dropped("corrupt packet")
+            self.events.frame_dropped("corrupt packet")
             return []
         whole = [frame for frame in frames if not frame.is_corrupt]
         for _ in range(len(frames) - len(whole)):
-            self.dropped("corrupt frame")
+            self.events.frame_dropped("corrupt frame")
         return whole
-
-    def close(self) -> None:
-        """Stop reading at the next packet or after `READ_S`; the thread that reads closes the stream, if any."""
-        self.closed = True
-        if not self.begun:
-            self.container.close()

@@ -1,20 +1,17 @@
-"""What is done with any camera before it is read: it is claimed, since each is read once, and begun."""
+"""Before a camera is read: it is claimed, since each is read once, and playback begins."""
 
 from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 from ..errors import EdgemtlError, flag
-from ..frame import Frame
-from . import Camera
-from .wrappers import Adjusted
+from .base import Camera
+from .wrappers import complete
 
-_TAKEN: dict[int, weakref.ref[Any]] = {}
+_TAKEN: dict[int, weakref.ref[Camera]] = {}
 """Cameras that are being read or have been, by identity: they need be neither hashable nor comparable."""
 _LOCK = threading.Lock()
 
@@ -29,7 +26,7 @@ def check_free(cameras: Mapping[str, Camera]) -> None:
     """Raise `EdgemtlError` where a camera was given twice, or to something that has begun to read it."""
     names: dict[int, str] = {}
     for name, camera in cameras.items():
-        source = _innermost(camera)
+        source = complete(camera).unwrapped
         if id(source) in names:
             raise EdgemtlError(f"{flag(names[id(source)])} and {flag(name)} are one camera; open it twice")
         names[id(source)] = name
@@ -46,7 +43,7 @@ def claim(cameras: Mapping[str, Camera], check: bool = True) -> None:
         if check:
             check_free(cameras)
         for camera in cameras.values():
-            source = _innermost(camera)
+            source = complete(camera).unwrapped
             try:
                 _TAKEN[id(source)] = weakref.ref(source, partial(_forget, id(source)))
             except TypeError:  # a class with slots alone: it cannot be followed
@@ -55,41 +52,3 @@ def claim(cameras: Mapping[str, Camera], check: bool = True) -> None:
 
 def _forget(key: int, _: object) -> None:
     _TAKEN.pop(key, None)
-
-
-def begin(cameras: Mapping[str, Camera], now_ns: int) -> None:
-    """Let recordings begin to play now, ``now_ns`` on the monotonic clock, however long ago they were opened."""
-    for camera in cameras.values():
-        if (pace := getattr(_innermost(camera), "pace", None)) is not None:
-            pace.epoch.now_ns = now_ns
-
-
-def owned(camera: Camera) -> Camera:
-    """Return a camera whose pictures are each in memory of their own: itself where it says that they are."""
-    return camera if getattr(camera, "owned_pictures", False) else _Copied(camera)
-
-
-class _Copied:
-    """A camera whose pictures are copied as they come, before it can write over them."""
-
-    def __init__(self, camera: Camera) -> None:
-        self.camera, self.name, self.live = camera, camera.name, camera.live
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.camera, name)
-
-    def frames(self) -> Iterator[Frame]:
-        """Yield the frames with copies of their pictures."""
-        for frame in self.camera.frames():
-            yield replace(frame, image=frame.image.copy())
-
-    def close(self) -> None:
-        """Close the camera."""
-        self.camera.close()
-
-
-def _innermost(camera: Camera) -> Camera:
-    """Return what a camera of ours that only adjusts another one stands on."""
-    while isinstance(camera, Adjusted):
-        camera = camera.camera
-    return camera

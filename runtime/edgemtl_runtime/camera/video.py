@@ -1,4 +1,4 @@
-"""Video files, stamped by their own presentation times."""
+"""Video files read by PyAV, stamped by their presentation timestamps."""
 
 from __future__ import annotations
 
@@ -10,38 +10,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CameraError, flag
+from ..errors import CameraError
 from ..frame import Frame, StampSource
-from . import NOMINAL_FPS, Options, checked_size, take
+from .base import NO_EVENTS, CameraEvents, PlaybackCamera, checked_size
 from .clock import Epoch, Pace
-from .libav import opened, picture, reason
+from .libav import open_container, reason, to_image
+from .options import NOMINAL_FPS, Options, take
 
 
-class AvVideoCamera:
-    """A video file, upright; ``?fps=20`` paces it at a rate of its own, ``?speed=1`` by its own times."""
-
-    owned_pictures = True
+class AvVideoCamera(PlaybackCamera):
+    """A video file, upright; ``?fps=20`` paces it at that rate, ``?speed=1`` by its presentation timestamps."""
 
     def __init__(self, name: str, file: Path, epoch: Epoch, options: Options) -> None:
-        self.name, self.file, self.what = name, file, flag(name, file)
+        self.name, self.uri = name, str(file)
         fps, self.speed = take(options, str(file), fps=0, speed=0)
         self.live = fps > 0 or self.speed > 0
         self.rated = fps > 0
         self.pace = Pace(epoch, fps or 1.0, self.live, self.speed)
-        self.container = opened(self.what, str(file))
+        self.container = open_container(self.label, str(file))
         self.stream = self.container.streams.video[0]
         self.rate = fps or float(self.stream.average_rate or NOMINAL_FPS) * (self.speed or 1.0)
         self.stream.thread_type = "AUTO"
-        self.begun = False
+        self.reading = False
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self, events: CameraEvents = NO_EVENTS) -> Iterator[Frame]:
         """Yield the video's frames; raises `CameraError` where it holds none, or cannot be read on."""
-        return checked_size(self._read(), lambda frame: f"{self.what} frame {frame.index}")
+        return checked_size(self._read(), lambda frame: f"{self.label} frame {frame.index}")
 
     def _read(self) -> Iterator[Frame]:
         import av
 
-        index, begin, self.begun = 0, None, True
+        index, begin, self.reading = 0, None, True
         if self.pace.closed:
             return
         try:
@@ -58,7 +57,7 @@ class AvVideoCamera:
                     stamp_ns = self.pace.wait_until(self.pace.epoch.now_ns + round((seconds - begin) * 1e9))
                 source: StampSource = "rate" if self.rated else "file"
                 yield Frame(
-                    upright(picture(decoded), decoded),
+                    upright(to_image(decoded), decoded),
                     stamp_ns,
                     self.name,
                     index,
@@ -68,21 +67,21 @@ class AvVideoCamera:
                 )
                 index += 1
         except (av.error.FFmpegError, OSError) as error:
-            raise CameraError(f"{self.what}: cannot be read past frame {index} ({reason(error)})") from None
+            raise CameraError(f"{self.label}: cannot be read past frame {index} ({reason(error)})") from None
         finally:
             self.container.close()
         if not index:
-            raise CameraError(f"{self.what}: holds no readable frame")
+            raise CameraError(f"{self.label}: holds no readable frame")
 
     def close(self) -> None:
-        """End the reading; the thread that reads closes the file, where there is one."""
-        self.pace.closed = True
-        if not self.begun:
+        """Stop the reading; the reading thread, where there is one, closes the file."""
+        super().close()
+        if not self.reading:
             self.container.close()
 
 
 def upright(image: NDArray[Any], decoded: Any) -> NDArray[Any]:
-    """Return a picture (H, W[, 3]) turned as its file's display matrix says, by quarters; phones film lying down."""
+    """Return an image (H, W[, 3]) rotated by the display matrix, in quarter turns; phones film in landscape."""
     quarters = round(decoded.rotation / 90)
-    turned = quarters % 4 and decoded.rotation == 90 * quarters
-    return np.ascontiguousarray(np.rot90(image, quarters)) if turned else image
+    rotated = quarters % 4 and decoded.rotation == 90 * quarters
+    return np.ascontiguousarray(np.rot90(image, quarters)) if rotated else image

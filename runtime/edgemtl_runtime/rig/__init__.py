@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ..atomic import FileAside
+from ..atomic import AtomicFile
 from ..errors import CameraError, EdgemtlError, flag, missing, nearest_hint
 from ..limits import read_yaml, reason
 from ..messages.cameras import checked_frame_id
@@ -252,7 +252,7 @@ class Rig:
         with claimed(path, list(self.cameras), overwrite) as files:
             self.write(files)
 
-    def write(self, files: list[FileAside]) -> None:
+    def write(self, files: list[AtomicFile]) -> None:
         """Write the files that `claimed` gave for this rig's cameras; the rig's own comes last."""
         contents = [self.to_dict(), *(camera.to_dict() for camera in self.cameras.values())]
         for file, content in reversed(list(zip(files, contents, strict=True))):
@@ -260,16 +260,16 @@ class Rig:
             try:
                 file.write(text.encode())
             except OSError as error:
-                raise EdgemtlError(f"{file.told}: cannot be written ({error.strerror})") from error
+                raise EdgemtlError(f"{file.given}: cannot be written ({error.strerror})") from error
 
 
 @contextmanager
-def claimed(path: str | PathLike[str], cameras: list[str], overwrite: bool = False) -> Iterator[list[FileAside]]:
-    """Claim the files of a rig, for `Rig.write`: its own, and each camera's; raises `EdgemtlError` as `FileAside`."""
+def claimed(path: str | PathLike[str], cameras: list[str], overwrite: bool = False) -> Iterator[list[AtomicFile]]:
+    """Claim the files of a rig, for `Rig.write`: its own, and each camera's; raises `EdgemtlError` as `AtomicFile`."""
     path = Path(path)
     files = [path, *(path.with_name(f"{path.stem}.{name}.yaml") for name in cameras)]
     with ExitStack() as stack:
-        yield [stack.enter_context(FileAside(file, overwrite)) for file in files]
+        yield [stack.enter_context(AtomicFile(file, overwrite)) for file in files]
 
 
 def _yaml() -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..atomic import FileAside
+from ..atomic import AtomicFile
 from ..bundle import ThermalRange
 from ..errors import flag
 from ..letterbox import Fit, to_uint8, with_channels
@@ -160,8 +160,8 @@ def picture(rig: Rig, rgb: NDArray[Any], ir: NDArray[Any], file: Path | None = N
     over = np.where(edges[:, :, None] > 0, np.array([60, 255, 60], np.uint8), warm)
     both: NDArray[np.uint8] = np.ascontiguousarray(np.concatenate([tiles, over], 1))
     if file is not None:
-        with FileAside(file) as aside:
-            aside.write(as_png(both))
+        with AtomicFile(file) as output:
+            output.write(as_png(both))
     return both
 
 

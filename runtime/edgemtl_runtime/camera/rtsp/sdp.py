@@ -1,4 +1,4 @@
-"""What a camera says of its streams (SDP, RFC 8866), as far as video over RTP needs it."""
+"""Session descriptions (SDP, RFC 8866), as far as video over RTP needs them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import base64
 import binascii
 from dataclasses import dataclass, field
 
-from .rtp import START
+from .depacketizer import START
 
 
 @dataclass
 class Media:
-    """A stream of a session: its kind, payload type, codec's name in capitals, clock rate, and attributes."""
+    """A media description: media type, payload type, codec name in capitals, clock rate and format parameters."""
 
-    kind: str
-    payload: int
+    media: str
+    payload_type: int
     codec: str = ""
     clock_hz: int = 90_000
     control: str = ""
@@ -22,7 +22,7 @@ class Media:
 
     @property
     def parameters(self) -> bytes:
-        """The units that describe the pictures (SPS, PPS, VPS), as a byte stream; empty where they come with them."""
+        """Parameter sets (VPS, SPS, PPS) as a byte stream; empty where they are sent in band."""
         if self.codec == "H264":
             words = self.format.get("sprop-parameter-sets", "").split(",")
         else:
@@ -38,38 +38,38 @@ class Media:
 
 
 def parse(text: str) -> tuple[str, list[Media]]:
-    """Return the control address of the session and its streams; what is not understood is passed over."""
-    control, found = "", list[Media]()
+    """Return the control URL of a session and its media; unknown lines are ignored."""
+    control, media = "", list[Media]()
     for line in text.splitlines():
         key, _, value = line.strip().partition("=")
         if key == "m":
             words = value.split()
             payload = number(words[3], 127, -1) if len(words) > 3 else -1
-            found.append(Media(words[0] if words else "", payload, "JPEG" if payload == 26 else ""))
+            media.append(Media(words[0] if words else "", payload, "JPEG" if payload == 26 else ""))
         elif key == "a":
             name, _, rest = value.partition(":")
-            if name == "control" and not found:
+            if name == "control" and not media:
                 control = rest.strip()
-            elif found:
-                _attribute(found[-1], name, rest.strip())
-    return control, found
+            elif media:
+                _attribute(media[-1], name, rest.strip())
+    return control, media
 
 
-def number(text: str, most: int, otherwise: int) -> int:
-    """Return a number of at most ``most``, and something else where a server writes none."""
+def number(text: str, most: int, default: int) -> int:
+    """Return a number of at most ``most``, a default where the text is none."""
     plain = text.isascii() and text.isdigit() and len(text) < 12
-    return int(text) if plain and int(text) <= most else otherwise
+    return int(text) if plain and int(text) <= most else default
 
 
 def _attribute(media: Media, name: str, rest: str) -> None:
     payload, _, value = rest.partition(" ")
     if name == "control":
         media.control = rest
-    elif name == "rtpmap" and payload == str(media.payload):
+    elif name == "rtpmap" and payload == str(media.payload_type):
         codec, _, clock = value.partition("/")
         media.codec = codec.strip().upper()
         media.clock_hz = number(clock.partition("/")[0].strip(), 1_000_000_000, 0) or media.clock_hz
-    elif name == "fmtp" and payload == str(media.payload):
+    elif name == "fmtp" and payload == str(media.payload_type):
         for part in value.split(";"):
             key, mark, text = part.strip().partition("=")
             if mark:

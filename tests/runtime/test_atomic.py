@@ -17,7 +17,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgemtl_runtime import atomic as rooms
-from edgemtl_runtime.atomic import LISTING, BusyError, FileAside, FolderAside, disk, next_free, unfinished, write_file
+from edgemtl_runtime.atomic import (
+    INVENTORY,
+    AtomicFile,
+    AtomicFolder,
+    BusyError,
+    disk,
+    next_free,
+    unfinished,
+    write_file,
+)
 from edgemtl_runtime.atomic import lock as locks
 from edgemtl_runtime.atomic import place as places
 from edgemtl_runtime.errors import EdgemtlError
@@ -44,18 +53,18 @@ def names(folder: Path) -> list[str]:
 
 
 def write(path: Path, content: dict[str, bytes], kind: str = "run", overwrite: bool = False) -> None:
-    with FolderAside(path, kind, overwrite) as aside:
+    with AtomicFolder(path, kind, overwrite) as output:
         for name, data in content.items():
-            file = aside.folder / name
+            file = output.folder / name
             file.parent.mkdir(exist_ok=True)
             file.write_bytes(data)
-        aside.place()
+        output.commit()
 
 
 def held(path: Path) -> dict[str, bytes]:
-    """Return the files of an artefact, without its listing."""
+    """Return the files of an artefact, without its inventory."""
     files = {str(f.relative_to(path)): f.read_bytes() for f in path.rglob("*") if f.is_file()}
-    return {name: data for name, data in files.items() if name != LISTING}
+    return {name: data for name, data in files.items() if name != INVENTORY}
 
 
 def nothing(path: Path) -> None:
@@ -117,21 +126,21 @@ def foreign_hidden(path: Path) -> None:
     (path / ".keep").write_text("")
 
 
-def a_forged_listing(path: Path) -> None:
+def a_forged_inventory(path: Path) -> None:
     path.mkdir()
     (path / "photo.jpg").write_bytes(b"x")
-    (path / LISTING).write_text('{"edgemtl": "run", "finished": true, "files": {"../../keep.txt": ""}}')
+    (path / INVENTORY).write_text('{"edgemtl": "run", "finished": true, "files": {"../../keep.txt": ""}}')
 
 
-def a_damaged_listing(path: Path) -> None:
+def a_damaged_inventory(path: Path) -> None:
     write(path, OLD)
-    (path / LISTING).write_text('{"edgemtl": ["run"]')
+    (path / INVENTORY).write_text('{"edgemtl": ["run"]')
 
 
-def a_linked_listing(path: Path) -> None:
+def a_linked_inventory(path: Path) -> None:
     finished(path.with_name("real"))
     path.mkdir()
-    (path / LISTING).symlink_to("../real/" + LISTING)
+    (path / INVENTORY).symlink_to("../real/" + INVENTORY)
 
 
 def a_file(path: Path) -> None:
@@ -160,9 +169,9 @@ PLACES: list[tuple[Callable[[Path], None], str, str]] = [
     (with_a_fifo, "--overwrite", "holds a.txt"),
     (foreign, "holds something else", "holds something else"),
     (foreign_hidden, "holds something else", "holds something else"),
-    (a_forged_listing, "--overwrite", "holds photo.jpg"),
-    (a_damaged_listing, "holds something else", "holds something else"),
-    (a_linked_listing, "holds something else", "holds something else"),
+    (a_forged_inventory, "--overwrite", "holds photo.jpg"),
+    (a_damaged_inventory, "holds something else", "holds something else"),
+    (a_linked_inventory, "holds something else", "holds something else"),
     (a_file, "is a file", "is a file"),
     (a_link_to_a_folder, "is a link", "is a link"),
     (a_link_to_nothing, "is a link", "is a link"),
@@ -184,7 +193,7 @@ def test_what_stands_there_decides(
         assert held(out) == NEW and names(out.parent) == ["out"]
         assert tree(tmp_path)["keep.txt"] == b"keep"
         return
-    with pytest.raises(EdgemtlError) as error, FolderAside(out, "run", overwrite):
+    with pytest.raises(EdgemtlError) as error, AtomicFolder(out, "run", overwrite):
         pytest.fail("was let in")
     assert expected in str(error.value) and "\n" not in str(error.value)
     assert tree(tmp_path) == before
@@ -214,7 +223,7 @@ def test_the_working_folder_its_parents_home_root_and_mounts_are_refused(
     for place in places:
         path = Path(place).expanduser()
         for overwrite in (False, True):
-            with pytest.raises(EdgemtlError, match="is never replaced"), FolderAside(path, "run", overwrite):
+            with pytest.raises(EdgemtlError, match="is never replaced"), AtomicFolder(path, "run", overwrite):
                 pytest.fail("was let in")
     assert inner.is_dir() and not names(inner)
 
@@ -223,29 +232,29 @@ def test_the_working_folder_its_parents_home_root_and_mounts_are_refused(
 def test_nothing_is_written_into_a_finished_artefact(inside: str, tmp_path: Path) -> None:
     finished(tmp_path / "run")
     before = tree(tmp_path)
-    for kind in (FolderAside(tmp_path / "run" / inside, "run"), FileAside(tmp_path / "run" / inside, True)):
+    for kind in (AtomicFolder(tmp_path / "run" / inside, "run"), AtomicFile(tmp_path / "run" / inside, True)):
         with pytest.raises(EdgemtlError, match="a finished run; choose a place beside it"), kind:
             pytest.fail("was let in")
     assert tree(tmp_path) == before
 
 
 def test_a_folder_may_be_made_of_others(tmp_path: Path) -> None:
-    with FolderAside(tmp_path / "demo", "demo") as aside:
-        write(aside.folder / "run", OLD)
-        write(aside.folder / "run", NEW, overwrite=True)
-        aside.place()
+    with AtomicFolder(tmp_path / "demo", "demo") as output:
+        write(output.folder / "run", OLD)
+        write(output.folder / "run", NEW, overwrite=True)
+        output.commit()
     assert held(tmp_path / "demo" / "run") == NEW
-    with FolderAside(tmp_path / "demo", "demo", overwrite=True) as aside:
-        aside.place()
-    assert names(tmp_path / "demo") == [LISTING]
+    with AtomicFolder(tmp_path / "demo", "demo", overwrite=True) as output:
+        output.commit()
+    assert names(tmp_path / "demo") == [INVENTORY]
 
 
 def test_modes_are_the_users_and_private_until_placed(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
-        with FolderAside(tmp_path / "out", "run") as aside:
-            assert stat.S_IMODE(aside.folder.stat().st_mode) == 0o700
-            aside.place()
+        with AtomicFolder(tmp_path / "out", "run") as output:
+            assert stat.S_IMODE(output.folder.stat().st_mode) == 0o700
+            output.commit()
         write_file(tmp_path / "plain", b"")
         write_file(tmp_path / "private", b"", 0o600)
     finally:
@@ -255,7 +264,7 @@ def test_modes_are_the_users_and_private_until_placed(tmp_path: Path) -> None:
 
 
 def test_folders_that_were_made_for_nothing_go_again(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), FolderAside(tmp_path / "a" / "b" / "out", "run"):
+    with pytest.raises(ZeroDivisionError), AtomicFolder(tmp_path / "a" / "b" / "out", "run"):
         raise ZeroDivisionError
     assert not names(tmp_path)
 
@@ -279,19 +288,19 @@ def test_long_names_work(long: str, tmp_path: Path) -> None:
 def test_a_file_that_is_there_is_replaced_only_when_asked(tmp_path: Path) -> None:
     file = tmp_path / "sheet.png"
     file.write_bytes(b"mine")
-    with pytest.raises(EdgemtlError, match=r"--overwrite replaces it, sheet-2\.png is free"), FileAside(file):
+    with pytest.raises(EdgemtlError, match=r"--overwrite replaces it, sheet-2\.png is free"), AtomicFile(file):
         pytest.fail("was let in")
     assert file.read_bytes() == b"mine"
-    with FileAside(file, overwrite=True) as aside:
-        aside.write(b"new")
+    with AtomicFile(file, overwrite=True) as output:
+        output.write(b"new")
     assert file.read_bytes() == b"new" and names(tmp_path) == ["sheet.png"]
 
 
 def test_a_file_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
     file = tmp_path / "sheet.png"
-    with pytest.raises(EdgemtlError), FileAside(file) as aside:
+    with pytest.raises(EdgemtlError), AtomicFile(file) as output:
         file.write_bytes(b"mine")
-        aside.write(b"new")
+        output.write(b"new")
     with pytest.raises(FileExistsError):
         write_file(file, b"new", replace=False)
     assert tree(tmp_path) == {"sheet.png": b"mine"}
@@ -306,9 +315,9 @@ def test_links_folders_and_devices_are_no_files_to_write(overwrite: bool, tmp_pa
     os.mkfifo(tmp_path / "fifo")
     before = names(tmp_path)
     for name in ("link", "dangling", "folder", "fifo"):
-        with pytest.raises(EdgemtlError), FileAside(tmp_path / name, overwrite):
+        with pytest.raises(EdgemtlError), AtomicFile(tmp_path / name, overwrite):
             pytest.fail("was let in")
-    with pytest.raises(EdgemtlError), FileAside("/dev/null", overwrite):
+    with pytest.raises(EdgemtlError), AtomicFile("/dev/null", overwrite):
         pytest.fail("was let in")
     assert names(tmp_path) == before and (tmp_path / "theirs").read_bytes() == b"theirs"
 
@@ -328,18 +337,18 @@ def test_planted_names_do_not_help(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (tmp_path / name).symlink_to("theirs")
         with monkeypatch.context() as patch:
             patch.setattr(disk, "token", lambda: "0" * 16)
-            with suppress(EdgemtlError, OSError), FolderAside(tmp_path / "out", "run", keep=True) as aside:
-                (aside.folder / "x").write_bytes(b"x")
-                aside.place()
+            with suppress(EdgemtlError, OSError), AtomicFolder(tmp_path / "out", "run", keep=True) as output:
+                (output.folder / "x").write_bytes(b"x")
+                output.commit()
         assert (tmp_path / "theirs").read_bytes() == b"theirs" and (tmp_path / name).is_symlink()
         (tmp_path / name).unlink()
         assert [other for other in names(tmp_path) if other != "out"] == ["theirs"], name
         shutil.rmtree(tmp_path / "out", ignore_errors=True)
 
 
-@pytest.mark.parametrize("make", [lambda path: FolderAside(path, "run"), FileAside])
-def test_the_second_is_told_who_is_there(make: Callable[[Path], FolderAside | FileAside], tmp_path: Path) -> None:
-    claim = "FileAside(sys.argv[1])" if make is FileAside else "FolderAside(sys.argv[1], 'run')"
+@pytest.mark.parametrize("make", [lambda path: AtomicFolder(path, "run"), AtomicFile])
+def test_the_second_is_told_who_is_there(make: Callable[[Path], AtomicFolder | AtomicFile], tmp_path: Path) -> None:
+    claim = "AtomicFile(sys.argv[1])" if make is AtomicFile else "AtomicFolder(sys.argv[1], 'run')"
     code = (
         f"import sys, time\nfrom edgemtl_runtime.atomic import *\nwith {claim}: print('in', flush=True); time.sleep(60)"
     )
@@ -358,14 +367,14 @@ def test_the_second_is_told_who_is_there(make: Callable[[Path], FolderAside | Fi
 
 def test_a_forked_child_does_not_hold_the_lock_on(tmp_path: Path) -> None:
     """Loaders' workers outlive a parent that was killed for a while."""
-    with FolderAside(tmp_path / "out", "run") as aside:
+    with AtomicFolder(tmp_path / "out", "run") as output:
         child = os.fork()
         if not child:
             time.sleep(30)
             os._exit(0)
-        aside._lock.release()  # type: ignore[union-attr]
+        output._lock.release()  # type: ignore[union-attr]
         try:
-            with FolderAside(tmp_path / "out", "run"):
+            with AtomicFolder(tmp_path / "out", "run"):
                 pass
         finally:
             os.kill(child, 9)
@@ -375,7 +384,7 @@ def test_a_forked_child_does_not_hold_the_lock_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "my own lock\n", '{"edgemtl": "lock"}'])
 def test_a_lock_that_is_not_ours_is_left_alone(content: str, tmp_path: Path) -> None:
     (tmp_path / ".out.lock").write_text(content)
-    with pytest.raises(EdgemtlError, match="is no lock of ours"), FolderAside(tmp_path / "out", "run"):
+    with pytest.raises(EdgemtlError, match="is no lock of ours"), AtomicFolder(tmp_path / "out", "run"):
         pytest.fail("was let in")
     assert tree(tmp_path) == {".out.lock": content.encode()}
 
@@ -385,9 +394,9 @@ def test_many_at_once_write_one_after_the_other(tmp_path: Path) -> None:
         "import sys\nfrom edgemtl_runtime.atomic import *\nwon = 0\n"
         "for _ in range(40):\n"
         "    try:\n"
-        "        with FolderAside(sys.argv[1], 'run', True) as aside:\n"
-        "            for name in 'xy': (aside.folder / name).write_text(sys.argv[2])\n"
-        "            aside.place(); won += 1\n"
+        "        with AtomicFolder(sys.argv[1], 'run', True) as output:\n"
+        "            for name in 'xy': (output.folder / name).write_text(sys.argv[2])\n"
+        "            output.commit(); won += 1\n"
         "    except BusyError: pass\n"
         "print(won)"
     )
@@ -422,25 +431,25 @@ def test_a_lock_in_the_making_that_another_clears_away_is_made_again(
     answers = iter([False])
     true = locks.flock
     monkeypatch.setattr(locks, "flock", lambda descriptor: next(answers, None) is None and true(descriptor))
-    with FolderAside(tmp_path / "out", "run") as aside:
-        assert {each.name for each in tmp_path.iterdir()} == {".out.lock", aside.folder.name}
-        aside.place()
+    with AtomicFolder(tmp_path / "out", "run") as output:
+        assert {each.name for each in tmp_path.iterdir()} == {".out.lock", output.folder.name}
+        output.commit()
     assert names(tmp_path) == ["out"]
 
 
 def test_work_that_was_stopped_is_kept_and_taken_up(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(KeyboardInterrupt), FolderAside(out, "single", keep=True, asked={"lr": 1}) as aside:
-        (aside.folder / "first").write_bytes(b"1")
+    with pytest.raises(KeyboardInterrupt), AtomicFolder(out, "single", keep=True, settings={"lr": 1}) as output:
+        (output.folder / "first").write_bytes(b"1")
         raise KeyboardInterrupt
     assert not out.exists() and names(tmp_path) == [".out.unfinished"]
     with pytest.raises(EdgemtlError, match=r"--resume goes on with it, --overwrite starts anew"):
-        FolderAside(out, "single", keep=True).__enter__()
-    with FolderAside(out, "single", keep=True, resume=True) as aside:
-        assert (aside.folder / "first").read_bytes() == b"1"
-        aside.place()
+        AtomicFolder(out, "single", keep=True).__enter__()
+    with AtomicFolder(out, "single", keep=True, resume=True) as output:
+        assert (output.folder / "first").read_bytes() == b"1"
+        output.commit()
     assert held(out) == {"first": b"1"} and names(tmp_path) == ["out"]
-    with FolderAside(out, "single", overwrite=True, keep=True):
+    with AtomicFolder(out, "single", overwrite=True, keep=True):
         pass
     assert held(out) == {"first": b"1"} and names(tmp_path) == ["out"]
 
@@ -449,7 +458,7 @@ NAMES = st.sampled_from(
     [
         "out",
         "a",
-        LISTING,
+        INVENTORY,
         "config.yaml",
         ".out.lock",
         ".out.unfinished",
@@ -486,17 +495,17 @@ def test_no_call_changes_a_file_that_others_wrote(
     (root / "keep").write_bytes(b"keep")
     before = tree(root)
     try:
-        with FolderAside(root / "in" / "out", "run", overwrite, keep=keep, resume=resume) as aside:
-            (aside.folder / "ours").write_bytes(b"ours")
-            aside.place()
-        with FileAside(root / "in" / "a", False) as file:
+        with AtomicFolder(root / "in" / "out", "run", overwrite, keep=keep, resume=resume) as output:
+            (output.folder / "ours").write_bytes(b"ours")
+            output.commit()
+        with AtomicFile(root / "in" / "a", False) as file:
             file.write(b"ours")
     except (EdgemtlError, OSError):
         pass
     after = tree(root)
     for name, data in before.items():
-        listing = name.endswith(LISTING)
-        if data not in (None, b"") and not listing:
+        inventory = name.endswith(INVENTORY)
+        if data not in (None, b"") and not inventory:
             assert after.get(name) == data, (name, data)
 
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_aside import NEW, OLD, Tree, held, names, tree, write
+from test_atomic import NEW, OLD, Tree, held, names, tree, write
 
-from edgemtl_runtime.atomic import FileAside, FolderAside, disk
+from edgemtl_runtime.atomic import AtomicFile, AtomicFolder, disk
 from edgemtl_runtime.errors import EdgemtlError
 
 CALLS = ("mkdir", "rmdir", "rename", "replace", "unlink", "write", "pwrite", "fsync", "link", "chmod", "open")
@@ -102,7 +102,7 @@ def test_a_folder_is_whole_after_a_stop_at_any_call(
         if then is full and code:  # the process lived: it has cleared away what it made, as far as it could
             assert sum(name.endswith((".part", ".old")) for name in names(root)) <= 2
         last = held(out) if out.exists() else None
-        with pytest.raises(ZeroDivisionError), FolderAside(out, "run", overwrite=True):
+        with pytest.raises(ZeroDivisionError), AtomicFolder(out, "run", overwrite=True):
             raise ZeroDivisionError  # the next start alone recovers
         assert not lost or held(out) == OLD, at
         assert last is None or held(out) == last
@@ -117,8 +117,8 @@ def test_a_folder_is_whole_after_a_stop_at_any_call(
 @pytest.mark.parametrize("then", [die, full], ids=["killed", "disk full"])
 def test_a_file_is_whole_after_a_stop_at_any_call(then: Callable[[], None], tmp_path: Path) -> None:
     def work(file: Path) -> None:
-        with FileAside(file, overwrite=True) as aside:
-            aside.write(b"new")
+        with AtomicFile(file, overwrite=True) as output:
+            output.write(b"new")
 
     for at in range(1, 1000):
         file = tmp_path / str(at) / "sheet.png"
@@ -140,9 +140,9 @@ def test_a_disk_that_is_full_in_truth_leaves_what_was_there(tmp_path: Path) -> N
         "import resource, sys\nfrom edgemtl_runtime.atomic import *\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
         "try:\n"
-        "    with FolderAside(sys.argv[1], 'run', True) as aside:\n"
-        "        for i in range(60): (aside.folder / f'{i:060}').write_bytes(b'x' * 100)\n"
-        "        aside.place()\n"
+        "    with AtomicFolder(sys.argv[1], 'run', True) as output:\n"
+        "        for i in range(60): (output.folder / f'{i:060}').write_bytes(b'x' * 100)\n"
+        "        output.commit()\n"
         "except OSError as error: sys.exit(error.errno)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "out")])

@@ -1,4 +1,4 @@
-"""What we wrote into a folder: the listing in it, what else is there, and how no more than the listed is removed."""
+"""What we wrote into a folder: the inventory in it, what else is there, and how no more than the listed is removed."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ import msgspec
 
 from . import disk
 
-LISTING = ".edgemtl.json"
+INVENTORY = ".edgemtl.json"
 _LARGEST = 64 << 20
 _HEAD = b'{\n "edgemtl": "'
 
 
-class Listing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"kind": "edgemtl"}):
+class Inventory(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"kind": "edgemtl", "settings": "asked"}
+):
     """What a folder of ours is and holds: SHA-256 by path relative to it, and the folders in it."""
 
     kind: str
     finished: bool = False
-    asked: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     """What the folder was made by, for those who go on with it."""
     files: dict[str, str] = {}
     folders: tuple[str, ...] = ()
@@ -33,10 +35,10 @@ class Listing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"
         return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
 
 
-def read_listing(folder: Path) -> Listing | None:
-    """Return a folder's listing, None where there is none of ours."""
+def read_inventory(folder: Path) -> Inventory | None:
+    """Return a folder's inventory, None where there is none of ours."""
     try:
-        descriptor = os.open(folder / LISTING, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(folder / INVENTORY, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
     with os.fdopen(descriptor, "rb") as stream:
@@ -44,7 +46,7 @@ def read_listing(folder: Path) -> Listing | None:
         if not stat.S_ISREG(found.st_mode) or found.st_size > _LARGEST:
             return None
         try:
-            return msgspec.json.decode(stream.read(), type=Listing)
+            return msgspec.json.decode(stream.read(), type=Inventory)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
 
@@ -57,29 +59,29 @@ def is_folder(path: Path) -> bool:
         return False
 
 
-def listed(folder: Path, kind: str, asked: dict[str, Any]) -> Listing:
-    """Return the listing of all that a folder holds."""
+def listed(folder: Path, kind: str, settings: dict[str, Any]) -> Inventory:
+    """Return the inventory of all that a folder holds."""
     files, folders = {}, []
     for name, entry in walk(folder):
         if entry.is_dir(follow_symlinks=False):
             folders.append(name)
         else:
             files[name] = sha256(Path(entry.path))
-    return Listing(kind, True, asked, files, tuple(folders))
+    return Inventory(kind, True, settings, files, tuple(folders))
 
 
-def foreign(folder: Path, listing: Listing, hashes: bool = True) -> str:
-    """Return the name of something in a folder that its listing does not have as it is, nothing where all is ours."""
-    folders = frozenset(listing.folders)
+def untracked(folder: Path, inventory: Inventory, hashes: bool = True) -> str:
+    """Return the name of something in a folder that its inventory does not have as it is, nothing where all is ours."""
+    folders = frozenset(inventory.folders)
     for name, entry in walk(folder):
         if entry.is_symlink():
             return name
         if entry.is_dir(follow_symlinks=False):
             if name not in folders:
                 return f"{name}/"
-        elif name not in listing.files or not entry.is_file(follow_symlinks=False):
+        elif name not in inventory.files or not entry.is_file(follow_symlinks=False):
             return name
-        elif hashes and not _is_as_listed(Path(entry.path), listing.files[name]):
+        elif hashes and not _is_as_listed(Path(entry.path), inventory.files[name]):
             return f"{name} (changed since)"
     return ""
 
@@ -92,12 +94,12 @@ def _is_as_listed(file: Path, expected: str) -> bool:
 
 
 def walk(folder: Path, start: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Yield what is in a folder, at every depth, by relative name; its own listing left out, links not followed."""
+    """Yield what is in a folder, at every depth, by relative name; its own inventory left out, links not followed."""
     with os.scandir(folder) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
     for entry in found:
         name = start + os.fsencode(entry.name).decode("utf-8", "backslashreplace")
-        if name == LISTING:
+        if name == INVENTORY:
             continue
         yield name, entry
         if entry.is_dir(follow_symlinks=False):
@@ -122,38 +124,38 @@ def sync_tree(folder: Path) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder of ours: an unfinished one whole, a finished one as far as its listing goes.
+    """Remove a folder of ours: an unfinished one whole, a finished one as far as its inventory goes.
 
-    The listing goes last, so that the rest of a removal that was killed is known for ours. Without one, only a folder
-    that is empty goes, or one with the beginning of a listing and nothing else.
+    The inventory goes last, so that the rest of a removal that was killed is known for ours. Without one, only a folder
+    that is empty goes, or one with the beginning of an inventory and nothing else.
     """
     if not is_folder(folder) or (hasattr(os, "getuid") and os.lstat(folder).st_uid != os.getuid()):
         return
-    listing = read_listing(folder)
-    if listing is None:
+    inventory = read_inventory(folder)
+    if inventory is None:
         _remove_beginning(folder)
     else:
-        ours = frozenset((*listing.files, *listing.folders))
+        ours = frozenset((*inventory.files, *inventory.folders))
         for name, entry in sorted(walk(folder), key=lambda found: found[0], reverse=True):  # what is in a folder first
-            if listing.finished and name not in ours:
+            if inventory.finished and name not in ours:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 _remove_folder(Path(entry.path))
             else:
                 Path(entry.path).unlink()
         with os.scandir(folder) as entries:
-            left = [entry.name for entry in entries if entry.name != LISTING]
+            left = [entry.name for entry in entries if entry.name != INVENTORY]
         if left:
             return
-        (folder / LISTING).unlink()
+        (folder / INVENTORY).unlink()
     _remove_folder(folder)
 
 
 def _remove_beginning(folder: Path) -> None:
-    """Remove a listing that a kill or a full disk cut off, where nothing is beside it."""
-    file = folder / LISTING
+    """Remove an inventory that a kill or a full disk cut off, where nothing is beside it."""
+    file = folder / INVENTORY
     with os.scandir(folder) as entries:
-        alone = [entry.name for entry in entries] == [LISTING]
+        alone = [entry.name for entry in entries] == [INVENTORY]
     if alone and stat.S_ISREG(os.lstat(file).st_mode) and file.stat().st_size <= _LARGEST:
         content = file.read_bytes()
         if content.startswith(_HEAD) or _HEAD.startswith(content):
