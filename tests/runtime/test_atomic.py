@@ -358,7 +358,7 @@ def test_the_second_is_told_who_is_there(make: Callable[[Path], AtomicFolder | A
         started = time.monotonic()
         with pytest.raises(BusyError, match=f"process {first.pid} is writing there"), make(out):
             pytest.fail("was let in")
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 30  # the first would stay for 60
         first.kill()
     with make(out):
         pass

@@ -23,6 +23,8 @@ from edgemtl_runtime.pipeline import Pipeline
 from edgemtl_runtime.recording import Recording
 from edgemtl_runtime.rig import CameraModel, Rig
 
+pytestmark = pytest.mark.realtime
+
 
 def told(capsys: pytest.CaptureFixture[str]) -> dict:
     return json.loads(capsys.readouterr().out)  # type: ignore[no-any-return]
@@ -270,7 +272,7 @@ def running(words: list[str], until: Path, size: int = 2000) -> subprocess.Popen
     """Start a command and return it once a file has grown."""
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not (until.exists() and until.stat().st_size > size):
         assert time.monotonic() < end and process.poll() is None, process.communicate()
         time.sleep(0.01)
@@ -283,7 +285,7 @@ def test_signals_leave_complete_files(toy_bundle: Path, tmp_path: Path, number: 
     sinks = ["--jsonl", str(files[0]), "--video", str(files[1]), "--mcap", str(files[2])]
     process = running(["run", str(toy_bundle), *LIVE, *sinks, "--json"], files[0], 8000)
     process.send_signal(number)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     pairs = json.loads(out)["pairs"]
     lines = [json.loads(line) for line in files[0].read_text().splitlines()]

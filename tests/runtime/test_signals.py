@@ -16,6 +16,8 @@ from edgemtl_runtime.engine import onnxruntime
 from edgemtl_runtime.errors import EdgemtlError
 from edgemtl_runtime.signals import DefaultSignals, Interrupts, Signals
 
+pytestmark = pytest.mark.realtime
+
 # As the installed script does it; what it says is before anything that takes long.
 STUB = "from edgemtl_runtime.cli import entry; print('go', flush=True); entry()"
 LIVE = ["--rgb", "pattern:?fps=60", "--ir", "pattern:?fps=60"]

