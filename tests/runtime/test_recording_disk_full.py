@@ -19,6 +19,8 @@ from edgemtl_runtime.errors import EdgemtlError
 from edgemtl_runtime.sink.rotation import RotationLimits
 from edgemtl_runtime.sink.video import Video
 
+pytestmark = pytest.mark.realtime
+
 
 @pytest.fixture
 def small_disk() -> Iterator[None]:

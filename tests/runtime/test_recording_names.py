@@ -15,6 +15,8 @@ from recorders import COMMAND, DATED, KINDS, count_of, feed, sinks_of
 from edgemtl_runtime.sink.mcap import McapFile
 from edgemtl_runtime.sink.rotation import RotationLimits
 
+pytestmark = pytest.mark.realtime
+
 
 @pytest.mark.parametrize(("kind", "ending"), KINDS.items())
 def test_a_name_that_is_taken_is_not_opened(kind: str, ending: str, tmp_path: Path) -> None:
@@ -92,7 +94,7 @@ def test_lines_go_to_pipes(place: str, toy_bundle: Path, tmp_path: Path) -> None
         with (tmp_path / "out").open("w") as out:
             out.write("before\n")
             out.flush()
-            assert subprocess.run([*COMMAND, *words, place], stdout=out, timeout=30).returncode == 0
+            assert subprocess.run([*COMMAND, *words, place], stdout=out, timeout=60).returncode == 0
         lines = (tmp_path / "out").read_text().splitlines()
         assert lines.pop(0) == "before"
     assert [json.loads(line)["index"] for line in lines if line.startswith("{")] == [0, 1, 2, 3, 4]

@@ -16,6 +16,8 @@ from edgemtl_runtime.sink.file_sink import RECENT_NAMES
 from edgemtl_runtime.sink.jsonl import JsonLines
 from edgemtl_runtime.sink.rotation import RotationLimits
 
+pytestmark = pytest.mark.realtime
+
 
 @pytest.mark.parametrize(("kind", "ending"), KINDS.items())
 def test_a_recording_is_split_by_size_and_every_file_is_whole(kind: str, ending: str, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from edgemtl_runtime.errors import EdgemtlError
 from edgemtl_runtime.sink.rotation import RotationLimits
 from edgemtl_runtime.sink.video import Video
 
+pytestmark = pytest.mark.realtime
+
 
 def test_a_video_plays_at_the_speed_at_which_it_was_taken(tmp_path: Path) -> None:
     """Nine pictures a second by the camera, though thirty are nominal; then a pause."""
