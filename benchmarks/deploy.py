@@ -16,12 +16,12 @@ from typing import Any
 import msgspec
 from common import keep
 
-from edgemtl.console import print_table, say
+from edgemtl.console import print_message, print_table
 from edgemtl.export import Options, export
 from edgemtl.run import Run
 from edgemtl_runtime.bundle import Bundle
-from edgemtl_runtime.engine.benchmark import measure
-from edgemtl_runtime.engine.config import ways
+from edgemtl_runtime.engine.benchmark import benchmark
+from edgemtl_runtime.engine.config import engine_configs
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "deploy.json"
@@ -32,9 +32,14 @@ def measured(path: Path, target: str, seconds: float) -> dict[str, Any]:
     """Return what there is to tell of a run's bundle for a target."""
     run = Run.open(path)
     name = f"{path.parent.name}-{path.name}"
-    options = Options(precisions=("fp16", "int8"), target=target)  # type: ignore[arg-type]
+    options = Options(precisions=("fp16", "int8"), backend=target)  # type: ignore[arg-type]
     bundle, shrunk = export(
-        run, OUT / f"{name}-{target}", None, options, lambda text, *_: say(f"{name}, {target}: {text}"), overwrite=True
+        run,
+        OUT / f"{name}-{target}",
+        None,
+        options,
+        lambda text, *_: print_message(f"{name}, {target}: {text}"),
+        overwrite=True,
     )
     manifest = bundle.manifest
     row: dict[str, Any] = {
@@ -49,8 +54,8 @@ def measured(path: Path, target: str, seconds: float) -> dict[str, Any]:
     }
     if target == "onnxruntime":
         opened = Bundle.open(bundle.path)
-        timings, _ = measure(opened, ways(opened, "onnxruntime-cpu"), seconds)
-        row["timings"] = [msgspec.to_builtins(each) for each in timings]
+        timings, _ = benchmark(opened, engine_configs(opened, "onnxruntime-cpu"), seconds)
+        row["timings"] = [msgspec.to_builtins(timing) for timing in timings]
     return row
 
 
@@ -71,8 +76,8 @@ def main() -> None:
 
 def lines(row: dict[str, Any]) -> list[list[str]]:
     """Return a row's lines of the table, a precision each."""
-    one = [(t["way"], t["p50_ms"]) for t in row.get("timings", ()) if t["way"]["threads"] == 1 and t["way"]["arena"]]
-    times = {way["precision"]: p50_ms for way, p50_ms in one}
+    timings = [(timing.get("config") or timing["way"], timing["p50_ms"]) for timing in row.get("timings", ())]
+    times = {config["precision"]: p50_ms for config, p50_ms in timings if config["threads"] == 1 and config["arena"]}
     found = []
     for name, told in row["precisions"].items():
         figures = ", ".join(f"{h} {v:.4f}" for h, each in told["scores"].items() for v in each.values())

@@ -32,13 +32,15 @@ def write_originals(folder: Path) -> Path:
     from test_mcap import record
 
     from edgemtl_runtime.bundle import Bundle
-    from edgemtl_runtime.engine.config import Way
-    from edgemtl_runtime.engine.selection import Choice, device
+    from edgemtl_runtime.engine.config import EngineConfig
+    from edgemtl_runtime.engine.selection import Selection, device
     from edgemtl_runtime.rig import CameraModel, Rig
 
     write_toy_bundle(folder / "toy")
     files = Bundle.open(folder / "toy").manifest.files
-    (folder / "choice").write_bytes(msgspec.json.encode(Choice(files, device(), Way(threads=1), {"a": 1.0})))
+    (folder / "choice").write_bytes(
+        msgspec.json.encode(Selection(files, device(), EngineConfig(threads=1), {"a": 1.0}))
+    )
     matrix = np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]])
     cameras = {name: CameraModel(name, 640, 480, matrix, np.array([-0.1, 0.01, 0, 0, 0])) for name in ("rgb", "ir")}
     Rig(cameras, np.eye(3), np.array([0.05, 0, 0]), 10.0).save(folder / "rig.yaml")

@@ -111,8 +111,8 @@ def bundle(originals: Path, work: Path, rng: np.random.Generator, network: bool)
     """Open and run a bundle with another manifest or another network."""
     from edgemtl_runtime.bundle import Bundle
     from edgemtl_runtime.decode import decode
-    from edgemtl_runtime.engine.onnxruntime import open_engine
-    from edgemtl_runtime.letterbox import Fit
+    from edgemtl_runtime.engine.onnxruntime import open_ort_engine
+    from edgemtl_runtime.letterbox import Letterbox
 
     told, model = (originals / "toy/manifest.json").read_bytes(), (originals / "toy/model.onnx").read_bytes()
     if network:
@@ -125,13 +125,13 @@ def bundle(originals: Path, work: Path, rng: np.random.Generator, network: bool)
     (work / "manifest.json").write_bytes(told)
     (work / "model.onnx").write_bytes(model)
     opened = Bundle.open(work)
-    engine = open_engine(opened, 1)
+    engine = open_ort_engine(opened, 1)
     specs = opened.manifest.inputs
     if sum(spec.height * spec.width for spec in specs) < 10**7:
         given = {s.name: np.zeros((1, s.height, s.width, s.channels), np.uint8) for s in specs}
         found = {name: each[0] for name, each in engine.run(given).items()}
         size = (specs[0].height, specs[0].width)
-        for result in decode(found, opened.manifest.heads, Fit.plan(size, size)).values():
+        for result in decode(found, opened.manifest.heads, Letterbox.plan(size, size)).values():
             result.to_dict()
 
 
@@ -177,7 +177,7 @@ def mutated_network(data: bytes, rng: np.random.Generator) -> bytes:
 def rig(originals: Path, work: Path, rng: np.random.Generator) -> None:
     """Open a rig and bring some pixels from one camera to the other."""
     from edgemtl_runtime.rig import Rig
-    from edgemtl_runtime.rig.geometry import rgb_pixels_to_ir
+    from edgemtl_runtime.rig.projection import rgb_pixels_to_ir
 
     data = (originals / "rig.yaml").read_bytes()
     if rng.random() < 0.6:
@@ -196,13 +196,13 @@ def choice(originals: Path, work: Path, rng: np.random.Generator) -> None:
     """Read the way that was remembered for a bundle."""
     from edgemtl_runtime.bundle import Bundle
     from edgemtl_runtime.engine.cache import Cache
-    from edgemtl_runtime.engine.selection import remembered
+    from edgemtl_runtime.engine.selection import selected_config
 
     opened, cache = Bundle.open(originals / "toy"), Cache(work / "cache")
-    file = cache.choice(opened.manifest.files)
+    file = cache.selection(opened.manifest.files)
     file.write_bytes(mutated((originals / "choice").read_bytes(), rng))
     file.chmod(0o600)
-    remembered(opened, cache)
+    selected_config(opened, cache)
 
 
 def recording(originals: Path, work: Path, rng: np.random.Generator) -> None:

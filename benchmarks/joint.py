@@ -22,7 +22,7 @@ from common import choose, done, step_ratios
 
 from edgemtl.config import Config
 from edgemtl.config_file import load
-from edgemtl.console import print_table, say
+from edgemtl.console import print_message, print_table
 from edgemtl.delta_m import Figures, delta_m
 from edgemtl.experiments.single import single_task
 from edgemtl.run import Run
@@ -183,7 +183,7 @@ def main() -> None:
     runs = {identity(r): r for r in told["runs"]}
     for seed in given.seeds:
         for name in names:
-            say(f"{name}, seed {seed}")
+            print_message(f"{name}, seed {seed}")
             runs |= {identity(r): r for r in measure(name, seed)}
     cost = [line for line in told["step_cost"] if line["data"] not in names]
     cost += [line for name in names for line in step_cost(name)]

@@ -67,7 +67,7 @@ def throughput(bundle: Bundle, held: Held, rounds: int) -> dict[str, Any]:
                     engine.session.run(None, each)
             else:
                 stats = Pipeline(bundle, engine, cameras).run()
-                assert stats.pairs == PAIRS and not stats.drops and not stats.alone, stats.to_dict()
+                assert stats.pairs == PAIRS and not stats.drops and not stats.unpaired, stats.to_dict()
             if turn:  # the first one warms up
                 seconds[kind].append(time.perf_counter() - start)
     ratios = [bare / ours for bare, ours in zip(seconds["bare"], seconds["pipeline"], strict=True)]

@@ -15,7 +15,7 @@ from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.camera.base import NO_EVENTS, CameraBase, CameraEvents
 from edgemtl_runtime.engine.onnxruntime import OrtEngine
 from edgemtl_runtime.frame import Frame
-from edgemtl_runtime.letterbox import Fit
+from edgemtl_runtime.letterbox import Letterbox
 
 PAIRS = 60
 Held = dict[str, list[NDArray[np.uint8]]]
@@ -81,7 +81,7 @@ def load(folder: Path, size: tuple[int, int] | None = None) -> Held:
 def fitted(bundle: Bundle, held: Held) -> list[dict[str, NDArray[np.uint8]]]:
     """Return what the network takes."""
     specs = bundle.manifest.inputs
-    fits = {s.name: Fit.plan(held[s.name][0].shape[:2], (s.height, s.width)) for s in specs}
+    fits = {s.name: Letterbox.plan(held[s.name][0].shape[:2], (s.height, s.width)) for s in specs}
     return [
         {s.name: fits[s.name].image(held[s.name][i], s.channels, s.blank)[None] for s in specs}
         for i in range(len(held["rgb"]))

@@ -65,11 +65,11 @@ class Detector:
 def edgemtl(url: str, model: str) -> None:
     """Run edgemtl-runtime on a bundle."""
     from edgemtl_runtime import Bundle, Pipeline, open_cameras
-    from edgemtl_runtime.engine.onnxruntime import open_engine
+    from edgemtl_runtime.engine.onnxruntime import open_ort_engine
 
     bundle = Bundle.open(model)
     (name,) = [spec.name for spec in bundle.manifest.inputs]
-    for pair, _ in Pipeline(bundle, open_engine(bundle, 1), open_cameras({name: url}), told=told):
+    for pair, _ in Pipeline(bundle, open_ort_engine(bundle, 1), open_cameras({name: url}), on_event=told):
         note(pair.frames[name].image)
 
 

@@ -30,7 +30,7 @@ from joint import OWN, configured, tasks_of
 from methods_page import Matrix, write_page
 
 from edgemtl.config import Config
-from edgemtl.console import say
+from edgemtl.console import print_message
 from edgemtl.data.datasets import open_datasets
 from edgemtl.experiments.adapt import SCRATCH, adapted_config, reached
 from edgemtl.experiments.lomt import find_head_taps
@@ -200,7 +200,7 @@ def measure(data: str, network: str, seed: int, methods: list[str]) -> None:
             add(data, network, "single", seed, run, method_run(data, network, seed, "joint"))
     for method in methods:
         if not known(data, network, method, tasks_of(data), seed):
-            say(f"{data}, {network}, seed {seed}: {method}")
+            print_message(f"{data}, {network}, seed {seed}: {method}")
             run = method_run(data, network, seed, method)
             add(data, network, method, seed, run, method_run(data, network, seed, "joint"))
 
@@ -294,7 +294,7 @@ def main() -> None:
         if given.unseen:
             for case in product([given.data], tasks_of(given.data), [seed], (*STARTS, SCRATCH)):
                 if not any(case == tuple(row[key] for key in CASE) for row in told("unseen")):
-                    say("{}, {} unseen, seed {}: from {}".format(*case))
+                    print_message("{}, {} unseen, seed {}: from {}".format(*case))
                     keep(RESULTS, "unseen", unseen(*case), *CASE)
         elif given.pairs:
             pairs(given.data, given.network, seed)

@@ -23,7 +23,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from edgemtl_runtime import Bundle, Pipeline, open_cameras
-from edgemtl_runtime.engine.onnxruntime import open_engine
+from edgemtl_runtime.engine.onnxruntime import open_ort_engine
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from conftest import write_toy_bundle
@@ -48,7 +48,7 @@ def by_close(folder: Path) -> None:
     """Open, run and close."""
     bundle = Bundle.open(folder)
     cameras = open_cameras({"rgb": URI, "ir": URI})
-    with open_engine(bundle, 1) as engine, Pipeline(bundle, engine, cameras) as pipeline:
+    with open_ort_engine(bundle, 1) as engine, Pipeline(bundle, engine, cameras) as pipeline:
         for _ in range(PAIRS):
             pipeline.read()
 
@@ -56,7 +56,9 @@ def by_close(folder: Path) -> None:
 def by_drop(folder: Path) -> None:
     """Open, run and let go."""
     bundle = Bundle.open(folder)
-    pipeline = Pipeline(bundle, open_engine(bundle, 1), open_cameras({"rgb": URI, "ir": URI}), told=lambda event: None)
+    pipeline = Pipeline(
+        bundle, open_ort_engine(bundle, 1), open_cameras({"rgb": URI, "ir": URI}), on_event=lambda event: None
+    )
     for _, result in pipeline:
         if result.index == PAIRS:
             break

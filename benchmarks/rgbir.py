@@ -26,11 +26,12 @@ from torch.nn import Conv2d
 
 from edgemtl.config import Config
 from edgemtl.config_file import load
-from edgemtl.console import print_table, progress_bar, say
+from edgemtl.console import print_message, print_table, progress_bar
 from edgemtl.corruptions import misalignments, missing_modalities
 from edgemtl.data.datasets import open_datasets
-from edgemtl.evaluate import Figures, Predictor, evaluate, of_run
+from edgemtl.evaluate import Predictor, evaluate, of_run
 from edgemtl.methods.alignment import tied
+from edgemtl.metric_report import flat
 from edgemtl.run import Run
 from edgemtl_export.latency import compare
 from edgemtl_models.aligned import AlignedTrunk
@@ -86,16 +87,16 @@ def tied_shares(run: Run) -> dict[str, float]:
     return shares | dict.fromkeys(trunk.shared, 1.0)
 
 
-def judged(predictor: Predictor | Late) -> Figures:
+def judged(predictor: Predictor | Late) -> dict[str, dict[str, float]]:
     """Return the figures of a predictor, with absent cameras and over shifts where it has two."""
     samples = open_datasets(configured("mid", 0))["val"]
     inputs = predictor.inputs
     corruptions = {**missing_modalities(inputs), **misalignments(inputs)} if len(inputs) > 1 else {}
     with progress_bar("judging", len(samples)) as bar:
-        return evaluate(predictor, samples, lambda n: bar(n, {}), corruptions)  # type: ignore[arg-type]
+        return flat(evaluate(predictor, samples, lambda n: bar(n, {}), corruptions))  # type: ignore[arg-type]
 
 
-def row(variant: str, seed: int, runs: list[Run], figures: Figures) -> dict[str, Any]:
+def row(variant: str, seed: int, runs: list[Run], figures: dict[str, dict[str, float]]) -> dict[str, Any]:
     """Return what the results file holds of a variant and seed: of several runs together the sum of their costs."""
     made = [shrunk(run) for run in runs]
     against = shrunk(run_of("mid", seed))[0]
@@ -171,7 +172,7 @@ def main() -> None:
     for seed in given.seeds if not given.page else []:
         for variant in given.variants:
             if not any((r["variant"], r["seed"]) == (variant, seed) for r in told()):
-                say(f"{variant}, seed {seed}")
+                print_message(f"{variant}, seed {seed}")
                 keep(RESULTS, "runs", measure(variant, seed), "variant", "seed")
     write_page(told(), list(VARIANTS))
 

@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from common import keep
 
-from edgemtl.console import print_table, say
+from edgemtl.console import print_message, print_table
 from edgemtl_runtime.bundle import Bundle
 
 RESULTS = Path(__file__).parent / "results" / "deploy.json"
@@ -33,22 +33,22 @@ IMPORTS = {
     "nothing": "",
     "numpy": "import numpy",
     "edgemtl_runtime": "import edgemtl_runtime",
-    "edgemtl_runtime.Pipeline": "from edgemtl_runtime import Bundle, Pipeline, open_best, open_cameras",
+    "edgemtl_runtime.Pipeline": "from edgemtl_runtime import Bundle, Pipeline, open_selected_engine, open_cameras",
 }
 OURS = """
 import cv2, sys
 from edgemtl_runtime import Bundle
 from edgemtl_runtime.decode import decode
-from edgemtl_runtime.engine.onnxruntime import open_engine
-from edgemtl_runtime.letterbox import Fit
+from edgemtl_runtime.engine.onnxruntime import open_ort_engine
+from edgemtl_runtime.letterbox import Letterbox
 bundle = Bundle.open(sys.argv[1])
-engine = open_engine(bundle, 1)
+engine = open_ort_engine(bundle, 1)
 folder, count = sys.argv[2], int(sys.argv[3])
 for number in range(count):
     inputs = {}
     for spec in bundle.manifest.inputs:
         image = cv2.imread(f"{folder}/{spec.name}-{number}.png", cv2.IMREAD_UNCHANGED)
-        fit = Fit.plan(image.shape[:2], (spec.height, spec.width))
+        fit = Letterbox.plan(image.shape[:2], (spec.height, spec.width))
         inputs[spec.name] = fit.image(image, spec.channels, spec.blank)[None]
     found = decode({k: v[0] for k, v in engine.run(inputs).items()}, bundle.manifest.heads, fit)
 print(len(found["boxes"].scores))
@@ -150,7 +150,7 @@ def main() -> None:
         folder = Path(name)
         pictures(folder, bundle)
         other = rival(folder, bundle.model.stat().st_size, (spec.height, spec.width))
-        say(f"{bundle.model.stat().st_size / 1e6:.1f} MB beside {other.stat().st_size / 1e6:.1f} MB")
+        print_message(f"{bundle.model.stat().st_size / 1e6:.1f} MB beside {other.stat().st_size / 1e6:.1f} MB")
         imports = in_turns({key: (source,) for key, source in IMPORTS.items()}, 2 * given.turns)
         here, there = (str(bundle.path), name), (str(other), name)
         size = (str(spec.height), str(spec.width))

@@ -18,7 +18,7 @@ from edgemtl_runtime.atomic import ExistsError, Lock, read_inventory, recover, r
 
 from . import distributed
 from .config import Config
-from .console import say
+from .console import print_message
 from .errors import ConfigError, EdgemtlError
 from .renamed_keys import renamed
 from .stop import Stop
@@ -67,7 +67,7 @@ class Checkpoint:
                     "--overwrite starts again"
                 )
         elif resume:
-            say("nothing unfinished here: training from the start")
+            print_message("nothing unfinished here: training from the start")
 
     @contextmanager
     def kept(self, trainer: Trainer, stop: Stop, started: float) -> Iterator[None]:
@@ -114,7 +114,7 @@ class Checkpoint:
             write_file(self.file, save(tensors, {HEADER: json.dumps(values)}))
             self.step = trainer.step
         except (OSError, SafetensorError) as error:
-            say(f"the state at step {trainer.step} could not be saved ({error}); training goes on")
+            print_message(f"the state at step {trainer.step} could not be saved ({error}); training goes on")
         self.saved_at = time.monotonic()
 
     def load_into(self, trainer: Trainer) -> float:
@@ -134,7 +134,7 @@ class Checkpoint:
         except UNREADABLE as error:
             raise self._unreadable(error) from error
         self.step = trainer.step
-        say(f"going on from step {trainer.step}")
+        print_message(f"going on from step {trainer.step}")
         return float(values["seconds"])
 
     def _values(self) -> Values:

@@ -1,4 +1,4 @@
-"""The command line: ``edgemtl init | data | train | adapt | eval | compare | predict | shrink | export | run`` …"""
+"""The command line ``edgemtl``: init, data, train, adapt, eval, compare, predict, shrink, export, demo, run …"""
 
 from __future__ import annotations
 
@@ -35,15 +35,19 @@ def parser() -> argparse.ArgumentParser:
     add_run(commands)
     add_record(commands)
     add_engines(commands)
-    demo = commands.add_parser("demo", help="the whole way on drawn streets: train, shrink, export, judge, run")
+    demo = commands.add_parser("demo", help="everything on drawn streets: train, shrink, export, evaluate, run")
     demo.add_argument("--out", type=Path, help=f"folder to write (default: {DEMO}, where an older demo is replaced)")
     overwrite_option(demo)
-    demo.add_argument("--steps", type=int, default=0, help="training steps (default: the demo's own)")
+    demo.add_argument("--steps", type=int, default=0, help="training steps (default: 400)")
     demo.set_defaults(command=_demo)
     return top
 
 
 def _demo(args: argparse.Namespace) -> int:
+    from .errors import EdgemtlError
+
+    if args.steps < 0:
+        raise EdgemtlError("--steps is not negative")
     from .demo import demo
 
     demo(args.out or DEMO, args.steps, args.overwrite or args.out is None)

@@ -1,4 +1,4 @@
-"""Runs side by side: a table of their figures and a picture of what each task gained or lost."""
+"""Runs side by side: a table of their metrics, and a figure of each task's relative change."""
 
 from __future__ import annotations
 
@@ -15,25 +15,39 @@ from . import config_file
 from .config import Config, Data
 from .delta_m import delta_m, references
 from .errors import EdgemtlError
-from .reports.html import drawing
-from .run import CONFIG, read_metrics
+from .metric_report import from_json
+from .plots import task_changes
+from .run_files import CONFIG, read_metrics
+from .tables import Table
 from .tasks import TASKS
 
 COSTS = ("parameters", "seconds_epoch")
+CHANGE = "Δ "
+"""Prefix of a task's relative change in percent."""
+MEAN_CHANGE = f"{CHANGE}delta_m"
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run as it is compared: its folder, configuration and metrics."""
+
+    folder: Path
+    config: Config
+    metrics: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Column:
-    """Runs that differ by their seeds alone: every figure once a seed."""
+    """Runs that differ by their seeds alone: every metric once a seed."""
 
     name: str
     config: Config
     seeds: tuple[int, ...]
-    figures: dict[str, list[float]]
+    values: dict[str, list[float]]
 
-    def told(self, name: str, digits: int) -> str:
-        """Return a figure as its mean and, of several seeds, its standard deviation."""
-        values = self.figures.get(name, [])
+    def cell(self, name: str, digits: int) -> str:
+        """Return a metric as its mean and, of several seeds, its standard deviation."""
+        values = self.values.get(name, [])
         if not values:
             return "-"
         if len(values) == 1:
@@ -41,110 +55,80 @@ class Column:
         return f"{fmean(values):,.{digits}f} ± {stdev(values):.{digits}f}"
 
 
-def columns(runs: Sequence[Path]) -> list[Column]:
-    """Read runs, those of one configuration under several seeds together; a folder of runs stands for all of them."""
-    found: dict[str, list[tuple[Path, Config, dict[str, Any]]]] = {}
-    for folder in [inner for run in runs for inner in _expand(run)]:
-        config = config_file.load(folder / CONFIG)
-        metrics = read_metrics(folder)
-        if "val" not in metrics:
-            raise EdgemtlError(f"{folder}: was never judged; run `edgemtl eval {folder}`")
-        alike = msgspec.structs.replace(config, seed=0, num_threads=0, checkpoint_interval_s=0, tensorboard="")
-        place = ""
-        if config.method == "single":  # the tasks' own networks, in OUT/TASK, stand together in one column
-            alike = msgspec.structs.replace(alike, tasks=(), data=Data())
-            place = str(folder.absolute().parent.parent)
-        key = json.dumps([msgspec.to_builtins(alike), place])
-        found.setdefault(key, []).append((folder, config, metrics))
-    return [_column(group) for group in found.values()]
+def columns(folders: Sequence[Path]) -> list[Column]:
+    """Read runs, those of one configuration under several seeds into one column."""
+    groups: dict[str, list[TrainedRun]] = {}
+    for folder in folders:
+        run = TrainedRun(folder, config_file.load(folder / CONFIG), read_metrics(folder))
+        if not from_json(run.metrics):
+            raise EdgemtlError(f"{folder}: was never evaluated; run `edgemtl eval {folder}`")
+        groups.setdefault(_group_key(run), []).append(run)
+    return [_column(group) for group in groups.values()]
 
 
-def _expand(run: Path) -> list[Path]:
-    if (run / CONFIG).is_file():
-        return [run]
-    inner = sorted(file.parent for file in run.glob(f"*/{CONFIG}"))
-    if not inner:
-        raise EdgemtlError(f"{run}: no run here, nor a folder of runs")
-    return inner
+def _group_key(run: TrainedRun) -> str:
+    """Return what runs of one column have in common."""
+    config = msgspec.structs.replace(run.config, seed=0, num_threads=0, checkpoint_interval_s=0, tensorboard="")
+    parent = ""
+    if config.method == "single":  # the single-task networks, in OUT/TASK, are one column
+        config = msgspec.structs.replace(config, tasks=(), data=Data())
+        parent = str(run.folder.absolute().parent.parent)
+    return json.dumps([msgspec.to_builtins(config), parent])
 
 
-def _column(group: list[tuple[Path, Config, dict[str, Any]]]) -> Column:
-    figures: dict[str, list[float]] = {}
-    for folder, config, metrics in group:
-        single = references(config, folder.parent) or references(config, folder.parent.parent)
-        gained = delta_m(metrics["val"]["all"], single, list(config.tasks)) if config.method != "single" else {}
-        told = metrics["val"]["all"] | {f"Δ {name}": value for name, value in gained.items()}
-        told |= {name: metrics[name] for name in COSTS if name in metrics}
-        for name, value in told.items():
-            figures.setdefault(name, []).append(value)
-    folder, config, _ = group[0]
-    seeds = tuple(dict.fromkeys(config.seed for _, config, _ in group))
-    if config.method == "single":  # what the tasks' networks cost, they cost together
+def _column(group: list[TrainedRun]) -> Column:
+    values: dict[str, list[float]] = {}
+    for run in group:
+        for name, value in _values(run).items():
+            values.setdefault(name, []).append(value)
+    folder, config = group[0].folder, group[0].config
+    seeds = tuple(dict.fromkeys(run.config.seed for run in group))
+    if config.method == "single":  # the costs of the tasks' networks add up
         folder = folder.parent
         for name in COSTS:
-            figures[name] = [
-                sum(metrics.get(name, 0) for _, config, metrics in group if config.seed == seed) for seed in seeds
-            ]
+            values[name] = [sum(r.metrics.get(name, 0) for r in group if r.config.seed == seed) for seed in seeds]
     name = folder.name if len(seeds) == 1 else f"{folder.name} ({len(seeds)} seeds)"
-    return Column(name, config, seeds, figures)
+    return Column(name, config, seeds, values)
 
 
-def rows(compared: Sequence[Column]) -> list[list[str]]:
-    """Return the figures as rows of words, a header first; an arrow at each primary metric says what is better."""
-    names = list(dict.fromkeys(name for column in compared for name in column.figures))
+def _values(run: TrainedRun) -> dict[str, float]:
+    """Return a run's metrics on the whole split, its tasks' relative changes and its costs."""
+    values = from_json(run.metrics)["all"].flat()
+    changes: dict[str, float] = {}
+    if run.config.method != "single":
+        single = references(run.config, run.folder.parent) or references(run.config, run.folder.parent.parent)
+        changes = delta_m(values, single, list(run.config.tasks))
+    costs = {name: run.metrics[name] for name in COSTS if name in run.metrics}
+    return values | {f"{CHANGE}{name}": value for name, value in changes.items()} | costs
+
+
+def rows(compared: Sequence[Column]) -> Table:
+    """Return a row for every metric; an arrow at each primary metric points to the better direction."""
+    names = list(dict.fromkeys(name for column in compared for name in column.values))
     better = {task.primary: "↑" if task.higher_is_better else "↓" for task in TASKS.values()}
     order = [n for n in names if n in better]
-    order += [n for n in names if n.startswith("Δ ")]
+    order += [n for n in names if n.startswith(CHANGE)]
     order += [n for n in names if n not in order and n not in COSTS] + [n for n in COSTS if n in names]
     digits = {"parameters": 0, "seconds_epoch": 1}
-    out = [["", *(column.name for column in compared)]]
+    table = [["", *(column.name for column in compared)]]
     for name in order:
-        told = "Δm %" if name == "Δ delta_m" else f"{name} %" if name.startswith("Δ ") else name
+        label = "Δm %" if name == MEAN_CHANGE else f"{name} %" if name.startswith(CHANGE) else name
         if name in better:
-            told += f" {better[name]}"
-        count = digits.get(name, 2 if name.startswith("Δ ") else 3)
-        out.append([told, *(column.told(name, count) for column in compared)])
-    return out
+            label += f" {better[name]}"
+        count = digits.get(name, 2 if name.startswith(CHANGE) else 3)
+        table.append([label, *(column.cell(name, count) for column in compared)])
+    return table
 
 
-def draw(compared: Sequence[Column], ending: str = "png") -> bytes:
-    """Return a drawing of each task's change against its single-task reference, as a file of a kind.
+def draw(compared: Sequence[Column], file_format: str = "png") -> bytes:
+    """Draw each task's change against its single-task reference; the mean is Δm.
 
-    A run is a group of bars; the mean is Δm. Raises `EdgemtlError` where no run has a reference.
+    Raises `EdgemtlError` where no run has a reference.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    shown = [column for column in compared if "Δ delta_m" in column.figures]
+    shown = [column for column in compared if MEAN_CHANGE in column.values]
     if not shown:
-        raise EdgemtlError("no run here has single-task references (method=single) of its protocol beside it")
-    bars = list(dict.fromkeys(n for c in shown for n in c.figures if n.startswith("Δ ") and n != "Δ delta_m"))
-    bars.append("Δ delta_m")
-    figure = Figure(figsize=(2.6 + 1.5 * len(shown), 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    width = 0.8 / len(bars)
-    for index, bar in enumerate(bars):
-        places = [x + (index - (len(bars) - 1) / 2) * width for x in range(len(shown))]
-        values = [fmean(column.figures.get(bar, [0.0])) for column in shown]
-        spread = [stdev(c.figures[bar]) if len(c.figures.get(bar, [])) > 1 else 0.0 for c in shown]
-        mean = bar == "Δ delta_m"
-        axes.bar(
-            places,
-            values,
-            width * 0.92,
-            yerr=spread if any(spread) else None,
-            label="Δm" if mean else bar.removeprefix("Δ "),
-            color="0.25" if mean else f"C{index}",
-            error_kw={"elinewidth": 0.8},
-        )
-    axes.axhline(0, color="black", linewidth=0.8)
-    axes.set_xticks(range(len(shown)), [column.name for column in shown], fontsize=8)
-    axes.set_ylabel("change against single, %  (+ is better)", fontsize=8)
-    axes.tick_params(axis="y", labelsize=8)
-    axes.grid(axis="y", alpha=0.3)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    figure.legend(fontsize=8, loc="outside right upper", frameon=False)
-    return drawing(figure, 150, ending)
+        raise EdgemtlError("no run here has single-task references (method=single) of its protocol next to it")
+    names = list(dict.fromkeys(n for c in shown for n in c.values if n.startswith(CHANGE) and n != MEAN_CHANGE))
+    bars = {name.removeprefix(CHANGE): [c.values.get(name, []) for c in shown] for name in names}
+    bars["Δm"] = [column.values[MEAN_CHANGE] for column in shown]
+    return task_changes([column.name for column in shown], bars, file_format)

@@ -231,6 +231,10 @@ class Lomt(Section, frozen=True):
     )
 
 
+TASK_NAMES = ("boxes", "semantic", "depth", "normals", "edges", "attributes")
+"""The tasks of `tasks.TASKS`, for checks that import no torch."""
+
+
 class Config(Section, frozen=True):
     """One training."""
 

@@ -1,87 +1,77 @@
-"""What a person sees: lines and progress on standard error, tables on standard output."""
+"""Terminal output: messages and progress on standard error, tables on standard output."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from . import distributed
+from . import ranks
+from .tables import Table, as_text
 
-WIDTH = 200
-console = Console(stderr=True, quiet=not distributed.is_main())
-# A table in a file or a pipe keeps its words whole.
-output = Console(soft_wrap=True, quiet=not distributed.is_main(), width=None if sys.stdout.isatty() else WIDTH)
-Bar = Callable[[int, dict[str, float]], None]
+console = Console(stderr=True, quiet=not ranks.is_main())
+ProgressBar = Callable[[int, dict[str, float]], None]
+"""Called with the number of steps done and the metrics to show next to it."""
 
 
-def say(text: str) -> None:
-    """Print a line for a person."""
+def print_message(text: str) -> None:
+    """Print a line on standard error."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-@contextmanager
-def progress_bar(title: str, total: int) -> Iterator[Bar]:
-    """Show a bar; call what it gives with how much is done and the figures to show beside it.
+def print_table(table: Table, title: str = "") -> None:
+    """Print a table on standard output."""
+    if ranks.is_main():
+        print(as_text(table, title))
 
-    Where standard error is no terminal, a line is printed at every tenth instead.
-    """
+
+@contextmanager
+def progress_bar(title: str, total: int) -> Iterator[ProgressBar]:
+    """Show a progress bar, or a line at every tenth where standard error is no terminal."""
     if not console.is_terminal:
-        yield lambda done, figures: _tenth(title, done, total, figures)
+        yield lambda done, metrics: _print_tenth(title, done, total, metrics)
         return
     columns = (
         TextColumn(title),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[figures]}"),
+        TextColumn("{task.fields[metrics]}"),
     )
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task(title, total=total, figures="")
+        task = progress.add_task(title, total=total, metrics="")
 
-        def update(done: int, figures: dict[str, float]) -> None:
-            progress.update(task, completed=done, figures=_told(figures))
+        def update(done: int, metrics: dict[str, float]) -> None:
+            progress.update(task, completed=done, metrics=_formatted(metrics))
 
         yield update
 
 
 @contextmanager
-def steps() -> Iterator[Callable[[str, int, int], None]]:
-    """Give what tells of work in parts: each part a line, one that comes in steps (done, total) a bar."""
-    with ExitStack() as bars:
-        shown: dict[str, Bar] = {}
+def progress_stages() -> Iterator[Callable[[str, int, int], None]]:
+    """Give a reporter of (stage, done, total): a line for each stage, or a bar where ``total`` is not 0."""
+    with ExitStack() as stack:
+        bars: dict[str, ProgressBar] = {}
 
-        def tell(text: str, done: int, total: int) -> None:
-            if text not in shown:
-                bars.close()  # the bar of the part before
-                shown.clear()
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in bars:
+                stack.close()  # the bar of the previous stage
+                bars.clear()
                 if not total:
-                    say(text)
+                    print_message(stage)
                     return
-                shown[text] = bars.enter_context(progress_bar(text, total))
-            shown[text](done, {})
+                bars[stage] = stack.enter_context(progress_bar(stage, total))
+            bars[stage](done, {})
 
-        yield tell
+        yield report
 
 
-def _tenth(title: str, done: int, total: int, figures: dict[str, float]) -> None:
+def _print_tenth(title: str, done: int, total: int, metrics: dict[str, float]) -> None:
     if done * 10 // total > (done - 1) * 10 // total and total >= 100:
-        say(f"{title} {done}/{total}  {_told(figures)}")
+        print_message(f"{title} {done}/{total}  {_formatted(metrics)}")
 
 
-def _told(figures: dict[str, float]) -> str:
-    return "  ".join(f"{name} {value:.3g}" for name, value in figures.items())
-
-
-def print_table(rows: list[list[str]], title: str = "") -> None:
-    """Print rows of words, the first one as the header, on standard output."""
-    table = Table(title=title or None, title_justify="left")
-    for index, head in enumerate(rows[0]):
-        table.add_column(head, justify="right" if index else "left")
-    for row in rows[1:]:
-        table.add_row(*row)
-    output.print(table)
+def _formatted(metrics: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:.3g}" for name, value in metrics.items())

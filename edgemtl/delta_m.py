@@ -16,7 +16,7 @@ import msgspec
 from . import config_file
 from .config import Config
 from .errors import EdgemtlError
-from .run import CONFIG, read_metrics
+from .run_files import CONFIG, read_metrics
 from .tasks import TASKS
 
 FREE = (

@@ -22,23 +22,22 @@ from torch import Tensor, distributed
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from .ranks import is_main, rank, world_size
+
+__all__ = [
+    "all_reduce",
+    "all_reduce_gradients",
+    "broadcast",
+    "device",
+    "is_main",
+    "process_group",
+    "rank",
+    "synced_batch_statistics",
+    "world_size",
+]
+
 TIMEOUT = timedelta(days=1)
 """How long the others wait while the main process reads data, saves or evaluates."""
-
-
-def world_size() -> int:
-    """Return the number of processes that train together."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def rank() -> int:
-    """Return the index of this process, from 0."""
-    return int(os.environ.get("RANK", "0"))
-
-
-def is_main() -> bool:
-    """Whether this is the process that writes, evaluates and logs."""
-    return rank() == 0
 
 
 def device() -> torch.device:

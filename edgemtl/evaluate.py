@@ -1,8 +1,8 @@
-"""How good a run or a bundle is: the same figures by the same way, at the pixels of the labels."""
+"""Evaluation of runs and bundles alike: predictions and labels are compared at the resolution of the labels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,19 +10,18 @@ from numpy.typing import NDArray
 
 from edgemtl_runtime.bundle import Bundle, Head, Input
 from edgemtl_runtime.decode import decode
-from edgemtl_runtime.engine.onnxruntime import open_engine
-from edgemtl_runtime.letterbox import Fit
+from edgemtl_runtime.engine.onnxruntime import open_ort_engine
+from edgemtl_runtime.letterbox import Letterbox
 from edgemtl_runtime.result import HeadResult
 
 from .corruptions import CLEAN, Corruption, Suite
 from .data.loader import check_inputs, fitted_images
 from .data.sample import Dataset, Sample
 from .errors import EdgemtlError
-from .run import CONFIG, Run
-from .tasks import TASKS, Metric
-
-Figures = dict[str, dict[str, float]]
-"""Figures by part of the data: "all", and "day" and "night" where both are known; and by corruption, if asked for."""
+from .metric_report import MetricReport, Reports
+from .run import Run
+from .run_files import is_run
+from .tasks import TASKS, Metric, Task
 
 
 class Engine(Protocol):
@@ -45,7 +44,7 @@ class Predictor:
     def __call__(self, sample: Sample, corruption: Corruption = CLEAN) -> dict[str, HeadResult]:
         """Return every head's result, with the cameras in this state."""
         spec = next(iter(self.inputs.values()))
-        fit = Fit.plan(sample.size, (spec.height, spec.width))
+        fit = Letterbox.plan(sample.size, (spec.height, spec.width))
         outputs = self.engine.run(fitted_images(sample, self.inputs, corruption))
         return decode({name: output[0] for name, output in outputs.items()}, self.heads, fit)
 
@@ -64,12 +63,12 @@ def of_run(run: Run, threshold: float | None = 0.0) -> Predictor:
 def open_predictor(path: str | Path, threshold: float | None = 0.0, precision: str = "fp32") -> Predictor:
     """Open a run or a bundle, whichever the folder holds; of a bundle the network in a ``precision``."""
     folder = Path(path)
-    if (folder / CONFIG).is_file():
+    if is_run(folder):
         return of_run(Run.open(folder), threshold)
     if not folder.is_dir():
         raise EdgemtlError(f"{folder}: no such folder; give a run or a bundle")
     bundle = Bundle.open(folder)
-    return Predictor(open_engine(bundle, 0, precision), bundle.manifest.inputs, bundle.manifest.heads, threshold)
+    return Predictor(open_ort_engine(bundle, 0, precision), bundle.manifest.inputs, bundle.manifest.heads, threshold)
 
 
 def evaluate(
@@ -77,37 +76,45 @@ def evaluate(
     samples: Dataset,
     progress: Callable[[int], None] | None = None,
     corruptions: Suite | None = None,
-) -> Figures:
-    """Evaluate a predictor on every sample: all, by day and by night where that is known, and with ``corruptions``."""
-    labelled = samples.classes
-    check_inputs(predictor.inputs, samples)
-    for head in predictor.heads:
-        if head.name in labelled and labelled[head.name] != head.classes:
-            theirs, ours = ", ".join(labelled[head.name]), ", ".join(head.classes)
-            raise EdgemtlError(f"head '{head.name}' knows the classes {ours}; the data have {theirs}")
-    tasks = {head.name: TASKS[head.task](head.classes) for head in predictor.heads if head.name in labelled}
-    if not tasks:
-        raise EdgemtlError(f"the data have labels for {', '.join(labelled) or 'nothing'}, the network has other heads")
+) -> Reports:
+    """Evaluate a predictor on every sample: on all, by day and by night where that is known, and with corruptions."""
+    tasks = _labelled_tasks(predictor, samples)
+    suite = corruptions or {}
     metrics: dict[str, dict[str, Metric]] = {}
     for index in range(len(samples)):
         sample = samples[index]
         light = [] if sample.is_day is None else ["day" if sample.is_day else "night"]
-        judged = [(["all", *light], predictor(sample))]
-        judged += [([name], predictor(sample, each[index % len(each)])) for name, each in (corruptions or {}).items()]
-        for parts, results in judged:
-            for part in parts:
-                for task, metric in metrics.setdefault(part, {n: t.metric() for n, t in tasks.items()}).items():
-                    metric.update(results[task], sample)
+        _update(metrics, ["all", *light], tasks, predictor(sample), sample)
+        for name, variants in suite.items():
+            _update(metrics, [name], tasks, predictor(sample, variants[index % len(variants)]), sample)
         if progress:
             progress(index + 1)
-    order = [part for part in ("all", "day", "night", *(corruptions or {})) if part in metrics]
-    return {part: {k: v for metric in metrics[part].values() for k, v in metric.compute().items()} for part in order}
+    order = [subset for subset in ("all", "day", "night", *suite) if subset in metrics]
+    return {s: MetricReport({task: metric.compute() for task, metric in metrics[s].items()}) for s in order}
 
 
-def table(figures: Figures) -> list[list[str]]:
-    """Return the figures as rows of words, a header first."""
-    names = list(figures["all"])
-    rows = [["", *figures]]
-    return rows + [
-        [name, *(f"{figures[part][name]:.3f}" if name in figures[part] else "-" for part in figures)] for name in names
-    ]
+def _labelled_tasks(predictor: Predictor, samples: Dataset) -> dict[str, Task]:
+    """Return the heads' tasks that the data have labels of; raises `EdgemtlError` where classes or tasks differ."""
+    labelled = samples.classes
+    check_inputs(predictor.inputs, samples)
+    for head in predictor.heads:
+        if head.name in labelled and labelled[head.name] != head.classes:
+            of_data, of_head = ", ".join(labelled[head.name]), ", ".join(head.classes)
+            raise EdgemtlError(f"head '{head.name}' knows the classes {of_head}; the data have {of_data}")
+    tasks = {head.name: TASKS[head.task](head.classes) for head in predictor.heads if head.name in labelled}
+    if not tasks:
+        raise EdgemtlError(f"the data have labels for {', '.join(labelled) or 'nothing'}, the network has other heads")
+    return tasks
+
+
+def _update(
+    metrics: dict[str, dict[str, Metric]],
+    subsets: Sequence[str],
+    tasks: Mapping[str, Task],
+    results: Mapping[str, HeadResult],
+    sample: Sample,
+) -> None:
+    for subset in subsets:
+        by_task = metrics.setdefault(subset, {name: task.metric() for name, task in tasks.items()})
+        for name, metric in by_task.items():
+            metric.update(results[name], sample)

@@ -1,4 +1,4 @@
-"""A run to a bundle."""
+"""Export of a run: its shrunk network as a bundle, compared with the run on held-out images."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from edgemtl_export.precisions import Backend, Precisions, Progress
 from edgemtl_export.to_bundle import export_bundle
 from edgemtl_runtime.atomic import AtomicFolder
 from edgemtl_runtime.bundle import BUNDLE, Bundle, Head
-from edgemtl_runtime.engine.autotune import choose
-from edgemtl_runtime.engine.build import Built, build_engine
-from edgemtl_runtime.engine.config import absent, ways
-from edgemtl_runtime.engine.selection import Choice
+from edgemtl_runtime.engine.autotune import autotune
+from edgemtl_runtime.engine.build import build_engine
+from edgemtl_runtime.engine.config import engine_configs, unavailable_reason
 from edgemtl_runtime.engine.trt_build import BACKENDS
 
 from .data.datasets import open_datasets
@@ -35,34 +34,32 @@ LICENCE = (
     "AGPL-3.0-only: trained with ultralytics' modules and losses, whose authors claim AGPL-3.0 for such weights "
     "and for engines made from them; the terms of your training data come on top"
 )
-FRAMES = 16
-"""Pictures of the held-out split on which a bundle is compared with its run."""
-
-
-CALIBRATION = 64
-"""Pictures of the training split that tell the ranges of fp16 and int8."""
+PARITY_IMAGES = 16
+"""Images of the held-out split on which a bundle is compared with its run."""
+CALIBRATION_IMAGES = 64
+"""Images of the training split from which the ranges of fp16 and int8 are taken."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a bundle is made: `edgemtl_export` tells what each does."""
+    """Options of an export; `edgemtl_export` documents what each does."""
 
     heads: tuple[str, ...] = ()
-    """The heads to ship; all where none is named."""
+    """The heads to export; all where none is named."""
     precisions: tuple[Literal["fp16", "int8"], ...] = ()
-    """What to make beside fp32; each must pass the gate."""
-    target: Backend = "onnxruntime"
+    """Precisions to add to fp32; each must pass the accuracy gate."""
+    backend: Backend = "onnxruntime"
     max_drop: float = 0.01
-    """The largest share of a head's figure that a precision may lose."""
+    """The largest share of a head's metric that a precision may lose."""
     align: int = 0
-    """Dead channels are kept up to a multiple of this; 0 takes what the target wants."""
+    """Pruned channels are kept up to a multiple of this; 0: the backend's."""
     dynamic_batch: bool = False
-    """Leave the number of pictures open, for servers that gather requests; the runtime feeds one."""
+    """Leave the batch size open, for servers that gather requests; the runtime feeds one image."""
 
     @property
-    def multiple(self) -> int:
+    def channel_multiple(self) -> int:
         """The multiple of channels: TensorRT computes int8 on 32 at a time, fp16 on 8, ONNX Runtime fp32 on 8."""
-        return self.align or (32 if self.target == "tensorrt" and "int8" in self.precisions else 8)
+        return self.align or (32 if self.backend == "tensorrt" and "int8" in self.precisions else 8)
 
 
 def export(
@@ -73,7 +70,7 @@ def export(
     progress: Progress = lambda *_: None,
     overwrite: bool = False,
 ) -> tuple[Bundle, Shrunk]:
-    """Shrink a run's network, write it as a bundle and compare both on held-out pictures.
+    """Shrink a run's network, write it as a bundle and compare both on held-out images.
 
     ``samples`` replaces the held-out split of the data that the run was trained on. With ``overwrite`` a bundle of ours
     at ``out`` is replaced. Raises `EdgemtlError`, and then nothing is written.
@@ -85,27 +82,26 @@ def export(
 def _export_into(
     output: AtomicFolder, run: Run, samples: Dataset | None, options: Options, progress: Progress
 ) -> tuple[Bundle, Shrunk]:
-    given = None if samples is not None else open_datasets(run.config)
-    samples = given["val"] if given is not None else samples
-    assert samples is not None
-    heads = chosen_heads(run, options.heads)
+    splits = {} if samples is not None else open_datasets(run.config)
+    val = samples if samples is not None else splits["val"]
+    heads = select_heads(run, options.heads)
     precisions = None
     if options.precisions:
-        training = given["train"] if given is not None else open_datasets(run.config, ("train",))["train"]
-        calibration = some(run, training, CALIBRATION)
-        gate = AccuracyGate(scorer(run, heads, samples), options.max_drop)
-        precisions = Precisions(options.precisions, gate, calibration, options.target, progress)
+        training = splits["train"] if splits else open_datasets(run.config, ("train",))["train"]
+        calibration = network_inputs(run, training, CALIBRATION_IMAGES)
+        gate = AccuracyGate(scorer(run, heads, val), options.max_drop)
+        precisions = Precisions(options.precisions, gate, calibration, options.backend, progress)
     try:
         return export_bundle(
             run.network,
             run.interface.inputs,
             heads,
-            some(run, samples, FRAMES),
+            network_inputs(run, val, PARITY_IMAGES),
             output,
             str(run.interface.network["name"]),
             LICENCE,
             "edgemtl 0.1.0",
-            options.multiple,
+            options.channel_multiple,
             precisions,
             options.dynamic_batch,
         )
@@ -113,7 +109,7 @@ def _export_into(
         raise EdgemtlError(f"no bundle written: {error}") from error
 
 
-def chosen_heads(run: Run, names: tuple[str, ...]) -> tuple[Head, ...]:
+def select_heads(run: Run, names: tuple[str, ...]) -> tuple[Head, ...]:
     """Return the run's heads of these names, all where none is named; raises `EdgemtlError` on an unknown one."""
     known = {head.name: head for head in run.interface.heads}
     for name in names:
@@ -122,54 +118,67 @@ def chosen_heads(run: Run, names: tuple[str, ...]) -> tuple[Head, ...]:
     return tuple(head for head in known.values() if not names or head.name in names)
 
 
-def some(run: Run, samples: Dataset, count: int) -> list[dict[str, NDArray[Any]]]:
-    """Return up to ``count`` pictures, evenly over a split, as the network takes them."""
-    chosen = np.unique(np.linspace(0, len(samples) - 1, count).round().astype(int))
+def network_inputs(run: Run, samples: Dataset, count: int) -> list[dict[str, NDArray[Any]]]:
+    """Return up to ``count`` samples' images, evenly over a split, preprocessed for the network."""
+    indices = np.unique(np.linspace(0, len(samples) - 1, count).round().astype(int))
     inputs = {spec.name: spec for spec in run.interface.inputs}
-    return [fitted_images(samples[int(i)], inputs) for i in chosen]
+    return [fitted_images(samples[int(i)], inputs) for i in indices]
 
 
 def scorer(run: Run, heads: tuple[Head, ...], samples: Dataset) -> Scorer:
-    """Return what judges a network by each labelled head's primary metric."""
-    judged = {head.name: TASKS[head.task](head.classes) for head in heads if head.name in samples.classes}
+    """Return the function that scores a network by each labelled head's primary metric."""
+    tasks = {head.name: TASKS[head.task] for head in heads if head.name in samples.classes}
 
     def scores(network: Inference) -> dict[str, Score]:
-        predictor = Predictor(Running(network), run.interface.inputs, heads, 0.0)
-        found = evaluate(predictor, samples)["all"]
-        return {name: Score(t.primary, found[t.primary], t.higher_is_better) for name, t in judged.items()}
+        report = evaluate(Predictor(FunctionEngine(network), run.interface.inputs, heads, 0.0), samples)["all"]
+        return {n: Score(t.primary, report[n][t.primary], t.higher_is_better) for n, t in tasks.items()}
 
     return scores
 
 
 @dataclass(frozen=True)
-class Running:
-    """A function in the place of an engine."""
+class FunctionEngine:
+    """A function as an engine."""
 
     run: Inference
 
 
-def tensorrt_here() -> str:
-    """Return the back end that builds engines on this machine; raises `EdgemtlError` with why there is none."""
-    reasons = {name: absent(name) for name in BACKENDS}
-    for name, why in reasons.items():
-        if not why:
+def tensorrt_backend() -> str:
+    """Return the backend that builds engines on this machine; raises `EdgemtlError` with the reasons of all others."""
+    reasons = {name: unavailable_reason(name) for name in BACKENDS}
+    for name, reason in reasons.items():
+        if not reason:
             return name
-    told = "; ".join(f"{name}: {why}" for name, why in reasons.items())
+    text = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
     raise EdgemtlError(
-        f"--tensorrt: no engine can be built and checked here ({told}). Export with `--for tensorrt --precisions "
+        f"--tensorrt: no engine can be built and checked here ({text}). Export with `--backend tensorrt --precisions "
         "fp16,int8`, then `edgemtl-runtime build BUNDLE` where the GPU is"
     )
 
 
+@dataclass(frozen=True)
+class BuiltEngine:
+    """The fastest engine of a bundle on this machine, and the median latency of every configuration."""
+
+    backend: str
+    precision: str
+    plan: Path
+    plan_bytes: bytes
+    p50_ms: dict[str, float]
+    fastest_ms: float
+
+
 def build_engines(
     bundle: Bundle, run: Run, backend: str, progress: Callable[[str], None] = lambda _: None
-) -> tuple[Choice, Built]:
-    """Build an engine of every precision, check each on held-out pictures, and return the fastest.
+) -> BuiltEngine:
+    """Build an engine of every precision, check each on held-out images, and return the fastest.
 
     It is what `edgemtl-runtime run` takes for this bundle on this machine from then on.
     """
-    frames = some(run, open_datasets(run.config, ("val",))["val"], FRAMES)
-    choice, refused = choose(bundle, ways(bundle, backend), frames=frames, told=progress)
-    for why in refused.values():
-        progress(f"left out: {why}")
-    return choice, build_engine(bundle, backend, choice.way.precision)
+    frames = network_inputs(run, open_datasets(run.config, ("val",))["val"], PARITY_IMAGES)
+    selection, rejected = autotune(bundle, engine_configs(bundle, backend), frames=frames, on_message=progress)
+    for reason in rejected.values():
+        progress(f"rejected: {reason}")
+    config, p50_ms = selection.config, selection.p50_ms
+    built = build_engine(bundle, backend, config.precision)
+    return BuiltEngine(backend, config.precision, built.plan, built.data, p50_ms, p50_ms[str(config)])

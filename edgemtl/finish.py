@@ -12,12 +12,15 @@ from edgemtl_export.deployed import Deployed
 from edgemtl_models import MultiTask
 
 from .config import Config
-from .console import progress_bar, say
+from .console import print_message, progress_bar
 from .data.sample import Dataset
 from .delta_m import delta_m, references
-from .evaluate import Figures, Predictor, evaluate
+from .evaluate import Predictor, evaluate
+from .metric_report import Reports, from_json, to_json
+from .plots import training_curves
 from .reports.run import write_run_report
-from .run import METRICS, Interface, write_weights
+from .run import Interface, write_weights
+from .run_files import METRICS
 from .trainer import Trainer
 from .training_log import VAL
 
@@ -34,11 +37,12 @@ def write_run(
     write_weights(folder, config, network, interface)
     with guarded("the curves could not be drawn", out):
         trainer.log.write(folder)
+        (folder / "curves.png").write_bytes(training_curves(trainer.log.rows))
     if val is not None:
         with guarded("the run could not be evaluated", out):
             _evaluate(trainer, metrics, predictor_of(network, interface), val)
             if config.method != "single":
-                change = delta_m(metrics["val"]["all"], references(config, out.parent), list(trainer.tasks))
+                change = delta_m(from_json(metrics)["all"].flat(), references(config, out.parent), list(trainer.tasks))
                 metrics |= {"delta_m": change} if change else {}
     if "val" in metrics and val is not None:
         with guarded("the report could not be written", out):
@@ -56,14 +60,14 @@ def guarded(failure: str, out: Path | None = None) -> Iterator[None]:
     except Exception as error:  # whatever it is, hours of training are not lost by it
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         remedy = f"the weights are kept: `edgemtl eval {out}` evaluates them" if out else "the training goes on"
-        say(f"warning: {failure} ({reason}); {remedy}")
+        print_message(f"warning: {failure} ({reason}); {remedy}")
 
 
 def _evaluate(trainer: Trainer, metrics: dict[str, Any], predictor: Predictor, val: Dataset) -> None:
     with progress_bar("evaluating", len(val)) as bar:
-        figures = evaluate(predictor, val, lambda n: bar(n, {}))
-    metrics["evals"] = [*logged_evals(trainer), {"step": trainer.steps, **primary_metrics(figures, trainer)}]
-    metrics["val"] = figures
+        reports = evaluate(predictor, val, lambda n: bar(n, {}))
+    metrics["evals"] = [*logged_evals(trainer), {"step": trainer.steps, **primary_metrics(reports, trainer)}]
+    metrics |= to_json(reports)
 
 
 def predictor_of(network: MultiTask, interface: Interface) -> Predictor:
@@ -76,10 +80,10 @@ def _predictor(network: MultiTask, interface: Interface, threshold: float | None
     return Predictor(deployed, interface.inputs, interface.heads, threshold)
 
 
-def primary_metrics(figures: Figures, trainer: Trainer) -> dict[str, float]:
+def primary_metrics(reports: Reports, trainer: Trainer) -> dict[str, float]:
     """Return each task's primary metric over the whole split, where it has one."""
-    whole = figures["all"]
-    return {name: whole[task.primary] for name, task in trainer.tasks.items() if task.primary in whole}
+    values = {name: reports["all"].primary(name) for name in trainer.tasks}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def logged_evals(trainer: Trainer) -> list[dict[str, float]]:

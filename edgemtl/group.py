@@ -11,7 +11,7 @@ from edgemtl_runtime.atomic import AtomicFolder, check_folder, read_inventory, u
 
 from . import distributed
 from .checkpoint import upgraded
-from .console import say
+from .console import print_message
 from .errors import EdgemtlError
 
 
@@ -39,7 +39,7 @@ def is_finished(out: Path, title: str, asked: dict[str, Any]) -> bool:
     """Whether a group is in place; raises `EdgemtlError` with the first key of its configuration that differs."""
     if not _check(out, title, asked, "finished"):
         return False
-    say(f"{out} is finished: nothing to do")
+    print_message(f"{out} is finished: nothing to do")
     return True
 
 

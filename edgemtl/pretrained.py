@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from edgemtl_models import MultiTask
 
-from .console import say
+from .console import print_message
 from .errors import ConfigError
 from .run import Run
 
@@ -32,7 +32,7 @@ def load_pretrained(network: nn.Module, source: str) -> None:
     network.load_state_dict(state | matching)
     new = sorted({".".join(name.split(".")[:2]) for name in state.keys() - matching.keys()})
     summary = f"loaded from {source}: {len(matching)} of {len(state)} tensors"
-    say(summary + (f"; new: {', '.join(new)}" if new else ""))
+    print_message(summary + (f"; new: {', '.join(new)}" if new else ""))
 
 
 def _read(file: Path) -> dict[str, Tensor]:

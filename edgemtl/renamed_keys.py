@@ -1,4 +1,4 @@
-"""Configuration keys that were renamed: older names are read for one version more, with a line that names the new."""
+"""Renamed configuration keys: the older name is read for one version more, with a warning that names the new one."""
 
 from __future__ import annotations
 
@@ -54,8 +54,7 @@ RENAMED = {
     "episodes": {"support": "support_grad_weight", "held": "query_fraction", "inner": "inner_optimizer"},
     "lomt": {"alive": "threshold"},
 }
-"""Keys of version 0.1, by section."""
-
+"""The keys of version 0.1 by section, and today's."""
 
 OTHER_TOOLS = {
     "imgsz": "input_size",
@@ -77,16 +76,16 @@ OTHER_TOOLS = {
     "max_epochs": "epochs",
     "max_steps": "steps",
 }
-"""Keys of other training tools, by ours."""
+"""Keys of other training tools, and ours."""
 
 
 def renamed(tree: dict[str, Any], file: str = "") -> dict[str, Any]:
     """Return a configuration with today's keys; raises `ConfigError` where a key is given by both of its names."""
-    found: list[str] = []
-    result = _section(tree, "", found)
+    renames: list[str] = []
+    result = _section(tree, "", renames)
     for section in RENAMED:
         if section and isinstance(result.get(section), dict):
-            result[section] = _section(result[section], f"{section}.", found)
+            result[section] = _section(result[section], f"{section}.", renames)
     sources = result.get("data", {}).get("source") if isinstance(result.get("data"), dict) else None
     if isinstance(sources, list):
         result["data"]["source"] = [
@@ -95,25 +94,25 @@ def renamed(tree: dict[str, Any], file: str = "") -> dict[str, Any]:
             else source
             for source in sources
         ]
-    if found and not file.startswith("config."):  # a run's own file stays as it was written
-        logging.getLogger(__name__).warning("renamed keys, read for one version more: %s", ", ".join(found))
+    if renames and not file.startswith("config."):  # the file of a run stays as it was written
+        logging.getLogger(__name__).warning("renamed keys, read for one version more: %s", ", ".join(renames))
     return result
 
 
-def _section(tree: dict[str, Any], prefix: str, found: list[str]) -> dict[str, Any]:
+def _section(tree: dict[str, Any], prefix: str, renames: list[str]) -> dict[str, Any]:
     names = RENAMED[prefix.removesuffix(".")]
     result: dict[str, Any] = {}
     for key, value in tree.items():
         new = names.get(key, key)
         if new != key:
-            found.append(f"{prefix}{key} -> {prefix}{new}")
+            renames.append(f"{prefix}{key} -> {prefix}{new}")
         *path, last = new.split(".")
-        place = result
+        section = result
         for part in path:
-            place = place.setdefault(part, {})
-        if last in place or (new != key and new in tree):
+            section = section.setdefault(part, {})
+        if last in section or (new != key and new in tree):
             raise ConfigError(f"{prefix}{key} is {prefix}{new} now, and both are given: leave out {prefix}{key}")
-        if isinstance(place.get(last), dict) and isinstance(value, dict):
-            value = place[last] | value
-        place[last] = value
+        if isinstance(section.get(last), dict) and isinstance(value, dict):
+            value = section[last] | value
+        section[last] = value
     return result

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,23 +14,18 @@ import edgemtl_models
 from edgemtl_export.deployed import Deployed
 from edgemtl_models import MultiTask
 from edgemtl_runtime.bundle import Head, Input
-from edgemtl_runtime.limits import decode_json, read_bounded, reason
+from edgemtl_runtime.limits import decode_json, reason
 from edgemtl_runtime.manifest_schema import with_new_keys
 
 from . import config_file
 from .config import Config
 from .errors import EdgemtlError
+from .metric_report import Reports, from_json
+from .run_files import CONFIG, WEIGHTS, check_run, read_metrics
 from .tasks import TASKS
-from .training_log import renamed
 
-RUN = "run"
-"""The name of such a folder in its listing (`edgemtl_runtime.atomic`)."""
-CONFIG, WEIGHTS, METRICS = "config.yaml", "weights.safetensors", "metrics.json"
-MOST_METRICS = 64 << 20
 OLDER_SCHEMA = 2
 """The schema of manifests whose keys the interfaces of older runs have."""
-RENAMED_METRICS = {"judged": "evals"}
-"""Keys of version 0.1, and today's; those of "loss" are columns of the log."""
 
 
 class Interface(msgspec.Struct, frozen=True):
@@ -60,9 +54,7 @@ class Run:
     def open(cls, path: str | Path) -> Run:
         """Read a run; raises `EdgemtlError` with what is missing."""
         folder = Path(path)
-        for name in (CONFIG, WEIGHTS, METRICS):
-            if not (folder / name).is_file():
-                raise EdgemtlError(f"{folder}: no run here ({name} is missing); make one with `edgemtl train`")
+        check_run(folder)
         config = config_file.load(folder / CONFIG)
         try:
             with safe_open(folder / WEIGHTS, "pt") as file:
@@ -83,6 +75,11 @@ class Run:
             raise EdgemtlError(f"{folder}: damaged run ({reason(error)}); train again") from error
         return cls(folder, config, interface, network.eval(), metrics)
 
+    @property
+    def reports(self) -> Reports:
+        """The metrics of the evaluation after training; nothing where there was none."""
+        return from_json(self.metrics)
+
     def deployed(self) -> Deployed:
         """Return the network with the inputs and outputs of a bundle, not shrunk."""
         return Deployed(self.network, self.interface.inputs, self.interface.heads)
@@ -94,22 +91,6 @@ def read_interface(text: str) -> Interface:
     if not isinstance(raw, dict):
         raise ValueError("the interface holds no names")
     return msgspec.convert(with_new_keys(raw, OLDER_SCHEMA), Interface)
-
-
-def read_metrics(folder: Path) -> dict[str, Any]:
-    """Return a run's metrics, those of version 0.1 by today's keys; raises `EdgemtlError` where they cannot be read."""
-    try:  # not msgspec: a metric may be NaN, which JSON has not but Python writes
-        metrics = json.loads(read_bounded(folder / METRICS, MOST_METRICS))
-        if not isinstance(metrics, dict):
-            raise ValueError("holds no names")
-    except (ValueError, RecursionError) as error:
-        raise EdgemtlError(
-            f"{folder / METRICS}: cannot be read ({reason(error)}); run `edgemtl eval {folder}`"
-        ) from error
-    metrics = {RENAMED_METRICS.get(key, key): value for key, value in metrics.items()}
-    if isinstance(metrics.get("loss"), dict):
-        metrics["loss"] = renamed(metrics["loss"])
-    return metrics
 
 
 def interface_of(network: MultiTask, config: Config, heads: tuple[Head, ...]) -> Interface:

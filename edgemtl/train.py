@@ -21,7 +21,7 @@ from edgemtl_runtime.atomic import AtomicFolder, check_folder
 from . import config_file, distributed
 from .checkpoint import Checkpoint, as_json, check_same
 from .config import Config
-from .console import progress_bar, say
+from .console import print_message, progress_bar
 from .data.datasets import open_datasets
 from .data.loader import Batches, Loader, check_inputs
 from .data.sample import Dataset
@@ -29,7 +29,8 @@ from .errors import ConfigError
 from .evaluate import evaluate
 from .finish import guarded, predictor_of, primary_metrics, write_run
 from .pretrained import freeze, load_pretrained
-from .run import CONFIG, METRICS, RUN, WEIGHTS, Run, interface_of
+from .run import Run, interface_of
+from .run_files import CONFIG, METRICS, RUN, WEIGHTS
 from .stop import Stop
 from .tasks import TASKS, Task
 from .tensorboard import TensorBoard
@@ -93,7 +94,7 @@ def train(
                 output.commit()
         except BaseException as error:
             if summary := checkpoint.summary(error):
-                say(summary)
+                print_message(summary)
             raise
         checkpoint.remove()
     return Run.open(job.out)
@@ -105,7 +106,7 @@ def finished(config: Config, out: Path) -> Run | None:
         return None
     check_same(as_json(config_file.load(out / CONFIG)), config, "the finished run has")
     run = Run.open(out)
-    say(f"{out} is finished: nothing to do")
+    print_message(f"{out} is finished: nothing to do")
     return run
 
 
@@ -184,7 +185,7 @@ def _fit(
             checkpoint.save(trainer, time.monotonic() - started)  # nothing after the last step can lose it
     for regularizer in trainer.regularizers.values():
         for warning in regularizer.warnings():
-            say(warning)
+            print_message(warning)
     return time.monotonic() - begun - evaluating
 
 
@@ -229,7 +230,7 @@ def choose_tasks(config: Config, samples: Dataset) -> dict[str, Task]:
         if name in labelled:
             tasks[name] = TASKS[name](labelled[name])
         else:
-            say(f"the data have no {name} labels: that head is not trained")
+            print_message(f"the data have no {name} labels: that head is not trained")
     if not tasks:
         raise ConfigError(f"the data have labels for {', '.join(labelled) or 'none'} of tasks={list(config.tasks)}")
     return tasks

@@ -1,4 +1,4 @@
-"""The training log: a table for programs, ``log.csv``, and curves for people, ``curves.png``."""
+"""The training log: a row a step, written as ``log.csv``, and the names of its columns."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import csv
 from pathlib import Path
 
 Row = dict[str, float]
-COLUMNS = 4
 VAL = "val/"
 """Prefix of the metrics of evaluations during training."""
 GROUPS = {
@@ -43,13 +42,12 @@ class TrainingLog:
         return dict(self.rows[-1]) if self.rows else {}
 
     def write(self, folder: Path) -> None:
-        """Write ``log.csv`` and ``curves.png``."""
+        """Write ``log.csv``."""
         names = list(dict.fromkeys(name for row in self.rows for name in row))
         with (folder / "log.csv").open("w", newline="") as stream:
             writer = csv.DictWriter(stream, names)
             writer.writeheader()
             writer.writerows(self.rows)
-        draw(self.rows, folder / "curves.png")
 
 
 def read_log(file: Path) -> list[Row]:
@@ -66,45 +64,6 @@ def renamed(row: Row) -> Row:
 def _renamed(name: str) -> str:
     prefix = next((prefix for prefix in RENAMED_PREFIXES if name.startswith(prefix)), "")
     return RENAMED_PREFIXES[prefix] + name.removeprefix(prefix) if prefix else RENAMED.get(name, name)
-
-
-def draw(rows: list[Row], file: Path) -> None:
-    """Draw every column over the steps, smoothed, one panel each or one a group of columns."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    names = [n for n in dict.fromkeys(name for row in rows for name in row) if n != "step"]
-    grouped = {prefix: [name for name in names if name.startswith(prefix)] for prefix in GROUPS}
-    panels = [("", [name]) for name in names if not name.startswith(tuple(GROUPS))]
-    panels += [(prefix, members) for prefix, members in grouped.items() if members]
-    columns = min(COLUMNS, len(panels))
-    lines = -(-len(panels) // columns)
-    figure = Figure(figsize=(3.2 * columns, 2.4 * lines), layout="constrained")
-    FigureCanvasAgg(figure)
-    for index, (prefix, panel) in enumerate(panels):
-        axes = figure.add_subplot(lines, columns, index + 1)
-        for name in panel:
-            points = [(row["step"], row[name]) for row in rows if name in row]
-            steps, values = zip(*points, strict=True)
-            if name.startswith(VAL):
-                axes.plot(steps, values, color="tab:orange", marker=".")
-            elif prefix or name in TITLES:
-                values = tuple(smooth(list(values))) if prefix == "loss_weight/" else values
-                axes.plot(steps, values, label=name.removeprefix(prefix), linewidth=1 if prefix else 1.5)
-            else:
-                axes.plot(steps, values, color="0.8", linewidth=0.8)
-                axes.plot(steps, smooth(list(values)), color="tab:blue")
-        if prefix and len(panel) <= LEGEND:
-            axes.legend(fontsize=6)
-        axes.set_title(GROUPS[prefix] if prefix else title(panel[0]), fontsize=9)
-        axes.set_xlabel("step", fontsize=8)
-        axes.tick_params(labelsize=7)
-        if prefix == "strength/" and any(row.get(name, 0) > 0 for row in rows for name in panel):
-            axes.set_yscale("log")
-        else:
-            axes.set_ylim(bottom=0)
-        axes.grid(alpha=0.3)
-    figure.savefig(file, dpi=110)
 
 
 def title(name: str) -> str:

@@ -419,5 +419,7 @@ def install(patch: pytest.MonkeyPatch, version: str = "11.4.0", fault: str = "",
     patch.setattr(real, "bindings", lambda: runtime)
     for part in (build, trt_run, config, selection):
         patch.setattr(part, "find_gpu", lambda: ORIN)
-    patch.setattr(config, "absent", lambda name: "" if name in ("tensorrt", "onnxruntime-cpu") else "absent")
+    patch.setattr(
+        config, "unavailable_reason", lambda name: "" if name in ("tensorrt", "onnxruntime-cpu") else "absent"
+    )
     return runtime

@@ -1,56 +1,65 @@
-"""``edgemtl eval``, ``compare`` and ``predict``: what runs and bundles are worth."""
+"""The commands ``edgemtl eval``, ``compare`` and ``predict``: metrics and predictions of runs and bundles."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from edgemtl_runtime.atomic import AtomicFile
 from edgemtl_runtime.bundle import MODELS
+from edgemtl_runtime.renamed_options import renamed
 
 from .data import labels_option
-from .outputs import drawing_file, overwrite_option
+from .outputs import figure_file, json_option, overwrite_option
+
+if TYPE_CHECKING:
+    from ..config import Config, LabelPolicy
+    from ..evaluate import Predictor
+    from .outputs import Commands
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Add the commands to the parser."""
     _add_eval(commands)
     _add_compare(commands)
     _add_predict(commands)
 
 
-def _add_eval(commands: Any) -> None:
-    judge = commands.add_parser("eval", help="judge a run or a bundle on labelled data")
-    judge.add_argument("what", metavar="RUN|BUNDLE", type=Path)
-    judge.add_argument(
-        "--data", default="", metavar="PATH", help="folder, data.yaml or 'streets' (default: the run's own)"
+def _add_eval(commands: Commands) -> None:
+    evaluation = commands.add_parser("eval", help="evaluate a run or a bundle on labelled data")
+    evaluation.add_argument("path", metavar="RUN|BUNDLE", type=Path)
+    evaluation.add_argument(
+        "--data", default="", metavar="PATH", help="folder, data.yaml or 'streets' (default: the run's data)"
     )
-    judge.add_argument("--split", choices=("val", "train", "test"), default="val")
-    labels_option(judge, None)
-    judge.add_argument("--absent", action="store_true", help="also with each camera absent in its turn")
-    judge.add_argument("--misaligned", action="store_true", help="also with the cameras shifted and turned apart")
-    judge.add_argument("--out", type=Path, metavar="FILE.png", help="draw what --misaligned found")
-    overwrite_option(judge)
-    judge.add_argument("--precision", choices=list(MODELS), default="fp32", help="of a bundle's networks (%(default)s)")
-    judge.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
-    judge.set_defaults(command=_eval)
+    evaluation.add_argument("--split", choices=("val", "train", "test"), default="val")
+    labels_option(evaluation, None)
+    evaluation.add_argument("--missing-modality", action="store_true", help="also with each modality missing in turn")
+    renamed(evaluation, "--absent", "--missing-modality")
+    evaluation.add_argument("--misaligned", action="store_true", help="also with the cameras shifted and rotated")
+    evaluation.add_argument("--out", type=Path, metavar="FILE.png", help="draw the metrics of --misaligned")
+    overwrite_option(evaluation)
+    evaluation.add_argument(
+        "--precision", choices=list(MODELS), default="fp32", help="of a bundle's networks (%(default)s)"
+    )
+    json_option(evaluation)
+    evaluation.set_defaults(command=_eval)
 
 
-def _add_compare(commands: Any) -> None:
-    compare = commands.add_parser("compare", help="runs side by side: their figures, and what each task gained or lost")
+def _add_compare(commands: Commands) -> None:
+    compare = commands.add_parser("compare", help="runs side by side: their metrics, and each task's change")
     compare.add_argument("runs", nargs="+", metavar="RUN", type=Path, help="runs, or folders of runs")
     compare.add_argument("--out", type=Path, metavar="FILE.png", help="draw the changes against single as well")
     overwrite_option(compare)
-    compare.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    json_option(compare)
     compare.set_defaults(command=_compare)
 
 
-def _add_predict(commands: Any) -> None:
-    predict = commands.add_parser("predict", help="run a run or a bundle on pictures without labels")
-    predict.add_argument("what", metavar="RUN|BUNDLE", type=Path)
-    predict.add_argument("folder", metavar="FOLDER", type=Path, help="pictures, or with two cameras rgb/ and ir/")
+def _add_predict(commands: Commands) -> None:
+    predict = commands.add_parser("predict", help="run a run or a bundle on images without labels")
+    predict.add_argument("path", metavar="RUN|BUNDLE", type=Path)
+    predict.add_argument("folder", metavar="FOLDER", type=Path, help="images, or of two cameras rgb/ and ir/")
     predict.add_argument(
         "--out", type=Path, required=True, help="folder to write: pictures/, results.jsonl, boxes.json"
     )
@@ -58,77 +67,109 @@ def _add_predict(commands: Any) -> None:
     predict.set_defaults(command=_predict)
 
 
-def _predict(args: argparse.Namespace) -> int:
-    from ..predict import predict
-
-    count = predict(args.what, args.folder, args.out, args.overwrite)
-    print(f"wrote {args.out}: {count} pictures")
-    return 0
-
-
 def _eval(args: argparse.Namespace) -> int:
     from ..errors import EdgemtlError
+    from ..run_files import is_run
+    from .checks import check_run_or_bundle, check_source
 
     if args.out and not args.misaligned:
-        raise EdgemtlError("--out draws what --misaligned finds: give both")
-    with drawing_file(args.out, args.overwrite) as drawn:
-        return _judged(args, drawn)
+        raise EdgemtlError("--out draws the metrics of --misaligned: give both")
+    check_run_or_bundle(args.path)
+    if is_run(args.path) and args.precision != "fp32":
+        raise EdgemtlError(f"--precision {args.precision}: a run computes in fp32; export it with --precisions first")
+    if not is_run(args.path) and not args.data:
+        raise EdgemtlError("a bundle does not know its data: give --data PATH, or --data streets")
+    if args.data:
+        check_source(args.data)
+    with figure_file(args.out, args.overwrite) as figure:
+        return _evaluate_and_report(args, figure)
 
 
-def _judged(args: argparse.Namespace, drawn: AtomicFile | None) -> int:
-    import msgspec
-
-    from ..config import Config, Data
+def _evaluate_and_report(args: argparse.Namespace, figure: AtomicFile | None) -> int:
     from ..console import print_table, progress_bar
-    from ..corruptions import Suite, misalignments, missing_modalities
+    from ..corruptions import ROTATIONS_DEG, SHIFTS_PX, misalignments, missing_modalities
     from ..data.datasets import name_of, open_datasets
     from ..errors import EdgemtlError
-    from ..evaluate import evaluate, of_run, open_predictor, table
-    from ..reports.misalignment import plot
-    from ..run import CONFIG, Run
+    from ..evaluate import evaluate, of_run, open_predictor
+    from ..metric_report import flat, table
+    from ..plots import misalignment
+    from ..run import Run
+    from ..run_files import is_run
 
-    run = Run.open(args.what) if (args.what / CONFIG).is_file() else None
-    if run and args.precision != "fp32":
-        raise EdgemtlError(f"--precision {args.precision}: a run computes in fp32; export it with --precisions first")
-    predictor = of_run(run) if run else open_predictor(args.what, precision=args.precision)
-    if not run and not args.data:
-        raise EdgemtlError("a bundle does not know its data: give --data PATH, or --data streets")
-    spec = next(iter(predictor.inputs.values()))
-    config = (
-        run.config
-        if run
-        else Config(input_size=(spec.height, spec.width), tasks=tuple(h.task for h in predictor.heads))
-    )
-    changes = {key: value for key, value in (("source", args.data), ("labels", args.labels)) if value}
-    data: Data = msgspec.structs.replace(config.data, **changes)
-    samples = open_datasets(msgspec.structs.replace(config, data=data), (args.split,)).get(args.split)
-    if samples is None:
-        raise EdgemtlError(f"{name_of(data)} has no split '{args.split}'")
-    corruptions: Suite = missing_modalities(predictor.inputs) if args.absent else {}
-    if args.misaligned:
-        corruptions = {**corruptions, **misalignments(predictor.inputs)}
-    with progress_bar("judging", len(samples)) as bar:
-        figures = evaluate(predictor, samples, lambda n: bar(n, {}), corruptions)
-    if drawn:
-        heads = {head.name: head.task for head in predictor.heads if head.name in samples.classes}
-        drawn.write(plot(figures, heads, drawn.given.suffix[1:].lower()))
+    run = Run.open(args.path) if is_run(args.path) else None
+    predictor = of_run(run) if run else open_predictor(args.path, precision=args.precision)
+    config = _with_data(run.config if run else _config_of(predictor), args.data, args.labels)
+    dataset = open_datasets(config, (args.split,)).get(args.split)
+    if dataset is None:
+        raise EdgemtlError(f"{name_of(config.data)} has no split '{args.split}'")
+    corruptions = {
+        **(missing_modalities(predictor.inputs) if args.missing_modality else {}),
+        **(misalignments(predictor.inputs) if args.misaligned else {}),
+    }
+    with progress_bar("evaluating", len(dataset)) as bar:
+        reports = evaluate(predictor, dataset, lambda n: bar(n, {}), corruptions)
+    if figure:
+        tasks = [head.task for head in predictor.heads if head.name in dataset.classes]
+        figure.write(misalignment(reports, tasks, SHIFTS_PX, ROTATIONS_DEG, figure.given.suffix[1:].lower()))
     if args.json:
-        print(json.dumps({"what": str(args.what), "data": name_of(data), "pictures": len(samples), **figures}))
+        counts = {"images": len(dataset), "pictures": len(dataset)}  # pictures: for one version more
+        print(json.dumps({"what": str(args.path), "data": name_of(config.data), **counts, **flat(reports)}))
     else:
-        print_table(table(figures), f"{args.what} on {len(samples)} pictures of {name_of(data)}")
+        print_table(table(reports), f"{args.path} on {len(dataset)} images of {name_of(config.data)}")
     return 0
+
+
+def _config_of(predictor: Predictor) -> Config:
+    """Return the configuration by which a dataset is opened for a bundle: its input size and tasks."""
+    from ..config import Config
+
+    spec = next(iter(predictor.inputs.values()))
+    return Config(input_size=(spec.height, spec.width), tasks=tuple(head.task for head in predictor.heads))
+
+
+def _with_data(config: Config, source: str, label_policy: LabelPolicy | None) -> Config:
+    """Return a configuration with another data source and label policy, where they are given."""
+    import msgspec
+
+    data = config.data
+    if source:
+        data = msgspec.structs.replace(data, source=source)
+    if label_policy:
+        data = msgspec.structs.replace(data, label_policy=label_policy)
+    return msgspec.structs.replace(config, data=data)
 
 
 def _compare(args: argparse.Namespace) -> int:
+    from ..run_files import runs_in
+
+    folders = [folder for path in args.runs for folder in runs_in(path)]
+    with figure_file(args.out, args.overwrite) as figure:
+        return _compare_and_report(folders, args, figure)
+
+
+def _compare_and_report(folders: list[Path], args: argparse.Namespace, figure: AtomicFile | None) -> int:
     from ..compare import columns, draw, rows
     from ..console import print_table
 
-    with drawing_file(args.out, args.overwrite) as drawn:
-        compared = columns(args.runs)
-        if args.json:
-            print(json.dumps({column.name: {"seeds": column.seeds, **column.figures} for column in compared}))
-        else:
-            print_table(rows(compared))
-        if drawn:
-            drawn.write(draw(compared, drawn.given.suffix[1:].lower()))
+    compared = columns(folders)
+    if args.json:
+        print(json.dumps({column.name: {"seeds": column.seeds, **column.values} for column in compared}))
+    else:
+        print_table(rows(compared))
+    if figure:
+        figure.write(draw(compared, figure.given.suffix[1:].lower()))
+    return 0
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from ..errors import DataError
+    from .checks import check_run_or_bundle
+
+    check_run_or_bundle(args.path)
+    if not args.folder.is_dir():
+        raise DataError(f"{args.folder}: there is no such folder")
+    from ..predict import predict
+
+    count = predict(args.path, args.folder, args.out, args.overwrite)
+    print(f"wrote {args.out}: {count} images")
     return 0

@@ -1,4 +1,4 @@
-"""``edgemtl shrink`` and ``export``: from a trained network to what a robot runs."""
+"""The commands ``edgemtl shrink`` and ``export``: from a trained network to what a robot runs."""
 
 from __future__ import annotations
 
@@ -6,48 +6,60 @@ import argparse
 import json
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .outputs import check_ending, output_file, overwrite_option
+from edgemtl_runtime.atomic import AtomicFile
+from edgemtl_runtime.renamed_options import renamed
 
+from .outputs import check_suffix, comma_separated, json_option, output_file, overwrite_option
+
+if TYPE_CHECKING:
+    from edgemtl_export import Shrunk
+    from edgemtl_runtime.bundle import Bundle
+
+    from ..export import BuiltEngine, Options
+    from .outputs import Commands
+
+PROGRAM = ".pt2"
 SHRINK = {"align": ("1", "8", "16", "32", "auto"), "branches": ("keep", "cut", "auto"), "norms": ("keep", "rewrite")}
-"""What the options of ``edgemtl shrink`` may be, the default first."""
+"""Values of the options of ``edgemtl shrink``, the default first."""
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Add the commands to the parser."""
     _add_shrink(commands)
     _add_export(commands)
 
 
-def _add_shrink(commands: Any) -> None:
+def _add_shrink(commands: Commands) -> None:
     shrink = commands.add_parser(
         "shrink",
-        help="remove dead channels from a run's network or any exported program",
+        help="remove pruned channels from a run's network or any exported program",
         description="Remove every channel that is zero, constant or unread, exactly, prove it, and write the program.",
     )
-    shrink.add_argument("what", metavar="RUN|PROGRAM.pt2", type=Path, help="a run, or what torch.export.save wrote")
+    shrink.add_argument("path", metavar="RUN|PROGRAM.pt2", type=Path, help="a run, or a file of torch.export.save")
     shrink.add_argument(
-        "--out", metavar="FILE.pt2", type=Path, help="(default: RUN-shrunk.pt2 or PROGRAM.shrunk.pt2, beside it)"
+        "--out", metavar="FILE.pt2", type=Path, help="(default: RUN-shrunk.pt2 or PROGRAM.shrunk.pt2, next to it)"
     )
     overwrite_option(shrink)
-    told = {
+    descriptions = {
         "align": "keep channels up to this multiple in every layer; auto: what is measured to be fastest",
         "branches": "cut: let the operands of a sum keep different channels; auto: where that is faster",
-        "norms": "rewrite: write layer and group normalisation out, so that more may go",
+        "norms": "rewrite: write layer and group normalisation out, so that more channels may be removed",
     }
-    for name, known in SHRINK.items():
-        shrink.add_argument(f"--{name}", metavar="|".join(known), default=known[0], help=f"{told[name]} (%(default)s)")
-    shrink.add_argument("--outputs", metavar="NAME,NAME", help="ship these outputs only (default: all)")
-    shrink.add_argument("--no-verify", action="store_true", help="leave out the proof that the outputs are the same")
+    for name, values in SHRINK.items():
+        text = f"{descriptions[name]} (%(default)s)"
+        shrink.add_argument(f"--{name}", metavar="|".join(values), default=values[0], help=text)
+    shrink.add_argument("--outputs", metavar="NAME,NAME", help="keep these outputs only (default: all)")
+    shrink.add_argument("--no-verify", action="store_true", help="skip the proof that the outputs are the same")
     shrink.add_argument(
-        "--trust", action="store_true", help="open a PROGRAM.pt2 that may run code of its own while it is loaded"
+        "--trust", action="store_true", help="open a PROGRAM.pt2 that may run custom code while it is loaded"
     )
-    shrink.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    json_option(shrink)
     shrink.set_defaults(command=_shrink)
 
 
-def _add_export(commands: Any) -> None:
+def _add_export(commands: Commands) -> None:
     export = commands.add_parser("export", help="shrink a run's network and write it as a bundle")
     export.add_argument("run", metavar="RUN", type=Path)
     export.add_argument("--out", metavar="BUNDLE", type=Path, required=True)
@@ -55,23 +67,23 @@ def _add_export(commands: Any) -> None:
     export.add_argument(
         "--align", type=int, help="round channels up to this multiple (default: 8; 32 for int8 in TensorRT)"
     )
-    export.add_argument("--heads", metavar="NAME,NAME", help="ship these heads, and what they read (default: all)")
+    export.add_argument("--heads", metavar="NAME,NAME", help="export these heads, and what they read (default: all)")
     export.add_argument(
         "--precisions",
         metavar="fp16,int8",
-        help="make these too; each is shipped if it passes (default: none, with --tensorrt fp16)",
+        help="add these; each is kept if its accuracy passes (default: none, with --tensorrt fp16)",
     )
     export.add_argument(
-        "--for",
-        dest="target",
+        "--backend",
         choices=("onnxruntime", "tensorrt"),
         help="what int8 is laid out for (default: onnxruntime); with tensorrt the rest of it computes in fp16",
     )
+    renamed(export, "--for", "--backend")
     export.add_argument(
-        "--max-drop", type=float, default=0.01, help="largest share of a head's figure to lose (%(default)s)"
+        "--max-drop", type=float, default=0.01, help="largest share of a head's metric to lose (%(default)s)"
     )
     export.add_argument(
-        "--dynamic-batch", action="store_true", help="leave the number of pictures at once open (Triton gathers them)"
+        "--dynamic-batch", action="store_true", help="leave the batch size open (Triton gathers requests)"
     )
     export.add_argument(
         "--triton", metavar="REPO", type=Path, help="add it to a Triton model repository too, by the name of --out"
@@ -82,25 +94,34 @@ def _add_export(commands: Any) -> None:
     export.add_argument(
         "--engine-out", metavar="FILE", type=Path, help="with --tensorrt: copy the fastest plain plan here"
     )
-    export.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    json_option(export)
     export.set_defaults(command=_export)
 
 
 def _shrink(args: argparse.Namespace) -> int:
     from ..errors import EdgemtlError
-    from ..shrink import SUFFIX, beside, plain, readable, shrink
+    from .checks import check_run_or_program
 
-    for name, known in SHRINK.items():
-        if (word := getattr(args, name)) not in known:
-            raise EdgemtlError(f"--{name} {word}: is not one of {', '.join(known)}")
-    outputs = None if args.outputs is None else [name for name in map(str.strip, args.outputs.split(",")) if name]
+    for name, values in SHRINK.items():
+        value = vars(args)[name]
+        if value not in values:
+            raise EdgemtlError(f"--{name} {value}: is not one of {', '.join(values)}")
+    outputs = None if args.outputs is None else list(comma_separated(args.outputs))
     if outputs is not None and not outputs:
         raise EdgemtlError("--outputs names no output; give one or more, with commas between them")
     if args.out is not None:
-        check_ending(args.out, (SUFFIX,))
-    with output_file(args.out, beside(args.what), args.overwrite) as out:
+        check_suffix(args.out, (PROGRAM,))
+    check_run_or_program(args.path)
+    return _shrink_and_report(args, outputs)
+
+
+def _shrink_and_report(args: argparse.Namespace, outputs: list[str] | None) -> int:
+    from ..shrink import default_output, shrink
+    from ..shrink_report import as_json, as_text
+
+    with output_file(args.out, default_output(args.path), args.overwrite) as out:
         shrunk = shrink(
-            args.what,
+            args.path,
             out,
             outputs,
             trust=args.trust,
@@ -110,24 +131,19 @@ def _shrink(args: argparse.Namespace) -> int:
             verify=not args.no_verify,
         )
     if args.json:
-        print(json.dumps({**plain(shrunk.report), "out": str(out.given)}))
+        print(json.dumps({**as_json(shrunk.report), "out": str(out.given)}))
     else:
         if outputs:
-            print(f"outputs kept: {', '.join(outputs)}; what only the others read is gone and not counted here\n")
-        print(f"{readable(shrunk.report)}\n\nwrote {out.given}")
+            print(f"outputs kept: {', '.join(outputs)}; what only the others read is removed and not counted here\n")
+        print(f"{as_text(shrunk.report)}\n\nwrote {out.given}")
     return 0
 
 
 def _export(args: argparse.Namespace) -> int:
-    from edgemtl_runtime.atomic import AtomicFile
-
-    from ..console import say, steps
     from ..errors import EdgemtlError
-    from ..export import Options, build_engines, export, tensorrt_here
-    from ..run import Run
+    from ..run_files import check_run
 
-    words = {name: _words(getattr(args, name)) for name in ("heads", "precisions")}
-    for name in words["precisions"]:
+    for name in comma_separated(args.precisions):
         if name not in ("fp16", "int8"):
             raise EdgemtlError(f"--precisions {name}: is not one of fp16, int8; fp32 is always there")
     if not 0 <= args.max_drop < 1:
@@ -136,60 +152,78 @@ def _export(args: argparse.Namespace) -> int:
         raise EdgemtlError("--align lies between 1 (keep nothing) and 256")
     if args.engine_out and not args.tensorrt:
         raise EdgemtlError("--engine-out is of an engine: give --tensorrt too")
-    backend = tensorrt_here() if args.tensorrt else ""
-    if backend and not words["precisions"]:
-        words["precisions"] = ("fp16",)
-    target = args.target or ("tensorrt" if backend else "onnxruntime")
-    options = Options(
-        **words, target=target, max_drop=args.max_drop, align=args.align or 0, dynamic_batch=args.dynamic_batch
-    )  # type: ignore[arg-type]
-    run, tell = Run.open(args.run), say if not args.json else lambda _: None
+    check_run(args.run)
+    return _export_and_report(args)
+
+
+def _export_and_report(args: argparse.Namespace) -> int:
+    from ..console import print_message, progress_stages
+    from ..export import build_engines, export, tensorrt_backend
+    from ..run import Run
+
+    backend = tensorrt_backend() if args.tensorrt else ""
+    run = Run.open(args.run)
     with AtomicFile(args.engine_out, args.overwrite) if args.engine_out else nullcontext() as plan:
-        with nullcontext(lambda *_: None) if args.json else steps() as told:
-            bundle, shrunk = export(run, args.out, None, options, told, args.overwrite)
+        with nullcontext(lambda *_: None) if args.json else progress_stages() as progress:
+            bundle, shrunk = export(run, args.out, None, _options(args, backend), progress, args.overwrite)
         engine = None
         if backend:
-            choice, built = build_engines(bundle, run, backend, tell)
-            engine = {"plan": str(built.plan), "precision": choice.way.precision, "p50_ms": choice.p50_ms}
+            engine = build_engines(bundle, run, backend, (lambda _: None) if args.json else print_message)
             if plan:
-                plan.write(built.data)
+                plan.write(engine.plan_bytes)
     version = None
     if args.triton:
         from edgemtl_export.triton import write_triton
 
         version = write_triton(bundle, args.triton, bundle.path.name)
     if args.json:
-        print(
-            json.dumps(
-                {
-                    "triton": None if version is None else str(version),
-                    "engine": engine,
-                    "bundle": str(bundle.path),
-                    "removed": shrunk.report.to_dict(),
-                    "parity": bundle.manifest.parity,
-                    "precisions": bundle.manifest.precisions,
-                    "refused": bundle.manifest.rejected,
-                }
-            )
-        )
+        print(json.dumps(_as_json(bundle, shrunk, engine, version)))
     else:
-        print(shrunk.report)
-        parity = bundle.manifest.parity
-        raw = ", ".join(f"{name} {value:.1e}" for name, value in parity["raw_max_abs"].items())
-        same = ", ".join(f"{name} {value:.2%}" for name, value in parity["agreement"].items())
-        print(f"on {parity['frames']} held-out pictures: raw heads differ by at most {raw}; outputs agree: {same}")
-        for name, told in bundle.manifest.precisions.items():
-            scores = [f"{head} {m} {v:.4f}" for head, each in told.get("scores", {}).items() for m, v in each.items()]
-            print(f"{name}: {told['bytes'] / 1000:,.0f} kB{', ' if scores else ''}{', '.join(scores)}")
-        for name, why in bundle.manifest.rejected.items():
-            print(f"{name} rejected: {why}")
-        if engine:
-            fastest = choice.p50_ms[str(choice.way)]
-            print(f"fastest engine of {backend}: {choice.way.precision}, {fastest:.2f} ms; {built.plan}")
+        _print_report(bundle, shrunk, engine)
         print(f"wrote {bundle.path}" + (f" and {version}" if version else ""))
     return 0
 
 
-def _words(text: str | None) -> tuple[str, ...]:
-    """Return what stands between commas."""
-    return tuple(word for word in map(str.strip, (text or "").split(",")) if word)
+def _options(args: argparse.Namespace, backend: str) -> Options:
+    from ..export import Options
+
+    precisions = comma_separated(args.precisions)
+    return Options(
+        heads=comma_separated(args.heads),
+        precisions=precisions or (("fp16",) if backend else ()),  # type: ignore[arg-type]  # checked by _export
+        backend=args.backend or ("tensorrt" if backend else "onnxruntime"),
+        max_drop=args.max_drop,
+        align=args.align or 0,
+        dynamic_batch=args.dynamic_batch,
+    )
+
+
+def _as_json(bundle: Bundle, shrunk: Shrunk, engine: BuiltEngine | None, version: Path | None) -> dict[str, Any]:
+    built = engine and {"plan": str(engine.plan), "precision": engine.precision, "p50_ms": engine.p50_ms}
+    rejected = bundle.manifest.rejected
+    return {
+        "triton": None if version is None else str(version),
+        "engine": built,
+        "bundle": str(bundle.path),
+        "removed": shrunk.report.to_dict(),
+        "parity": bundle.manifest.parity,
+        "precisions": bundle.manifest.precisions,
+        "rejected": rejected,
+        "refused": rejected,  # for one version more
+    }
+
+
+def _print_report(bundle: Bundle, shrunk: Shrunk, engine: BuiltEngine | None) -> None:
+    print(shrunk.report)
+    parity = bundle.manifest.parity
+    raw = ", ".join(f"{name} {value:.1e}" for name, value in parity["raw_max_abs"].items())
+    agreement = ", ".join(f"{name} {value:.2%}" for name, value in parity["agreement"].items())
+    print(f"on {parity['frames']} held-out images: raw heads differ by at most {raw}; outputs agree: {agreement}")
+    for name, precision in bundle.manifest.precisions.items():
+        by_head = precision.get("scores", {})
+        scores = [f"{head} {metric} {v:.4f}" for head, metrics in by_head.items() for metric, v in metrics.items()]
+        print(f"{name}: {precision['bytes'] / 1000:,.0f} kB{', ' if scores else ''}{', '.join(scores)}")
+    for name, reason in bundle.manifest.rejected.items():
+        print(f"{name} rejected: {reason}")
+    if engine:
+        print(f"fastest engine of {engine.backend}: {engine.precision}, {engine.fastest_ms:.2f} ms; {engine.plan}")

@@ -1,4 +1,4 @@
-"""``edgemtl init``, ``train`` and ``adapt``."""
+"""The commands ``edgemtl init``, ``train`` and ``adapt``."""
 
 from __future__ import annotations
 
@@ -7,48 +7,63 @@ import json
 import os
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgemtl_runtime.atomic import AtomicFile, BusyError, is_free, numbered, unfinished
+from edgemtl_runtime.renamed_options import renamed
 
-from .outputs import overwrite_option
+from .outputs import json_option, overwrite_option
 
 if TYPE_CHECKING:
     from ..config import Config
     from ..run import Run
+    from .outputs import Commands
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Add the commands to the parser."""
+    _add_init(commands)
+    _add_train(commands)
+    _add_adapt(commands)
+
+
+def _add_init(commands: Commands) -> None:
     init = commands.add_parser("init", help="write a configuration to start from, every key with a comment")
     init.add_argument("name", metavar="NAME", type=Path, help="NAME.yaml is written")
     init.add_argument("--schema", action="store_true", help="write NAME.schema.json too, for editors")
     init.set_defaults(command=_init)
+
+
+def _add_train(commands: Commands) -> None:
     train = commands.add_parser(
         "train",
         help="train a network",
-        description="Train as CONFIG says; words like epochs=45 or sparsity.target=0.6 override it.",
+        description="Train by the configuration CONFIG; pairs like epochs=45 or sparsity.target=0.6 override it.",
     )
     train.add_argument("config", metavar="CONFIG", help="YAML file, or the first key=value")
-    train.add_argument("words", nargs="*", metavar="key=value")
+    train.add_argument("overrides", nargs="*", metavar="key=value")
     train.add_argument("--out", type=Path, help="run folder (default: runs/NETWORK, else runs/NETWORK-2 …)")
-    train.add_argument("--resume", action="store_true", help="go on with a training that was stopped")
+    train.add_argument("--resume", action="store_true", help="resume a training that was interrupted")
     overwrite_option(train)
-    train.add_argument("--json", action="store_true", help="print the figures as one JSON object, nothing else")
+    json_option(train, "print the metrics as one JSON object, nothing else")
     train.set_defaults(command=_train)
+
+
+def _add_adapt(commands: Commands) -> None:
     adapt = commands.add_parser(
         "adapt",
-        help="a new head on a run's network for a task that it has not seen",
-        description="Learn a task from every start and tell how its figure rises: a run, several, and 'scratch'.",
+        help="train a new head on a run's network, for a task that it was not trained on",
+        description="Train a task from several starts (runs, or 'scratch') and report its metric over the steps.",
     )
     adapt.add_argument("starts", nargs="+", metavar="RUN|scratch|key=value")
     adapt.add_argument("--task", required=True, metavar="NEW")
-    adapt.add_argument("--alone", action="store_true", help="without the run's other tasks, which go on otherwise")
-    adapt.add_argument("--reach", type=float, metavar="FIGURE", help="tell the steps to a figure, such as single's")
+    adapt.add_argument("--single-task", action="store_true", help="without the run's other tasks")
+    renamed(adapt, "--alone", "--single-task")
+    adapt.add_argument("--reach", type=float, metavar="VALUE", help="report the steps to a metric, such as single's")
     adapt.add_argument("--out", type=Path, required=True, help="folder to write: a run for each start, adapt.png")
-    adapt.add_argument("--resume", action="store_true", help="go on with trainings that were stopped")
+    adapt.add_argument("--resume", action="store_true", help="resume trainings that were interrupted")
     overwrite_option(adapt)
-    adapt.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    json_option(adapt)
     adapt.set_defaults(command=_adapt)
 
 
@@ -64,42 +79,50 @@ def _init(args: argparse.Namespace) -> int:
         with AtomicFile(schema) as output:
             output.write(json.dumps(json_schema(), indent=1).encode())
     with AtomicFile(file) as output:
-        first = f"# yaml-language-server: $schema={schema.name}\n" if args.schema else ""
-        output.write((first + starter(file.name)).encode())
+        header = f"# yaml-language-server: $schema={schema.name}\n" if args.schema else ""
+        output.write((header + starter(file.name)).encode())
     print(f"wrote {file}; edit it, then: edgemtl train {file}")
     return 0
 
 
 def _train(args: argparse.Namespace) -> int:
-    from .. import distributed
     from ..config_file import load
-    from ..console import print_table
-    from ..evaluate import table
+    from .checks import check_config, check_out
 
-    words, file = list(args.words), args.config
+    overrides, file = list(args.overrides), args.config
     if "=" in file and not Path(file).exists():
-        words, file = [file, *words], None
-    config = load(file, words)
-    runs = _trained(config, args.out, args.resume, args.overwrite)
-    if not distributed.is_main():
+        overrides, file = [file, *overrides], None
+    config = load(file, overrides)
+    check_config(config, args.resume)
+    check_out(args.out, config, args.resume, args.overwrite)
+    return _train_and_report(config, args)
+
+
+def _train_and_report(config: Config, args: argparse.Namespace) -> int:
+    from .. import ranks
+    from ..console import print_table
+    from ..metric_report import table
+
+    runs = _train_runs(config, args.out, args.resume, args.overwrite)
+    if not ranks.is_main():
         return 0
     if config.method == "single":
-        return _told_single(runs, args.json)
+        return _report_single(runs, args.json)
     run = runs[0]
     if args.json:
         print(json.dumps({"run": str(run.path), **run.metrics}))
-    elif "val" not in run.metrics:
-        print(f"{run.path}: {run.metrics['steps']} steps; not judged: `edgemtl eval {run.path}`")
+    elif not run.reports:
+        print(f"{run.path}: {run.metrics['steps']} steps; not evaluated: `edgemtl eval {run.path}`")
     else:
-        print_table(table(run.metrics["val"]), f"{run.path}: {run.metrics['steps']} steps")
-        if gained := run.metrics.get("delta_m"):
-            print("against single: " + ", ".join(f"{name} {value:+.2f} %" for name, value in gained.items()))
+        print_table(table(run.reports), f"{run.path}: {run.metrics['steps']} steps")
+        if changes := run.metrics.get("delta_m"):
+            print("against single: " + ", ".join(f"{name} {value:+.2f} %" for name, value in changes.items()))
     return 0
 
 
-def _trained(config: Config, out: Path | None, resume: bool, overwrite: bool) -> list[Run]:
+def _train_runs(config: Config, out: Path | None, resume: bool, overwrite: bool) -> list[Run]:
     """Train into a folder, or into the first free one of the default name."""
-    from .. import distributed
+    from .. import ranks
     from ..experiments.lomt import train_lomt
     from ..experiments.single import train_single
     from ..train import train
@@ -118,13 +141,13 @@ def _trained(config: Config, out: Path | None, resume: bool, overwrite: bool) ->
         try:
             return into(free)
         except BusyError:
-            if distributed.world_size() > 1:  # the others have their folder's name by now
+            if ranks.world_size() > 1:  # the other processes train into the folder of this name
                 raise
     raise AssertionError
 
 
 def _last(default: Path, config: Config) -> Path | None:
-    """Return the last training of the default name to go on with: of this configuration, else an unfinished one."""
+    """Return the last training of the default name to resume: of this configuration, else an unfinished one."""
     from ..checkpoint import lasting, lasting_of
 
     known = list(takewhile(lambda path: not is_free(path), numbered(default)))[::-1]
@@ -132,34 +155,41 @@ def _last(default: Path, config: Config) -> Path | None:
     return next(iter([*same, *(path for path in known if os.path.lexists(unfinished(path)))]), None)
 
 
-def _adapt(args: argparse.Namespace) -> int:
-    from ..console import print_table
-    from ..experiments.adapt import adapt, reached
-    from ..tasks import TASKS
-
-    words = [word for word in args.starts if "=" in word and not Path(word).exists()]
-    starts = [start for start in args.starts if start not in words]
-    found = adapt(starts, args.task, words, args.out, args.alone, args.resume, args.overwrite)
-    better = TASKS[args.task].higher_is_better
-    steps = {n: reached(points, args.reach, better) if args.reach is not None else None for n, points in found.items()}
-    if args.json:
-        print(json.dumps({n: {"points": points, "reached": steps[n]} for n, points in found.items()}))
-        return 0
-    rows = [["from", *(f"step {step:g}" for step, _ in next(iter(found.values()))), "steps"]]
-    for name, points in found.items():
-        reach = "-" if args.reach is None else str(steps[name] or "never")
-        rows.append([name, *(f"{value:.3f}" for _, value in points), reach])
-    aim = "" if args.reach is None else f", steps to {args.reach:g}"
-    print_table(rows, f"{args.task}: {TASKS[args.task].primary}{aim}")
-    return 0
-
-
-def _told_single(runs: list[Any], as_json: bool) -> int:
+def _report_single(runs: list[Run], as_json: bool) -> int:
     from ..compare import columns, rows
     from ..console import print_table
 
     if as_json:
         print(json.dumps({run.config.tasks[0]: {"run": str(run.path), **run.metrics} for run in runs}))
     else:
-        print_table(rows(columns([run.path for run in runs])), "each task alone")
+        print_table(rows(columns([run.path for run in runs])), "single-task networks")
+    return 0
+
+
+def _adapt(args: argparse.Namespace) -> int:
+    from .checks import check_adaptation
+
+    overrides = [start for start in args.starts if "=" in start and not Path(start).exists()]
+    starts = [start for start in args.starts if start not in overrides]
+    check_adaptation(args.task, starts)
+    return _adapt_and_report(starts, overrides, args)
+
+
+def _adapt_and_report(starts: list[str], overrides: list[str], args: argparse.Namespace) -> int:
+    from ..console import print_table
+    from ..experiments.adapt import adapt, reached
+    from ..tasks import TASKS
+
+    curves = adapt(starts, args.task, overrides, args.out, args.single_task, args.resume, args.overwrite)
+    better = TASKS[args.task].higher_is_better
+    steps = {n: reached(points, args.reach, better) if args.reach is not None else None for n, points in curves.items()}
+    if args.json:
+        print(json.dumps({n: {"points": points, "reached": steps[n]} for n, points in curves.items()}))
+        return 0
+    rows = [["from", *(f"step {step:g}" for step, _ in next(iter(curves.values()))), "steps"]]
+    for name, points in curves.items():
+        reach = "-" if args.reach is None else str(steps[name] or "never")
+        rows.append([name, *(f"{value:.3f}" for _, value in points), reach])
+    goal = "" if args.reach is None else f", steps to {args.reach:g}"
+    print_table(rows, f"{args.task}: {TASKS[args.task].primary}{goal}")
     return 0

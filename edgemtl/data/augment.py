@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from edgemtl_runtime.bundle import Input
-from edgemtl_runtime.letterbox import Fit, to_uint8
+from edgemtl_runtime.letterbox import Letterbox, to_uint8
 
 from ..config import Augment
 from ..corruptions import RandomCorruptions
@@ -23,7 +23,7 @@ from .targets import SampleTarget
 def to_item(sample: Sample, inputs: dict[str, Input], target_types: Mapping[str, type[SampleTarget]]) -> Item:
     """Fit a sample and its labels of these tasks to the network's input size, by the runtime's own letterbox."""
     first = next(iter(inputs.values()))
-    letterbox = Fit.plan(
+    letterbox = Letterbox.plan(
         sample.size, (first.height, first.width)
     )  # all inputs, and all images of a sample, are of a size
     images = {}
@@ -32,7 +32,7 @@ def to_item(sample: Sample, inputs: dict[str, Input], target_types: Mapping[str,
         fitted = letterbox.image(image, spec.channels, spec.blank)
         images[name] = torch.from_numpy(fitted).permute(2, 0, 1).contiguous()
     targets = {
-        task: target_type.from_label(sample.labels[task], letterbox)
+        task: target_type.from_label(sample.label(task), letterbox)
         for task, target_type in target_types.items()
         if task in sample.labels
     }

@@ -10,11 +10,13 @@ from .. import distributed
 from ..checkpoint import lasting
 from ..config import Config
 from ..config_file import load
-from ..console import say
+from ..console import print_message
 from ..errors import ConfigError, EdgemtlError
 from ..finish import guarded
 from ..group import group, is_finished
-from ..run import CONFIG, Run
+from ..plots import metric_over_steps
+from ..run import Run
+from ..run_files import CONFIG
 from ..tasks import TASKS
 from ..train import train
 
@@ -72,12 +74,14 @@ def adapt(
             summary = {"task": task, "figure": TASKS[task].primary, "starts": curves}
             (folder / "adapt.json").write_text(json.dumps(summary) + "\n")
             with guarded("the curves could not be drawn", out):
-                draw(curves, task, folder / "adapt.png")
+                better = "↑" if TASKS[task].higher_is_better else "↓"
+                label = f"{task}: {TASKS[task].primary} {better}"
+                (folder / "adapt.png").write_bytes(metric_over_steps(curves, label))
     return curves
 
 
 def _curve(config: Config, folder: Path, task: str, name: str, resume: bool) -> Curve:
-    say(f"{task} from {name}")
+    print_message(f"{task} from {name}")
     run = train(config, folder, resume=resume)
     if "evals" not in run.metrics:
         raise EdgemtlError(f"{name}: is trained, but could not be evaluated; see the warning, then --resume")
@@ -102,21 +106,3 @@ def reached(curve: Curve, value: float, higher_is_better: bool) -> int | None:
             break
         first = int(step)
     return first
-
-
-def draw(curves: dict[str, Curve], task: str, file: Path) -> None:
-    """Draw the metric over the steps, a line a start."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.2, 3.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for name, curve in curves.items():
-        steps, values = zip(*curve, strict=True)
-        axes.plot(steps, values, marker=".", label=name)
-    axes.set_xlabel("step")
-    axes.set_ylabel(f"{task}: {TASKS[task].primary} {'↑' if TASKS[task].higher_is_better else '↓'}")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
-    figure.savefig(file, dpi=110)

@@ -30,10 +30,11 @@ from edgemtl_models.taps import DEEPEST, HeadTapTrunk
 from .. import distributed
 from ..checkpoint import lasting
 from ..config import Config
-from ..console import say
+from ..console import print_message
 from ..errors import EdgemtlError
 from ..finish import guarded
 from ..group import group, is_finished
+from ..plots import layer_profiles
 from ..run import Run
 from ..train import train
 from .single import single_task
@@ -68,7 +69,7 @@ def find_head_taps(config: Config, out: Path, resume: bool = False) -> dict[str,
     for task in config.tasks:
         for seed in range(config.lomt.seeds):
             folder = out / "profile" / f"{task}-{seed}"
-            say(f"{task} by itself and sparse, {seed + 1} of {config.lomt.seeds}")
+            print_message(f"{task} by itself and sparse, {seed + 1} of {config.lomt.seeds}")
             run = train(_sparse(config, task, seed), folder, resume=resume)
             profiles.setdefault(task, []).append(survival(run.network))
             trunk = run.network.trunk
@@ -79,7 +80,7 @@ def find_head_taps(config: Config, out: Path, resume: bool = False) -> dict[str,
         means[task] = mean(of_seeds)
         last = last_needed(means[task], config.lomt.threshold, task)
         taps[task] = block_of(last, list(means[task]), strides, least=8 if task == "boxes" else 4)
-    say("head taps: " + ", ".join(f"{task} at {block}" for task, block in taps.items()))
+    print_message("head taps: " + ", ".join(f"{task} at {block}" for task, block in taps.items()))
     if distributed.is_main():
         _write_profile(config, out, taps, means)
     return taps
@@ -88,7 +89,7 @@ def find_head_taps(config: Config, out: Path, resume: bool = False) -> dict[str,
 def _write_profile(config: Config, out: Path, taps: dict[str, str], means: dict[str, Profile]) -> None:
     (out / "profile.json").write_text(json.dumps({"head_taps": taps, "profiles": means}, indent=1) + "\n")
     with guarded("the profile could not be drawn", out):
-        draw(means, taps, config.lomt.threshold, out / "profile.png")
+        (out / "profile.png").write_bytes(layer_profiles(means, taps, config.lomt.threshold))
 
 
 def _sparse(config: Config, task: str, seed: int) -> Config:
@@ -146,26 +147,3 @@ def block_of(layer: str, layers: list[str], strides: dict[str, int], least: int)
         if stride >= least and inside and layers.index(layer) <= layers.index(inside[-1]):
             return block
     return DEEPEST
-
-
-def draw(profiles: dict[str, Profile], taps: dict[str, str], threshold: float, file: Path) -> None:
-    """Draw the share of active groups over the layers, a panel a task, with its head tap."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 1.6 * len(profiles)), layout="constrained")
-    FigureCanvasAgg(figure)
-    rows = figure.subplots(len(profiles), 1, sharex=True, squeeze=False)[:, 0]
-    for axes, (task, profile) in zip(rows, profiles.items(), strict=True):
-        axes.bar(range(len(profile)), list(profile.values()), color="tab:blue", width=0.9)
-        axes.axhline(threshold, color="0.5", linewidth=0.8)
-        inside = [index for index, layer in enumerate(profile) if layer.startswith(f"{taps[task]}.")]
-        axes.axvline(max(inside, default=len(profile) - 1) + 0.5, color="tab:orange", linewidth=2)
-        axes.set_title(f"{task}: tapped after {taps[task]}", fontsize=9)
-        axes.set_xlim(-0.6, len(profile) - 0.4)
-        axes.locator_params(axis="x", integer=True)
-        axes.set_ylim(0, 1)
-        axes.tick_params(labelsize=7)
-    rows[-1].set_xlabel("layers of the trunk, from the input on", fontsize=8)
-    figure.supylabel("share of active groups", fontsize=8)
-    figure.savefig(file, dpi=110)

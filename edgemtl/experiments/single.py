@@ -8,7 +8,7 @@ import msgspec
 
 from ..checkpoint import lasting
 from ..config import Config
-from ..console import say
+from ..console import print_message
 from ..group import group, is_finished
 from ..run import Run
 from ..train import train
@@ -35,6 +35,6 @@ def train_single(config: Config, out: str | Path, resume: bool = False, overwrit
     if not (resume and is_finished(out, SINGLE, asked)):
         with group(out, SINGLE, asked, resume, overwrite) as folder:
             for task in config.tasks:
-                say(f"{task} by itself")
+                print_message(f"{task} by itself")
                 train(single_task(config, task), folder / task, resume=resume)
     return [Run.open(out / task) for task in config.tasks]

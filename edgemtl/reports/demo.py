@@ -1,4 +1,4 @@
-"""The demo's report: one HTML file that needs nothing beside it."""
+"""The HTML report of the demo: the dense, the sparse and the shrunk network, predictions, training curves, streams."""
 
 from __future__ import annotations
 
@@ -11,24 +11,28 @@ from edgemtl_export import Shrunk
 from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.stats import Stats
 
-from ..data.sample import Dataset
-from ..evaluate import Figures, open_predictor, table
+from ..data.sample import Dataset, Sample
+from ..evaluate import open_predictor
+from ..metric_report import Reports, table
+from ..plots import channels_by_layer
 from ..run import Run
-from ..visualize import drawn
-from . import html as parts
-from .html import page, section, text
+from ..tables import Table, as_html
+from ..visualize import draw_results
+from .html import image, page, paragraph, png, section
 
 DENSE_SPARSE_SHRUNK = (
-    "Dense: trained beside it at full width. Sparse: the channels are zero but still computed. Shrunk: the same "
-    "answers without them. Latency is ONNX Runtime's on one thread of this machine, all three in turns."
+    "Dense: trained at full width for comparison. Sparse: the channels are zero but still computed. Shrunk: the same "
+    "outputs without them. Latency is ONNX Runtime's on one thread of this machine, all three by turns."
 )
 HELD_OUT = (
     "Held-out streets, never trained on. Left: the colour camera, the label map over it. Right: the thermal camera."
 )
 STREAMS = (
-    "stream.mp4 beside this page shows them. The bundle ran on two folders of pictures, paired by time, as fast as "
+    "stream.mp4 next to this page shows them. The bundle ran on two folders of images, paired by time, as fast as "
     "they could be read."
 )
+SAMPLES = 4
+"""Images by day, and as many by night."""
 
 
 def write_report(
@@ -37,77 +41,60 @@ def write_report(
     run: Run,
     dense: Run,
     samples: Dataset,
-    comparison: list[list[str]],
-    figures: Figures,
+    comparison: Table,
+    reports: Reports,
     shrunk: Shrunk,
     stats: Stats,
 ) -> None:
-    """Write the report of a demo, and ``result.png`` beside it with two of its pictures by day and two by night."""
-    report = shrunk.report
-    gone = 1 - report.parameters_after / report.parameters_before
-    summary = (
-        f"Trained for {run.metrics['steps']} steps on drawn streets, colour and thermal, by day and by night. "
-        f"{gone:.0%} of the parameters are gone; AP50 is {figures['day']['ap50']:.2f} by day and "
-        f"{figures['night']['ap50']:.2f} by night, mIoU {figures['all']['miou']:.2f}."
-    )
-    day, night = (
-        [s for s in (samples[i] for i in range(len(samples))) if s.is_day is light and len(s.labels["boxes"].classes)][
-            :4
-        ]
-        for light in (True, False)
-    )
+    """Write the report of a demo, and next to it ``result.png`` with two predictions by day and two by night."""
     predictor = open_predictor(bundle.path, threshold=None)
-    seen = {
-        name: [drawn(sample, predictor(sample)) for sample in chosen]
-        for name, chosen in (("day", day), ("night", night))
-    }
-    (file.parent / "result.png").write_bytes(parts.png(np.vstack([np.hstack(seen[name][:2]) for name in seen])))
-    pictures = {
-        name: "".join(
-            parts.image(parts.png(one), f"street {s.name}") for one, s in zip(seen[name], chosen, strict=True)
-        )
-        for name, chosen in (("day", day), ("night", night))
+    by_light = {name: _with_objects(samples, name == "day") for name in ("day", "night")}
+    images = {name: [draw_results(s, predictor(s)) for s in chosen] for name, chosen in by_light.items()}
+    (file.parent / "result.png").write_bytes(png(np.vstack([np.hstack(row[:2]) for row in images.values()])))
+    grids = {
+        name: "".join(image(png(pixels), f"street {s.name}") for pixels, s in zip(images[name], chosen, strict=True))
+        for name, chosen in by_light.items()
     }
     file.write_text(
         page(
             "edgemtl demo",
             "One small network on two cameras",
-            text(summary),
-            section("Dense, sparse, shrunk", parts.table(comparison), text(DENSE_SPARSE_SHRUNK)),
-            section("By day", f'<div class="grid">{pictures["day"]}</div>'),
-            section("By night", f'<div class="grid">{pictures["night"]}</div>', text(HELD_OUT)),
-            section("The bundle, by class and light", parts.table(table(figures))),
-            section(
-                "What each layer kept", parts.image(_layer_chart(shrunk), "channels before (grey) and after (blue)")
-            ),
+            paragraph(_summary(run, reports, shrunk)),
+            section("Dense, sparse, shrunk", as_html(comparison), paragraph(DENSE_SPARSE_SHRUNK)),
+            section("By day", f'<div class="grid">{grids["day"]}</div>'),
+            section("By night", f'<div class="grid">{grids["night"]}</div>', paragraph(HELD_OUT)),
+            section("The bundle, by class and light", as_html(table(reports))),
+            section("Channels by layer", image(_layer_chart(shrunk), "channels before (grey) and after (blue)")),
             section(
                 "Training",
-                parts.image((run.path / "curves.png").read_bytes(), "sparse, then shrunk"),
-                parts.image((dense.path / "curves.png").read_bytes(), "dense twin"),
+                image((run.path / "curves.png").read_bytes(), "sparse, then shrunk"),
+                image((dense.path / "curves.png").read_bytes(), "dense network"),
             ),
-            section("The two streams", f"<pre>{html.escape(stats.table())}</pre>", text(STREAMS)),
+            section("The two streams", f"<pre>{html.escape(stats.table())}</pre>", paragraph(STREAMS)),
         )
     )
 
 
-def _layer_chart(shrunk: Shrunk) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+def _summary(run: Run, reports: Reports, shrunk: Shrunk) -> str:
+    pruned = 1 - shrunk.report.parameters_after / shrunk.report.parameters_before
+    day, night, overall = (reports[subset].flat() for subset in ("day", "night", "all"))
+    return (
+        f"Trained for {run.metrics['steps']} steps on drawn streets, colour and thermal, by day and by night. "
+        f"{pruned:.0%} of the parameters are pruned; AP50 is {day['ap50']:.2f} by day and "
+        f"{night['ap50']:.2f} by night, mIoU {overall['miou']:.2f}."
+    )
 
+
+def _with_objects(samples: Dataset, is_day: bool) -> list[Sample]:
+    """Return the first samples of this light that have objects."""
+    every = (samples[index] for index in range(len(samples)))
+    return [s for s in every if s.is_day is is_day and len(s.labels["boxes"].classes)][:SAMPLES]
+
+
+def _layer_chart(shrunk: Shrunk) -> bytes:
     layers = shrunk.report.layers
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    places = range(len(layers))
-    axes.bar(places, [layer.before for layer in layers], color="0.85", width=0.9)
-    axes.bar(places, [layer.after for layer in layers], color="tab:blue", width=0.9)
     stages = [_stage(layer.name) for layer in layers]
-    starts = [i for i in places if not i or stages[i] != stages[i - 1]]
-    axes.set_xticks(starts, [stages[i] for i in starts], rotation=60, ha="right", fontsize=7)
-    axes.set_ylabel("channels", fontsize=8)
-    axes.tick_params(axis="y", labelsize=7)
-    axes.margins(x=0.01)
-    return parts.drawing(figure)
+    return channels_by_layer([layer.before for layer in layers], [layer.after for layer in layers], stages, 3.4)
 
 
 def _stage(layer: str) -> str:

@@ -1,11 +1,9 @@
-"""Parts of the HTML reports: one file each that needs nothing beside it."""
+"""The parts of an HTML report: a page that embeds its style and its images."""
 
 from __future__ import annotations
 
 import base64
 import html
-from io import BytesIO
-from typing import Any
 
 import cv2
 import numpy as np
@@ -25,7 +23,7 @@ pre { background: #f4f4f4; padding: .8em; overflow-x: auto }
 
 
 def page(title: str, heading: str, *parts: str) -> str:
-    """Return a whole page; its parts are HTML."""
+    """Return a page; its parts are HTML."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -34,45 +32,33 @@ def page(title: str, heading: str, *parts: str) -> str:
     )
 
 
-def text(words: str) -> str:
+def paragraph(text: str) -> str:
     """Return a paragraph."""
-    return f"<p>{html.escape(words)}</p>"
+    return f"<p>{html.escape(text)}</p>"
 
 
 def section(title: str, *parts: str) -> str:
-    """Return a heading with what belongs to it."""
+    """Return a heading and its content, which is HTML."""
     return f"<h2>{html.escape(title)}</h2>" + "".join(parts)
 
 
-def png(picture: NDArray[np.uint8]) -> bytes:
-    """Return an RGB picture, or one of a single channel, as a PNG file."""
-    _, data = cv2.imencode(".png", picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """Return an RGB or grey image as a PNG file."""
+    _, data = cv2.imencode(".png", pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
     return data.tobytes()
 
 
-def jpeg(picture: NDArray[np.uint8]) -> bytes:
-    """Return an RGB picture as a JPEG file: a page of many photographs stays small."""
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
+def jpeg(pixels: NDArray[np.uint8]) -> bytes:
+    """Return an RGB image as a JPEG file, which keeps a page of many photographs small."""
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
     return data.tobytes()
-
-
-def drawing(figure: Any, dpi: int = 100, kind: str = "png") -> bytes:
-    """Return a matplotlib figure as a file of a kind: png, pdf or svg."""
-    buffer = BytesIO()
-    figure.savefig(buffer, dpi=dpi, format=kind)
-    return buffer.getvalue()
 
 
 def image(data: bytes, caption: str) -> str:
-    """Return a PNG or JPEG file as a picture with a line below it."""
-    kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
+    """Return a PNG or JPEG file as an embedded image with a caption."""
+    subtype = "png" if data.startswith(b"\x89PNG") else "jpeg"
     code = base64.b64encode(data).decode()
-    told = html.escape(caption)
-    return f'<figure><img alt="{told}" src="data:image/{kind};base64,{code}"><figcaption>{told}</figcaption></figure>'
-
-
-def table(rows: list[list[str]]) -> str:
-    """Return rows of words as a table, a header first."""
-    head = "".join(f"<th>{html.escape(word)}</th>" for word in rows[0])
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(word)}</td>" for word in row) + "</tr>" for row in rows[1:])
-    return f"<table><tr>{head}</tr>{body}</table>"
+    text = html.escape(caption)
+    return (
+        f'<figure><img alt="{text}" src="data:image/{subtype};base64,{code}"><figcaption>{text}</figcaption></figure>'
+    )

@@ -1,4 +1,4 @@
-"""A run's report: what it learned, how well, and what that looks like beside the labels."""
+"""The HTML report of a run: its settings, metrics, predictions next to the labels, and training curves."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ from torch import nn
 from ..config import Config
 from ..data.datasets import evenly_spaced
 from ..data.sample import Dataset
-from ..evaluate import Figures, Predictor
+from ..evaluate import Predictor
+from ..metric_report import Reports, from_json, metric_row
+from ..plots import channels_by_layer
+from ..tables import Table, as_html
 from ..tasks import TASKS
-from ..visualize import drawn, labelled
-from . import html as parts
-from .html import page, section, text
+from ..visualize import draw_labels, draw_results
+from .html import image, jpeg, page, paragraph, section
 
 SAMPLES = 6
+PER_CLASS = ("ap50", "iou", "ap")
+"""First parts of the names of metrics that are given for each class."""
 
 
 def write_run_report(
@@ -31,96 +35,83 @@ def write_run_report(
     samples: Dataset,
     tasks: Sequence[str],
 ) -> None:
-    """Write ``report.html`` into a run's folder, which has its ``curves.png`` already; ``samples`` were judged on."""
-    whole, by_class = tables(metrics["val"])
+    """Write ``report.html`` into a run's folder, which has its ``curves.png``; ``samples`` are those of ``metrics``."""
+    overall, *by_class = tables(from_json(metrics))
+    title = f"{config.network}: {', '.join(tasks)}"
     file = page(
-        f"{config.network}: {', '.join(tasks)}",
-        f"{config.network}: {', '.join(tasks)}",
-        text(summary(config, metrics)),
-        section("Figures", '<div class="side">', *(parts.table(rows) for rows in (whole, *by_class) if rows), "</div>"),
-        *_gained(metrics),
+        title,
+        title,
+        paragraph(summary(config, metrics)),
+        section("Metrics", '<div class="side">', *(as_html(table) for table in (overall, *by_class)), "</div>"),
+        *_task_changes(metrics),
         section(
             "Labels and predictions",
-            text("Held-out pictures, evenly spread over the split: the labels above, what the network saw below."),
+            paragraph("Held-out images, evenly spaced over the split: the labels above, the predictions below."),
             f'<div class="{"grid" if len(tasks) < 3 else ""}">',
-            *(_sample(predictor, samples, place, tasks) for place in evenly_spaced(len(samples), SAMPLES)),
+            *(_sample(predictor, samples, index, tasks) for index in evenly_spaced(len(samples), SAMPLES)),
             "</div>",
         ),
-        section("Training", parts.image((folder / "curves.png").read_bytes(), "every step, and smoothed")),
-        *_live(config, network),
+        section("Training", image((folder / "curves.png").read_bytes(), "every step, and smoothed")),
+        *_active_channels(config, network),
     )
     (folder / "report.html").write_text(file)
 
 
 def summary(config: Config, metrics: dict[str, Any]) -> str:
-    """Return the run in a sentence or two."""
+    """Return a run's size, duration and settings in a sentence or two."""
     minutes = metrics["seconds"] / 60
     height, width = config.input_size
-    words = (
+    text = (
         f"{metrics['parameters']:,} parameters at {width}×{height} pixels, {metrics['steps']} steps in {minutes:.1f} "
         f"minutes ({metrics['seconds_epoch']:g} s an epoch, {metrics['data_wait']:.1%} of it waiting for data), "
-        f"balance {config.task_weighting}, seed {config.seed}."
+        f"task weighting {config.task_weighting}, seed {config.seed}."
     )
-    if gained := metrics.get("delta_m"):
-        words += f" Against one network a task: Δm {gained['delta_m']:+.2f} %."
-    return words
+    if changes := metrics.get("delta_m"):
+        text += f" Against single-task networks: Δm {changes['delta_m']:+.2f} %."
+    return text
 
 
-def tables(figures: Figures) -> tuple[list[list[str]], list[list[list[str]]]]:
-    """Return the figures of the whole, primary ones first, and a table for each kind of figure a class."""
-    names = list(figures["all"])
-    kinds = Counter(name.partition("_")[0] for name in names if name.partition("_")[0] in ("ap50", "iou", "ap"))
-    single = [name for name in names if name.partition("_")[0] not in kinds or "_" not in name]
+def tables(reports: Reports) -> list[Table]:
+    """Return a table of the overall metrics, primary ones first, and one for each metric that classes have."""
+    names = list(reports["all"].flat())
+    per_class = Counter(name.partition("_")[0] for name in names if name.partition("_")[0] in PER_CLASS)
+    overall = [name for name in names if name.partition("_")[0] not in per_class or "_" not in name]
     primary = {task.primary: "↑" if task.higher_is_better else "↓" for task in TASKS.values()}
-    single.sort(key=lambda name: name not in primary)
-
-    def row(name: str, told: str) -> list[str]:
-        return [told, *(f"{figures[part][name]:.3f}" if name in figures[part] else "-" for part in figures)]
-
-    whole = [["", *figures], *(row(name, f"{name} {primary.get(name, '')}".strip()) for name in single)]
-    by_class = []
-    for kind in kinds:
-        inner = [name for name in names if name.startswith(f"{kind}_")]
-        if inner:
-            by_class.append([[kind.upper(), *figures], *(row(name, name.removeprefix(f"{kind}_")) for name in inner)])
-    return whole, by_class
+    overall.sort(key=lambda name: name not in primary)
+    labels = {name: f"{name} {primary.get(name, '')}".strip() for name in overall}
+    out = [[["", *reports], *(metric_row(reports, name, label) for name, label in labels.items())]]
+    for metric in per_class:
+        members = [name for name in names if name.startswith(f"{metric}_")]
+        rows = [metric_row(reports, name, name.removeprefix(f"{metric}_")) for name in members]
+        if rows:
+            out.append([[metric.upper(), *reports], *rows])
+    return out
 
 
-def _gained(metrics: dict[str, Any]) -> list[str]:
-    gained = metrics.get("delta_m")
-    if not gained:
+def _task_changes(metrics: dict[str, Any]) -> list[str]:
+    changes = metrics.get("delta_m")
+    if not changes:
         return []
-    rows = [["task", "change, %"], *([name, f"{value:+.2f}"] for name, value in gained.items())]
-    told = "The primary metric of each task against a network of its own under the same protocol; + is better."
-    return [section("Together or apart", text(told), parts.table(rows))]
+    rows = [["task", "change, %"], *([name, f"{value:+.2f}"] for name, value in changes.items())]
+    text = "The primary metric of each task against a single-task network under the same protocol; + is better."
+    return [section("Multi-task against single-task", paragraph(text), as_html(rows))]
 
 
-def _sample(predictor: Predictor, samples: Dataset, place: int, tasks: Sequence[str]) -> str:
-    sample = samples[place]
-    known = labelled(sample, {task: samples.classes[task] for task in tasks})
-    seen = drawn(sample, predictor(sample))
-    width = max(known.shape[1], seen.shape[1])
-    both = [np.pad(picture, ((0, 4), (0, width - picture.shape[1]), (0, 0))) for picture in (known, seen)]
-    return parts.image(parts.jpeg(np.vstack(both)), sample.name)
+def _sample(predictor: Predictor, samples: Dataset, index: int, tasks: Sequence[str]) -> str:
+    sample = samples[index]
+    labels = draw_labels(sample, {task: samples.classes[task] for task in tasks})
+    predictions = draw_results(sample, predictor(sample))
+    width = max(labels.shape[1], predictions.shape[1])
+    both = [np.pad(pixels, ((0, 4), (0, width - pixels.shape[1]), (0, 0))) for pixels in (labels, predictions)]
+    return image(jpeg(np.vstack(both)), sample.name)
 
 
-def _live(config: Config, network: nn.Module) -> list[str]:
-    """Return a chart of the channels of every convolution that are not zero, where some were meant to go."""
+def _active_channels(config: Config, network: nn.Module) -> list[str]:
+    """Return a chart of every convolution's channels that are not zero, of a network that was pruned."""
     if not (config.sparse or config.keep_sparsity):
         return []
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
-    live = [int(m.weight.detach().flatten(1).any(1).sum()) for m in convolutions]
-    figure = Figure(figsize=(11, 2.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.bar(range(len(live)), [m.out_channels for m in convolutions], color="0.85", width=0.9)
-    axes.bar(range(len(live)), live, color="tab:blue", width=0.9)
-    axes.set_xlabel("convolutions, from the input on", fontsize=8)
-    axes.set_ylabel("channels", fontsize=8)
-    axes.tick_params(labelsize=7)
-    axes.margins(x=0.01)
-    told = f"{sum(live):,} of {sum(m.out_channels for m in convolutions):,} channels are not zero (blue)"
-    return [section("Live channels", parts.image(parts.drawing(figure), told))]
+    channels = [m.out_channels for m in convolutions]
+    active = [int(m.weight.detach().flatten(1).any(1).sum()) for m in convolutions]
+    caption = f"{sum(active):,} of {sum(channels):,} channels are not zero (blue)"
+    return [section("Active channels", image(channels_by_layer(channels, active), caption))]

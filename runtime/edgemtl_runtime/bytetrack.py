@@ -1,8 +1,8 @@
-"""Boxes followed from frame to frame, so that an object keeps its number.
+"""ByteTrack (Zhang et al., ECCV 2022, arXiv:2110.06864): multi-object tracking by association of boxes.
 
-This is ByteTrack (Zhang et al., ECCV 2022, arXiv:2110.06864) with time in seconds in place of frames, because a
-robot's frames come at 9 or 30 a second and with gaps. The ready packages do not fit a robot without torch: supervision
-and those built on it pull in scipy, matplotlib, PyAV and Pillow, some 200 MB, for what numpy does here.
+Time is in seconds in place of frames, because a robot's frames come at 9 or 30 a second and with gaps. The published
+packages do not fit a robot without torch: supervision and those built on it pull in scipy, matplotlib, PyAV and Pillow,
+some 200 MB, for what numpy does here.
 """
 
 from __future__ import annotations
@@ -18,90 +18,92 @@ from .result import NO_TRACK, Boxes
 
 Floats = NDArray[np.float64]
 MEASURED = 0.06
-"""Standard deviation of a detected edge's place, in box sizes; the box's size is the root of its area."""
-WANDERS = 1.5
+"""Standard deviation of a detected edge, in box sizes; the box's size is the root of its area."""
+ACCELERATION = 1.5
 """Root of the spectral density of the acceleration, in box sizes per second to the power of 1.5."""
-STARTS = 2.5
-"""Standard deviation of the speed of an object that was seen once, in box sizes per second."""
+INITIAL_SPEED = 2.5
+"""Standard deviation of the speed of an object that was detected once, in box sizes per second."""
 
 
 @dataclass(frozen=True, eq=False)
-class Motion:
-    """Kalman filters of N boxes that move at a nearly constant speed, all at once.
+class KalmanFilters:
+    """Kalman filters of N boxes with a nearly constant velocity, vectorised.
 
-    ``place`` (N, 4) is centre x, centre y, width, height in pixels; ``speed`` (N, 4) their change per second.
-    ``spread`` (3, N, 4) holds the variances of place, of both together, and of speed: the four coordinates do not
-    depend on each other, so that no matrix is inverted. ``size`` (N, 1) pixels is what the noise is measured by, taken
-    when the box was last seen. The noise is a white acceleration (Bar-Shalom, Li and Kirubarajan 2001, 6.2.2), so that
-    two short steps are the same as a long one.
+    ``position`` (N, 4) is centre x, centre y, width, height in pixels; ``speed`` (N, 4) their change per second.
+    ``covariance`` (3, N, 4) holds the variance of the position, the covariance of both, and the variance of the speed:
+    the four coordinates are independent, so that no matrix is inverted. ``size`` (N, 1) pixels scales the noise, by
+    the last detection. The process noise is a white acceleration (Bar-Shalom, Li and Kirubarajan 2001, 6.2.2), so
+    that two short steps equal a long one.
     """
 
-    place: Floats
+    position: Floats
     speed: Floats
-    spread: Floats
+    covariance: Floats
     size: Floats
 
     @classmethod
-    def start(cls, place: Floats) -> Motion:
-        """Return filters of boxes (N, 4) that were seen for the first time: at rest, as far as is known."""
-        size = _size(place)
-        variances = (MEASURED * size) ** 2, 0.0 * size, (STARTS * size) ** 2
-        spread = np.stack([np.broadcast_to(variance, place.shape) for variance in variances])
-        return cls(place, np.zeros_like(place), spread, size)
+    def start(cls, position: Floats) -> KalmanFilters:
+        """Return filters initialised by the first detection of boxes (N, 4), with an expected speed of 0."""
+        size = _size(position)
+        variances = (MEASURED * size) ** 2, 0.0 * size, (INITIAL_SPEED * size) ** 2
+        covariance = np.stack([np.broadcast_to(variance, position.shape) for variance in variances])
+        return cls(position, np.zeros_like(position), covariance, size)
 
-    def after(self, seconds: float) -> Motion:
-        """Return the filters some time on."""
-        place, both, speed = self.spread
-        noise = (WANDERS * self.size) ** 2
-        spread = np.stack(
+    def predict(self, seconds: float) -> KalmanFilters:
+        """Return the filters predicted some seconds ahead."""
+        position, both, speed = self.covariance
+        noise = (ACCELERATION * self.size) ** 2
+        covariance = np.stack(
             [
-                place + 2 * seconds * both + seconds**2 * speed + noise * seconds**3 / 3,
+                position + 2 * seconds * both + seconds**2 * speed + noise * seconds**3 / 3,
                 both + seconds * speed + noise * seconds**2 / 2,
                 speed + noise * seconds,
             ]
         )
-        return replace(self, place=self.place + seconds * self.speed, spread=spread)
+        return replace(self, position=self.position + seconds * self.speed, covariance=covariance)
 
-    def seen(self, place: Floats) -> Motion:
-        """Return the filters after every box was seen at ``place`` (N, 4)."""
-        error = (MEASURED * _size(place)) ** 2
-        gain, speed_gain = self.spread[:2] / (self.spread[0] + error)
-        off = place - self.place
-        spread = np.stack(
+    def correct(self, position: Floats) -> KalmanFilters:
+        """Return the filters corrected by a detection of every box at ``position`` (N, 4)."""
+        error = (MEASURED * _size(position)) ** 2
+        gain, speed_gain = self.covariance[:2] / (self.covariance[0] + error)
+        innovation = position - self.position
+        covariance = np.stack(
             [
-                (1 - gain) * self.spread[0],
-                (1 - gain) * self.spread[1],
-                self.spread[2] - speed_gain * self.spread[1],
+                (1 - gain) * self.covariance[0],
+                (1 - gain) * self.covariance[1],
+                self.covariance[2] - speed_gain * self.covariance[1],
             ]
         )
-        return Motion(self.place + gain * off, self.speed + speed_gain * off, spread, _size(place))
+        return KalmanFilters(
+            self.position + gain * innovation, self.speed + speed_gain * innovation, covariance, _size(position)
+        )
 
-    def pick(self, rows: NDArray[Any]) -> Motion:
+    def pick(self, rows: NDArray[Any]) -> KalmanFilters:
         """Return the filters at ``rows``: indices or a mask."""
-        return Motion(self.place[rows], self.speed[rows], self.spread[:, rows], self.size[rows])
+        return KalmanFilters(self.position[rows], self.speed[rows], self.covariance[:, rows], self.size[rows])
 
-    def joined(self, other: Motion) -> Motion:
-        """Return these filters and then the other ones."""
-        spread = np.concatenate([self.spread, other.spread], 1)
-        first, second = (self.place, self.speed, self.size), (other.place, other.speed, other.size)
-        place, speed, size = (np.concatenate(pair) for pair in zip(first, second, strict=True))
-        return Motion(place, speed, spread, size)
+    def joined(self, other: KalmanFilters) -> KalmanFilters:
+        """Return the concatenation of these filters and others."""
+        covariance = np.concatenate([self.covariance, other.covariance], 1)
+        ours, others = (self.position, self.speed, self.size), (other.position, other.speed, other.size)
+        position, speed, size = (np.concatenate(pair) for pair in zip(ours, others, strict=True))
+        return KalmanFilters(position, speed, covariance, size)
 
 
 class Tracker:
-    """Gives every object a number that stays with it from frame to frame.
+    """ByteTrack's tracker: gives every object a number that stays with it from frame to frame.
 
-    Feed it boxes that were decoded with the threshold ``low``. ``high`` is the score of a confident box and
-    ``new_score`` (default ``high`` + 0.1, at most 1) the least score that begins a track; both a number or (classes,),
-    one a class. Confident boxes are matched first, by overlap (IoU above ``min_iou``) with where the tracks must be by
-    now. Boxes from ``low`` up to ``high`` are then matched with the tracks that are left (above ``min_iou_weak``), so
-    that an object keeps its number while its score is low: half covered, or seen by one camera because the other
-    dropped out. Only a track that was matched before takes a weak box; one that was not is dropped when it is missed.
-    A track is kept until it was not seen for ``keep_s`` seconds, which must be longer than the time between frames.
-    With ``within_class`` a track matches boxes of its own class alone. The paper's code wants overlaps of 0.2 and 0.5;
-    at 3 and 9 frames a second these lose people who walk and turn, so the defaults are 0.1 and 0.35.
+    Its input are boxes decoded with the threshold ``low``. ``high`` is the score of a confident box and ``new_score``
+    (default ``high`` + 0.1, at most 1) the least score that starts a track; both a number or (classes,), one a class.
+    Confident boxes are associated first, by IoU above ``min_iou`` with the predicted tracks. Boxes from ``low`` up to
+    ``high`` are then associated with the remaining tracks (above ``min_iou_weak``), so that an object keeps its number
+    while its score is low: half occluded, or seen by one camera because the other dropped out. Only a confirmed track,
+    matched before, takes a weak box; a tentative one is removed at its first miss. A track is removed ``keep_s``
+    seconds after its last match, which must be longer than the time between frames. With ``within_class`` a track
+    matches only boxes of its class. The paper's code uses IoUs of 0.2 and 0.5; at 3 and 9 frames a second these lose
+    people who walk and turn, so the defaults are 0.1 and 0.35.
 
-    Numbers rise from 1 and are not used again, not even after `reset`. Raises `EdgemtlError` for a score or overlap
+    Numbers rise from 1 and are never reused, not even after `reset`. Raises `EdgemtlError` for a score or overlap
     outside [0, 1] or a time below 0.
     """
 
@@ -125,25 +127,25 @@ class Tracker:
             raise EdgemtlError(f"tracking: keep_s is {keep_s}; give seconds from 0 on")
         self.low, self.keep_ns, self.within_class = np.float32(low), round(keep_s * 1e9), within_class
         self.min_iou, self.min_iou_weak = min_iou, min_iou_weak
-        self._given = 0
+        self._issued = 0
         self.reset()
 
     def reset(self) -> None:
-        """Forget every track."""
+        """Remove every track."""
         self._stamp_ns = 0
         self._tracks = np.zeros(0, np.int64)
         self._classes = np.zeros(0, np.int64)
-        self._seen_ns = np.zeros(0, np.int64)
-        self._twice = np.zeros(0, np.bool_)
-        self._motion = Motion.start(np.zeros((0, 4)))
+        self._matched_ns = np.zeros(0, np.int64)
+        self._confirmed = np.zeros(0, np.bool_)
+        self._filters = KalmanFilters.start(np.zeros((0, 4)))
 
     def update(self, boxes: Boxes, stamp_ns: int, weak: Boxes | None = None) -> Boxes:
-        """Take the boxes of the next frame, best first, and return those that count, with their ``tracks``.
+        """Update the tracks by the next frame's boxes, best first, and return boxes with their ``tracks``.
 
-        Returned are, as they were detected and in their order, the boxes with a score from ``high`` on, and weaker
-        ones that a track took. A box below ``new_score`` that no track took has the track -1. ``weak`` are further
-        boxes, where they were decoded apart. A stamp before the last one begins anew: a recording was rewound. Raises
-        ValueError where ``high`` or ``new_score`` is one a class and the boxes have other classes.
+        Returned are, unchanged and in order, the boxes with a score from ``high`` on, and weaker ones that a track
+        matched. A box below ``new_score`` without a track has the track -1. ``weak`` are further boxes, where they were
+        decoded separately. A stamp before the last one resets: a recording was rewound. Raises ValueError where
+        ``high`` or ``new_score`` is one a class and the boxes have other classes.
         """
         if weak is not None:
             boxes = _joined(boxes, weak)
@@ -151,90 +153,91 @@ class Tracker:
             self.reset()
         self._advance(stamp_ns)
         strong = boxes.scores >= _by_class(self.high, boxes)
-        place = _centres(boxes.xyxy)
-        found = self._match(boxes, place, strong)
-        hit = found >= 0
+        positions = _centres(boxes.xyxy)
+        matches = self._associate(boxes, positions, strong)
+        hit = matches >= 0
         tracks = np.full(len(boxes), NO_TRACK, np.int64)
-        tracks[found[hit]] = self._tracks[hit]
-        self._follow(hit, place[found[hit]], stamp_ns)
+        tracks[matches[hit]] = self._tracks[hit]
+        self._correct(hit, positions[matches[hit]], stamp_ns)
         fresh = np.flatnonzero(strong & (tracks == NO_TRACK) & (boxes.scores >= _by_class(self.new_score, boxes)))
-        tracks[fresh] = self._begin(place[fresh], boxes.classes[fresh], stamp_ns)
+        tracks[fresh] = self._start(positions[fresh], boxes.classes[fresh], stamp_ns)
         return replace(boxes, tracks=tracks).pick(strong | (tracks != NO_TRACK))
 
     def _advance(self, stamp_ns: int) -> None:
-        """Drop what was not seen for too long, and move the rest to where it must be by now."""
-        self._pick(stamp_ns - self._seen_ns <= self.keep_ns)
-        self._motion = self._motion.after((stamp_ns - self._stamp_ns) / 1e9)
+        """Remove tracks without a match for too long, and predict the others to the present."""
+        self._pick(stamp_ns - self._matched_ns <= self.keep_ns)
+        self._filters = self._filters.predict((stamp_ns - self._stamp_ns) / 1e9)
         self._stamp_ns = stamp_ns
 
-    def _match(self, boxes: Boxes, place: Floats, strong: NDArray[np.bool_]) -> NDArray[np.intp]:
-        """Return the box of each track, or -1."""
-        found = np.full(len(self._tracks), -1, np.intp)
-        iou = _overlap(self._motion.place, place)
+    def _associate(self, boxes: Boxes, positions: Floats, strong: NDArray[np.bool_]) -> NDArray[np.intp]:
+        """Return the matching box of each track, or -1: confident boxes first, then weak ones."""
+        matches = np.full(len(self._tracks), -1, np.intp)
+        iou = _iou(self._filters.position, positions)
         if self.within_class:
             iou *= self._classes[:, None] == boxes.classes
         weak = ~strong & (boxes.scores >= self.low)
-        everyone = np.ones(len(found), np.bool_)
-        for takers, taken, least in ((everyone, strong, self.min_iou), (self._twice, weak, self.min_iou_weak)):
-            rows, columns = np.flatnonzero(takers & (found < 0)), np.flatnonzero(taken)
-            chosen = assign(iou[np.ix_(rows, columns)] - least)
-            found[rows[chosen >= 0]] = columns[chosen[chosen >= 0]]
-        return found
+        all_tracks = np.ones(len(matches), np.bool_)
+        stages = (all_tracks, strong, self.min_iou), (self._confirmed, weak, self.min_iou_weak)
+        for candidates, detections, least in stages:
+            rows, columns = np.flatnonzero(candidates & (matches < 0)), np.flatnonzero(detections)
+            assigned = assign(iou[np.ix_(rows, columns)] - least)
+            matches[rows[assigned >= 0]] = columns[assigned[assigned >= 0]]
+        return matches
 
-    def _follow(self, hit: NDArray[np.bool_], place: Floats, stamp_ns: int) -> None:
-        """Note where the tracks that were hit are; the others stop growing, and go if they were seen but once."""
-        rest = self._motion.pick(~hit)
+    def _correct(self, hit: NDArray[np.bool_], positions: Floats, stamp_ns: int) -> None:
+        """Correct the matched tracks; the others stop growing, and tentative ones are removed."""
+        rest = self._filters.pick(~hit)
         rest.speed[:, 2:] = 0
         order = np.argsort(np.concatenate([np.flatnonzero(hit), np.flatnonzero(~hit)]))
-        self._motion = self._motion.pick(hit).seen(place).joined(rest).pick(order)
-        self._seen_ns[hit] = stamp_ns
-        self._twice |= hit
-        self._pick(self._twice)
+        self._filters = self._filters.pick(hit).correct(positions).joined(rest).pick(order)
+        self._matched_ns[hit] = stamp_ns
+        self._confirmed |= hit
+        self._pick(self._confirmed)
 
-    def _begin(self, place: Floats, classes: NDArray[np.int64], stamp_ns: int) -> NDArray[np.int64]:
-        """Begin a track for every box and return their numbers."""
-        count = len(place)
-        tracks = np.arange(self._given + 1, self._given + count + 1, dtype=np.int64)
-        self._given += count
+    def _start(self, positions: Floats, classes: NDArray[np.int64], stamp_ns: int) -> NDArray[np.int64]:
+        """Start a track for every box and return their numbers."""
+        count = len(positions)
+        tracks = np.arange(self._issued + 1, self._issued + count + 1, dtype=np.int64)
+        self._issued += count
         self._tracks = np.concatenate([self._tracks, tracks])
         self._classes = np.concatenate([self._classes, classes])
-        self._seen_ns = np.concatenate([self._seen_ns, np.full(count, stamp_ns, np.int64)])
-        self._twice = np.concatenate([self._twice, np.zeros(count, np.bool_)])
-        self._motion = self._motion.joined(Motion.start(place))
+        self._matched_ns = np.concatenate([self._matched_ns, np.full(count, stamp_ns, np.int64)])
+        self._confirmed = np.concatenate([self._confirmed, np.zeros(count, np.bool_)])
+        self._filters = self._filters.joined(KalmanFilters.start(positions))
         return tracks
 
     def _pick(self, rows: NDArray[np.bool_]) -> None:
         self._tracks, self._classes = self._tracks[rows], self._classes[rows]
-        self._seen_ns, self._twice = self._seen_ns[rows], self._twice[rows]
-        self._motion = self._motion.pick(rows)
+        self._matched_ns, self._confirmed = self._matched_ns[rows], self._confirmed[rows]
+        self._filters = self._filters.pick(rows)
 
 
 def assign(gain: Floats) -> NDArray[np.intp]:
-    """Return the column of each row, or -1, so that each column is used once and the sum of the gains is the greatest.
+    """Return the column of each row, or -1: the linear assignment of the greatest sum of gains.
 
-    ``gain`` is (N, M); a pair without a gain above 0 is not made. Pairs that no other pair touches are made at once;
-    the rest is the Hungarian method by shortest augmenting paths (Jonker and Volgenant 1987), exact, O(N² M).
+    ``gain`` is (N, M); pairs without a gain above 0 are not assigned. Pairs without a rival are assigned at once; the
+    rest by the Hungarian algorithm with shortest augmenting paths (Jonker and Volgenant 1987), exact, O(N² M).
     """
-    chosen = np.full(gain.shape[0], -1, np.intp)
-    wanted = gain > 0
-    per_row, per_column = wanted.sum(1), wanted.sum(0)
-    rows, columns = np.nonzero(wanted & (per_row == 1)[:, None] & (per_column == 1))
-    chosen[rows] = columns
-    rows = np.flatnonzero((per_row > 0) & (chosen < 0))
-    columns = np.flatnonzero(wanted[rows].any(0))
+    assigned = np.full(gain.shape[0], -1, np.intp)
+    positive = gain > 0
+    per_row, per_column = positive.sum(1), positive.sum(0)
+    rows, columns = np.nonzero(positive & (per_row == 1)[:, None] & (per_column == 1))
+    assigned[rows] = columns
+    rows = np.flatnonzero((per_row > 0) & (assigned < 0))
+    columns = np.flatnonzero(positive[rows].any(0))
     if len(rows):
         rest = np.maximum(gain[np.ix_(rows, columns)], 0)
         if len(rows) <= len(columns):
             pairs = np.arange(len(rows)), _hungarian(rest.max() - rest)
         else:
             pairs = _hungarian(rest.max() - rest.T), np.arange(len(columns))
-        made = rest[pairs] > 0
-        chosen[rows[pairs[0][made]]] = columns[pairs[1][made]]
-    return chosen
+        kept = rest[pairs] > 0
+        assigned[rows[pairs[0][kept]]] = columns[pairs[1][kept]]
+    return assigned
 
 
 def _hungarian(cost: Floats) -> NDArray[np.intp]:
-    """Return the column of each row, all different, with the least sum of costs; no more rows than columns."""
+    """Return the column of each row, all different, of the least total cost; no more rows than columns."""
     count, width = cost.shape
     of_row, owner = np.full(count, -1, np.intp), np.full(width, -1, np.intp)
     row_price, column_price = np.zeros(count), np.zeros(width)
@@ -242,7 +245,7 @@ def _hungarian(cost: Floats) -> NDArray[np.intp]:
         nearest, before = np.full(width, np.inf), np.full(width, first, np.intp)
         open_ = np.ones(width, np.bool_)
         row, reach = first, 0.0
-        while True:  # Dijkstra over the columns, by reduced costs, to the first that nobody owns
+        while True:  # Dijkstra over the columns, by reduced costs, to the first without an owner
             path = reach + cost[row] - row_price[row] - column_price
             better = open_ & (path < nearest)
             nearest[better], before[better] = path[better], row
@@ -265,7 +268,7 @@ def _hungarian(cost: Floats) -> NDArray[np.intp]:
     return of_row
 
 
-def _overlap(first: Floats, second: Floats) -> Floats:
+def _iou(first: Floats, second: Floats) -> Floats:
     """Return the IoU of every first box (N, 4) with every second (M, 4), both by centre and size, as (N, M)."""
     half_first, half_second = np.maximum(first[:, None, 2:], 1) / 2, np.maximum(second[None, :, 2:], 1) / 2
     far = np.abs(first[:, None, :2] - second[None, :, :2])
@@ -275,8 +278,8 @@ def _overlap(first: Floats, second: Floats) -> Floats:
     return np.asarray(np.nan_to_num(shared / union, nan=0.0))
 
 
-def _size(place: Floats) -> Floats:
-    return np.asarray(np.sqrt(np.maximum(place[:, 2:], 1).prod(1, keepdims=True)))
+def _size(position: Floats) -> Floats:
+    return np.asarray(np.sqrt(np.maximum(position[:, 2:], 1).prod(1, keepdims=True)))
 
 
 def _centres(xyxy: NDArray[np.float32]) -> Floats:

@@ -18,7 +18,7 @@ from .errors import CameraError, flag
 from .event_log import EventLog, raise_once
 from .frame import Frame, FramePair
 from .pairing import Pairing
-from .policy import Policy
+from .policy import QueuePolicy
 from .stats import Stats
 
 WAIT_S = 0.1
@@ -51,7 +51,7 @@ class Capture:
         self,
         cameras: dict[str, Camera],
         pairing: Pairing,
-        policy: Policy,
+        policy: QueuePolicy,
         stats: Stats,
         events: EventLog,
         prepare: Prepare | None = None,
@@ -67,7 +67,7 @@ class Capture:
             if self.live and not camera.live:
                 raise CameraError(f"{flag(name)} is a recording next to a live camera: pace it, as in FOLDER?fps=20")
         self.policy = policy.of(self.live)
-        if self.policy.kind == "every":  # a camera that is ahead waits for the other, however long
+        if self.policy.mode == "every":  # a camera that is ahead waits for the other, however long
             pairing.hold_ns = 1 << 62
         self.prepare = prepare
         self.states = {name: CameraState(name, events.put, clock) for name in cameras}
@@ -189,7 +189,7 @@ class Capture:
         try:
             for captured in camera.frames(events):
                 with self.condition:
-                    while self.policy.kind == "every" and self._full(name) and not self.stopped:
+                    while self.policy.mode == "every" and self._full(name) and not self.stopped:
                         self.condition.wait(WAIT_S)
                     if self.stopped:
                         return
@@ -236,7 +236,7 @@ class Capture:
                 raise
             self.states[frame.camera].set("lost", str(error))
             return None
-        self.stats.stages["fit"].append(self.clock() - started)
+        self.stats.stages["preprocess"].append(self.clock() - started)
         return prepared
 
     def _drop_repeat(self, name: str, stale_ns: int) -> None:
@@ -281,13 +281,13 @@ class Capture:
 
     def _full(self, name: str) -> bool:
         # At least two of each, or neither could be pushed; at most as many as the pairing keeps.
-        depth = max(2, min(self.policy.depth, self.pairing.depth))
-        return len(self.pairing.waiting[name]) >= depth or len(self.pairs) >= self.policy.depth
+        depth = max(2, min(self.policy.size, self.pairing.depth))
+        return len(self.pairing.waiting[name]) >= depth or len(self.pairs) >= self.policy.size
 
     def _emit(self, pairs: list[FramePair]) -> None:
         for pair in pairs:
-            if self.policy.kind != "every" and len(self.pairs) >= self.policy.depth:
-                cause = "superseded" if self.policy.kind == "latest" else "queue full"
+            if self.policy.mode != "every" and len(self.pairs) >= self.policy.size:
+                cause = "superseded" if self.policy.mode == "latest" else "queue full"
                 self.stats.drop_pair(self.pairs.popleft(), cause)
             self.pairs.append(pair)
         if pairs:

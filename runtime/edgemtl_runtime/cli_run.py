@@ -1,4 +1,4 @@
-"""``edgemtl-runtime run``: cameras to results."""
+"""``edgemtl-runtime run``: live inference from cameras to sinks."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from .camera import Camera, redact
 from .camera import __doc__ as SOURCES
 from .errors import SHORT_FLAGS, EdgemtlError, flag
 from .pipeline import DEFAULT_TOLERANCE_MS
-from .policy import Policy
-from .signals import Abrupt, Signals
+from .policy import QueuePolicy
+from .renamed_options import renamed
+from .signals import DefaultSignals, Signals
 
 if TYPE_CHECKING:
-    from .engine.config import Way
+    from .engine.config import EngineConfig
     from .messages.cameras import Setup
     from .pipeline import Pipeline
     from .rig import Rig
     from .sink import Sink
-    from .sink.family import Limits
+    from .sink.rotation import RotationLimits
 
 
 def add_cameras(command: argparse.ArgumentParser, *, rig: bool = True) -> None:
-    """Add what every command with cameras takes."""
+    """Add the options of every command with cameras."""
     command.add_argument("--rgb", metavar="SRC", help="the colour camera")
     command.add_argument("--ir", metavar="SRC", help="the thermal camera")
     command.add_argument(
@@ -51,13 +52,16 @@ def add_cameras(command: argparse.ArgumentParser, *, rig: bool = True) -> None:
         default=[],
         help="its frame in ROS (its name); repeatable",
     )
-    command.add_argument("--wait", action="store_true", help="start though a camera is not there yet, and look for it")
-    command.add_argument("--quiet", action="store_true", help="tell nothing of cameras that are lost and found")
+    command.add_argument(
+        "--wait-for-cameras", action="store_true", help="start though a camera is not there yet, and look for it"
+    )
+    renamed(command, "--wait", "--wait-for-cameras")
+    command.add_argument("--quiet", action="store_true", help="print nothing about cameras that are lost and found")
     command.add_argument("--json", action="store_true", help="print one JSON object at the end, nothing else")
 
 
 def add_limits(group: argparse._ActionsContainer) -> None:
-    """Add when a recording begins a new file, and how much of it is kept."""
+    """Add the options of a recording's rotation and retention."""
     group.add_argument("--split-mb", type=float, default=0.0, metavar="MB", help="begin a new file at this size")
     group.add_argument("--split-s", type=float, default=0.0, metavar="S", help="begin a new file after so many seconds")
     group.add_argument(
@@ -76,20 +80,22 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )
     run.add_argument("bundle", type=Path, help="folder that `edgemtl export` wrote")
     add_cameras(run)
-    run.add_argument("--policy", default="auto", help="auto, latest, queue or every: what waits (%(default)s)")
-    run.add_argument("--depth", type=int, default=8, help="pairs that wait at the most, with queue (%(default)s)")
+    run.add_argument("--queue-policy", default="auto", help="auto, latest, queue or every: what waits (%(default)s)")
+    run.add_argument("--queue-size", type=int, default=8, help="pairs that wait at the most, with queue (%(default)s)")
+    renamed(run, "--policy", "--queue-policy")
+    renamed(run, "--depth", "--queue-size")
     run.add_argument("--max-age-ms", type=float, default=0.0, help="run no pair that is older (default: no bound)")
     run.add_argument(
         "--threshold", metavar="HEAD[.CLASS]=SCORE", action="append", default=[], help="another threshold; repeatable"
     )
-    run.add_argument("--track", action="store_true", help="follow objects: boxes get a number that stays")
+    run.add_argument("--track", action="store_true", help="track objects: boxes get a number that stays")
     run.add_argument("--on-error", choices=("end", "degrade"), default="end", help="of a sink or a camera's thread")
     run.add_argument(
-        "--backend", metavar="NAME", default="", help="(default: what `build` chose, else onnxruntime-cpu)"
+        "--backend", metavar="NAME", default="", help="(default: what `build` selected, else onnxruntime-cpu)"
     )
-    run.add_argument("--precision", choices=list(MODELS), help="(default: what `build` chose, else fp32)")
+    run.add_argument("--precision", choices=list(MODELS), help="(default: what `build` selected, else fp32)")
     run.add_argument(
-        "--threads", type=int, default=0, help="threads for inference (default: as chosen, else all but one)"
+        "--threads", type=int, default=0, help="threads for inference (default: as selected, else all but one)"
     )
     sinks = run.add_argument_group("where results go")
     sinks.add_argument("--show", action="store_true", help="a window on this screen")
@@ -103,7 +109,7 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     sinks.add_argument("--token-file", metavar="FILE", type=Path, help="a file that holds the token, of mode 600")
     sinks.add_argument("--jsonl", metavar="FILE|FOLDER/", help="results as JSON lines")
     sinks.add_argument("--video", metavar="FILE|FOLDER/", help="an annotated side-by-side video")
-    sinks.add_argument("--mcap", metavar="FILE|FOLDER/", help="pictures and results as ROS 2 messages")
+    sinks.add_argument("--mcap", metavar="FILE|FOLDER/", help="images and results as ROS 2 messages")
     add_limits(sinks)
     sinks.add_argument("--zenoh", metavar="ENDPOINT", nargs="?", const="", help="publish ROS 2 messages by zenoh")
     sinks.add_argument("--ros2", action="store_true", help="publish by rclpy, as the node edgemtl")
@@ -118,24 +124,24 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 
 def command_run(args: argparse.Namespace) -> int:
-    """Run a bundle and print what it was like."""
-    with Abrupt():
-        from .engine.config import open_way
+    """Run a bundle and print the statistics."""
+    with DefaultSignals():
+        from .engine.config import open_engine
         from .pipeline import Pipeline, check_inputs
-        from .thresholds import parse
+        from .postprocess import parse_thresholds
 
     if not 0 < args.tolerance_ms < 1e6 or not 0 <= args.threads <= 256:
         raise EdgemtlError("--tolerance-ms is above 0, --threads between 0 (all cores but one) and 256")
     log_events(args.quiet)
     limits_of(args)
-    with Abrupt():
+    with DefaultSignals():
         bundle = Bundle.open(args.bundle)
-        policy = Policy(args.policy, args.depth, args.max_age_ms)
-        thresholds = parse(args.threshold, bundle.manifest.heads)
+        policy = QueuePolicy(args.queue_policy, args.queue_size, args.max_age_ms)
+        thresholds = parse_thresholds(args.threshold, bundle.manifest.heads)
         check_inputs(bundle, given_cameras(args))
         rig = open_rig(args)
         setup = open_setup(args, rig)
-        engine = open_way(bundle, way_of(args, bundle))
+        engine = open_engine(bundle, config_of(args, bundle))
     with engine, Signals() as signals, ExitStack() as opened:
         cameras = open_given(args)
         opened.callback(close_quietly, cameras.values())
@@ -152,30 +158,32 @@ def command_run(args: argparse.Namespace) -> int:
         )
         sinks = open_sinks(args, pipeline, setup)
         signals.stop = pipeline.stop
-        if signals.asked:
+        if signals.stop_requested:
             pipeline.stop()
         stats = pipeline.stats
         try:
             pipeline.run(sinks)
-        finally:  # what was done is told, whatever has ended it
-            if stats.pairs or signals.asked:
+        finally:  # the statistics are printed, whatever has ended the run
+            if stats.pairs or signals.stop_requested:
                 print(json.dumps(stats.to_dict()) if args.json else stats.table(), flush=True)
-    if not stats.pairs and not signals.asked:
-        raise EdgemtlError(f"no pairs: {told_drops(stats.drops)}; are both cameras running, with clocks that agree?")
+    if not stats.pairs and not signals.stop_requested:
+        raise EdgemtlError(f"no pairs: {drops_text(stats.drops)}; are both cameras running, with clocks that agree?")
     return 0
 
 
-def way_of(args: argparse.Namespace, bundle: Bundle) -> Way:
-    """Return the way to run that was asked for, else what was chosen for this machine."""
-    from .engine.config import Way, absent
-    from .engine.selection import remembered
+def config_of(args: argparse.Namespace, bundle: Bundle) -> EngineConfig:
+    """Return the backend configuration of a command line, else the selected one of this machine."""
+    from .engine.config import EngineConfig, unavailable_reason
+    from .engine.selection import selected_config
 
-    way = remembered(bundle) or Way()
-    if why := absent(args.backend or way.backend):
-        raise EdgemtlError(f"--backend {args.backend or way.backend}: {why}")
-    if args.backend:  # another back end's threads and precision are not those that were chosen
-        way = Way(args.backend)
-    return Way(way.backend, args.precision or way.precision, args.threads or way.threads, way.arena)
+    config = selected_config(bundle) or EngineConfig()
+    if reason := unavailable_reason(args.backend or config.backend):
+        raise EdgemtlError(f"--backend {args.backend or config.backend}: {reason}")
+    if args.backend:  # another backend's threads and precision are not those that were selected
+        config = EngineConfig(args.backend)
+    return EngineConfig(
+        config.backend, args.precision or config.precision, args.threads or config.threads, config.arena
+    )
 
 
 def given_cameras(args: argparse.Namespace) -> dict[str, str]:
@@ -195,7 +203,7 @@ def open_given(args: argparse.Namespace) -> dict[str, Camera]:
     """Open the cameras of a command line."""
     from .camera import open_cameras
 
-    return open_cameras(given_cameras(args), wait=args.wait)
+    return open_cameras(given_cameras(args), wait=args.wait_for_cameras)
 
 
 def open_rig(args: argparse.Namespace) -> Rig | None:
@@ -208,22 +216,24 @@ def open_rig(args: argparse.Namespace) -> Rig | None:
 
 
 def open_setup(args: argparse.Namespace, rig: Rig | None) -> Setup:
-    """Return what is told of the cameras beside their pictures."""
+    """Return the cameras' metadata for ROS messages: calibration and frame names."""
     from .messages.cameras import Setup
 
     return Setup.of(rig, args.frame_id, list(given_cameras(args)))
 
 
 def open_sinks(args: argparse.Namespace, pipeline: Pipeline, setup: Setup) -> list[Sink]:
-    """Open the sinks asked for; when one cannot be, for whatever reason, the others are closed and leave nothing."""
+    """Open a command line's sinks; when one fails, for whatever reason, the others are closed and leave nothing."""
     limits = limits_of(args)
     makers: dict[str, Callable[[Any], Sink]] = {
-        "show": lambda _: _kind("window", "Window")(),
-        "video": lambda file: _kind("video", "Video")(file, pipeline.frame_rate, limits),
-        "jsonl": lambda file: _kind("jsonl", "JsonLines")(file, limits),
-        "mcap": lambda file: _kind("mcap", "McapFile")(file, None, limits, setup),
-        "zenoh": lambda endpoint: _kind("zenoh", "Zenoh")(endpoint, args.prefix, setup=setup, keys=args.zenoh_keys),
-        "ros2": lambda _: _kind("ros2", "Ros2")(pipeline.status, setup=setup),
+        "show": lambda _: _sink_class("window", "Window")(),
+        "video": lambda file: _sink_class("video", "Video")(file, pipeline.frame_rate, limits),
+        "jsonl": lambda file: _sink_class("jsonl", "JsonLines")(file, limits),
+        "mcap": lambda file: _sink_class("mcap", "McapFile")(file, None, limits, setup),
+        "zenoh": lambda endpoint: _sink_class("zenoh", "Zenoh")(
+            endpoint, args.prefix, setup=setup, keys=args.zenoh_keys
+        ),
+        "ros2": lambda _: _sink_class("ros2", "Ros2")(pipeline.status, setup=setup),
         "serve": lambda address: _serve(address, args, pipeline),
     }
     sinks: list[Sink] = []
@@ -238,24 +248,24 @@ def open_sinks(args: argparse.Namespace, pipeline: Pipeline, setup: Setup) -> li
     return sinks
 
 
-def limits_of(args: argparse.Namespace) -> Limits:
+def limits_of(args: argparse.Namespace) -> RotationLimits:
     """Return when recordings begin a new file; raises `EdgemtlError` for what cannot be."""
-    from .sink.family import Limits
+    from .sink.rotation import RotationLimits
 
-    return Limits.of(args.split_mb, args.split_s, args.keep_mb)
+    return RotationLimits.of(args.split_mb, args.split_s, args.keep_mb)
 
 
 def close_quietly(opened: Iterable[Camera | Sink]) -> None:
     """Close what is open while another error is on its way."""
-    for each in opened:
+    for resource in opened:
         with contextlib.suppress(Exception):
-            each.close()
+            resource.close()
 
 
-def _kind(module: str, name: str) -> Callable[..., Sink]:
-    """Return a sink's class; its libraries are asked for only where it is used."""
-    found: Callable[..., Sink] = getattr(import_module(f".sink.{module}", __package__), name)
-    return found
+def _sink_class(module: str, name: str) -> Callable[..., Sink]:
+    """Return a sink's class; its libraries are imported only where it is used."""
+    sink_class: Callable[..., Sink] = getattr(import_module(f".sink.{module}", __package__), name)
+    return sink_class
 
 
 def _serve(address: str, args: argparse.Namespace, pipeline: Pipeline) -> Sink:
@@ -275,17 +285,17 @@ def _serve(address: str, args: argparse.Namespace, pipeline: Pipeline) -> Sink:
     return web
 
 
-class StandardError(logging.StreamHandler):  # type: ignore[type-arg]
-    """Writes to what is standard error at the time: a program that runs a command twice may have changed it."""
+class StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # no generic at run time in Python 3.10
+    """Log handler that writes to the present `sys.stderr`: a program that runs a command twice may replace it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line."""
+        """Write one line of log."""
         self.stream = sys.stderr
         super().emit(record)
 
 
 def log_events(quiet: bool) -> None:
-    """Write what happens to cameras and sinks to standard error, a line each."""
+    """Log events of cameras and sinks to standard error, one line each."""
     log = logging.getLogger("edgemtl_runtime")
     log.setLevel(logging.ERROR if quiet else logging.WARNING)
     if not log.handlers:
@@ -294,6 +304,6 @@ def log_events(quiet: bool) -> None:
         log.addHandler(handler)
 
 
-def told_drops(drops: dict[str, int]) -> str:
+def drops_text(drops: dict[str, int]) -> str:
     """Return the drops by cause in one line."""
     return ", ".join(f"{count} frames dropped ({cause})" for cause, count in drops.items()) or "no frame came"

@@ -1,4 +1,7 @@
-"""Raw outputs to typed results: one decoder a kind of head, registered by the manifest's name for it."""
+"""Decoders: the network's raw outputs to typed results, registered by their name in manifests.
+
+Boxes need no non-maximum suppression: the network's last layers pick the top k (NMS-free).
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,17 @@ from numpy.typing import NDArray
 
 from .bundle import Head
 from .errors import EngineError
-from .letterbox import Fit
+from .letterbox import Letterbox
 from .result import Attributes, Boxes, DepthMap, EdgeMap, HeadResult, LabelMap, NormalMap
 
 Thresholds = NDArray[np.float32]
-"""From which score on a head's answers count: () for all classes, or (classes,), one a class."""
-Decoder = Callable[[NDArray[Any], Head, Fit, Thresholds], HeadResult]
+"""Score thresholds of a head: () for all classes, or (classes,), one a class."""
+Decoder = Callable[[NDArray[Any], Head, Letterbox, Thresholds], HeadResult]
 DECODERS: dict[str, Decoder] = {}
 
 
 def decoder(name: str) -> Callable[[Decoder], Decoder]:
-    """Register a decoder under the name that manifests use."""
+    """Register a decoder by its name in manifests."""
 
     def register(function: Decoder) -> Decoder:
         DECODERS[name] = function
@@ -31,15 +34,15 @@ def decoder(name: str) -> Callable[[Decoder], Decoder]:
 
 
 @decoder("topk_boxes")
-def topk_boxes(output: NDArray[Any], head: Head, fit: Fit, least: Thresholds) -> Boxes:
-    """Read (K, 6) rows of x1 y1 x2 y2 score class, best first, in network pixels; a row that is no number is none."""
+def topk_boxes(output: NDArray[Any], head: Head, letterbox: Letterbox, least: Thresholds) -> Boxes:
+    """Decode NMS-free top-k boxes: (K, 6) rows of x1 y1 x2 y2 score class, best first, network pixels; NaN is none."""
     output = output[np.isfinite(output).all(1)]
     _check_ids(output[:, 5], head)
     if least.ndim:
         least = least[output[:, 5].astype(np.int64)]
     kept = output[output[:, 4] >= least]
     return Boxes(
-        fit.boxes_to_camera(kept[:, :4].astype(np.float32)),
+        letterbox.boxes_to_camera(kept[:, :4].astype(np.float32)),
         kept[:, 4].astype(np.float32),
         kept[:, 5].astype(np.int64),
         head.classes,
@@ -47,33 +50,33 @@ def topk_boxes(output: NDArray[Any], head: Head, fit: Fit, least: Thresholds) ->
 
 
 @decoder("label_map")
-def label_map(output: NDArray[Any], head: Head, fit: Fit, least: Thresholds) -> LabelMap:
-    """Read a (height, width) uint8 map of class ids."""
+def label_map(output: NDArray[Any], head: Head, letterbox: Letterbox, least: Thresholds) -> LabelMap:
+    """Decode a (height, width) uint8 map of class ids."""
     _check_ids(output, head)
-    return LabelMap(fit.map_to_camera(output), head.classes)
+    return LabelMap(letterbox.map_to_camera(output), head.classes)
 
 
 @decoder("depth_map")
-def depth_map(output: NDArray[Any], head: Head, fit: Fit, least: Thresholds) -> DepthMap:
-    """Read a (height, width) map of depths in metres."""
-    return DepthMap(fit.map_to_camera(output))
+def depth_map(output: NDArray[Any], head: Head, letterbox: Letterbox, least: Thresholds) -> DepthMap:
+    """Decode a (height, width) map of depths in metres."""
+    return DepthMap(letterbox.map_to_camera(output))
 
 
 @decoder("normal_map")
-def normal_map(output: NDArray[Any], head: Head, fit: Fit, least: Thresholds) -> NormalMap:
-    """Read a (height, width, 3) map of unit vectors."""
-    return NormalMap(fit.map_to_camera(output))
+def normal_map(output: NDArray[Any], head: Head, letterbox: Letterbox, least: Thresholds) -> NormalMap:
+    """Decode a (height, width, 3) map of unit vectors."""
+    return NormalMap(letterbox.map_to_camera(output))
 
 
 @decoder("edge_map")
-def edge_map(output: NDArray[Any], head: Head, fit: Fit, least: Thresholds) -> EdgeMap:
-    """Read a (height, width) map of edge scores."""
-    return EdgeMap(fit.map_to_camera(output), float(least))
+def edge_map(output: NDArray[Any], head: Head, letterbox: Letterbox, least: Thresholds) -> EdgeMap:
+    """Decode a (height, width) map of edge scores."""
+    return EdgeMap(letterbox.map_to_camera(output), float(least))
 
 
 @decoder("attributes")
-def attributes(output: NDArray[Any], head: Head, fit: Fit, least: Thresholds) -> Attributes:
-    """Read a score for each attribute."""
+def attributes(output: NDArray[Any], head: Head, letterbox: Letterbox, least: Thresholds) -> Attributes:
+    """Decode one score per attribute."""
     if output.shape != (len(head.classes),):
         raise EngineError(f"{head.name}: {output.size} scores for {len(head.classes)} names; export the bundle again")
     if least.size and (least == least.flat[0]).all():
@@ -82,7 +85,7 @@ def attributes(output: NDArray[Any], head: Head, fit: Fit, least: Thresholds) ->
 
 
 FLOATS = ("float16", "float32", "float64")
-FORMS: dict[str, tuple[tuple[str, ...], tuple[int | None, ...]]] = {
+EXPECTED: dict[str, tuple[tuple[str, ...], tuple[int | None, ...]]] = {
     "topk_boxes": (FLOATS, (None, 6)),
     "label_map": (("uint8",), (None, None)),
     "depth_map": (("float32",), (None, None)),
@@ -90,16 +93,16 @@ FORMS: dict[str, tuple[tuple[str, ...], tuple[int | None, ...]]] = {
     "normal_map": (("float32",), (None, None, 3)),
     "attributes": (FLOATS, (None,)),
 }
-"""What kind of numbers each decoder reads, and of how many axes; a network may tell its shapes only when it runs."""
+"""Data types and shape that each decoder reads; a network's shapes may be known only when it runs."""
 
 
-def _check_form(output: NDArray[Any], head: Head) -> None:
-    """Raise `EngineError` where a network gives what its head's decoder cannot read."""
-    if head.decoder not in FORMS:
+def _check_output(output: NDArray[Any], head: Head) -> None:
+    """Raise `EngineError` where an output has another type or shape than its head's decoder reads."""
+    if head.decoder not in EXPECTED:
         return
-    kinds, sizes = FORMS[head.decoder]
-    fits = [wanted in (None, size) for size, wanted in zip(output.shape, sizes, strict=False)]
-    if output.dtype.name not in kinds or output.ndim != len(sizes) or not all(fits) or 0 in output.shape[1:]:
+    dtypes, sizes = EXPECTED[head.decoder]
+    fits = [expected in (None, size) for size, expected in zip(output.shape, sizes, strict=False)]
+    if output.dtype.name not in dtypes or output.ndim != len(sizes) or not all(fits) or 0 in output.shape[1:]:
         raise EngineError(
             f"{head.name}: the network gives {output.dtype} {output.shape}, which {head.decoder} does not read; "
             "export the bundle again"
@@ -107,28 +110,29 @@ def _check_form(output: NDArray[Any], head: Head) -> None:
 
 
 def _check_ids(ids: NDArray[Any], head: Head) -> None:
-    """Raise `EngineError` where the network names a class that the manifest does not."""
+    """Raise `EngineError` where an output holds a class id that the manifest does not name."""
     if ids.size and not (ids.min() >= 0 and ids.max() < len(head.classes)):
-        told = f"a class {ids.max():g}" if ids.max() >= len(head.classes) else f"a class {ids.min():g}"
+        actual = f"a class {ids.max():g}" if ids.max() >= len(head.classes) else f"a class {ids.min():g}"
         raise EngineError(
-            f"{head.name}: the network gives {told}, the manifest names {len(head.classes)}; export the bundle again"
+            f"{head.name}: the network gives {actual}, the manifest names {len(head.classes)}; export the bundle again"
         )
 
 
 def decode(
     outputs: dict[str, NDArray[Any]],
     heads: tuple[Head, ...],
-    fit: Fit,
+    letterbox: Letterbox,
     thresholds: Mapping[str, Thresholds] = MappingProxyType({}),
 ) -> dict[str, HeadResult]:
-    """Decode one picture's outputs (without the batch axis), by head name, into camera pixels.
+    """Decode one image's outputs (without the batch axis), by head name, into camera pixels.
 
-    ``thresholds`` by head name, as `thresholds.parse` makes them, stand in for `Head.threshold`.
+    ``thresholds`` by head name, as `postprocess.parse_thresholds` returns them, take precedence over
+    `Head.threshold`.
     """
-    found: dict[str, HeadResult] = {}
+    results: dict[str, HeadResult] = {}
     for head in heads:
         least = thresholds.get(head.name, np.asarray(head.threshold, np.float32))
         output = outputs[head.name]
-        _check_form(output, head)
-        found[head.name] = DECODERS[head.decoder](output, head, fit, least)
-    return found
+        _check_output(output, head)
+        results[head.name] = DECODERS[head.decoder](output, head, letterbox, least)
+    return results

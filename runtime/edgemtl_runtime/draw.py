@@ -1,4 +1,4 @@
-"""Results drawn over the cameras' pictures, side by side."""
+"""Annotated images: results drawn over the cameras' images, side by side."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bundle import ThermalRange
-from .frame import Frame, FramePair, Size
-from .letterbox import Fit, to_uint8
+from .frame import Frame, FramePair, PreparedFrame, Size
+from .letterbox import Letterbox, to_uint8
 from .palette import PALETTE, colour
 from .result import NO_TRACK, Attributes, Boxes, DepthMap, EdgeMap, HeadResult, LabelMap, NormalMap, Result
 
@@ -23,7 +23,7 @@ GROUND = np.array(
     ],
     np.uint8,
 )
-"""Quieter colours for the classes of a label map that are not objects."""
+"""Muted colours for the classes of a label map that are not objects."""
 UNKNOWN = "unknown"
 """The class of pixels without a label, drawn black."""
 MIN_WIDTH = 320
@@ -40,9 +40,9 @@ def label_palette(label: LabelMap, boxes: Boxes | None) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class Canvas:
-    """The size of every panel: ``height`` and ``width`` in pixels, ``scale`` panel pixels to a pixel of the results.
+    """Layout of every panel: ``height`` and ``width`` in pixels, ``scale`` panel pixels to a pixel of the results.
 
-    ``text`` is the height of writing, in OpenCV's units.
+    ``text`` is the font scale, in OpenCV's units.
     """
 
     height: int
@@ -65,21 +65,21 @@ def canvas(pair: FramePair, result: Result, least: int = MIN_WIDTH, most: int = 
 
 
 def cameras(pair: FramePair, result: Result) -> list[str]:
-    """Return the cameras that have a panel, those that are absent too: rgb first, whichever the results are told in."""
-    return sorted(dict.fromkeys([*pair.frames, *result.absent, result.camera]), key=lambda name: name != "rgb")
+    """Return the cameras that have a panel, missing ones too: rgb first, in whosever pixels the results are."""
+    return sorted(dict.fromkeys([*pair.frames, *result.missing, result.camera]), key=lambda name: name != "rgb")
 
 
 def camera_panel(
     pair: FramePair, result: Result, camera: str, heads: Set[str] | None = None, size: Canvas | None = None
 ) -> NDArray[np.uint8]:
-    """Return one camera's picture with what ``heads`` (all unless told) say drawn on, (H, W, 3) uint8 RGB.
+    """Return one camera's image annotated with ``heads`` (default: all), (H, W, 3) uint8 RGB.
 
-    Boxes are drawn on every camera; label maps and attributes on the first that is there. An absent camera is a grey
-    panel with the word absent.
+    Boxes are drawn on every camera; label maps and attributes on the first that is not missing. A missing camera is a
+    grey panel with the word absent.
     """
     size = size or canvas(pair, result)
-    there = [name for name in cameras(pair, result) if name in pair.frames and name not in result.absent]
-    if camera not in there:
+    present = [name for name in cameras(pair, result) if name in pair.frames and name not in result.missing]
+    if camera not in present:
         panel = np.full((size.height, size.width, 3), 60, np.uint8)
         write(panel, "absent", (size.width // 2 - round(95 * size.text), size.height // 2), 2 * size.text, (210,) * 3)
         return panel
@@ -88,30 +88,30 @@ def camera_panel(
     image = _view(pair.frames[camera], _size(pair, result))
     image = np.repeat(image[:, :, None], 3, 2) if image.ndim == 2 else image
     labels = next((head for head in shown if isinstance(head, LabelMap)), None)
-    if labels is not None and camera == there[0]:
+    if labels is not None and camera == present[0]:
         ground = cv2.resize(labels.labels, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
         image = np.asarray(cv2.addWeighted(image, 0.5, label_palette(labels, boxes)[ground], 0.5, 0), np.uint8)
     panel = _resized(image, size)
     for head in shown:
         if isinstance(head, Boxes):
             draw_boxes(panel, head, size.scale, size.text)
-        elif isinstance(head, Attributes) and camera == there[0]:
+        elif isinstance(head, Attributes) and camera == present[0]:
             for line, (text, tone) in enumerate(attribute_lines(head)):
                 write(panel, text, (4, round((14 + 14 * line) * size.text / 0.35)), size.text + 0.05, tone)
     return panel
 
 
 def map_panel(head: HeadResult, size: Canvas) -> NDArray[np.uint8] | None:
-    """Return depth, normals or edges as a panel of their own, (H, W, 3) uint8 RGB; None for other heads."""
-    shown = picture(head)
-    return None if shown is None else _resized(shown, size)
+    """Return depth, normals or edges as a separate panel, (H, W, 3) uint8 RGB; None for other heads."""
+    image = map_image(head)
+    return None if image is None else _resized(image, size)
 
 
 def draw(pair: FramePair, result: Result) -> NDArray[np.uint8]:
-    """Return the pair's pictures side by side, (H, W, 3) uint8 RGB, with boxes on both and the label map on the first.
+    """Return the pair's images side by side, (H, W, 3) uint8 RGB, with boxes on both and the label map on the first.
 
-    Attributes are written on the first; depth, normals and edges follow as pictures of their own. Pictures narrower
-    than 320 pixels are enlarged by a whole factor. A camera that is absent keeps its place.
+    Attributes are written on the first; depth, normals and edges follow as separate panels. Images narrower than 320
+    pixels are enlarged by a whole factor. A missing camera keeps its panel.
     """
     size = canvas(pair, result)
     panels = [(name, camera_panel(pair, result, name, None, size)) for name in cameras(pair, result)]
@@ -122,30 +122,36 @@ def draw(pair: FramePair, result: Result) -> NDArray[np.uint8]:
 
 
 def _view(frame: Frame, size: Size) -> NDArray[np.uint8]:
-    """Return a frame's picture of 8 bits; a registered one's as it lies in the pixels of the results."""
-    if not frame.registered or frame.network is None:
+    """Return a frame's image in 8 bits; where it is registered, in the pixels of the results."""
+    if not isinstance(frame, PreparedFrame) or not frame.registered:
         return to_uint8(frame.image, ThermalRange())
-    fit = Fit.plan(size, (frame.network.shape[0], frame.network.shape[1]))
-    inside = frame.network[: fit.scaled_height, : fit.scaled_width]
+    network = frame.network_input
+    letterbox = Letterbox.plan(size, (network.shape[0], network.shape[1]))
+    inside = network[: letterbox.scaled_height, : letterbox.scaled_width]
     return np.ascontiguousarray(inside[:, :, 0] if inside.shape[2] == 1 else inside)
 
 
 def _size(pair: FramePair, result: Result) -> Size:
-    """Height and width that the results are told in: maps have them too where their camera has no picture."""
+    """Return the (height, width) of the results' pixels: a map's where their camera has no image."""
     if result.camera in pair.frames:
         return pair.frames[result.camera].size
-    values = [getattr(head, name, None) for head in result.heads.values() for name in ("labels", "depth_m", "normals")]
-    known = [v.shape for v in values if v is not None] + [next(iter(pair.frames.values())).size]
-    return known[0][0], known[0][1]
+    for head in result.heads.values():
+        if isinstance(head, LabelMap):
+            return head.labels.shape[0], head.labels.shape[1]
+        if isinstance(head, DepthMap):
+            return head.depth_m.shape[0], head.depth_m.shape[1]
+        if isinstance(head, NormalMap):
+            return head.normals.shape[0], head.normals.shape[1]
+    return next(iter(pair.frames.values())).size
 
 
 def _resized(image: NDArray[np.uint8], size: Canvas) -> NDArray[np.uint8]:
-    how = cv2.INTER_AREA if size.scale < 1 else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (size.width, size.height), interpolation=how), np.uint8)
+    method = cv2.INTER_AREA if size.scale < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (size.width, size.height), interpolation=method), np.uint8)
 
 
-def picture(head: HeadResult) -> NDArray[np.uint8] | None:
-    """Return a map as an (H, W, 3) RGB picture: near is warm, surfaces show where they face, the unknown is black."""
+def map_image(head: HeadResult) -> NDArray[np.uint8] | None:
+    """Return a map as an (H, W, 3) RGB image: warm colours are near, normals as RGB, pixels without a value black."""
     if isinstance(head, DepthMap):
         known = (head.depth_m > 0) & np.isfinite(head.depth_m)
         near = -np.log(np.where(known, head.depth_m, 1.0))
@@ -170,9 +176,9 @@ def attribute_lines(head: Attributes) -> list[tuple[str, tuple[int, int, int]]]:
 
 
 def draw_boxes(panel: NDArray[Any], boxes: Boxes, factor: float, size: float = 0.35) -> None:
-    """Draw boxes with their class and score onto an RGB picture that is enlarged by ``factor``.
+    """Draw boxes with class and score onto an RGB image that is enlarged by ``factor``, in place.
 
-    A box that is tracked is told with its track's number; its colour stays that of its class.
+    A tracked box is labelled with its track number as well; its colour is that of its class.
     """
     tracks = boxes.tracks if boxes.tracks is not None else np.full(len(boxes), NO_TRACK)
     for box, score, index, track in zip(boxes.xyxy, boxes.scores, boxes.classes, tracks, strict=True):
@@ -184,11 +190,11 @@ def draw_boxes(panel: NDArray[Any], boxes: Boxes, factor: float, size: float = 0
         write(panel, text, (x0 + 1, max(y0 - 3, round(29 * size))), size, tone)
 
 
-def write(panel: NDArray[Any], text: str, place: tuple[int, int], size: float, tone: tuple[int, int, int]) -> None:
-    """Write a line of text on a dark ground, so that it reads on any picture."""
+def write(panel: NDArray[Any], text: str, origin: tuple[int, int], size: float, tone: tuple[int, int, int]) -> None:
+    """Draw a line of text on a dark ground from ``origin`` (left, baseline), so that it is legible on any image."""
     font = cv2.FONT_HERSHEY_SIMPLEX
     (width, height), below = cv2.getTextSize(text, font, size, 1)
-    x, y = max(1, min(place[0], panel.shape[1] - width - 1)), place[1]
+    x, y = max(1, min(origin[0], panel.shape[1] - width - 1)), origin[1]
     ground = panel[max(y - height - 2, 0) : y + below // 2 + 1, max(x - 1, 0) : x + width + 1]
     ground //= 3
     cv2.putText(panel, text, (x, y), font, size, tone, 1, cv2.LINE_AA)

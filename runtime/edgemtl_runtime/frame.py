@@ -1,35 +1,37 @@
-"""Frames and pairs of frames: an image and when it was taken."""
+"""Frames and pairs of frames: images and their capture times."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .renamed_names import renamed_fields
 from .wall import WALL
 
 StampSource = Literal["driver", "stream", "file", "rate", "arrival"]
-"""How a stamp was had, the best first.
+"""Source of a stamp, the best first.
 
-"driver": by the camera's driver when the frame was taken; "stream": from the stream's presentation times, mapped to the
-host's clock; "file": from the recording's own times; "rate": from a nominal rate; "arrival": when the frame reached us.
+"driver": by the camera's driver at capture; "stream": from the stream's presentation timestamps, mapped to the host's
+clock; "file": from the recording's times; "rate": from a nominal rate; "arrival": when the frame reached the host.
 """
 UNKNOWN_NS = 10_000_000_000
-"""How far a stamp may be off of which nothing is known yet."""
+"""Uncertainty of a stamp of which nothing is known yet."""
 Size = tuple[int, int]
 """Height and width in pixels."""
 
 
+@renamed_fields(moment="sample_id")
 @dataclass(frozen=True, eq=False)
 class Frame:
     """One image of one camera.
 
     ``image`` is (H, W, 3) uint8 in RGB order, or (H, W) uint8 or uint16 for one channel. ``stamp_ns`` is the capture
-    time on the host's monotonic clock, nanoseconds; ``stamp_source`` says how good it is. ``index`` counts the
-    camera's frames from 0; ``name`` is the file's stem where there is one; ``arrived_ns`` is when we had it;
-    ``network`` is the picture as the network takes it, (height, width, C) uint8, once it was fitted.
+    time on the host's monotonic clock, nanoseconds, from ``stamp_source``. ``index`` counts the camera's frames from
+    0; ``name`` is the file's stem where there is one; ``arrived_ns`` is when the frame reached the host. Raises
+    `ValueError` for an image of another form.
     """
 
     image: NDArray[Any]
@@ -40,14 +42,11 @@ class Frame:
     name: str = ""
     arrived_ns: int = 0
     unix_ns: int = 0
-    """The capture time as Unix time, where a recording tells it."""
-    network: NDArray[np.uint8] | None = None
-    registered: bool = False
-    """Whether ``network`` was brought into another camera's pixels."""
+    """The capture time as Unix time, where a recording holds it."""
     uncertainty_ns: int = 0
-    """How far the stamp may be off, as far as can be told, beside a delay that never changes."""
-    moment: str = ""
-    """What pictures of one moment share where their names tell it: two frames that have one are a pair by it alone."""
+    """Bound of the stamp's error, except for a constant delay."""
+    sample_id: str = ""
+    """Identity of the sample, where file names hold it: two frames that have one are paired by it alone."""
 
     def __post_init__(self) -> None:
         image = self.image
@@ -62,12 +61,33 @@ class Frame:
         return self.image.shape[0], self.image.shape[1]
 
 
+FIELDS = tuple(field.name for field in fields(Frame))
+
+
+def fields_of(frame: Frame) -> dict[str, Any]:
+    """Return the fields of a frame by name; those that a subclass adds are dropped."""
+    return {name: getattr(frame, name) for name in FIELDS}
+
+
+@renamed_fields(moment="sample_id", network="network_input")
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PreparedFrame(Frame):
+    """A frame with its network input: what the preprocessing in a camera's thread hands to the network's thread.
+
+    ``network_input`` is (height, width, C) uint8; where it is ``registered``, in the pixels of the rig's reference
+    camera.
+    """
+
+    network_input: NDArray[np.uint8]
+    registered: bool
+
+
 @dataclass(frozen=True, eq=False)
 class FramePair:
-    """The frames of the cameras that belong together, by camera name, in the order of the cameras.
+    """Frames of several cameras that belong together, by camera name, in the order of the cameras.
 
-    While a camera is silent the other's frames come alone. ``trusted`` says that they lie within the tolerance even if
-    their stamps are off by all that they may be.
+    While a camera is silent the other's frames are pairs of one. ``trusted``: the skew is within the tolerance for any
+    error of the stamps within their uncertainty.
     """
 
     frames: dict[str, Frame]
@@ -86,11 +106,11 @@ class FramePair:
 
     @property
     def unix_ns(self) -> int:
-        """Capture time of the pair as Unix time: as the recording tells it, else by the wall clock as it stands now."""
-        told = [frame.unix_ns for frame in self.frames.values()]
-        return max(told) if all(told) else WALL.unix_ns(self.stamp_ns)
+        """Capture time of the pair as Unix time: the recording's, else by the present wall clock."""
+        recorded = [frame.unix_ns for frame in self.frames.values()]
+        return max(recorded) if all(recorded) else WALL.unix_ns(self.stamp_ns)
 
     @property
     def arrived_ns(self) -> int:
-        """When the pair was complete: when its later frame reached us."""
+        """When the pair was complete: when its later frame reached the host."""
         return max(frame.arrived_ns for frame in self.frames.values())

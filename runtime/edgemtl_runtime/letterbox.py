@@ -1,4 +1,4 @@
-"""Camera image to network input, and results back to camera pixels."""
+"""Letterbox: camera image to network input, and results back to camera pixels."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .errors import EdgemtlError, missing
 
 
 def to_uint8(image: NDArray[Any], thermal_range: ThermalRange) -> NDArray[np.uint8]:
-    """Bring a 16-bit thermal image to the network's 8 bits; 8-bit images pass as they are.
+    """Return a 16-bit thermal image scaled to the network's 8 bits; 8-bit images pass unchanged.
 
-    Training and the runtime both come through here, so that the network sees on the robot what it was trained on.
+    Training and the runtime share it, so that the network's input on the robot is what it was trained on.
     """
     if image.dtype == np.uint8:
         return np.asarray(image, np.uint8)
@@ -29,10 +29,10 @@ def to_uint8(image: NDArray[Any], thermal_range: ThermalRange) -> NDArray[np.uin
 
 
 @dataclass(frozen=True)
-class Fit:
-    """The letterbox from one camera size to one network size: scale evenly, put top left, fill the rest.
+class Letterbox:
+    """Letterbox from one camera size to one network size: uniform scale, aligned top left, padding after it.
 
-    A network pixel x is a camera pixel x / scale; heights and widths are pixels. Make it once a stream with `plan`.
+    A network pixel x is a camera pixel x / scale; heights and widths are pixels. Create it once a stream by `plan`.
     """
 
     camera_height: int
@@ -44,7 +44,7 @@ class Fit:
     scaled_width: int
 
     @classmethod
-    def plan(cls, camera_size: tuple[int, int], network_size: tuple[int, int]) -> Fit:
+    def plan(cls, camera_size: tuple[int, int], network_size: tuple[int, int]) -> Letterbox:
         """Plan the letterbox from ``camera_size`` to ``network_size``, both (height, width)."""
         (h, w), (height, width) = camera_size, network_size
         scale = min(height / h, width / w)
@@ -73,7 +73,7 @@ class Fit:
         return out
 
     def boxes_to_camera(self, xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return (N, 4) network boxes in camera pixels, clipped to the camera's picture."""
+        """Return (N, 4) network boxes in camera pixels, clipped to the camera's image."""
         limit = np.array([self.camera_width, self.camera_height] * 2, np.float32)
         return np.asarray(np.clip(xyxy / np.float32(self.scale), 0, limit), np.float32)
 
@@ -86,7 +86,7 @@ class Fit:
 
 
 def with_channels(image: NDArray[Any], channels: int) -> NDArray[np.uint8]:
-    """Return a picture (H, W[, C]) uint8 as (H, W, channels): grey repeated, colour as its luma."""
+    """Return an image (H, W[, C]) uint8 as (H, W, channels): grey repeated, colour as its luma."""
     if image.ndim == 2:
         image = image[:, :, None]
     if image.shape[2] == channels:
@@ -107,14 +107,12 @@ def _resize(image: NDArray[Any], height: int, width: int, *, smooth: bool) -> ND
         hint = f"the camera's {size} must be resized: pip install 'edgemtl-runtime[opencv]'"
         raise EdgemtlError(missing(error, "cv2", hint)) from error
     shrink = height < image.shape[0]
-    resized: NDArray[np.uint8] = cv2.resize(  # type: ignore[assignment]
-        image, (width, height), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
-    )
-    return resized
+    method = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (width, height), interpolation=method))
 
 
 def _nearest(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
-    """Resize by the nearest pixel centre: pixel i of n shows pixel floor((i + 0.5) m / n) of m.
+    """Return a map resized by the nearest pixel centre: pixel i of n shows pixel floor((i + 0.5) m / n) of m.
 
     OpenCV's INTER_NEAREST_EXACT takes the other pixel where two are equally near, so it is not used: with and without
     OpenCV a map is the same. Columns cost more than rows, so they are taken where there are fewer rows.

@@ -1,4 +1,4 @@
-"""The colours of classes."""
+"""Palette: the colours of classes."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""capture → fit → pair → infer → decode → sinks."""
+"""The live pipeline: capture → preprocess → pair → infer → decode → track → sinks."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,40 +16,50 @@ from .camera.wrappers import with_offsets
 from .camera_state import CameraStatus, Event
 from .capture import Capture
 from .decode import DECODERS, decode
-from .engine import Engine
+from .engine import Arrays, Engine, OwnsOutputs
 from .errors import BundleError, EdgemtlError, flag
 from .event_log import EventLog, Listener, raise_once
-from .frame import FramePair, Size
+from .frame import FramePair, PreparedFrame, Size
 from .pairing import Pairing
-from .policy import Policy
-from .postprocess import Tracking
-from .preprocess import Fitting
+from .policy import QueuePolicy
+from .postprocess import HeadTrackers
+from .preprocess import Preprocessor
 from .reading import Reading
+from .renamed_names import renamed_arguments
 from .result import Result
-from .sink import Sink, SinkHere, SinkThread, close_all
-from .stats import Stats
+from .sink import InlineSink, Sink, ThreadedSink, close_all
+from .stats import Stats, WritesFiles
+from .status import Status
 
 if TYPE_CHECKING:
     from .rig import Rig
     from .rig.misalignment import Misalignment
 
 DEFAULT_TOLERANCE_MS = 30.0
-AUTO = Policy()
+AUTO = QueuePolicy()
+
+
+@runtime_checkable
+class AsksToEnd(Protocol):
+    """A sink that can ask for the end of the run, as a window that is closed does."""
+
+    asks_to_end: bool
 
 
 class Pipeline(Reading[tuple[FramePair, Result]]):
-    """Runs a bundle on live or recorded cameras.
+    """Live inference: runs a bundle on live or recorded cameras.
 
-    ``cameras`` are by input name; one that the network was trained to do without may be left out, or fall silent: its
-    input is then fed the blank frame and the result says so. Loop over it for (pair, result), plainly or by ``async
-    for``, call `read`, or `run` with sinks. It closes the cameras in the end, and not the engine: who opened that
-    closes it. Results are in the pixels of the first input that has a frame. ``thresholds`` are as `thresholds.parse`
-    returns them, ``track`` follows the objects of every head of boxes, ``on_error`` says whether a sink or a camera's
-    thread that fails ends the run or is left out. ``told`` hears events, in order, in a thread of its own: a slow one
-    stops nobody, and what it raises ends the run and is raised there. ``stats``, ``events``, ``warnings`` and `status`
-    tell how it goes, in any thread.
+    ``cameras`` are by input name; one that the network was trained to do without may be missing, or fall silent: its
+    input is then fed the blank frame and named in `Result.missing`. Iterate over it for (pair, result), by ``for`` or
+    ``async for``, call `read`, or `run` with sinks. It closes the cameras in the end, and not the engine: who opened
+    that closes it. Results are in the pixels of the first input that has a frame. ``thresholds`` are as
+    `postprocess.parse_thresholds` returns them, ``track`` tracks the objects of every head of boxes, ``on_error``
+    decides whether a sink or a camera's thread that fails ends the run or is dropped. ``on_event`` is called with
+    events, in order, in a separate thread: a slow one blocks nobody, and what it raises ends the run and is raised
+    there. ``stats``, ``events``, ``warnings`` and `status` may be read by any thread.
     """
 
+    @renamed_arguments(told="on_event")
     def __init__(
         self,
         bundle: Bundle,
@@ -57,17 +67,17 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
         cameras: Mapping[str, Camera],
         tolerance_ms: float = DEFAULT_TOLERANCE_MS,
         *,
-        policy: Policy = AUTO,
+        policy: QueuePolicy = AUTO,
         rig: Rig | None = None,
         thresholds: Mapping[str, NDArray[np.float32]] | None = None,
         track: bool = False,
         on_error: Literal["end", "degrade"] = "end",
-        told: Listener | None = None,
+        on_event: Listener | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.inputs = bundle.manifest.inputs
         self.heads = bundle.manifest.heads
-        self.left_out = check_inputs(bundle, cameras)
+        self.missing_inputs = check_inputs(bundle, cameras)
         if rig is not None:
             names = [spec.name for spec in self.inputs]
             rig.check_names(names)
@@ -77,11 +87,12 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
                 )
         self.engine, self.thresholds, self.on_error, self.clock = engine, dict(thresholds or {}), on_error, clock
         self.stats = Stats()
-        event_log = EventLog(told)
-        self.fitting = Fitting(self.inputs, rig)
-        self.tracking = Tracking(self.heads, self.thresholds) if track else None
-        self.watch: Misalignment | None = None
-        self.watched: Size | None = None
+        event_log = EventLog(on_event)
+        self.owned_outputs = isinstance(engine, OwnsOutputs) and engine.owned_outputs
+        self.preprocessor = Preprocessor(self.inputs, rig)
+        self.trackers = HeadTrackers(self.heads, self.thresholds) if track else None
+        self.misalignment: Misalignment | None = None
+        self.misalignment_size: Size | None = None
         self.blanks = {s.name: np.full((1, s.height, s.width, s.channels), s.blank, np.uint8) for s in self.inputs}
         check_count(cameras)
         ordered = {spec.name: cameras[spec.name] for spec in self.inputs if spec.name in cameras}
@@ -89,18 +100,20 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
         optional = [spec.name for spec in self.inputs if spec.may_be_missing]
         pairing = Pairing(list(ordered), round(tolerance_ms * 1e6), optional=optional, drop=self.stats.drop)
         degrade = on_error == "degrade"
-        super().__init__(Capture(ordered, pairing, policy, self.stats, event_log, self.fitting.fitted, clock, degrade))
+        super().__init__(
+            Capture(ordered, pairing, policy, self.stats, event_log, self.preprocessor.prepare, clock, degrade)
+        )
         self.index = 0
-        self.behind: FramePair | None = None
+        self.unchecked: FramePair | None = None
         self.last_result_ns = 0
         self.warned: set[str] = set()
 
     def _next(self, timeout_s: float | None) -> tuple[FramePair, Result] | None:
-        """Return the next pair with its result; what is looked at behind a result is, before the next one."""
+        """Return the next pair with its result; the previous pair's alignment is checked before it."""
         begun = time.monotonic()
-        if (behind := self.behind) is not None:
-            self.behind = None
-            self._look_after(behind)
+        if (previous := self.unchecked) is not None:
+            self.unchecked = None
+            self._check_alignment(previous)
         left_s = None if timeout_s is None else max(0.0, begun + timeout_s - time.monotonic())
         if (pair := self.capture.take(left_s)) is None:
             return None
@@ -110,38 +123,38 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
             self.stats.drop_pair(pair, "failed")
             raise
         self.index += 1
-        self.behind = pair
+        self.unchecked = pair
         return pair, result
 
     def run(self, sinks: Sequence[Sink] = ()) -> Stats:
-        """Feed every result to the sinks until the cameras end, `stop` is called or a sink asks for the end.
+        """Pass every result to the sinks until the cameras end, `stop` is called or a sink asks for the end.
 
         However it ends, every sink is finished, all within `sink.CLOSE_S`. Returns the statistics; raises what a
         camera, a sink or a callback raised. Ctrl-C is the program's: once the sinks are finished it goes on as
         `KeyboardInterrupt`.
         """
-        waits = self.capture.policy.kind == "every"
+        waits = self.capture.policy.mode == "every"
         drop, stopped = self.stats.drop_result, lambda: self.capture.stopped
-        used = [SinkHere(s, drop) if s.on_main_thread else SinkThread(s, waits, drop, stopped) for s in sinks]
-        self.stats.recordings = [sink.tally for sink in sinks if hasattr(sink, "tally")]
+        used = [InlineSink(s, drop) if s.on_main_thread else ThreadedSink(s, waits, drop, stopped) for s in sinks]
+        self.stats.recordings = [sink.tally for sink in sinks if isinstance(sink, WritesFiles)]
         errors: list[BaseException] = []
-        told = self.capture.events.listener
+        listener = self.capture.events.listener
         try:
             for pair, result in self:
-                for each in used:
-                    each.put(pair, result)
-                self._leave_out(used)
-                if any(getattr(each.sink, "asks_to_end", False) for each in used):
+                for runner in used:
+                    runner.put(pair, result)
+                self._drop_failed(used)
+                if any(isinstance(runner.sink, AsksToEnd) and runner.sink.asks_to_end for runner in used):
                     self.stop()
         except BaseException as error:
             errors.append(error)
-        errors += self._finish(used, told)
+        errors += self._finish(used, listener)
         if errors:
             raise_once(errors.pop(0))
         return self.stats
 
-    def _finish(self, used: list[SinkHere], told: Listener | None) -> list[BaseException]:
-        """Finish the sinks and return what ends the run; what does not is told, behind the end of the events."""
+    def _finish(self, used: list[InlineSink], listener: Listener | None) -> list[BaseException]:
+        """Close the sinks and return the errors that end the run; others are events, after the end of the events."""
         raised = close_all(used)
         if self.on_error == "end":
             return raised
@@ -149,10 +162,10 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
         for error in raised:
             event = self._warn(f"{error}; it was left out")
             try:
-                if told is not None:
-                    told(event)
-            except BaseException as mistake:  # the listener's own
-                errors.append(mistake)
+                if listener is not None:
+                    listener(event)
+            except BaseException as raised_by_listener:
+                errors.append(raised_by_listener)
         return errors
 
     @property
@@ -171,21 +184,21 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
         rates = [camera.rate for camera in self.capture.cameras.values() if camera.rate]
         return min(rates, default=20.0)
 
-    def status(self) -> dict[str, Any]:
-        """Return how it goes, for JSON: every camera's state, the statistics, the latest warnings."""
-        missing = dict.fromkeys(self.left_out, CameraStatus(state="absent"))
+    def status(self) -> Status:
+        """Return the present status: every camera's state, the statistics, the latest warnings."""
+        missing = dict.fromkeys(self.missing_inputs, CameraStatus(state="absent"))
         age_ms = round((self.clock() - self.last_result_ns) / 1e6, 1) if self.last_result_ns else None
-        return {
-            "running": self.running,
-            "cameras": {name: status.to_dict() for name, status in (self.capture.status() | missing).items()},
-            "stats": self.stats.to_dict(recent=True),
-            "last_result_age_ms": age_ms,
-            "warnings": [str(event) for event in self.warnings],
-        }
+        return Status(
+            running=self.running,
+            cameras={name: status.to_dict() for name, status in (self.capture.status() | missing).items()},
+            stats=self.stats.report(recent=True),
+            last_result_age_ms=age_ms,
+            warnings=[str(event) for event in self.warnings],
+        )
 
-    def _leave_out(self, used: list[SinkHere]) -> None:
-        """Raise what a sink raised, or leave that sink out and go on."""
-        for failed in [each for each in used if each.error is not None]:
+    def _drop_failed(self, used: list[InlineSink]) -> None:
+        """Raise what a sink raised, or drop that sink and go on."""
+        for failed in [runner for runner in used if runner.error is not None]:
             assert failed.error is not None
             if self.on_error == "end":
                 raise failed.error
@@ -193,27 +206,29 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
             self._warn(f"sink {failed.sink.name}: {failed.error}; left out")
             failed.abandon()
 
-    def _look_after(self, pair: FramePair) -> None:
-        """Watch, behind the result, whether registered pictures still lie on one another."""
-        rig = self.fitting.rig
-        if rig is None or rig.rgb.name not in pair.frames or rig.ir.name not in pair.frames:
+    def _check_alignment(self, pair: FramePair) -> None:
+        """Check, after the result, whether registered images are still aligned."""
+        rig = self.preprocessor.rig
+        if rig is None:
             return
-        rgb, ir = pair.frames[rig.rgb.name], pair.frames[rig.ir.name]
-        registration = self.fitting.registration(ir)
-        if registration is None or rgb.network is None or ir.network is None:
+        rgb, ir = pair.frames.get(rig.rgb.name), pair.frames.get(rig.ir.name)
+        if not isinstance(rgb, PreparedFrame) or not isinstance(ir, PreparedFrame):
             return
-        if self.watch is None or self.watched != ir.size:  # pictures of another size show another part of the scene
+        registration = self.preprocessor.registration(ir)
+        if registration is None:
+            return
+        if self.misalignment is None or self.misalignment_size != ir.size:  # another size shows another field of view
             from .rig.misalignment import Misalignment
 
-            seen, self.watched = registration.seen, ir.size
-            self.watch = Misalignment(seen.shape, seen)
+            valid_mask, self.misalignment_size = registration.valid_mask, ir.size
+            self.misalignment = Misalignment(valid_mask.shape, valid_mask)
             self._warn_once("coverage", registration.warning())
-        self.watch.feed(rgb.network, ir.network)
-        self._warn_once("shift", self.watch.warning())
+        self.misalignment.feed(rgb.network_input, ir.network_input)
+        self._warn_once("shift", self.misalignment.warning())
 
-    def _warn_once(self, kind: str, text: str | None) -> None:
-        if text and kind not in self.warned:
-            self.warned.add(kind)
+    def _warn_once(self, topic: str, text: str | None) -> None:
+        if text and topic not in self.warned:
+            self.warned.add(topic)
             self._warn(text)
 
     def _warn(self, text: str) -> Event:
@@ -224,49 +239,57 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
     def _run(self, pair: FramePair, index: int) -> Result:
         begun = self.clock()
         outputs = self.engine.run(self._inputs(pair))
-        if not getattr(self.engine, "owned_outputs", False):  # results are shown while the next pair is run
-            outputs = {name: np.array(each) for name, each in outputs.items()}
+        if not self.owned_outputs:  # results are shown while the next pair is run
+            outputs = {name: np.array(output) for name, output in outputs.items()}
         inferred = self.clock()
         result = self._result(pair, outputs, index)
         self.last_result_ns = self.clock()
         self.stats.pair(pair, (begun, inferred, self.last_result_ns), len(self.capture.cameras))
         return result
 
-    def _inputs(self, pair: FramePair) -> dict[str, NDArray[np.uint8]]:
-        inputs = {}
+    def _inputs(self, pair: FramePair) -> Arrays:
+        """Return the network's inputs; a missing camera's is the blank frame."""
+        inputs: Arrays = {}
         for name, blank in self.blanks.items():
             frame = pair.frames.get(name)
-            inputs[name] = blank if frame is None or frame.network is None else frame.network[None]
+            inputs[name] = frame.network_input[None] if isinstance(frame, PreparedFrame) else blank
         return inputs
 
-    def _result(self, pair: FramePair, outputs: dict[str, NDArray[Any]], index: int) -> Result:
-        camera, fit = self.fitting.told_in(pair)
-        thresholds = self.tracking.thresholds if self.tracking else self.thresholds
-        heads = decode({n: out[0] for n, out in outputs.items()}, self.heads, fit, thresholds)
-        if self.tracking:
-            heads = self.tracking.update(heads, fit, pair.stamp_ns)
-        absent = tuple(spec.name for spec in self.inputs if spec.name not in pair.frames)
-        stamps = {name: str(each.stamp_source) for name, each in pair.frames.items()}
-        name = next(iter(pair.frames.values())).name
-        unsure = {name: each.uncertainty_ns for name, each in pair.frames.items()}
+    def _result(self, pair: FramePair, outputs: Arrays, index: int) -> Result:
+        """Decode a pair's outputs, and track the objects where that is asked."""
+        camera, letterbox = self.preprocessor.reference(pair)
+        thresholds = self.trackers.thresholds if self.trackers else self.thresholds
+        heads = decode({name: output[0] for name, output in outputs.items()}, self.heads, letterbox, thresholds)
+        if self.trackers:
+            heads = self.trackers.update(heads, letterbox, pair.stamp_ns)
         return Result(
-            heads, camera, pair.stamp_ns, pair.skew_ns, index, name, absent, stamps, pair.trusted, unsure, pair.unix_ns
+            heads,
+            camera,
+            pair.stamp_ns,
+            pair.skew_ns,
+            index,
+            name=next(iter(pair.frames.values())).name,
+            missing=tuple(spec.name for spec in self.inputs if spec.name not in pair.frames),
+            stamp_sources={name: frame.stamp_source for name, frame in pair.frames.items()},
+            trusted=pair.trusted,
+            uncertainty_ns={name: frame.uncertainty_ns for name, frame in pair.frames.items()},
+            unix_ns=pair.unix_ns,
         )
 
 
 def check_inputs(bundle: Bundle, cameras: Mapping[str, object]) -> tuple[str, ...]:
     """Return the inputs without a camera; raises `EdgemtlError` where the network needs one, or has no such input."""
     inputs = bundle.manifest.inputs
-    left_out = tuple(spec.name for spec in inputs if spec.name not in cameras)
-    taken = f"it takes {' and '.join(spec.name for spec in inputs)}"
+    missing = tuple(spec.name for spec in inputs if spec.name not in cameras)
+    inputs_text = f"it takes {' and '.join(spec.name for spec in inputs)}"
     extra = sorted(cameras.keys() - {spec.name for spec in inputs})
     if extra:
-        raise EdgemtlError(f"the bundle has no input {', '.join(extra)}; {taken}: leave out {flag(extra[0])}")
-    missing = [spec.name for spec in inputs if spec.name in left_out and not spec.may_be_missing]
-    if missing or len(left_out) == len(inputs):
-        needed = " and ".join(flag(name) for name in missing or left_out)
-        raise EdgemtlError(f"the bundle needs {needed}{' as well' if cameras else ''}; {taken}")
+        raise EdgemtlError(f"the bundle has no input {', '.join(extra)}; {inputs_text}: leave out {flag(extra[0])}")
+    required = [spec.name for spec in inputs if spec.name in missing and not spec.may_be_missing]
+    if required or len(missing) == len(inputs):
+        needed = " and ".join(flag(name) for name in required or missing)
+        raise EdgemtlError(f"the bundle needs {needed}{' as well' if cameras else ''}; {inputs_text}")
     unknown = [head.decoder for head in bundle.manifest.heads if head.decoder not in DECODERS]
     if unknown:
         raise BundleError(f"{bundle.path}: this runtime has no decoder '{unknown[0]}'; update edgemtl-runtime")
-    return left_out
+    return missing

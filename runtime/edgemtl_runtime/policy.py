@@ -1,4 +1,4 @@
-"""What waits for the network, and what is too old for it."""
+"""Queue policy: which pairs wait for the network, which are dropped, and which are too old to be run."""
 
 from __future__ import annotations
 
@@ -6,32 +6,35 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from .errors import EdgemtlError
+from .renamed_names import renamed_fields
+
+QueueMode = Literal["auto", "latest", "queue", "every"]
 
 
+@renamed_fields(kind="mode", depth="size")
 @dataclass(frozen=True)
-class Policy:
-    """What happens to pairs that the network has no time for, and to those that are too old.
+class QueuePolicy:
+    """Policy of the queue in front of the network.
 
-    "latest": only the newest waits. "queue": up to ``depth`` wait, the oldest goes. "every": cameras wait for the
-    network, which recordings can and live cameras cannot. "auto": "every" for recordings, "latest" where one is live.
-    A pair whose frames are older than ``max_age_ms`` is not run; 0 sets no bound.
+    ``mode`` "latest": only the newest pair waits. "queue": up to ``size`` wait, the oldest is dropped. "every": cameras
+    wait for the network, which recordings can and live cameras cannot. "auto": "every" for recordings, "latest" where
+    one is live. A pair whose frames are older than ``max_age_ms`` is not run; 0 sets no bound. Raises `EdgemtlError`
+    for another mode, or a size or age out of range.
     """
 
-    kind: Literal["auto", "latest", "queue", "every"] = "auto"
-    depth: int = 8
+    mode: QueueMode = "auto"
+    size: int = 8
     max_age_ms: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.kind not in ("auto", "latest", "queue", "every"):
-            raise EdgemtlError(f"policy '{self.kind}': is not one of auto, latest, queue, every")
-        if not 1 <= self.depth <= 1000 or not 0 <= self.max_age_ms < 1e6:
-            raise EdgemtlError(
-                "a policy's depth lies between 1 and 1000, max_age_ms between 0 (no bound) and a million"
-            )
+        if self.mode not in ("auto", "latest", "queue", "every"):
+            raise EdgemtlError(f"queue policy '{self.mode}': is not one of auto, latest, queue, every")
+        if not 1 <= self.size <= 1000 or not 0 <= self.max_age_ms < 1e6:
+            raise EdgemtlError("a queue's size lies between 1 and 1000, max_age_ms between 0 (no bound) and a million")
 
-    def of(self, live: bool) -> Policy:
-        """Return the policy with "auto" decided."""
-        if self.kind == "every" and live:
-            raise EdgemtlError("policy 'every' is for recordings: a live camera does not wait; take 'queue'")
-        kind = ("latest" if live else "every") if self.kind == "auto" else self.kind
-        return replace(self, kind=kind, depth=1 if kind == "latest" else self.depth)
+    def of(self, live: bool) -> QueuePolicy:
+        """Return the policy with "auto" resolved for cameras of which one is ``live``, or none."""
+        if self.mode == "every" and live:
+            raise EdgemtlError("queue policy 'every' is for recordings: a live camera does not wait; take 'queue'")
+        mode: QueueMode = ("latest" if live else "every") if self.mode == "auto" else self.mode
+        return replace(self, mode=mode, size=1 if mode == "latest" else self.size)

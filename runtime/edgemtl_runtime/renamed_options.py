@@ -24,7 +24,7 @@ def renamed(parser: argparse.ArgumentParser, old: str, new: str) -> None:
         nargs=target.nargs,
         const=target.const,
         default=argparse.SUPPRESS,
-        type=target.type,
+        type=target.type or str,
         choices=choices,
         metavar=target.metavar,
         help=argparse.SUPPRESS,

@@ -1,35 +1,44 @@
-"""Results, one type a task, in the pixels of the camera they are told for."""
+"""Results, one type a task, in the pixels of one camera."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import EdgemtlError, missing
+from .frame import StampSource
+from .renamed_names import renamed_fields
+from .result_record import (
+    AttributesRecord,
+    BoxesRecord,
+    BoxRecord,
+    DepthMapRecord,
+    DepthRecord,
+    EdgeMapRecord,
+    LabelMapRecord,
+    NormalMapRecord,
+    ResultRecord,
+)
+from .result_record import schema as schema
 from .wall import utc
 
+if TYPE_CHECKING:
+    import supervision
+
 NO_TRACK = -1
-"""The track of a box that no track follows."""
-
-
-def schema() -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of `Result.to_dict`, which is one line of the JSON-lines output."""
-    from importlib.resources import files
-
-    found: dict[str, Any] = msgspec.json.decode(files(__package__).joinpath("results.schema.json").read_bytes())
-    return found
+"""The track of a box without a track."""
 
 
 @dataclass(frozen=True, eq=False)
 class Boxes:
     """Detected objects, best first: ``xyxy`` (N, 4) float32 pixels, ``scores`` (N,) in [0, 1], ``classes`` (N,) ids.
 
-    ``tracks`` (N,) int64, where objects are followed: a number from 1 on that stays with an object from frame to
-    frame, -1 (`NO_TRACK`) for a box that no track follows. No two boxes of a frame have the same track.
+    ``tracks`` (N,) int64, where objects are tracked: a number from 1 on that stays with an object from frame to
+    frame, -1 (`NO_TRACK`) for a box without a track. No two boxes of a frame have the same track.
     """
 
     xyxy: NDArray[np.float32]
@@ -55,23 +64,30 @@ class Boxes:
         tracks = None if self.tracks is None else self.tracks[rows]
         return Boxes(self.xyxy[rows], self.scores[rows], self.classes[rows], self.names, tracks)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return a list of plain objects for JSON; a followed box tells its ``track``."""
-        rows = zip(self.xyxy.tolist(), self.scores.tolist(), self.classes.tolist(), strict=True)
-        told: list[dict[str, Any]] = [
-            {"xyxy": [round(v, 2) for v in box], "score": round(score, 4), "class": self.names[c]}
-            for box, score, c in rows
-        ]
-        if self.tracks is not None:
-            for box, track in zip(told, self.tracks.tolist(), strict=True):
-                if track != NO_TRACK:
-                    box["track"] = track
-        return {"boxes": told}
+    def record(self) -> BoxesRecord:
+        """Return the boxes for JSON; a tracked one with its ``track``."""
+        tracks = [NO_TRACK] * len(self) if self.tracks is None else self.tracks.tolist()
+        rows = zip(self.xyxy.tolist(), self.scores.tolist(), self.classes.tolist(), tracks, strict=True)
+        return BoxesRecord(
+            [
+                BoxRecord(
+                    [round(edge, 2) for edge in box],
+                    round(score, 4),
+                    self.names[index],
+                    msgspec.UNSET if track == NO_TRACK else track,
+                )
+                for box, score, index, track in rows
+            ]
+        )
 
-    def to_supervision(self) -> Any:
+    def to_dict(self) -> dict[str, Any]:
+        """Return `record` as plain objects."""
+        return _builtins(self.record())
+
+    def to_supervision(self) -> supervision.Detections:
         """Return a ``supervision.Detections``: class names as its data ``class_name``, tracks as ``tracker_id``.
 
-        A box that no track follows has the tracker id -1. Raises `EdgemtlError` where supervision is not installed.
+        A box without a track has the tracker id -1. Raises `EdgemtlError` where supervision is not installed.
         """
         try:
             import supervision
@@ -92,7 +108,7 @@ class Boxes:
 
 @dataclass(frozen=True, eq=False)
 class LabelMap:
-    """One class id a pixel: ``labels`` (H, W) uint8."""
+    """Semantic segmentation: ``labels`` (H, W) uint8, one class id a pixel."""
 
     labels: NDArray[np.uint8]
     names: tuple[str, ...]
@@ -101,44 +117,58 @@ class LabelMap:
         if self.labels.ndim != 2 or self.labels.dtype != np.uint8:
             raise ValueError(f"a label map is (H, W) uint8, not {self.labels.dtype} {self.labels.shape}")
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the share of the picture that each class covers, for JSON."""
+    def record(self) -> LabelMapRecord:
+        """Return the share of the image that each class covers, for JSON."""
         counts = np.bincount(self.labels.ravel(), minlength=len(self.names))[: len(self.names)]
-        return {"share": {n: round(float(c) / self.labels.size, 4) for n, c in zip(self.names, counts, strict=True)}}
+        return LabelMapRecord(
+            {n: round(float(c) / self.labels.size, 4) for n, c in zip(self.names, counts, strict=True)}
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return `record` as plain objects."""
+        return _builtins(self.record())
 
 
 @dataclass(frozen=True, eq=False)
 class DepthMap:
-    """How far away every pixel is along the optical axis: ``depth_m`` (H, W) float32, metres."""
+    """Depth along the optical axis: ``depth_m`` (H, W) float32, metres."""
 
     depth_m: NDArray[np.float32]
 
     def __post_init__(self) -> None:
         _check_map("a depth map", self.depth_m, 2)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the picture's 5th, 50th and 95th percentile, for JSON."""
+    def record(self) -> DepthMapRecord:
+        """Return the image's 5th, 50th and 95th percentile, for JSON."""
         low, middle, high = np.percentile(self.depth_m, (5, 50, 95)).tolist()
-        return {"depth_m": {"p5": round(low, 3), "median": round(middle, 3), "p95": round(high, 3)}}
+        return DepthMapRecord(DepthRecord(round(low, 3), round(middle, 3), round(high, 3)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return `record` as plain objects."""
+        return _builtins(self.record())
 
 
 @dataclass(frozen=True, eq=False)
 class NormalMap:
-    """Where every pixel's surface faces: ``normals`` (H, W, 3) float32 unit vectors, x right, y down, z forward."""
+    """Surface normals: ``normals`` (H, W, 3) float32 unit vectors, x right, y down, z forward."""
 
     normals: NDArray[np.float32]
 
     def __post_init__(self) -> None:
         _check_map("a normal map", self.normals, 3)
 
-    def to_dict(self) -> dict[str, Any]:
+    def record(self) -> NormalMapRecord:
         """Return the mean direction, for JSON."""
-        return {"mean_normal": [round(v, 4) for v in self.normals.mean((0, 1)).tolist()]}
+        return NormalMapRecord([round(component, 4) for component in self.normals.mean((0, 1)).tolist()])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return `record` as plain objects."""
+        return _builtins(self.record())
 
 
 @dataclass(frozen=True, eq=False)
 class EdgeMap:
-    """How likely every pixel lies on an edge: ``scores`` (H, W) float32 in [0, 1]; an edge from ``threshold`` on."""
+    """Edge probabilities: ``scores`` (H, W) float32 in [0, 1]; an edge from ``threshold`` on."""
 
     scores: NDArray[np.float32]
     threshold: float
@@ -146,16 +176,20 @@ class EdgeMap:
     def __post_init__(self) -> None:
         _check_map("an edge map", self.scores, 2)
 
+    def record(self) -> EdgeMapRecord:
+        """Return the share of the image that is edge, for JSON."""
+        return EdgeMapRecord(round(float((self.scores >= self.threshold).mean()), 4))
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the share of the picture that is edge, for JSON."""
-        return {"edge_share": round(float((self.scores >= self.threshold).mean()), 4)}
+        """Return `record` as plain objects."""
+        return _builtins(self.record())
 
 
 @dataclass(frozen=True, eq=False)
 class Attributes:
-    """What holds of the whole picture: ``scores`` (N,) float32 in [0, 1], one a name; holds from ``threshold`` on.
+    """Attributes of the whole image: ``scores`` (N,) float32 in [0, 1], one a name; holds from ``threshold`` on.
 
-    ``thresholds`` (N,) float32 stands in for ``threshold`` where the names have thresholds of their own; ask `holds`.
+    ``thresholds`` (N,) float32, one a name, takes precedence over ``threshold``; see `holds`.
     """
 
     scores: NDArray[np.float32]
@@ -175,16 +209,25 @@ class Attributes:
         least = self.threshold if self.thresholds is None else self.thresholds
         return np.asarray(self.scores >= least)
 
-    def to_dict(self) -> dict[str, Any]:
+    def record(self) -> AttributesRecord:
         """Return the scores by name, for JSON."""
-        return {"attributes": {n: round(float(s), 4) for n, s in zip(self.names, self.scores, strict=True)}}
+        return AttributesRecord({n: round(float(s), 4) for n, s in zip(self.names, self.scores, strict=True)})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return `record` as plain objects."""
+        return _builtins(self.record())
+
+
+def _builtins(record: msgspec.Struct) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(record)
+    return plain
 
 
 def _check_tracks(tracks: NDArray[Any], count: int) -> None:
     if tracks.shape != (count,) or tracks.dtype != np.int64:
         raise ValueError(f"tracks of {count} boxes are ({count},) int64, not {tracks.dtype} {tracks.shape}")
-    followed = tracks[tracks != NO_TRACK]
-    if (followed < 1).any() or len(np.unique(followed)) != len(followed):
+    numbers = tracks[tracks != NO_TRACK]
+    if (numbers < 1).any() or len(np.unique(numbers)) != len(numbers):
         raise ValueError(f"tracks are numbers from 1 on, each once a frame, or {NO_TRACK}: {tracks.tolist()}"[:200])
 
 
@@ -196,14 +239,14 @@ def _check_map(what: str, values: NDArray[Any], ndim: int) -> None:
 HeadResult = Boxes | LabelMap | DepthMap | NormalMap | EdgeMap | Attributes
 
 
+@renamed_fields(absent="missing", stamps="stamp_sources")
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What was seen in one pair of frames: ``heads`` by name, in the pixels of camera ``camera``.
+    """Result of one pair of frames: ``heads`` by name, in the pixels of camera ``camera``.
 
-    ``absent`` names the cameras in whose place the network was given a blank frame. ``stamps`` tells of each camera in
-    the pair how its stamp was had (`Frame.stamp_source`). ``trusted`` says that the frames lie within the tolerance
-    even if their stamps are off by all that they may be (``uncertainty_ns`` by camera). ``unix_ns`` is ``stamp_ns`` as
-    Unix time, by the wall clock as it stood then.
+    ``missing`` names the cameras in whose place the network was given a blank frame. ``stamp_sources`` holds each
+    camera's `Frame.stamp_source`. ``trusted``: the skew is within the tolerance for any error of the stamps within
+    ``uncertainty_ns``, by camera. ``unix_ns`` is ``stamp_ns`` as Unix time, by the wall clock at that time.
     """
 
     heads: dict[str, HeadResult]
@@ -212,25 +255,30 @@ class Result:
     skew_ns: int
     index: int
     name: str = ""
-    absent: tuple[str, ...] = ()
-    stamps: dict[str, str] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    stamp_sources: dict[str, StampSource] = field(default_factory=dict)
     trusted: bool = True
     uncertainty_ns: dict[str, int] = field(default_factory=dict)
     unix_ns: int = 0
 
+    def record(self) -> ResultRecord:
+        """Return the result for JSON: stamps in nanoseconds, boxes in pixels."""
+        return ResultRecord(
+            index=self.index,
+            name=self.name,
+            camera=self.camera,
+            stamp_ns=self.stamp_ns,
+            unix_ns=self.unix_ns,
+            utc=utc(self.unix_ns),
+            skew_ns=self.skew_ns,
+            pairing="trusted" if self.trusted else "uncertain",
+            missing=list(self.missing),
+            missing_old_key=list(self.missing),
+            stamp_source=dict(self.stamp_sources),
+            stamp_uncertainty_ns=dict(self.uncertainty_ns),
+            heads={name: head.record() for name, head in self.heads.items()},
+        )
+
     def to_dict(self) -> dict[str, Any]:
-        """Return a plain object for JSON: stamps in nanoseconds, boxes in pixels."""
-        return {
-            "index": self.index,
-            "name": self.name,
-            "camera": self.camera,
-            "stamp_ns": self.stamp_ns,
-            "unix_ns": self.unix_ns,
-            "utc": utc(self.unix_ns),
-            "skew_ns": self.skew_ns,
-            "pairing": "trusted" if self.trusted else "uncertain",
-            "absent": list(self.absent),
-            "stamp_source": dict(self.stamps),
-            "stamp_uncertainty_ns": dict(self.uncertainty_ns),
-            "heads": {name: head.to_dict() for name, head in self.heads.items()},
-        }
+        """Return `record` as plain objects."""
+        return _builtins(self.record())

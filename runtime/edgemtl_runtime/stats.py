@@ -1,25 +1,27 @@
-"""What a run of the pipeline was like: latencies a stage, drops by cause, skew of the pairs."""
+"""Statistics of a run: latencies by stage, drops by cause, skew of the pairs."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import Counter
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+import msgspec
 import numpy as np
 
 from .frame import FramePair
+from .renamed_names import renamed_fields, with_old_keys
 
 RECENT = 20_000
-"""Percentiles look at this many of the latest values, so that days of running take no more memory than minutes."""
-OLD_S = 1.0
-# of each frame on arrival; of each pair: waiting for the network, in it, behind it, and from arrival to result
-STAGES = ("fit", "wait", "infer", "decode", "total")
+"""Percentiles are over this many of the latest values, so that days of running take no more memory than minutes."""
+CACHE_S = 1.0
+STAGES = ("preprocess", "wait", "infer", "decode", "total")
+"""Preprocessing of a frame on arrival; of each pair: waiting, inference, decoding, and from arrival to result."""
 
 
-class Tally(Protocol):
-    """What a sink that writes files tells of them; its text is one line."""
+class RecordingReport(Protocol):
+    """Report of a sink that writes files; as text it is one line."""
 
     sink: str
 
@@ -28,40 +30,96 @@ class Tally(Protocol):
         ...
 
 
+@runtime_checkable
+class WritesFiles(Protocol):
+    """A sink that writes files, with a report of them."""
+
+    tally: RecordingReport
+
+
+class Percentiles(msgspec.Struct, frozen=True):
+    """Percentiles of the latest times, milliseconds; 0 where there is none."""
+
+    p50: float = 0.0
+    p90: float = 0.0
+    p99: float = 0.0
+    max: float = 0.0
+
+
+class StatsReport(msgspec.Struct, frozen=True):
+    """`Stats` at one time, for JSON; latencies and skew in milliseconds, ``unpaired`` frames of one camera by name."""
+
+    frames: dict[str, int]
+    pairs: int
+    uncertain: int
+    unpaired: dict[str, int]
+    drops: dict[str, int]
+    seconds: float
+    pairs_per_second: float
+    skew_ms: Percentiles
+    latency_ms: dict[str, Percentiles]
+    recordings: list[dict[str, Any]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return one object for JSON, renamed keys by their earlier names as well."""
+        report = with_old_keys(msgspec.to_builtins(self), alone="unpaired")
+        report["latency_ms"] = with_old_keys(report["latency_ms"], fit="preprocess")
+        return report
+
+    def table(self, recordings: list[RecordingReport]) -> str:
+        """Return the report as a table of text."""
+        frames = ", ".join(f"{count} {name}" for name, count in self.frames.items())
+        unpaired = ", ".join(f"{count} of {name} alone" for name, count in self.unpaired.items())
+        lines = [
+            f"frames   {frames}",
+            f"pairs    {self.pairs} in {self.seconds} s, {self.pairs_per_second} a second"
+            + (f"; {unpaired}" if unpaired else "")
+            + (f"; {self.uncertain} uncertain" if self.uncertain else ""),
+            "drops    " + (", ".join(f"{count} ({cause})" for cause, count in self.drops.items()) or "none"),
+            f"{'ms':10} {'p50':>8} {'p90':>8} {'p99':>8} {'max':>8}",
+        ]
+        for name, row in [*self.latency_ms.items(), ("skew", self.skew_ms)]:
+            lines.append(f"{name:10} {row.p50:8.2f} {row.p90:8.2f} {row.p99:8.2f} {row.max:8.2f}")
+        return "\n".join([*lines, *(f"{report.sink:8} {report}" for report in recordings)])
+
+
 class Recent:
-    """The latest `RECENT` times, nanoseconds, in memory that never grows; one thread appends, any may look."""
+    """Ring buffer of the latest `RECENT` times, nanoseconds; one thread appends, any may read."""
 
     def __init__(self) -> None:
         self.values = np.full(RECENT, 0, np.int64)
         self.count = 0
-        self.told: dict[str, float] = {}
-        self.told_s = -np.inf
+        self._cached: Percentiles | None = None
+        self._cached_s = -np.inf
 
     def append(self, value_ns: int) -> None:
-        """Keep a value in the place of the oldest."""
+        """Write a value over the oldest."""
         self.values[self.count % RECENT] = value_ns
         self.count += 1
 
-    def recent_ms(self) -> dict[str, float]:
-        """Return what `percentiles_ms` did, at most `OLD_S` ago: to all who look at a run alike."""
-        if time.monotonic() - self.told_s > OLD_S:
-            self.told_s = time.monotonic()
-            self.told = self.percentiles_ms()
-        return self.told or self.percentiles_ms()
+    def recent_ms(self) -> Percentiles:
+        """Return what `percentiles_ms` returned at most `CACHE_S` ago: the same to all who watch a run."""
+        if self._cached is None or time.monotonic() - self._cached_s > CACHE_S:
+            self._cached_s = time.monotonic()
+            self._cached = self.percentiles_ms()
+        return self._cached
 
-    def percentiles_ms(self) -> dict[str, float]:
-        """Return percentiles in milliseconds, 0 where there is no value."""
-        known = self.values[: min(self.count, RECENT)]
-        found = (np.percentile(known, (50, 90, 99, 100)) / 1e6).round(3).tolist() if len(known) else [0.0] * 4
-        return dict(zip(("p50", "p90", "p99", "max"), found, strict=True))
+    def percentiles_ms(self) -> Percentiles:
+        """Return the percentiles in milliseconds, 0 where there is no value."""
+        values = self.values[: min(self.count, RECENT)]
+        if not len(values):
+            return Percentiles()
+        return Percentiles(*(np.percentile(values, (50, 90, 99, 100)) / 1e6).round(3).tolist())
 
 
+@renamed_fields(alone="unpaired")
 class Stats:
-    """Filled by the pipeline, `to_dict` and `table` by any thread; times are nanoseconds of the monotonic clock.
+    """Statistics of a run: filled by the pipeline, read by any thread; times are nanoseconds of the monotonic clock.
 
     Every frame that a camera captured is in the end either delivered with a result or dropped for a cause:
-    ``frames[camera] == delivered[camera] + lost[camera]``. ``drops`` tells the causes, of frames and of whole pairs,
-    ``recordings`` what the sinks that write files have written.
+    ``frames[camera] == delivered[camera] + lost[camera]``. ``drops`` counts the causes, of frames and of whole pairs;
+    ``unpaired`` counts frames delivered without the other camera's; ``recordings`` are the reports of the sinks that
+    write files.
     """
 
     def __init__(self) -> None:
@@ -71,23 +129,23 @@ class Stats:
         self.drops: Counter[str] = Counter()
         self.pairs = 0
         self.uncertain = 0
-        """Pairs whose stamps may be off so far that they lie beyond the tolerance."""
-        self.alone: Counter[str] = Counter()
+        """Pairs whose skew may exceed the tolerance, by the uncertainty of their stamps."""
+        self.unpaired: Counter[str] = Counter()
         self.stages = {name: Recent() for name in STAGES}
         self.skew = Recent()
-        self.recordings: list[Tally] = []
+        self.recordings: list[RecordingReport] = []
         self.first_ns = 0
         self.last_ns = 0
         self.lock = threading.Lock()
 
     def drop(self, camera: str, cause: str, count: int = 1) -> None:
-        """Count frames of a camera that are lost."""
+        """Count dropped frames of a camera."""
         with self.lock:
             self.drops[f"{camera}: {cause}"] += count
             self.lost[camera] += count
 
     def drop_pair(self, pair: FramePair, cause: str) -> None:
-        """Count a pair that is lost."""
+        """Count a dropped pair."""
         with self.lock:
             self.drops[f"pair: {cause}"] += 1
             self.lost.update(pair.frames.keys())
@@ -98,7 +156,7 @@ class Stats:
             self.drops[f"sink {sink}: {cause}"] += 1
 
     def pair(self, pair: FramePair, marks: tuple[int, int, int], cameras: int) -> None:
-        """Note one pair: when inference began, when it ended, when decoding ended; of how many cameras it could be."""
+        """Count a delivered pair; ``marks`` are the begin of inference, its end, and the end of decoding."""
         begun, inferred, decoded = marks
         arrived = pair.arrived_ns
         spans = (begun - arrived, inferred - begun, decoded - inferred, decoded - arrived)
@@ -108,45 +166,35 @@ class Stats:
         if len(pair.frames) == cameras:
             self.skew.append(pair.skew_ns)
         else:
-            self.alone.update(pair.frames.keys())
+            self.unpaired.update(pair.frames.keys())
         self.delivered.update(pair.frames.keys())
         self.first_ns = self.first_ns or begun
         self.last_ns = decoded
         self.pairs += 1
 
-    def to_dict(self, *, recent: bool = False) -> dict[str, Any]:
-        """Return one object for JSON; latencies and skew in milliseconds, those of up to a second ago if ``recent``."""
-        told = Recent.recent_ms if recent else Recent.percentiles_ms
+    def report(self, *, recent: bool = False) -> StatsReport:
+        """Return the statistics at this time; with ``recent`` percentiles may be up to `CACHE_S` old."""
+        percentiles = Recent.recent_ms if recent else Recent.percentiles_ms
         seconds = (self.last_ns - self.first_ns) / 1e9
         with self.lock:
             drops = dict(sorted(self.drops.items()))
-        return {
-            "frames": dict(self.frames),
-            "pairs": self.pairs,
-            "uncertain": self.uncertain,
-            "alone": dict(self.alone),
-            "drops": drops,
-            "seconds": round(seconds, 3),
-            "pairs_per_second": round(self.pairs / seconds, 2) if seconds > 0 else 0.0,
-            "skew_ms": told(self.skew),
-            "latency_ms": {name: told(values) for name, values in self.stages.items()},
-            "recordings": [tally.to_dict() for tally in self.recordings],
-        }
+        return StatsReport(
+            frames=dict(self.frames),
+            pairs=self.pairs,
+            uncertain=self.uncertain,
+            unpaired=dict(self.unpaired),
+            drops=drops,
+            seconds=round(seconds, 3),
+            pairs_per_second=round(self.pairs / seconds, 2) if seconds > 0 else 0.0,
+            skew_ms=percentiles(self.skew),
+            latency_ms={name: percentiles(values) for name, values in self.stages.items()},
+            recordings=[report.to_dict() for report in self.recordings],
+        )
+
+    def to_dict(self, *, recent: bool = False) -> dict[str, Any]:
+        """Return `report` as one object for JSON."""
+        return self.report(recent=recent).to_dict()
 
     def table(self) -> str:
-        """Return the same for a person."""
-        told = self.to_dict()
-        frames = ", ".join(f"{count} {name}" for name, count in told["frames"].items())
-        alone = ", ".join(f"{count} of {name} alone" for name, count in told["alone"].items())
-        lines = [
-            f"frames   {frames}",
-            f"pairs    {self.pairs} in {told['seconds']} s, {told['pairs_per_second']} a second"
-            + (f"; {alone}" if alone else "")
-            + (f"; {self.uncertain} uncertain" if self.uncertain else ""),
-            "drops    " + (", ".join(f"{count} ({cause})" for cause, count in told["drops"].items()) or "none"),
-            f"{'ms':8} {'p50':>8} {'p90':>8} {'p99':>8} {'max':>8}",
-        ]
-        for name, values in [*told["latency_ms"].items(), ("skew", told["skew_ms"])]:
-            lines.append(f"{name:8} " + " ".join(f"{values[key]:8.2f}" for key in ("p50", "p90", "p99", "max")))
-        lines += [f"{tally.sink:8} {tally}" for tally in self.recordings]
-        return "\n".join(lines)
+        """Return `report` as a table of text."""
+        return self.report().table(self.recordings)

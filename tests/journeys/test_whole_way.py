@@ -20,8 +20,8 @@ from edgemtl.run import Run
 from edgemtl.synthetic.streets import HELD_OUT, Streets
 from edgemtl_export import Shrunk
 from edgemtl_runtime.bundle import Bundle
-from edgemtl_runtime.engine.config import Way
-from edgemtl_runtime.engine.selection import remembered
+from edgemtl_runtime.engine.config import EngineConfig
+from edgemtl_runtime.engine.selection import selected_config
 from edgemtl_runtime.result import Boxes, LabelMap
 
 Exported = tuple[Bundle, Shrunk]
@@ -56,9 +56,10 @@ def test_one_command_judges_run_and_bundle(
     for words in ([str(tiny_run.path)], [str(tiny_bundle[0].path), "--data", "streets"]):
         assert main(["eval", *words, "--json"]) == 0
         told.append(json.loads(capsys.readouterr().out))
-    assert set(told[0]) == {"what", "data", "pictures", "all", "day", "night"}
+    assert set(told[0]) == {"what", "data", "images", "pictures", "all", "day", "night"}
     # the run was judged on its own 24 pictures; both of the same streets
-    assert told[0]["pictures"] == 24 and told[1]["pictures"] == 200
+    assert all(one["images"] == one["pictures"] for one in told)  # the latter for one version more
+    assert told[0]["images"] == 24 and told[1]["images"] == 200
     assert main(["eval", str(tiny_run.path)]) == 0
     assert "miou" in capsys.readouterr().out
 
@@ -108,13 +109,13 @@ def test_export_builds_and_checks_an_engine_where_a_gpu_is(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     install(monkeypatch)
-    monkeypatch.setattr(edgemtl.export, "absent", lambda name: "" if name == "tensorrt" else "absent")
+    monkeypatch.setattr(edgemtl.export, "unavailable_reason", lambda name: "" if name == "tensorrt" else "absent")
     words = ["export", str(tiny_run.path), "--out", str(tmp_path / "b"), "--max-drop", "0.9", "--json"]
     assert main([*words, "--tensorrt", "--engine-out", str(tmp_path / "plain.plan")]) == 0
     told = json.loads(capsys.readouterr().out)
     assert set(told["precisions"]) == {"fp32", "fp16"}
     assert Path(told["engine"]["plan"]).read_bytes() == (tmp_path / "plain.plan").read_bytes()
-    assert remembered(Bundle.open(tmp_path / "b")) == Way("tensorrt", told["engine"]["precision"])
+    assert selected_config(Bundle.open(tmp_path / "b")) == EngineConfig("tensorrt", told["engine"]["precision"])
 
 
 @pytest.mark.parametrize(

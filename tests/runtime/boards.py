@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgemtl_runtime.rig import CameraModel, Rig
 from edgemtl_runtime.rig.calibration_board import Board, charuco
-from edgemtl_runtime.rig.geometry import rgb_pixels_to_ir
+from edgemtl_runtime.rig.projection import rgb_pixels_to_ir
 
 Array = NDArray[Any]
 LENS_RGB = np.array([-0.21, 0.06, 0.001, -0.0008, 0.0])
@@ -56,10 +56,10 @@ def grid(rig: Rig, step: int = 16) -> Array:
     return np.stack([x, y], 2).reshape(-1, 2)
 
 
-def registration_error_px(found: Rig, truth: Rig, distance_m: float) -> float:
+def registration_error_px(estimated: Rig, truth: Rig, distance_m: float) -> float:
     """Mean distance, in rgb pixels, over what the ir camera sees."""
     xy = grid(truth)
-    want, got = true_ir_pixels(truth, xy, distance_m), rgb_pixels_to_ir(found, xy)
+    want, got = true_ir_pixels(truth, xy, distance_m), rgb_pixels_to_ir(estimated, xy)
     inside = ((want >= 0) & (want <= (truth.ir.width - 1, truth.ir.height - 1))).all(1)
     ratio = truth.rgb.camera_matrix[0, 0] / truth.ir.camera_matrix[0, 0]
     assert inside.mean() > 0.3
@@ -113,20 +113,20 @@ def rgb_eye() -> Eye:
 def pattern(board: Board, at: Array) -> Array:
     """Return the board's brightness at places ``at`` (..., 2), counted in spacings; 0.5 beyond it."""
     x, y = at[..., 0], at[..., 1]
-    if board.kind == "charuco":
+    if board.pattern == "charuco":
         return charuco_pattern(board, x + 1, y + 1)
     wide, tall = board.points_m.max(0)[:2] / board.spacing_m
-    if board.kind == "checkerboard":
+    if board.pattern == "checkerboard":
         edge, dark = 1.0, (np.floor(x) + np.floor(y)) % 2 == 0
-    elif board.kind == "circles":
+    elif board.pattern == "circles":
         edge, dark = 1.0, (x - np.round(x)) ** 2 + (y - np.round(y)) ** 2 < 0.09
     else:
         row = np.round(y)
         column = 2 * np.round((x - row % 2) / 2) + row % 2
         edge, dark = 1.0, (x - column) ** 2 + (y - row) ** 2 < 0.2
         dark &= (row >= 0) & (row < board.rows) & (column >= 0) & (column < 2 * board.columns)
-    if board.kind != "acircles":
-        side = 1.0 if board.kind == "checkerboard" else 0.5
+    if board.pattern != "acircles":
+        side = 1.0 if board.pattern == "checkerboard" else 0.5
         dark &= (x > -side) & (x < wide + side) & (y > -side) & (y < tall + side)
     margin = (x > -edge - 0.7) & (x < wide + edge + 0.7) & (y > -edge - 0.7) & (y < tall + edge + 0.7)
     return np.where(dark, 0.0, np.where(margin, 1.0, GROUND)).astype(np.float32)
@@ -138,8 +138,8 @@ CELL = 64
 
 @cache
 def charuco_texture(board: Board, legacy: bool = False) -> Array:
-    made = charuco(board, legacy).generateImage((board.columns * CELL, board.rows * CELL), marginSize=0)
-    return np.asarray(made, np.float32) / 255
+    texture = charuco(board, legacy).generateImage((board.columns * CELL, board.rows * CELL), marginSize=0)
+    return np.asarray(texture, np.float32) / 255
 
 
 def charuco_pattern(board: Board, x: Array, y: Array) -> Array:
@@ -174,8 +174,8 @@ def views(
             cv2.Rodrigues(np.array([*rng.uniform(-tilt, tilt, 2), 0.0]))[0] @ cv2.Rodrigues(np.array([0, 0, spin]))[0]
         )
         away = rng.uniform(3.0, 4.5) / near * float(np.hypot(*middle[:2]))
-        place = np.array([*rng.uniform((-0.27, -0.2), (0.3, 0.2)) * spread * away, away])
-        move = place - turn @ middle
+        position = np.array([*rng.uniform((-0.27, -0.2), (0.3, 0.2)) * spread * away, away])
+        move = position - turn @ middle
         ir_turn = rig.rotation_rgb_to_ir @ turn
         ir_move = rig.rotation_rgb_to_ir @ move + rig.translation_rgb_to_ir_m
         out.append((rgb_eye.look(board, turn, move, rng), ir_eye.look(board, ir_turn, ir_move, rng, heat)))

@@ -21,7 +21,7 @@ _LINES = {bit: bytes([LIGHT if bit else DARK]) * BLOCK for bit in (0, 1)}
 def face(stamp_ns: int) -> bytes:
     """Return the rows of blocks that tell a time: WIDTH x (BLOCK * ROWS) bytes of luma."""
     ticks = stamp_ns // UNIT_NS % (1 << 32)
-    bits = [ticks >> place & 1 for place in range(32)]
+    bits = [ticks >> index & 1 for index in range(32)]
     rows = [bits[:16], bits[16:], [1 - bit for bit in bits[:16]], [1 - bit for bit in bits[16:]]]
     return b"".join(b"".join(_LINES[bit] for bit in row) * BLOCK for row in rows)
 
@@ -40,7 +40,7 @@ def read_face(image: Any, now_ns: int | None = None) -> int | None:
     bits = values > (DARK + LIGHT) / 2
     if not (bits[:2] ^ bits[2:]).all():
         return None
-    ticks = sum(int(bit) << place for place, bit in enumerate(bits[:2].ravel()))
+    ticks = sum(int(bit) << index for index, bit in enumerate(bits[:2].ravel()))
     now = (time.monotonic_ns() if now_ns is None else now_ns) // UNIT_NS
     return (now - (now - ticks) % (1 << 32)) * UNIT_NS  # the latest moment before now that has these bits
 

@@ -39,7 +39,7 @@ class Habits:
     """Whether the answer to DESCRIBE has a Content-Base."""
     transport: str = "RTP/AVP/TCP;unicast;interleaved=0-1"
     channel: int = 0
-    refused: str = "no transport"
+    rejected: str = "no transport"
     """What a transport asked for may not hold."""
     timeout_s: int = 60
     """A session that is not kept alive for so long ends."""
@@ -126,53 +126,54 @@ class _Client:
         method, url = head.split()[:2]
         self.server.asked.append(f"{method} {url}")
         if not self._known(method, head):
-            self.say(401, number[1], f'WWW-Authenticate: Digest realm="cam", nonce="{self.nonce}", stale=TRUE\r\n')
+            self.respond(401, number[1], f'WWW-Authenticate: Digest realm="cam", nonce="{self.nonce}", stale=TRUE\r\n')
             return
         self.heard = time.monotonic()
         if h.asks and method == "DESCRIBE":
             self.send(f"OPTIONS * RTSP/1.0\r\nCSeq: {number[1]}\r\n\r\n".encode())
         if method == "OPTIONS":
-            self.say(200, number[1], "Public: OPTIONS, DESCRIBE, SETUP, PLAY, GET_PARAMETER, TEARDOWN\r\n")
+            self.respond(200, number[1], "Public: OPTIONS, DESCRIBE, SETUP, PLAY, GET_PARAMETER, TEARDOWN\r\n")
         elif method == "DESCRIBE" and h.redirect:
-            self.say(302, number[1], f"Location: {h.redirect}\r\n")
+            self.respond(302, number[1], f"Location: {h.redirect}\r\n")
         elif method == "DESCRIBE":
             base = f"Content-Base: {url}/\r\n" if h.base else ""
             self.encoder, sets = encoder(h)
             control = h.control.format(host=self.server.host, port=self.server.port)
             text = SDP + h.session + h.before + VIDEO.format(sets=sets, control=control)
-            self.say(200, number[1], f"{base}Content-Type: application/sdp\r\nContent-Length: {len(text)}\r\n", text)
-        elif method == "SETUP" and h.refused in head:
-            self.say(461, number[1])
+            headers = f"{base}Content-Type: application/sdp\r\nContent-Length: {len(text)}\r\n"
+            self.respond(200, number[1], headers, text)
+        elif method == "SETUP" and h.rejected in head:
+            self.respond(461, number[1])
         elif method == "SETUP":
-            self.say(200, number[1], f"Session: 1234;timeout={h.timeout_s}\r\nTransport: {h.transport}\r\n")
+            self.respond(200, number[1], f"Session: 1234;timeout={h.timeout_s}\r\nTransport: {h.transport}\r\n")
         elif method == "PLAY":
-            self.say(200, number[1], "Session: 1234\r\n")
+            self.respond(200, number[1], "Session: 1234\r\n")
             self.playing = True
             threading.Thread(target=self.play, daemon=True).start()
         else:
-            self.say(200, number[1])
+            self.respond(200, number[1])
 
     def _known(self, method: str, head: str) -> bool:
         h = self.habits
         if not h.password:
             return True
-        told = dict(re.findall(r'(\w+)="([^"]*)"', head))
+        parameters = dict(re.findall(r'(\w+)="([^"]*)"', head))
 
         def hashed(*words: str) -> str:
             return md5(":".join(words).encode()).hexdigest()
 
-        right = hashed(hashed("me", "cam", h.password), self.nonce, hashed(method, told.get("uri", "")))
-        good = told.get("response") == right
+        right = hashed(hashed("me", "cam", h.password), self.nonce, hashed(method, parameters.get("uri", "")))
+        good = parameters.get("response") == right
         self.uses += good
         if self.uses >= h.nonce_uses:
             self.nonce, self.uses = secrets.token_hex(8), 0
         return good
 
-    def say(self, code: int, number: str, headers: str = "", body: str = "") -> None:
+    def respond(self, code: int, number: str, headers: str = "", body: str = "") -> None:
         data = f"RTSP/1.0 {code} X\r\nCSeq: {number}\r\n{headers}\r\n{body}".encode()
         step = self.habits.piece or len(data)
-        for place in range(0, len(data), step):
-            self.send(data[place : place + step])
+        for index in range(0, len(data), step):
+            self.send(data[index : index + step])
 
     def send(self, data: bytes) -> None:
         with self.lock:
@@ -250,7 +251,7 @@ def payloads(data: bytes, habits: Habits) -> Iterator[tuple[bytes, bool]]:
             yield unit, last
             continue
         parts = [unit[i : i + habits.size] for i in range(1, len(unit), habits.size)]
-        for place, part in enumerate(parts):
-            ends = place == len(parts) - 1
-            flags = 0x80 * (place == 0) | 0x40 * (ends and habits.ends)
+        for index, part in enumerate(parts):
+            ends = index == len(parts) - 1
+            flags = 0x80 * (index == 0) | 0x40 * (ends and habits.ends)
             yield bytes([unit[0] & 0xE0 | 28, flags | unit[0] & 31]) + part, last and ends

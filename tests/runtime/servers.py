@@ -30,9 +30,9 @@ Paint = Callable[[int], bytes | None]
 
 def free_port() -> int:
     """Return a port that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def jpeg(index: int, size: tuple[int, int] = (64, 96)) -> bytes:
@@ -243,7 +243,7 @@ class Watched:
     def both(self) -> bool:
         """Whether the latest result is of both cameras."""
         last = self.last()
-        return last is not None and not last.absent
+        return last is not None and not last.missing
 
     def stop(self) -> None:
         """End the run, and check that every frame was accounted for."""

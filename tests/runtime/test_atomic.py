@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgemtl_runtime import atomic as rooms
+from edgemtl_runtime import atomic
 from edgemtl_runtime.atomic import (
     INVENTORY,
     AtomicFile,
@@ -24,11 +24,11 @@ from edgemtl_runtime.atomic import (
     BusyError,
     disk,
     next_free,
+    recovery,
     unfinished,
     write_file,
 )
 from edgemtl_runtime.atomic import lock as locks
-from edgemtl_runtime.atomic import place as places
 from edgemtl_runtime.errors import EdgemtlError
 
 Tree = dict[str, bytes | str | None]
@@ -233,7 +233,7 @@ def test_nothing_is_written_into_a_finished_artefact(inside: str, tmp_path: Path
     finished(tmp_path / "run")
     before = tree(tmp_path)
     for kind in (AtomicFolder(tmp_path / "run" / inside, "run"), AtomicFile(tmp_path / "run" / inside, True)):
-        with pytest.raises(EdgemtlError, match="a finished run; choose a place beside it"), kind:
+        with pytest.raises(EdgemtlError, match="a finished run; choose a path next to it"), kind:
             pytest.fail("was let in")
     assert tree(tmp_path) == before
 
@@ -419,9 +419,9 @@ def test_a_lock_in_the_making_that_its_maker_clears_away_is_no_error(
         part.unlink()
         return locks.flock(descriptor)
 
-    monkeypatch.setattr(places, "flock", locked_as_it_goes)
+    monkeypatch.setattr(recovery, "flock", locked_as_it_goes)
     before = len(list(Path("/proc/self/fd").iterdir()))
-    places.recover(tmp_path / "out")
+    recovery.recover(tmp_path / "out")
     assert names(tmp_path) == [] and len(list(Path("/proc/self/fd").iterdir())) == before
 
 
@@ -443,7 +443,7 @@ def test_work_that_was_stopped_is_kept_and_taken_up(tmp_path: Path) -> None:
         (output.folder / "first").write_bytes(b"1")
         raise KeyboardInterrupt
     assert not out.exists() and names(tmp_path) == [".out.unfinished"]
-    with pytest.raises(EdgemtlError, match=r"--resume goes on with it, --overwrite starts anew"):
+    with pytest.raises(EdgemtlError, match=r"--resume goes on with it, --overwrite starts again"):
         AtomicFolder(out, "single", keep=True).__enter__()
     with AtomicFolder(out, "single", keep=True, resume=True) as output:
         assert (output.folder / "first").read_bytes() == b"1"
@@ -510,4 +510,4 @@ def test_no_call_changes_a_file_that_others_wrote(
 
 
 def test_the_package_tells_its_names() -> None:
-    assert all(hasattr(rooms, name) for name in rooms.__all__)
+    assert all(hasattr(atomic, name) for name in atomic.__all__)

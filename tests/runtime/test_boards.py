@@ -39,7 +39,7 @@ def checker_views() -> Views:
     return views(true_rig(), CHECKERS, 10)
 
 
-def refused(shown: Views, board: Board | str, expected: str) -> None:
+def rejected(shown: Views, board: Board | str, expected: str) -> None:
     with pytest.raises(EdgemtlError, match=expected) as error:
         calibrate(shown, board, 3.0)
     assert "\n" not in str(error.value)
@@ -78,10 +78,10 @@ def test_a_board_cut_by_a_border_gives_the_corners_that_are_left(
     eye, camera = boards.rgb_eye(), true_rig().rgb
     turn = cv2.Rodrigues(np.array([0.2, -0.15, 0.1]))[0]
     move = np.array([*shift, 0.4]) - turn @ (CHARUCO.points_m.max(0) / 2)
-    picture = eye.look(CHARUCO, turn, move, np.random.default_rng(0))
-    found = find_board(picture, CHARUCO)
-    assert found is not None and 8 <= len(found) < len(CHARUCO.points_m)
-    off = np.linalg.norm(found.xy - truth_of(CHARUCO, turn, move, camera)[found.ids], axis=1)
+    image = eye.look(CHARUCO, turn, move, np.random.default_rng(0))
+    corners = find_board(image, CHARUCO)
+    assert corners is not None and 8 <= len(corners) < len(CHARUCO.points_m)
+    off = np.linalg.norm(corners.xy - truth_of(CHARUCO, turn, move, camera)[corners.ids], axis=1)
     assert np.sqrt((off**2).mean()) < 0.25, side
 
 
@@ -123,23 +123,23 @@ def test_noise_and_a_weak_contrast_leave_a_charuco_board_usable(charuco_views: V
 
 def test_a_view_that_shows_too_little_is_named_and_left_out(charuco_views: Views) -> None:
     shown = [*charuco_views]
-    found = find_board(shown[2][1], CHARUCO)
-    assert found is not None
-    right = round(np.sort(found.xy[:, 0])[6])  # six or so corners are left, in a column
+    corners = find_board(shown[2][1], CHARUCO)
+    assert corners is not None
+    right = round(np.sort(corners.xy[:, 0])[6])  # six or so corners are left, in a column
     shown[2] = (shown[2][0], np.where(np.arange(320) < right, shown[2][1], 30_450).astype(np.uint16))
     rig, report = calibrate(shown, CHARUCO, 3.0)
     assert re.search(r"only \d corners in ir|almost on a line|not found in ir", report.views[2].note)
     assert registration_error_px(rig, true_rig(), 3.0) <= 0.6
 
 
-def flip(picture: Array) -> Array:
-    return np.ascontiguousarray(picture[:, ::-1])
+def flip(image: Array) -> Array:
+    return np.ascontiguousarray(image[:, ::-1])
 
 
 @pytest.mark.parametrize("which", ["rgb", "ir", "both"])
 def test_a_mirrored_camera_is_told_by_the_markers(which: str, charuco_views: Views) -> None:
     shown = [(flip(a) if which != "ir" else a, flip(b) if which != "rgb" else b) for a, b in charuco_views]
-    refused(shown, CHARUCO, f"the {'ir' if which == 'ir' else 'rgb'} pictures are mirrored")
+    rejected(shown, CHARUCO, f"the {'ir' if which == 'ir' else 'rgb'} images are mirrored")
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_a_mirrored_camera_is_told_by_how_the_views_agree(text: str, how: str) -
         "ir": [(a, flip(b)) for a, b in shown],
         "upside down": [(a, np.ascontiguousarray(b[::-1])) for a, b in shown],
     }
-    refused(turned[how], text, "one camera mirrors its pictures")
+    rejected(turned[how], text, "one camera mirrors its images")
 
 
 def test_a_camera_mounted_upside_down_is_none_that_mirrors(checker_views: Views) -> None:
@@ -178,24 +178,24 @@ def test_a_camera_mounted_upside_down_is_none_that_mirrors(checker_views: Views)
 @pytest.mark.parametrize(
     ("board", "expected"),
     [
-        ("charuco:7x6:0.05:0.038", "other places; check COLUMNSxROWS"),
-        ("charuco:6x8:0.05:0.038", "other places; check COLUMNSxROWS"),
+        ("charuco:7x6:0.05:0.038", "other positions; check COLUMNSxROWS"),
+        ("charuco:6x8:0.05:0.038", "other positions; check COLUMNSxROWS"),
         ("charuco:8x6:0.05:0.038:DICT_5X5_100", "markers of DICT_4X4_50, not DICT_5X5_100"),
         ("charuco:8x6:0.05:0.02", r"markers look 0\.03\d m wide where squares are 0\.05 m"),
     ],
 )
 def test_another_board_than_was_named_is_told(board: str, expected: str, charuco_views: Views) -> None:
-    refused(charuco_views[:6], board, expected)
+    rejected(charuco_views[:6], board, expected)
 
 
 def test_markers_that_the_thermal_camera_does_not_see_are_told_with_what_to_take(charuco_views: Views) -> None:
     cold = [(rgb, np.full_like(ir, 30_000)) for rgb, ir in charuco_views]
-    refused(cold, CHARUCO, "ir camera does not see its markers.*checkerboard:7x5:0.05 or circles")
+    rejected(cold, CHARUCO, "ir camera does not see its markers.*checkerboard:7x5:0.05 or circles")
 
 
 def test_a_thermal_camera_too_coarse_for_the_markers_is_told_so_too() -> None:
     shown = views(true_rig((120, 160)), CHARUCO, 6)
-    refused(shown, CHARUCO, "of 6 views show the board to both cameras .*ir camera does not see its markers")
+    rejected(shown, CHARUCO, "of 6 views show the board to both cameras .*ir camera does not see its markers")
 
 
 @pytest.mark.parametrize("board", [CHECKERS, CHARUCO], ids=["checkerboard", "charuco"])
@@ -209,24 +209,24 @@ def test_the_same_view_twenty_times_is_one_view(board: Board, checker_views: Vie
         )
         for _ in range(20)
     ]
-    refused(shown, board, "only 1 of 20 common views differ to the rgb camera; tilt the board")
+    rejected(shown, board, "only 1 of 20 common views differ to the rgb camera; tilt the board")
 
 
 @pytest.mark.parametrize("board", [CHECKERS, CHARUCO], ids=["checkerboard", "charuco"])
 def test_a_board_that_is_never_tilted_tells_no_lens(board: Board) -> None:
-    refused(views(true_rig(), board, 8, tilt=0.0), board, "from one side only|do not tell the lens")
+    rejected(views(true_rig(), board, 8, tilt=0.0), board, "from one side only|do not determine the lens")
 
 
 def test_pictures_that_were_not_taken_together_make_no_rig(checker_views: Views) -> None:
     late = [(checker_views[k][0], checker_views[(k + 1) % 10][1]) for k in range(10)]
-    refused(late, CHECKERS, "same moment")
+    rejected(late, CHECKERS, "same time")
 
 
 def test_views_that_fit_nothing_are_refused_by_their_errors_not_by_each_other(checker_views: Views) -> None:
     """All thermal pictures bent alike: every view is as bad as the others."""
     y, x = np.mgrid[:240, :320].astype(np.float32)
     bent = [(a, cv2.remap(b, x + 9 * np.sin(y / 9), y + 9 * np.cos(x / 7), cv2.INTER_LINEAR)) for a, b in checker_views]
-    refused(bent, CHECKERS, "px from where|show the board|views agree|do not tell")
+    rejected(bent, CHECKERS, "px from where|show the board|views agree|do not determine")
 
 
 def test_a_poor_rig_is_warned_of(checker_views: Views) -> None:
@@ -289,9 +289,9 @@ TO_PRINT = [
 def test_a_board_to_print_is_found_where_it_is_drawn(text: str) -> None:
     board = Board.parse(text)
     paper, pixels_per_m = draw(board, 150)
-    found = find_board(paper, board)
-    assert found is not None and len(found) == len(board.points_m)
-    gaps = found.xy - found.xy[0]
+    corners = find_board(paper, board)
+    assert corners is not None and len(corners) == len(board.points_m)
+    gaps = corners.xy - corners.xy[0]
     want = board.points_m[:, :2] * pixels_per_m
     if board.ends == 2 and gaps[-1].sum() < 0:
         gaps = gaps[0] - gaps
@@ -312,16 +312,16 @@ def test_the_paper_tells_its_size(text: str, tmp_path: Path, capsys: pytest.Capt
         unit == 1 and across == down and zlib.crc32(raw[at : at + 13]) == struct.unpack(">I", raw[at + 13 : at + 17])[0]
     )
     paper = cv2.imread(str(tmp_path / "board.png"), cv2.IMREAD_UNCHANGED)
-    found = find_board(paper, board)
-    assert found is not None
+    corners = find_board(paper, board)
+    assert corners is not None
     width_m = np.ptp(board.points_m[:, 0])
-    assert np.ptp(found.xy, axis=0)[0] / across == pytest.approx(width_m, rel=2e-3)
+    assert np.ptp(corners.xy, axis=0)[0] / across == pytest.approx(width_m, rel=2e-3)
     pdf = (tmp_path / "board.pdf").read_bytes()
     box = re.search(rb"/MediaBox \[0 0 ([\d.]+) ([\d.]+)]", pdf)
     assert box is not None and float(box[1]) / 72 * 0.0254 == pytest.approx(paper.shape[1] / across, rel=1e-3)
     begin = int(re.search(rb"startxref\n(\d+)", pdf)[1])
-    for number, place in enumerate(re.findall(rb"(\d{10}) 00000 n", pdf[begin:]), 1):
-        assert pdf[int(place) :].startswith(b"%d 0 obj" % number)
+    for number, offset in enumerate(re.findall(rb"(\d{10}) 00000 n", pdf[begin:]), 1):
+        assert pdf[int(offset) :].startswith(b"%d 0 obj" % number)
     pixels = re.search(rb"/FlateDecode /Length (\d+) >>\nstream\n", pdf)
     assert pixels is not None
     shown = np.frombuffer(zlib.decompress(pdf[pixels.end() : pixels.end() + int(pixels[1])]), np.uint8)

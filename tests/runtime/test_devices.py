@@ -92,10 +92,11 @@ def test_a_device_that_is_not_there_is_told(capture: type[Capture]) -> None:
 YUYV, MJPG, Y16, H264 = (int.from_bytes(text, "little") for text in (b"YUYV", b"MJPG", b"Y16 ", b"H264"))
 
 
-def linuxpy(monkeypatch: pytest.MonkeyPatch, kind: int, payload: bytes, flags: int = 0x2000) -> dict[str, Any]:
+def linuxpy(monkeypatch: pytest.MonkeyPatch, pixel_format: int, payload: bytes, flags: int = 0x2000) -> dict[str, Any]:
     """Put a stand-in for linuxpy.video.device in place, of a device that gives one payload for ever."""
-    told: dict[str, Any] = {"set": [], "closed": 0, "first_ns": time.monotonic_ns() // 10**6 * 10**6 - 10**8}
-    form = SimpleNamespace(width=64, height=48, pixel_format=kind, size=len(payload) or 64 * 48 * 2, bytes_per_line=0)
+    calls: dict[str, Any] = {"set": [], "closed": 0, "first_ns": time.monotonic_ns() // 10**6 * 10**6 - 10**8}
+    size = len(payload) or 64 * 48 * 2
+    form = SimpleNamespace(width=64, height=48, pixel_format=pixel_format, size=size, bytes_per_line=0)
 
     class Device:
         def __init__(self, path: str) -> None:
@@ -105,10 +106,10 @@ def linuxpy(monkeypatch: pytest.MonkeyPatch, kind: int, payload: bytes, flags: i
         def open(self) -> None: ...
 
         def close(self) -> None:
-            told["closed"] += 1
+            calls["closed"] += 1
 
         def fileno(self) -> int:
-            return told["fd"].fileno()  # type: ignore[no-any-return]
+            return calls["fd"].fileno()  # type: ignore[no-any-return]
 
     class VideoCapture:
         def __init__(self, device: Device, size: int) -> None:
@@ -118,10 +119,10 @@ def linuxpy(monkeypatch: pytest.MonkeyPatch, kind: int, payload: bytes, flags: i
             return form
 
         def set_format(self, *given: Any) -> None:
-            told["set"].append(given)
+            calls["set"].append(given)
 
         def set_fps(self, fps: float) -> None:
-            told["set"].append(fps)
+            calls["set"].append(fps)
 
         def open(self) -> None: ...
 
@@ -129,10 +130,10 @@ def linuxpy(monkeypatch: pytest.MonkeyPatch, kind: int, payload: bytes, flags: i
 
         def raw_read(self, into: bytearray) -> Any:
             into[: len(payload)] = payload
-            told["reads"] = told.get("reads", 0) + 1
-            broken = 0x40 if told["reads"] % 3 == 0 else 0
-            told["stamp_ns"] = told.get("stamp_ns", told["first_ns"]) + 1_000_000
-            stamp = SimpleNamespace(secs=told["stamp_ns"] // 10**9, usecs=told["stamp_ns"] % 10**9 // 1000)
+            calls["reads"] = calls.get("reads", 0) + 1
+            broken = 0x40 if calls["reads"] % 3 == 0 else 0
+            calls["stamp_ns"] = calls.get("stamp_ns", calls["first_ns"]) + 1_000_000
+            stamp = SimpleNamespace(secs=calls["stamp_ns"] // 10**9, usecs=calls["stamp_ns"] % 10**9 // 1000)
             return SimpleNamespace(
                 data=memoryview(into)[: len(payload)], flags=flags | broken, buff=SimpleNamespace(timestamp=stamp)
             )
@@ -142,14 +143,14 @@ def linuxpy(monkeypatch: pytest.MonkeyPatch, kind: int, payload: bytes, flags: i
     module.BufferFlag = SimpleNamespace(ERROR=0x40, TIMESTAMP_MONOTONIC=0x2000)  # type: ignore[attr-defined]
     package, video = ModuleType("linuxpy"), ModuleType("linuxpy.video")
     package.video, video.device = video, module  # type: ignore[attr-defined]
-    for name, each in (("linuxpy", package), ("linuxpy.video", video), ("linuxpy.video.device", module)):
-        monkeypatch.setitem(sys.modules, name, each)
-    told["fd"] = Path("/dev/zero").open("rb")  # noqa: SIM115 - always ready to be read, as the device is
-    return told
+    for name, stand_in in (("linuxpy", package), ("linuxpy.video", video), ("linuxpy.video.device", module)):
+        monkeypatch.setitem(sys.modules, name, stand_in)
+    calls["fd"] = Path("/dev/zero").open("rb")  # noqa: SIM115 - always ready to be read, as the device is
+    return calls
 
 
 def test_v4l2_gives_the_driver_s_stamps_and_counts_what_it_calls_corrupt(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = linuxpy(monkeypatch, YUYV, bytes([100, 128] * 64 * 48))
+    calls = linuxpy(monkeypatch, YUYV, bytes([100, 128] * 64 * 48))
     camera = V4l2Camera("rgb", "/dev/video0", {"width": "64", "height": "48", "fps": "25", "format": "yuyv"})
     dropped: list[str] = []
 
@@ -159,16 +160,16 @@ def test_v4l2_gives_the_driver_s_stamps_and_counts_what_it_calls_corrupt(monkeyp
 
     frames = camera.frames(Events())
     taken = [next(frames) for _ in range(4)]
-    assert told["set"] == [(64, 48, "YUYV"), 25]
-    assert [f.stamp_ns - told["first_ns"] for f in taken] == [10**6, 2 * 10**6, 4 * 10**6, 5 * 10**6]
+    assert calls["set"] == [(64, 48, "YUYV"), 25]
+    assert [f.stamp_ns - calls["first_ns"] for f in taken] == [10**6, 2 * 10**6, 4 * 10**6, 5 * 10**6]
     assert dropped == ["corrupt frame"] and taken[0].stamp_source == "driver" and taken[0].image.shape == (48, 64, 3)
     camera.close()
-    assert not list(frames) and told["closed"] == 1
+    assert not list(frames) and calls["closed"] == 1
 
 
 def test_a_driver_s_nought_is_no_stamp(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = linuxpy(monkeypatch, Y16, np.arange(64 * 48, dtype="<u2").tobytes())
-    told["first_ns"] = -1_000_000
+    calls = linuxpy(monkeypatch, Y16, np.arange(64 * 48, dtype="<u2").tobytes())
+    calls["first_ns"] = -1_000_000
     assert next(V4l2Camera("ir", "/dev/video0", {}).frames()).stamp_source == "arrival"
 
 
@@ -179,18 +180,18 @@ def test_v4l2_stamps_of_another_clock_are_not_taken(monkeypatch: pytest.MonkeyPa
 
 
 def test_what_v4l2_cannot_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = linuxpy(monkeypatch, H264, b"")
+    calls = linuxpy(monkeypatch, H264, b"")
     with pytest.raises(CameraError, match=r"gives H264; ask for one of MJPG, YUYV.* by \?format="):
         V4l2Camera("rgb", "/dev/video0", {})
-    assert told["closed"] == 1
+    assert calls["closed"] == 1
     with pytest.raises(CameraError, match=r"/dev/video3: cannot be opened .*No such file"):
         V4l2Camera("rgb", "/dev/video3", {})
     with pytest.raises(CameraError, match="format=H264 is not one of"):
         V4l2Camera("rgb", "/dev/video0", {"format": "H264"})
 
 
-@pytest.mark.parametrize("kind", ["MJPG", "YUYV", "UYVY", "GREY", "Y16", "RGB3", "BGR3"])
-def test_every_pixel_format_shows_the_same_picture(kind: str) -> None:
+@pytest.mark.parametrize("pixel_format", ["MJPG", "YUYV", "UYVY", "GREY", "Y16", "RGB3", "BGR3"])
+def test_every_pixel_format_shows_the_same_picture(pixel_format: str) -> None:
     grey = np.repeat(np.linspace(30, 220, 48).astype(np.uint8)[:, None], 64, 1)
     colour = np.repeat(grey[:, :, None], 3, 2)
     half = np.full_like(grey, 128)
@@ -204,17 +205,17 @@ def test_every_pixel_format_shows_the_same_picture(kind: str) -> None:
         "Y16": lambda: grey.astype("<u2") * 257,
         "RGB3": lambda: colour,
         "BGR3": lambda: colour,
-    }[kind]()
+    }[pixel_format]()
     form = SimpleNamespace(width=64, height=48)
-    image = decode(kind, data.tobytes(), form)
+    image = decode(pixel_format, data.tobytes(), form)
     assert image is not None
-    shown = image // 257 if kind == "Y16" else image
+    shown = image // 257 if pixel_format == "Y16" else image
     assert np.abs(shown.astype(int) - (grey if shown.ndim == 2 else colour)).max() <= 3
-    if kind != "MJPG":  # cut off in the middle
-        assert decode(kind, data.tobytes()[:1000], form) is None
+    if pixel_format != "MJPG":  # cut off in the middle
+        assert decode(pixel_format, data.tobytes()[:1000], form) is None
         wide = np.pad(data.reshape(48, -1), ((0, 0), (0, 10)))  # rows with padding behind them
         form.bytes_per_line = wide.shape[1] * wide.itemsize
-        again = decode(kind, wide.tobytes(), form)
+        again = decode(pixel_format, wide.tobytes(), form)
         assert again is not None and np.array_equal(again, image)
 
 

@@ -105,15 +105,15 @@ def test_an_engine_is_built_once_and_again_when_something_else_is_here(engine, t
     bundle = Bundle.open(toy_bundle)
     first, second = (build.build_engine(bundle, "tensorrt") for _ in range(2))
     assert (
-        not first.there
-        and second.there
+        not first.cached
+        and second.cached
         and second.data == first.plan.read_bytes() == b"plan of " + bundle.model.read_bytes()
     )
     assert first.plan.parent == default_folder() and first.plan.parent.stat().st_mode & 0o777 == 0o700
     assert first.plan.stat().st_mode & 0o077 == 0
     engine("11.4.0")
     third = build.build_engine(bundle, "tensorrt")
-    assert not third.there and third.differs == ("version 10.3.0, now 11.4.0",)
+    assert not third.cached and third.differs == ("version 10.3.0, now 11.4.0",)
     assert build.build_engine(bundle, "tensorrt", settings=trt_build.Settings(level=5)).key.flags != third.key.flags
 
 
@@ -150,8 +150,9 @@ def test_the_command_builds_finds_and_copies(engine, toy_bundle: Path, tmp_path:
 def test_bench_times_what_is_here(toy_bundle: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     assert main(["bench", str(toy_bundle), "--seconds", "0.2", "--json"]) == 0
     timings = json.loads(capsys.readouterr().out)["timings"]
-    assert {each["way"]["precision"] for each in timings} == {"fp32"}
+    assert {each["config"]["precision"] for each in timings} == {"fp32"}
     for each in timings:
+        assert each["way"] == each["config"]  # read by older programs
         assert 0 < each["p50_ms"] <= each["p90_ms"] <= each["p99_ms"] and each["runs"] > 5
         assert 0 < each["memory_mb"] < 500 and each["per_second"] == pytest.approx(1e3 / each["p50_ms"])
     assert main(["bench", str(toy_bundle), "--seconds", "0.1"]) == 0

@@ -17,8 +17,8 @@ from clockface import HEIGHT, WIDTH, Painter, read_face
 
 from edgemtl_runtime.camera import open_camera
 
-if (place := "/usr/lib/python3/dist-packages") not in sys.path:
-    sys.path.append(place)  # Debian's, which an environment of pip does not see
+if (path := "/usr/lib/python3/dist-packages") not in sys.path:
+    sys.path.append(path)  # Debian's, which an environment of pip does not see
 pytest.importorskip("gi", reason="python3-gi is not installed for this Python")
 
 
@@ -60,10 +60,10 @@ def test_a_container_s_pictures_are_stamped_by_when_they_came(decoder: str, b_fr
     uri = f"gst:tcpclientsrc host=127.0.0.1 port={server.getsockname()[1]} ! {decoder}"
     camera = open_camera(uri, "rgb")
     frames = camera.frames()
-    found = list(itertools.islice(frames, 60))[30:]
+    taken = list(itertools.islice(frames, 60))[30:]
     camera.close()
     frames.close()  # type: ignore[attr-defined]
     server.close()
-    errors = [(f.stamp_ns - told) / 1e6 for f in found if (told := read_face(f.image)) is not None]
-    assert len(errors) > 25 and found[-1].stamp_source == "stream"
+    errors = [(f.stamp_ns - truth) / 1e6 for f in taken if (truth := read_face(f.image)) is not None]
+    assert len(errors) > 25 and taken[-1].stamp_source == "stream"
     assert abs(float(np.median(errors))) < 6, errors

@@ -19,12 +19,12 @@ from edgemtl_runtime.bundle import MANIFEST, MODEL, Bundle, Head, sha256
 from edgemtl_runtime.cli import main
 from edgemtl_runtime.decode import decode
 from edgemtl_runtime.engine.cache import Cache
-from edgemtl_runtime.engine.config import Way
-from edgemtl_runtime.engine.onnxruntime import OrtEngine, cores, open_engine
-from edgemtl_runtime.engine.selection import Choice, device, remembered
+from edgemtl_runtime.engine.config import EngineConfig
+from edgemtl_runtime.engine.onnxruntime import OrtEngine, cores, open_ort_engine
+from edgemtl_runtime.engine.selection import Selection, device, selected_config
 from edgemtl_runtime.errors import BundleError, EdgemtlError, EngineError
-from edgemtl_runtime.letterbox import Fit
-from edgemtl_runtime.limits import DEEPEST, parse_yaml
+from edgemtl_runtime.letterbox import Letterbox
+from edgemtl_runtime.limits import MAX_DEPTH, parse_yaml
 from edgemtl_runtime.pipeline import Pipeline
 from edgemtl_runtime.rig import Rig
 
@@ -124,14 +124,14 @@ def test_a_head_fits_the_networks_output_when_it_is_opened(
     toy_bundle: Path, change: Callable[[Tree], None], why: str
 ) -> None:
     with pytest.raises(BundleError, match=why):
-        open_engine(changed(toy_bundle, change))
+        open_ort_engine(changed(toy_bundle, change))
 
 
 def seen(bundle: Bundle) -> list[Any]:
     from edgemtl_runtime.camera import open_cameras
 
     cameras = open_cameras({name: "pattern:?frames=3&fps=0" for name in ("rgb", "ir")})
-    return [result for _, result in Pipeline(bundle, open_engine(bundle), cameras)]
+    return [result for _, result in Pipeline(bundle, open_ort_engine(bundle), cameras)]
 
 
 ROW = [24.0, 16, 72, 48, 0.9, 0]
@@ -173,7 +173,7 @@ def test_labels_without_a_name_are_one_line(toy_bundle: Path) -> None:
 def test_outputs_of_another_form_are_one_line(decoder: str, output: Any) -> None:
     head = Head("h", "h", decoder, ("a", "b"))
     with pytest.raises(EngineError, match=f"h: the network gives .*, which {decoder} does not read"):
-        decode({"h": output}, (head,), Fit.plan((4, 4), (4, 4)))
+        decode({"h": output}, (head,), Letterbox.plan((4, 4), (4, 4)))
 
 
 def test_rows_that_are_no_numbers_are_no_boxes(toy_bundle: Path) -> None:
@@ -187,18 +187,18 @@ def cache(tmp_path: Path) -> Cache:
     return Cache(tmp_path / "cache")
 
 
-def remember(cache: Cache, bundle: Bundle, **way: Any) -> Path:
-    """Write a choice as `build` does, with another way in it."""
-    told = msgspec.to_builtins(Choice(bundle.manifest.files, device(), Way(), {}))
-    told["way"] |= way
-    file = cache.choice(bundle.manifest.files)
-    file.write_bytes(msgspec.json.encode(told))
+def write_selection(cache: Cache, bundle: Bundle, **fields: Any) -> Path:
+    """Write a selection as `build` does, with other fields in its configuration."""
+    written = msgspec.to_builtins(Selection(bundle.manifest.files, device(), EngineConfig(), {}))
+    written["way"] |= fields
+    file = cache.selection(bundle.manifest.files)
+    file.write_bytes(msgspec.json.encode(written))
     file.chmod(0o600)
     return file
 
 
 @pytest.mark.parametrize(
-    "way",
+    "fields",
     [
         {"threads": 100_000},
         {"threads": -1},
@@ -208,21 +208,23 @@ def remember(cache: Cache, bundle: Bundle, **way: Any) -> Path:
         {"threads": "1"},
     ],
 )
-def test_a_remembered_choice_has_bounds(toy_bundle: Path, cache: Cache, way: dict[str, Any]) -> None:
+def test_a_selected_configuration_has_bounds(toy_bundle: Path, cache: Cache, fields: dict[str, Any]) -> None:
     bundle = Bundle.open(toy_bundle)
-    assert remember(cache, bundle, threads=cores()) and remembered(bundle, cache) == Way(threads=cores())
-    file = remember(cache, bundle, **way)
+    assert write_selection(cache, bundle, threads=cores()) and selected_config(bundle, cache) == EngineConfig(
+        threads=cores()
+    )
+    file = write_selection(cache, bundle, **fields)
     with pytest.raises(EngineError, match=r"no choice that can be read .*; delete it") as told:
-        remembered(bundle, cache)
+        selected_config(bundle, cache)
     assert str(file) in str(told.value) and "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize("data", [b"[" * 100_000, b"{}", b"\xff", b" " * (2 << 20)])
-def test_a_choice_that_is_none_is_told(toy_bundle: Path, cache: Cache, data: bytes) -> None:
+def test_a_selection_that_cannot_be_read_is_an_error(toy_bundle: Path, cache: Cache, data: bytes) -> None:
     bundle = Bundle.open(toy_bundle)
-    remember(cache, bundle).write_bytes(data)
+    write_selection(cache, bundle).write_bytes(data)
     with pytest.raises(EngineError, match=r"delete it|larger than"):
-        remembered(bundle, cache)
+        selected_config(bundle, cache)
 
 
 def test_no_engine_takes_a_hundred_thousand_threads(toy_bundle: Path) -> None:
@@ -316,7 +318,7 @@ def test_yaml_is_read_within_bounds(tmp_path: Path, case: str) -> None:
 
 def test_anchors_that_stay_small_are_read() -> None:
     assert parse_yaml("a: &x {b: 1}\nc: *x\nd: {<<: *x, e: 2}") == {"a": {"b": 1}, "c": {"b": 1}, "d": {"b": 1, "e": 2}}
-    assert parse_yaml("[" * (DEEPEST - 1) + "]" * (DEEPEST - 1))
+    assert parse_yaml("[" * (MAX_DEPTH - 1) + "]" * (MAX_DEPTH - 1))
 
 
 def test_a_wrong_file_is_exit_code_2(toy_bundle: Path, rig: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,10 +14,10 @@ from servers import Mjpeg, Rtsp, Scripted, Watched, allow_absence, jpeg, noise, 
 from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.camera import open_cameras
 from edgemtl_runtime.camera.wrappers import Adjusted
-from edgemtl_runtime.capture import Policy
 from edgemtl_runtime.engine.onnxruntime import OrtEngine
 from edgemtl_runtime.errors import CameraError
 from edgemtl_runtime.frame import FramePair
+from edgemtl_runtime.policy import QueuePolicy
 from edgemtl_runtime.result import Result
 from edgemtl_runtime.rig import CameraModel, Rig
 
@@ -41,7 +41,7 @@ def test_a_server_that_is_killed_and_comes_back_is_found_within_two_seconds(toy_
     run = Watched(allow_absence(toy_bundle), cameras)
     run.until(run.both)
     mjpeg.kill()
-    run.until(lambda: (last := run.last()) is not None and last.absent == ("ir",), 3)
+    run.until(lambda: (last := run.last()) is not None and last.missing == ("ir",), 3)
     assert run.state("ir") == "lost" and run.state("rgb") == "live"
     time.sleep(1.5)  # long enough for the waits to have grown
     mjpeg.start()
@@ -57,7 +57,7 @@ def test_an_rtsp_server_that_is_killed_and_comes_back(toy_bundle: Path, rtsp: Rt
     cameras = open_cameras({name: rtsp.url(name) for name in ("rgb", "ir")})
     run = Watched(allow_absence(toy_bundle), cameras)
     run.until(run.both)
-    assert run.last() is not None and run.last().stamps == {"rgb": "stream", "ir": "stream"}  # type: ignore[union-attr]
+    assert run.last() is not None and run.last().stamp_sources == {"rgb": "stream", "ir": "stream"}  # type: ignore[union-attr]
     rtsp.kill()
     run.until(lambda: run.state("rgb") == run.state("ir") == "lost", 5)
     count = len(run.results)
@@ -73,7 +73,7 @@ def test_a_stream_that_freezes_is_lost_and_then_found(toy_bundle: Path, rtsp: Rt
     run = Watched(allow_absence(toy_bundle), open_cameras({"rgb": "pattern:?fps=30", "ir": rtsp.url("ir")}))
     run.until(run.both)
     rtsp.signal(signal.SIGSTOP)
-    run.until(lambda: run.state("ir") == "lost" and (last := run.last()) is not None and last.absent == ("ir",), 5)
+    run.until(lambda: run.state("ir") == "lost" and (last := run.last()) is not None and last.missing == ("ir",), 5)
     time.sleep(3.0)  # past the time-out of reading: it is being opened again
     rtsp.signal(signal.SIGCONT)
     assert run.until(run.both) <= 2.0
@@ -164,7 +164,7 @@ def test_a_network_ten_times_too_slow_sees_the_newest_pair(toy_bundle: Path) -> 
 
 def test_pairs_that_are_too_old_are_not_run(toy_bundle: Path) -> None:
     engine = Lazy(0.1, OrtEngine(Bundle.open(toy_bundle).model, 1))
-    policy = Policy("queue", depth=8, max_age_ms=100)
+    policy = QueuePolicy("queue", size=8, max_age_ms=100)
     run = Watched(toy_bundle, open_cameras({"rgb": "pattern:?fps=60", "ir": "pattern:?fps=60"}), engine, policy=policy)
     run.until(lambda: len(run.results) >= 12)
     run.stop()
@@ -179,11 +179,11 @@ def test_nine_and_thirty_frames_a_second(toy_bundle: Path) -> None:
     run.stop()
     stats = run.pipeline.stats
     assert stats.frames["ir"] - stats.delivered["ir"] <= 3  # every thermal frame has found its partner
-    assert stats.to_dict()["skew_ms"]["max"] <= 30 and not stats.alone
+    assert stats.to_dict()["skew_ms"]["max"] <= 30 and not stats.unpaired
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_a_constant_offset_of_120_ms(toy_bundle: Path, told: bool) -> None:
+@pytest.mark.parametrize("reported", [True, False])
+def test_a_constant_offset_of_120_ms(toy_bundle: Path, reported: bool) -> None:
     """Told by offset_ms the true partners meet; untold a warning says what to do."""
     base = time.monotonic_ns()
 
@@ -192,13 +192,13 @@ def test_a_constant_offset_of_120_ms(toy_bundle: Path, told: bool) -> None:
             yield 0.02, np.full((64, 96), index, np.uint8), base + index * 400_000_000 + offset_ns
 
     cameras = {"rgb": Scripted("rgb", late(0)), "ir": Scripted("ir", late(120_000_000))}
-    if told:
+    if reported:
         cameras["ir"] = Adjusted(cameras["ir"], offset_ns=-120_000_000)  # type: ignore[assignment]
     pairs: list[FramePair] = []
-    run = Watched(toy_bundle, cameras, sinks=(Keep(pairs),), policy=Policy("queue", depth=100))
+    run = Watched(toy_bundle, cameras, sinks=(Keep(pairs),), policy=QueuePolicy("queue", size=100))
     run.thread.join(10)
     warnings = run.pipeline.status()["warnings"]
-    if told:
+    if reported:
         assert len(pairs) >= 59 and not warnings
         assert all(p.frames["rgb"].image[0, 0] == p.frames["ir"].image[0, 0] for p in pairs)
     else:
@@ -240,7 +240,7 @@ def test_a_camera_that_is_not_there_at_the_start(toy_bundle: Path, mjpeg: Mjpeg)
     with pytest.raises(CameraError, match="cannot be opened"):
         open_cameras({"rgb": "pattern:?fps=30", "ir": mjpeg.url})
     run = Watched(allow_absence(toy_bundle), open_cameras({"rgb": "pattern:?fps=30", "ir": mjpeg.url}, wait=True))
-    run.until(lambda: (last := run.last()) is not None and last.absent == ("ir",), 3)
+    run.until(lambda: (last := run.last()) is not None and last.missing == ("ir",), 3)
     assert run.state("ir") == "lost"
     mjpeg.start()
     assert run.until(run.both) <= 2.0
@@ -273,7 +273,7 @@ def test_a_camera_s_thread_that_crashes_ends_the_run_or_is_left_out(toy_bundle: 
         run = Watched(allow_absence(toy_bundle), cameras, on_error=on_error)
         run.thread.join(10)
         if degrade:
-            assert run.error is None and run.last().absent == ("ir",) and len(run.results) > 40  # type: ignore[union-attr]
+            assert run.error is None and run.last().missing == ("ir",) and len(run.results) > 40  # type: ignore[union-attr]
             assert "a driver's bug" in str(run.pipeline.events)
         else:
             assert isinstance(run.error, RuntimeError) and len(run.results) < 15
@@ -290,11 +290,11 @@ def test_with_a_rig_pictures_of_another_shape_are_refused_until_they_fit_again(t
     rig = Rig(plain, homography_rgb_to_ir=np.eye(3))
     cameras = {"rgb": Scripted("rgb", steady(100)), "ir": Scripted("ir", changing())}
     run = Watched(allow_absence(toy_bundle), cameras, rig=rig)
-    run.until(lambda: run.state("ir") == "lost" and (last := run.last()) is not None and last.absent == ("ir",))
+    run.until(lambda: run.state("ir") == "lost" and (last := run.last()) is not None and last.missing == ("ir",))
     run.until(run.both)
     run.stop()
     assert run.pipeline.stats.drops["ir: cannot be fitted"] == 20
-    assert "64x64 pictures, the rig was calibrated with 96x64" in str(run.pipeline.events)
+    assert "64x64 images, the rig was calibrated with 96x64" in str(run.pipeline.events)
     assert all(result.camera == "rgb" for _, result in run.results)
 
 

@@ -235,7 +235,7 @@ def test_names_pair_what_stamps_would_not() -> None:
     at = {name: index for index, name in enumerate("abcdef")}
 
     def named(camera: str, name: str) -> Frame:
-        return Frame(IMAGE, at[name] * 10 * MS, camera, at[name], "rate", name, moment=name)
+        return Frame(IMAGE, at[name] * 10 * MS, camera, at[name], "rate", name, sample_id=name)
 
     pairs = [p for n in "abdef" for p in pairing.push(named("ir", n))]
     pairs += [p for n in "abcdf" for p in pairing.push(named("rgb", n))] + pairing.end("ir") + pairing.end("rgb")

@@ -14,7 +14,7 @@ from conftest import write_frames
 
 from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.camera import Camera, open_camera, open_cameras
-from edgemtl_runtime.engine.onnxruntime import OrtEngine, open_engine
+from edgemtl_runtime.engine.onnxruntime import OrtEngine, open_ort_engine
 from edgemtl_runtime.errors import BundleError, CameraError, EdgemtlError
 from edgemtl_runtime.frame import Frame, FramePair
 from edgemtl_runtime.pipeline import Pipeline
@@ -189,7 +189,7 @@ def test_a_network_that_is_not_the_manifests_is_refused(
     manifest["inputs"][0].update(change)
     (toy_bundle / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match=expected):
-        open_engine(Bundle.open(toy_bundle))
+        open_ort_engine(Bundle.open(toy_bundle))
 
 
 @pytest.mark.parametrize(("given", "expected"), [({"rgb"}, "needs --ir"), ({"rgb", "ir", "depth"}, "no input depth")])
@@ -212,8 +212,8 @@ def test_an_absent_camera_is_the_blank_frame_where_the_manifest_allows_it(
     frames = write_frames(tmp_path / there, 3, size=(128, 192), channels=3 if there == "rgb" else 1)
     pipeline = Pipeline(opened, OrtEngine(opened.model, 1), {there: open_camera(str(frames), there)})
     results = [result for _, result in pipeline]
-    assert len(results) == 3 and all(r.absent == (absent,) and r.camera == there for r in results)
-    assert results[0].to_dict()["absent"] == [absent]
+    assert len(results) == 3 and all(r.missing == (absent,) and r.camera == there for r in results)
+    assert results[0].to_dict()["missing"] == results[0].to_dict()["absent"] == [absent]
     labels = results[0].heads["semantic"]
     assert isinstance(labels, LabelMap) and labels.labels.shape == (128, 192)
     if absent == "rgb":

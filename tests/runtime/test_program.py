@@ -28,10 +28,10 @@ from edgemtl_runtime import (
     Frame,
     FramePair,
     Pipeline,
-    Policy,
+    QueuePolicy,
     Recording,
     Result,
-    open_best,
+    open_selected_engine,
 )
 from edgemtl_runtime.camera import Camera, open_camera, open_cameras
 from edgemtl_runtime.camera.wrappers import Adjusted
@@ -39,9 +39,9 @@ from edgemtl_runtime.engine.onnxruntime import OrtEngine
 from edgemtl_runtime.rig import CameraModel, Rig
 
 NAMES = """
-Attributes Boxes Bundle BundleError Camera CameraError DepthMap EdgeMap EdgemtlError Engine EngineError Event Frame
-FramePair HeadResult LabelMap NormalMap Pipeline Policy Recorder Recording Result Rig Sink Stats UsageError Way
-open_best open_camera open_cameras open_way
+Attributes Boxes Bundle BundleError Camera CameraError DepthMap EdgeMap EdgemtlError Engine EngineError Event
+EngineConfig Frame FramePair HeadResult LabelMap NormalMap Pipeline PreparedFrame QueuePolicy Recorder Recording Result
+Rig Sink Stats Status UsageError open_camera open_cameras open_engine open_selected_engine
 """
 """What programs may import from the top; what goes from here goes from them."""
 LIVE = "pattern:?fps=100&width=96&height=64"
@@ -244,7 +244,7 @@ def test_a_slow_listener_stops_no_camera_and_hears_all_in_order(toy_bundle: Path
     told = Told(0.7)
     cameras = {name: Scripted(name, steady(40, 60.0)) for name in ("rgb", "ir")}
     opened = Bundle.open(toy_bundle)
-    pipe = Pipeline(opened, OrtEngine(opened.model, 1), cameras, told=told)
+    pipe = Pipeline(opened, OrtEngine(opened.model, 1), cameras, on_event=told)
     stats = pipe.run()
     arrivals = [health.arrivals for health in pipe.capture.states.values()]
     assert all(max(np.diff(each)) < 600e6 for each in arrivals) and stats.pairs >= 20
@@ -255,7 +255,7 @@ def test_a_slow_listener_stops_no_camera_and_hears_all_in_order(toy_bundle: Path
 @pytest.mark.parametrize("reading", ["run", "loop", "read", "async"])
 @pytest.mark.parametrize("moment", ["live", "ended"])
 def test_what_a_listener_raises_reaches_who_reads(toy_bundle: Path, reading: str, moment: str) -> None:
-    pipe = pipeline(toy_bundle, LIVE + ("" if moment == "live" else "&frames=5"), told=Told(fails_at=moment))
+    pipe = pipeline(toy_bundle, LIVE + ("" if moment == "live" else "&frames=5"), on_event=Told(fails_at=moment))
     closed: list[bool] = []
 
     class Sink:
@@ -286,14 +286,17 @@ def test_what_a_listener_raises_reaches_who_reads(toy_bundle: Path, reading: str
 
 
 def test_what_a_listener_raises_after_the_last_reading_is_raised_by_close(toy_bundle: Path, caplog) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(KeyError, match="own mistake"), pipeline(toy_bundle, told=Told(0.3, fails_at="live")) as pipe:
+    with (
+        pytest.raises(KeyError, match="own mistake"),
+        pipeline(toy_bundle, on_event=Told(0.3, fails_at="live")) as pipe,
+    ):
         for _ in pipe:
             break
-    with pytest.raises(ZeroDivisionError), pipeline(toy_bundle, told=Told(0.3, fails_at="live")) as pipe:
+    with pytest.raises(ZeroDivisionError), pipeline(toy_bundle, on_event=Told(0.3, fails_at="live")) as pipe:
         pipe.read()
         raise ZeroDivisionError  # the one that is on its way stays
     caplog.clear()
-    for _ in pipeline(toy_bundle, told=Told(0.3, fails_at="live")):
+    for _ in pipeline(toy_bundle, on_event=Told(0.3, fails_at="live")):
         break
     assert "a callback raised KeyError" in caplog.text
 
@@ -303,7 +306,7 @@ def test_a_listener_may_end_it(toy_bundle: Path) -> None:
         if event.state == "live":
             pipe.close()
 
-    pipe = pipeline(toy_bundle, told=told)
+    pipe = pipeline(toy_bundle, on_event=told)
     for _ in pipe:
         pass
     assert not pipe.running
@@ -419,11 +422,11 @@ def test_pictures_of_another_size_are_watched_where_both_see(toy_bundle: Path) -
     opened = Bundle.open(toy_bundle)
     cameras = {"rgb": Scripted("rgb", steady(30, 60.0)), "ir": Scripted("ir", changing())}
     watches = []
-    with Pipeline(opened, OrtEngine(opened.model, 1), cameras, rig=rig, policy=Policy("queue")) as pipe:
+    with Pipeline(opened, OrtEngine(opened.model, 1), cameras, rig=rig, policy=QueuePolicy("queue")) as pipe:
         while pipe.read() is not None:
-            if pipe.watch is not None and (not watches or watches[-1][1] is not pipe.watch):
-                watches.append((pipe.watched, pipe.watch))
-        seen = {size: pipe.fitting.registrations[size].seen for size, _ in watches}
+            if pipe.misalignment is not None and (not watches or watches[-1][1] is not pipe.misalignment):
+                watches.append((pipe.misalignment_size, pipe.misalignment))
+        seen = {size: pipe.preprocessor.registrations[size].valid_mask for size, _ in watches}
     assert [size for size, _ in watches] == [(64, 96), (128, 192)]
     assert all(watch.size == seen[size].shape for size, watch in watches)
 
@@ -440,7 +443,7 @@ def test_plans_are_made_while_others_are_looked_at(toy_bundle: Path) -> None:
     opened = Bundle.open(allow_absence(toy_bundle))
     cameras = {"rgb": Scripted("rgb", steady(60, 100.0)), "ir": Scripted("ir", growing())}
     rig = Rig(plain, homography_rgb_to_ir=np.eye(3))
-    stats = Pipeline(opened, OrtEngine(opened.model, 1), cameras, rig=rig, policy=Policy("queue", 100)).run()
+    stats = Pipeline(opened, OrtEngine(opened.model, 1), cameras, rig=rig, policy=QueuePolicy("queue", 100)).run()
     assert stats.pairs > 20
 
 
@@ -450,17 +453,17 @@ def test_recordings_begin_when_they_are_read(toy_bundle: Path) -> None:
     uri = "pattern:?fps=20&frames=20&width=96&height=64"
     cameras = open_cameras({"rgb": uri, "ir": uri})
     time.sleep(0.6)  # an engine is opened
-    results = list(Pipeline(opened, open_best(opened), cameras, track=True))
+    results = list(Pipeline(opened, open_selected_engine(opened), cameras, track=True))
     assert len(results) == 20
     ages = [(pair.arrived_ns - pair.stamp_ns) / 1e6 for pair, _ in results]
     assert max(ages) < 200
 
 
 TEN_LINES = """
-from edgemtl_runtime import Bundle, Pipeline, open_best, open_cameras
+from edgemtl_runtime import Bundle, Pipeline, open_selected_engine, open_cameras
 bundle = Bundle.open("bundle")
 cameras = open_cameras({"rgb": "pattern:?fps=10&frames=12", "ir": "pattern:?fps=10&frames=12"})
-pipeline = Pipeline(bundle, open_best(bundle), cameras, track=True)
+pipeline = Pipeline(bundle, open_selected_engine(bundle), cameras, track=True)
 print(sum(1 for _ in pipeline), max(pipeline.stats.to_dict()["latency_ms"]["total"].values()) < 100)
 """
 
@@ -531,10 +534,10 @@ def test_leaving_an_asynchronous_loop_closes(toy_bundle: Path, how: str) -> None
 
 GIVEN_UP = """
 import asyncio
-from edgemtl_runtime import Bundle, Pipeline, open_best, open_cameras
+from edgemtl_runtime import Bundle, Pipeline, open_selected_engine, open_cameras
 bundle = Bundle.open("bundle")
 cameras = open_cameras({"rgb": "pattern:?fps=100", "ir": "pattern:?fps=100"})
-pipeline = Pipeline(bundle, open_best(bundle), cameras)
+pipeline = Pipeline(bundle, open_selected_engine(bundle), cameras)
 loop, reading = asyncio.new_event_loop(), pipeline.__aiter__()
 print(loop.run_until_complete(reading.__anext__())[1].index)
 """
@@ -599,7 +602,7 @@ def test_a_sink_may_ask_for_the_end(toy_bundle: Path) -> None:
 
 def test_a_recording_is_read_like_a_pipeline() -> None:
     told = Told()
-    with Recording(open_cameras({"rgb": LIVE, "ir": LIVE}), 30.0, apart_s=0.05, told=told) as recording:
+    with Recording(open_cameras({"rgb": LIVE, "ir": LIVE}), 30.0, min_interval_s=0.05, on_event=told) as recording:
         first = recording.read(5)
         assert isinstance(first, FramePair)
         with pytest.raises(TimeoutError):
@@ -647,7 +650,7 @@ def test_a_sink_that_fails_at_the_end_is_told_of(toy_bundle: Path, caplog: pytes
             raise OSError(28, "No space left on device")
 
     told = Told()
-    pipeline(toy_bundle, LIVE + "&frames=3", told=told, on_error="degrade").run([Failing()])
+    pipeline(toy_bundle, LIVE + "&frames=3", on_event=told, on_error="degrade").run([Failing()])
     assert "No space left" in caplog.text and "No space left" in str(told.heard[-1])
 
 

@@ -53,7 +53,7 @@ VIDEOS = [
     Video("turned-grey.mov", turn_deg=270, codec="png", pixels="gray"),
     Video("varying.mp4", times=[0, 0.04, 0.08, 0.3, 0.35, 0.36, 1.0]),
     Video("varying.mkv", times=[0, 0.011, 0.08, 0.3, 0.35, 0.36, 1.0]),
-    *(Video(f"late.{kind}", times=[5 + t for t in EVEN]) for kind in ("mp4", "mkv", "ts")),
+    *(Video(f"late.{suffix}", times=[5 + t for t in EVEN]) for suffix in ("mp4", "mkv", "ts")),
     Video("late-b.mp4", times=[3 + t for t in EVEN], options={"bf": "2", "preset": "medium"}),
     Video("b.mp4", options={"bf": "3", "preset": "medium", "g": "4"}),
     Video("odd.mkv", codec="ffv1", pixels="yuv444p", size=(97, 131)),
@@ -136,9 +136,9 @@ def write(file: Path, video: Video) -> Path:
 
 
 def read_by_both(file: Path, **options: str) -> tuple[list[Frame], list[Frame]]:
-    kinds = AvVideoCamera, VideoCamera
-    theirs = tuple(list(kind("rgb", file, Epoch(BEGUN_NS), options).frames()) for kind in kinds)
-    return theirs[0], theirs[1]
+    readers = AvVideoCamera, VideoCamera
+    frames = tuple(list(reader("rgb", file, Epoch(BEGUN_NS), options).frames()) for reader in readers)
+    return frames[0], frames[1]
 
 
 def off(one: Picture, other: Picture) -> float:
@@ -152,8 +152,8 @@ def test_both_readers_give_the_same_pictures_at_the_same_times(video: Video, tmp
     assert len(by_av) == len(by_opencv) == len(video.times)
     want_ms = 1000 * (np.array(video.times) - video.times[0])
     for frames in (by_av, by_opencv):
-        told_ms = (np.array([frame.stamp_ns for frame in frames]) - BEGUN_NS) / 1e6
-        assert np.abs(told_ms - want_ms).max() <= 1.0
+        file_ms = (np.array([frame.stamp_ns for frame in frames]) - BEGUN_NS) / 1e6
+        assert np.abs(file_ms - want_ms).max() <= 1.0
         assert {frame.stamp_source for frame in frames} == {"file"}
     deep = 256 if by_av[0].image.dtype == np.uint16 else 1
     assert max(off(a.image, b.image) for a, b in zip(by_av, by_opencv, strict=True)) <= 3 * deep
@@ -181,7 +181,7 @@ def test_both_readers_know_the_same_options(tmp_path: Path) -> None:
         by_av, by_opencv = read_by_both(file, **options)
         assert [f.stamp_ns for f in by_av] == [f.stamp_ns for f in by_opencv]
         assert [f.stamp_source for f in by_av] == [f.stamp_source for f in by_opencv]
-    cameras = [kind("rgb", file, Epoch(), {"speed": "2"}) for kind in (AvVideoCamera, VideoCamera)]
+    cameras = [reader("rgb", file, Epoch(), {"speed": "2"}) for reader in (AvVideoCamera, VideoCamera)]
     assert cameras[0].rate == pytest.approx(cameras[1].rate, rel=0.01) and all(camera.live for camera in cameras)
 
 
@@ -209,14 +209,14 @@ def test_an_opencv_that_tells_no_times_says_that_it_guesses(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["jpg", "png"])
-def test_a_turned_picture_is_upright_live_and_in_training(orientation: int, kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_a_turned_picture_is_upright_live_and_in_training(orientation: int, suffix: str, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     image = scene(0, (96, 128))
-    Image.fromarray(image).save(tmp_path / f"a.{kind}", exif=exif, quality=97)
+    Image.fromarray(image).save(tmp_path / f"a.{suffix}", exif=exif, quality=97)
     live = next(iter(open_camera(str(tmp_path), "rgb").frames())).image
-    trained = read_image("rgb", tmp_path / f"a.{kind}", [])
+    trained = read_image("rgb", tmp_path / f"a.{suffix}", [])
     assert trained is not None and np.array_equal(live, trained)
     mirrored = image[:, ::-1] if orientation in (2, 4, 5, 7) else image
     upright = np.rot90(mirrored, {1: 0, 2: 0, 3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}[orientation])

@@ -20,6 +20,7 @@ from test_sources import write_mcap, write_video
 from edgemtl_runtime.camera import open_cameras
 from edgemtl_runtime.cli import main
 from edgemtl_runtime.pipeline import Pipeline
+from edgemtl_runtime.recording import Recording
 from edgemtl_runtime.rig import CameraModel, Rig
 
 
@@ -73,11 +74,33 @@ def test_pictures_that_are_there_are_not_replaced(tmp_path: Path, capsys: pytest
     assert again == [{"sink": "folder", "pairs": 0, "there_already": len(files) // 2}]
 
 
-def test_pairs_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pairs_have_a_minimum_interval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cameras = ["--rgb", "pattern:?fps=0&frames=60", "--ir", "pattern:?fps=0&frames=60"]
-    assert main(["record", *cameras, "--out", str(tmp_path / "o"), "--apart", "0.5", "--json"]) == 0
+    assert main(["record", *cameras, "--out", str(tmp_path / "o"), "--min-interval", "0.5", "--json"]) == 0
     found = told(capsys)
     assert found["pairs"] == 4 and found["drops"] == {"pair: not wanted": 56}  # two seconds of 30 frames
+
+
+def test_options_by_their_earlier_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cameras = ["--rgb", "pattern:?fps=0&frames=60", "--ir", "pattern:?fps=0&frames=60"]
+    assert main(["record", *cameras, "--out", str(tmp_path / "o"), "--apart", "0.5", "--json"]) == 0
+    out, error = capsys.readouterr()
+    assert json.loads(out)["pairs"] == 4 and error.count("\n") == 1 and "--apart is --min-interval now" in error
+    points = "\n".join(f"{x},{y},{x},{y}" for x in (10, 40, 80) for y in (8, 30, 55))
+    (tmp_path / "points.csv").write_text(f"x_rgb,y_rgb,x_ir,y_ir\n{points}\n")
+    words = ["calibrate", *cameras, "--points", str(tmp_path / "points.csv"), "--out", str(tmp_path / "rig.yaml")]
+    assert main([*words, "--picture", str(tmp_path / "look.png"), "--apart", "0.1", "--quiet"]) == 0
+    error = capsys.readouterr().err
+    assert "--picture is --preview now" in error and "--apart is --min-interval now" in error
+    assert (tmp_path / "look.png").stat().st_size > 100
+
+
+def test_arguments_of_a_recording_by_their_earlier_names() -> None:
+    cameras = open_cameras({name: "pattern:?fps=0&frames=3" for name in ("rgb", "ir")})
+    with pytest.warns(DeprecationWarning, match="argument apart_s is min_interval_s now"):
+        recording = Recording(cameras, 30.0, apart_s=0.5)
+    with recording:
+        assert recording.min_interval_ns == 500_000_000 and recording.read() is not None
 
 
 def test_a_rig_registers_what_is_recorded_and_what_is_run(toy_bundle: Path, tmp_path: Path) -> None:
@@ -109,7 +132,7 @@ def test_a_rig_registers_what_is_recorded_and_what_is_run(toy_bundle: Path, tmp_
         rig=Rig.open(tmp_path / "rig.yaml"),
     )
     for pair, result in pipe:
-        networks = [pair.frames[name].network for name in ("rgb", "ir")]
+        networks = [pair.frames[name].network_input for name in ("rgb", "ir")]
         assert networks[0] is not None and networks[1] is not None and pair.frames["ir"].registered
         assert np.abs(networks[0][:, 8:, 0].astype(int) - networks[1][:, 8:, 0]).max() <= 1
         assert result.camera == "rgb"
@@ -126,7 +149,7 @@ def test_a_rig_of_other_pictures_is_told(toy_bundle: Path, tmp_path: Path, capsy
         str(write_frames(tmp_path / "ir", 2, channels=1)),
     ]
     assert main(["run", str(toy_bundle), *cameras, "--rig", str(tmp_path / "rig.yaml")]) == 2
-    assert "has 96x64 pictures, the rig was calibrated with 640x640" in capsys.readouterr().err
+    assert "has 96x64 images, the rig was calibrated with 640x640" in capsys.readouterr().err
     (tmp_path / "rig.yaml").write_text("cameras: [1")
     assert main(["run", str(toy_bundle), *cameras, "--rig", str(tmp_path / "rig.yaml")]) == 2
     assert "rig.yaml" in capsys.readouterr().err
@@ -147,7 +170,7 @@ def test_calibrating_from_matched_points(tmp_path: Path, capsys: pytest.CaptureF
         "--out",
         str(tmp_path / "rig.yaml"),
     ]
-    assert main(["calibrate", *words, "--picture", str(tmp_path / "look.png"), "--json"]) == 0
+    assert main(["calibrate", *words, "--preview", str(tmp_path / "look.png"), "--json"]) == 0
     assert told(capsys)["points"] == 9
     homography = Rig.open(tmp_path / "rig.yaml").homography_rgb_to_ir
     assert homography is not None
@@ -159,10 +182,10 @@ def test_calibrating_from_matched_points(tmp_path: Path, capsys: pytest.CaptureF
         for name in names:
             (tmp_path / name).unlink(missing_ok=True)
         (tmp_path / kept).write_text("mine")
-        assert main(["calibrate", *words, "--picture", str(tmp_path / "look.png")]) == 2
+        assert main(["calibrate", *words, "--preview", str(tmp_path / "look.png")]) == 2
         assert f"{kept}: is there already; --overwrite" in capsys.readouterr().err
         assert (tmp_path / kept).read_text() == "mine" and sum((tmp_path / name).exists() for name in names) == 1
-    assert main(["calibrate", *words, "--picture", str(tmp_path / "look.png"), "--overwrite"]) == 0
+    assert main(["calibrate", *words, "--preview", str(tmp_path / "look.png"), "--overwrite"]) == 0
     assert all((tmp_path / name).stat().st_size > 100 for name in names)
 
 
@@ -220,7 +243,7 @@ def test_calibrating_from_matched_points(tmp_path: Path, capsys: pytest.CaptureF
         (["record", "--rgb", "nowhere", "--out", "x"], "no such folder or file"),
         (["record", "--rgb", "{frames}", "--out", "x", "--split", "../up"], "--split ../up"),
         (["record", "--rgb", "{frames}", "--out", "{frames}/0000.png/x"], "cannot be written"),
-        (["record", "--rgb", "{frames}", "--out", "x", "--apart", "-1"], "not negative"),
+        (["record", "--rgb", "{frames}", "--out", "x", "--min-interval", "-1"], "not negative"),
         (["record", "--rgb", "{frames}", "--out", "x", "--seconds", "inf"], "below 1e6"),
         (["record", "--rgb", "{frames}", "--out", "x.mcap", "--split", "val"], "is of a folder"),
         (["record", "--rgb", "{frames}", "--out", "x", "--frame-id", "rgb=eye"], "--frame-id is of an MCAP file"),
@@ -366,6 +389,6 @@ def test_a_video_has_the_rate_of_what_it_shows(toy_bundle: Path, tmp_path: Path)
 def test_what_is_misspelt_is_told_though_cameras_may_come_later(
     toy_bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--rgb", "pattern:", "--ir", "rtsp://127.0.0.1:9/x?transport=tpc", "--wait"]
+    words = ["--rgb", "pattern:", "--ir", "rtsp://127.0.0.1:9/x?transport=tpc", "--wait-for-cameras"]
     assert main(["run", str(toy_bundle), *words]) == 2
     assert "transport=tpc is not one of tcp, udp" in capsys.readouterr().err

@@ -50,8 +50,8 @@ def test_folders_are_paired_by_their_names(tmp_path: Path, fps: str) -> None:
 
 def test_numbers_in_names_count_as_numbers(tmp_path: Path) -> None:
     names = [str(i) for i in (1, 2, 10, 11)]
-    found, _ = paired(str(folder(tmp_path / "rgb", names)), str(folder(tmp_path / "ir", names, True)))
-    assert found == [(name, name) for name in names]
+    matched, _ = paired(str(folder(tmp_path / "rgb", names)), str(folder(tmp_path / "ir", names, True)))
+    assert matched == [(name, name) for name in names]
 
 
 @pytest.mark.parametrize(
@@ -65,23 +65,23 @@ def test_numbers_in_names_count_as_numbers(tmp_path: Path) -> None:
     ids=["leading zeros", "zeros within", "composed and not", "fractions"],
 )
 def test_names_that_mean_the_same_are_of_one_moment(tmp_path: Path, rgb: list[str], ir: list[str]) -> None:
-    found, run = paired(str(folder(tmp_path / "rgb", rgb)), str(folder(tmp_path / "ir", ir, True)))
-    assert sorted(found) == sorted(zip(rgb, ir, strict=True)) and not run.stats.drops
+    matched, run = paired(str(folder(tmp_path / "rgb", rgb)), str(folder(tmp_path / "ir", ir, True)))
+    assert sorted(matched) == sorted(zip(rgb, ir, strict=True)) and not run.stats.drops
 
 
 def test_what_is_hidden_or_a_folder_is_no_picture(tmp_path: Path) -> None:
     rgb = folder(tmp_path / "rgb", ["1", "2", ".hidden", "._1"])
     (rgb / "3.png").mkdir()
-    found, run = paired(str(rgb), str(folder(tmp_path / "ir", ["1", "2"], True)))
-    assert found == [("1", "1"), ("2", "2")] and not run.stats.drops
+    matched, run = paired(str(rgb), str(folder(tmp_path / "ir", ["1", "2"], True)))
+    assert matched == [("1", "1"), ("2", "2")] and not run.stats.drops
 
 
 def test_folders_that_share_no_name_are_refused_unless_their_order_is_meant(tmp_path: Path) -> None:
     rgb, ir = folder(tmp_path / "rgb", ["rgb_1", "rgb_2"]), folder(tmp_path / "ir", ["ir_1", "ir_2"], True)
     with pytest.raises(CameraError, match=r"share no names \(rgb_1.png, ir_1.png\).*\?pair=order"):
         paired(str(rgb), str(ir))
-    found, _ = paired(f"{rgb}?pair=order", f"{ir}?pair=order")
-    assert found == [("rgb_1", "ir_1"), ("rgb_2", "ir_2")]
+    matched, _ = paired(f"{rgb}?pair=order", f"{ir}?pair=order")
+    assert matched == [("rgb_1", "ir_1"), ("rgb_2", "ir_2")]
 
 
 def test_a_name_that_stands_for_two_pictures_is_refused(tmp_path: Path) -> None:
@@ -91,14 +91,14 @@ def test_a_name_that_stands_for_two_pictures_is_refused(tmp_path: Path) -> None:
         paired(str(rgb), str(ir))
 
 
-def record(file: Path, moments_ms: list[int]) -> str:
+def record(file: Path, samples_ms: list[int]) -> str:
     """Write pairs of these capture times, in this order, as a recorder that gets them so would."""
     with file.open("wb") as stream:
         writer = Writer(stream)
         writer.start("ros2", "a recorder")
         schema = writer.register_schema(Image.__msgtype__, "ros2msg", definition(Image.__msgtype__).encode())
         channels = {name: writer.register_channel(f"/{name}", "cdr", schema) for name in ("rgb", "ir")}
-        for index, at in enumerate(moments_ms):
+        for index, at in enumerate(samples_ms):
             for name, shape in (("rgb", (16, 24, 3)), ("ir", (16, 24))):
                 image = np.full(shape, index % 250, np.uint8)
                 encoding = "rgb8" if image.ndim == 3 else "mono8"
@@ -117,24 +117,25 @@ def replayed(place: str, query: str = "") -> tuple[list[FramePair], Recording]:
 
 
 def test_frames_that_were_recorded_the_wrong_way_round_are_not_lost(tmp_path: Path) -> None:
-    moments = [40 * i for i in range(40)]
+    samples = [40 * i for i in range(40)]
     for place in range(3, 36, 5):
-        moments[place], moments[place + 1] = moments[place + 1], moments[place]
-    pairs, run = replayed(record(tmp_path / "a.mcap", moments))
+        samples[place], samples[place + 1] = samples[place + 1], samples[place]
+    pairs, run = replayed(record(tmp_path / "a.mcap", samples))
     assert len(pairs) == 40 and not run.stats.drops
     assert all(p.frames["rgb"].index == p.frames["ir"].index for p in pairs)
 
 
 @given(st.lists(st.integers(0, 10**6), max_size=60))
 def test_nothing_is_lost_by_putting_in_order(times: list[int]) -> None:
-    found = [told for told, _ in in_order((t * MS, np.zeros(1)) for t in times)]
-    assert sorted(found) == sorted(t * MS for t in times)
+    matched = [stamp_ns for stamp_ns, _ in in_order((t * MS, np.zeros(1)) for t in times)]
+    assert sorted(matched) == sorted(t * MS for t in times)
 
 
 @given(st.permutations(range(REORDER_WINDOW + 1)), st.integers(0, 20))
 def test_neighbours_are_put_in_order(order: list[int], before: int) -> None:
     times = [*range(before), *(before + place for place in order), *range(before + len(order), before + 30)]
-    assert [told for told, _ in in_order((t * MS, np.zeros(1)) for t in times)] == [t * MS for t in sorted(times)]
+    ordered = [stamp_ns for stamp_ns, _ in in_order((t * MS, np.zeros(1)) for t in times)]
+    assert ordered == [t * MS for t in sorted(times)]
 
 
 def test_speed_changes_when_a_recording_is_played_and_not_what_it_tells(tmp_path: Path) -> None:
@@ -149,7 +150,7 @@ def test_speed_changes_when_a_recording_is_played_and_not_what_it_tells(tmp_path
 @pytest.mark.parametrize("back_ms", [600, 4_000, 86_400_000 * 400])
 def test_a_recording_that_begins_anew_loses_nothing(tmp_path: Path, back_ms: int) -> None:
     """Also far before this machine's start."""
-    moments = [back_ms + 40 * i for i in range(20)] + [40 * i for i in range(20)]
-    pairs, run = replayed(record(tmp_path / "a.mcap", moments))
+    samples = [back_ms + 40 * i for i in range(20)] + [40 * i for i in range(20)]
+    pairs, run = replayed(record(tmp_path / "a.mcap", samples))
     assert len(pairs) == 40 and not run.stats.drops
     assert all(p.skew_ns == 0 and p.frames["rgb"].index == p.frames["ir"].index for p in pairs)

@@ -20,10 +20,10 @@ from edgemtl_runtime.decode import decode
 from edgemtl_runtime.engine.onnxruntime import OrtEngine
 from edgemtl_runtime.errors import EdgemtlError, EngineError
 from edgemtl_runtime.frame import Frame, FramePair, StampSource
-from edgemtl_runtime.letterbox import Fit
+from edgemtl_runtime.letterbox import Letterbox
+from edgemtl_runtime.postprocess import parse_thresholds
 from edgemtl_runtime.result import Attributes, Boxes, DepthMap, EdgeMap, HeadResult, LabelMap, NormalMap, Result, schema
 from edgemtl_runtime.sink.jsonl import JsonLines
-from edgemtl_runtime.thresholds import parse
 
 VALIDATOR = jsonschema.Draft202012Validator(schema())
 SHARE = st.floats(0, 1, width=32)
@@ -36,7 +36,7 @@ HEADS = (
     Head("semantic", "semantic", "label_map", ("road", "sky")),
     Head("boxes.far", "detection", "topk_boxes", ("person",)),
 )
-PLAIN = Fit.plan((4, 6), (4, 6))
+PLAIN = Letterbox.plan((4, 6), (4, 6))
 
 
 @st.composite
@@ -78,8 +78,8 @@ RESULTS = st.builds(
     skew_ns=st.integers(0, 10**9),
     index=st.integers(0, 10**9),
     name=st.text(max_size=8),
-    absent=st.sampled_from([(), ("ir",), ("rgb", "ir")]),
-    stamps=st.dictionaries(st.sampled_from(["rgb", "ir"]), st.sampled_from(get_args(StampSource))),
+    missing=st.sampled_from([(), ("ir",), ("rgb", "ir")]),
+    stamp_sources=st.dictionaries(st.sampled_from(["rgb", "ir"]), st.sampled_from(get_args(StampSource))),
 )
 
 
@@ -161,13 +161,13 @@ def test_the_lines_of_the_sink_are_valid(toy_bundle: Path, tmp_path: Path) -> No
     for index in range(3):
         rgb = np.full((64, 96, 3), 100 * index, np.uint8)
         outputs = engine.run({"rgb": rgb[None], "ir": rgb[None, :, :, :1]})
-        fit = Fit.plan((128, 192), (64, 96))
+        fit = Letterbox.plan((128, 192), (64, 96))
         heads = decode({name: output[0] for name, output in outputs.items()}, opened.manifest.heads, fit)
         assert isinstance(heads["boxes"], Boxes)
         heads["boxes"] = replace(heads["boxes"], tracks=np.array([index + 1]))
         pair = FramePair({"rgb": Frame(np.zeros((128, 192, 3), np.uint8), index, "rgb", index, "file")})
         stamps = {name: frame.stamp_source for name, frame in pair.frames.items()}
-        sink.write(pair, Result(heads, "rgb", index, 0, index, stamps=dict(stamps)))
+        sink.write(pair, Result(heads, "rgb", index, 0, index, stamp_sources=dict(stamps)))
     sink.close()
     lines = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
     for line in lines:
@@ -221,7 +221,7 @@ def test_every_class_has_the_threshold_that_was_said() -> None:
     output = {"boxes": rows((0.9, 0), (0.6, 1), (0.35, 0), (0.3, 1), (0.3, 2), (0.2, 2))}
 
     def kept(*texts: str) -> list[tuple[float, str]]:
-        found = decode(output, head, PLAIN, parse(texts, head))["boxes"]
+        found = decode(output, head, PLAIN, parse_thresholds(texts, head))["boxes"]
         return [(box["score"], box["class"]) for box in found.to_dict()["boxes"]]
 
     both = [(0.9, "person"), (0.6, "car")]
@@ -234,7 +234,7 @@ def test_every_class_has_the_threshold_that_was_said() -> None:
 
 def test_a_class_that_is_none_of_the_heads_is_still_refused() -> None:
     with pytest.raises(EngineError, match="gives a class 3, the manifest names 3"):
-        decode({"boxes": rows((0.9, 3))}, HEADS[:1], PLAIN, parse(["boxes.person=0.3"], HEADS))
+        decode({"boxes": rows((0.9, 3))}, HEADS[:1], PLAIN, parse_thresholds(["boxes.person=0.3"], HEADS))
 
 
 def test_attributes_and_edges_take_their_thresholds() -> None:
@@ -242,7 +242,7 @@ def test_attributes_and_edges_take_their_thresholds() -> None:
     outputs = {"scene": scores, "edges": np.tile(np.float32([0.1, 0.3, 0.6]), (4, 2))}
 
     def read(*texts: str) -> tuple[Attributes, EdgeMap]:
-        found = decode(outputs, heads, PLAIN, parse(texts, heads))
+        found = decode(outputs, heads, PLAIN, parse_thresholds(texts, heads))
         assert isinstance(found["scene"], Attributes) and isinstance(found["edges"], EdgeMap)
         return found["scene"], found["edges"]
 
@@ -257,7 +257,7 @@ def test_attributes_and_edges_take_their_thresholds() -> None:
 
 @given(st.permutations(["boxes=0.3", "boxes.car=0.7", "edges=0.2"]))
 def test_a_class_counts_more_than_its_head_in_any_order(texts: list[str]) -> None:
-    found = parse(texts, HEADS)
+    found = parse_thresholds(texts, HEADS)
     assert found.keys() == {"boxes", "edges"} and found["edges"].shape == ()
     assert found["boxes"].dtype == np.float32 and np.allclose(found["boxes"], [0.3, 0.7, 0.3])
 
@@ -265,14 +265,14 @@ def test_a_class_counts_more_than_its_head_in_any_order(texts: list[str]) -> Non
 @given(st.sampled_from([(h, c) for h in HEADS if h.decoder != "label_map" for c in ("", *h.classes)]), SHARE)
 def test_a_threshold_changes_what_it_names_and_nothing_else(place: tuple[Head, str], value: float) -> None:
     head, name = place
-    found = parse([f"{head.name}{'.' if name else ''}{name}={value!r}"], HEADS)[head.name]
+    found = parse_thresholds([f"{head.name}{'.' if name else ''}{name}={value!r}"], HEADS)[head.name]
     expected = [value if name in ("", other) else head.threshold for other in head.classes] or value
     assert np.array_equal(found, np.float32(expected))
 
 
 def test_the_last_of_the_same_counts() -> None:
-    assert np.allclose(parse(["boxes=0.3", "boxes=0.6"], HEADS)["boxes"], 0.6)
-    assert parse(["boxes.far=0.7"], HEADS).keys() == {"boxes.far"}  # a head's own name, not a class of boxes
+    assert np.allclose(parse_thresholds(["boxes=0.3", "boxes=0.6"], HEADS)["boxes"], 0.6)
+    assert parse_thresholds(["boxes.far=0.7"], HEADS).keys() == {"boxes.far"}  # a head's own name, not a class of boxes
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_the_last_of_the_same_counts() -> None:
 )
 def test_a_threshold_that_cannot_be_is_told_in_one_line(text: str, expected: str) -> None:
     with pytest.raises(EdgemtlError) as raised:
-        parse(["boxes=0.5", text], HEADS)
+        parse_thresholds(["boxes=0.5", text], HEADS)
     assert expected in str(raised.value) and f"'{text}'" in str(raised.value) and "\n" not in str(raised.value)
 
 
@@ -305,7 +305,7 @@ SIDE = st.integers(1, 90)
 def test_a_map_shows_the_nearest_pixel_of_the_network(
     h: int, w: int, height: int, width: int, rest: tuple[int, ...], kind: type
 ) -> None:
-    fit = Fit.plan((h, w), (height, width))
+    fit = Letterbox.plan((h, w), (height, width))
     values = np.arange(height * width * int(np.prod(rest)), dtype=np.float32).astype(kind).reshape(height, width, *rest)
     # In whole numbers, so that the centre of a pixel is exact: floor((2 i + 1) m / (2 n)).
     at_row = [min((2 * i + 1) * fit.scaled_height // (2 * h), fit.scaled_height - 1) for i in range(h)]

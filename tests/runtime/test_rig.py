@@ -17,15 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgemtl_runtime.errors import CameraError, EdgemtlError
-from edgemtl_runtime.letterbox import Fit
+from edgemtl_runtime.letterbox import Letterbox
 from edgemtl_runtime.rig import CameraModel, Rig
 from edgemtl_runtime.rig.calibrate import calibrate
 from edgemtl_runtime.rig.calibration_board import Board
+from edgemtl_runtime.rig.distortion import distort, fold_radius, undistort
 from edgemtl_runtime.rig.find import find_board
-from edgemtl_runtime.rig.geometry import distort, fold_radius, rgb_pixels_to_ir, undistort
 from edgemtl_runtime.rig.misalignment import Misalignment
 from edgemtl_runtime.rig.points import from_points, read_points
-from edgemtl_runtime.rig.register import Registration, picture
+from edgemtl_runtime.rig.projection import rgb_pixels_to_ir
+from edgemtl_runtime.rig.register import Registration, preview
 
 lenses = st.tuples(
     st.floats(-0.4, 0.3), st.floats(-0.1, 0.15), st.floats(-2e-3, 2e-3), st.floats(-2e-3, 2e-3), st.floats(-0.02, 0.02)
@@ -101,19 +102,19 @@ def test_a_rig_file_reads_back_to_the_last_bit(
 
 def test_each_cameras_file_is_what_ros_reads(tmp_path: Path) -> None:
     true_rig().save(tmp_path / "rig.yaml")
-    told = yaml.safe_load((tmp_path / "rig.ir.yaml").read_text())
+    mapping = yaml.safe_load((tmp_path / "rig.ir.yaml").read_text())
     shapes = {"camera_matrix": (3, 3), "distortion_coefficients": (1, 5), "rectification_matrix": (3, 3)}
     for key, (rows, cols) in {**shapes, "projection_matrix": (3, 4)}.items():
-        assert (told[key]["rows"], told[key]["cols"], len(told[key]["data"])) == (rows, cols, rows * cols)
-    assert (told["image_width"], told["image_height"], told["camera_name"]) == (320, 240, "ir")
-    assert told["distortion_model"] == "plumb_bob" and told["distortion_coefficients"]["data"] == LENS_IR.tolist()
+        assert (mapping[key]["rows"], mapping[key]["cols"], len(mapping[key]["data"])) == (rows, cols, rows * cols)
+    assert (mapping["image_width"], mapping["image_height"], mapping["camera_name"]) == (320, 240, "ir")
+    assert mapping["distortion_model"] == "plumb_bob" and mapping["distortion_coefficients"]["data"] == LENS_IR.tolist()
     assert (tmp_path / "rig.rgb.yaml").is_file()
     written_by_ros = (tmp_path / "rig.ir.yaml").read_text().replace("0.0009", "9e-04")  # YAML 1.1 reads this as text
     assert np.array_equal(CameraModel.from_dict(yaml.safe_load(written_by_ros), "x").distortion, LENS_IR)
 
 
-def without_rotation(told: dict[str, Any]) -> None:
-    told["reference_to_other"].pop("rotation")
+def without_rotation(mapping: dict[str, Any]) -> None:
+    mapping["reference_to_other"].pop("rotation")
 
 
 @pytest.mark.parametrize(
@@ -141,9 +142,9 @@ def without_rotation(told: dict[str, Any]) -> None:
 )
 def test_a_rig_file_that_is_none_is_refused_by_file_and_field(change: Any, expected: str, tmp_path: Path) -> None:
     file = tmp_path / "rig.yaml"
-    told = true_rig().to_dict()
-    change(told)
-    file.write_text(yaml.safe_dump(told))
+    mapping = true_rig().to_dict()
+    change(mapping)
+    file.write_text(yaml.safe_dump(mapping))
     with pytest.raises(EdgemtlError, match=expected) as error:
         Rig.open(file)
     assert str(error.value).startswith(str(file)) and "\n" not in str(error.value)
@@ -172,7 +173,7 @@ def test_resized_frames_are_registered_as_the_calibrated_ones_are() -> None:
     xy = grid(rig, 32)
     want = (rgb_pixels_to_ir(rig, xy) + 0.5) / 2 - 0.5
     assert np.allclose(rgb_pixels_to_ir(half, (xy + 0.5) / 2 - 0.5), want, atol=1e-6)
-    with pytest.raises(CameraError, match="--rgb has 640x360 pictures, the rig was calibrated with 640x480"):
+    with pytest.raises(CameraError, match="--rgb has 640x360 images, the rig was calibrated with 640x480"):
         rig.resized((360, 640), (240, 320))
 
 
@@ -181,7 +182,7 @@ def test_resized_frames_are_registered_as_the_calibrated_ones_are() -> None:
 )
 def test_one_look_up_is_lens_registration_and_letterbox(ir_size: tuple[int, int], fit_size: tuple[int, int]) -> None:
     rig = true_rig(ir_size)
-    fit = Fit.plan((480, 640), fit_size)
+    fit = Letterbox.plan((480, 640), fit_size)
     plan = Registration(rig, (480, 640), ir_size, fit)
     # a picture that says where it is: its brightness is a plane over x, then over y
     y, x = np.mgrid[: ir_size[0], : ir_size[1]]
@@ -197,8 +198,8 @@ def test_one_look_up_is_lens_registration_and_letterbox(ir_size: tuple[int, int]
     for axis in (0, 1):
         off = got[axis][: rows.shape[0], : rows.shape[1]][inside] - (want[inside] * scale)[:, axis]
         assert np.abs(off).mean() < 0.6 and np.abs(off).max() < 2.0  # grey levels; rounding alone is 0.5
-        assert (got[axis][fit.scaled_height :] == 7).all() and (got[axis][~plan.seen] == 7).all()
-    assert plan.seen[: rows.shape[0], : rows.shape[1]][inside].all() and plan.warning() is None
+        assert (got[axis][fit.scaled_height :] == 7).all() and (got[axis][~plan.valid_mask] == 7).all()
+    assert plan.valid_mask[: rows.shape[0], : rows.shape[1]][inside].all() and plan.warning() is None
     assert plan.registered(far[:, :, 0].astype(np.uint16)).shape == (480, 640)
     assert plan.image(np.zeros((*ir_size, 3), np.uint8), channels=1).shape == (*fit_size, 1)
     with pytest.raises(ValueError, match="planned for"):
@@ -207,9 +208,9 @@ def test_one_look_up_is_lens_registration_and_letterbox(ir_size: tuple[int, int]
 
 def test_fine_stripes_are_averaged_not_aliased() -> None:
     rig = true_rig((480, 640))
-    plan = Registration(rig, (480, 640), (480, 640), Fit.plan((480, 640), (96, 128)))
+    plan = Registration(rig, (480, 640), (480, 640), Letterbox.plan((480, 640), (96, 128)))
     stripes = np.tile(np.array([0, 0, 255, 255], np.uint8), (480, 160))
-    out = plan.image(stripes)[:, :, 0][plan.seen].astype(float)
+    out = plan.image(stripes)[:, :, 0][plan.valid_mask].astype(float)
     assert abs(out.mean() - 127.5) < 3 and out.std() < 40
     plain = cv2.remap(stripes, np.float32(np.mgrid[:96, :128][1] * 5), np.float32(np.mgrid[:96, :128][0] * 5), 1)
     assert plain.std() > 100
@@ -220,7 +221,7 @@ def test_a_camera_that_sees_little_of_the_other_is_told() -> None:
     away = cv2.Rodrigues(np.array([0, 0.45, 0]))[0]
     plan = Registration(replace(rig, rotation_rgb_to_ir=away, homography_rgb_to_ir=None), (480, 640), (240, 320))
     assert 0 < plan.coverage < 0.5 and "--ir sees" in (plan.warning() or "")
-    assert plan.coverage == pytest.approx(plan.seen.mean())
+    assert plan.coverage == pytest.approx(plan.valid_mask.mean())
 
 
 @pytest.mark.parametrize(
@@ -240,8 +241,8 @@ def test_a_board_seen_by_both_cameras_registers_them(board: str, ir_size: tuple[
     assert report.stereo_rms_px < 0.3 and not report.warnings and rig.views >= 7
     assert registration_error_px(rig, truth, 3.0) <= limit_px
     assert registration_error_px(rig.at(1.5), truth, 1.5) <= limit_px
-    told = json.loads(json.dumps(report.to_dict()))
-    assert len(told["views"]) == 10 and told["rms_px"] == report.rms_px
+    mapping = json.loads(json.dumps(report.to_dict()))
+    assert len(mapping["views"]) == 10 and mapping["rms_px"] == report.rms_px
     assert len(report.table().splitlines()) == 10 + 3
 
 
@@ -329,7 +330,7 @@ def test_points_that_do_not_pin_the_picture_down_are_refused() -> None:
 def test_points_of_a_mirrored_camera_are_refused() -> None:
     _, rgb_xy, ir_xy = matched(12, 4)
     for mirrored in ((319, 0) + ir_xy * (-1, 1), (0, 239) + ir_xy * (1, -1), ir_xy[:, ::-1]):
-        with pytest.raises(EdgemtlError, match="one camera mirrors its pictures"):
+        with pytest.raises(EdgemtlError, match="one camera mirrors its images"):
             from_points(rgb_xy, mirrored, (480, 640), (240, 320))
     turned = (319, 239) - ir_xy
     assert from_points(rgb_xy, turned, (480, 640), (240, 320))[1].max() < 1e-3
@@ -352,7 +353,7 @@ def test_a_csv_of_points_is_read_and_its_bad_line_named(tmp_path: Path) -> None:
 def test_the_picture_to_judge_by_shows_both(tmp_path: Path) -> None:
     truth = true_rig()
     rgb, ir = views(truth, Board.parse("checkerboard:9x6:0.05"), 1)[0]
-    shown = picture(truth, rgb, ir, tmp_path / "look.png")
+    shown = preview(truth, rgb, ir, tmp_path / "look.png")
     assert shown.shape == (480, 1280, 3)
     assert np.array_equal(cv2.imread(str(tmp_path / "look.png"))[:, :, ::-1], shown)
     assert np.array_equal(shown[:32, :32], rgb[:32, :32]) and ((shown[:, 640:] == (60, 255, 60)).all(2)).sum() > 500
@@ -376,15 +377,19 @@ def test_real_thermal_pictures_come_back_from_a_known_homography(rgbir: Path) ->
     plan = Registration(rig, (240, 320), (240, 320))
     xy = grid(rig, 1).astype(np.float32)
     fixed = (
-        plan.lookup.xy.reshape(-1, 2) + np.stack([plan.lookup.part % 32, plan.lookup.part // 32], 2).reshape(-1, 2) / 32
+        plan.lookup.xy.reshape(-1, 2)
+        + np.stack([plan.lookup.fraction % 32, plan.lookup.fraction // 32], 2).reshape(-1, 2) / 32
     )
     want = cv2.perspectiveTransform(xy[None].astype(np.float64), away)[0]
-    assert np.linalg.norm(fixed - want, axis=1)[plan.seen.ravel()].max() <= 0.5  # clamped at the outermost half pixel
+    assert (
+        np.linalg.norm(fixed - want, axis=1)[plan.valid_mask.ravel()].max() <= 0.5
+    )  # clamped at the outermost half pixel
     for _, ir in real_pairs(rgbir, 8):
         moved = cv2.warpPerspective(ir, away, (320, 240), flags=cv2.INTER_CUBIC)
         back = plan.image(moved)[8:-8, 8:-8, 0].astype(float)
-        seen = plan.seen[8:-8, 8:-8]
-        still, far = (np.abs(image - ir[8:-8, 8:-8])[seen].mean() for image in (back, moved[8:-8, 8:-8].astype(float)))
+        valid_mask = plan.valid_mask[8:-8, 8:-8]
+        images = back, moved[8:-8, 8:-8].astype(float)
+        still, far = (np.abs(image - ir[8:-8, 8:-8])[valid_mask].mean() for image in images)
         assert still < 2.0 and still < far / 3
 
 
@@ -404,8 +409,8 @@ def test_real_pairs_out_of_line_are_measured_and_told(rgbir: Path, shift: tuple[
     assert np.hypot(*aligned.shift_px) < 2 and aligned.warning() is None
     # the pairs themselves are about a pixel apart, which is not what is asked here
     assert np.hypot(*(np.array(moved.shift_px) - aligned.shift_px - shift)) < 1
-    told = moved.warning()
-    assert told is not None and "right" in told and "calibrate again, or give --distance" in told
+    mapping = moved.warning()
+    assert mapping is not None and "right" in mapping and "calibrate again, or give --distance" in mapping
 
 
 def test_real_pictures_of_different_places_are_unsure_not_wrong(rgbir: Path) -> None:
@@ -424,13 +429,13 @@ def textured(rng: np.random.Generator, size: tuple[int, int]) -> Array:
 
 def test_a_border_that_both_pictures_share_is_no_sign_of_being_in_line() -> None:
     rng = np.random.default_rng(0)
-    size, seen = (256, 320), np.zeros((256, 320), bool)
-    seen[20:220, 30:290] = True
-    watch = Misalignment(size, seen, every=1, window=4)
+    size, valid_mask = (256, 320), np.zeros((256, 320), bool)
+    valid_mask[20:220, 30:290] = True
+    watch = Misalignment(size, valid_mask, every=1, window=4)
     for _ in range(8):
         scene = textured(rng, (300, 360))
         rgb, ir = scene[20:276, 20:340].copy(), 255 - scene[26:282, 13:333]  # 7 px right, 6 px up, contrast inverted
-        rgb[~seen], ir[~seen] = 0, 0
+        rgb[~valid_mask], ir[~valid_mask] = 0, 0
         watch.feed(rgb, ir)
     assert watch.shift_px == pytest.approx((7, -6), abs=0.7)
     assert watch.warning() is not None and "7 px right and 6 px above" in watch.warning()

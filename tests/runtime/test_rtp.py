@@ -22,13 +22,13 @@ from edgemtl_runtime.camera.rtsp.session import Session
 from edgemtl_runtime.errors import CameraError
 
 UNITS = st.lists(st.binary(min_size=4, max_size=60), min_size=1, max_size=5)
-PICTURES = st.lists(UNITS, min_size=1, max_size=12)
+FRAMES = st.lists(UNITS, min_size=1, max_size=12)
 
 
-def packets(pictures: list[list[bytes]], first: int, size: int, aggregate: bool) -> Iterator[RtpPacket]:
+def packets(frames: list[list[bytes]], first: int, size: int, aggregate: bool) -> Iterator[RtpPacket]:
     """Yield H.264's packets as RFC 6184 has them: single units, in fragments of ``size``, or several in one."""
     sequence = first
-    for index, units in enumerate(pictures):
+    for index, units in enumerate(frames):
         units = [bytes([0x41 if n else 0x65]) + unit for n, unit in enumerate(units)]
         payloads: list[bytes] = []
         if aggregate and len(units) > 1:
@@ -49,68 +49,68 @@ def packets(pictures: list[list[bytes]], first: int, size: int, aggregate: bool)
 
 
 def assembled(sent: list[RtpPacket], codec: type[Depacketizer] = H264) -> list[AccessUnit]:
-    jitter_buffer, depacketizer, pictures = JitterBuffer(), codec(), []
+    jitter_buffer, depacketizer, frames = JitterBuffer(), codec(), []
     for packet in sent:
         for due, lost in jitter_buffer.push(packet):
-            pictures += list(depacketizer.push(due, lost))
-    return pictures
+            frames += list(depacketizer.push(due, lost))
+    return frames
 
 
 def stream(units: list[bytes]) -> bytes:
     return b"".join(START + bytes([0x41 if n else 0x65]) + unit for n, unit in enumerate(units))
 
 
-@given(PICTURES, st.integers(0, 0xFFFF), st.integers(3, 30), st.booleans())
+@given(FRAMES, st.integers(0, 0xFFFF), st.integers(3, 30), st.booleans())
 def test_pictures_come_whole_when_their_last_packet_is_there(
-    pictures: list[list[bytes]], first: int, size: int, aggregate: bool
+    frames: list[list[bytes]], first: int, size: int, aggregate: bool
 ) -> None:
-    sent = list(packets(pictures, first, size, aggregate))
-    found = assembled(sent)
-    assert [unit.data for unit in found] == [stream(units) for units in pictures]
-    assert all(unit.complete and unit.is_key for unit in found)
-    assert [unit.ticks for unit in found] == [3000 * index for index in range(len(pictures))]
+    sent = list(packets(frames, first, size, aggregate))
+    access_units = assembled(sent)
+    assert [unit.data for unit in access_units] == [stream(units) for units in frames]
+    assert all(unit.complete and unit.is_key for unit in access_units)
+    assert [unit.ticks for unit in access_units] == [3000 * index for index in range(len(frames))]
     firsts = {packet.rtp_time: packet.arrived_ns for packet in reversed(sent)}
-    assert [unit.first_ns for unit in found] == list(firsts.values())[::-1]
+    assert [unit.first_ns for unit in access_units] == list(firsts.values())[::-1]
 
 
-@given(PICTURES, st.integers(0, 0xFFFF), st.randoms(use_true_random=False))
+@given(FRAMES, st.integers(0, 0xFFFF), st.randoms(use_true_random=False))
 def test_packets_that_udp_shuffles_or_doubles_make_the_same_pictures(
-    pictures: list[list[bytes]], first: int, chance: object
+    frames: list[list[bytes]], first: int, chance: object
 ) -> None:
-    sent = list(packets(pictures, first, 20, False))
+    sent = list(packets(frames, first, 20, False))
     mixed = sorted(enumerate([*sent, *sent[1::3]]), key=lambda item: item[1].arrived_ns / 1000 + chance.uniform(0, 8))  # type: ignore[attr-defined]
     shuffled = [sent[0], *(packet for _, packet in mixed if packet is not sent[0])]
-    assert [unit.data for unit in assembled(shuffled)] == [stream(units) for units in pictures]
+    assert [unit.data for unit in assembled(shuffled)] == [stream(units) for units in frames]
 
 
-@given(PICTURES, st.integers(0, 0xFFFF), st.data())
+@given(FRAMES, st.integers(0, 0xFFFF), st.data())
 def test_a_lost_packet_costs_its_picture_and_nothing_is_made_up(
-    pictures: list[list[bytes]], first: int, data: st.DataObject
+    frames: list[list[bytes]], first: int, data: st.DataObject
 ) -> None:
-    sent = list(packets(pictures, first, 12, False))
+    sent = list(packets(frames, first, 12, False))
     missing = data.draw(st.sets(st.integers(1, len(sent) - 1), max_size=4)) if len(sent) > 1 else set()
     filler = list(packets([[b"fill"]] * 40, first + len(sent), 12, False))
-    found = assembled([packet for index, packet in enumerate(sent) if index not in missing] + filler)
-    true = {stream(units) for units in pictures} | {stream([b"fill"])}
-    assert all(unit.data in true for unit in found if unit.complete)
+    access_units = assembled([packet for index, packet in enumerate(sent) if index not in missing] + filler)
+    true = {stream(units) for units in frames} | {stream([b"fill"])}
+    assert all(unit.data in true for unit in access_units if unit.complete)
     hit = {sent[index].rtp_time for index in missing}
-    whole = sum(unit.complete and unit.data != stream([b"fill"]) for unit in found)
+    whole = sum(unit.complete and unit.data != stream([b"fill"]) for unit in access_units)
     assert whole >= len({packet.rtp_time for packet in sent} - hit) - len(missing)
 
 
-@given(PICTURES, st.integers(0, 0xFFFF), st.randoms(use_true_random=False), st.integers(0, 3))
+@given(FRAMES, st.integers(0, 0xFFFF), st.randoms(use_true_random=False), st.integers(0, 3))
 def test_the_first_picture_is_whole_though_its_packets_are_shuffled(
-    pictures: list[list[bytes]], first: int, chance: object, before: int
+    frames: list[list[bytes]], first: int, chance: object, before: int
 ) -> None:
     """``before``: packets that the sender counted and did not send."""
-    sent = list(packets([*pictures, *[[b"last"]] * 40], first, 20, False))
+    sent = list(packets([*frames, *[[b"last"]] * 40], first, 20, False))
     mixed = sorted(sent, key=lambda packet: packet.arrived_ns / 1000 + chance.uniform(0, 8))  # type: ignore[attr-defined]
-    jitter_buffer, depacketizer, found = JitterBuffer(first=(first - before) & 0xFFFF), H264(), []
+    jitter_buffer, depacketizer, access_units = JitterBuffer(first=(first - before) & 0xFFFF), H264(), []
     for packet in [*mixed, replace(sent[-1], sequence=(sent[-1].sequence + 1) & 0xFFFF, arrived_ns=1 << 40)]:
         for due, lost in jitter_buffer.push(packet):
-            found += list(depacketizer.push(due, lost))
-    assert [unit.data for unit in found if unit.complete][: len(pictures)] == [stream(units) for units in pictures]
-    assert all(not before or unit.complete for unit in found[:1])
+            access_units += list(depacketizer.push(due, lost))
+    assert [unit.data for unit in access_units if unit.complete][: len(frames)] == [stream(units) for units in frames]
+    assert all(not before or unit.complete for unit in access_units[:1])
 
 
 @pytest.mark.parametrize("announced", [None, 5, 1001, 40_000])
@@ -121,9 +121,9 @@ def test_a_sender_that_does_not_begin_where_it_says_is_heard_at_once(announced: 
 
 def test_a_sender_whose_marker_means_nothing_is_found_out() -> None:
     sent = [RtpPacket(96, n, 3000 * (n // 3), True, 7, bytes([0x65, n, n, n]), n) for n in range(60)]
-    found = assembled(sent)
+    access_units = assembled(sent)
     whole = [START + bytes([0x65, n]) + bytes([n] * 2) for n in range(60)]
-    assert [unit.data for unit in found[-5:]] == [b"".join(whole[3 * n : 3 * n + 3]) for n in range(14, 19)]
+    assert [unit.data for unit in access_units[-5:]] == [b"".join(whole[3 * n : 3 * n + 3]) for n in range(14, 19)]
 
 
 @given(st.lists(st.binary(max_size=80), max_size=40), st.sampled_from([H264, H265]))

@@ -35,7 +35,7 @@ def serving(habits: Habits, family: socket.AddressFamily = socket.AF_INET) -> It
         server.kill()
 
 
-def seen(url: str, count: int, options: dict[str, str] | None = None) -> tuple[list[Frame], dict[str, int]]:
+def read(url: str, count: int, options: dict[str, str] | None = None) -> tuple[list[Frame], dict[str, int]]:
     """Return so many frames of our own reader and what it dropped."""
     drops: Counter[str] = Counter()
 
@@ -62,8 +62,8 @@ def audio(channel: int) -> bytes:
     sound = struct.pack(">BBHII", 0x80, 0, 7, 1234, 99) + bytes(160)
     report = struct.pack(">BBHIIIIII", 0x80, 200, 6, 99, 2_208_988_800 + 1_000_000, 0, 1234, 0, 0)
     return b"".join(
-        b"$" + bytes([place]) + len(data).to_bytes(2, "big") + data
-        for place, data in ((channel, sound), (channel + 1, report))
+        b"$" + bytes([number]) + len(data).to_bytes(2, "big") + data
+        for number, data in ((channel, sound), (channel + 1, report))
     )
 
 
@@ -112,30 +112,30 @@ HABITS = {
 @pytest.mark.parametrize("name", HABITS)
 def test_a_camera_s_own_ways_cost_no_picture(name: str) -> None:
     with serving(HABITS[name]) as server:
-        frames, drops = seen(server.url, 20)
+        frames, drops = read(server.url, 20)
     right(frames)
     assert not drops
 
 
 def test_a_camera_may_have_an_address_of_ipv6() -> None:
     with serving(Habits(), socket.AF_INET6) as server:
-        right(seen(server.url, 10)[0])
+        right(read(server.url, 10)[0])
 
 
 def test_a_redirected_camera_is_followed_and_a_ring_of_them_is_not() -> None:
-    with serving(Habits()) as there, serving(Habits(redirect=there.url)) as here:
-        right(seen(here.url, 10)[0])
-        assert "TEARDOWN" not in here.methods()
-        here.habits.redirect = here.url
+    with serving(Habits()) as target, serving(Habits(redirect=target.url)) as redirecting:
+        right(read(redirecting.url, 10)[0])
+        assert "TEARDOWN" not in redirecting.methods()
+        redirecting.habits.redirect = redirecting.url
         with pytest.raises(CameraError, match="without an end"):
-            open_camera(here.url, "rgb")
+            open_camera(redirecting.url, "rgb")
 
 
 @pytest.mark.parametrize("uses", [1000, 1], ids=["one nonce", "stale nonces"])
 def test_a_session_is_kept_alive(uses: int) -> None:
     with serving(Habits(timeout_s=2, password="secret", nonce_uses=uses)) as server:
         begun = time.monotonic()
-        frames, drops = seen(server.url, 150)
+        frames, drops = read(server.url, 150)
         assert time.monotonic() - begun > 4.5 and not drops
         assert "GET_PARAMETER" in server.methods()
     right(frames)
@@ -172,19 +172,19 @@ def test_a_server_that_sends_without_end_and_answers_nothing_is_given_up() -> No
 
 def test_a_camera_that_counts_a_nominal_rate_is_never_trusted_and_may_be_stamped_on_arrival() -> None:
     with serving(Habits(fps=20, ticks=lambda index, drawn_ns: 3000 * index)) as server:
-        believed, _ = seen(server.url, 60)
-        taken, _ = seen(server.url, 60, {"clock": "none"})
+        believed, _ = read(server.url, 60)
+        taken, _ = read(server.url, 60, {"clock": "none"})
     for frame in believed:
-        told = read_face(frame.image)
-        assert told is not None and (abs(frame.stamp_ns - told) < 30e6 or frame.uncertainty_ns > 30e6)
+        truth = read_face(frame.image)
+        assert truth is not None and (abs(frame.stamp_ns - truth) < 30e6 or frame.uncertainty_ns > 30e6)
     right(taken, skip=30)
     assert taken[-1].stamp_source == "arrival" and max(frame.uncertainty_ns for frame in taken[30:]) < 30e6
 
 
-@pytest.mark.parametrize(("refused", "asked", "other"), [("/TCP", "tcp", "udp"), ("client_port", "udp", "tcp")])
-def test_a_camera_that_sends_by_one_way_alone_says_which(refused: str, asked: str, other: str) -> None:
+@pytest.mark.parametrize(("rejected", "asked", "other"), [("/TCP", "tcp", "udp"), ("client_port", "udp", "tcp")])
+def test_a_camera_that_sends_by_one_way_alone_says_which(rejected: str, asked: str, other: str) -> None:
     with (
-        serving(Habits(refused=refused)) as server,
+        serving(Habits(rejected=rejected)) as server,
         pytest.raises(CameraError, match=rf"does not send by {asked.upper()}; add \?transport={other}"),
     ):
         RtspCamera("rgb", server.url, {"transport": asked})

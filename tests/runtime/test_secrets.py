@@ -52,28 +52,28 @@ def shows(text: str) -> bool:
 
 def chain(error: BaseException | None) -> str:
     """Return all that a traceback would show of an error and of those behind it."""
-    told = ""
+    text = ""
     while error is not None:
-        told += f"{error} {error.args}"
+        text += f"{error} {error.args}"
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return told
+    return text
 
 
 @given(user=secret, password=secret, form=st.sampled_from(sorted(FORMS)))
 @settings(max_examples=400, deadline=None)
 def test_a_redacted_source_shows_no_secret(user: str, password: str, form: str) -> None:
     uri = FORMS[form].format(user=user, password=password, encoded=quote(password, safe=""))
-    told = redact(uri)
-    assert not shows(told) and (form in ("pipeline", "local") or "127.0.0.1:9" in told or told.endswith("..."))
+    text = redact(uri)
+    assert not shows(text) and (form in ("pipeline", "local") or "127.0.0.1:9" in text or text.endswith("..."))
 
 
 @given(user=secret, password=secret, form=st.sampled_from(sorted(set(FORMS) - {"pipeline"})), wait=st.booleans())
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_error_of_opening_shows_a_secret(user: str, password: str, form: str, wait: bool) -> None:
     uri = FORMS[form].format(user=user, password=password, encoded=quote(password, safe=""))
-    with pytest.raises(EdgemtlError) as told:
+    with pytest.raises(EdgemtlError) as error_info:
         open_camera(uri, "rgb")
-    assert not shows(chain(told.value))
+    assert not shows(chain(error_info.value))
 
 
 @given(user=secret, password=secret, form=st.sampled_from(["rtsp", "http", "token", "encoded"]))
@@ -103,7 +103,7 @@ def test_secrets_are_taken_out_of_any_text(user: str, password: str, form: str) 
 
 
 @pytest.mark.parametrize(
-    "uri, told",
+    "uri, text",
     [
         ("rtsp://user:pa?sS3cret@h/x", "rtsp://h/x"),
         ("rtsp:/user:pw@h", "rtsp:/h"),
@@ -119,8 +119,8 @@ def test_secrets_are_taken_out_of_any_text(user: str, password: str, form: str) 
         ("pattern:", "pattern:"),
     ],
 )
-def test_what_is_left_of_a_source(uri: str, told: str) -> None:
-    assert redact(uri) == told
+def test_what_is_left_of_a_source(uri: str, text: str) -> None:
+    assert redact(uri) == text
 
 
 def test_a_password_may_hold_the_sign_of_a_query() -> None:
@@ -166,8 +166,8 @@ def test_a_secret_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
 @pytest.mark.parametrize("data", [b"", b"\n", b"two\nlines", b"\xff\xfe", b"x" * 5000, b"\x1b[2J"])
 def test_a_file_without_a_secret_is_one_line(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "s").write_bytes(data)
-    with pytest.raises(EdgemtlError) as told:
+    with pytest.raises(EdgemtlError) as error_info:
         read_secret(tmp_path / "s", "--token-file")
-    assert "\n" not in str(told.value) and "two" not in str(told.value)
+    assert "\n" not in str(error_info.value) and "two" not in str(error_info.value)
     with pytest.raises(EdgemtlError, match="cannot be read"):
         read_secret(tmp_path / "none", "--token-file")

@@ -169,7 +169,7 @@ def test_the_unit_has_what_the_program_needs() -> None:
     for hidden in ("PrivateTmp", "PrivateDevices", "ProtectClock"):  # Argus's socket, the cameras
         assert hidden not in settings
     assert settings["EnvironmentFile"] == "-/etc/edgemtl/secrets" and "token" not in settings["ExecStart"]
-    assert {"--split-s", "--keep-mb", "--wait"} <= set(settings["ExecStart"].split())
+    assert {"--split-s", "--keep-mb", "--wait-for-cameras"} <= set(settings["ExecStart"].split())
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")

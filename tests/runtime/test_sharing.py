@@ -12,9 +12,9 @@ import pytest
 from stand_ins import install
 
 from edgemtl_runtime.bundle import Bundle
-from edgemtl_runtime.engine import Engine, OneAtATime
+from edgemtl_runtime.engine import Engine, ThreadSafeEngine
 from edgemtl_runtime.engine.benchmark import noise
-from edgemtl_runtime.engine.config import Way, open_way
+from edgemtl_runtime.engine.config import EngineConfig, open_engine
 from edgemtl_runtime.engine.onnxruntime import OrtEngine
 from edgemtl_runtime.errors import EngineError
 
@@ -27,7 +27,7 @@ def engine(request: pytest.FixtureRequest, toy_bundle: Path, tmp_path: Path, mon
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     if request.param == "tensorrt":
         install(monkeypatch)
-    return open_way(Bundle.open(toy_bundle), Way(request.param, threads=1))
+    return open_engine(Bundle.open(toy_bundle), EngineConfig(request.param, threads=1))
 
 
 def images(bundle: Path, value: int) -> dict[str, np.ndarray]:
@@ -91,7 +91,7 @@ def test_with_closes_and_closing_twice_is_once(engine: Engine, toy_bundle: Path)
         engine.run(images(toy_bundle, 0))
 
 
-class InHandler(OneAtATime):
+class InHandler(ThreadSafeEngine):
     """An engine that a signal interrupts in the middle of a run."""
 
     name = "interrupted"

@@ -14,7 +14,7 @@ import pytest
 from edgemtl_runtime.cli import guarded
 from edgemtl_runtime.engine import onnxruntime
 from edgemtl_runtime.errors import EdgemtlError
-from edgemtl_runtime.signals import Abrupt, Interrupts, Signals
+from edgemtl_runtime.signals import DefaultSignals, Interrupts, Signals
 
 # As the installed script does it; what it says is before anything that takes long.
 STUB = "from edgemtl_runtime.cli import entry; print('go', flush=True); entry()"
@@ -124,7 +124,7 @@ def test_what_a_library_makes_of_an_interruption_is_an_interruption(
     assert capsys.readouterr().err == "program: interrupted\n" and signal.getsignal(number) == before
 
 
-@pytest.mark.parametrize("kind", [Abrupt, Interrupts, Signals])
+@pytest.mark.parametrize("kind", [DefaultSignals, Interrupts, Signals])
 def test_what_is_ignored_stays_ignored(kind: type) -> None:
     """As `nohup` asks it of SIGHUP, and a shell of the SIGINT of what it runs in the background."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGHUP, signal.SIGINT)}

@@ -27,10 +27,10 @@ MS = 1_000_000
 def some(camera: Camera, count: int) -> list[Frame]:
     """Return a camera's first frames, and close it."""
     frames = camera.frames()
-    found = list(itertools.islice(frames, count))
+    taken = list(itertools.islice(frames, count))
     camera.close()
     frames.close()  # type: ignore[attr-defined]
-    return found
+    return taken
 
 
 @pytest.fixture
@@ -60,9 +60,9 @@ def test_rtsp_is_stamped_by_its_presentation_times() -> None:
 
 def needs_gstreamer() -> None:
     """Skip where GStreamer's Python modules are not to be had."""
-    place = "/usr/lib/python3/dist-packages"
-    if "gi" not in sys.modules and place not in sys.path:
-        sys.path.append(place)  # Debian's, which an environment of pip does not see
+    path = "/usr/lib/python3/dist-packages"
+    if "gi" not in sys.modules and path not in sys.path:
+        sys.path.append(path)  # Debian's, which an environment of pip does not see
     gi = pytest.importorskip("gi", reason="python3-gi is not installed for this Python")
     try:
         gi.require_version("GstApp", "1.0")
@@ -154,10 +154,10 @@ def test_folders_whose_names_are_times_keep_them_to_each_other(tmp_path: Path) -
 def test_pictures_that_tell_when_they_were_taken(tmp_path: Path) -> None:
     pil = pytest.importorskip("PIL.Image")
     for index in range(3):
-        picture = pil.fromarray(noise(index, (48, 64, 3)))
-        exif = picture.getexif()
+        image = pil.fromarray(noise(index, (48, 64, 3)))
+        exif = image.getexif()
         exif.get_ifd(0x8769).update({0x9003: f"2026:05:01 10:00:0{index}", 0x9291: "250"})
-        picture.save(tmp_path / f"{index}.jpg", exif=exif)
+        image.save(tmp_path / f"{index}.jpg", exif=exif)
     stamps = [frame.stamp_ns for frame in open_camera(f"{tmp_path}?stamps=exif", "rgb").frames()]
     assert np.diff(stamps).tolist() == [10**9, 10**9]
     cv2.imwrite(str(tmp_path / "9.png"), noise(1))

@@ -25,7 +25,7 @@ TOLERANCE_MS = 30.0
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[TimedRtsp]:
-    found = TimedRtsp(
+    result = TimedRtsp(
         fast={"fps": 30},
         slow={"fps": 9},
         ordered={"fps": 30, "b_frames": 2},
@@ -35,13 +35,13 @@ def server() -> Iterator[TimedRtsp]:
         plain_slow={"fps": 9, "slices": 1},
         plain_ordered={"fps": 30, "b_frames": 2, "slices": 1},
     )
-    yield found
-    found.kill()
+    yield result
+    result.kill()
 
 
-def sound(found: Watched, pairs: int, error_ms: float = 5.0) -> None:
+def sound(result: Watched, pairs: int, error_ms: float = 5.0) -> None:
     """Check that no pair beyond the tolerance passed for a good one, and that stamps are near the truth."""
-    row = found.row(TOLERANCE_MS)
+    row = result.row(TOLERANCE_MS)
     assert row["unmarked_beyond"] == 0 and row["pairs"] >= pairs, row
     assert row["pairs"] - row["uncertain"] >= pairs // 2, row
     assert max(row["stamp_error_ms_p50"]) <= error_ms, row
@@ -75,8 +75,8 @@ def _uri(server: TimedRtsp, name: str, http: str) -> str:
         return http
     if not name.startswith("gst:"):
         return server.url(name)
-    if (place := "/usr/lib/python3/dist-packages") not in sys.path:
-        sys.path.append(place)  # Debian's, which an environment of pip does not see
+    if (path := "/usr/lib/python3/dist-packages") not in sys.path:
+        sys.path.append(path)  # Debian's, which an environment of pip does not see
     pytest.importorskip("gi", reason="python3-gi is not installed for this Python")
     url = server.url(name.removeprefix("gst:"))
     return f"gst:rtspsrc location={url} latency=0 protocols=tcp ! rtph264depay ! decodebin"
@@ -84,7 +84,7 @@ def _uri(server: TimedRtsp, name: str, http: str) -> str:
 
 def test_opencv_s_reader_is_stamped_right_or_tells_what_it_cannot_know(server: TimedRtsp) -> None:
     def both(first: str, second: str) -> dict[str, Camera]:
-        return {n: StreamCamera(n, server.url(each), {}) for n, each in (("rgb", first), ("ir", second))}
+        return {n: StreamCamera(n, server.url(stream), {}) for n, stream in (("rgb", first), ("ir", second))}
 
     sound(watch(both("plain", "plain_slow"), 4.5), 20, error_ms=10)
     row = watch(both("plain_ordered", "plain_slow"), 4.5).row(TOLERANCE_MS)
@@ -106,10 +106,10 @@ def test_within_two_seconds_of_a_stall_pairs_are_true_again(server: TimedRtsp, s
     relay = Relay(server.port)
     url = server.url("slow", server.port if whole else relay.port)
     stall: Callable[[], None] = lambda: server.stand(seconds) if whole else relay.hold(seconds)  # noqa: E731
-    found = watch(open_cameras({"rgb": server.url("fast"), "ir": url}), 6.0 + seconds, stall=stall)
+    result = watch(open_cameras({"rgb": server.url("fast"), "ir": url}), 6.0 + seconds, stall=stall)
     relay.kill()
-    sound(found, 40)
-    recovery_s = found.recovery_s(TOLERANCE_MS)
+    sound(result, 40)
+    recovery_s = result.recovery_s(TOLERANCE_MS)
     assert recovery_s is not None and recovery_s < 2
 
 
@@ -118,12 +118,12 @@ def test_arrivals_that_a_network_held_up_are_marked(server: TimedRtsp) -> None:
     relay = Relay(mjpeg.port)
     url = f"http://me:secret@127.0.0.1:{relay.port}/stream"
     try:
-        found = watch(open_cameras({"rgb": server.url("fast"), "ir": url}), 8, stall=lambda: relay.hold(1.0))
+        result = watch(open_cameras({"rgb": server.url("fast"), "ir": url}), 8, stall=lambda: relay.hold(1.0))
     finally:
         relay.kill()
         mjpeg.kill()
-    sound(found, 60)
-    assert found.recovery_s(TOLERANCE_MS) < 2  # type: ignore[operator]
+    sound(result, 60)
+    assert result.recovery_s(TOLERANCE_MS) < 2  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("lengths", [True, False])
@@ -154,10 +154,10 @@ def test_latency_is_that_of_the_network_and_the_decoder(server: TimedRtsp) -> No
 
 def first(camera: Camera, count: int = 1) -> list[Frame]:
     frames = camera.frames()
-    found = list(itertools.islice(frames, count))
+    result = list(itertools.islice(frames, count))
     camera.close()
     frames.close()  # type: ignore[attr-defined]
-    return found
+    return result
 
 
 @pytest.mark.parametrize("reader", ["ours", "FFmpeg"])
@@ -169,22 +169,22 @@ def test_the_first_key_frame_is_shown(reader: str) -> None:
         camera = open_camera(url, "rgb") if reader == "ours" else AvStreamCamera("rgb", url, {})
         frame = first(camera)[0]
         assert (time.monotonic_ns() - begun_ns) / 1e9 < 3
-        told = read_face(frame.image)
-        assert told is not None and (told - begun_ns) / 1e9 < 1
+        truth = read_face(frame.image)
+        assert truth is not None and (truth - begun_ns) / 1e9 < 1
     finally:
         server.kill()
 
 
 def test_a_scene_that_stands_still_loses_no_frame() -> None:
-    kinds = {f"s{crf}{place}": {"fps": 30, "still": True, "crf": crf, "noise": noise, "key": 60}
-             for crf in (23, 32) for place, noise in enumerate((0.0, 0.7, 2.0))}  # fmt: skip
+    kinds = {f"s{crf}{path}": {"fps": 30, "still": True, "crf": crf, "noise": noise, "key": 60}
+             for crf in (23, 32) for path, noise in enumerate((0.0, 0.7, 2.0))}  # fmt: skip
     server = TimedRtsp(**kinds)
     try:
         runs = {name: Recording(open_cameras({"rgb": server.url(name)}), TOLERANCE_MS) for name in kinds}
-        told: list[str] = []
+        events: list[str] = []
         threads = []
         for name, run in runs.items():
-            run.capture.states["rgb"].told = lambda event, name=name: told.append(f"{name} {event}")
+            run.capture.states["rgb"].on_event = lambda event, name=name: events.append(f"{name} {event}")
             threads.append(threading.Thread(target=lambda run=run: [None for _ in run]))
         for thread in threads:
             thread.start()
@@ -198,7 +198,7 @@ def test_a_scene_that_stands_still_loses_no_frame() -> None:
     for name, run in runs.items():
         drops = {cause: count for cause, count in run.stats.drops.items() if "left at the end" not in cause}
         assert not drops and run.stats.pairs > 80, (name, drops, run.stats.pairs)
-    assert not [line for line in told if "stale" in line or "lost" in line]
+    assert not [line for line in events if "stale" in line or "lost" in line]
 
 
 def test_a_camera_s_password_is_proved_by_a_digest() -> None:
@@ -206,9 +206,9 @@ def test_a_camera_s_password_is_proved_by_a_digest() -> None:
     try:
         url = f"rtsp://me:pass%20word%40x@127.0.0.1:{server.port}/rgb"
         assert len(first(open_camera(url, "rgb"), 5)) == 5
-        with pytest.raises(CameraError, match="wrong user or password") as told:
+        with pytest.raises(CameraError, match="wrong user or password") as error_info:
             open_camera(url.replace("word", "secret"), "rgb")
-        assert "secret" not in str(told.value)
+        assert "secret" not in str(error_info.value)
         with pytest.raises(CameraError, match="give rtsp://USER:PASSWORD@HOST/PATH"):
             open_camera(server.url("rgb"), "rgb")
     finally:
@@ -221,14 +221,14 @@ def test_a_camera_of_this_network_s_time_is_stamped_without_its_encoder_s_delay(
         frames = first(open_camera(server.url("rgb") + "?clock=ntp", "rgb"), 130)
     finally:
         server.kill()
-    told = [(f.stamp_ns - truth, f.uncertainty_ns) for f in frames if (truth := read_face(f.image)) is not None]
-    assert all(abs(error) < unsure + 3_000_000 for error, unsure in told)
-    assert np.median([abs(error) for error, _ in told[-20:]]) < 3_000_000
+    errors = [(f.stamp_ns - truth, f.uncertainty_ns) for f in frames if (truth := read_face(f.image)) is not None]
+    assert all(abs(error) < unsure + 3_000_000 for error, unsure in errors)
+    assert np.median([abs(error) for error, _ in errors[-20:]]) < 3_000_000
 
 
 def test_udp_brings_the_same_pictures(server: TimedRtsp) -> None:
     frames = first(open_camera(server.url("fast") + "?transport=udp", "rgb"), 40)
-    errors = [(f.stamp_ns - told) / 1e6 for f in frames[20:] if (told := read_face(f.image)) is not None]
+    errors = [(f.stamp_ns - truth) / 1e6 for f in frames[20:] if (truth := read_face(f.image)) is not None]
     assert len(errors) > 15 and np.median(np.abs(errors)) < 5
 
 

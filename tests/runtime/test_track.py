@@ -14,7 +14,7 @@ from conftest import folder_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgemtl_runtime.bytetrack import Motion, Tracker, assign
+from edgemtl_runtime.bytetrack import KalmanFilters, Tracker, assign
 from edgemtl_runtime.errors import EdgemtlError
 from edgemtl_runtime.result import NO_TRACK, Boxes
 
@@ -267,15 +267,15 @@ PLACE = np.array([[100.0, 50, 40, 60], [300, 90, 20, 20]])
 
 @given(STEP, STEP)
 def test_two_short_steps_are_one_long_step(first: float, second: float) -> None:
-    motion = Motion.start(PLACE).after(0.1).seen(PLACE + 3)
-    twice, once = motion.after(first).after(second), motion.after(first + second)
-    for name in ("place", "speed", "spread"):
+    motion = KalmanFilters.start(PLACE).predict(0.1).correct(PLACE + 3)
+    twice, once = motion.predict(first).predict(second), motion.predict(first + second)
+    for name in ("position", "speed", "covariance"):
         assert np.allclose(getattr(twice, name), getattr(once, name), rtol=1e-9, atol=1e-9)
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 0.5), st.floats(-20, 20)), min_size=1, max_size=8))
 def test_the_filter_is_kalmans(steps: list[tuple[float, float]]) -> None:
-    motion, size = Motion.start(PLACE[:1]), np.sqrt(40 * 60)
+    motion, size = KalmanFilters.start(PLACE[:1]), np.sqrt(40 * 60)
     mean, spread = np.array([100.0, 0.0]), np.diag([(0.06 * size) ** 2, (2.5 * size) ** 2])
     for seconds, off in steps:  # the textbook's matrices for the first coordinate alone
         move = np.array([[1, seconds], [0, 1]])
@@ -284,9 +284,9 @@ def test_the_filter_is_kalmans(steps: list[tuple[float, float]]) -> None:
         gain = spread[:, 0] / (spread[0, 0] + (0.06 * size) ** 2)
         mean = mean + gain * (100 + off - mean[0])
         spread = spread - np.outer(gain, spread[0])
-        motion = motion.after(seconds).seen(PLACE[:1] + np.array([off, 0, 0, 0]))
-        assert np.allclose([motion.place[0, 0], motion.speed[0, 0]], mean, rtol=1e-7)
-        assert np.allclose(motion.spread[:, 0, 0], [spread[0, 0], spread[0, 1], spread[1, 1]], rtol=1e-6)
+        motion = motion.predict(seconds).correct(PLACE[:1] + np.array([off, 0, 0, 0]))
+        assert np.allclose([motion.position[0, 0], motion.speed[0, 0]], mean, rtol=1e-7)
+        assert np.allclose(motion.covariance[:, 0, 0], [spread[0, 0], spread[0, 1], spread[1, 1]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("side", [2000, 300])

@@ -18,8 +18,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from edgemtl_runtime import Boxes, Bundle, Camera, Event, Frame, FramePair, Pipeline, Policy, Recording, Result
-from edgemtl_runtime import CameraError, Engine, open_best, open_cameras
+from edgemtl_runtime import Boxes, Bundle, Camera, Event, Frame, FramePair, Pipeline, QueuePolicy, Recording, Result
+from edgemtl_runtime import CameraError, Engine, open_selected_engine, open_cameras
 
 
 class Mine:
@@ -39,7 +39,11 @@ def told(event: Event) -> None: ...
 def program(bundle: Bundle, engine: Engine) -> list[float]:
     mine: Camera = Mine()
     cameras: dict[str, Camera] = {"rgb": mine} | open_cameras({"ir": "pattern:"})
-    with open_best(bundle) as best, Pipeline(bundle, best, cameras, policy=Policy("queue"), told=told) as pipeline:
+    policy = QueuePolicy("queue")
+    with (
+        open_selected_engine(bundle) as selected,
+        Pipeline(bundle, selected, cameras, policy=policy, on_event=told) as pipeline,
+    ):
         reveal_type(pipeline)
         found = pipeline.read(timeout_s=0.5)
         if found is None:

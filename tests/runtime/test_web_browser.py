@@ -125,7 +125,7 @@ def live(web: Web, state: RunState) -> Iterator[Callable[[str], None]]:
             now = time.monotonic_ns()
             images = samples[index % 4].images.items()
             frames = {n: Frame(i, now, n, index, arrived_ns=now) for n, i in images if n not in missing}
-            result = Result(heads[index % 4], "rgb", now, 2_000_000, index, absent=tuple(missing))
+            result = Result(heads[index % 4], "rgb", now, 2_000_000, index, missing=tuple(missing))
             web.write(FramePair(frames), result)
             state.values["stats"]["pairs"] = index = index + 1
 

@@ -27,19 +27,19 @@ from edgemtl_runtime.frame import FramePair
 from edgemtl_runtime.recording import Recording
 
 HERE = Path(__file__).parent
-Kind = dict[str, Any]
+Stream = dict[str, Any]
 """Of a stream: fps, codec, b_frames, key (pictures from key frame to key frame), crf, still, noise, phase_ms."""
 
 
 class TimedRtsp:
     """GStreamer's RTSP server in a process of its own; skips where it is not installed."""
 
-    def __init__(self, user: str = "", **kinds: Kind) -> None:
+    def __init__(self, user: str = "", **streams: Stream) -> None:
         self.port, self.user = free_port(), user
-        self.kinds = {name: {"codec": "h264", "fps": 30} | kind for name, kind in kinds.items()}
+        self.streams = {name: {"codec": "h264", "fps": 30} | stream for name, stream in streams.items()}
         self.python = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
         needed = {"h264": "x264enc", "h265": "x265enc", "mjpeg": "jpegenc"}
-        names = [needed[kind["codec"]] for kind in self.kinds.values()]
+        names = [needed[stream["codec"]] for stream in self.streams.values()]
         probe = (
             "import gi; gi.require_version('GstRtspServer', '1.0'); gi.require_version('Gst', '1.0');"
             "from gi.repository import Gst; Gst.init(None);"
@@ -57,7 +57,7 @@ class TimedRtsp:
                 self.python,
                 str(HERE / "timed_rtsp.py"),
                 str(self.port),
-                json.dumps(self.kinds),
+                json.dumps(self.streams),
                 *([self.user] if self.user else []),
             ],
             stdout=subprocess.PIPE,
@@ -113,9 +113,9 @@ class Relay:
                 if held:
                     self.open.wait()
                 other.sendall(data)
-        for each in (one, other):
+        for connection in (one, other):
             with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+                connection.shutdown(socket.SHUT_RDWR)
 
     def hold(self, seconds: float) -> None:
         """Keep back what comes for a while; all of it comes then."""
@@ -151,7 +151,7 @@ def timed_mjpeg(
 
 
 @dataclass
-class Seen:
+class TimedPair:
     """One pair (or frame of one camera): what was told of it, and what its pictures tell."""
 
     at_ns: int
@@ -166,7 +166,7 @@ class Seen:
         return (max(self.truths.values()) - min(self.truths.values())) / 1e6
 
     @property
-    def told_skew_ms(self) -> float:
+    def stamped_skew_ms(self) -> float:
         return (max(self.stamps.values()) - min(self.stamps.values())) / 1e6
 
 
@@ -174,7 +174,7 @@ class Seen:
 class Watched:
     """What came of a run: its pairs, when the stall ended, and what was dropped."""
 
-    pairs: list[Seen]
+    pairs: list[TimedPair]
     stall_end_ns: int
     drops: dict[str, int]
     unread: int
@@ -192,7 +192,7 @@ class Watched:
             "unmarked_beyond": sum(p.trusted for p in beyond),
             "uncertain": sum(not p.trusted for p in self.pairs),
             "true_skew_ms_p50": p50([p.true_skew_ms for p in known]),
-            "reported_skew_ms_p50": p50([p.told_skew_ms for p in known]),
+            "reported_skew_ms_p50": p50([p.stamped_skew_ms for p in known]),
             "stamp_error_ms_p50": [p50([abs(p.stamps[n] - p.truths[n]) / 1e6 for p in known]) for n in names],
             "stamp_uncertainty_ms": [p50([p.uncertainty_ns[n] / 1e6 for p in known]) for n in names],
             "stamp_source": [known[-1].sources[n] if known else "" for n in names],
@@ -255,7 +255,7 @@ def watch(
             continue
         frames = pair.frames.items()
         pairs.append(
-            Seen(
+            TimedPair(
                 at_ns,
                 {n: t for n, t in truths.items() if t is not None},
                 {n: f.stamp_ns for n, f in frames},
@@ -267,4 +267,4 @@ def watch(
     return Watched(pairs, ended[0], dict(recording.stats.drops), unread)
 
 
-__all__ = ["Relay", "Seen", "TimedRtsp", "Watched", "timed_mjpeg", "watch"]
+__all__ = ["Relay", "TimedPair", "TimedRtsp", "Watched", "timed_mjpeg", "watch"]

@@ -37,7 +37,7 @@ def sample(index: int = 0, missing: tuple[str, ...] = (), size: tuple[int, int] 
         "edges": EdgeMap(np.eye(*size, dtype=np.float32), 0.5),
         "attributes": Attributes(np.array([0.9], np.float32), ("day",), 0.5),
     }
-    return FramePair(frames), Result(heads, "rgb", now, 2_000_000, index, absent=missing)
+    return FramePair(frames), Result(heads, "rgb", now, 2_000_000, index, missing=missing)
 
 
 class RunState:

@@ -27,7 +27,7 @@ from edgemtl.methods.weighting import TASK_WEIGHTINGS
 from edgemtl.run import Run
 from edgemtl.synthetic.streets import street
 from edgemtl.tasks import TASKS
-from edgemtl.visualize import truth
+from edgemtl.visualize import perfect_result
 from edgemtl_runtime.result import Attributes, LabelMap
 
 
@@ -62,7 +62,7 @@ def test_the_starter_names_what_there_is() -> None:
 def test_labels_are_shown_on_a_sheet(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "new" / "sheet.png"
     assert main(["data", "show", str(pairs), "--split", "val", "--count", "3", "--out", str(out)]) == 0
-    assert "3 of 4 pictures" in capsys.readouterr().out
+    assert "3 of 4 images" in capsys.readouterr().out
     picture = cv2.imread(str(out))
     assert picture is not None and picture.std() > 20
     before = out.read_bytes()
@@ -80,7 +80,7 @@ def test_labels_become_results() -> None:
     sample.labels["attributes"][1] = np.nan
     from edgemtl.synthetic.streets import Streets
 
-    shown = {task: truth(task, label, Streets.classes[task]) for task, label in sample.labels.items()}
+    shown = {task: perfect_result(task, label, Streets.classes[task]) for task, label in sample.labels.items()}
     labels, attributes = shown["semantic"], shown["attributes"]
     assert isinstance(labels, LabelMap) and (labels.labels[:5] == len(labels.names) - 1).all()
     assert isinstance(attributes, Attributes) and len(attributes.names) == len(Streets.classes["attributes"]) - 1
@@ -104,7 +104,7 @@ def test_predictions_are_pictures_and_coco(tiny_run: Run, tmp_path: Path, capsys
 
     views, out = write_views(tmp_path / "views"), tmp_path / "seen"
     assert main(["predict", str(tiny_run.path), str(views), "--out", str(out)]) == 0
-    assert "3 pictures" in capsys.readouterr().out
+    assert "3 images" in capsys.readouterr().out
     assert [file.name for file in sorted((out / "pictures").iterdir())] == ["0.png", "1.png", "2.png"]
     lines = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
     told = json.loads((out / "boxes.json").read_text())
@@ -135,10 +135,10 @@ def test_pictures_without_partners_are_told(tiny_run: Run, tmp_path: Path, capsy
 
 
 def test_a_run_has_its_report(tiny_run: Run) -> None:
-    """One file that needs nothing beside it: figures, labels beside predictions, curves, live channels."""
+    """One file that needs nothing beside it: figures, labels beside predictions, curves, active channels."""
     page = (tiny_run.path / "report.html").read_text()
     figures = tiny_run.metrics["val"]["all"]
-    for told in ("ap50 ↑", f"{figures['miou']:.3f}", f"{tiny_run.metrics['parameters']:,}", "Live channels"):
+    for told in ("ap50 ↑", f"{figures['miou']:.3f}", f"{tiny_run.metrics['parameters']:,}", "Active channels"):
         assert told in page
     assert page.count("data:image/jpeg;base64") == 6 and page.count("data:image/png;base64") == 2
     assert 'src="http' not in page and len(page) < 4e6
@@ -155,7 +155,7 @@ def test_a_sheet_without_a_name_counts_up(pairs: Path, tmp_path: Path, monkeypat
     assert Path("sheet.png").read_text() == "mine"
 
 
-WRITES = ("--out", "--engine-out", "--picture", "--triton")
+WRITES = ("--out", "--engine-out", "--preview", "--triton")
 
 
 def test_every_command_that_writes_a_file_or_folder_asks_before_it_replaces() -> None:

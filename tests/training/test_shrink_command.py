@@ -104,7 +104,7 @@ def test_a_table_is_printed_and_the_file_answers_as_before(program: Path, capsys
     assert main(["shrink", str(program)]) == 0
     lines = capsys.readouterr().out.splitlines()
     rows = [line.split() for line in lines]
-    assert rows[0] == ["before", "after", "gone"] and rows[1][0] == "parameters"
+    assert rows[0] == ["before", "after", "removed"] and rows[1][0] == "parameters"
     assert ["0.weight", "12", "7", "5"] in rows and ["2.weight", "8", "7", "1"] in rows
     assert {"noise", "control", "float64", "float32"} <= {row[0] for row in rows if row}
     out = program.with_name("net.shrunk.pt2")

@@ -59,7 +59,7 @@ def test_every_task_is_deployed_as_it_was_trained(run: Run, tmp_path: Path) -> N
     bundle, shrunk = export(run, tmp_path / "bundle")
     assert shrunk.report.parameters_after < shrunk.report.parameters_before
     samples = Streets(6, SIZE, 2_000_000)
-    trained, deployed = (evaluate(p, samples)["all"] for p in (of_run(run), open_predictor(bundle.path)))
+    trained, deployed = (evaluate(p, samples)["all"].flat() for p in (of_run(run), open_predictor(bundle.path)))
     assert set(trained) == set(deployed)
     for name, value in trained.items():
         assert deployed[name] == pytest.approx(value, rel=0.02, abs=0.02), name
@@ -131,9 +131,9 @@ def test_parts_of_a_batch_make_its_loss(run: Run, name: str) -> None:
 
 
 def _batch(task: Any, name: str, sample: Sample) -> Batch:
-    from edgemtl_runtime.letterbox import Fit
+    from edgemtl_runtime.letterbox import Letterbox
 
-    targets = [task.target_type.from_label(sample.labels[name], Fit.plan(SIZE, SIZE))]
+    targets = [task.target_type.from_label(sample.labels[name], Letterbox.plan(SIZE, SIZE))]
     return Batch({}, {name: task.target_type.collate(targets)})
 
 

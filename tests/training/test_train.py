@@ -148,9 +148,10 @@ def test_the_metrics_of_an_oracle_are_one(tiny_run: Run) -> None:
     figures = evaluate(Oracle(tiny_run), Streets(12, (96, 128), 0))
     assert set(figures) == {"all", "day", "night"}
     for part in figures.values():
-        assert part["ap"] == pytest.approx(1) and part["miou"] == 1 and part["pixel_accuracy"] == 1
+        assert part["boxes"]["ap"] == pytest.approx(1)
+        assert part["semantic"]["miou"] == 1 and part["semantic"]["pixel_accuracy"] == 1
     far = evaluate(Oracle(tiny_run, shift=60), Streets(12, (96, 128), 0))
-    assert far["all"]["ap50"] < 0.1 and far["all"]["miou"] == 1
+    assert far["all"]["boxes"]["ap50"] < 0.1 and far["all"]["semantic"]["miou"] == 1
 
 
 def test_other_classes_are_rejected(tiny_run: Run) -> None:

@@ -15,8 +15,8 @@ from .clock import Pace
 class Camera(Protocol):
     """The least that a custom camera is: a source of frames, which is read once.
 
-    ``live`` sources do not wait: what is not taken in time is lost. `frames` is run by a thread of its own, `close` is
-    called by another. Images of a minimal camera are copied as they come, unless it states ``owns_images = True``: each
+    ``live`` sources do not wait: what is not taken in time is lost. `frames` is run by one thread, `close` is called
+    by another. Images of a minimal camera are copied as they come, unless it states ``owns_images = True``: each
     image is a new array, which it never writes into again. It may also state ``rate`` and ``drops_repeats`` as
     `CameraBase` has them. A camera that reports why it is lost, or which frames it drops, derives from `CameraBase`.
     """
@@ -75,7 +75,7 @@ class CameraBase(ABC):
 
     @property
     def finished(self) -> bool:
-        """Whether the source has reached its own end, so that opening it again is no use."""
+        """Whether the source has reached its end, so that it is not to be opened again."""
         return False
 
     @property

@@ -79,7 +79,7 @@ class FolderCamera(PlaybackCamera):
                 return
             source: StampSource = "rate" if self.stamps == "rate" else "file"
             now_ns = time.monotonic_ns()
-            yield Frame(rgb(image), stamp_ns, self.name, index, source, file.stem, now_ns, unix_ns, moment=sample)
+            yield Frame(rgb(image), stamp_ns, self.name, index, source, file.stem, now_ns, unix_ns, sample_id=sample)
 
     def _capture_ns(self, file: Path) -> int:
         """Return the capture time of an image, Unix nanoseconds, from its name or its EXIF data."""
@@ -95,7 +95,7 @@ class FolderCamera(PlaybackCamera):
             taken = datetime.strptime(str(exif[EXIF_TIME]).strip("\0 "), "%Y:%m:%d %H:%M:%S")
         except (KeyError, ValueError, OSError) as error:
             raise CameraError(
-                f"{flag(self.name, file)}: ?stamps=exif, but it does not tell when it was taken"
+                f"{flag(self.name, file)}: ?stamps=exif, but it does not hold its capture time"
             ) from error
         subsec = str(exif.get(EXIF_SUBSEC, "0")).strip("\0 ") or "0"
         seconds = int(taken.replace(tzinfo=timezone.utc).timestamp())
@@ -136,8 +136,8 @@ def pair_by_name(cameras: Sequence[FolderCamera]) -> None:
     if not shared:
         raise UsageError(
             f"{flag(first.name)} {first.folder} and {flag(second.name)} {second.folder} share no names "
-            f"({first.files[0].name}, {second.files[0].name}): give images of one moment one name, or ?stamps=name "
-            "or ?stamps=exif where they hold their times, or ?pair=order where both folders hold one image a moment"
+            f"({first.files[0].name}, {second.files[0].name}): give the images of one sample one name, or ?stamps=name "
+            "or ?stamps=exif where they hold their times, or ?pair=order where both folders hold one image a sample"
         )
     unpaired = sum(len(names - shared) for names in stems)
     if unpaired:

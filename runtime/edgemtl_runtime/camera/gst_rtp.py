@@ -1,7 +1,7 @@
-"""Arrival times and sender timestamps of the pictures of a GStreamer pipeline's network source, by pad probes.
+"""Arrival times and sender timestamps of the frames of a GStreamer pipeline's network source, by pad probes.
 
 The pipeline's own stamps follow the arrivals of single packets and, with B-frames, the coding order. The packets are
-more accurate: the RTP timestamp of each picture, and the arrival of its first packet. Of a container (MPEG-TS,
+more accurate: the RTP timestamp of each frame, and the arrival of its first packet. Of a container (MPEG-TS,
 Matroska) the demultiplexer's output is observed.
 """
 
@@ -15,17 +15,17 @@ from typing import Any
 from .clock import SourceClock
 
 HISTORY = 256
-"""Maximum number of pictures in the decoders."""
+"""Maximum number of frames in the decoders."""
 SAME_PTS_NS = 2_000_000
-"""Tolerance within which a picture and its packets have one presentation timestamp in the pipeline."""
+"""Tolerance within which a frame and its packets have one presentation timestamp in the pipeline."""
 DELAYED_DEMUXERS = ("tsdemux", "mpegpsdemux")
-"""Demultiplexers that output a picture when the next one begins."""
+"""Demultiplexers that output a frame when the next one begins."""
 
 
 class TimestampProbe:
     """Pad probes at the input of each depayloader of a pipeline, or the output of a demultiplexer.
 
-    `stamp` returns the capture time of a decoded picture; ``is_remote``: the pictures come from a network or a file, so
+    `stamp` returns the capture time of a decoded frame; ``is_remote``: the frames come from a network or a file, so
     that the pipeline's own stamps are no capture times.
     """
 
@@ -44,7 +44,7 @@ class TimestampProbe:
             self._attach(item[1])
 
     def stamp(self, pts_ns: int) -> tuple[int, int] | None:
-        """Return the capture time and its uncertainty, nanoseconds; None where the picture did not come by RTP."""
+        """Return the capture time and its uncertainty, nanoseconds; None where the frame did not come by RTP."""
         with self.lock:
             if not self.observed:
                 return None
@@ -69,17 +69,17 @@ class TimestampProbe:
         if "Depayloader" in element_class and (pad := element.get_static_pad("sink")) is not None:
             self._probe(pad, self._on_packet)
         elif "Demuxer" in element_class:
-            callback = self._on_delayed_picture if factory.get_name() in DELAYED_DEMUXERS else self._on_picture
+            callback = self._on_delayed_frame if factory.get_name() in DELAYED_DEMUXERS else self._on_frame
             element.connect("pad-added", lambda _, pad: self._probe(pad, callback))
 
     def _probe(self, pad: Any, callback: Any) -> None:
         self.pads.append((pad, pad.add_probe(self.gst.PadProbeType.BUFFER, callback)))
 
-    def _on_delayed_picture(self, pad: Any, info: Any) -> Any:
-        """Observe a picture that arrived when the one before it was output."""
-        return self._on_picture(pad, info, delayed=True)
+    def _on_delayed_frame(self, pad: Any, info: Any) -> Any:
+        """Observe a frame that arrived when the one before it was output."""
+        return self._on_frame(pad, info, delayed=True)
 
-    def _on_picture(self, pad: Any, info: Any, delayed: bool = False) -> Any:
+    def _on_frame(self, pad: Any, info: Any, delayed: bool = False) -> Any:
         now_ns, buffer, caps = time.monotonic_ns(), info.get_buffer(), pad.get_current_caps()
         video = caps is not None and caps.get_structure(0).get_name().startswith(("video/", "image/"))
         if video and buffer is not None and buffer.pts != self.gst.CLOCK_TIME_NONE:

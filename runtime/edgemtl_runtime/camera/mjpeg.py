@@ -162,7 +162,7 @@ def _open(label: str, url: str) -> Any:
         raise CameraError(f"{label}: the camera answers {error.code} {error.reason}; check the address") from None
     except (OSError, ValueError, IndexError, http.client.HTTPException) as error:
         raise CameraError(f"{label}: cannot be opened ({_reason(error)}); check that it is there") from None
-    connection = getattr(getattr(response.fp, "raw", None), "_sock", None)  # urllib has no read time-out of its own
+    connection = getattr(getattr(response.fp, "raw", None), "_sock", None)  # urllib has no read time-out
     if connection is not None:
         connection.settimeout(READ_S)
     return response

@@ -19,7 +19,7 @@ NO_TIMESTAMPS = 0x80
 OPEN_S, READ_S = 3.0, 2.0
 """A server that takes longer to answer, or to send the next packet, is lost."""
 DELAYED_FORMATS = ("rtsp", "mpegts", "mpeg", "h264", "hevc")
-"""Formats of which FFmpeg outputs a picture only when the next one begins."""
+"""Formats of which FFmpeg outputs a frame only when the next one begins."""
 
 
 def open_stream(name: str, url: str, options: Options) -> LiveCamera:

@@ -1,11 +1,11 @@
-"""Engines: what runs a bundle's network on this machine's hardware."""
+"""Engines: backends that run a bundle's network on this machine's hardware."""
 
 from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -13,23 +13,26 @@ from ..bundle import Head, Manifest
 from ..decode import DECODERS
 from ..errors import BundleError, EngineError
 
+Arrays = dict[str, NDArray[Any]]
+"""Inputs or outputs of a network by name."""
+
 
 class Engine(Protocol):
-    """Runs the network once: named uint8 (1, H, W, C) inputs to named outputs, batch axis kept.
+    """Inference engine: named uint8 (1, H, W, C) inputs to named outputs, batch axis kept.
 
-    The engines here may be run and closed by any thread; one of your own is run by the thread that reads the pipeline.
-    Who opens an engine closes it: `close`, or ``with``. Results are shown while the next pictures are run: an engine
-    whose outputs have memory of their own says so by ``owned_outputs = True``, those of others are copied.
+    The package's engines may be run and closed by any thread; a custom one is run by the thread that reads the
+    pipeline. Who opens an engine closes it: `close`, or ``with``. An engine that is an `OwnsOutputs` as well allocates
+    its outputs anew for every run; those of others are copied, since results are shown while the next images are run.
     """
 
     name: str
 
-    def run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def run(self, inputs: Arrays) -> Arrays:
         """Run the network once; blocks until the outputs are there."""
         ...
 
     def close(self) -> None:
-        """Give back what the engine holds; may be called twice, and from another thread."""
+        """Free the engine's resources; may be called twice, and from another thread."""
         ...
 
     def __enter__(self) -> Engine:
@@ -41,13 +44,20 @@ class Engine(Protocol):
         ...
 
 
-E = TypeVar("E", bound="OneAtATime")
+@runtime_checkable
+class OwnsOutputs(Protocol):
+    """An engine that states whether it allocates its outputs for every run, so that they need no copy."""
+
+    owned_outputs: bool
 
 
-class OneAtATime(ABC):
-    """What the engines here have in common: any thread may run and close them, and one does at a time.
+E = TypeVar("E", bound="ThreadSafeEngine")
 
-    A run waits for the one in work in another thread, and so does `close`; after that a run raises `EngineError`.
+
+class ThreadSafeEngine(ABC):
+    """Base class of thread-safe engines: any thread may run and close them, one at a time.
+
+    A run waits for that of another thread, and so does `close`; after that a run raises `EngineError`.
     """
 
     name: str
@@ -57,14 +67,14 @@ class OneAtATime(ABC):
         self._lock = threading.RLock()  # a signal's handler may come in the middle of a run, in the same thread
         self._running = self._closed = False
 
-    def run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def run(self, inputs: Arrays) -> Arrays:
         """Run the network once on named uint8 (1, H, W, C) inputs; raises `EngineError` where it cannot."""
         with self._lock:
             if self._closed or self._running:
-                why = (
+                reason = (
                     "is closed; open it again" if self._closed else "runs already; do not run it in a signal's handler"
                 )
-                raise EngineError(f"this {self.name} engine {why}")
+                raise EngineError(f"this {self.name} engine {reason}")
             self._running = True
             try:
                 return self._run(inputs)
@@ -74,7 +84,7 @@ class OneAtATime(ABC):
                     self._free()
 
     def close(self) -> None:
-        """Give back what the engine holds, behind the run in work; may be called twice."""
+        """Free the engine's resources after the run in work; may be called twice."""
         with self._lock:
             if not self._closed:
                 self._closed = True
@@ -90,35 +100,31 @@ class OneAtATime(ABC):
         self.close()
 
     @abstractmethod
-    def _run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def _run(self, inputs: Arrays) -> Arrays:
         """Run the network once."""
 
     @abstractmethod
     def _free(self) -> None:
-        """Give back what is held; called once."""
+        """Free the resources; called once."""
 
 
-Shape = Sequence[Any]
-"""Sizes by axis; one that is open is no number, or below 0."""
+Shape = Sequence[object]
+"""Sizes by axis; a dynamic one is no number, or below 0."""
 MOST_BOXES = 10_000
 
 
 def check_interface(
     manifest: Manifest, shapes: Mapping[str, Shape], other_types: Collection[str], outputs: Mapping[str, Shape]
 ) -> None:
-    """Raise `BundleError` where what a network takes and gives is not what the manifest says.
+    """Raise `BundleError` where a network's inputs and outputs are not the manifest's.
 
-    ``shapes`` are of its inputs, ``other_types`` those of them that are not uint8. A batch may be open.
+    ``shapes`` are of its inputs, ``other_types`` those of them that are not uint8. A batch may be dynamic.
     """
     expected = {spec.name: [1, spec.height, spec.width, spec.channels] for spec in manifest.inputs}
-    found = {name: list(shape) for name, shape in shapes.items()}
-    fits = {
-        name: [1 if not isinstance(shape[0], int) or shape[0] < 0 else shape[0], *shape[1:]]
-        for name, shape in found.items()
-        if shape
-    }
-    if expected != fits or other_types:
-        raise BundleError(f"the network takes {found}, the manifest says {expected}; export the bundle again")
+    actual = {name: list(shape) for name, shape in shapes.items()}
+    single = {name: [1 if _is_dynamic(shape[0]) else shape[0], *shape[1:]] for name, shape in actual.items() if shape}
+    if expected != single or other_types:
+        raise BundleError(f"the network takes {actual}, the manifest says {expected}; export the bundle again")
     for head in manifest.heads:
         if head.name not in outputs:
             raise BundleError(
@@ -127,10 +133,10 @@ def check_interface(
         _check_output(manifest, head, list(outputs[head.name]))
 
 
-def _check_output(manifest: Manifest, head: Head, shape: list[Any]) -> None:
-    """Raise `BundleError` where a head's decoder is not known, or is for outputs of another shape."""
+def _check_output(manifest: Manifest, head: Head, shape: list[object]) -> None:
+    """Raise `BundleError` where a head's decoder is unknown, or is for outputs of another shape."""
     size = (manifest.inputs[0].height, manifest.inputs[0].width)
-    shapes: dict[str, tuple[Any, ...]] = {
+    shapes: dict[str, tuple[int | range, ...]] = {
         "topk_boxes": (range(MOST_BOXES + 1), 6),
         "normal_map": (*size, 3),
         "attributes": (len(head.classes),),
@@ -138,22 +144,24 @@ def _check_output(manifest: Manifest, head: Head, shape: list[Any]) -> None:
     }
     if head.decoder not in DECODERS:
         raise BundleError(f"{head.name}: no decoder '{head.decoder}' here; update edgemtl-runtime")
-    wanted = shapes.get(head.decoder)
-    if wanted is None or not shape:  # an output may leave its shape open: then what it gives is looked at
+    expected = shapes.get(head.decoder)
+    if expected is None or not shape:  # an output without a shape is checked when it is decoded
         return
-    told = shape[1:]
-    if len(told) != len(wanted) or not all(map(_fits, told, wanted)):
+    sizes = shape[1:]
+    if len(sizes) != len(expected) or not all(map(_fits, sizes, expected)):
         raise BundleError(
-            f"{head.name} is {shape}, the manifest's decoder {head.decoder} reads {[1, *map(_told, wanted)]}; "
+            f"{head.name} is {shape}, the manifest's decoder {head.decoder} reads {[1, *map(_label, expected)]}; "
             "export the bundle again"
         )
 
 
-def _fits(size: Any, wanted: Any) -> bool:
-    if not isinstance(size, int) or size < 0:
-        return True
-    return size in wanted if isinstance(wanted, range) else size == wanted
+def _is_dynamic(size: object) -> bool:
+    return not isinstance(size, int) or size < 0
 
 
-def _told(wanted: Any) -> Any:
-    return f"up to {wanted.stop - 1}" if isinstance(wanted, range) else wanted
+def _fits(size: object, expected: int | range) -> bool:
+    return _is_dynamic(size) or (size in expected if isinstance(expected, range) else size == expected)
+
+
+def _label(expected: int | range) -> int | str:
+    return f"up to {expected.stop - 1}" if isinstance(expected, range) else expected

@@ -1,4 +1,4 @@
-"""Two engines on the same pictures: by head, the share of what they answer that agrees."""
+"""Agreement of two engines on the same images: by head, the share of their outputs that match."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import Head
-
-Arrays = dict[str, NDArray[Any]]
+from . import Arrays
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What counts as the same: boxes that overlap by ``iou``, scores ``score`` apart, other values ``value`` apart.
+    """What counts as equal: boxes of an IoU from ``iou`` on, scores within ``score``, other values within ``value``.
 
     Depths may differ by ``value`` as a share, components of unit vectors and scores of maps by ``value`` itself.
     """
@@ -27,18 +26,18 @@ class Tolerance:
 
 
 SAME = Tolerance(0.99, 1e-3, 0.01)
-"""Of the same arithmetic in another program."""
-ALIKE = Tolerance(0.9, 0.02, 0.03)
-"""Of fewer digits."""
+"""For the same arithmetic in another program."""
+SIMILAR = Tolerance(0.9, 0.02, 0.03)
+"""For a lower precision."""
 SCORE = 0.05
-"""Boxes below are not compared; a partner may lie a little below, so that none is lost at the edge."""
+"""Boxes below are not compared; a match may lie a little below, so that none is lost at the edge."""
 TOP = 10
 """How many of the best scores are compared in any case."""
 
 
 def agreement(
     expected: Callable[[Arrays], Arrays],
-    found: Callable[[Arrays], Arrays],
+    actual: Callable[[Arrays], Arrays],
     heads: Sequence[Head],
     frames: Sequence[Arrays],
     tolerance: Tolerance = SAME,
@@ -46,7 +45,7 @@ def agreement(
     """Return by head the share of label pixels that are equal, or of boxes that match one to one, over the frames."""
     agreed: dict[str, list[int]] = {head.name: [0, 0] for head in heads}
     for frame in frames:
-        left, right = expected(frame), found(frame)
+        left, right = expected(frame), actual(frame)
         for head in heads:
             same, total = AGREEMENTS[head.decoder](left[head.name], right[head.name], tolerance)
             agreed[head.name][0] += same
@@ -62,11 +61,11 @@ def same_pixels(left: NDArray[Any], right: NDArray[Any], tolerance: Tolerance = 
 def same_boxes(left: NDArray[Any], right: NDArray[Any], tolerance: Tolerance = SAME) -> tuple[int, int]:
     """Return how many boxes and best scores agree, and how many there are, (B, K, 6) rows on either side.
 
-    A sure box of either side agrees when it has a partner of its class on the other, one to one.
+    A confident box of either side agrees when it matches one of its class on the other, one to one.
     """
     same = total = 0
     for a, b in zip(left, right, strict=True):
-        # The best scores count whether or not a box is sure: garbage must not pass for a picture without boxes.
+        # The best scores count whether or not a box is confident: garbage must not pass for an image without boxes.
         best = [rows[:TOP, 4] for rows in (a, b)]
         total += len(best[0])
         if len(best[0]) == len(best[1]) and np.isfinite(a).all() and np.isfinite(b).all():

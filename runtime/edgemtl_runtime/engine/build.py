@@ -1,4 +1,4 @@
-"""A bundle's network to an engine in this machine's cache."""
+"""A bundle's network built into a TensorRT engine in this machine's cache."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .gpu import Gpu, find_gpu
 
 @dataclass(frozen=True)
 class Built:
-    """An engine, where it lies, and whether it was there already; ``differs`` names what made another one unfit."""
+    """A built engine and its path; ``cached`` where it was not built now, ``differs`` why another one does not fit."""
 
     key: Key
     plan: Path
     data: bytes
-    there: bool
+    cached: bool
     differs: tuple[str, ...] = ()
 
 
@@ -33,7 +33,7 @@ def build_engine(
 ) -> Built:
     """Return the engine of a bundle in a precision, from the cache or built now; raises `EngineError`.
 
-    Without a GPU only TensorRT-RTX builds, and only for a ``settings.capability`` that is named.
+    Without a GPU only TensorRT-RTX builds, and only for a ``settings.capability`` that is given.
     """
     model = bundle.model_in(precision)
     module = trt_build.load(backend)
@@ -55,7 +55,7 @@ def build_engine(
 
 
 def _device(backend: str, capability: str) -> dict[str, str]:
-    """Return what an engine is built for."""
+    """Return the device that an engine is built for, as fields of its `Key`."""
     gpu = find_gpu()
     if isinstance(gpu, Gpu) and capability in ("", gpu.compute_capability):
         return {"gpu": gpu.name, "compute_capability": gpu.compute_capability, "driver": gpu.driver}

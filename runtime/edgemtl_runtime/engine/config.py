@@ -1,4 +1,4 @@
-"""The ways in which a bundle can run on this machine: a back end, a precision, threads."""
+"""Backend configurations: a backend, a precision and its threads, with which a bundle can run on this machine."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 
 from ..bundle import MODELS, Bundle
 from ..errors import EdgemtlError, EngineError
-from . import Engine, OneAtATime, trt_build
+from . import Engine, ThreadSafeEngine, trt_build
 from .build import build_engine
 from .cache import Cache
 from .gpu import Gpu, find_gpu
 from .onnxruntime import MOST_THREADS, PROVIDERS, OrtEngine, cores, default_threads, load
 
 BACKENDS = (*trt_build.BACKENDS, *reversed(PROVIDERS))
-"""All back ends there are; the quickest first, where they work."""
+"""All backends; the fastest first, where they work."""
 
 
-class Way(msgspec.Struct, frozen=True):
-    """One way to run a bundle; ``threads`` and ``arena`` are of ONNX Runtime on the CPU."""
+class EngineConfig(msgspec.Struct, frozen=True):
+    """One backend configuration; ``threads`` and ``arena`` are of ONNX Runtime on the CPU."""
 
     backend: str = "onnxruntime-cpu"
     precision: str = "fp32"
@@ -29,17 +29,17 @@ class Way(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS or self.precision not in MODELS or not 0 <= self.threads <= MOST_THREADS:
-            told = ascii(f"{self.backend} {self.precision}")[1:-1][:80]
-            raise ValueError(f"{told} with {self.threads} threads is no way to run a bundle")
+            given = ascii(f"{self.backend} {self.precision}")[1:-1][:80]
+            raise ValueError(f"{given} with {self.threads} threads is no backend configuration")
 
     def __str__(self) -> str:
-        """Name it in a few words."""
+        """Return a label of a few words."""
         threads = f" x{self.threads}" if self.threads else ""
         return f"{self.backend} {self.precision}{threads}{'' if self.arena else ' no arena'}"
 
 
-def absent(backend: str) -> str:
-    """Return why a back end does not work here, nothing where it does."""
+def unavailable_reason(backend: str) -> str:
+    """Return why a backend is not available on this machine; empty where it is."""
     if backend not in BACKENDS:
         return f"there is no back end '{backend}'; there are {', '.join(BACKENDS)}"
     module = trt_build.BACKENDS.get(backend, "onnxruntime")
@@ -60,40 +60,42 @@ def absent(backend: str) -> str:
     return "" if isinstance(gpu, Gpu) else gpu
 
 
-def ways(bundle: Bundle, backend: str = "", precision: str = "") -> list[Way]:
-    """Return all ways in which a bundle can run here, of a back end or a precision alone where one is named."""
+def engine_configs(bundle: Bundle, backend: str = "", precision: str = "") -> list[EngineConfig]:
+    """Return all configurations with which a bundle can run on this machine, or those of one backend or precision."""
     if precision:
-        bundle.model_in(precision)  # or it says what there is
+        bundle.model_in(precision)  # raises, with those that the bundle has
     precisions = [precision] if precision else list(bundle.precisions)
-    found = []
-    for name in [backend] if backend else [each for each in BACKENDS if not absent(each)]:
-        if why := absent(name):
-            raise EngineError(f"{name} does not work here: {why}")
-        for each in precisions:
+    configs = []
+    for name in [backend] if backend else [name for name in BACKENDS if not unavailable_reason(name)]:
+        if reason := unavailable_reason(name):
+            raise EngineError(f"{name} does not work here: {reason}")
+        for digits in precisions:
             if name == "onnxruntime-cpu":
                 counts = sorted({1, default_threads(), cores()})
-                found += [Way(name, each, count) for count in counts] + [Way(name, each, default_threads(), False)]
+                configs += [EngineConfig(name, digits, count) for count in counts]
+                configs.append(EngineConfig(name, digits, default_threads(), arena=False))
             else:
-                found.append(Way(name, each))
-    return found
+                configs.append(EngineConfig(name, digits))
+    return configs
 
 
-def open_way(
-    bundle: Bundle, way: Way, cache: Cache | None = None, progress: trt_build.Progress | None = None
+def open_engine(
+    bundle: Bundle, config: EngineConfig, cache: Cache | None = None, progress: trt_build.Progress | None = None
 ) -> Engine:
-    """Open a bundle's network in one way; an engine that is not in the cache is built. Raises `EdgemtlError`.
+    """Open a bundle's network with a backend configuration; an engine that the cache lacks is built.
 
-    It has run twice then: the first runs set things up, for which the first frames of cameras would have to wait.
+    It is warmed up by two runs on blank frames: the first runs set things up, for which the cameras' first frames
+    would have to wait. Raises `EdgemtlError`.
     """
-    engine: OneAtATime
-    if way.backend in PROVIDERS:
-        engine = ort = OrtEngine(bundle.model_in(way.precision), way.threads, way.backend, way.arena)
+    engine: ThreadSafeEngine
+    if config.backend in PROVIDERS:
+        engine = ort = OrtEngine(bundle.model_in(config.precision), config.threads, config.backend, config.arena)
         ort.check(bundle.manifest)
     else:
-        from .trt_run import PlanEngine
+        from .trt_run import TrtEngine
 
-        built = build_engine(bundle, way.backend, way.precision, cache=cache, progress=progress)
-        engine = PlanEngine(way.backend, built.data, bundle.manifest)
+        built = build_engine(bundle, config.backend, config.precision, cache=cache, progress=progress)
+        engine = TrtEngine(config.backend, built.data, bundle.manifest)
     blanks = {s.name: np.full((1, s.height, s.width, s.channels), s.blank, np.uint8) for s in bundle.manifest.inputs}
     try:
         for _ in range(2):

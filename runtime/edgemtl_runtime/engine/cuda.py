@@ -1,4 +1,4 @@
-"""CUDA as far as engines need it: a stream, buffers that both sides see, and a graph of what is done every time."""
+"""The CUDA runtime as far as engines need it: a stream, pinned buffers, and a graph of a whole run."""
 
 from __future__ import annotations
 
@@ -26,36 +26,36 @@ def bindings() -> Any:
 
 
 class Cuda:
-    """One stream on the first GPU."""
+    """One CUDA stream on the first GPU."""
 
     def __init__(self) -> None:
         self.runtime = bindings()
         self.call("cudaSetDevice", 0)
         attribute = self.runtime.cudaDeviceAttr.cudaDevAttrIntegrated
         self.integrated = bool(self.call("cudaDeviceGetAttribute", attribute, 0))
-        """Whether the GPU computes in the processor's own memory, as a Jetson's does."""
+        """Whether the GPU shares the processor's memory, as a Jetson's does."""
         self.stream = self.call("cudaStreamCreateWithFlags", self.runtime.cudaStreamNonBlocking)
 
     def call(self, name: str, *words: Any) -> Any:
         """Call a function of the CUDA runtime; raises `EngineError` with the error's name."""
-        code, *found = getattr(self.runtime, name)(*words)
+        code, *results = getattr(self.runtime, name)(*words)
         if code != self.runtime.cudaError_t.cudaSuccess:
             raise EngineError(f"{name} fails: {getattr(code, 'name', code)}")
-        return found[0] if found else None
+        return results[0] if results else None
 
-    def give_back(self, name: str, *words: Any) -> None:
-        """Call a function that frees something; what goes wrong is logged, so that the rest is freed as well."""
+    def free(self, name: str, *words: Any) -> None:
+        """Call a function that frees a resource; errors are logged, so that the rest is freed as well."""
         try:
             self.call(name, *words)
         except EngineError as error:
             log.warning("freeing the engine: %s", error)
 
     def wait(self) -> None:
-        """Block until all that was asked of the stream is done."""
+        """Block until all work queued on the stream is done."""
         self.call("cudaStreamSynchronize", self.stream)
 
     def graph(self, work: Callable[[], None]) -> Any:
-        """Return a graph of the work that a function asks of the stream, which is not done yet."""
+        """Return a CUDA graph of the work that a function queues on the stream, which is captured and not done."""
         mode = self.runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self.call("cudaStreamBeginCapture", self.stream, mode)
         try:
@@ -70,20 +70,20 @@ class Cuda:
             self.call("cudaGraphDestroy", graph)
 
     def launch(self, graph: Any) -> None:
-        """Ask the stream for a graph's work."""
+        """Queue a graph's work on the stream."""
         self.call("cudaGraphLaunch", graph, self.stream)
 
     def free_graph(self, graph: Any) -> None:
         """Free a graph that `graph` returned."""
-        self.give_back("cudaGraphExecDestroy", graph)
+        self.free("cudaGraphExecDestroy", graph)
 
     def close(self) -> None:
-        """Free the stream, behind all that was made with it."""
-        self.give_back("cudaStreamDestroy", self.stream)
+        """Free the stream, after all that was created with it."""
+        self.free("cudaStreamDestroy", self.stream)
 
 
 class Buffer:
-    """Pinned memory as the array ``host``, and memory of the GPU at ``device``: the same on an integrated GPU."""
+    """Pinned memory as the array ``host``, and the GPU's at the address ``device``: the same on an integrated GPU."""
 
     def __init__(self, cuda: Cuda, shape: tuple[int, ...], dtype: Any) -> None:
         self.cuda = cuda
@@ -94,26 +94,26 @@ class Buffer:
         raw = (ctypes.c_ubyte * self.size).from_address(self.pointer)
         self.host: NDArray[Any] = np.frombuffer(raw, dtype, math.prod(shape)).reshape(shape)
         try:
-            ask = ("cudaHostGetDevicePointer", self.pointer, 0) if cuda.integrated else ("cudaMalloc", self.size)
-            self.device = int(cuda.call(*ask))
+            allocation = ("cudaHostGetDevicePointer", self.pointer, 0) if cuda.integrated else ("cudaMalloc", self.size)
+            self.device = int(cuda.call(*allocation))
         except EngineError:
-            cuda.give_back("cudaFreeHost", self.pointer)
+            cuda.free("cudaFreeHost", self.pointer)
             raise
 
     def free(self) -> None:
         """Free both; ``host`` is not to be touched afterwards."""
         if not self.cuda.integrated:
-            self.cuda.give_back("cudaFree", self.device)
-        self.cuda.give_back("cudaFreeHost", self.pointer)
+            self.cuda.free("cudaFree", self.device)
+        self.cuda.free("cudaFreeHost", self.pointer)
 
     def send(self) -> None:
-        """Ask the stream to bring what is in ``host`` to the GPU."""
+        """Queue a copy of ``host`` to the GPU."""
         self._copy(self.device, self.pointer, self.cuda.runtime.cudaMemcpyKind.cudaMemcpyHostToDevice)
 
     def fetch(self) -> None:
-        """Ask the stream to bring what the GPU made to ``host``."""
+        """Queue a copy of the GPU's memory to ``host``."""
         self._copy(self.pointer, self.device, self.cuda.runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost)
 
-    def _copy(self, to: int, of: int, kind: Any) -> None:
+    def _copy(self, destination: int, source: int, direction: Any) -> None:
         if not self.cuda.integrated:
-            self.cuda.call("cudaMemcpyAsync", to, of, self.size, kind, self.cuda.stream)
+            self.cuda.call("cudaMemcpyAsync", destination, source, self.size, direction, self.cuda.stream)

@@ -1,4 +1,4 @@
-"""What a board or a processor says of the power that it takes.
+"""Power and energy by the meters of a board or a processor.
 
 A Jetson measures rails with INA3221 monitors, each as millivolts and milliamperes under a label; only on some models
 is one of them the whole module (VDD_IN on Orin NX and Nano, POM_5V_IN before), on others, as AGX Orin and Xavier, the
@@ -18,15 +18,15 @@ import numpy as np
 RAILS, INPUTS = (f"sys/bus/i2c/drivers/{chip}/*/hwmon/hwmon*" for chip in ("ina3221", "ina238"))
 PACKAGES = "sys/class/powercap/intel-rapl:?"
 TOTALS = ("VDD_IN", "POM_5V_IN", "VIN")
-"""Labels of a rail that is the whole."""
+"""Labels of a rail that supplies the whole module."""
 WITHIN = {"VDDQ_VDD2_1V8AO": "VIN_SYS_5V0"}
-"""Rails that are fed by another one, and in its figure already."""
+"""Rails supplied by another one, whose figure contains theirs."""
 UNUSED = ("", "NC")
 
 
 @dataclass(frozen=True)
 class Power:
-    """Mean watts, and of what: the labels of the rails, or the processor's packages."""
+    """Mean power in watts, and the meter: the labels of the rails, or the processor's packages."""
 
     watts: float
     meter: str
@@ -34,34 +34,34 @@ class Power:
 
 @dataclass(frozen=True)
 class Rail:
-    """One rail: its label, and the files of millivolts and milliamperes, or of microwatts."""
+    """A power rail: its label, and the files of millivolts and milliamperes, or of microwatts."""
 
     label: str
     files: tuple[Path, ...]
 
     def watts(self) -> float:
-        """Return what it takes now; raises `OSError` where it is off."""
+        """Return its present power; raises `OSError` where it is off."""
         values = [int(file.read_text()) for file in self.files]
         return float(np.prod(values)) / 1e6
 
 
 @dataclass(frozen=True)
 class Package:
-    """One processor's counter of microjoules, which begins anew at ``range_uj``."""
+    """A processor's energy counter in microjoules, which wraps around at ``range_uj``."""
 
     label: str
     file: Path
     range_uj: int
 
     def joules_since(self, before_uj: int) -> float:
-        """Return what it took since it stood at a value."""
+        """Return the energy spent since the counter's value was ``before_uj``."""
         spent = int(self.file.read_text()) - before_uj
         return (spent if spent >= 0 else spent + self.range_uj) / 1e6
 
 
 def power(work: Callable[[], object], seconds: float = 1.0, root: Path = Path("/")) -> Power | None:
-    """Return the power of the board, or of the processor's packages, during some work; None where nobody tells."""
-    if rails := whole(find_rails(root)):
+    """Return the power of the board, or of the processor's packages, during some work; None without a meter."""
+    if rails := module_rails(find_rails(root)):
         watts: list[float] = []
         end = time.monotonic() + seconds
         while not watts or time.monotonic() < end:
@@ -78,8 +78,8 @@ def power(work: Callable[[], object], seconds: float = 1.0, root: Path = Path("/
     return Power(spent / (time.monotonic() - begun), " + ".join(package.label for package in packages))
 
 
-def whole(rails: Sequence[Rail]) -> list[Rail]:
-    """Return the rail that is the whole, or those that add up to it."""
+def module_rails(rails: Sequence[Rail]) -> list[Rail]:
+    """Return the rail that supplies the whole module, or those that add up to it."""
     by_label = {rail.label: rail for rail in rails}
     for label in TOTALS:
         if label in by_label:
@@ -89,25 +89,25 @@ def whole(rails: Sequence[Rail]) -> list[Rail]:
 
 def find_rails(root: Path) -> list[Rail]:
     """Return the rails that can be read and are connected, by their labels."""
-    found = [Rail("VIN", (file,)) for folder in root.glob(INPUTS) for file in folder.glob("power1_input")]
+    rails = [Rail("VIN", (file,)) for folder in root.glob(INPUTS) for file in folder.glob("power1_input")]
     for folder in sorted(root.glob(RAILS)):
         for number in range(1, 4):
             label = _text(folder / f"in{number}_label", f"{folder.name} in{number}")
             if label not in UNUSED:
-                found.append(Rail(label, (folder / f"in{number}_input", folder / f"curr{number}_input")))
-    return [rail for rail in found if _readable(rail)]
+                rails.append(Rail(label, (folder / f"in{number}_input", folder / f"curr{number}_input")))
+    return [rail for rail in rails if _readable(rail)]
 
 
 def find_packages(root: Path) -> list[Package]:
-    """Return the processor's packages that may be read; where the platform as a whole is counted, that alone."""
-    found = []
+    """Return the processor's packages that may be read, or the whole platform alone where it is counted."""
+    packages = []
     for folder in sorted(root.glob(PACKAGES)):
         with contextlib.suppress(OSError, ValueError):  # most systems let the administrator alone read it
             int((folder / "energy_uj").read_text())
             limit = int(_text(folder / "max_energy_range_uj", "0"))
-            found.append(Package(_text(folder / "name", folder.name), folder / "energy_uj", limit))
-    platform = [package for package in found if package.label == "psys"]
-    return platform or found
+            packages.append(Package(_text(folder / "name", folder.name), folder / "energy_uj", limit))
+    platform = [package for package in packages if package.label == "psys"]
+    return platform or packages
 
 
 def _readable(rail: Rail) -> bool:

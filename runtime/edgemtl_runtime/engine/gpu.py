@@ -1,4 +1,4 @@
-"""Which NVIDIA GPU is here, asked of the driver itself: no TensorRT function that needs one is called without."""
+"""Detection of the NVIDIA GPU by the driver itself: TensorRT functions that need one are not called without."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 LIBRARY = "libcuda.so.1"
 COMPUTE_CAPABILITY = (75, 76)
-"""The driver's numbers of the attributes major and minor."""
+"""The driver's attribute numbers of the major and minor version."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """The first GPU: its name, compute capability like "8.7", and the CUDA version that the driver speaks."""
+    """The first GPU: its name, compute capability like "8.7", and the driver's CUDA version."""
 
     name: str
     compute_capability: str

@@ -1,48 +1,46 @@
-"""ONNX Runtime: on the CPU, and with its CUDA and TensorRT providers on a GPU."""
+"""ONNX Runtime as an engine: its execution providers for the CPU, CUDA and TensorRT."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..bundle import Bundle, Manifest
 from ..errors import BundleError, EdgemtlError, EngineError, missing
-from . import OneAtATime, check_interface
+from . import Arrays, ThreadSafeEngine, check_interface
 
 PROVIDERS = {
     "onnxruntime-cpu": "CPUExecutionProvider",
     "onnxruntime-cuda": "CUDAExecutionProvider",
     "onnxruntime-tensorrt": "TensorrtExecutionProvider",
 }
-"""The provider of each back end."""
-
-
+"""The execution provider of each backend."""
 MOST_THREADS = 256
 
 
 def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def default_threads() -> int:
-    """Threads for inference: all cores this process may use but one, which captures, decodes and writes."""
+    """Return the inference threads: all usable cores but one, which captures, decodes and writes."""
     return max(1, cores() - 1)
 
 
-def open_engine(bundle: Bundle, threads: int = 0, precision: str = "fp32") -> OrtEngine:
+def open_ort_engine(bundle: Bundle, threads: int = 0, precision: str = "fp32") -> OrtEngine:
     """Load a bundle's network in a precision on the CPU and check that it is the one its manifest describes."""
     engine = OrtEngine(bundle.model_in(precision), threads)
     engine.check(bundle.manifest)
     return engine
 
 
-class OrtEngine(OneAtATime):
-    """The network in ONNX Runtime, by a back end of `PROVIDERS`; ``threads`` 0 takes `default_threads`.
+class OrtEngine(ThreadSafeEngine):
+    """A network in ONNX Runtime with a backend of `PROVIDERS`; ``threads`` 0 takes `default_threads`.
 
     Without ``arena``, memory on the CPU is given back after every run. Raises `BundleError` where it cannot be loaded,
     and `EngineError` where the provider does not start. Any thread may run and close it; one does at a time.
@@ -59,37 +57,37 @@ class OrtEngine(OneAtATime):
         options.inter_op_num_threads = 1
         options.enable_cpu_mem_arena = arena
         options.log_severity_level = 3
-        wanted = [PROVIDERS[backend]]
+        provider = PROVIDERS[backend]
         try:
-            self.session = ort.InferenceSession(str(model), options, providers=[*wanted, *_beside(backend)])
-        except Exception as error:  # ONNX Runtime raises bare classes of its own, told apart only by their text
+            self.session = ort.InferenceSession(str(model), options, providers=[provider, *_fallbacks(backend)])
+        except Exception as error:  # ONNX Runtime raises bare classes that only their text tells apart
             reason = str(error).splitlines()[0][:200]
             raise BundleError(f"{model}: ONNX Runtime cannot load it ({reason}); export the bundle again") from error
-        if self.session.get_providers()[:1] != wanted:  # it falls back to the CPU without a word
-            raise EngineError(f"{wanted[0]} does not start here; `edgemtl-runtime doctor` tells what is missing")
+        if self.session.get_providers()[:1] != [provider]:  # it falls back to the CPU silently
+            raise EngineError(f"{provider} does not start here; `edgemtl-runtime doctor` tells what is missing")
         self.outputs = [output.name for output in self.session.get_outputs()]
         self.binding = self.session.io_binding()
 
     def check(self, manifest: Manifest) -> None:
-        """Raise `BundleError` where the network's inputs and outputs are not what the manifest says."""
+        """Raise `BundleError` where the network's inputs and outputs are not the manifest's."""
         if self._closed:
             raise EngineError(f"this {self.name} engine is closed; open it again")
-        taken = self.session.get_inputs()
-        others = [spec.name for spec in taken if spec.type != "tensor(uint8)"]
-        given = {spec.name: spec.shape for spec in self.session.get_outputs()}
-        check_interface(manifest, {spec.name: spec.shape for spec in taken}, others, given)
+        inputs = self.session.get_inputs()
+        others = [spec.name for spec in inputs if spec.type != "tensor(uint8)"]
+        outputs = {spec.name: spec.shape for spec in self.session.get_outputs()}
+        check_interface(manifest, {spec.name: spec.shape for spec in inputs}, others, outputs)
 
-    def _run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def _run(self, inputs: Arrays) -> Arrays:
         try:
             for name, image in inputs.items():
                 self.binding.bind_cpu_input(name, np.ascontiguousarray(image))
             for name in self.outputs:
                 self.binding.bind_output(name)
             self.session.run_with_iobinding(self.binding)
-            found = self.binding.copy_outputs_to_cpu()
+            outputs = self.binding.copy_outputs_to_cpu()
         except Exception as error:  # as above
             raise EngineError(f"ONNX Runtime fails in the network ({str(error).splitlines()[0][:200]})") from error
-        return dict(zip(self.outputs, found, strict=True))
+        return dict(zip(self.outputs, outputs, strict=True))
 
     def _free(self) -> None:
         del self.binding, self.session
@@ -105,7 +103,7 @@ def load() -> Any:
     return onnxruntime
 
 
-def _beside(backend: str) -> list[str]:
-    """Return the providers for what the first one does not take."""
+def _fallbacks(backend: str) -> list[str]:
+    """Return the providers for operators that the first one does not support."""
     names = list(PROVIDERS)
     return [PROVIDERS[name] for name in reversed(names[: names.index(backend)])]

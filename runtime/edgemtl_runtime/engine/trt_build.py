@@ -1,4 +1,4 @@
-"""Building engines with TensorRT 10 and 11 and TensorRT-RTX, by the functions that all of them have.
+"""Engines built with TensorRT 10 and 11 and TensorRT-RTX, by the functions that all of them have.
 
 Networks are strongly typed: every precision is in the ONNX. Whatever TensorRT answers with None or False becomes an
 `EngineError` with its own last messages.
@@ -14,24 +14,24 @@ from typing import Any, Protocol
 from ..errors import EngineError
 
 BACKENDS = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-"""The module of each back end."""
+"""The module of each backend."""
 INSTALL = {
     "tensorrt": "with an NVIDIA GPU `pip install tensorrt`; on a Jetson use JetPack's",
     "tensorrt-rtx": "pip install 'edgemtl-runtime[rtx]'",
 }
 TYPES = {"fp16": "HALF", "int8": "INT8"}
-"""What a network of a precision has some tensors of."""
+"""The data type of which a network of a precision has some tensors."""
 LAST = 6
-"""How many of TensorRT's messages an error tells."""
+"""How many of TensorRT's messages an error shows."""
 Progress = Callable[[str, int, int], bool]
-"""Told of a phase, its step and how many there are; False ends the build."""
+"""Called with a phase, its step and the number of steps; False ends the build."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to build: ``workspace_mb`` 0 leaves the limit to TensorRT; ``capability`` is of RTX, to build ahead of time.
+    """Builder settings: ``workspace_mb`` 0 leaves the limit to TensorRT, ``capability`` builds ahead of time (RTX).
 
-    ``batch`` is the least, the usual and the largest batch of a network whose batch is open.
+    ``batch`` is the smallest, the usual and the largest batch of a network whose batch is dynamic.
     """
 
     workspace_mb: int = 0
@@ -41,16 +41,17 @@ class Settings:
 
 
 class Timings(Protocol):
-    """Where TensorRT's timings of kernels are kept, so that the next build need not take them again."""
+    """Storage of TensorRT's timing cache, so that the next build need not time kernels again."""
 
-    def read(self) -> bytes: ...
+    def read(self) -> bytes:
+        """Return the timings; empty where there are none."""
 
     def add(self, join: Callable[[bytes], bytes]) -> None:
-        """Write what ``join`` makes of what is there by then."""
+        """Replace the timings by what ``join`` makes of the present ones."""
 
 
 def load(backend: str) -> Any:
-    """Import a back end; raises `EngineError` with what to install."""
+    """Import a backend's module; raises `EngineError` with what to install."""
     try:
         return importlib.import_module(BACKENDS[backend])
     except ImportError as error:
@@ -67,8 +68,8 @@ def build(
 ) -> bytes:
     """Return the plan of an ONNX model, plain bytes as `trtexec` reads them; raises `EngineError`.
 
-    Of a ``precision`` that is named, the network that TensorRT has read must hold some. ``timings`` is where those of
-    earlier builds are kept.
+    With a ``precision``, the network as TensorRT has read it must have tensors of its type. ``timings`` stores those
+    of earlier builds.
     """
     trt = load(backend)
     log = log_of(trt)
@@ -89,54 +90,54 @@ def build(
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, settings.workspace_mb << 20)
     config.builder_optimization_level = settings.level
     if settings.capability:
-        _aim(trt, config, settings.capability)
-    _open_batch(trt, builder, network, config, settings)
+        _set_capability(trt, config, settings.capability)
+    _set_dynamic_batch(trt, builder, network, config, settings)
     monitor = _monitor(trt, progress) if progress else None
     if monitor:
         config.progress_monitor = monitor
-    known = _begin(config, timings)
+    known = _set_timing_cache(config, timings)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         if monitor and monitor.ended:
             raise EngineError("the build was stopped")
         raise EngineError(f"{backend} {trt.__version__} cannot build this network: {log.last()}")
     if timings and known:
-        timings.add(lambda theirs: _joined(config, known, theirs))
+        timings.add(lambda stored: _joined(config, known, stored))
     return bytes(plan)
 
 
 def _check_precision(trt: Any, network: Any, backend: str, precision: str) -> None:
-    """Raise `EngineError` where a network has no tensor of the type that its precision is made of."""
+    """Raise `EngineError` where a network has no tensor of its precision's data type."""
     if precision not in TYPES:
         return
-    wanted = getattr(trt.DataType, TYPES[precision])
-    for place in range(network.num_layers):
-        layer = network.get_layer(place)
-        if any(layer.get_output(number).dtype == wanted for number in range(layer.num_outputs)):
+    dtype = getattr(trt.DataType, TYPES[precision])
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        if any(layer.get_output(number).dtype == dtype for number in range(layer.num_outputs)):
             return
     raise EngineError(f"{backend} has read the {precision} network without any {precision}; export the bundle again")
 
 
-def _begin(config: Any, timings: Timings | None) -> Any:
-    """Give a build the timings of earlier ones; return what it will write its own into."""
+def _set_timing_cache(config: Any, timings: Timings | None) -> Any:
+    """Give a build the timing cache of earlier ones and return it; the build adds to it."""
     if timings is None:
         return None
     known = config.create_timing_cache(timings.read())
-    if known is None or not config.set_timing_cache(known, False):  # of another version or device: begin anew
+    if known is None or not config.set_timing_cache(known, False):  # of another version or device: start empty
         known = config.create_timing_cache(b"")
         config.set_timing_cache(known, False)
     return known
 
 
-def _joined(config: Any, known: Any, theirs: bytes) -> bytes:
-    """Return timings with those that another process has kept meanwhile."""
-    if theirs and (other := config.create_timing_cache(theirs)) is not None:
+def _joined(config: Any, known: Any, stored: bytes) -> bytes:
+    """Return a timing cache combined with what another process has stored meanwhile."""
+    if stored and (other := config.create_timing_cache(stored)) is not None:
         known.combine(other, False)
     return bytes(known.serialize())
 
 
-def _aim(trt: Any, config: Any, capability: str) -> None:
-    """Build for another GPU than this machine's, which RTX can."""
+def _set_capability(trt: Any, config: Any, capability: str) -> None:
+    """Set the compute capability of another GPU than this machine's, which only RTX builds for."""
     known = getattr(trt, "ComputeCapability", None)
     if known is None:
         raise EngineError("only tensorrt-rtx builds for another GPU than this machine's: build on the robot")
@@ -150,9 +151,9 @@ def _aim(trt: Any, config: Any, capability: str) -> None:
     config.set_compute_capability(known.__members__[name], 0)
 
 
-def _open_batch(trt: Any, builder: Any, network: Any, config: Any, settings: Settings) -> None:
-    """Give a network whose batch is open a profile of the sizes it may have."""
-    inputs = [network.get_input(place) for place in range(network.num_inputs)]
+def _set_dynamic_batch(trt: Any, builder: Any, network: Any, config: Any, settings: Settings) -> None:
+    """Give a network whose batch is dynamic an optimization profile with its sizes."""
+    inputs = [network.get_input(index) for index in range(network.num_inputs)]
     if not any(-1 in tuple(tensor.shape) for tensor in inputs):
         return
     profile = builder.create_optimization_profile()
@@ -167,18 +168,18 @@ def _open_batch(trt: Any, builder: Any, network: Any, config: Any, settings: Set
 
 
 def _parser_errors(parser: Any) -> str:
-    found = [parser.get_error(number) for number in range(parser.num_errors)]
-    told = [f"{e.node_name() or 'network'} ({e.node_operator() or 'no operator'}): {e.desc()}" for e in found]
-    return "; ".join(told[:LAST]) or "no reason given"
+    errors = [parser.get_error(number) for number in range(parser.num_errors)]
+    lines = [f"{e.node_name() or 'network'} ({e.node_operator() or 'no operator'}): {e.desc()}" for e in errors]
+    return "; ".join(lines[:LAST]) or "no reason given"
 
 
 class _Log:
-    """TensorRT's messages; one logger a module and process, since the first one stays registered."""
+    """Log of TensorRT's messages; one a module and process, since the first logger stays registered."""
 
     def __init__(self, trt: Any) -> None:
         lines: list[tuple[Any, str]] = []
 
-        class Logger(trt.ILogger):  # type: ignore[misc]
+        class Logger(trt.ILogger):  # type: ignore[misc]  # imported at run time: Any to mypy
             def __init__(self) -> None:
                 trt.ILogger.__init__(self)
 
@@ -190,7 +191,7 @@ class _Log:
         self.error = trt.ILogger.ERROR
 
     def clear(self) -> None:
-        """Forget what was said."""
+        """Drop the messages."""
         self.lines.clear()
 
     def last(self) -> str:
@@ -204,15 +205,15 @@ _LOGS: dict[str, _Log] = {}
 
 
 def log_of(trt: Any) -> _Log:
-    """Return the log of a back end's module."""
+    """Return the log of a backend's module."""
     if trt.__name__ not in _LOGS:
         _LOGS[trt.__name__] = _Log(trt)
     return _LOGS[trt.__name__]
 
 
 def _monitor(trt: Any, progress: Progress) -> Any:
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-        """Tells of outer phases; TensorRT calls it from threads of its own."""
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # imported at run time: Any to mypy
+        """Reports outer phases; TensorRT calls it from its threads."""
 
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)

@@ -179,7 +179,7 @@ def of_annotations(
 
 
 def _project(rig: Rig, corners: NDArray[np.float64]) -> NDArray[np.float64]:
-    from ..rig.geometry import rgb_pixels_to_ir
+    from ..rig.projection import rgb_pixels_to_ir
 
     # boxes count from the pixels' edges, rigs from their centres
     return rgb_pixels_to_ir(rig, corners.reshape(-1, 2) - 0.5).reshape(corners.shape) + 0.5

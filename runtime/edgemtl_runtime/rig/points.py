@@ -1,4 +1,4 @@
-"""A rig from points matched by hand."""
+"""A rig from manually matched points: a homography by RANSAC (Fischler and Bolles, 1981)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EdgemtlError
-from . import CameraModel, Rig, Size
 from .calibration_board import opencv
-from .geometry import Array, apply_homography, spread
+from .camera_model import CameraModel
+from .homography import apply_homography, conditioning
+from .matrices import Array, Size
+from .model import Rig
 
-POINT_MISS_PX = 3.0
-"""A matched pair of points further off than this, in ir pixels, is not used."""
+INLIER_PX = 3.0
+"""RANSAC threshold on the reprojection error of a matched pair, ir pixels."""
 NAMES = ("rgb", "ir")
 
 
@@ -41,32 +43,34 @@ def read_points(path: Path) -> tuple[Array, Array]:
 
 
 def from_points(rgb_xy: NDArray[Any], ir_xy: NDArray[Any], rgb_size: Size, ir_size: Size) -> tuple[Rig, Array]:
-    """Return a rig that knows its homography only, and how far off each point is, (N,) ir pixels.
+    """Return a rig with a homography only, and the reprojection error of each point, (N,) ir pixels.
 
-    At least 4 matched points (N, 2), better 8 or more, spread over the picture; wrong ones are outvoted (RANSAC,
-    Fischler and Bolles, 1981). Raises `EdgemtlError` where they are too few, lie on a line, or mirror the picture.
+    At least 4 matched points (N, 2), better 8 or more, spread over the image; outliers are rejected by RANSAC.
+    Raises `EdgemtlError` where they are too few, lie on a line, or mirror the image.
     """
     rgb_xy, ir_xy = (np.asarray(xy, np.float64).reshape(-1, 2) for xy in (rgb_xy, ir_xy))
     if len(rgb_xy) != len(ir_xy) or len(rgb_xy) < 4 or not np.isfinite([rgb_xy, ir_xy]).all():
         raise EdgemtlError(f"{len(rgb_xy)} rgb and {len(ir_xy)} ir points; give 4 or more pairs, better 8")
     cv2 = opencv()
-    homography, used = cv2.findHomography(rgb_xy, ir_xy, cv2.RANSAC, POINT_MISS_PX, maxIters=5000, confidence=0.999)
-    good = np.zeros(len(rgb_xy), bool) if used is None else np.ravel(used) > 0
+    homography, inliers = cv2.findHomography(rgb_xy, ir_xy, cv2.RANSAC, INLIER_PX, maxIters=5000, confidence=0.999)
+    good = np.zeros(len(rgb_xy), bool) if inliers is None else np.ravel(inliers) > 0
     if (
         homography is None
         or good.sum() < max(4, len(rgb_xy) / 2)
-        or min(map(spread, (rgb_xy[good], ir_xy[good]))) < 0.01
+        or min(map(conditioning, (rgb_xy[good], ir_xy[good]))) < 0.01
     ):
         raise EdgemtlError(
             f"{int(good.sum())} of {len(rgb_xy)} points agree, or most lie on one line; "
-            "give 8 or more that are spread over the picture, no three on a line"
+            "give 8 or more that are spread over the image, no three on a line"
         )
     middle = (rgb_size[1] - 1) / 2, (rgb_size[0] - 1) / 2
     _check_not_mirrored(homography, middle)
     cameras = {n: CameraModel(n, size[1], size[0]) for n, size in zip(NAMES, (rgb_size, ir_size), strict=True)}
     errors = np.sqrt(((apply_homography(homography, rgb_xy, middle) - ir_xy) ** 2).sum(1))
-    if (errors <= POINT_MISS_PX).sum() > good.sum():  # four noisy points vote badly far from them; all agreeing do not
-        good = errors <= POINT_MISS_PX
+    if (
+        errors <= INLIER_PX
+    ).sum() > good.sum():  # a homography of four noisy points extrapolates badly; one of all inliers does not
+        good = errors <= INLIER_PX
         homography = cv2.findHomography(rgb_xy[good], ir_xy[good], 0)[0]
         errors = np.sqrt(((apply_homography(homography, rgb_xy, middle) - ir_xy) ** 2).sum(1))
     rms = float(np.sqrt((errors[good] ** 2).mean()))
@@ -74,11 +78,11 @@ def from_points(rgb_xy: NDArray[Any], ir_xy: NDArray[Any], rgb_size: Size, ir_si
 
 
 def _check_not_mirrored(homography: Array, middle: tuple[float, float]) -> None:
-    """Raise `EdgemtlError` where what turns clockwise in one picture turns the other way in the other."""
+    """Raise `EdgemtlError` where the homography reverses orientation."""
     horizon = float(homography[2] @ [*middle, 1.0])
-    # the determinant of the derivatives of a homography is its own over the third power of its denominator
+    # the Jacobian determinant of a homography is its own determinant over the third power of the denominator
     if np.linalg.det(homography) * horizon < 0:
         raise EdgemtlError(
-            "one camera mirrors its pictures: its points go round the other way; turn mirroring off in that camera "
+            "one camera mirrors its images: its points go round the other way; turn mirroring off in that camera "
             "and match the points again, or check that x and y are in their columns"
         )

@@ -1,4 +1,4 @@
-"""How a calibration went, for people and programs."""
+"""Calibration report: reprojection errors by view, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ViewReport:
-    """One view: corners seen and reprojection errors in pixels by camera, None where it was not found or left out."""
+    """One view: detected corners and reprojection errors in pixels by camera, None where it was not used."""
 
     index: int
     corners: dict[str, int]
@@ -19,11 +19,11 @@ class ViewReport:
 
 
 @dataclass(frozen=True)
-class Report:
-    """How a calibration went, view by view; errors are root mean squares in pixels.
+class CalibrationReport:
+    """Quality of a calibration, view by view; errors are root mean squares in pixels.
 
-    ``coverage`` is the share of the first camera's picture that the second one sees, ``reach`` the share of each
-    camera's picture that lies within the corners of all views.
+    ``coverage`` is the share of the first camera's image that the second one sees, ``reach`` the share of each
+    camera's image within the convex hull of the corners of all views.
     """
 
     views: tuple[ViewReport, ...]
@@ -39,11 +39,11 @@ class Report:
             {"view": v.index, "corners": v.corners, "error_px": v.error_px, "stereo_px": v.stereo_px, "note": v.note}
             for v in self.views
         ]
-        told = {"rms_px": self.rms_px, "stereo_rms_px": self.stereo_rms_px, "coverage": self.coverage}
-        return {**told, "reach": self.reach, "warnings": list(self.warnings), "views": views}
+        summary = {"rms_px": self.rms_px, "stereo_rms_px": self.stereo_rms_px, "coverage": self.coverage}
+        return {**summary, "reach": self.reach, "warnings": list(self.warnings), "views": views}
 
     def table(self) -> str:
-        """Return the same for a person."""
+        """Return the report as a table."""
         names = list(self.rms_px)
 
         def line(first: str, values: Sequence[float | None], note: str = "") -> str:
@@ -52,5 +52,5 @@ class Report:
         rows = ["view  " + "".join(f"{name[:8]:>9}" for name in [*names, "stereo"]) + "  (px)"]
         rows += [line(str(v.index), [*(v.error_px[n] for n in names), v.stereo_px], v.note) for v in self.views]
         rows.append(line("all", [*self.rms_px.values(), self.stereo_rms_px]))
-        rows.append(f"the second camera sees {100 * self.coverage:.0f} % of the first one's picture")
+        rows.append(f"the second camera sees {100 * self.coverage:.0f} % of the first one's image")
         return "\n".join(row.rstrip() for row in [*rows, *self.warnings])

@@ -19,6 +19,7 @@ from ..messages.cameras import Setup
 from ..messages.ros import NO_SETUP, of_pair, of_status
 from ..messages.store import STORE, Message
 from ..result import Result
+from ..status import Status, as_dict
 
 DIAGNOSTICS_S = 1.0
 DIAGNOSTICS_DEPTH = 10
@@ -40,7 +41,7 @@ class Ros2:
 
     def __init__(
         self,
-        status: Callable[[], Mapping[str, Any]] | None = None,
+        status: Callable[[], Status | Mapping[str, Any]] | None = None,
         wall_offset_ns: int | None = None,
         setup: Setup = NO_SETUP,
     ) -> None:
@@ -76,10 +77,10 @@ class Ros2:
             self.publishers[topic] = self.node.create_publisher(type(filled), topic, qos)
         self.publishers[topic].publish(filled)
 
-    def _diagnose(self, status: Callable[[], Mapping[str, Any]]) -> None:
+    def _diagnose(self, status: Callable[[], Status | Mapping[str, Any]]) -> None:
         try:
             while True:
-                self._publish("/diagnostics", of_status(status(), time.time_ns()), DIAGNOSTICS_DEPTH)
+                self._publish("/diagnostics", of_status(as_dict(status()), time.time_ns()), DIAGNOSTICS_DEPTH)
                 if self.ended.wait(DIAGNOSTICS_S):
                     return
         except Exception as error:  # raised again by the thread that writes, which ends the run with it

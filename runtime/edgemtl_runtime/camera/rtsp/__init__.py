@@ -1,7 +1,7 @@
-"""RTSP cameras with H.264 or H.265, each picture decoded as soon as its last RTP packet has arrived.
+"""RTSP cameras with H.264 or H.265, each frame decoded as soon as its last RTP packet has arrived.
 
-FFmpeg's RTSP reader outputs a picture when the next one begins: late by one interval, and with stamps that are late by
-it. Here the marker bit of RTP ends a picture, and its stamp comes from its first packet.
+FFmpeg's RTSP reader outputs a frame when the next one begins: late by one interval, and with stamps that are late by
+it. Here the marker bit of RTP ends a frame, and its stamp comes from its first packet.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from .session import RtspError, Session
 OPEN_S, READ_S = 3.0, 2.0
 """A server that takes longer to answer, or to send the next packet, is lost."""
 CONCEALED_S = 2.0
-"""After a lost packet pictures are skipped until the next key frame, or for so long where none comes."""
+"""After a lost packet frames are skipped until the next key frame, or for so long where none comes."""
 DEPACKETIZERS: dict[str, tuple[type[Depacketizer], str]] = {"H264": (H264, "h264"), "H265": (H265, "hevc")}
 DECODER_DELAY = 64
-"""Maximum number of pictures in the decoder."""
+"""Maximum number of frames in the decoder."""
 EARLY_NS, LATE_NS = 20_000_000, 2_000_000_000
 """With ?clock=ntp, the range of plausible delays from capture to arrival."""
 UNSUPPORTED_TRANSPORT = 461
@@ -80,7 +80,7 @@ class RtspCamera(LiveCamera):
         first = first_sequence if first_sequence >= 0 else None
         self.jitter_buffer = JitterBuffer(first=first) if self.session.udp else JitterBuffer(max_wait_ns=0)
         self.arrivals, self.arrived_ns = ArrivalClock(), dict[int, int]()
-        """Arrival of the first packet by RTP time, of the pictures in the decoder."""
+        """Arrival of the first packet by RTP time, of the frames in the decoder."""
         self.ssrc: int | None = None
         self.concealed_until_ns = 0
         self.codec: Any = av.CodecContext.create(codec, "r")
@@ -133,7 +133,7 @@ class RtspCamera(LiveCamera):
                     yield from self._decode(coded)
 
     def _decodable(self, coded: AccessUnit) -> bool:
-        """Whether a picture is complete and none that it may refer to was lost."""
+        """Whether a frame is complete and none that it may refer to was lost."""
         if not coded.complete:
             self.concealed_until_ns = coded.first_ns + round(1e9 * CONCEALED_S)
             self.events.frame_dropped("lost packet")

@@ -1,6 +1,6 @@
-"""Depacketizers: RTP packets to coded pictures, H.264 (RFC 6184) and H.265 (RFC 7798) as byte streams (annex B).
+"""Depacketizers: RTP packets to coded frames, H.264 (RFC 6184) and H.265 (RFC 7798) as byte streams (annex B).
 
-A picture is complete with its last packet, which the marker bit indicates (RFC 3550, 5.1), and not when the next one
+A frame is complete with its last packet, which the marker bit indicates (RFC 3550, 5.1), and not when the next one
 begins, which a parser of the byte stream has to wait for.
 """
 
@@ -14,14 +14,14 @@ from .rtp import RtpPacket
 START = b"\0\0\0\1"
 """Start code before each NAL unit of a byte stream (H.264 and H.265, annex B)."""
 MAX_BYTES = 64 << 20
-"""Size limit of one picture."""
+"""Size limit of one frame."""
 
 
 @dataclass(frozen=True)
 class AccessUnit:
-    """A coded picture: ``ticks`` is its RTP time without wrap-around, ``first_ns`` the arrival of its first packet.
+    """A coded frame: ``ticks`` is its RTP time without wrap-around, ``first_ns`` the arrival of its first packet.
 
-    ``complete``: no packet of it is missing; ``is_key``: it is decoded without another picture.
+    ``complete``: no packet of it is missing; ``is_key``: it is decoded without another frame.
     """
 
     data: bytes
@@ -32,10 +32,10 @@ class AccessUnit:
 
 
 class Depacketizer:
-    """Assembles coded pictures from the packets of one stream; ``parameters`` are parameter sets for the first one.
+    """Assembles coded frames from the packets of one stream; ``parameters`` are parameter sets for the first one.
 
-    A sender with a wrong marker bit is recognised by further packets of a picture that was already yielded; from then
-    on pictures end where the next one begins.
+    A sender with a wrong marker bit is recognised by further packets of a frame that was already yielded; from then
+    on frames end where the next one begins.
     """
 
     def __init__(self, parameters: bytes = b"") -> None:
@@ -51,7 +51,7 @@ class Depacketizer:
         """Whether fragmented units lack their end bit; None until one has been received."""
 
     def push(self, packet: RtpPacket, lost: int) -> Iterator[AccessUnit]:
-        """Yield the pictures that a packet completes; ``lost`` is the number of packets missing before it.
+        """Yield the frames that a packet completes; ``lost`` is the number of packets missing before it.
 
         A packet without a payload (padding, or another payload type in the same sequence) only continues the sequence.
         """
@@ -173,7 +173,7 @@ class H264(Depacketizer):
 
     @staticmethod
     def is_key_slice(unit: bytes) -> bool:
-        """Whether a unit is a slice of an IDR picture."""
+        """Whether a unit is a slice of an IDR frame."""
         return bool(unit) and unit[0] & 31 == 5
 
 
@@ -205,7 +205,7 @@ class H265(Depacketizer):
 
     @staticmethod
     def is_key_slice(unit: bytes) -> bool:
-        """Whether a unit is a slice segment of a random access picture."""
+        """Whether a unit is a slice segment of a random access frame."""
         return bool(unit) and 16 <= unit[0] >> 1 & 63 <= 23
 
 

@@ -42,7 +42,7 @@ class JitterBuffer:
     """Jitter buffer: packets in the order of their sequence numbers; what is missing when others wait too long is lost.
 
     Over TCP nothing arrives late, so that ``max_wait_ns`` is 0 there. ``first`` is the sequence number that the sender
-    announced: with it the first picture is complete though its packets arrive in another order.
+    announced: with it the first frame is complete though its packets arrive in another order.
     """
 
     def __init__(self, max_wait_ns: int = MAX_WAIT_NS, first: int | None = None) -> None:

@@ -245,7 +245,7 @@ class Session:
                 kept_alive_s = now_s
                 self._keep_alive()
             if now_s - received_s > self.read_s:
-                raise RtspError(f"{self.label}: no picture for {self.read_s:g} s")
+                raise RtspError(f"{self.label}: no frame for {self.read_s:g} s")
             for channel, data, arrived_ns in self._receive_media(0.2):
                 if channel == 0:
                     received_s = time.monotonic()

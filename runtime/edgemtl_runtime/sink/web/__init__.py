@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +14,7 @@ from urllib.parse import quote
 from ...errors import EdgemtlError, missing
 from ...frame import FramePair
 from ...result import Result
+from ...status import Status, as_dict
 from .connections import Limits
 from .latest import Feed, Latest
 from .metrics import MEDIA_TYPE, exposition
@@ -26,8 +27,8 @@ WORKING = ("live", "stale", "absent")
 """States of a camera with which the run is as it should be; absent is what was skipped on purpose."""
 
 Value = TypeVar("Value")
-StatusReader = Callable[[], dict[str, Any]]
-"""Returns "running", "cameras", "stats" (`Stats.to_dict`), "last_result_age_ms" and "warnings"."""
+StatusReader = Callable[[], Status | Mapping[str, Any]]
+"""Returns the pipeline's status, as the type or as its `Status.to_dict`."""
 
 
 class Web:
@@ -62,7 +63,7 @@ class Web:
                 missing(error, "uvicorn", "--serve needs uvicorn: pip install 'edgemtl-runtime[web]'")
             ) from error
         self.status = status
-        self.running = running or (lambda: bool(status()["running"]))
+        self.running = running or (lambda: bool(as_dict(status())["running"]))
         self.limits = limits or Limits()
         self.feed = Feed()
         self.page = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
@@ -112,15 +113,18 @@ class Web:
         selection = Selection.parse(query)
         await self.feed.wait_newer(after, self.limits.poll_timeout_s)
         body = await _run_in(self.painter, lambda: render_body(self.feed.latest, after, selection))
-        status = await _run_in(self.status_reader, self.status)
+        status = await _run_in(self.status_reader, self._read_status)
         return Reply(200, body, "application/json", tail=b',"status":' + encode_json(status) + b"}")
 
+    def _read_status(self) -> Mapping[str, Any]:
+        return as_dict(self.status())
+
     async def _status(self, query: Query) -> Reply:
-        return Reply.json(await _run_in(self.status_reader, self.status))
+        return Reply.json(await _run_in(self.status_reader, self._read_status))
 
     async def _metrics(self, query: Query) -> Reply:
         try:
-            text = await _run_in(self.status_reader, lambda: exposition(self.status()))
+            text = await _run_in(self.status_reader, lambda: exposition(self._read_status()))
             return Reply(200, text, MEDIA_TYPE)
         except EdgemtlError as error:
             return Reply.line(503, str(error))
@@ -129,7 +133,7 @@ class Web:
         return Reply.line(200, "running") if self.running() else Reply.line(503, "the run is not going")
 
     async def _readyz(self, query: Query) -> Reply:
-        reasons = _unready_reasons(await _run_in(self.status_reader, self.status))
+        reasons = _unready_reasons(await _run_in(self.status_reader, self._read_status))
         return Reply.line(503, "\n".join(reasons)) if reasons else Reply.line(200, "ready")
 
 
@@ -138,7 +142,7 @@ async def _run_in(executor: Executor, function: Callable[[], Value]) -> Value:
     return await asyncio.get_running_loop().run_in_executor(executor, function)
 
 
-def _unready_reasons(status: dict[str, Any]) -> list[str]:
+def _unready_reasons(status: Mapping[str, Any]) -> list[str]:
     """Return why a run is not ready: not going, no recent result, or a camera that does not deliver."""
     age_ms = status["last_result_age_ms"]
     reasons = [] if status["running"] else ["the run is not going"]

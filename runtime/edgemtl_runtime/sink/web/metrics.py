@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...errors import EdgemtlError, missing
@@ -19,7 +19,7 @@ QUANTILES = {"p50": "0.5", "p90": "0.9", "p99": "0.99", "max": "1"}
 class Collector:
     """Prometheus collector of one status; times in seconds."""
 
-    def __init__(self, status: dict[str, Any]) -> None:
+    def __init__(self, status: Mapping[str, Any]) -> None:
         self.status = status
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
@@ -50,7 +50,7 @@ class Collector:
             yield _gauge("last_result_age_seconds", "Time since the last result.", (), {(): age_ms / 1e3}.items())
 
 
-def exposition(status: dict[str, Any]) -> bytes:
+def exposition(status: Mapping[str, Any]) -> bytes:
     """Return a status as Prometheus text; raises `EdgemtlError` where prometheus_client is missing."""
     try:
         from prometheus_client import CollectorRegistry, generate_latest

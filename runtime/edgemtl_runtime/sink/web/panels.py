@@ -127,7 +127,7 @@ def describe_views(pair: FramePair, result: Result) -> dict[str, object]:
         is_overlay = isinstance(head, Boxes | LabelMap | Attributes)
         heads[name] = {"kind": "overlay" if is_overlay else "map", "colours": colours}
     names = cameras(pair, result)
-    missing = [name for name in names if name not in pair.frames or name in result.absent]
+    missing = [name for name in names if name not in pair.frames or name in result.missing]
     return {"cameras": names, "absent": missing, "heads": heads}
 
 

@@ -1,0 +1,183 @@
+"""Figures drawn with matplotlib, as the bytes of a file; matplotlib is imported with the first of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING
+
+from .metric_report import Reports
+from .tasks import TASKS
+from .training_log import GROUPS, LEGEND, TITLES, VAL, smooth, title
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PANELS_PER_ROW = 4
+
+
+def new_figure(width_in: float, height_in: float) -> Figure:
+    """Return an empty figure that no window shows."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width_in, height_in), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def encoded(figure: Figure, dpi: int = 100, file_format: str = "png") -> bytes:
+    """Return a figure as a file: png, pdf or svg."""
+    buffer = BytesIO()
+    figure.savefig(buffer, dpi=dpi, format=file_format)
+    return buffer.getvalue()
+
+
+def training_curves(rows: Sequence[Mapping[str, float]]) -> bytes:
+    """Draw every column of a training log over the steps, smoothed, a panel each or one a group."""
+    names = [n for n in dict.fromkeys(name for row in rows for name in row) if n != "step"]
+    grouped = {prefix: [name for name in names if name.startswith(prefix)] for prefix in GROUPS}
+    panels = [("", [name]) for name in names if not name.startswith(tuple(GROUPS))]
+    panels += [(prefix, members) for prefix, members in grouped.items() if members]
+    columns = min(PANELS_PER_ROW, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = new_figure(3.2 * columns, 2.4 * lines)
+    for index, (prefix, panel) in enumerate(panels):
+        axes = figure.add_subplot(lines, columns, index + 1)
+        for name in panel:
+            _curve(axes, name, prefix, [(row["step"], row[name]) for row in rows if name in row])
+        if prefix and len(panel) <= LEGEND:
+            axes.legend(fontsize=6)
+        axes.set_title(GROUPS[prefix] if prefix else title(panel[0]), fontsize=9)
+        axes.set_xlabel("step", fontsize=8)
+        axes.tick_params(labelsize=7)
+        if prefix == "strength/" and any(row.get(name, 0) > 0 for row in rows for name in panel):
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+    return encoded(figure, 110)
+
+
+def _curve(axes: Axes, name: str, prefix: str, points: Sequence[tuple[float, float]]) -> None:
+    steps, values = [step for step, _ in points], [value for _, value in points]
+    if name.startswith(VAL):
+        axes.plot(steps, values, color="tab:orange", marker=".")
+    elif prefix or name in TITLES:
+        values = smooth(values) if prefix == "loss_weight/" else values
+        axes.plot(steps, values, label=name.removeprefix(prefix), linewidth=1 if prefix else 1.5)
+    else:
+        axes.plot(steps, values, color="0.8", linewidth=0.8)
+        axes.plot(steps, smooth(values), color="tab:blue")
+
+
+def metric_over_steps(curves: Mapping[str, Sequence[tuple[float, float]]], label: str) -> bytes:
+    """Draw a metric over the steps, a line a start."""
+    figure = new_figure(5.2, 3.2)
+    axes = figure.add_subplot()
+    for name, points in curves.items():
+        axes.plot([step for step, _ in points], [value for _, value in points], marker=".", label=name)
+    axes.set_xlabel("step")
+    axes.set_ylabel(label)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return encoded(figure, 110)
+
+
+def layer_profiles(profiles: Mapping[str, Mapping[str, float]], taps: Mapping[str, str], threshold: float) -> bytes:
+    """Draw the share of active groups over the layers, a panel a task, and the block that its head reads."""
+    figure = new_figure(9, 1.6 * len(profiles))
+    rows = figure.subplots(len(profiles), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (task, profile) in zip(rows, profiles.items(), strict=True):
+        axes.bar(range(len(profile)), list(profile.values()), color="tab:blue", width=0.9)
+        axes.axhline(threshold, color="0.5", linewidth=0.8)
+        inside = [index for index, layer in enumerate(profile) if layer.startswith(f"{taps[task]}.")]
+        axes.axvline(max(inside, default=len(profile) - 1) + 0.5, color="tab:orange", linewidth=2)
+        axes.set_title(f"{task}: head tap after {taps[task]}", fontsize=9)
+        axes.set_xlim(-0.6, len(profile) - 0.4)
+        axes.locator_params(axis="x", integer=True)
+        axes.set_ylim(0, 1)
+        axes.tick_params(labelsize=7)
+    rows[-1].set_xlabel("layers of the trunk, from the input on", fontsize=8)
+    figure.supylabel("share of active groups", fontsize=8)
+    return encoded(figure, 110)
+
+
+def misalignment(
+    reports: Reports,
+    tasks: Sequence[str],
+    shifts_px: Sequence[int],
+    rotations_deg: Sequence[int],
+    file_format: str = "png",
+) -> bytes:
+    """Draw the primary metric of every task over the shift, and over the rotation, of one camera to the other."""
+    figure = new_figure(7.2, 3.0)
+    panels = (
+        ("shift, pixels of the labels", {px: f"shift {px} px" for px in shifts_px}),
+        ("rotation, degrees", {deg: f"turn {deg}°" for deg in rotations_deg}),
+    )
+    for axes, (label, subsets) in zip(figure.subplots(1, 2), panels, strict=True):
+        for task in tasks:
+            points = [(x, reports[subset].primary(task)) for x, subset in ({0: "all"} | subsets).items()]
+            axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=TASKS[task].primary)
+        axes.set_xlabel(label, fontsize=8)
+        axes.set_ylim(bottom=0)
+        axes.tick_params(labelsize=8)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8, frameon=False)
+    return encoded(figure, 150, file_format)
+
+
+def task_changes(runs: Sequence[str], changes: Mapping[str, Sequence[Sequence[float]]], file_format: str) -> bytes:
+    """Draw each task's relative change against its single-task network, a group of bars a run.
+
+    ``changes`` has for each bar (a task, or "Δm", the mean) the values of every run's seeds, none where it has no such
+    task. The error bars are standard deviations over seeds.
+    """
+    figure = new_figure(2.6 + 1.5 * len(runs), 3.6)
+    axes = figure.add_subplot()
+    width = 0.8 / len(changes)
+    for index, (name, by_run) in enumerate(changes.items()):
+        deviations = [stdev(values) if len(values) > 1 else 0.0 for values in by_run]
+        axes.bar(
+            [x + (index - (len(changes) - 1) / 2) * width for x in range(len(runs))],
+            [fmean(values) if values else 0.0 for values in by_run],
+            width * 0.92,
+            yerr=deviations if any(deviations) else None,
+            label=name,
+            color="0.25" if name == "Δm" else f"C{index}",
+            error_kw={"elinewidth": 0.8},
+        )
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_xticks(range(len(runs)), runs, fontsize=8)
+    axes.set_ylabel("change against single, %  (+ is better)", fontsize=8)
+    axes.tick_params(axis="y", labelsize=8)
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    figure.legend(fontsize=8, loc="outside right upper", frameon=False)
+    return encoded(figure, 150, file_format)
+
+
+def channels_by_layer(
+    before: Sequence[int], after: Sequence[int], stages: Sequence[str] = (), height_in: float = 2.6
+) -> bytes:
+    """Draw the channels of every layer before (grey) and after (blue) pruning; ``stages`` name the layers' parts."""
+    figure = new_figure(11, height_in)
+    axes = figure.add_subplot()
+    layers = range(len(before))
+    axes.bar(layers, before, color="0.85", width=0.9)
+    axes.bar(layers, after, color="tab:blue", width=0.9)
+    if stages:
+        starts = [i for i in layers if not i or stages[i] != stages[i - 1]]
+        axes.set_xticks(starts, [stages[i] for i in starts], rotation=60, ha="right", fontsize=7)
+        axes.tick_params(axis="y", labelsize=7)
+    else:
+        axes.set_xlabel("convolutions, from the input on", fontsize=8)
+        axes.tick_params(labelsize=7)
+    axes.set_ylabel("channels", fontsize=8)
+    axes.margins(x=0.01)
+    return encoded(figure)
