@@ -161,7 +161,7 @@ def test_pictures_that_tell_when_they_were_taken(tmp_path: Path) -> None:
     stamps = [frame.stamp_ns for frame in open_camera(f"{tmp_path}?stamps=exif", "rgb").frames()]
     assert np.diff(stamps).tolist() == [10**9, 10**9]
     cv2.imwrite(str(tmp_path / "9.png"), noise(1))
-    with pytest.raises(CameraError, match=r"9\.png: \?stamps=exif, but it does not tell"):
+    with pytest.raises(CameraError, match=r"9\.png: \?stamps=exif, but it does not hold its capture time"):
         list(open_camera(f"{tmp_path}?stamps=exif", "rgb").frames())
 
 
