@@ -124,7 +124,7 @@ class Checkpoint:
         values = self._values()
         if OLD_HEADER in values:
             raise EdgemtlError(
-                f"{self.file}: a state of version 0.1, which cannot be continued; finish it with that version, "
+                f"{self.file}: a state of version 0.1, which cannot be resumed; finish it with that version, "
                 "or start from the beginning with --overwrite"
             )
         try:

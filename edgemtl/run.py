@@ -24,6 +24,9 @@ from .metric_report import Reports, from_json
 from .run_files import CONFIG, WEIGHTS, check_run, read_metrics
 from .tasks import TASKS
 
+OLDER_SCHEMA = 2
+"""The schema of manifests whose keys the interfaces of older runs have."""
+
 
 class Interface(msgspec.Struct, frozen=True):
     """The description of a trained network, with the inputs and heads of its bundle."""
@@ -55,7 +58,7 @@ class Run:
         config = config_file.load(folder / CONFIG)
         try:
             with safe_open(folder / WEIGHTS, "pt") as file:
-                interface = msgspec.convert(_with_new_keys(file.metadata()["interface"]), Interface)
+                interface = read_interface(file.metadata()["interface"])
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             network = edgemtl_models.build(interface.network, interface.channels(), config.input_size, pretrained=False)
             network.load_state_dict(state)
@@ -82,10 +85,12 @@ class Run:
         return Deployed(self.network, self.interface.inputs, self.interface.heads)
 
 
-def _with_new_keys(interface: str) -> dict[str, Any]:
-    """Return a decoded interface; inputs have the keys that those of a bundle's manifest have."""
-    values: dict[str, Any] = decode_json(interface.encode())
-    return with_new_keys(values, 0)
+def read_interface(text: str) -> Interface:
+    """Read an interface from JSON of any version; raises `ValueError` for another one."""
+    raw = decode_json(text.encode())
+    if not isinstance(raw, dict):
+        raise ValueError("the interface holds no names")
+    return msgspec.convert(with_new_keys(raw, OLDER_SCHEMA), Interface)
 
 
 def interface_of(network: MultiTask, config: Config, heads: tuple[Head, ...]) -> Interface:

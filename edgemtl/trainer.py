@@ -141,11 +141,11 @@ class Trainer:
 
     def state(self) -> TrainState:
         """Return everything that changes during the training."""
-        moments = self.optimizer.state_dict()["state"]
+        optimizer = self.optimizer.state_dict()["state"]
         state: dict[str, dict[str, Any]] = {
             "network": self.network.state_dict(),
             "ema": self.ema.network.state_dict(),
-            "optimizer": {f"{index}.{name}": t for index, slots in moments.items() for name, t in slots.items()},
+            "optimizer": {f"{index}.{name}": t for index, slots in optimizer.items() for name, t in slots.items()},
             "method": self.method.state_dict(),
         }
         state |= {f"regularizer-{name}": part.state_dict() for name, part in self.regularizers.items()}

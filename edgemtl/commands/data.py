@@ -72,7 +72,7 @@ def _show(args: argparse.Namespace) -> int:
     from ..data.datasets import FileDataset, evenly_spaced
     from ..data.formats import index
     from ..errors import EdgemtlError
-    from ..visualize import labelled, sheet, titled
+    from ..visualize import contact_sheet, draw_labels, with_title
 
     with output_file(args.out, SHEET, args.overwrite) as out:
         dataset = index(args.path, args.labels)
@@ -81,7 +81,7 @@ def _show(args: argparse.Namespace) -> int:
             raise EdgemtlError(f"{args.path}: split '{args.split}' has no images")
         samples = FileDataset(dataset, dataset.splits[args.split])
         chosen = [samples[index] for index in evenly_spaced(len(samples), args.count)]
-        pixels = sheet([titled(labelled(sample, samples.classes), sample.name) for sample in chosen], 2)
+        pixels = contact_sheet([with_title(draw_labels(sample, samples.classes), sample.name) for sample in chosen], 2)
         written, data = cv2.imencode(out.given.suffix.lower(), pixels[:, :, ::-1])
         if not written:
             height, width = pixels.shape[:2]

@@ -32,7 +32,7 @@ def to_item(sample: Sample, inputs: dict[str, Input], target_types: Mapping[str,
         fitted = letterbox.image(image, spec.channels, spec.blank)
         images[name] = torch.from_numpy(fitted).permute(2, 0, 1).contiguous()
     targets = {
-        task: target_type.from_label(sample.labels[task], letterbox)
+        task: target_type.from_label(sample.label(task), letterbox)
         for task, target_type in target_types.items()
         if task in sample.labels
     }

@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 from edgemtl_runtime.letterbox import Letterbox
 
 from .geometry import Geometry
-from .sample import BoxLabels
+from .sample import BoxLabels, Label
 from .targets import SampleTarget, Target
 
 MIN_SIDE_PX = 3.0
@@ -27,7 +27,7 @@ MIN_VISIBLE = 0.3
 class BoxTarget(SampleTarget):
     """Boxes of one sample: ``xyxy`` (N, 4) network pixels, ``classes`` (N,); the image is ``size`` (height, width).
 
-    Boxes may reach out of the image until they are clipped, so that a crop can tell how much of one it leaves.
+    Boxes may reach out of the image until they are clipped, so that the share of one that a crop leaves is known.
     """
 
     xyxy: Tensor
@@ -35,8 +35,9 @@ class BoxTarget(SampleTarget):
     size: tuple[int, int]
 
     @classmethod
-    def from_label(cls, label: BoxLabels, letterbox: Letterbox) -> Self:
+    def from_label(cls, label: Label, letterbox: Letterbox) -> Self:
         """Scale boxes to the network's pixels."""
+        assert isinstance(label, BoxLabels)
         xyxy = torch.from_numpy(label.xyxy * np.float32(letterbox.scale))
         return cls(xyxy, torch.from_numpy(label.classes), (letterbox.height, letterbox.width))
 

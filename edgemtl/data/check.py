@@ -1,4 +1,4 @@
-"""What a data set holds, counted picture by picture, and every problem in it."""
+"""Statistics of a dataset, over all its samples, and every problem in its files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .annotations import Index, Problems
 from .datasets import read_all
@@ -14,14 +15,16 @@ from .formats import index
 from .sample import IGNORE, Sample
 
 LIGHT = {True: "day", False: "night", None: "unknown"}
+Statistics = dict[str, Any]
+"""As JSON holds them: numbers, lists, and dictionaries of these."""
 
 
-class Census:
-    """Counts of one split."""
+class SplitStatistics:
+    """Counts of images, labels, boxes, pixels and attributes by class over one split."""
 
     def __init__(self, classes: dict[str, tuple[str, ...]]) -> None:
         self.classes = classes
-        self.pictures = self.empty = 0
+        self.images = self.empty = 0
         self.light: Counter[bool | None] = Counter()
         self.labelled: Counter[str] = Counter()
         self.boxes = np.zeros(len(classes.get("boxes", ())), np.int64)
@@ -32,7 +35,7 @@ class Census:
 
     def add(self, sample: Sample) -> None:
         """Count a sample."""
-        self.pictures += 1
+        self.images += 1
         self.light[sample.is_day] += 1
         self.labelled.update(sample.labels.keys())
         self.sizes.add(sample.size)
@@ -43,61 +46,60 @@ class Census:
             self.empty += not len(boxes.classes)
         if (ids := sample.labels.get("semantic")) is not None:
             self.pixels += np.bincount(ids[ids != IGNORE], minlength=len(self.pixels))
-        if (held := sample.labels.get("attributes")) is not None:
-            self.attributes += np.stack([held == 1, ~np.isnan(held)])
+        if (attributes := sample.labels.get("attributes")) is not None:
+            self.attributes += np.stack([attributes == 1, ~np.isnan(attributes)])
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the counts for people and programs; shares are of the pixels, or the pictures, that are labelled."""
-        told: dict[str, Any] = {"pictures": self.pictures}
+    def to_dict(self) -> Statistics:
+        """Return the counts for people and programs; shares are of the pixels, or the images, that are labelled."""
+        statistics: Statistics = {"pictures": self.images}
         if self.light[True] or self.light[False]:
-            told |= {name: self.light[key] for key, name in LIGHT.items()}
-        told["labelled"] = {task: self.labelled[task] for task in self.classes}
+            statistics |= {name: self.light[key] for key, name in LIGHT.items()}
+        statistics["labelled"] = {task: self.labelled[task] for task in self.classes}
         if "boxes" in self.classes:
-            told["boxes"] = dict(zip(self.classes["boxes"], self.boxes.tolist(), strict=True))
-            told["empty"] = self.empty
+            statistics["boxes"] = dict(zip(self.classes["boxes"], self.boxes.tolist(), strict=True))
+            statistics["empty"] = self.empty
         if "semantic" in self.classes:
-            told["semantic"] = _shares(self.classes["semantic"], self.pixels, self.pixels.sum())
+            statistics["semantic"] = _shares(self.classes["semantic"], self.pixels, self.pixels.sum(keepdims=True))
         if "attributes" in self.classes:
-            told["attributes"] = _shares(self.classes["attributes"], *self.attributes)
-        told["sizes"] = [f"{w}x{h}" for h, w in sorted(self.sizes)]
-        told["bits"] = {modality: sorted(bits) for modality, bits in self.bits.items()}
-        return told
+            statistics["attributes"] = _shares(self.classes["attributes"], *self.attributes)
+        statistics["sizes"] = [f"{w}x{h}" for h, w in sorted(self.sizes)]
+        statistics["bits"] = {modality: sorted(bits) for modality, bits in self.bits.items()}
+        return statistics
 
 
-def _shares(names: tuple[str, ...], counts: Any, of: Any) -> dict[str, float]:
-    return dict(zip(names, (counts / np.maximum(of, 1)).round(4).tolist(), strict=True))
+def _shares(names: tuple[str, ...], counts: NDArray[np.int64], totals: NDArray[np.int64]) -> dict[str, float]:
+    return dict(zip(names, (counts / np.maximum(totals, 1)).round(4).tolist(), strict=True))
 
 
-def check(path: str | Path, labels: str = "fused") -> tuple[Index, dict[str, Any]]:
-    """Read a whole data set; return its index, with the problems of its files as well, and its counts by split."""
-    found = index(path, labels)
-    counts = {}
-    for split, entries in found.splits.items():
-        census = Census(found.classes)
+def check(path: str | Path, label_policy: str = "fused") -> tuple[Index, dict[str, Statistics]]:
+    """Read a whole dataset; return its index, with the problems of all its files, and its statistics by split."""
+    dataset_index = index(path, label_policy)
+    by_split = {}
+    for split, entries in dataset_index.splits.items():
+        statistics = SplitStatistics(dataset_index.classes)
         problems: Problems = []
         for sample in read_all(entries, problems, f"reading {split}"):
             if sample is not None:
-                census.add(sample)
-        found.problems += problems
-        counts[split] = census.to_dict()
-    return found, counts
+                statistics.add(sample)
+        dataset_index.problems += problems
+        by_split[split] = statistics.to_dict()
+    return dataset_index, by_split
 
 
-def rows(counts: dict[str, dict[str, Any]]) -> list[list[str]]:
-    """Return the counts as rows of words, a header first."""
-    splits = list(counts)
-    flat = {split: dict(_flat(told)) for split, told in counts.items()}
-    names = list(dict.fromkeys(name for told in flat.values() for name in told))
-    return [["", *splits], *([name, *(flat[split].get(name, "") for split in splits)] for name in names)]
+def rows(by_split: dict[str, Statistics]) -> list[list[str]]:
+    """Return the statistics as rows of a table, a header first."""
+    flat = {split: dict(_flat(statistics)) for split, statistics in by_split.items()}
+    names = list(dict.fromkeys(name for cells in flat.values() for name in cells))
+    return [["", *by_split], *([name, *(cells.get(name, "") for cells in flat.values())] for name in names)]
 
 
-def _flat(told: dict[str, Any]) -> list[tuple[str, str]]:
-    out = []
-    for key, value in told.items():
+def _flat(statistics: Statistics) -> list[tuple[str, str]]:
+    cells = []
+    for key, value in statistics.items():
         if isinstance(value, dict):
-            out += [(f"{key}: {name}", word) for name, word in _flat(value)]
+            cells += [(f"{key}: {name}", text) for name, text in _flat(value)]
         elif isinstance(value, float):
-            out.append((key, f"{value:.1%}"))
+            cells.append((key, f"{value:.1%}"))
         else:
-            out.append((key, ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
-    return out
+            cells.append((key, ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
+    return cells

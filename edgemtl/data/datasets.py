@@ -16,17 +16,16 @@ from .annotations import Entry, Index, Problems, raise_problems
 from .formats import index
 from .sample import Dataset, Sample
 
-Splits = dict[str, Dataset]
-
 THREADS = min(8, os.cpu_count() or 1)
+Splits = dict[str, Dataset]
 
 
 class FileDataset:
     """Entries of an index as a dataset, with the labels of ``tasks`` alone if any are named."""
 
-    def __init__(self, found: Index, entries: Sequence[Entry], tasks: Sequence[str] = ()) -> None:
-        self.root = found.root
-        self.classes = {task: names for task, names in found.classes.items() if not tasks or task in tasks}
+    def __init__(self, dataset_index: Index, entries: Sequence[Entry], tasks: Sequence[str] = ()) -> None:
+        self.root = dataset_index.root
+        self.classes = {task: names for task, names in dataset_index.classes.items() if not tasks or task in tasks}
         self.entries = [
             replace(entry, labels={t: read for t, read in entry.labels.items() if t in self.classes})
             for entry in entries
@@ -59,10 +58,10 @@ class ConcatDataset:
         for part, name in zip(parts, names, strict=True):
             for task, classes in part.classes.items():
                 if self.classes.setdefault(task, classes) != classes:
-                    theirs, ours = ", ".join(classes), ", ".join(self.classes[task])
                     raise DataError(
-                        f"{task}: {owner[task]} has the classes {ours}, {name} has {theirs}; "
-                        "leave the task out of one of them (tasks: [...] beside its source)"
+                        f"{task}: {owner[task]} has the classes {', '.join(self.classes[task])}, "
+                        f"{name} has {', '.join(classes)}; "
+                        "leave the task out of one of them (tasks: [...] next to its source)"
                     )
                 owner.setdefault(task, name)
 
@@ -70,15 +69,15 @@ class ConcatDataset:
         return sum(map(len, self.parts))
 
     def __getitem__(self, index: int) -> Sample:
-        part, within = self._place(index)
-        return part[within]
+        part, index_in_part = self._locate(index)
+        return part[index_in_part]
 
     def is_day(self, index: int) -> bool | None:
         """Whether a sample was taken by day."""
-        part, within = self._place(index)
-        return part.is_day(within)
+        part, index_in_part = self._locate(index)
+        return part.is_day(index_in_part)
 
-    def _place(self, index: int) -> tuple[Dataset, int]:
+    def _locate(self, index: int) -> tuple[Dataset, int]:
         for part in self.parts:
             if index < len(part):
                 return part, index
@@ -86,32 +85,8 @@ class ConcatDataset:
         raise IndexError(index)
 
 
-def read_all(entries: Sequence[Entry], problems: Problems, title: str = "reading") -> Iterator[Sample | None]:
-    """Decode entries in their order, some ahead, and note every problem."""
-    with ThreadPoolExecutor(THREADS) as pool, progress_bar(title, len(entries)) as bar:
-        ahead: deque[Future[tuple[Sample | None, Problems]]] = deque()
-        for done in range(len(entries)):
-            while len(ahead) < 4 * THREADS and done + len(ahead) < len(entries):
-                ahead.append(pool.submit(_read, entries[done + len(ahead)]))
-            sample, found = ahead.popleft().result()
-            problems += found
-            bar(done + 1, {})
-            yield sample
-
-
-def _read(entry: Entry) -> tuple[Sample | None, Problems]:
-    problems: Problems = []
-    return entry.read(problems), problems
-
-
-def evenly_spaced(length: int, count: int) -> list[int]:
-    """Return at most ``count`` places of a sequence, evenly spread from its first to its last."""
-    count = max(1, min(count, length))
-    return sorted({round(i * (length - 1) / max(count - 1, 1)) for i in range(count)})
-
-
 def open_datasets(config: Config, needed: tuple[str, ...] = ("train", "val")) -> Splits:
-    """Return the splits that there are of "train", "val" and "test"; raises `DataError` with what is wrong."""
+    """Open the splits that there are of "train", "val" and "test"; raises `DataError` with all problems."""
     data = config.data
     if data.source == "streets":
         return _synthetic(config)
@@ -131,34 +106,55 @@ def name_of(data: Data) -> str:
 
 
 def _synthetic(config: Config) -> Splits:
-    data = config.data
-    train = Streets(
-        data.synthetic.num_train,
-        config.input_size,
-        config.seed * data.synthetic.num_train % (HELD_OUT - data.synthetic.num_train),
-        config.tasks,
-    )
-    return {"train": train, "val": Streets(data.synthetic.num_val, config.input_size, HELD_OUT, config.tasks)}
+    num_train, num_val = config.data.synthetic.num_train, config.data.synthetic.num_val
+    first_seed = config.seed * num_train % (HELD_OUT - num_train)
+    train = Streets(num_train, config.input_size, first_seed, config.tasks)
+    return {"train": train, "val": Streets(num_val, config.input_size, HELD_OUT, config.tasks)}
 
 
 def _open(source: Source, data: Data, needed: tuple[str, ...]) -> Splits:
     if source.source == "streets":
-        raise DataError("drawn streets stand alone: data.source=streets")
-    found = index(source.source, source.label_policy)
-    found.raise_problems()
+        raise DataError("synthetic streets cannot be mixed with other sources: data.source=streets")
+    dataset_index = index(source.source, source.label_policy)
+    dataset_index.raise_problems()
     for task in source.tasks:
-        if task not in found.classes:
-            raise DataError(f"{source.source} has no {task} labels; it has {', '.join(found.classes) or 'none'}")
-    entries = dict(found.splits)
+        if task not in dataset_index.classes:
+            labelled = ", ".join(dataset_index.classes) or "none"
+            raise DataError(f"{source.source} has no {task} labels; it has {labelled}")
+    entries = dict(dataset_index.splits)
     if data.val_fraction:
         train = entries.get("train", [])
         kept = round(len(train) * (1 - data.val_fraction))
         entries = {"train": train[:kept], "val": train[kept:], "test": entries.get("val", [])}
         if not entries["train"] or not entries["val"]:
             raise DataError(
-                f"{source.source}: data.val_fraction={data.val_fraction:g} of {len(train)} pictures leaves no split"
+                f"{source.source}: data.val_fraction={data.val_fraction:g} of {len(train)} images leaves no split"
             )
     for split in needed:
         if not entries.get(split):
-            raise DataError(f"{source.source}: split '{split}' has no pictures")
-    return {split: FileDataset(found, part, source.tasks) for split, part in entries.items()}
+            raise DataError(f"{source.source}: split '{split}' has no images")
+    return {split: FileDataset(dataset_index, part, source.tasks) for split, part in entries.items()}
+
+
+def read_all(entries: Sequence[Entry], problems: Problems, title: str = "reading") -> Iterator[Sample | None]:
+    """Decode entries in their order, some ahead, and add every problem."""
+    with ThreadPoolExecutor(THREADS) as pool, progress_bar(title, len(entries)) as bar:
+        pending: deque[Future[tuple[Sample | None, Problems]]] = deque()
+        for done in range(len(entries)):
+            while len(pending) < 4 * THREADS and done + len(pending) < len(entries):
+                pending.append(pool.submit(_read, entries[done + len(pending)]))
+            sample, new_problems = pending.popleft().result()
+            problems += new_problems
+            bar(done + 1, {})
+            yield sample
+
+
+def _read(entry: Entry) -> tuple[Sample | None, Problems]:
+    problems: Problems = []
+    return entry.read(problems), problems
+
+
+def evenly_spaced(length: int, count: int) -> list[int]:
+    """Return at most ``count`` indices of a sequence, evenly spaced from its first to its last."""
+    count = max(1, min(count, length))
+    return sorted({round(i * (length - 1) / max(count - 1, 1)) for i in range(count)})

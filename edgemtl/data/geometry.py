@@ -105,8 +105,10 @@ class ResizedCrop:
         """Return the window's pixels, antialiased or the nearest; it lies inside, so nothing has to be filled."""
         window, size = (self.top, self.left, *self.crop_size), list(self.size)
         if interpolate:
-            return v2.functional.resized_crop_image(values, *window, size, antialias=True)
-        return v2.functional.resized_crop_mask(values, *window, size)
+            resampled: Tensor = v2.functional.resized_crop_image(values, *window, size, antialias=True)
+        else:
+            resampled = v2.functional.resized_crop_mask(values, *window, size)
+        return resampled
 
     def boxes(self, xyxy: Tensor) -> Tensor:
         """Return boxes in the pixels of the scaled window."""

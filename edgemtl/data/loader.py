@@ -36,8 +36,8 @@ from .targets import SampleTarget, Target
 class Batches:
     """The batch of every step, of augmented training items; of several processes, this one's part of it.
 
-    All random numbers come from torch's global state, set anew for every item, so that a batch depends on nothing but
-    the seed and the step, whoever prepares it.
+    All random numbers come from torch's global state, seeded again for every item, so that a batch depends on nothing
+    but the seed and the step, whichever process prepares it.
     """
 
     def __init__(
@@ -51,12 +51,11 @@ class Batches:
         self.dataset, self.config, self.steps = dataset, config, steps
         self.inputs, self.target_types = inputs, target_types
         self.augment = Augmenter(config.augment, inputs)
-        self.held = math.ceil(config.episodes.query_fraction * len(dataset))
-        if self.held and self.held == len(dataset):
-            raise ConfigError(
-                f"episodes.query_fraction={config.episodes.query_fraction} leaves none of {self.held} images to train"
-            )
-        self.light = _by_light(dataset) if config.data.balance_light else []
+        self.num_query = math.ceil(config.episodes.query_fraction * len(dataset))
+        if self.num_query and self.num_query == len(dataset):
+            fraction = f"episodes.query_fraction={config.episodes.query_fraction}"
+            raise ConfigError(f"{fraction} leaves none of {self.num_query} images to train")
+        self.by_light = _by_light(dataset) if config.data.balance_light else []
         self.items: dict[int, Item] = {}
         self.budget = config.data.cache_mb * 2**20
 
@@ -65,13 +64,12 @@ class Batches:
 
     def __getitem__(self, step: int) -> Batch:
         mosaic = self.config.augment.mosaic if step < self.config.augment.mosaic_until * self.steps else 0.0
-        mine = range(step * self.config.batch_size, (step + 1) * self.config.batch_size)[
-            distributed.rank() :: distributed.world_size()
-        ]
-        return collate([self._item(place, mosaic) for place in mine], self.inputs, self.target_types)
+        positions = range(step * self.config.batch_size, (step + 1) * self.config.batch_size)
+        shard = positions[distributed.rank() :: distributed.world_size()]
+        return collate([self._item(position, mosaic) for position in shard], self.inputs, self.target_types)
 
     def fill(self) -> None:
-        """Read and fit the samples, as many as the memory for them holds, by several threads."""
+        """Read and fit samples ahead, by several threads, until the cache is full."""
         count = len(self.dataset)
         with ThreadPoolExecutor(THREADS) as pool, progress_bar("reading", count) as bar:
             for done, index in enumerate(range(0, count, 4 * THREADS)):
@@ -81,42 +79,42 @@ class Batches:
                     pass
                 bar(min((done + 1) * 4 * THREADS, count), {})
 
-    def _item(self, place: int, mosaic: float) -> Item:
-        """Return an item of the training by its place in one permutation of all samples after the other."""
-        rank, members = self._pool(place)
-        number, within = divmod(rank, len(members))
-        torch.default_generator.manual_seed(self._seed(1, place))
+    def _item(self, position: int, mosaic: float) -> Item:
+        """Return an augmented item by its position in the training, a permutation of the samples an epoch."""
+        rank, members = self._pool(position)
+        epoch, index = divmod(rank, len(members))
+        torch.default_generator.manual_seed(self._seed(1, position))
         others: list[Item] = []
         if mosaic and float(torch.rand(())) < mosaic:
             others = [self._fitted(members[i]) for i in torch.randint(0, len(members), (3,)).tolist()]
-        mine = self._fitted(members[self._permutation(number, members[0], len(members))[within]])
-        return self.augment(mine, others, lambda: self._fitted(members[int(torch.randint(len(members), ()))]))
+        item = self._fitted(members[self._permutation(epoch, members[0], len(members))[index]])
+        return self.augment(item, others, lambda: self._fitted(members[int(torch.randint(len(members), ()))]))
 
-    def _pool(self, place: int) -> tuple[int, Sequence[int]]:
-        """Return a place's rank among those filled from the same samples, and these.
+    def _pool(self, position: int) -> tuple[int, Sequence[int]]:
+        """Return a position's rank among those filled from the same samples, and the indices of these samples.
 
-        Where queries are held out, they fill each batch's second half; where light is balanced, places are filled by
+        Where queries are held out, they fill each batch's second half; where light is balanced, positions are filled by
         day and by night in turns.
         """
         size, total = self.config.batch_size, len(self.dataset)
-        if self.light:
-            return place // 2, self.light[place % 2]
-        if not self.held:
-            return place, range(total)
-        step, within = divmod(place, size)
+        if self.by_light:
+            return position // 2, self.by_light[position % 2]
+        if not self.num_query:
+            return position, range(total)
+        step, index = divmod(position, size)
         half = size // 2
-        if within < half:
-            return step * half + within, range(total - self.held)
-        return step * (size - half) + within - half, range(total - self.held, total)
+        if index < half:
+            return step * half + index, range(total - self.num_query)
+        return step * (size - half) + index - half, range(total - self.num_query, total)
 
     @lru_cache(maxsize=4)  # noqa: B019
-    def _permutation(self, number: int, first: int, count: int) -> list[int]:
-        generator = torch.Generator().manual_seed(self._seed(0, number, *([first] if first else [])))
+    def _permutation(self, epoch: int, first: int, count: int) -> list[int]:
+        generator = torch.Generator().manual_seed(self._seed(0, epoch, *([first] if first else [])))
         order: list[int] = torch.randperm(count, generator=generator).tolist()
         return order
 
-    def _seed(self, *what: int) -> int:
-        return int(np.random.SeedSequence([self.config.seed, *what]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    def _seed(self, *key: int) -> int:
+        return int(np.random.SeedSequence([self.config.seed, *key]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
     def _fitted(self, index: int) -> Item:
         if index in self.items:
@@ -129,42 +127,40 @@ class Batches:
 
 
 def _by_light(dataset: Dataset) -> list[list[int]]:
-    """Return the samples taken by day and those by night; one of which that is not known is among both."""
+    """Return the samples taken by day and those by night; where it is not known, among both."""
     known = [dataset.is_day(index) for index in range(len(dataset))]
     if not (True in known and False in known):
-        raise ConfigError(
-            "data.balance_light needs pictures that are known to be by day, and by night (attributes.csv)"
-        )
+        raise ConfigError("data.balance_light needs images that are known to be by day, and by night (attributes.csv)")
     return [[index for index, day in enumerate(known) if day is not other] for other in (False, True)]
 
 
 class Loader:
-    """Hands out the batches from step ``first`` on, prepared ahead: by a thread, or by ``workers`` processes.
+    """Iterates over the batches from step ``start`` on, prepared ahead by a thread, or by ``workers`` processes.
 
-    ``waited_s`` is how long the steps had to wait for them, but for the first one.
+    ``waited_s`` is how long the steps had to wait for them, without the first one.
     """
 
-    def __init__(self, batches: Batches, first: int = 0, workers: int = 0) -> None:
-        self.batches, self.first, self.workers = batches, first, workers
+    def __init__(self, batches: Batches, start: int = 0, workers: int = 0) -> None:
+        self.batches, self.start, self.workers = batches, start, workers
         self.waited_s = 0.0
         self.ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=2)
         self.stop = threading.Event()
 
     def __iter__(self) -> Iterator[Batch]:
         source = self._from_processes() if self.workers else self._from_thread()
-        asked, first = time.monotonic(), True
+        requested, is_first = time.monotonic(), True
         for batch in source:
-            self.waited_s += 0.0 if first else time.monotonic() - asked
+            self.waited_s += 0.0 if is_first else time.monotonic() - requested
             yield batch
-            asked, first = time.monotonic(), False
+            requested, is_first = time.monotonic(), False
 
     def _from_processes(self) -> Iterator[Batch]:
-        steps = range(self.first, len(self.batches))
+        steps = range(self.start, len(self.batches))
         # Forked, so that they share what was read before.
         context = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
         pinned = torch.cuda.is_available()
         for batch in DataLoader(
-            _Guarded(self.batches),
+            _ErrorsAsItems(self.batches),
             batch_size=None,
             sampler=steps,
             num_workers=self.workers,
@@ -179,7 +175,7 @@ class Loader:
         thread = threading.Thread(target=self._prepare, name="loader", daemon=True)
         thread.start()
         try:
-            for _ in range(self.first, len(self.batches)):
+            for _ in range(self.start, len(self.batches)):
                 batch = self.ready.get()
                 if isinstance(batch, BaseException):
                     raise batch
@@ -194,7 +190,7 @@ class Loader:
 
     def _prepare(self) -> None:
         try:
-            for step in range(self.first, len(self.batches)):
+            for step in range(self.start, len(self.batches)):
                 if self.stop.is_set():
                     return
                 self.ready.put(self.batches[step])
@@ -202,8 +198,8 @@ class Loader:
             self.ready.put(error)
 
 
-class _Guarded(torch.utils.data.Dataset[Batch | BaseException]):
-    """Gives an error as it is: a worker's own way to tell it is its whole traceback."""
+class _ErrorsAsItems(torch.utils.data.Dataset[Batch | BaseException]):
+    """Returns an error as an item: DataLoader would raise it with its whole traceback as the message."""
 
     def __init__(self, batches: Batches) -> None:
         self.batches = batches
@@ -248,5 +244,5 @@ def check_inputs(inputs: dict[str, Input], dataset: Dataset) -> None:
         if spec.modality not in dataset.modalities:
             available = ", ".join(dataset.modalities)
             raise ConfigError(
-                f"the network needs {spec.modality} pictures, the data have {available}: modalities=[{available}]"
+                f"the network needs {spec.modality} images, the data have {available}: modalities=[{available}]"
             )

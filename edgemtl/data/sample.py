@@ -1,9 +1,9 @@
-"""One labelled moment: the images of the cameras and what is known about them."""
+"""One labelled sample, its labels, and what a dataset of them is."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,24 +14,40 @@ IGNORE = 255
 
 @dataclass(frozen=True, eq=False)
 class BoxLabels:
-    """The objects of a picture: ``xyxy`` (N, 4) float32 pixels, ``classes`` (N,) ids; N may be 0."""
+    """The objects of an image: ``xyxy`` (N, 4) float32 pixels, ``classes`` (N,) ids; N may be 0."""
 
     xyxy: NDArray[np.float32]
     classes: NDArray[np.int64]
 
 
+Label = BoxLabels | NDArray[Any]
+
+
+class Labels(TypedDict, total=False):
+    """The labels of a sample by task; a task that is missing is not labelled."""
+
+    boxes: BoxLabels
+    semantic: NDArray[np.uint8]
+    """(H, W) class ids, `IGNORE` where not known."""
+    depth: NDArray[np.float32]
+    """(H, W) metres, 0 where not known."""
+    normals: NDArray[np.float32]
+    """(H, W, 3) unit vectors (x right, y down, z forward), zero where not known."""
+    edges: NDArray[np.uint8]
+    """(H, W) 0 or 1, `IGNORE` where not known."""
+    attributes: NDArray[np.float32]
+    """(A,) 0 or 1, NaN where not known."""
+
+
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Images of one size by modality, and their labels by task; a task that is not there has no label here.
+    """Images of one size by modality, "rgb" (H, W, 3) uint8 and "ir" (H, W) uint8 or uint16, and their labels.
 
-    ``images``: "rgb" (H, W, 3) uint8, "ir" (H, W) uint8 or uint16. ``labels``: "boxes" `BoxLabels`; "semantic" (H, W)
-    uint8 ids and "edges" (H, W) uint8 0 or 1, both `IGNORE` where unknown; "depth" (H, W) float32 metres, 0 where
-    unknown; "normals" (H, W, 3) float32 unit vectors (x right, y down, z forward), zero where unknown; "attributes"
-    (A,) float32 0 or 1, NaN where unknown. ``is_day`` is None where it is not known.
+    ``is_day`` is None where it is not known.
     """
 
     images: dict[str, NDArray[Any]]
-    labels: dict[str, Any]
+    labels: Labels
     is_day: bool | None = None
     name: str = ""
 
@@ -41,13 +57,17 @@ class Sample:
         first = next(iter(self.images.values()))
         return first.shape[0], first.shape[1]
 
+    def label(self, task: str) -> Label:
+        """Return the label of a task; raises KeyError where there is none."""
+        return cast(dict[str, Label], self.labels)[task]
+
 
 class Dataset(Protocol):
-    """A split of a dataset; ``classes`` has every task that it labels, with its classes (none for a depth)."""
+    """One split of samples; ``classes`` has every task that it labels, with its classes (none for a depth)."""
 
     classes: dict[str, tuple[str, ...]]
     modalities: tuple[str, ...]
-    """What every sample has pictures of."""
+    """What every sample has images of."""
 
     def __len__(self) -> int: ...
 

@@ -10,19 +10,19 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from edgemtl_runtime.letterbox import Letterbox
 
 from .geometry import Geometry
-from .sample import IGNORE
+from .sample import IGNORE, Label
 
 
+@dataclass(frozen=True, eq=False)
 class TensorRecord:
     """A frozen dataclass of which some fields are tensors."""
 
@@ -32,7 +32,7 @@ class TensorRecord:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """Return the record with a function applied to every tensor."""
-        return replace(self, **{name: function(tensor) for name, tensor in self.tensors().items()})  # type: ignore[type-var]  # subclasses are dataclasses
+        return replace(self, **{name: function(tensor) for name, tensor in self.tensors().items()})
 
 
 class Target(TensorRecord, ABC):
@@ -52,7 +52,7 @@ class SampleTarget(TensorRecord, ABC):
 
     @classmethod
     @abstractmethod
-    def from_label(cls, label: Any, letterbox: Letterbox) -> Self:
+    def from_label(cls, label: Label, letterbox: Letterbox) -> Self:
         """Bring a sample's label to the network's input size."""
 
     @abstractmethod
@@ -93,23 +93,25 @@ class DenseTarget(SampleTarget, Target):
         return self.values != self.ignore_value
 
     @classmethod
-    def from_label(cls, label: NDArray[Any], letterbox: Letterbox) -> Self:
+    def from_label(cls, label: Label, letterbox: Letterbox) -> Self:
         """Scale a map to the network's pixels, nearest neighbour; the padding is not valid."""
-        scaled_size = (letterbox.scaled_height, letterbox.scaled_width)
-        if label.shape[:2] != scaled_size:
-            label = Fit(*scaled_size, *label.shape[:2], 1.0, *label.shape[:2]).map_to_camera(label)
+        assert isinstance(label, np.ndarray)
+        height, width = label.shape[:2]
+        scaled_height, scaled_width = letterbox.scaled_height, letterbox.scaled_width
+        if (height, width) != (scaled_height, scaled_width):
+            label = Letterbox(scaled_height, scaled_width, height, width, 1.0, height, width).map_to_camera(label)
         scaled = torch.from_numpy(np.ascontiguousarray(np.moveaxis(label, -1, 0) if label.ndim == 3 else label))
         padded_size = (*scaled.shape[:-2], letterbox.height, letterbox.width)
         values = torch.full(padded_size, cls.ignore_value, dtype=scaled.dtype)
-        values[..., : letterbox.scaled_height, : letterbox.scaled_width] = scaled
+        values[..., :scaled_height, :scaled_width] = scaled
         return cls(values)
 
     def transform(self, geometry: Geometry) -> Self:
         """Move the labels with their pixels, and change those that depend on the view."""
         moved = geometry.resample(self.values, self.ignore_value, interpolate=False)
-        return replace(self, values=self.seen_through(moved, geometry))
+        return replace(self, values=self.adjust_values(moved, geometry))
 
-    def seen_through(self, values: Tensor, geometry: Geometry) -> Tensor:
+    def adjust_values(self, values: Tensor, geometry: Geometry) -> Tensor:
         """Return moved labels as they are in the transformed view."""
         return values
 
@@ -154,7 +156,7 @@ class DepthTarget(DenseTarget):
         """Where the depth is positive."""
         return self.values > 0
 
-    def seen_through(self, values: Tensor, geometry: Geometry) -> Tensor:
+    def adjust_values(self, values: Tensor, geometry: Geometry) -> Tensor:
         """Return the depths over the zoom."""
         return values / geometry.zoom
 
@@ -168,7 +170,7 @@ class NormalTarget(DenseTarget):
         """Where the vector has a length."""
         return self.values.square().sum(-3) > 0.5
 
-    def seen_through(self, values: Tensor, geometry: Geometry) -> Tensor:
+    def adjust_values(self, values: Tensor, geometry: Geometry) -> Tensor:
         """Return the vectors turned about the optical axis, and x negated in a mirrored view."""
         x, y, z = values
         angle = math.radians(geometry.rotation_deg)
@@ -189,8 +191,9 @@ class VectorTarget(SampleTarget, Target):
         return self.values.isfinite()
 
     @classmethod
-    def from_label(cls, label: NDArray[np.float32], letterbox: Letterbox) -> Self:
+    def from_label(cls, label: Label, letterbox: Letterbox) -> Self:
         """Return the numbers as they are."""
+        assert isinstance(label, np.ndarray)
         return cls(torch.from_numpy(label))
 
     def transform(self, geometry: Geometry) -> Self:

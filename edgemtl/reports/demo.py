@@ -17,7 +17,7 @@ from ..metric_report import Reports, table
 from ..plots import channels_by_layer
 from ..run import Run
 from ..tables import Table, as_html
-from ..visualize import drawn
+from ..visualize import draw_results
 from .html import image, page, paragraph, png, section
 
 DENSE_SPARSE_SHRUNK = (
@@ -49,7 +49,7 @@ def write_report(
     """Write the report of a demo, and next to it ``result.png`` with two predictions by day and two by night."""
     predictor = open_predictor(bundle.path, threshold=None)
     by_light = {name: _with_objects(samples, name == "day") for name in ("day", "night")}
-    images = {name: [drawn(s, predictor(s)) for s in chosen] for name, chosen in by_light.items()}
+    images = {name: [draw_results(s, predictor(s)) for s in chosen] for name, chosen in by_light.items()}
     (file.parent / "result.png").write_bytes(png(np.vstack([np.hstack(row[:2]) for row in images.values()])))
     grids = {
         name: "".join(image(png(pixels), f"street {s.name}") for pixels, s in zip(images[name], chosen, strict=True))

@@ -18,7 +18,7 @@ from ..metric_report import Reports, from_json, metric_row
 from ..plots import channels_by_layer
 from ..tables import Table, as_html
 from ..tasks import TASKS
-from ..visualize import drawn, labelled
+from ..visualize import draw_labels, draw_results
 from .html import image, jpeg, page, paragraph, section
 
 SAMPLES = 6
@@ -99,8 +99,8 @@ def _task_changes(metrics: dict[str, Any]) -> list[str]:
 
 def _sample(predictor: Predictor, samples: Dataset, index: int, tasks: Sequence[str]) -> str:
     sample = samples[index]
-    labels = labelled(sample, {task: samples.classes[task] for task in tasks})
-    predictions = drawn(sample, predictor(sample))
+    labels = draw_labels(sample, {task: samples.classes[task] for task in tasks})
+    predictions = draw_results(sample, predictor(sample))
     width = max(labels.shape[1], predictions.shape[1])
     both = [np.pad(pixels, ((0, 4), (0, width - pixels.shape[1]), (0, 0))) for pixels in (labels, predictions)]
     return image(jpeg(np.vstack(both)), sample.name)

@@ -118,8 +118,9 @@ class Milliseconds:
         )
 
     def _measured(self, channels: int, filters: int, geometry: Geometry) -> float:
-        depthwise, *shape = geometry
-        return 1e3 * self.table(channels, filters, *shape, channels if depthwise else 1)
+        groups = channels if geometry.depthwise else 1
+        shape = (geometry.kernel, geometry.stride, geometry.padding, geometry.input_size)
+        return 1e3 * self.table(channels, filters, *shape, groups)
 
 
 def _between(time: Callable[[int], float], whole: int, now: int) -> float:

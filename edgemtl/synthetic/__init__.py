@@ -1,4 +1,4 @@
-"""Synthetic street scenes by day and by night, as a colour and a thermal camera would see them."""
+"""Synthetic street scenes by day and by night, rendered for a colour and a thermal camera, with exact labels."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ __all__ = ["CLASSES", "SEMANTIC_CLASSES", "Scene", "draw"]
 class Scene:
     """One frame of a street with its labels for every task.
 
-    rgb (H, W, 3) and ir (H, W, warmer is brighter) are uint8. boxes (N, 4) are xyxy in pixels around each object's own
-    silhouette, also where a nearer one hides it, clipped to the image; classes (N,) index CLASSES; N may be 0.
+    rgb (H, W, 3) and ir (H, W, warmer is brighter) are uint8. boxes (N, 4) are xyxy in pixels around each object's
+    silhouette, also where a nearer one occludes it, clipped to the image; classes (N,) index CLASSES; N may be 0.
     semantic (H, W) indexes SEMANTIC_CLASSES (street lamps count as building). depth_m (H, W) is z in metres, 0 on sky.
     normals (H, W, 3) are unit vectors towards the viewer with x right, y down, z forward, zero on sky. edges (H, W)
     are 1 at class and instance boundaries and at depth steps, else 0.
@@ -46,13 +46,13 @@ def draw(seed: int, *, width: int = 160, height: int = 128, is_day: bool | None 
     """Draw the street of a seed as it looks at a time, the same bytes for the same arguments.
 
     Objects move smoothly with time_s (seconds) while the camera stands still and its noise changes. is_day=None lets
-    the seed choose; either choice shows the same geometry. Sizes are pixels from 32 upwards; seed is not negative.
+    the seed choose; either shows the same geometry. Sizes are pixels from 32 upwards; seed is not negative.
     """
     if width < 32 or height < 32 or seed < 0:
         raise ValueError(f"need width and height >= 32 and seed >= 0, got {width}x{height} and seed {seed}")
     rng = random.Random(seed)
-    chosen = rng.random() < 0.5
-    is_day = chosen if is_day is None else is_day
+    random_is_day = rng.random() < 0.5
+    is_day = random_is_day if is_day is None else is_day
     azimuth, elevation = rng.uniform(-math.pi, math.pi), rng.uniform(0.25, 1.1)
     flat = math.cos(elevation)
     sun = (flat * math.sin(azimuth), -math.sin(elevation), flat * math.cos(azimuth))
@@ -79,15 +79,15 @@ def draw(seed: int, *, width: int = 160, height: int = 128, is_day: bool | None 
     # The cameras.
     rgb = light.expose_rgb(lit, glare, canvas, surfaces, rng)
     ir = light.expose_ir(surfaces.warmth + np.float32(0.25) * texture, canvas, surfaces, rng, fixed_noise)
-    moment = int(np.float64(time_s + 0.0).view(np.uint64))  # the time's own bits; adding 0.0 makes -0.0 the same as 0.0
-    noise = light.sensor_noise(np.random.Generator(np.random.SFC64([seed, 2, moment])), (4, height, width))
+    time_bits = int(np.float64(time_s + 0.0).view(np.uint64))  # adding 0.0 makes -0.0 the same as 0.0
+    noise = light.sensor_noise(np.random.Generator(np.random.SFC64([seed, 2, time_bits])), (4, height, width))
     rgb += noise[:3] * np.float32(0.015 if is_day else 0.025)
     ir += noise[3] * np.float32(0.018)
     return Scene(
         rgb=np.asarray(cv2.merge([light.to_bytes(plane) for plane in rgb]), np.uint8),
         ir=light.to_bytes(ir),
         boxes=np.array([box.xyxy for box in boxes], np.float32).reshape(-1, 4),
-        classes=np.array([actor.kind for actor in actors], np.int64),
+        classes=np.array([actor.class_id for actor in actors], np.int64),
         semantic=surfaces.semantic,
         depth_m=surfaces.depth_m,
         normals=np.asarray(cv2.merge(list(surfaces.normals)), np.float32),

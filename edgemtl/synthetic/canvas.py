@@ -1,4 +1,4 @@
-"""The canvas: flat facets painted into a map that says which facet each pixel shows, and what each facet is."""
+"""The canvas: a map of the facet that each pixel shows, and a table of the facets' appearance and geometry."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class Look(NamedTuple):
     """What a surface looks like to both cameras."""
 
     rgb: Vector
-    heat: float = 0.0  # warmth of its own above the air, in units of the thermal range
+    heat: float = 0.0  # its warmth above the air, in units of the thermal range
     absorb: float = 0.15  # how much the sun warms it
     glow: Vector | None = None  # light it gives off at night
 
 
-def random_colour(rng: random.Random, low: float, high: float, spread: float) -> Vector:
-    """A colour of random brightness whose channels differ by up to the spread."""
+def random_colour(rng: random.Random, low: float, high: float, variation: float) -> Vector:
+    """A colour of random brightness whose channels differ by up to the variation."""
     level = rng.uniform(low, high)
-    r, g, b = (min(1.0, max(0.02, level + rng.uniform(-spread, spread))) for _ in range(3))
+    r, g, b = (min(1.0, max(0.02, level + rng.uniform(-variation, variation))) for _ in range(3))
     return r, g, b
 
 

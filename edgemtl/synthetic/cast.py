@@ -1,4 +1,4 @@
-"""The cast: which objects a street has, where they stand and how they move."""
+"""Random objects of a street: their classes, poses and motion."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .street import Street
 _PERSON, _BICYCLE, _CAR = range(3)  # indices into CLASSES
 _DEPTHS_M = ((4.0, 14.5), (3.5, 13.0), (6.5, 28.0))  # nearest and farthest of each class
 _HALF_WIDTH_M = (0.35, 0.8, 1.8)  # roughly, of each class
-_ROOM_M = (0.3, 0.6, 1.5)  # that each class needs in depth
+_ROOM_M = (0.3, 0.6, 1.5)  # depth that each class needs
 _MAX_HIDDEN = 0.45  # share of one object's width behind another
 
 
@@ -21,7 +21,7 @@ _MAX_HIDDEN = 0.45  # share of one object's width behind another
 class Actor:
     """A person, a bicycle or a car."""
 
-    kind: int  # index into CLASSES
+    class_id: int  # index into CLASSES
     x_m: float
     z_m: float
     yaw: float  # heading, 0 is away from the camera, +pi/2 is to the right
@@ -30,7 +30,7 @@ class Actor:
     style: int  # seeds colours, build and gait
 
     def at(self, time_s: float) -> Pose:
-        """Where it is at a time: persons and bicycles turn round at walls, whatever drives off comes back far off."""
+        """Return the pose at a time: persons and bicycles turn round at walls, a car that leaves comes back far off."""
         near, far = 3.0, 60.0
         z = self.z_m + self.speed * math.cos(self.yaw) * time_s
         if not near <= z <= far:
@@ -38,13 +38,13 @@ class Actor:
         low, high = self.x_range_m
         x, yaw = self.x_m + self.speed * math.sin(self.yaw) * time_s, self.yaw
         if not low <= x <= high:
-            if self.kind == _CAR:  # drives on and comes back from the other side
+            if self.class_id == _CAR:  # drives on and comes back from the other side
                 x = low + (x - low) % (high - low)
             else:
-                way = (x - low) % (2 * (high - low))
-                if way > high - low:
-                    way, yaw = 2 * (high - low) - way, -yaw
-                x = low + way
+                travelled = (x - low) % (2 * (high - low))
+                if travelled > high - low:
+                    travelled, yaw = 2 * (high - low) - travelled, -yaw
+                x = low + travelled
         return Pose(x, z, math.sin(yaw), math.cos(yaw))
 
 
@@ -52,20 +52,20 @@ def choose_actors(canvas: Canvas, rng: random.Random, street: Street) -> list[Ac
     """Place 1 to 6 objects of equally likely classes where they hide little of each other at time 0."""
     actors: list[Actor] = []
     for _ in range(rng.choice((1, 2, 3, 3, 4, 4, 5, 6))):
-        kind = rng.choices((_PERSON, _BICYCLE, _CAR), (1.0, 1.0, 1.15))[0]  # cars find less room
+        class_id = rng.choices((_PERSON, _BICYCLE, _CAR), (1.0, 1.0, 1.15))[0]  # cars find less room
         for _attempt in range(12):
-            actor = _place(canvas, rng, kind, street)
-            if all(_are_apart(actor, other) for other in actors):
+            actor = _random_actor(canvas, rng, class_id, street)
+            if all(_are_separate(actor, other) for other in actors):
                 actors.append(actor)
                 break
     return actors
 
 
-def _are_apart(a: Actor, b: Actor) -> bool:
+def _are_separate(a: Actor, b: Actor) -> bool:
     """Whether neither stands in the other and the nearer one leaves enough of the farther one in view."""
     (a_start, a_end), (b_start, b_end) = _view(a), _view(b)
     shared = min(a_end, b_end) - max(a_start, b_start)
-    if abs(b.z_m - a.z_m) < _ROOM_M[a.kind] + _ROOM_M[b.kind] and shared > 0:
+    if abs(b.z_m - a.z_m) < _ROOM_M[a.class_id] + _ROOM_M[b.class_id] and shared > 0:
         return False
     farther = a_end - a_start if b.z_m < a.z_m else b_end - b_start
     return shared / farther < _MAX_HIDDEN
@@ -73,17 +73,17 @@ def _are_apart(a: Actor, b: Actor) -> bool:
 
 def _view(actor: Actor) -> tuple[float, float]:
     """Left and right end in the image, as x / z."""
-    half = _HALF_WIDTH_M[actor.kind] / actor.z_m
+    half = _HALF_WIDTH_M[actor.class_id] / actor.z_m
     return actor.x_m / actor.z_m - half, actor.x_m / actor.z_m + half
 
 
-def _place(canvas: Canvas, rng: random.Random, kind: int, street: Street) -> Actor:
-    near, far = _DEPTHS_M[kind]
+def _random_actor(canvas: Canvas, rng: random.Random, class_id: int, street: Street) -> Actor:
+    near, far = _DEPTHS_M[class_id]
     z = near * (far / near) ** rng.random()
     slope = 0.42 * canvas.width / canvas.focal  # x / z at which an object still is well inside the image
     style, is_moving, across = rng.getrandbits(30), rng.random() < 0.6, rng.random() < 0.5
     centre, road = street.centre_m, street.road_m
-    if kind == _CAR:
+    if class_id == _CAR:
         kerb = road - 1.1
         left, right = centre - kerb, centre + kerb
         z_side = 1.6 * (road + 2.0)  # nearer than this the houses are out of view: a crossing
@@ -99,11 +99,11 @@ def _place(canvas: Canvas, rng: random.Random, kind: int, street: Street) -> Act
     else:
         left, right = centre - road - street.walk_m + 0.6, centre + road + street.walk_m - 0.6
         x_range = (left, right)
-        yaw, speed = rng.choice((-1, 1)) * math.pi / 2, rng.uniform(0.8, 1.7) * (1 + kind) if is_moving else 0.0
-        if kind == _BICYCLE and not is_moving:
+        yaw, speed = rng.choice((-1, 1)) * math.pi / 2, rng.uniform(0.8, 1.7) * (1 + class_id) if is_moving else 0.0
+        if class_id == _BICYCLE and not is_moving:
             yaw += rng.uniform(-0.8, 0.8)
-        if kind == _PERSON and not across:
+        if class_id == _PERSON and not across:
             yaw = rng.choice((0.0, math.pi))
     low, high = max(-slope * z, left), min(slope * z, right)
     x = rng.uniform(min(low, high), max(low, high))
-    return Actor(kind, x, z, yaw, speed, x_range, style)
+    return Actor(class_id, x, z, yaw, speed, x_range, style)

@@ -30,20 +30,20 @@ def quad(x0: float, x1: float, y0: float, y1: float, z0: float, z1: float) -> Po
 
 
 class Pose(NamedTuple):
-    """Where an object stands and where it heads; places points given along and across the heading."""
+    """Position and heading of an object; maps points along and across the heading to camera coordinates."""
 
     x: float
     z: float
     sin: float  # of the heading, 0 is away from the camera, +pi/2 is to the right
     cos: float
 
-    def place(self, points: Sequence[Vector]) -> Float:
+    def to_camera(self, points: Sequence[Vector]) -> Float:
         """Camera coordinates (V, 3) of points (forward, height, right) in metres."""
         s, c = self.sin, self.cos
         return array([[self.x + f * s + r * c, CAMERA_HEIGHT_M - h, self.z + f * c - r * s] for f, h, r in points])
 
     def point(self, forward: float, height: float, right: float) -> Vector:
-        x, y, z = self.place([(forward, height, right)])[0].tolist()
+        x, y, z = self.to_camera([(forward, height, right)])[0].tolist()
         return x, y, z
 
     def towards(self, forward: float, up: float, right: float) -> Vector:

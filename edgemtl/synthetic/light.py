@@ -1,4 +1,4 @@
-"""From surfaces to pictures: texture, shadows, lamplight and glare, then the exposure and noise of both cameras."""
+"""From surfaces to images: texture, shadows, lamplight and glare, then the exposure and noise of both cameras."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def shadows(canvas: Canvas, surfaces: Surfaces, actors: list[Actor], time_s: flo
     """Share of light (H, W) that reaches the ground beneath the objects."""
     share = np.ones(surfaces.depth_m.shape, np.float32)
     for actor in actors:
-        length, width, left_over = _SHADOWS[actor.kind]
-        outline = actor.at(time_s).place([(length * c, 0.0, width * s) for c, s in CIRCLE])
+        length, width, left_over = _SHADOWS[actor.class_id]
+        outline = actor.at(time_s).to_camera([(length * c, 0.0, width * s) for c, s in CIRCLE])
         cv2.fillConvexPoly(share, canvas.vertices(outline) // FINE, left_over, shift=SHIFT)
     share[(surfaces.semantic != ROAD) & (surfaces.semantic != PAVEMENT)] = 1.0
     return np.asarray(cv2.blur(share, (3, 3)), np.float32)
@@ -71,8 +71,8 @@ def bloom(canvas: Canvas, glow: Float) -> Float:
     small = cv2.resize(lamps, (max(8, canvas.width // 4), max(8, canvas.height // 4)), interpolation=cv2.INTER_AREA)
     wide = cv2.GaussianBlur(small, (0, 0), max(0.5, canvas.focal / 70))
     narrow = cv2.GaussianBlur(small, (0, 0), max(0.4, canvas.focal / 200))
-    spread = cv2.resize(0.9 * wide + 0.5 * narrow, (canvas.width, canvas.height), interpolation=cv2.INTER_LINEAR)
-    return np.stack(cv2.split(lamps + spread))
+    halo = cv2.resize(0.9 * wide + 0.5 * narrow, (canvas.width, canvas.height), interpolation=cv2.INTER_LINEAR)
+    return np.stack(cv2.split(lamps + halo))
 
 
 def expose_rgb(lit: Float, glare: Float, canvas: Canvas, surfaces: Surfaces, rng: random.Random) -> Float:

@@ -1,4 +1,4 @@
-"""What persons, bicycles and cars look like."""
+"""Appearance of persons, bicycles and cars."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CAR_PARTS = ("body", "body", "glass", "body", "glass", "bonnet", "body")  # wha
 
 def paint(canvas: Canvas, actor: Actor, time_s: float) -> None:
     """Paint an object as it looks at a time."""
-    (_person, _bicycle, _car)[actor.kind](canvas, actor, time_s)
+    (_person, _bicycle, _car)[actor.class_id](canvas, actor, time_s)
 
 
 def _limb(x0: float, h0: float, x1: float, h1: float, wide0: float, wide1: float) -> Outline:
@@ -74,17 +74,17 @@ def _bicycle(canvas: Canvas, actor: Actor, time_s: float) -> None:
     for hub in (-0.52, 0.52):
         ring = [(hub + 0.34 * c, 0.34 + 0.34 * s, 0.0) for c, s in [*CIRCLE, CIRCLE[0]]]
         tips = [(0.3 * math.cos(a), 0.3 * math.sin(a)) for a in (turn, turn + 1.05, turn + 2.1)]
-        spokes = [pose.place([(hub + u, 0.34 - v, 0.0), (hub - u, 0.34 + v, 0.0)]) for u, v in tips]
+        spokes = [pose.to_camera([(hub + u, 0.34 - v, 0.0), (hub - u, 0.34 + v, 0.0)]) for u, v in tips]
         canvas.strokes(spokes, 0.012, steel, BICYCLE, normal)
-        canvas.strokes([pose.place(ring)], 0.06, tyre, BICYCLE, normal)
+        canvas.strokes([pose.to_camera(ring)], 0.06, tyre, BICYCLE, normal)
     diamond = [(-0.52, 0.34, 0.0), (-0.2, 0.82, 0.0), (0.36, 0.84, 0.0), (-0.05, 0.32, 0.0), (-0.52, 0.34, 0.0)]
     seat_tube = [(-0.05, 0.32, 0.0), (-0.23, 0.95, 0.0)]
     fork = [(0.52, 0.34, 0.0), (0.34, 1.0, 0.0)]
-    canvas.strokes([pose.place(line) for line in (diamond, seat_tube, fork)], 0.06, tube, BICYCLE, normal)
+    canvas.strokes([pose.to_camera(line) for line in (diamond, seat_tube, fork)], 0.06, tube, BICYCLE, normal)
     bar = [(0.34, 1.0, -0.25), (0.34, 1.0, 0.25)]
     stem = [(0.34, 1.0, 0.0), (0.5, 1.05, 0.0)]
     saddle = [(-0.36, 0.96, 0.0), (-0.12, 0.96, 0.0)]
-    canvas.strokes([pose.place(line) for line in (bar, stem, saddle)], 0.07, tyre, BICYCLE, normal)
+    canvas.strokes([pose.to_camera(line) for line in (bar, stem, saddle)], 0.07, tyre, BICYCLE, normal)
     for forward, height, glow in ((0.5, 0.9, (0.8, 0.8, 0.7)), (-0.6, 0.7, (0.7, 0.08, 0.05))):
         canvas.disc(pose.point(forward, height, 0.0), 0.05, Look((0.7, 0.3, 0.2), heat, 0.0, glow), BICYCLE)
 
@@ -103,8 +103,8 @@ def _car(canvas: Canvas, actor: Actor, time_s: float) -> None:
     }
     # Where the camera is, forward and right of the car.
     viewer = -(pose.x * pose.sin + pose.z * pose.cos), -(pose.x * pose.cos - pose.z * pose.sin)
-    # Tyres as seen from the front or the back, mostly hidden behind the body.
-    for x, y, z in pose.place([(s * 1.3, 0.0, r * half * 0.9) for s in (-1, 1) for r in (-1, 1)]).tolist():
+    # Tyres as seen from the front or the back, mostly occluded by the body.
+    for x, y, z in pose.to_camera([(s * 1.3, 0.0, r * half * 0.9) for s in (-1, 1) for r in (-1, 1)]).tolist():
         canvas.facet(array(quad(x - 0.1, x + 0.1, y, y - 0.4, z, z)), looks["tyre"], CAR, FRONT)
     # The panels across the car, those that the camera sees, from far to near.
     panels = [(a, b, looks[part]) for (a, b), part in zip(pairwise(outline), _CAR_PARTS, strict=True)]
@@ -113,7 +113,7 @@ def _car(canvas: Canvas, actor: Actor, time_s: float) -> None:
         length = math.hypot(f1 - f0, h1 - h0)
         n_forward, n_up = (h0 - h1) / length, (f1 - f0) / length
         if n_forward * (viewer[0] - f0) + n_up * (CAMERA_HEIGHT_M - h0) > 0:
-            panel = pose.place([(f0, h0, -half), (f0, h0, half), (f1, h1, half), (f1, h1, -half)])
+            panel = pose.to_camera([(f0, h0, -half), (f0, h0, half), (f1, h1, half), (f1, h1, -half)])
             canvas.facet(panel, look, CAR, pose.towards(n_forward, n_up, 0))
     for side in (-1.0, 1.0):
         if side * viewer[1] > half:
@@ -123,17 +123,17 @@ def _car(canvas: Canvas, actor: Actor, time_s: float) -> None:
 
 def _car_side(canvas: Canvas, pose: Pose, side: float, outline: Outline, looks: dict[str, Look]) -> None:
     right, normal = side * _CAR_HALF_M, pose.towards(0, 0, side)
-    canvas.facet(pose.place([(f, h, right) for f, h in outline]), looks["body"], CAR, normal)
+    canvas.facet(pose.to_camera([(f, h, right) for f, h in outline]), looks["body"], CAR, normal)
     low, high = outline[2][1] + 0.02, outline[3][1] - 0.1
     rear = [(-1.55, low), (-1.28, high), (-0.5, high), (-0.5, low)]
     front = [(-0.4, low), (-0.4, high), (0.25, high), (0.8, low)]
     for pane in (rear, front):
-        canvas.facet(pose.place([(f, h, right) for f, h in pane]), looks["glass"], CAR, normal)
+        canvas.facet(pose.to_camera([(f, h, right) for f, h in pane]), looks["glass"], CAR, normal)
     rim = Look((0.5, 0.5, 0.52), 0.6 * looks["tyre"].heat, 0.02)
     for hub in (-1.3, 1.3):
         for radius, look in ((0.34, looks["tyre"]), (0.17, rim)):
             wheel = [(hub + radius * c, 0.34 + radius * s, right) for c, s in CIRCLE]
-            canvas.facet(pose.place(wheel), look, CAR, normal)
+            canvas.facet(pose.to_camera(wheel), look, CAR, normal)
 
 
 def _car_lights(canvas: Canvas, pose: Pose, viewer_forward: float, tall: float, is_lit: bool) -> None:
@@ -143,7 +143,7 @@ def _car_lights(canvas: Canvas, pose: Pose, viewer_forward: float, tall: float, 
             continue
         look = Look(rgb, 0.1 if is_lit else 0.0, 0.05, glow if is_lit else None)
         lamps = [
-            pose.place([(end, low, r - 0.17), (end, low, r + 0.17), (end, high, r + 0.17), (end, high, r - 0.17)])
+            pose.to_camera([(end, low, r - 0.17), (end, low, r + 0.17), (end, high, r + 0.17), (end, high, r - 0.17)])
             for r in (-_CAR_HALF_M + 0.25, _CAR_HALF_M - 0.25)
         ]
         canvas.facet(np.stack(lamps), look, CAR, pose.towards(math.copysign(1.0, end), 0, 0))

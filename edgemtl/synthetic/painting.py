@@ -1,4 +1,4 @@
-"""Painting a frame from far to near, and the rules by which an object is visible enough to be in it."""
+"""The painter's algorithm, from far to near, and the rules by which an object is visible enough to be labelled."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _HALF_SIZE_M = ((0.0, 0.27), (0.86, 0.1), (2.1, 0.88))  # half the length and ha
 
 
 class Box(NamedTuple):
-    """An object's own silhouette, as if nothing stood before it."""
+    """An object's silhouette, as if nothing occluded it."""
 
     xyxy: tuple[float, float, float, float]
     inside: float  # the share of the object's extent that lies inside the image
     drawn_px: int
-    facets: tuple[int, int]  # the first and last of its own
+    facets: tuple[int, int]  # the numbers of its first and last
 
 
 def paint_visible(canvas: Canvas, street: Street, actors: list[Actor], time_s: float) -> tuple[list[Actor], list[Box]]:
-    """Paint, leaving out every object that would be too small, too hidden or too far outside to be labelled."""
+    """Paint, skipping every object that would be too small, too hidden or too far outside to be labelled."""
     while True:
         boxes = _paint(canvas, street, actors, time_s)
         painted = [(actor, box) for actor, box in zip(actors, boxes, strict=True) if box is not None]
@@ -56,21 +56,21 @@ def _paint(canvas: Canvas, street: Street, actors: list[Actor], time_s: float) -
 
 
 def _paint_object(canvas: Canvas, actor: Actor, time_s: float) -> Box | None:
-    """Paint an object over what is farther and measure its own silhouette; None where it is not in the image."""
+    """Paint an object over what is farther and measure its silhouette; None where it is not in the image."""
     x, z, sin, cos = actor.at(time_s)
-    along, across = _HALF_SIZE_M[actor.kind]
+    along, across = _HALF_SIZE_M[actor.class_id]
     half = along * abs(sin) + across * abs(cos if along else 1.0)
     is_before_camera = z - along * abs(cos) - across >= _MIN_DEPTH_M
     if not is_before_camera or abs(x) - half > 0.5 * canvas.width / canvas.focal * (z + along):
         return None
     first = len(canvas.rows)
     objects.paint(canvas, actor, time_s)
-    own = (canvas.index >= first).view(np.uint8)
-    left, top, width, height = cv2.boundingRect(own)
+    silhouette = (canvas.index >= first).view(np.uint8)
+    left, top, width, height = cv2.boundingRect(silhouette)
     touches = left == 0 or left + width == canvas.index.shape[1]
     inside = width / (2 * half * canvas.focal / z * FINE) if touches else 1.0
     xyxy = (left / FINE, top / FINE, (left + width) / FINE, (top + height) / FINE)
-    return Box(xyxy, inside, cv2.countNonZero(own), (first, len(canvas.rows) - 1))
+    return Box(xyxy, inside, cv2.countNonZero(silhouette), (first, len(canvas.rows) - 1))
 
 
 def _is_visible(canvas: Canvas, box: Box) -> bool:

@@ -1,4 +1,4 @@
-"""The street itself: ground, houses and hedges, which are the backdrop, and the lamps and trees along it."""
+"""The static scene: ground, houses and hedges, which are the backdrop, and the lamps and trees along the street."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _END_M = 70.0  # where the street ends
 
 @dataclass(frozen=True)
 class Street:
-    """What stays the same when a frame has to be painted again without some of its objects."""
+    """The static part of a scene, kept for painting a frame again without some of its objects."""
 
     centre_m: float  # x of the middle of the road
     road_m: float  # half the width of the road
     walk_m: float  # the width of the pavement on each side
     background: NDArray[np.int16]
     rows: list[tuple[float, ...]]
-    furniture: list[tuple[float, Callable[[Canvas], None]]]  # z and what paints it there
+    furniture: list[tuple[float, Callable[[Canvas], None]]]  # z and the function that paints it
 
 
 def build_street(canvas: Canvas, rng: random.Random) -> Street:

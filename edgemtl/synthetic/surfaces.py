@@ -1,4 +1,4 @@
-"""What each pixel shows, looked up in the canvas's table of facets at the final resolution."""
+"""Surface attributes of each pixel, looked up in the canvas's table of facets at the final resolution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Matching of predicted boxes to objects, image by image: the counts behind AP50, miss rates and their intervals.
+"""Matching of predicted boxes to objects, image by image: the counts of AP50, miss rates and their intervals.
 
 A box is a true positive when it covers an object of its class by an IoU of 0.5 or more that no better box of the image
 has; boxes count as in COCO's AP50 (Lin et al. 2014): the best hundred of an image and class, best score first.

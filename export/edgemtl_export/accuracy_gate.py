@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from edgemtl_runtime.bundle import Head
-from edgemtl_runtime.engine.agreement import Arrays, agreement
+from edgemtl_runtime.engine import Arrays
+from edgemtl_runtime.engine.agreement import agreement
 from edgemtl_runtime.manifest_schema import PrecisionFigures
 
 Inference = Callable[[Arrays], Arrays]

@@ -10,7 +10,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper
 
-from edgemtl_runtime.engine.agreement import Arrays
+from edgemtl_runtime.engine import Arrays
 
 
 def activations(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from edgemtl_runtime.bundle import Head, Input
-from edgemtl_runtime.engine.agreement import Arrays
+from edgemtl_runtime.engine import Arrays
 
 from .decoding import DECODERS
 from .inputs import normalise

@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, defs, helper, numpy_helper, shape_inference
 
-from edgemtl_runtime.engine.agreement import Arrays
+from edgemtl_runtime.engine import Arrays
 
 from .activations import activations
 

@@ -20,7 +20,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from edgemtl_runtime.engine.agreement import Arrays
+from edgemtl_runtime.engine import Arrays
 
 from .activations import activations
 from .fp16 import MIN_NORMAL

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgemtl_runtime.engine.agreement import Arrays
+from edgemtl_runtime.engine import Arrays
 
 if TYPE_CHECKING:
     import onnx

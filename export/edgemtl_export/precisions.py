@@ -11,7 +11,7 @@ from typing import Literal
 import onnx
 
 from edgemtl_runtime.bundle import MODELS, Head
-from edgemtl_runtime.engine.agreement import Arrays
+from edgemtl_runtime.engine import Arrays
 from edgemtl_runtime.engine.onnxruntime import OrtEngine
 from edgemtl_runtime.manifest_schema import PrecisionFigures
 

@@ -12,7 +12,8 @@ from torch import nn
 
 from edgemtl_runtime.atomic import AtomicFolder
 from edgemtl_runtime.bundle import BUNDLE, MODEL, Bundle, Head, Input, Manifest, write_bundle
-from edgemtl_runtime.engine.agreement import Arrays, agreement
+from edgemtl_runtime.engine import Arrays
+from edgemtl_runtime.engine.agreement import agreement
 from edgemtl_runtime.engine.onnxruntime import OrtEngine
 from edgemtl_runtime.manifest_schema import ParityFigures, PruningFigures
 

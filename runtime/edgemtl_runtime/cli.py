@@ -1,6 +1,6 @@
-"""The command line on a robot: ``edgemtl-runtime``.
+"""Command line ``edgemtl-runtime``.
 
-What takes long to import is imported when signals are taken care of.
+What takes long to import is imported once signals are handled.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import sys
 from collections.abc import Callable, Sequence
 
 from .errors import EdgemtlError
-from .signals import Abrupt, Interrupts
+from .signals import DefaultSignals, Interrupts
 
 
 def guarded(command: Callable[[], int], program: str) -> int:
-    """Run a command; bad input becomes one line on standard error and exit code 2, Ctrl-C code 130, SIGTERM 143.
+    """Run a command; invalid input is one line on standard error and exit code 2, Ctrl-C code 130, SIGTERM 143.
 
-    Both raise `KeyboardInterrupt` in the command. Libraries that are being imported turn that into errors of their own,
-    so whatever a command ends with after a signal is told as the interruption that it was.
+    Both raise `KeyboardInterrupt` in the command. Libraries that are being imported turn that into other errors, so any
+    error after a signal is reported as the interruption.
     """
     with Interrupts() as interrupts:
         try:
@@ -45,10 +45,11 @@ def _interrupted(program: str, number: int) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    with Abrupt():
+    with DefaultSignals():
         import argparse
 
         from .cli_board import add_board
+        from .cli_calibrate import add_calibrate
         from .cli_engines import add_engines
         from .cli_record import add_record
         from .cli_recover import add_recover
@@ -58,15 +59,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             "edgemtl-runtime", description="Run edgemtl bundles on a robot, without torch."
         )
         commands = parser.add_subparsers(required=True, metavar="COMMAND")
-        for add in (add_run, add_record, add_recover, add_board, add_engines):
+        for add in (add_run, add_record, add_calibrate, add_recover, add_board, add_engines):
             add(commands)
         args = parser.parse_args(argv)
         return guarded(lambda: int(args.command(args)), "edgemtl-runtime")
 
 
 def entry() -> None:
-    """Run the command line as a program of its own, and leave its signals alone to the last."""
-    Abrupt().__enter__()
+    """Entry point of the installed script: default signals until the process ends."""
+    DefaultSignals().__enter__()
     sys.exit(main())
 
 

@@ -1,4 +1,4 @@
-"""``edgemtl-runtime board``: a calibration board to print."""
+"""Command ``edgemtl-runtime board``: a calibration board to print."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .errors import EdgemtlError
 
-KINDS = "checkerboard:9x6:0.03 or charuco:7x5:0.04:0.03[:DICT_4X4_50], circles:7x5:0.03, acircles:4x11:0.02"
+BOARDS = "checkerboard:9x6:0.03 or charuco:7x5:0.04:0.03[:DICT_4X4_50], circles:7x5:0.03, acircles:4x11:0.02"
 
 
 def add_board(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -17,14 +17,14 @@ def add_board(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         help="draw a calibration board to print",
         description="Draw a board in its true size. Print it at 100 %, measure it, and glue it onto something flat.",
     )
-    board.add_argument("--board", metavar="KIND:COLUMNSxROWS:METRES", required=True, help=KINDS)
+    board.add_argument("--board", metavar="KIND:COLUMNSxROWS:METRES", required=True, help=BOARDS)
     board.add_argument("--out", metavar="FILE.pdf|FILE.png", type=Path, required=True)
     board.add_argument("--dpi", type=float, default=300.0, help="dots an inch (%(default)g)")
     board.set_defaults(command=command_board)
 
 
 def command_board(args: argparse.Namespace) -> int:
-    """Draw the board and print how large the paper is."""
+    """Draw the board and print the paper's size."""
     from .rig.calibration_board import Board
     from .rig.paper import write_board
 

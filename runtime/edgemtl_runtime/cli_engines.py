@@ -18,7 +18,7 @@ from .atomic import AtomicFile
 from .bundle import MODELS, Bundle, Input
 from .errors import EdgemtlError
 from .renamed_names import with_old_keys
-from .signals import Abrupt, abruptly
+from .signals import DefaultSignals, with_default_signals
 
 if TYPE_CHECKING:
     from .engine import Arrays
@@ -89,12 +89,12 @@ def command_build(args: argparse.Namespace) -> int:
     frames = read_frames(args.frames, bundle.manifest.inputs) if args.frames else []
     if not args.backend:
         return _autotune(args, bundle, frames)
-    with FileAside(args.engine_out, args.overwrite) if args.engine_out else nullcontext() as plain:
+    with AtomicFile(args.engine_out, args.overwrite) if args.engine_out else nullcontext() as plain:
         return _build_one(args, bundle, frames, plain)
 
 
 def _autotune(args: argparse.Namespace, bundle: Bundle, frames: list[Arrays]) -> int:
-    with Abrupt():
+    with DefaultSignals():
         from .engine.autotune import autotune
         from .engine.config import engine_configs
 
@@ -123,8 +123,8 @@ def _autotune(args: argparse.Namespace, bundle: Bundle, frames: list[Arrays]) ->
     return 0
 
 
-def _build_one(args: argparse.Namespace, bundle: Bundle, frames: list[Arrays], plain: FileAside | None) -> int:
-    with Abrupt():
+def _build_one(args: argparse.Namespace, bundle: Bundle, frames: list[Arrays], plain: AtomicFile | None) -> int:
+    with DefaultSignals():
         from .engine.autotune import check_engine
         from .engine.benchmark import noise
         from .engine.build import build_engine
@@ -189,7 +189,7 @@ def read_frames(folder: Path, inputs: tuple[Input, ...], most: int = 16) -> list
     return samples
 
 
-@abruptly
+@with_default_signals
 def command_inspect(args: argparse.Namespace) -> int:
     """Print what a bundle holds, and the engines built of it."""
     from .engine.cache import Cache, default_folder
@@ -236,7 +236,7 @@ def command_inspect(args: argparse.Namespace) -> int:
     return 0
 
 
-@abruptly
+@with_default_signals
 def command_bench(args: argparse.Namespace) -> int:
     """Benchmark a bundle on every backend that is available on this machine."""
     from .engine.benchmark import benchmark, benchmark_stages, table
@@ -269,7 +269,7 @@ def command_bench(args: argparse.Namespace) -> int:
     return 0
 
 
-@abruptly
+@with_default_signals
 def command_doctor(args: argparse.Namespace) -> int:
     """Print what is installed and available, with a reason and a remedy for what is not."""
     from .engine.config import BACKENDS, unavailable_reason

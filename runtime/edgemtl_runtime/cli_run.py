@@ -20,7 +20,7 @@ from .errors import SHORT_FLAGS, EdgemtlError, flag
 from .pipeline import DEFAULT_TOLERANCE_MS
 from .policy import QueuePolicy
 from .renamed_options import renamed
-from .signals import Abrupt, Signals
+from .signals import DefaultSignals, Signals
 
 if TYPE_CHECKING:
     from .engine.config import EngineConfig
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .pipeline import Pipeline
     from .rig import Rig
     from .sink import Sink
-    from .sink.family import Limits
+    from .sink.rotation import RotationLimits
 
 
 def add_cameras(command: argparse.ArgumentParser, *, rig: bool = True) -> None:
@@ -125,7 +125,7 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 def command_run(args: argparse.Namespace) -> int:
     """Run a bundle and print the statistics."""
-    with Abrupt():
+    with DefaultSignals():
         from .engine.config import open_engine
         from .pipeline import Pipeline, check_inputs
         from .postprocess import parse_thresholds
@@ -134,7 +134,7 @@ def command_run(args: argparse.Namespace) -> int:
         raise EdgemtlError("--tolerance-ms is above 0, --threads between 0 (all cores but one) and 256")
     log_events(args.quiet)
     limits_of(args)
-    with Abrupt():
+    with DefaultSignals():
         bundle = Bundle.open(args.bundle)
         policy = QueuePolicy(args.queue_policy, args.queue_size, args.max_age_ms)
         thresholds = parse_thresholds(args.threshold, bundle.manifest.heads)
@@ -158,15 +158,15 @@ def command_run(args: argparse.Namespace) -> int:
         )
         sinks = open_sinks(args, pipeline, setup)
         signals.stop = pipeline.stop
-        if signals.asked:
+        if signals.stop_requested:
             pipeline.stop()
         stats = pipeline.stats
         try:
             pipeline.run(sinks)
         finally:  # the statistics are printed, whatever has ended the run
-            if stats.pairs or signals.asked:
+            if stats.pairs or signals.stop_requested:
                 print(json.dumps(stats.to_dict()) if args.json else stats.table(), flush=True)
-    if not stats.pairs and not signals.asked:
+    if not stats.pairs and not signals.stop_requested:
         raise EdgemtlError(f"no pairs: {drops_text(stats.drops)}; are both cameras running, with clocks that agree?")
     return 0
 
@@ -248,11 +248,11 @@ def open_sinks(args: argparse.Namespace, pipeline: Pipeline, setup: Setup) -> li
     return sinks
 
 
-def limits_of(args: argparse.Namespace) -> Limits:
-    """Return the limits of recordings' files; raises `EdgemtlError` for impossible ones."""
-    from .sink.family import Limits
+def limits_of(args: argparse.Namespace) -> RotationLimits:
+    """Return when recordings begin a new file; raises `EdgemtlError` for what cannot be."""
+    from .sink.rotation import RotationLimits
 
-    return Limits.of(args.split_mb, args.split_s, args.keep_mb)
+    return RotationLimits.of(args.split_mb, args.split_s, args.keep_mb)
 
 
 def close_quietly(opened: Iterable[Camera | Sink]) -> None:

@@ -1,62 +1,75 @@
-"""Files of others in JSON and YAML, read within bounds: size, depth, length, and what aliases would grow to."""
+"""Bounded reading of untrusted JSON and YAML: size, nesting depth, text length and alias expansion."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import msgspec
 
 from .errors import EdgemtlError, missing
 
-MOST_BYTES = 4 << 20
-DEEPEST = 64
-MOST_VALUES = 500_000
-LONGEST_REASON = 300
+if TYPE_CHECKING:
+    import yaml
+
+MAX_BYTES = 4 << 20
+MAX_DEPTH = 64
+MAX_VALUES = 500_000
+MAX_REASON_LENGTH = 300
+T = TypeVar("T")
 
 
-def read_bounded(file: Path, most: int = MOST_BYTES, error: type[EdgemtlError] = EdgemtlError) -> bytes:
-    """Return a file's bytes; raises ``error`` where it cannot be read or is larger than ``most``."""
+def read_bounded(file: Path, max_bytes: int = MAX_BYTES, error: type[EdgemtlError] = EdgemtlError) -> bytes:
+    """Return a file's bytes; raises ``error`` where it cannot be read or is larger than ``max_bytes``."""
     try:
         with file.open("rb") as stream:
-            data = stream.read(most + 1)
+            data = stream.read(max_bytes + 1)
     except OSError as reason:
         raise error(f"{file}: cannot be read ({reason.strerror})") from reason
-    if len(data) > most:
-        raise error(f"{file}: larger than {most / 1e6:.0f} MB, which is no such file; look at what it is")
+    if len(data) > max_bytes:
+        raise error(f"{file}: larger than {max_bytes / 1e6:.0f} MB, which is no such file; look at what it is")
     return data
 
 
-def decode_json(data: bytes, kind: Any = Any) -> Any:
-    """Return JSON as a type; raises `ValueError`, in one line, whatever is wrong with it."""
+@overload
+def decode_json(data: bytes, type_: type[T]) -> T: ...
+
+
+@overload
+def decode_json(data: bytes) -> Any: ...
+
+
+def decode_json(data: bytes, type_: Any = Any) -> Any:
+    """Return JSON as a type; raises `ValueError`, in one line, for anything invalid."""
     try:
-        return msgspec.json.decode(data, type=kind)
+        return msgspec.json.decode(data, type=type_)
     except (msgspec.MsgspecError, RecursionError, OverflowError, ValueError) as error:
         raise ValueError(reason(error)) from None
 
 
 def reason(error: BaseException) -> str:
-    """Return what an error says, in one line that is not long."""
-    return printable(" ".join(str(error).split()))[:LONGEST_REASON] or type(error).__name__
+    """Return an error's message in one short line."""
+    return printable(" ".join(str(error).split()))[:MAX_REASON_LENGTH] or type(error).__name__
 
 
 def printable(text: str) -> str:
-    """Return a text in which "?" stands for what does not print: it may be of a file, and move a terminal's cursor."""
-    return "".join(sign if sign.isprintable() or sign == "\n" else "?" for sign in text)
+    """Replace unprintable characters by "?": text from a file may move a terminal's cursor."""
+    return "".join(character if character.isprintable() or character == "\n" else "?" for character in text)
 
 
 def read_yaml(file: Path, error: type[EdgemtlError] = EdgemtlError) -> Any:
-    """Return what a YAML file holds, plain values alone; raises ``error`` that names the file."""
+    """Return the plain values of a YAML file; raises ``error`` that names the file."""
     data = read_bounded(file, error=error)
     try:
         return parse_yaml(data)
-    except ValueError as told:
-        raise error(f"{file}: no YAML that can be read ({told})") from None
+    except ValueError as invalid:
+        raise error(f"{file}: no YAML that can be read ({invalid})") from None
 
 
 def parse_yaml(data: bytes | str) -> Any:
-    """Return what a YAML text holds, plain values alone; raises `ValueError` in one line.
+    """Return the plain values of a YAML text; raises `ValueError` in one line.
 
     Raises `EdgemtlError` where PyYAML is not installed.
     """
@@ -66,46 +79,48 @@ def parse_yaml(data: bytes | str) -> Any:
         raise EdgemtlError(
             missing(error, "yaml", "YAML files need PyYAML: pip install 'edgemtl-runtime[rig]'")
         ) from error
-    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
     try:
-        _check_events(yaml, yaml.parse(data, Loader=loader))
+        _check_events(yaml.parse(data, Loader=loader))
         return yaml.load(data, Loader=loader)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError, KeyError, AttributeError) as error:
         raise ValueError(reason(error)) from None
 
 
-def _check_events(yaml: Any, events: Any) -> None:
-    """Raise `ValueError` where a text nests too deep, or would grow beyond bounds by its aliases."""
-    open_: list[tuple[str | None, int]] = []  # the anchor of each collection that is open, and the values before it
+def _check_events(events: Iterable[yaml.Event]) -> None:
+    """Raise `ValueError` where a text nests too deep, or its aliases would expand beyond bounds."""
+    import yaml
+
+    open_: list[tuple[str | None, int]] = []  # anchor of each open collection, and the values before it
     values = 0
-    grown: dict[str, int] = {}
+    expanded: dict[str, int] = {}  # values of each anchor
     for event in events:
         if isinstance(event, yaml.AliasEvent):
-            if event.anchor not in grown:
+            if event.anchor not in expanded:
                 raise ValueError(f"*{event.anchor} holds itself, or nothing")
-            values += grown[event.anchor]
+            values += expanded[event.anchor]
         elif isinstance(event, yaml.CollectionStartEvent):
             open_.append((event.anchor, values))
             values += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             anchor, before = open_.pop()
             if anchor:
-                grown[anchor] = values - before
+                expanded[anchor] = values - before
         elif isinstance(event, yaml.ScalarEvent):
             values += 1
             if event.anchor:
-                grown[event.anchor] = 1
-        if len(open_) > DEEPEST or values > MOST_VALUES:
-            raise ValueError(f"nested deeper than {DEEPEST}, or more than {MOST_VALUES} values")
+                expanded[event.anchor] = 1
+        if len(open_) > MAX_DEPTH or values > MAX_VALUES:
+            raise ValueError(f"nested deeper than {MAX_DEPTH}, or more than {MAX_VALUES} values")
 
 
-def check_text(what: str, text: str, longest: int = 200) -> None:
-    """Raise `ValueError` for a text that is long, or has signs that move a terminal's cursor."""
+def check_text(name: str, text: str, longest: int = 200) -> None:
+    """Raise `ValueError` for a text that is too long, or has unprintable characters."""
     if len(text) > longest or not text.isprintable():
-        raise ValueError(f"{what} {text[:40]!a} is longer than {longest} letters or has signs that do not print")
+        raise ValueError(f"{name} {text[:40]!a} is longer than {longest} letters or has signs that do not print")
 
 
-def check_number(what: str, value: float, low: float, high: float) -> None:
-    """Raise `ValueError` for a number that is none or lies outside [low, high]."""
+def check_number(name: str, value: float, low: float, high: float) -> None:
+    """Raise `ValueError` for a number that is not finite or lies outside [low, high]."""
     if not (math.isfinite(value) and low <= value <= high):
-        raise ValueError(f"{what} is {value:g}; it lies between {low:g} and {high:g}")
+        raise ValueError(f"{name} is {value:g}; it lies between {low:g} and {high:g}")

@@ -27,7 +27,7 @@ from .preprocess import Preprocessor
 from .reading import Reading
 from .renamed_names import renamed_arguments
 from .result import Result
-from .sink import Sink, SinkHere, SinkThread, close_all
+from .sink import InlineSink, Sink, ThreadedSink, close_all
 from .stats import Stats, WritesFiles
 from .status import Status
 
@@ -135,7 +135,7 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
         """
         waits = self.capture.policy.mode == "every"
         drop, stopped = self.stats.drop_result, lambda: self.capture.stopped
-        used = [SinkHere(s, drop) if s.on_main_thread else SinkThread(s, waits, drop, stopped) for s in sinks]
+        used = [InlineSink(s, drop) if s.on_main_thread else ThreadedSink(s, waits, drop, stopped) for s in sinks]
         self.stats.recordings = [sink.tally for sink in sinks if isinstance(sink, WritesFiles)]
         errors: list[BaseException] = []
         listener = self.capture.events.listener
@@ -153,7 +153,7 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
             raise_once(errors.pop(0))
         return self.stats
 
-    def _finish(self, used: list[SinkHere], listener: Listener | None) -> list[BaseException]:
+    def _finish(self, used: list[InlineSink], listener: Listener | None) -> list[BaseException]:
         """Close the sinks and return the errors that end the run; others are events, after the end of the events."""
         raised = close_all(used)
         if self.on_error == "end":
@@ -196,7 +196,7 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
             warnings=[str(event) for event in self.warnings],
         )
 
-    def _drop_failed(self, used: list[SinkHere]) -> None:
+    def _drop_failed(self, used: list[InlineSink]) -> None:
         """Raise what a sink raised, or drop that sink and go on."""
         for failed in [runner for runner in used if runner.error is not None]:
             assert failed.error is not None

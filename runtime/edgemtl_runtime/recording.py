@@ -1,4 +1,4 @@
-"""Pairs from cameras to a recording, without a network."""
+"""Recording of image pairs from cameras, without inference."""
 
 from __future__ import annotations
 
@@ -15,58 +15,60 @@ from .frame import FramePair
 from .pairing import Pairing
 from .policy import QueuePolicy
 from .reading import Reading
+from .renamed_names import renamed_arguments
 from .stats import Stats
 
 ROUNDING_NS = 1_000_000
-"""Pairs this much closer than asked are kept: fifteen thirtieths of a second are half a second."""
+"""Tolerance of the minimum interval: fifteen thirtieths of a second are half a second."""
 
 
 class Recorder(Protocol):
-    """Takes pairs, with no result."""
+    """Writer of pairs without a result."""
 
     def write(self, pair: FramePair, result: None = None) -> None:
-        """Take one pair."""
+        """Write one pair."""
         ...
 
     def close(self) -> None:
-        """Finish what was written."""
+        """Finish the files."""
         ...
 
 
 class Recording(Reading[FramePair]):
     """Pairs the frames of cameras by capture time and hands them to a recorder.
 
-    Of live cameras up to 64 pairs wait for a slow disk; what does not fit is dropped and counted. ``apart_s`` is the
+    Of live cameras up to 64 pairs wait for a slow disk; further ones are dropped and counted. ``min_interval_s`` is the
     least time between two pairs that are kept; the others are counted as "not wanted". With ``trusted_only`` pairs
-    that may be of two moments are not kept, and counted as "uncertain pairing". ``told`` hears events, as of a
-    `Pipeline`, and it is read like one: by a loop, `read`, or `run` with a recorder.
+    whose images may not have been taken together are counted as "uncertain pairing" and not kept. ``on_event`` is
+    called with events, as of a `Pipeline`, and pairs are read as there: by a loop, `read`, or `run` with a recorder.
     """
 
+    @renamed_arguments(apart_s="min_interval_s", told="on_event")
     def __init__(
         self,
         cameras: Mapping[str, Camera],
         tolerance_ms: float,
-        apart_s: float = 0.0,
-        told: Listener | None = None,
+        min_interval_s: float = 0.0,
+        on_event: Listener | None = None,
         trusted_only: bool = False,
     ) -> None:
         check_count(cameras)
         self.trusted_only = trusted_only
-        self.stats, self.apart_ns = Stats(), round(1e9 * apart_s)
+        self.stats, self.min_interval_ns = Stats(), round(1e9 * min_interval_s)
         self.last_ns: int | None = None
         pairing = Pairing(list(cameras), round(tolerance_ms * 1e6), drop=self.stats.drop)
         live = any(camera.live for camera in cameras.values())
         policy = QueuePolicy("queue" if live else "every", size=64)
-        super().__init__(Capture(dict(cameras), pairing, policy, self.stats, EventLog(told)))
+        super().__init__(Capture(dict(cameras), pairing, policy, self.stats, EventLog(on_event)))
 
     def _next(self, timeout_s: float | None) -> FramePair | None:
-        """Return the next pair that is to be kept."""
+        """Return the next pair to keep."""
         end = None if timeout_s is None else time.monotonic() + timeout_s
         while (pair := self.capture.take(None if end is None else max(0.0, end - time.monotonic()))) is not None:
             if self.trusted_only and not pair.trusted:
                 self.stats.drop_pair(pair, "uncertain pairing")
                 continue
-            if self.last_ns is not None and 0 <= pair.stamp_ns - self.last_ns < self.apart_ns - ROUNDING_NS:
+            if self.last_ns is not None and 0 <= pair.stamp_ns - self.last_ns < self.min_interval_ns - ROUNDING_NS:
                 self.stats.drop_pair(pair, "not wanted")
                 continue
             self.last_ns = pair.stamp_ns
@@ -76,9 +78,9 @@ class Recording(Reading[FramePair]):
         return None
 
     def run(self, recorder: Recorder, seconds: float = 0.0, count: int = 0) -> Stats:
-        """Record until the cameras end, so many seconds or pairs are over, or `stop` is called.
+        """Record until the cameras end, after ``seconds`` or ``count`` pairs (0: no bound), or until `stop`.
 
-        However it ends, the recorder is finished; what was raised, Ctrl-C among it, goes on to the caller.
+        The recorder is always finished; errors, `KeyboardInterrupt` among them, are raised to the caller.
         """
         timer = threading.Timer(seconds or threading.TIMEOUT_MAX, self.stop)
         timer.daemon = True

@@ -14,7 +14,7 @@ def renamed(parser: argparse.ArgumentParser, old: str, new: str) -> None:
     ``new``; a required ``new`` counts as given.
     """
     target = parser._option_string_actions[new]
-    choices = None if target.choices is None else list(target.choices)
+    allowed = None if target.choices is None else list(target.choices)
     parser.add_argument(
         old,
         dest=target.dest,
@@ -24,8 +24,8 @@ def renamed(parser: argparse.ArgumentParser, old: str, new: str) -> None:
         nargs=target.nargs,
         const=target.const,
         default=argparse.SUPPRESS,
-        type=target.type,
-        choices=choices,
+        type=target.type or str,
+        choices=allowed,
         metavar=target.metavar,
         help=argparse.SUPPRESS,
     )

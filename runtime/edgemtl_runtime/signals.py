@@ -1,4 +1,4 @@
-"""What SIGINT, SIGTERM and SIGHUP do to a command, at each of its stages."""
+"""Handling of SIGINT, SIGTERM and SIGHUP at each stage of a command."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import threading
 
 TYPE_CHECKING = False
-"""As `typing` has it, which takes long to import: until signals are taken care of, Ctrl-C is a traceback."""
+"""As in `typing`, which takes long to import: until signals are handled, Ctrl-C is a traceback."""
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
@@ -17,82 +17,82 @@ if TYPE_CHECKING:
     H = TypeVar("H", bound="Handlers")
     T = TypeVar("T")
 
-NUMBERS = tuple({signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)})
+NUMBERS = tuple({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 
 
 class Handlers:
-    """While it lasts, signals go to a handler, and afterwards to where they went before.
+    """Context manager that installs a handler for some signals and restores the previous ones.
 
-    Those that are ignored stay so, as `nohup` and a shell's background want it; in other threads than the main one
-    nothing is changed, since Python cannot.
+    Ignored signals stay ignored, as `nohup` and a shell's background jobs need it. Outside of the main thread nothing
+    is changed, since Python cannot.
     """
 
     def __init__(self, numbers: tuple[int, ...], handler: Handler) -> None:
         self._numbers, self._handler = numbers, handler
-        self._before: dict[int, Handler | None] = {}
+        self._previous: dict[int, Handler | None] = {}
 
     def __enter__(self: H) -> H:
-        """Take the signals over."""
+        """Install the handler."""
         if threading.current_thread() is threading.main_thread():
             for number in self._numbers:
-                if (before := signal.getsignal(number)) is not signal.SIG_IGN:
+                if (previous := signal.getsignal(number)) is not signal.SIG_IGN:
                     signal.signal(number, self._handler)
-                    self._before[number] = before
+                    self._previous[number] = previous
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave them to who had them."""
-        for number, handler in self._before.items():
+        """Restore the previous handlers."""
+        for number, handler in self._previous.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
-class Abrupt(Handlers):
-    """A signal ends the program at once and without a word, as long as there is nothing to lose by it.
+class DefaultSignals(Handlers):
+    """Signals end the program at once and silently, while it has nothing to lose.
 
-    A handler of Python's would wait until a library returns, and raise in the middle of imports, where libraries make
-    other errors of it.
+    A handler in Python would run only after a library call returns, and raise in the middle of imports, where libraries
+    turn it into other errors.
     """
 
     def __init__(self) -> None:
         super().__init__(NUMBERS, signal.SIG_DFL)
 
 
-def abruptly(command: Callable[[T], int]) -> Callable[[T], int]:
-    """Let signals end a command at once, as one that only looks and tells has nothing to lose by it."""
+def with_default_signals(command: Callable[[T], int]) -> Callable[[T], int]:
+    """Decorate a command that only reads and prints: signals end it at once."""
 
     def run(args: T) -> int:
-        with Abrupt():
+        with DefaultSignals():
             return command(args)
 
     return run
 
 
 class Interrupts(Handlers):
-    """SIGINT and SIGTERM raise `KeyboardInterrupt`; ``number`` tells which it was, also where a library took that."""
+    """SIGINT and SIGTERM raise `KeyboardInterrupt`; ``number`` is the signal's, even where a library caught that."""
 
     def __init__(self) -> None:
-        super().__init__((signal.SIGINT, signal.SIGTERM), self._take)
+        super().__init__((signal.SIGINT, signal.SIGTERM), self._interrupt)
         self.number = 0
 
-    def _take(self, number: int, frame: FrameType | None) -> None:
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self.number = number
         raise KeyboardInterrupt
 
 
 class Signals(Handlers):
-    """All of them call ``stop`` in place of ending the program; a second one ends it.
+    """Graceful stop: the first signal calls ``stop``, a second one ends the program.
 
-    They raise nothing: libraries that are opening a camera would swallow it. Ask ``asked`` after each step.
+    Nothing is raised: libraries that are opening a camera would swallow it. Check ``stop_requested`` after each step.
     """
 
     def __init__(self) -> None:
-        super().__init__(NUMBERS, self._take)
-        self.asked = False
+        super().__init__(NUMBERS, self._request_stop)
+        self.stop_requested = False
         self.stop: Callable[[], None] = lambda: None
 
-    def _take(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+    def _request_stop(self, number: int, frame: FrameType | None) -> None:
+        if self.stop_requested:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self.asked = True
+        self.stop_requested = True
         self.stop()

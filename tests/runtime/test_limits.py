@@ -24,7 +24,7 @@ from edgemtl_runtime.engine.onnxruntime import OrtEngine, cores, open_ort_engine
 from edgemtl_runtime.engine.selection import Selection, device, selected_config
 from edgemtl_runtime.errors import BundleError, EdgemtlError, EngineError
 from edgemtl_runtime.letterbox import Letterbox
-from edgemtl_runtime.limits import DEEPEST, parse_yaml
+from edgemtl_runtime.limits import MAX_DEPTH, parse_yaml
 from edgemtl_runtime.pipeline import Pipeline
 from edgemtl_runtime.rig import Rig
 
@@ -309,16 +309,16 @@ YAMLS = {
 def test_yaml_is_read_within_bounds(tmp_path: Path, case: str) -> None:
     file = tmp_path / "rig.yaml"
     file.write_text(YAMLS[case])
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(EdgemtlError) as told:
         Rig.open(file)
     assert "\n" not in str(told.value) and str(file) in str(told.value) and len(str(told.value)) < 600
-    assert time.monotonic() - start < 5 and not Path("made").exists()
+    assert time.process_time() - start < 5 and not Path("made").exists()
 
 
 def test_anchors_that_stay_small_are_read() -> None:
     assert parse_yaml("a: &x {b: 1}\nc: *x\nd: {<<: *x, e: 2}") == {"a": {"b": 1}, "c": {"b": 1}, "d": {"b": 1, "e": 2}}
-    assert parse_yaml("[" * (DEEPEST - 1) + "]" * (DEEPEST - 1))
+    assert parse_yaml("[" * (MAX_DEPTH - 1) + "]" * (MAX_DEPTH - 1))
 
 
 def test_a_wrong_file_is_exit_code_2(toy_bundle: Path, rig: Path, capsys: pytest.CaptureFixture[str]) -> None:

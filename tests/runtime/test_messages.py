@@ -735,7 +735,7 @@ WITHOUT = """
 import sys
 {block}
 import edgemtl_runtime.camera, edgemtl_runtime.cli_run, edgemtl_runtime.messages.cameras, edgemtl_runtime.rig
-import edgemtl_runtime.camera.bag, edgemtl_runtime.camera.mcap, edgemtl_runtime.mcap_mend, edgemtl_runtime.sink
+import edgemtl_runtime.camera.bag, edgemtl_runtime.camera.mcap, edgemtl_runtime.mcap_recovery, edgemtl_runtime.sink
 assert not [name for name in sys.modules if name.startswith("rosbags")]
 from edgemtl_runtime.errors import EdgemtlError
 for name in ("mcap", "ros2", "zenoh"):

@@ -20,17 +20,20 @@ from test_sources import write_mcap, write_video
 from edgemtl_runtime.camera import open_cameras
 from edgemtl_runtime.cli import main
 from edgemtl_runtime.pipeline import Pipeline
+from edgemtl_runtime.recording import Recording
 from edgemtl_runtime.rig import CameraModel, Rig
 
+pytestmark = pytest.mark.realtime
 
-def told(capsys: pytest.CaptureFixture[str]) -> dict:
+
+def printed_json(capsys: pytest.CaptureFixture[str]) -> dict:
     return json.loads(capsys.readouterr().out)  # type: ignore[no-any-return]
 
 
 def test_a_folder_that_training_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cameras = ["--rgb", "pattern:?fps=50&frames=20", "--ir", "pattern:?fps=50&frames=20&width=160&height=120"]
     assert main(["record", *cameras, "--out", str(tmp_path / "mine"), "--json"]) == 0
-    assert told(capsys)["pairs"] == 20
+    assert printed_json(capsys)["pairs"] == 20
     assert main(["record", *cameras, "--out", str(tmp_path / "mine"), "--split", "val", "--count", "3"]) == 0
     stems = {name: sorted(p.stem for p in (tmp_path / "mine" / name / "train").iterdir()) for name in ("rgb", "ir")}
     assert len(stems["rgb"]) == 20 and stems["rgb"] == stems["ir"]
@@ -39,45 +42,67 @@ def test_a_folder_that_training_reads(tmp_path: Path, capsys: pytest.CaptureFixt
     assert shapes == [(240, 320, 3), (240, 320)]
     from edgemtl.data.formats import index
 
-    found = index(tmp_path / "mine")
-    assert len(found.splits["train"]) == 20 and len(found.splits["val"]) == 3
+    dataset = index(tmp_path / "mine")
+    assert len(dataset.splits["train"]) == 20 and len(dataset.splits["val"]) == 3
 
 
 def test_sixteen_bits_go_through_an_mcap_file_and_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rgb, ir = write_frames(tmp_path / "rgb", 6), write_frames(tmp_path / "ir", 6, channels=1, depth=16)
     out = tmp_path / "drive.mcap"
     assert main(["record", "--rgb", str(rgb), "--ir", str(ir), "--out", str(out), "--json"]) == 0
-    found = told(capsys)
-    assert (found["frames"], found["pairs"], found["drops"]) == ({"rgb": 6, "ir": 6}, 6, {})
-    assert found["recordings"][0]["files"] == [str(out)]
+    report = printed_json(capsys)
+    assert (report["frames"], report["pairs"], report["drops"]) == ({"rgb": 6, "ir": 6}, 6, {})
+    assert report["recordings"][0]["files"] == [str(out)]
     camera = open_cameras({"ir": f"mcap:{out}#/camera/ir/image"})["ir"]
     again = [frame.image for frame in camera.frames()]
     given = [frame.image for frame in open_cameras({"ir": str(ir)})["ir"].frames()]
     assert all(np.array_equal(a, b) for a, b in zip(again, given, strict=True))
 
 
-def test_pictures_that_are_there_are_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_existing_images_are_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The same recording a second time has the same names: labels that were drawn on the first stay true."""
     write_mcap(tmp_path / "a.mcap")
     cameras = ["--rgb", f"mcap:{tmp_path}/a.mcap#/camera/rgb/image/compressed"]
     cameras += ["--ir", f"mcap:{tmp_path}/a.mcap#/camera/ir/image"]
     assert main(["record", *cameras, "--out", str(tmp_path / "o"), "--json"]) == 0
     files = {file: file.read_bytes() for file in (tmp_path / "o").glob("*/train/*.png")}
-    first = told(capsys)["recordings"]
+    first = printed_json(capsys)["recordings"]
     edited = min(files)
     edited.write_bytes(b"mine")
     assert main(["record", *cameras, "--out", str(tmp_path / "o"), "--json"]) == 0
     assert set((tmp_path / "o").glob("*/train/*.png")) == set(files) and edited.read_bytes() == b"mine"
-    again = told(capsys)["recordings"]
+    again = printed_json(capsys)["recordings"]
     assert first == [{"sink": "folder", "pairs": len(files) // 2, "there_already": 0}]
     assert again == [{"sink": "folder", "pairs": 0, "there_already": len(files) // 2}]
 
 
-def test_pairs_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pairs_have_a_minimum_interval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cameras = ["--rgb", "pattern:?fps=0&frames=60", "--ir", "pattern:?fps=0&frames=60"]
+    assert main(["record", *cameras, "--out", str(tmp_path / "o"), "--min-interval", "0.5", "--json"]) == 0
+    report = printed_json(capsys)
+    assert report["pairs"] == 4 and report["drops"] == {"pair: not wanted": 56}  # two seconds of 30 frames
+
+
+def test_options_by_their_earlier_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cameras = ["--rgb", "pattern:?fps=0&frames=60", "--ir", "pattern:?fps=0&frames=60"]
     assert main(["record", *cameras, "--out", str(tmp_path / "o"), "--apart", "0.5", "--json"]) == 0
-    found = told(capsys)
-    assert found["pairs"] == 4 and found["drops"] == {"pair: not wanted": 56}  # two seconds of 30 frames
+    out, error = capsys.readouterr()
+    assert json.loads(out)["pairs"] == 4 and error.count("\n") == 1 and "--apart is --min-interval now" in error
+    points = "\n".join(f"{x},{y},{x},{y}" for x in (10, 40, 80) for y in (8, 30, 55))
+    (tmp_path / "points.csv").write_text(f"x_rgb,y_rgb,x_ir,y_ir\n{points}\n")
+    words = ["calibrate", *cameras, "--points", str(tmp_path / "points.csv"), "--out", str(tmp_path / "rig.yaml")]
+    assert main([*words, "--picture", str(tmp_path / "look.png"), "--apart", "0.1", "--quiet"]) == 0
+    error = capsys.readouterr().err
+    assert "--picture is --preview now" in error and "--apart is --min-interval now" in error
+    assert (tmp_path / "look.png").stat().st_size > 100
+
+
+def test_arguments_of_a_recording_by_their_earlier_names() -> None:
+    cameras = open_cameras({name: "pattern:?fps=0&frames=3" for name in ("rgb", "ir")})
+    with pytest.warns(DeprecationWarning, match="argument apart_s is min_interval_s now"):
+        recording = Recording(cameras, 30.0, apart_s=0.5)
+    with recording:
+        assert recording.min_interval_ns == 500_000_000 and recording.read() is not None
 
 
 def test_a_rig_registers_what_is_recorded_and_what_is_run(toy_bundle: Path, tmp_path: Path) -> None:
@@ -116,7 +141,9 @@ def test_a_rig_registers_what_is_recorded_and_what_is_run(toy_bundle: Path, tmp_
     assert main(["run", str(toy_bundle), *cameras, "--jsonl", str(tmp_path / "r.jsonl"), "--json"]) == 0
 
 
-def test_a_rig_of_other_pictures_is_told(toy_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_rig_of_another_image_size_is_reported(
+    toy_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     plain = {n: CameraModel(n, 640, 640, np.zeros((3, 3)), np.zeros(5)) for n in ("rgb", "ir")}
     Rig(plain, homography_rgb_to_ir=np.eye(3)).save(tmp_path / "rig.yaml")
     cameras = [
@@ -147,8 +174,8 @@ def test_calibrating_from_matched_points(tmp_path: Path, capsys: pytest.CaptureF
         "--out",
         str(tmp_path / "rig.yaml"),
     ]
-    assert main(["calibrate", *words, "--picture", str(tmp_path / "look.png"), "--json"]) == 0
-    assert told(capsys)["points"] == 9
+    assert main(["calibrate", *words, "--preview", str(tmp_path / "look.png"), "--json"]) == 0
+    assert printed_json(capsys)["points"] == 9
     homography = Rig.open(tmp_path / "rig.yaml").homography_rgb_to_ir
     assert homography is not None
     assert np.allclose(homography / homography[2, 2], [[0.75, 0, 3], [0, 0.75, -2], [0, 0, 1]], atol=1e-6)
@@ -159,10 +186,10 @@ def test_calibrating_from_matched_points(tmp_path: Path, capsys: pytest.CaptureF
         for name in names:
             (tmp_path / name).unlink(missing_ok=True)
         (tmp_path / kept).write_text("mine")
-        assert main(["calibrate", *words, "--picture", str(tmp_path / "look.png")]) == 2
+        assert main(["calibrate", *words, "--preview", str(tmp_path / "look.png")]) == 2
         assert f"{kept}: is there already; --overwrite" in capsys.readouterr().err
         assert (tmp_path / kept).read_text() == "mine" and sum((tmp_path / name).exists() for name in names) == 1
-    assert main(["calibrate", *words, "--picture", str(tmp_path / "look.png"), "--overwrite"]) == 0
+    assert main(["calibrate", *words, "--preview", str(tmp_path / "look.png"), "--overwrite"]) == 0
     assert all((tmp_path / name).stat().st_size > 100 for name in names)
 
 
@@ -220,7 +247,7 @@ def test_calibrating_from_matched_points(tmp_path: Path, capsys: pytest.CaptureF
         (["record", "--rgb", "nowhere", "--out", "x"], "no such folder or file"),
         (["record", "--rgb", "{frames}", "--out", "x", "--split", "../up"], "--split ../up"),
         (["record", "--rgb", "{frames}", "--out", "{frames}/0000.png/x"], "cannot be written"),
-        (["record", "--rgb", "{frames}", "--out", "x", "--apart", "-1"], "not negative"),
+        (["record", "--rgb", "{frames}", "--out", "x", "--min-interval", "-1"], "not negative"),
         (["record", "--rgb", "{frames}", "--out", "x", "--seconds", "inf"], "below 1e6"),
         (["record", "--rgb", "{frames}", "--out", "x.mcap", "--split", "val"], "is of a folder"),
         (["record", "--rgb", "{frames}", "--out", "x", "--frame-id", "rgb=eye"], "--frame-id is of an MCAP file"),
@@ -247,7 +274,7 @@ def running(words: list[str], until: Path, size: int = 2000) -> subprocess.Popen
     """Start a command and return it once a file has grown."""
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not (until.exists() and until.stat().st_size > size):
         assert time.monotonic() < end and process.poll() is None, process.communicate()
         time.sleep(0.01)
@@ -260,7 +287,7 @@ def test_signals_leave_complete_files(toy_bundle: Path, tmp_path: Path, number: 
     sinks = ["--jsonl", str(files[0]), "--video", str(files[1]), "--mcap", str(files[2])]
     process = running(["run", str(toy_bundle), *LIVE, *sinks, "--json"], files[0], 8000)
     process.send_signal(number)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     pairs = json.loads(out)["pairs"]
     lines = [json.loads(line) for line in files[0].read_text().splitlines()]
@@ -276,7 +303,7 @@ def test_signals_leave_complete_files(toy_bundle: Path, tmp_path: Path, number: 
     assert not list(tmp_path.glob(".*part*"))
 
 
-def test_a_kill_at_any_moment_leaves_what_was_there(toy_bundle: Path, tmp_path: Path) -> None:
+def test_a_kill_at_any_time_leaves_existing_files(toy_bundle: Path, tmp_path: Path) -> None:
     """Lines are whole, older recordings stand, and what was being written can be read to its last chunk."""
     write_mcap(tmp_path / "r.mcap")
     older = (tmp_path / "r.mcap").read_bytes()
@@ -329,8 +356,8 @@ def test_a_signal_while_a_camera_is_being_opened_is_heard(toy_bundle: Path, tmp_
         assert process.returncode == 0  # what was asked for is no failure
 
 
-def test_an_older_file_stands(toy_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The new file has another name, which is told; a run that does not begin leaves none."""
+def test_an_older_file_is_kept(toy_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The new file has another name, which is reported; a run that does not begin leaves none."""
     lines = tmp_path / "r.jsonl"
     lines.write_text('{"old": 1}\n')
     cameras = ["--rgb", "pattern:?fps=0&frames=3", "--ir", "pattern:?fps=0&frames=3"]
@@ -350,7 +377,7 @@ def test_what_was_recorded_is_recorded_again_under_the_times_it_was_taken_at(tmp
         cameras += ["--ir", f"mcap:{tmp_path}/a.mcap#/camera/ir/image"]
         assert main(["record", *cameras, "--out", str(tmp_path / out)]) == 0
     names = sorted(int(file.stem) for file in (tmp_path / "data" / "rgb" / "train").iterdir())
-    assert names[0] == 1_700_000_000_003_000_000  # of the pair's later picture
+    assert names[0] == 1_700_000_000_003_000_000  # of the pair's later image
     first = next(open_cameras({"ir": f"mcap:{tmp_path}/b.mcap#/camera/ir/image"})["ir"].frames())
     assert first.unix_ns == 1_700_000_000_003_000_000
 
@@ -363,7 +390,7 @@ def test_a_video_has_the_rate_of_what_it_shows(toy_bundle: Path, tmp_path: Path)
     assert cv2.VideoCapture(str(tmp_path / "o.mp4")).get(cv2.CAP_PROP_FPS) == pytest.approx(12.5, rel=0.1)
 
 
-def test_what_is_misspelt_is_told_though_cameras_may_come_later(
+def test_a_misspelt_option_is_reported_though_cameras_may_come_later(
     toy_bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--rgb", "pattern:", "--ir", "rtsp://127.0.0.1:9/x?transport=tpc", "--wait-for-cameras"]

@@ -27,7 +27,7 @@ from edgemtl.methods.weighting import TASK_WEIGHTINGS
 from edgemtl.run import Run
 from edgemtl.synthetic.streets import street
 from edgemtl.tasks import TASKS
-from edgemtl.visualize import truth
+from edgemtl.visualize import perfect_result
 from edgemtl_runtime.result import Attributes, LabelMap
 
 
@@ -80,7 +80,7 @@ def test_labels_become_results() -> None:
     sample.labels["attributes"][1] = np.nan
     from edgemtl.synthetic.streets import Streets
 
-    shown = {task: truth(task, label, Streets.classes[task]) for task, label in sample.labels.items()}
+    shown = {task: perfect_result(task, label, Streets.classes[task]) for task, label in sample.labels.items()}
     labels, attributes = shown["semantic"], shown["attributes"]
     assert isinstance(labels, LabelMap) and (labels.labels[:5] == len(labels.names) - 1).all()
     assert isinstance(attributes, Attributes) and len(attributes.names) == len(Streets.classes["attributes"]) - 1
@@ -155,7 +155,7 @@ def test_a_sheet_without_a_name_counts_up(pairs: Path, tmp_path: Path, monkeypat
     assert Path("sheet.png").read_text() == "mine"
 
 
-WRITES = ("--out", "--engine-out", "--picture", "--triton")
+WRITES = ("--out", "--engine-out", "--preview", "--triton")
 
 
 def test_every_command_that_writes_a_file_or_folder_asks_before_it_replaces() -> None:

@@ -1,4 +1,4 @@
-"""Every way that a folder of one's own can be wrong is found, placed and told in a line."""
+"""Every problem of a custom dataset is one line with its file, line and reason."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def lost_path(root: Path) -> Path:
     return file
 
 
-def lost_pictures(root: Path) -> Path:
+def lost_images(root: Path) -> Path:
     (root / "data.yaml").write_text("path: labels\n")
     return root / "data.yaml"
 
@@ -140,9 +140,9 @@ def half_semantic(root: Path) -> Path:
     return root / "semantic" / "val"
 
 
-def overwrite(root: Path, task: str, picture: np.ndarray) -> Path:
+def overwrite(root: Path, task: str, image: np.ndarray) -> Path:
     file = first(root, task)
-    cv2.imwrite(str(file), picture)
+    cv2.imwrite(str(file), image)
     return file
 
 
@@ -191,7 +191,7 @@ def latin_days(root: Path) -> Path:
 PROBLEMS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "colour without thermal": (lose_ir, "has no ir partner"),
     "thermal without colour": (lose_rgb, "has no rgb partner"),
-    "unequal sizes": (resize_ir, "ir is 10x10, its rgb picture 128x96"),
+    "unequal sizes": (resize_ir, "ir is 10x10, its rgb image 128x96"),
     "unreadable": (spoil, "cannot be read as an image"),
     "outside": (write_label("0 0.5 0.5 0.1 0.1\n1 1.2 0.5 0.1 0.1\n"), ":2: box outside [0, 1]"),
     "negative": (write_label("0 0.5 0.5 -0.1 0.1\n"), ":1: box outside [0, 1]"),
@@ -206,15 +206,15 @@ PROBLEMS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "missing folder": (lose_folder, "does not exist"),
     "unknown label pixel": (wrong_semantic, "unknown class ids [77]"),
     "two of a stem": (twin, "has the same stem as"),
-    "no picture": (stray, "is no picture of a known kind"),
-    "orphan label": (orphan, "labels a picture that is not there"),
+    "no image": (stray, "is not an image of a known type"),
+    "orphan label": (orphan, "labels an image that does not exist"),
     "float thermal": (float_ir, "has 32 bits a value; thermal has 8 or 16"),
     "half a segmentation": (half_semantic, "has no semantic labels, the other one has"),
     "depth in 8 bits": (shallow, "one channel of 16 bits, in millimetres, not 1 channels of 8 bits"),
-    "map of another size": (small_edges, "edges is 10x10, its picture 128x96"),
+    "map of another size": (small_edges, "edges is 10x10, its image 128x96"),
     "normals that are none": (grey_normals, "holds no unit vectors"),
-    "grey edges": (grey_edges, "an edge picture holds 0 (none), 255 (edge) and 128 (unknown)"),
-    "orphan map": (orphan_map, "labels a picture that is not there"),
+    "grey edges": (grey_edges, "an edge map holds 0 (none), 255 (edge) and 128 (unknown)"),
+    "orphan map": (orphan_map, "labels an image that does not exist"),
     "an attribute that is neither": (odd_attribute, ":2: has_car is 0, 1 or empty, not 'maybe'"),
     "an attribute without a column": (lost_attribute, "has no column has_wings"),
     "attributes in latin-1": (latin_days, "is not UTF-8 text"),
@@ -222,7 +222,7 @@ PROBLEMS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "no names": (no_names, "is missing 'names'"),
     "a misspelt key": (typo, "unknown key 'atributes'; did you mean 'attributes'?"),
     "an unset variable": (lost_path, "the variable is not set"),
-    "no pictures at all": (lost_pictures, "names no folder of pictures"),
+    "no pictures at all": (lost_images, "names no folder of images"),
     "a split without thermal": (uneven, "split 'val' is rgb, split 'train' is rgb+ir"),
 }
 
@@ -233,7 +233,9 @@ def _problems(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("case", PROBLEMS)
-def test_every_problem_is_found_and_placed(pairs: Path, case: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_problem_is_reported_with_its_file_and_line(
+    pairs: Path, case: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     damage, expected = PROBLEMS[case]
     file = damage(pairs)
     assert main(["data", "check", str(pairs)]) == 2
@@ -255,7 +257,7 @@ def test_all_problems_in_one_pass_the_first_twenty_printed(pairs: Path, capsys: 
     assert "32 problems" in lines[0] and len(lines) == 22 and lines[-1] == "and 12 more"
 
 
-def test_training_refuses_bad_data_before_it_starts(
+def test_training_rejects_bad_data_before_it_starts(
     pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lose_ir(pairs)
@@ -265,10 +267,10 @@ def test_training_refuses_bad_data_before_it_starts(
 
 def test_counts(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "check", str(pairs), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    train = told["splits"]["train"]
+    report = json.loads(capsys.readouterr().out)
+    train = report["splits"]["train"]
     assert train["pictures"] == 6 == train["day"] + train["night"] and train["labelled"] == {
         t: 6 for t in ("boxes", "semantic", "depth", "normals", "edges", "attributes")
     }
-    assert told["problems"] == [] and train["sizes"] == ["128x96"] and train["bits"] == {"rgb": [8], "ir": [8]}
+    assert report["problems"] == [] and train["sizes"] == ["128x96"] and train["bits"] == {"rgb": [8], "ir": [8]}
     assert sum(train["semantic"].values()) == pytest.approx(1, abs=0.001)

@@ -1,4 +1,4 @@
-"""Folders of one's own: what is read of them."""
+"""Custom datasets: the samples that are read from a folder."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def opened(root: Path, *words: str) -> dict[str, Dataset]:
     return open_datasets(load(None, [f"data.source={root}", *words]))
 
 
-def sample(root: Path, place: int) -> Sample:
-    return opened(root)["train"][place]
+def sample(root: Path, number: int) -> Sample:
+    return opened(root)["train"][number]
 
 
 def first(root: Path, folder: str, split: str = "train") -> Path:
     return sorted((root / folder / split).iterdir())[0]
 
 
-def test_an_empty_label_file_is_a_picture_without_objects(pairs: Path) -> None:
+def test_an_empty_label_file_is_an_image_without_objects(pairs: Path) -> None:
     first(pairs, "labels").write_text("")
     assert len(sample(pairs, 0).labels["boxes"].classes) == 0
 
@@ -69,10 +69,14 @@ def test_union_keeps_one_of_two_that_are_the_same() -> None:
     ],
 )
 def test_the_real_pairs_have_the_counts_of_their_readme(rgbir: Path, policy: str, boxes: tuple[int, int, int]) -> None:
-    found, told = check(rgbir, policy)
-    assert not found.problems and tuple(told["train"]["boxes"].values()) == boxes
-    assert (told["train"]["pictures"], told["train"]["day"], told["train"]["night"]) == (273, 117, 156)
-    assert (told["val"]["pictures"], told["val"]["day"], told["val"]["night"]) == (122, 66, 56)
+    dataset_index, statistics = check(rgbir, policy)
+    assert not dataset_index.problems and tuple(statistics["train"]["boxes"].values()) == boxes
+    assert (statistics["train"]["pictures"], statistics["train"]["day"], statistics["train"]["night"]) == (
+        273,
+        117,
+        156,
+    )
+    assert (statistics["val"]["pictures"], statistics["val"]["day"], statistics["val"]["night"]) == (122, 66, 56)
 
 
 def test_union_of_the_real_pairs_has_at_least_either_view(rgbir: Path) -> None:
@@ -81,7 +85,7 @@ def test_union_of_the_real_pairs_has_at_least_either_view(rgbir: Path) -> None:
 
 
 def test_labels_come_back_as_they_were_written(pairs: Path) -> None:
-    """Drawn streets through the folder: what is written is what is read, but for the steps of its bits."""
+    """Synthetic streets through the folder: what is written is read, up to its quantisation."""
     from edgemtl.synthetic.streets import street
 
     read = sample(pairs, 2)
@@ -94,30 +98,30 @@ def test_labels_come_back_as_they_were_written(pairs: Path) -> None:
     assert np.array_equal(read.labels["attributes"], drawn.labels["attributes"][1:])
 
 
-def test_a_picture_without_a_map_is_unlabelled_there(pairs: Path) -> None:
+def test_an_image_without_a_map_is_not_labelled_for_its_task(pairs: Path) -> None:
     first(pairs, "depth").unlink()
-    found, told = check(pairs)
-    assert not found.problems and told["train"]["labelled"]["depth"] == 5
+    dataset_index, statistics = check(pairs)
+    assert not dataset_index.problems and statistics["train"]["labelled"]["depth"] == 5
     samples = opened(pairs)["train"]
     assert "depth" not in samples[0].labels and "depth" in samples[1].labels and "depth" in samples.classes
 
 
-def test_pictures_of_one_camera_alone(pairs: Path) -> None:
-    """Without ir/ the data are colour; without rgb/ they are thermal, and a label folder stands beside either."""
+def test_images_of_one_modality_alone(pairs: Path) -> None:
+    """Without ir/ the data are colour; without rgb/ they are thermal, and a label folder stands next to either."""
     text = (pairs / "data.yaml").read_text()
-    for gone, left in (("ir", "rgb"), ("rgb", "ir")):
-        keys = ("train_ir: ", "val_ir: ") if gone == "ir" else ("train: ", "val: ")
+    for missing, left in (("ir", "rgb"), ("rgb", "ir")):
+        keys = ("train_ir: ", "val_ir: ") if missing == "ir" else ("train: ", "val: ")
         lines = [line for line in text.splitlines() if not line.startswith(keys)]
         (pairs / "data.yaml").write_text("\n".join(lines))
-        (pairs / gone).rename(pairs / "away")
+        (pairs / missing).rename(pairs / "away")
         samples = opened(pairs)["train"]
         assert samples.modalities == (left,) and set(samples[0].images) == {left}
         assert set(samples[0].labels) == {"boxes", "semantic", "depth", "normals", "edges", "attributes"}
-        (pairs / "away").rename(pairs / gone)
+        (pairs / "away").rename(pairs / missing)
 
 
 def test_a_yolo_folder_is_read_as_it_is(pairs: Path, tmp_path: Path) -> None:
-    """images/ and labels/ inside each split, no label file for pictures without objects, keys of other tools."""
+    """images/ and labels/ inside each split, no label file for images without objects, keys of other tools."""
     root = tmp_path / "yolo"
     for split in ("train", "val"):
         shutil.copytree(pairs / "rgb" / split, root / split / "images")
@@ -130,13 +134,15 @@ def test_a_yolo_folder_is_read_as_it_is(pairs: Path, tmp_path: Path) -> None:
     assert "missing or unreadable label file" in str(check(root)[0].problems[0])
     for policy, first_label in (("empty", 0), ("unlabelled", None)):
         (root / "data.yaml").write_text((root / "data.yaml").read_text() + f"missing_labels: {policy}\n")
-        found, told = check(root)
-        assert not found.problems and told["train"]["labelled"]["boxes"] == (6 if policy == "empty" else 5)
+        dataset_index, statistics = check(root)
+        assert not dataset_index.problems and statistics["train"]["labelled"]["boxes"] == (
+            6 if policy == "empty" else 5
+        )
         boxes = sample(root, 0).labels.get("boxes")
         assert (None if boxes is None else len(boxes.classes)) == first_label
 
 
-def test_a_description_elsewhere_names_folders_its_own_way(
+def test_a_description_elsewhere_may_rename_folders(
     pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (pairs / "depth").rename(pairs / "range")
@@ -148,14 +154,14 @@ def test_a_description_elsewhere_names_folders_its_own_way(
     assert "folders names 'deep'" in str(index(file).problems[0])
 
 
-def test_the_last_of_the_training_pictures_can_be_held_out(pairs: Path) -> None:
+def test_the_last_of_the_training_images_can_be_held_out(pairs: Path) -> None:
     plain, held = opened(pairs), opened(pairs, "data.val_fraction=0.34")
     names = {split: [part[i].name for i in range(len(part))] for split, part in plain.items()}
     again = {split: [part[i].name for i in range(len(part))] for split, part in held.items()}
     assert again == {"train": names["train"][:4], "val": names["train"][4:], "test": names["val"]}
 
 
-def test_two_sets_with_other_labels_are_one(pairs: Path, tmp_path: Path) -> None:
+def test_two_datasets_with_other_labels_are_one(pairs: Path, tmp_path: Path) -> None:
     other = write_pairs(tmp_path / "other", 3, 2)
     shutil.rmtree(other / "depth")
     listed = f"data.source=[{{source: {pairs}, tasks: [depth, semantic]}}, {{source: {other}, tasks: [boxes]}}]"

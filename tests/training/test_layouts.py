@@ -1,4 +1,4 @@
-"""Public data sets in the layouts that they come in: written small by the tests, read as the real ones would be."""
+"""Public datasets in their formats: written small by the tests, read as the real ones are."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from edgemtl.data.sample import IGNORE, Sample
 SIZE = (48, 64)
 
 
-def picture(file: Path, channels: int = 3, size: tuple[int, int] = SIZE) -> Path:
+def write_image(file: Path, channels: int = 3, size: tuple[int, int] = SIZE) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     seed = sum(map(ord, file.stem))
     image = np.random.default_rng(seed).integers(0, 255, (*size, channels)[: 2 + (channels > 1)], np.uint8)
@@ -48,15 +48,15 @@ def voc(file: Path, *objects: tuple[str, int, int, int, int]) -> Path:
 def llvip(root: Path) -> None:
     for split, stems in (("train", ("010001", "010002")), ("test", ("190001",))):
         for stem in stems:
-            picture(root / "visible" / split / f"{stem}.jpg")
-            picture(root / "infrared" / split / f"{stem}.jpg", 1)
+            write_image(root / "visible" / split / f"{stem}.jpg")
+            write_image(root / "infrared" / split / f"{stem}.jpg", 1)
             voc(root / "Annotations" / f"{stem}.xml", ("person", 4, 8, 20, 40))
 
 
 def flir(root: Path) -> None:
     for number in (2, 5, 9):
-        picture(root / "JPEGImages" / f"FLIR_{number:05d}_RGB.jpg")
-        picture(root / "JPEGImages" / f"FLIR_{number:05d}_PreviewData.jpeg", 1)
+        write_image(root / "JPEGImages" / f"FLIR_{number:05d}_RGB.jpg")
+        write_image(root / "JPEGImages" / f"FLIR_{number:05d}_PreviewData.jpeg", 1)
         voc(
             root / "Annotations" / f"FLIR_{number:05d}_PreviewData.xml",
             ("car", 4, 8, 20, 40),
@@ -68,16 +68,16 @@ def flir(root: Path) -> None:
 
 def m3fd(root: Path) -> None:
     for number in (0, 99, 300, 400, 455, 500):
-        picture(root / "Vis" / f"{number:05d}.png")
-        picture(root / "Ir" / f"{number:05d}.png", 1)
+        write_image(root / "Vis" / f"{number:05d}.png")
+        write_image(root / "Ir" / f"{number:05d}.png", 1)
         voc(root / "Annotation" / f"{number:05d}.xml", ("Lamp", 4, 8, 20, 40), ("People", 30, 8, 40, 40))
 
 
 def kaist(root: Path) -> None:
     for name in ("set00/V000/I00001", "set03/V001/I00002", "set06/V000/I00019", "set09/V000/I00019"):
         folder, stem = (root / "images" / name).parent, Path(name).name
-        picture(folder / "visible" / f"{stem}.jpg")
-        picture(folder / "lwir" / f"{stem}.jpg", 1)
+        write_image(folder / "visible" / f"{stem}.jpg")
+        write_image(folder / "lwir" / f"{stem}.jpg", 1)
         write(
             root / "annotations" / f"{name}.txt",
             "% bbGt version=3\nperson 4 8 16 32 0 0 0 0 0 0 0\npeople 1 1 5 5 0 0 0 0 0 0 0\n",
@@ -90,7 +90,7 @@ def nyud(root: Path) -> None:
     for split, stems in (("train", ("0001", "0002")), ("val", ("0003",))):
         write(root / "gt_sets" / f"{split}.txt", "".join(f"{stem}\n" for stem in stems))
         for stem in stems:
-            picture(root / "images" / f"{stem}.jpg")
+            write_image(root / "images" / f"{stem}.jpg")
             ids = np.zeros(SIZE, np.uint8)
             ids[:10], ids[10:20] = 1, 40
             for folder in ("segmentation", "depth", "normals", "edge"):
@@ -106,7 +106,7 @@ def nyud(root: Path) -> None:
 def cityscapes(root: Path) -> None:
     for split, city in (("train", "aachen"), ("val", "lindau")):
         stem = f"{city}_000000_000019"
-        picture(root / "leftImg8bit" / split / city / f"{stem}_leftImg8bit.png")
+        write_image(root / "leftImg8bit" / split / city / f"{stem}_leftImg8bit.png")
         ids = np.full(SIZE, 4, np.uint8)
         ids[:10], ids[10:20] = 7, 33
         disparity = np.zeros(SIZE, np.uint16)
@@ -114,14 +114,14 @@ def cityscapes(root: Path) -> None:
         for folder, name, image in (("gtFine", "gtFine_labelIds", ids), ("disparity", "disparity", disparity)):
             (root / folder / split / city).mkdir(parents=True)
             cv2.imwrite(str(root / folder / split / city / f"{stem}_{name}.png"), image)
-        told = {"extrinsic": {"baseline": 0.2}, "intrinsic": {"fx": 2000.0}}
-        write(root / "camera" / split / city / f"{stem}_camera.json", json.dumps(told))
+        calibration = {"extrinsic": {"baseline": 0.2}, "intrinsic": {"fx": 2000.0}}
+        write(root / "camera" / split / city / f"{stem}_camera.json", json.dumps(calibration))
 
 
 def celeba(root: Path) -> None:
     lines = ["20", "Male Smiling"]
     for number in range(20):
-        picture(root / "CelebA-HQ-img" / f"{number}.jpg")
+        write_image(root / "CelebA-HQ-img" / f"{number}.jpg")
         for part, (top, bottom) in {"skin": (10, 40), "hair": (0, 12)}.items():
             mask = np.zeros((24, 32), np.uint8)
             mask[top // 2 : bottom // 2] = 255
@@ -136,18 +136,18 @@ def coco(root: Path) -> None:
     for split, count in (("train", 3), ("val", 1)):
         images, items = [], []
         for number in range(count):
-            picture(root / f"{split}2017" / f"{split}{number}.jpg")
+            write_image(root / f"{split}2017" / f"{split}{number}.jpg")
             images.append({"id": 10 + number, "file_name": f"{split}{number}.jpg", "height": 48, "width": 64})
             items.append(
                 {"id": number, "image_id": 10 + number, "category_id": 7, "bbox": [4, 8, 16, 32], "iscrowd": 0}
             )
             items.append({"id": 90, "image_id": 10 + number, "category_id": 3, "bbox": [0, 0, 9, 9], "iscrowd": 1})
-        told = {
+        content = {
             "images": images,
             "annotations": items,
             "categories": [{"id": 7, "name": "car"}, {"id": 3, "name": "person"}],
         }
-        write(root / "annotations" / f"instances_{split}2017.json", json.dumps(told))
+        write(root / "annotations" / f"instances_{split}2017.json", json.dumps(content))
 
 
 WRITERS: dict[str, Callable[[Path], None]] = {name: globals()[name] for name in NAMES if name != "folder"}
@@ -171,8 +171,8 @@ BOXES = {
 
 
 @pytest.fixture(params=WRITERS)
-def made(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
-    """A data set of each layout, as small as it gets."""
+def written(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
+    """A dataset of each format, as small as it gets."""
     root = tmp_path / request.param
     WRITERS[request.param](root)
     return request.param, root
@@ -180,38 +180,42 @@ def made(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
 
 def samples_of(root: Path, split: str = "train", **data: Any) -> list[Sample]:
     samples = open_datasets(load(None, [f"data.source={root}"]))[split]
-    return [samples[place] for place in range(len(samples))]
+    return [samples[i] for i in range(len(samples))]
 
 
-def test_what_was_written_is_read(made: tuple[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    name, root = made
-    found, told = check(root)
-    assert not found.problems and (told["train"]["pictures"], told["val"]["pictures"]) == COUNTS[name]
+def test_written_samples_are_read(written: tuple[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    name, root = written
+    dataset_index, statistics = check(root)
+    assert (
+        not dataset_index.problems and (statistics["train"]["pictures"], statistics["val"]["pictures"]) == COUNTS[name]
+    )
     assert main(["data", "check", str(root), "--json"]) == 0
     for sample in samples_of(root):
         assert sample.images["rgb"].shape == (*SIZE, 3) and sample.images["rgb"].std() > 20
-        assert set(sample.labels) == set(found.classes)
+        assert set(sample.labels) == set(dataset_index.classes)
         if name in ("llvip", "flir", "m3fd", "kaist"):
             assert sample.images["ir"].shape == SIZE
         if name in BOXES:
             assert sample.labels["boxes"].xyxy.tolist() == BOXES[name]
 
 
-def test_a_lost_picture_is_told(made: tuple[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    """Of sets with pairs or lists a picture that is gone is a problem; the others hold what is there."""
-    name, root = made
+def test_a_missing_image_is_reported(written: tuple[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """In formats with pairs or lists a missing image is a problem; others index the files that exist."""
+    name, root = written
     lost = index(root).splits["train"][0].images["rgb"]
     lost.unlink()
     code = main(["data", "check", str(root)])
-    said = capsys.readouterr().err
+    stderr = capsys.readouterr().err
     if name in ("celeba", "cityscapes"):
         assert code == 0
     else:
-        assert code == 2 and lost.stem.removesuffix("_RGB") in said
+        assert code == 2 and lost.stem.removesuffix("_RGB") in stderr
 
 
-def test_spoilt_labels_are_placed(made: tuple[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    name, root = made
+def test_spoilt_labels_are_reported_with_their_file(
+    written: tuple[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, root = written
     endings = {"nyud": "*.npy", "cityscapes": "*_disparity.png", "celeba": "*_skin.png", "coco": "*.json"}
     file = sorted(root.rglob(endings.get(name, "set*/*/*.txt" if name == "kaist" else "*.xml")))[0]
     file.write_bytes(b"person spoilt")
@@ -237,7 +241,7 @@ def test_kaist_without_lists_takes_every_twentieth(tmp_path: Path) -> None:
         for name in (f"set01/V000/I{number:05d}", f"set07/V000/I{number:05d}"):
             folder = (tmp_path / "images" / name).parent
             for view, channels in (("visible", 3), ("lwir", 1)):
-                picture(folder / view / f"I{number:05d}.jpg", channels)
+                write_image(folder / view / f"I{number:05d}.jpg", channels)
             write(tmp_path / "annotations" / f"{name}.txt", "% bbGt version=3\n")
     splits = index(tmp_path).splits
     assert [entry.name for entry in splits["train"]] == ["set01/V000/I00019", "set01/V000/I00039"]
@@ -248,9 +252,9 @@ def test_m3fd_holds_out_whole_scenes_or_follows_lists(tmp_path: Path) -> None:
     assert [entry.name for entry in index(tmp_path).splits["val"]] == ["00400", "00455"]
     write(tmp_path / "meta" / "train.txt", "00000.png\n00300.png\n")
     write(tmp_path / "meta" / "val.txt", "00500\n77777\n")
-    found = index(tmp_path)
-    assert [entry.name for entry in found.splits["train"]] == ["00000", "00300"]
-    assert "names 77777" in str(found.problems[0])
+    dataset_index = index(tmp_path)
+    assert [entry.name for entry in dataset_index.splits["train"]] == ["00000", "00300"]
+    assert "names 77777" in str(dataset_index.problems[0])
 
 
 def test_nyud_labels_in_our_units(tmp_path: Path) -> None:
@@ -283,6 +287,6 @@ def test_celeba_masks_and_splits(tmp_path: Path) -> None:
 
 def test_coco_categories_stand_by_their_ids(tmp_path: Path) -> None:
     coco(tmp_path)
-    found = index(tmp_path)
-    assert found.classes["boxes"] == ("person", "car")
+    dataset_index = index(tmp_path)
+    assert dataset_index.classes["boxes"] == ("person", "car")
     assert samples_of(tmp_path)[0].labels["boxes"].classes.tolist() == [1]

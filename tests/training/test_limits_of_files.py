@@ -1,4 +1,4 @@
-"""Runs, configurations and data sets of others are read within bounds: what is wrong is one line."""
+"""Runs, configurations and datasets of others are read within bounds: a problem is one line."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 def test_a_configuration_has_bounds(tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "c.yaml"
     file.write_text(text)
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as error:
         load(file)
-    assert "\n" not in str(told.value) and len(str(told.value)) < 500
+    assert "\n" not in str(error.value) and len(str(error.value)) < 500
     assert main(["train", str(file), "--out", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
@@ -53,9 +53,9 @@ def test_a_description_of_data_has_bounds(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize("text", ["[" * 100_000, "[]", "{", "9" * 10_000, "\x00"])
 def test_figures_have_bounds(tmp_path: Path, text: str) -> None:
     (tmp_path / "metrics.json").write_text(text)
-    with pytest.raises(EdgemtlError, match=r"metrics.json: cannot be read") as told:
+    with pytest.raises(EdgemtlError, match=r"metrics.json: cannot be read") as error:
         read_metrics(tmp_path)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 def test_figures_that_are_no_number_are_read(tmp_path: Path) -> None:
@@ -74,8 +74,8 @@ def test_figures_that_are_no_number_are_read(tmp_path: Path) -> None:
     ],
 )
 def test_a_run_has_bounds(tmp_path: Path, interface: Any) -> None:
-    told = interface if isinstance(interface, str) else msgspec.json.encode(interface).decode()
-    save_file({"w": torch.zeros(1)}, tmp_path / "weights.safetensors", {"interface": told})
+    encoded = interface if isinstance(interface, str) else msgspec.json.encode(interface).decode()
+    save_file({"w": torch.zeros(1)}, tmp_path / "weights.safetensors", {"interface": encoded})
     (tmp_path / "config.yaml").write_text("steps: 1\n")
     (tmp_path / "metrics.json").write_text(json.dumps({}))
     with pytest.raises(EdgemtlError, match="damaged run") as error:
@@ -95,10 +95,10 @@ def test_a_network_of_a_file_has_bounds(tmp_path: Path, text: str, capsys: pytes
 
 @pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
 @pytest.mark.parametrize("data", [b"", b"no tensors", pickle.dumps({"a": 1}), pickle.dumps(print)])
-def test_weights_that_are_none_are_told(tmp_path: Path, name: str, data: bytes) -> None:
+def test_weights_without_tensors_are_an_error(tmp_path: Path, name: str, data: bytes) -> None:
     from edgemtl_models.backbone import TimmBackbone
 
     (tmp_path / name).write_bytes(data)
-    with pytest.raises(ValueError, match="no tensors in it") as told:
+    with pytest.raises(ValueError, match="no tensors in it") as error:
         TimmBackbone(3, "resnet18", str(tmp_path / name))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)

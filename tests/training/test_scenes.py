@@ -1,4 +1,4 @@
-"""The synthetic streets: their labels agree with each other and with the picture, by day and by night."""
+"""The synthetic streets: their labels agree with each other and with the image, by day and by night."""
 
 from __future__ import annotations
 
@@ -87,13 +87,13 @@ def test_labels_agree(seed: int, time_s: float, width: int, height: int, is_day:
     assert ((scene.classes >= 0) & (scene.classes < len(CLASSES))).all()
     covered = np.zeros(scene.semantic.shape, bool)
     scale = 0.9 * min(width, 1.25 * height) / 144
-    for (x0, y0, x1, y1), kind in zip(scene.boxes, scene.classes, strict=True):
+    for (x0, y0, x1, y1), class_id in zip(scene.boxes, scene.classes, strict=True):
         assert 0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height
         assert x1 - x0 >= 5 * scale and y1 - y0 >= 6 * scale
         area = np.s_[int(y0) : int(np.ceil(y1)), int(x0) : int(np.ceil(x1))]
-        assert (scene.semantic[area] == FIRST_OBJECT + kind).any()
+        assert (scene.semantic[area] == FIRST_OBJECT + class_id).any()
         covered[area] = True
-    assert covered[scene.semantic >= FIRST_OBJECT].all(), "an object in the picture has no box"
+    assert covered[scene.semantic >= FIRST_OBJECT].all(), "an object in the image has no box"
 
 
 def test_depth_of_the_ground_is_that_of_the_plane() -> None:
@@ -116,8 +116,8 @@ def test_day_and_night_show_the_same_geometry(pairs: list[tuple[Scene, Scene]]) 
     for seed, (day, night) in enumerate(pairs):
         assert day.is_day and not night.is_day
         assert same(day, night, GEOMETRY)
-        chosen = draw(seed)
-        assert same(chosen, day if chosen.is_day else night)
+        by_seed = draw(seed)
+        assert same(by_seed, day if by_seed.is_day else night)
     assert 15 <= sum(draw(seed).is_day for seed in range(60)) <= 45
 
 
@@ -129,11 +129,11 @@ def test_night_is_darker(pairs: list[tuple[Scene, Scene]]) -> None:
 def warmth_of_persons(scene: Scene) -> list[float]:
     """How much warmer than the scenery around it each person is in the thermal image, in grey levels."""
     differences = []
-    for (x0, y0, x1, y1), kind in zip(scene.boxes, scene.classes, strict=True):
+    for (x0, y0, x1, y1), class_id in zip(scene.boxes, scene.classes, strict=True):
         area = np.s_[max(0, int(y0) - 3) : int(y1) + 4, max(0, int(x0) - 3) : int(x1) + 4]
         is_person = scene.semantic[area] == FIRST_OBJECT
         around = scene.semantic[area] < FIRST_OBJECT
-        if kind == 0 and around.any():
+        if class_id == 0 and around.any():
             differences.append(float(scene.ir[area][is_person].mean()) - float(scene.ir[area][around].mean()))
     return differences
 
@@ -145,7 +145,7 @@ def test_persons_are_warm(pairs: list[tuple[Scene, Scene]]) -> None:
     assert np.mean(np.array(by_day) > 0) > 0.9 and min(by_night) > 0
 
 
-def test_every_class_is_frequent_and_no_picture_is_crowded() -> None:
+def test_every_class_is_frequent_and_no_image_is_crowded() -> None:
     scenes = [draw(seed) for seed in range(200)]
     counts = np.bincount(np.concatenate([scene.classes for scene in scenes]), minlength=len(CLASSES))
     assert counts.min() > 0.25 * counts.sum()

@@ -1,35 +1,35 @@
-"""Ways that data sets are laid out on disk, a file each: which folders they know, and what is in them."""
+"""Formats of datasets on disk, a module each: which folders they match, and the index of one."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from ...errors import DataError
 from ..annotations import Index
 from ..policies import POLICIES
 
 NAMES = ("llvip", "flir", "m3fd", "kaist", "nyud", "cityscapes", "celeba", "coco", "folder")
-"""In the order in which they are asked whether a folder is theirs."""
+"""In the order in which they are matched with a folder; the last matches any."""
 
 
-class Layout(Protocol):
+class Format(Protocol):
     """A module of this package."""
 
     def matches(self, root: Path) -> bool:
-        """Whether the folder is laid out so."""
+        """Whether the folder has this format."""
 
-    def index(self, root: Path, labels: str) -> Index:
-        """List the splits "train", "val" and "test", and what is wrong; ``labels`` is one of the policies."""
+    def index(self, root: Path, label_policy: str) -> Index:
+        """Index the splits "train", "val" and "test", with the problems of the files."""
 
 
-def index(path: str | Path, labels: str = "fused") -> Index:
-    """List a data set by the layout that its folder shows."""
-    if labels not in POLICIES:
-        raise DataError(f"label policy '{labels}' is not one of {', '.join(POLICIES)}")
+def index(path: str | Path, label_policy: str = "fused") -> Index:
+    """Index a dataset by the first format that matches its folder; ``label_policy`` is one of `POLICIES`."""
+    if label_policy not in POLICIES:
+        raise DataError(f"label policy '{label_policy}' is not one of {', '.join(POLICIES)}")
     root = Path(path)
     if not root.exists():
         raise DataError(f"{root}: there is no such folder")
-    layouts: list[Layout] = [import_module(f".{name}", __name__) for name in NAMES]  # type: ignore[misc]
-    return next(layout for layout in layouts if layout.matches(root)).index(root, labels)
+    formats = (cast(Format, import_module(f".{name}", __name__)) for name in NAMES)
+    return next(format_ for format_ in formats if format_.matches(root)).index(root, label_policy)

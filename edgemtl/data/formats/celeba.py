@@ -2,7 +2,7 @@
 
 CelebA-HQ-img/N.jpg   CelebAMask-HQ-mask-anno/K/NNNNN_PART.png: white where the part is, K = N // 2000
 CelebAMask-HQ-attribute-anno.txt: a count, forty names, then "N.jpg 1 -1 …" a line
-CelebA-HQ-to-CelebA-mapping.txt: CelebA's own split, where it is there with list_eval_partition.txt
+CelebA-HQ-to-CelebA-mapping.txt: CelebA's split, where it exists with list_eval_partition.txt
 
 Skin, hair and everything else are the classes, as in the thesis; without CelebA's partition the last tenth is "val" and
 the tenth before it is "test".
@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from ..annotations import Entry, Index, Problem, Problems, Size, known
+from ..annotations import Entry, Index, LabelReader, Problem, Problems, Size, constant_label
 
 SEMANTIC = ("other", "hair", "skin")
 SKIN = ("skin", "nose", "l_ear", "r_ear", "l_eye", "r_eye", "l_brow", "r_brow", "mouth", "u_lip", "l_lip")
@@ -27,12 +27,12 @@ PARTS = {"0": "train", "1": "val", "2": "test"}
 
 
 def matches(root: Path) -> bool:
-    """Whether the folder is laid out so."""
+    """Whether the folder has this format."""
     return (root / IMAGES).is_dir() and (root / MASKS).is_dir()
 
 
-def index(root: Path, labels: str) -> Index:
-    """List the faces by their numbers."""
+def index(root: Path, label_policy: str) -> Index:
+    """Index the faces by their numbers."""
     result = Index(root, {"semantic": SEMANTIC})
     names, rows = _attributes(root / ATTRIBUTES, result)
     if names:
@@ -41,26 +41,26 @@ def index(root: Path, labels: str) -> Index:
     parts = _partition(root, numbers, result)
     result.splits = {split: [] for split in PARTS.values()}
     for number in numbers:
-        read: dict[str, Any] = {"semantic": partial(_semantic, root / MASKS / str(number // 2000), number)}
+        read: dict[str, LabelReader] = {"semantic": partial(_semantic, root / MASKS / str(number // 2000), number)}
         if number in rows:
-            read["attributes"] = partial(known, rows[number])
+            read["attributes"] = partial(constant_label, rows[number])
         entry = Entry(str(number), {"rgb": root / IMAGES / f"{number}.jpg"}, read)
         result.splits[parts[number]].append(entry)
     return result
 
 
-def _attributes(file: Path, result: Index) -> tuple[tuple[str, ...], dict[int, Any]]:
+def _attributes(file: Path, result: Index) -> tuple[tuple[str, ...], dict[int, NDArray[np.float32]]]:
     if not file.is_file():
         return (), {}
     lines = file.read_text().splitlines()
     names = tuple(lines[1].split()) if len(lines) > 1 else ()
     rows = {}
     for number, line in enumerate(lines[2:], 3):
-        picture, *values = line.split() or [""]
+        image, *values = line.split() or [""]
         if len(values) != len(names) or not set(values) <= {"1", "-1"}:
-            result.problem(file, f"expected a picture and {len(names)} of 1 and -1, found '{line[:40]}'", number)
+            result.problem(file, f"expected an image and {len(names)} of 1 and -1, found '{line[:40]}'", number)
             continue
-        rows[int(Path(picture).stem)] = np.array([float(value == "1") for value in values], np.float32)
+        rows[int(Path(image).stem)] = np.array([float(value == "1") for value in values], np.float32)
     return names, rows
 
 
@@ -75,22 +75,22 @@ def _partition(root: Path, numbers: list[int], result: Index) -> dict[int, str]:
     files = {int(line.split()[0]): line.split()[2] for line in mapping.read_text().splitlines()[1:] if line.strip()}
     for number in numbers:
         if original.get(files.get(number, "")) not in PARTS:
-            result.problem(mapping, f"does not lead from picture {number} to a line of {PARTITION}")
+            result.problem(mapping, f"does not lead from image {number} to a line of {PARTITION}")
     return {n: PARTS.get(original.get(files.get(n, ""), ""), "train") for n in numbers}
 
 
-def _semantic(folder: Path, number: int, size: Size | None, problems: Problems) -> Any:
-    """Return the classes at the picture's size: skin, the parts of the face with it, and hair over them."""
+def _semantic(folder: Path, number: int, size: Size | None, problems: Problems) -> NDArray[np.uint8]:
+    """Return the classes at the image's size: skin, the parts of the face with it, and hair over them."""
     size = size or (512, 512)
     ids = np.zeros(size, np.uint8)
     for part in (*SKIN, "hair"):
         file = folder / f"{number:05d}_{part}.png"
         if not file.is_file():
-            continue  # what is not seen has no file
+            continue  # a part that is not visible has no file
         mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
         if mask is None:
             problems.append(Problem(file, 0, "cannot be read as an image"))
             continue
-        mask = cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST)
-        ids[mask > 127] = SEMANTIC.index("hair" if part == "hair" else "skin")
+        resized = cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST)
+        ids[resized > 127] = SEMANTIC.index("hair" if part == "hair" else "skin")
     return ids

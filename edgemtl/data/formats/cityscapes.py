@@ -15,8 +15,9 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from ..annotations import Entry, Index, Problem, Problems, Read, Size
+from ..annotations import Entry, Index, LabelReader, Problem, Problems, Size
 from ..sample import IGNORE
 
 SEMANTIC = tuple(
@@ -26,20 +27,20 @@ SEMANTIC = tuple(
     """.split()  # noqa: SIM905
 )
 IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
-"""The label id of each class; every other one is not judged."""
+"""The label id of each class; every other one is ignored."""
 TABLE = np.full(256, IGNORE, np.uint8)
 TABLE[list(IDS)] = np.arange(len(IDS))
-MOST_M = 655.0
-"""Farther is not told: a disparity that small is rounding."""
+MAX_DEPTH_M = 655.0
+"""Farther is not known: a disparity that small is rounding."""
 
 
 def matches(root: Path) -> bool:
-    """Whether the folder is laid out so."""
+    """Whether the folder has this format."""
     return (root / "leftImg8bit").is_dir() and (root / "gtFine").is_dir()
 
 
-def index(root: Path, labels: str) -> Index:
-    """List the pictures; depth where disparity and camera are there."""
+def index(root: Path, label_policy: str) -> Index:
+    """Index the images; depth where disparity and camera exist."""
     result = Index(root, {"semantic": SEMANTIC})
     for split in ("train", "val"):
         result.splits[split] = []
@@ -48,9 +49,9 @@ def index(root: Path, labels: str) -> Index:
             ids = root / "gtFine" / split / city / f"{stem}_gtFine_labelIds.png"
             disparity = root / "disparity" / split / city / f"{stem}_disparity.png"
             camera = root / "camera" / split / city / f"{stem}_camera.json"
-            if not result.all_there([ids]):
+            if not result.require([ids]):
                 continue
-            read: dict[str, Read] = {"semantic": partial(_semantic, ids)}
+            read: dict[str, LabelReader] = {"semantic": partial(_semantic, ids)}
             if disparity.is_file() and camera.is_file():
                 read["depth"] = partial(_depth, disparity, camera)
                 result.classes["depth"] = ()
@@ -58,33 +59,33 @@ def index(root: Path, labels: str) -> Index:
     return result
 
 
-def _picture(file: Path, size: Size | None, problems: Problems) -> Any:
-    picture = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
-    if picture is None or picture.ndim != 2:
+def _read_map(file: Path, size: Size | None, problems: Problems) -> NDArray[Any] | None:
+    values = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+    if values is None or values.ndim != 2:
         problems.append(Problem(file, 0, "cannot be read as an image of one channel"))
         return None
-    if size and picture.shape != size:
-        found = f"{picture.shape[1]}x{picture.shape[0]}"
-        problems.append(Problem(file, 0, f"is {found}, its picture {size[1]}x{size[0]}"))
+    if size and values.shape != size:
+        height, width = values.shape
+        problems.append(Problem(file, 0, f"is {width}x{height}, its image {size[1]}x{size[0]}"))
         return None
-    return picture
+    return values
 
 
-def _semantic(file: Path, size: Size | None, problems: Problems) -> Any:
-    ids = _picture(file, size, problems)
+def _semantic(file: Path, size: Size | None, problems: Problems) -> NDArray[np.uint8] | None:
+    ids = _read_map(file, size, problems)
     return None if ids is None else TABLE[ids]
 
 
-def _depth(file: Path, camera: Path, size: Size | None, problems: Problems) -> Any:
-    raw = _picture(file, size, problems)
+def _depth(file: Path, camera: Path, size: Size | None, problems: Problems) -> NDArray[np.float32] | None:
+    raw = _read_map(file, size, problems)
     try:
-        told = json.loads(camera.read_text())
-        product = float(told["extrinsic"]["baseline"]) * float(told["intrinsic"]["fx"])
+        calibration = json.loads(camera.read_text())
+        product = float(calibration["extrinsic"]["baseline"]) * float(calibration["intrinsic"]["fx"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
-        problems.append(Problem(camera, 0, f"cannot be read as a camera's description: {error!r}"))
+        problems.append(Problem(camera, 0, f"cannot be read as a camera calibration: {error!r}"))
         return None
     if raw is None:
         return None
     disparity = (raw.astype(np.float32) - 1) / 256
     depth_m = product / np.maximum(disparity, 1e-6)
-    return np.where((raw > 0) & (depth_m <= MOST_M), depth_m, 0).astype(np.float32)
+    return np.where((raw > 0) & (depth_m <= MAX_DEPTH_M), depth_m, 0).astype(np.float32)

@@ -1,21 +1,22 @@
-"""A folder of one's own: pictures of any cameras, labels of any tasks, and a data.yaml that says what they mean.
+"""A folder of a custom dataset: images of any cameras, labels of any tasks, and a data.yaml that describes them.
 
 data.yaml            names (of the boxes), semantic, attributes: lists or {id: name}; all other keys are optional:
-                     path; train, val, test and train_ir, …: folders of pictures; folders: {TASK: its folder's name};
+                     path; train, val, test and train_ir, …: folders of images; folders: {TASK: its folder's name};
                      depth: metric | relative, whose scale means nothing
-                     missing_labels: problem | unlabelled | empty, what a picture without a label file means
+                     missing_labels: problem | unlabelled | empty, what an image without a label file means
 rgb/SPLIT/STEM.jpg   ir/SPLIT/STEM.png           the cameras' views, equal sizes, IR with 8 or 16 bits
-labels/SPLIT/STEM.txt                            "class cx cy w h", normalised; labels_rgb/ and labels_ir/ beside it
-semantic/ depth/ normals/ edges/                 label pictures, as `maps` says; also for a part
+labels/SPLIT/STEM.txt                            "class cx cy w h", normalised; labels_rgb/ and labels_ir/ next to it
+semantic/ depth/ normals/ edges/                 label maps, as `readers.maps` describes; also for a part
 attributes.csv                                   columns stem, is_day and attributes
 
-A task's folder stands beside the pictures': rgb/train has depth/train, and train/images has train/labels, as YOLO
-data sets do.
+A task's folder stands next to the images': rgb/train has depth/train, and train/images has train/labels, as YOLO
+datasets do.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
@@ -25,19 +26,18 @@ from typing import Any
 from edgemtl_runtime.limits import parse_yaml, read_bounded
 
 from ...errors import EdgemtlError
-from ..annotations import IMAGES, Entry, Index, Read, known, paired
+from ..annotations import IMAGE_SUFFIXES, Entry, Index, LabelReader, constant_label, pair_by_stem
 from ..policies import FOLDERS
 from ..readers.maps import READERS, read_map
 from ..readers.table import Table, read_table
 from ..readers.yolo_text import YoloText
 
 SPLITS = ("train", "val", "test")
-MODALITIES = ("rgb", "ir")
-PICTURES = ("rgb", "ir", "images")
-"""Names of picture folders, in whose place a task's folder stands."""
-NAMED = {"names": "boxes", "semantic": "semantic", "attributes": "attributes"}
+IMAGE_FOLDERS = ("rgb", "ir", "images")
+"""Names of image folders, in whose stead a task's folder stands."""
+CLASS_KEYS = {"names": "boxes", "semantic": "semantic", "attributes": "attributes"}
 """Keys of data.yaml that list a task's classes."""
-KEYS = ["path", *SPLITS, *(f"{split}_ir" for split in SPLITS), *NAMED, "depth", "folders", "missing_labels"]
+KEYS = ["path", *SPLITS, *(f"{split}_ir" for split in SPLITS), *CLASS_KEYS, "depth", "folders", "missing_labels"]
 MISSING = ("problem", "unlabelled", "empty")
 DEPTHS = ("metric", "relative")
 DESCRIPTION = "data.yaml"
@@ -45,83 +45,87 @@ DESCRIPTION = "data.yaml"
 
 @dataclass(frozen=True)
 class Description:
-    """What data.yaml says."""
+    """A data.yaml: ``splits`` are the image folders by split and modality, ``missing`` one of `MISSING`."""
 
     file: Path
     base: Path
-    splits: dict[str, dict[str, tuple[Path, bool]]]
-    """Folders of pictures by split and modality, and whether they are named or only looked for."""
+    splits: dict[str, dict[str, Path]]
     classes: dict[str, tuple[str, ...]]
     folders: dict[str, str]
     missing: str
 
-    def beside(self, pictures: Path, split: str, name: str) -> Path:
-        """Return the folder ``name`` that belongs to a folder of pictures."""
+    def label_folder(self, split: str, name: str) -> Path:
+        """Return the folder ``name`` that belongs to a split's images."""
+        images = next(iter(self.splits[split].values()))
         name = self.folders.get(name, name)
-        parts = list(pictures.relative_to(self.base).parts) if pictures.is_relative_to(self.base) else []
-        for place in reversed(range(len(parts))):
-            if parts[place] in PICTURES:
-                return self.base.joinpath(*parts[:place], name, *parts[place + 1 :])
+        parts = list(images.relative_to(self.base).parts) if images.is_relative_to(self.base) else []
+        for index in reversed(range(len(parts))):
+            if parts[index] in IMAGE_FOLDERS:
+                return self.base.joinpath(*parts[:index], name, *parts[index + 1 :])
         return self.base / name / split
+
+    @property
+    def attributes_file(self) -> Path:
+        """The table of whole images."""
+        return self.base / "attributes.csv"
 
 
 def matches(root: Path) -> bool:
-    """Whether this is such a folder, or a data.yaml itself; what is like no other layout is taken for one."""
+    """Whether this is such a folder, or a data.yaml itself: what no other format matches is taken for one."""
     return True
 
 
-def index(root: Path, labels: str) -> Index:
-    """List what the folder holds; ``labels`` says whose boxes count where each view has its own."""
+def index(root: Path, label_policy: str) -> Index:
+    """Index what the folder holds; ``label_policy`` selects the boxes where each view has its own."""
     result = Index(root)
-    described = _describe(root, result)
-    if described is None:
+    description = _describe(root, result)
+    if description is None:
         return result
-    result.classes = dict(described.classes)
-    if not described.splits:
-        result.problem(described.file, "names no folder of pictures, and there is no rgb/train nor ir/train")
-    table = read_table(described.base / "attributes.csv", result.classes.get("attributes", ()), result.problems)
-    for split, folders in described.splits.items():
-        _index_split(result, described, split, folders, labels, table)
+    result.classes = dict(description.classes)
+    if not description.splits:
+        result.problem(description.file, "names no folder of images, and there is no rgb/train nor ir/train")
+    table = read_table(description.attributes_file, result.classes.get("attributes", ()), result.problems)
+    for split in description.splits:
+        _index_split(result, description, split, label_policy, table)
     for task in (*READERS, "boxes", "attributes"):
-        _settle(result, described, task, labels)
-    _check_whole(result, described, labels)
+        _check_task(result, description, task, label_policy)
+    _check_splits(result, description, label_policy)
     return result
 
 
-def _check_whole(result: Index, described: Description, labels: str) -> None:
-    """Note what the splits disagree about, and labels of classes without names."""
-    first = next(iter(described.splits), "")
-    for split, folders in described.splits.items():
-        if folders.keys() != described.splits[first].keys():
-            ours, theirs = ("+".join(described.splits[s]) for s in (split, first))
-            result.problem(next(iter(folders.values()))[0], f"split '{split}' is {ours}, split '{first}' is {theirs}")
-        for key, name in (("names", FOLDERS[labels][0]), ("semantic", "semantic")):
-            folder = described.beside(next(iter(folders.values()))[0], split, name)
-            if folder.is_dir() and NAMED[key] not in described.classes and split == first:
-                result.problem(described.file, f"is missing '{key}', the classes of {folder}")
+def _check_splits(result: Index, description: Description, label_policy: str) -> None:
+    """Add problems where the splits disagree, and for labels of classes without names."""
+    first = next(iter(description.splits), "")
+    for split, folders in description.splits.items():
+        if folders.keys() != description.splits[first].keys():
+            ours, others = ("+".join(description.splits[s]) for s in (split, first))
+            result.problem(next(iter(folders.values())), f"split '{split}' is {ours}, split '{first}' is {others}")
+        for key, name in (("names", FOLDERS[label_policy][0]), ("semantic", "semantic")):
+            folder = description.label_folder(split, name)
+            if folder.is_dir() and CLASS_KEYS[key] not in description.classes and split == first:
+                result.problem(description.file, f"is missing '{key}', the classes of {folder}")
 
 
-def _settle(result: Index, described: Description, task: str, labels: str) -> None:
-    """Keep a task in the classes if somebody labelled it, and if so in every split that training needs."""
+def _check_task(result: Index, description: Description, task: str, label_policy: str) -> None:
+    """Keep a task in the classes if any sample has its label, and if so in every split that training needs."""
     labelled = {name: any(task in entry.labels for entry in entries) for name, entries in result.splits.items()}
     if not any(labelled.values()):
-        result.classes.pop(task, None)  # named, perhaps, but nobody drew them
+        result.classes.pop(task, None)  # it may be named without any label
         return
     result.classes.setdefault(task, ())
-    for split in [name for name, any_known in labelled.items() if not any_known and name != "test"]:
-        first = next(iter(described.splits[split].values()))[0]
-        name = FOLDERS[labels][0] if task == "boxes" else task
-        where = described.base / "attributes.csv" if task == "attributes" else described.beside(first, split, name)
-        result.problem(where, f"split '{split}' has no {task} labels, the other one has")
+    for split in [name for name, is_labelled in labelled.items() if not is_labelled and name != "test"]:
+        name = FOLDERS[label_policy][0] if task == "boxes" else task
+        file = description.attributes_file if task == "attributes" else description.label_folder(split, name)
+        result.problem(file, f"split '{split}' has no {task} labels, the other one has")
 
 
 def _describe(root: Path, result: Index) -> Description | None:
     file = root if root.suffix in (".yaml", ".yml") else root / DESCRIPTION
     try:
-        meta = dict(parse_yaml(read_bounded(file)))
-        classes = {task: _names(meta[key]) for key, task in NAMED.items() if meta.get(key)}
-        where = os.path.expandvars(str(meta.get("path", ".")))
-        base = (file.parent / Path(where).expanduser()).resolve()
+        meta: dict[str, Any] = dict(parse_yaml(read_bounded(file)))
+        classes = {task: _names(meta[key]) for key, task in CLASS_KEYS.items() if meta.get(key)}
+        path = os.path.expandvars(str(meta.get("path", ".")))
+        base = (file.parent / Path(path).expanduser()).resolve()
         folders = {str(task): str(name) for task, name in dict(meta.get("folders") or {}).items()}
         if meta.get("depth", DEPTHS[0]) == DEPTHS[1]:
             classes["depth"] = (DEPTHS[1],)
@@ -130,89 +134,85 @@ def _describe(root: Path, result: Index) -> Description | None:
         reason = f"is missing {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         result.problem(file, f"cannot be read as a data description: {reason}")
         return None
-    wrong = ""
-    if "$" in where:
-        wrong = f"path {where}: the variable is not set"
+    message = ""
+    if "$" in path:
+        message = f"path {path}: the variable is not set"
     elif not base.is_dir():
-        wrong = f"path {base} is no folder"
+        message = f"path {base} is no folder"
     elif missing not in MISSING:
-        wrong = f"missing_labels '{missing}' is not one of {', '.join(MISSING)}"
+        message = f"missing_labels '{missing}' is not one of {', '.join(MISSING)}"
     elif meta.get("depth", DEPTHS[0]) not in DEPTHS:
-        wrong = f"depth '{meta['depth']}' is not one of {', '.join(DEPTHS)}"
-    elif strange := sorted(folders.keys() - {*READERS, "labels", "labels_rgb", "labels_ir"}):
-        wrong = f"folders names '{strange[0]}'; known: {', '.join(READERS)}, labels"
+        message = f"depth '{meta['depth']}' is not one of {', '.join(DEPTHS)}"
+    elif unknown := sorted(folders.keys() - {*READERS, "labels", "labels_rgb", "labels_ir"}):
+        message = f"folders names '{unknown[0]}'; known: {', '.join(READERS)}, labels"
     elif typos := [
         (key, near) for key in meta if key not in KEYS and (near := get_close_matches(str(key), KEYS, 1, 0.75))
     ]:
-        wrong = f"unknown key '{typos[0][0]}'; did you mean '{typos[0][1][0]}'?"
-    if wrong:
-        result.problem(file, wrong)
+        message = f"unknown key '{typos[0][0]}'; did you mean '{typos[0][1][0]}'?"
+    if message:
+        result.problem(file, message)
         return None
-    splits = {split: _folders(meta, base, split) for split in SPLITS}
-    return Description(file, base, {s: found for s, found in splits.items() if found}, classes, folders, missing)
+    splits = {split: image_folders for split in SPLITS if (image_folders := _image_folders(meta, base, split))}
+    return Description(file, base, splits, classes, folders, missing)
 
 
-def _folders(meta: dict[str, Any], base: Path, split: str) -> dict[str, tuple[Path, bool]]:
-    """Return a split's folders of pictures by modality: those that are named, else those that are there."""
-    found = {}
+def _image_folders(meta: Mapping[str, Any], base: Path, split: str) -> dict[str, Path]:
+    """Return a split's folders of images by modality: those that are named, else those that exist."""
+    folders = {}
     for modality, key in (("rgb", split), ("ir", f"{split}_ir")):
         if meta.get(key):
-            found[modality] = (base / str(meta[key]), True)
+            folders[modality] = base / str(meta[key])
         elif (base / modality / split).is_dir():
-            found[modality] = (base / modality / split, False)
-    return found
+            folders[modality] = base / modality / split
+    return folders
 
 
-def _names(names: Any) -> tuple[str, ...]:
+def _names(names: list[object] | dict[int, object]) -> tuple[str, ...]:
     ordered = names if isinstance(names, list) else [names[i] for i in range(len(names))]
     return tuple(str(name) for name in ordered)
 
 
-def _index_split(
-    result: Index,
-    described: Description,
-    split: str,
-    folders: dict[str, tuple[Path, bool]],
-    labels: str,
-    table: Table,
-) -> None:
-    for folder, _ in folders.values():
+def _index_split(result: Index, description: Description, split: str, label_policy: str, table: Table) -> None:
+    folders = description.splits[split]
+    for folder in folders.values():
         if not folder.is_dir():
             result.problem(folder, f"this folder of split '{split}' does not exist")
             return
-    pairs = dict(paired({modality: folder for modality, (folder, _) in folders.items()}, result))
-    first = next(iter(folders.values()))[0]
-    stems = {file.stem for folder, _ in folders.values() for file in folder.iterdir() if file.suffix.lower() in IMAGES}
+    pairs = pair_by_stem(folders, result)
+    files = (file for folder in folders.values() for file in folder.iterdir())
+    stems = {file.stem for file in files if file.suffix.lower() in IMAGE_SUFFIXES}
     if not stems:
-        result.problem(first, f"split '{split}' is empty")
+        result.problem(next(iter(folders.values())), f"split '{split}' is empty")
         return
-    places = {task: described.beside(first, split, task) for task in (*READERS, *FOLDERS[labels])}
-    for name, folder in places.items():
+    label_folders = {name: description.label_folder(split, name) for name in (*READERS, *FOLDERS[label_policy])}
+    for name, folder in label_folders.items():
         for file in sorted(folder.glob("*.png" if name in READERS else "*.txt")):
             if file.stem not in stems:
-                result.problem(file, "labels a picture that is not there")
+                result.problem(file, "labels an image that does not exist")
     entries = []
-    for stem, files in pairs.items():
-        found_labels = _labels(described, places, labels, stem)
+    for stem, image_files in pairs.items():
+        readers = _label_readers(description, label_folders, label_policy, stem)
         row = table.get(stem)
         if row and len(row.attributes):
-            found_labels["attributes"] = partial(known, row.attributes)
-        entries.append(Entry(stem, files, found_labels, row.is_day if row else None))
+            readers["attributes"] = partial(constant_label, row.attributes)
+        entries.append(Entry(stem, image_files, readers, row.is_day if row else None))
     result.splits[split] = entries
 
 
-def _labels(described: Description, places: dict[str, Path], labels: str, stem: str) -> dict[str, Read]:
-    """Return the readers of what a picture is labelled with, box by box and pixel by pixel."""
-    found: dict[str, Read] = {}
-    views = [places[name] for name in FOLDERS[labels]]
-    if "boxes" in described.classes and all(view.is_dir() for view in views):
+def _label_readers(
+    description: Description, label_folders: Mapping[str, Path], label_policy: str, stem: str
+) -> dict[str, LabelReader]:
+    """Return the readers of an image's boxes and label maps."""
+    readers: dict[str, LabelReader] = {}
+    views = [label_folders[name] for name in FOLDERS[label_policy]]
+    if "boxes" in description.classes and all(view.is_dir() for view in views):
         files = tuple(view / f"{stem}.txt" for view in views)
-        if described.missing == "empty":
+        if description.missing == "empty":
             files = tuple(file for file in files if file.is_file())
-        if described.missing != "unlabelled" or all(file.is_file() for file in files):
-            found["boxes"] = YoloText(files, described.classes["boxes"])
+        if description.missing != "unlabelled" or all(file.is_file() for file in files):
+            readers["boxes"] = YoloText(files, description.classes["boxes"])
     for task in READERS:
-        file = places[task] / f"{stem}.png"
-        if (task != "semantic" or task in described.classes) and file.is_file():
-            found[task] = partial(read_map, task, file, described.classes.get(task, ()))
-    return found
+        file = label_folders[task] / f"{stem}.png"
+        if (task != "semantic" or task in description.classes) and file.is_file():
+            readers[task] = partial(read_map, task, file, description.classes.get(task, ()))
+    return readers

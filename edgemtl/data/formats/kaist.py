@@ -2,10 +2,10 @@
 
 images/setNN/VNNN/visible/INNNNN.jpg   images/setNN/VNNN/lwir/INNNNN.jpg
 annotations-xml-new-sanitized/, annotations-xml-new/, annotations-xml-15/, annotations-xml/ or annotations/, each as
-setNN/VNNN/INNNNN.xml or .txt: the first that is there      imageSets/train-*.txt, test-*.txt: setNN/VNNN/INNNNN a line
+setNN/VNNN/INNNNN.xml or .txt: the first that exists      imageSets/train-*.txt, test-*.txt: setNN/VNNN/INNNNN a line
 
-Sets 00 to 05 are for training, 06 to 11 for judging; 00 to 02 and 06 to 08 were taken by day. Without lists every
-twentieth picture is taken. Only "person" is an object; groups ("people"), cyclists and doubtful ones are left out.
+Sets 00 to 05 are for training, 06 to 11 for evaluation; 00 to 02 and 06 to 08 were taken by day. Without lists every
+twentieth image is taken. Only "person" is an object; groups ("people"), cyclists and doubtful ones are skipped.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..annotations import Entry, Index, Problem, Problems, Read, Size, listed
+from ..annotations import Entry, Index, LabelReader, Problem, Problems, Size, read_list
 from ..readers.voc_xml import VocXml
 from ..sample import BoxLabels
 
 CLASSES = ("person",)
-RENAMED = {"people": None, "cyclist": None, "person?": None, "person?a": None}
+ALIASES = {"people": None, "cyclist": None, "person?": None, "person?a": None}
 ANNOTATIONS = (
     "annotations-xml-new-sanitized",
     "annotations-xml-new",
@@ -34,7 +34,7 @@ EVERY = 20
 
 
 def matches(root: Path) -> bool:
-    """Whether the folder is laid out so."""
+    """Whether the folder has this format."""
     return bool(list((root / "images").glob("set[01][0-9]"))) and _annotations(root) is not None
 
 
@@ -42,8 +42,8 @@ def _annotations(root: Path) -> Path | None:
     return next((root / name for name in ANNOTATIONS if (root / name).is_dir()), None)
 
 
-def index(root: Path, labels: str) -> Index:
-    """List the pairs of the sets for training and for judging."""
+def index(root: Path, label_policy: str) -> Index:
+    """Index the pairs of the sets for training and for evaluation."""
     result = Index(root, {"boxes": CLASSES})
     annotations = _annotations(root)
     assert annotations is not None
@@ -51,9 +51,9 @@ def index(root: Path, labels: str) -> Index:
         result.splits[split] = []
         for name in _names(root, split, sets, result):
             inner = Path(name)
-            places = {"rgb": "visible", "ir": "lwir"}
-            files = {m: root / "images" / inner.parent / place / f"{inner.name}.jpg" for m, place in places.items()}
-            if result.all_there(files.values()):
+            views = {"rgb": "visible", "ir": "lwir"}
+            files = {m: root / "images" / inner.parent / view / f"{inner.name}.jpg" for m, view in views.items()}
+            if result.require(files.values()):
                 entry = Entry(name, files, {"boxes": _boxes(annotations, name)}, inner.parts[0] in DAY)
                 result.splits[split].append(entry)
     return result
@@ -62,7 +62,7 @@ def index(root: Path, labels: str) -> Index:
 def _names(root: Path, split: str, sets: range, result: Index) -> list[str]:
     lists = sorted((root / "imageSets").glob("train-*.txt" if split == "train" else "test-*.txt"))
     if lists:
-        return listed(lists[0], result)
+        return read_list(lists[0], result)
     names = []
     for number in sets:
         for view in sorted((root / "images" / f"set{number:02d}").glob("V*/visible")):
@@ -71,9 +71,9 @@ def _names(root: Path, split: str, sets: range, result: Index) -> list[str]:
     return names
 
 
-def _boxes(annotations: Path, name: str) -> Read:
+def _boxes(annotations: Path, name: str) -> LabelReader:
     text = annotations / f"{name}.txt"
-    return BbGt(text) if text.is_file() else VocXml(annotations / f"{name}.xml", CLASSES, RENAMED)
+    return BbGt(text) if text.is_file() else VocXml(annotations / f"{name}.xml", CLASSES, ALIASES)
 
 
 @dataclass(frozen=True)
@@ -86,13 +86,13 @@ class BbGt:
         """Return the persons."""
         rows = []
         for number, line in enumerate(self.file.read_text().splitlines(), 1):
-            words = line.split()
-            if not words or words[0].startswith("%") or words[0] in RENAMED:
+            fields = line.split()
+            if not fields or fields[0].startswith("%") or fields[0] in ALIASES:
                 continue
             try:
-                if words[0] not in CLASSES:
+                if fields[0] not in CLASSES:
                     raise ValueError
-                x, y, w, h = (float(word) for word in words[1:5])
+                x, y, w, h = (float(field) for field in fields[1:5])
             except ValueError:
                 problems.append(Problem(self.file, number, f"expected 'person x y w h …', found '{line[:60]}'"))
                 continue

@@ -7,24 +7,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..annotations import Entry, Index, paired
+from ..annotations import Entry, Index, pair_by_stem
 from ..readers.voc_xml import VocXml
 
 CLASSES = ("person",)
 
 
 def matches(root: Path) -> bool:
-    """Whether the folder is laid out so."""
+    """Whether the folder has this format."""
     return all((root / name).is_dir() for name in ("visible", "infrared", "Annotations"))
 
 
-def index(root: Path, labels: str) -> Index:
-    """List the pairs; the test split is judged as "val"."""
+def index(root: Path, label_policy: str) -> Index:
+    """Index the pairs; the test split is evaluated as "val"."""
     result = Index(root, {"boxes": CLASSES})
     for split, folder in (("train", "train"), ("val", "test")):
         views = {"rgb": root / "visible" / folder, "ir": root / "infrared" / folder}
         result.splits[split] = [
             Entry(stem, files, {"boxes": VocXml(root / "Annotations" / f"{stem}.xml", CLASSES, {})}, False)
-            for stem, files in paired(views, result)
+            for stem, files in pair_by_stem(views, result).items()
         ]
     return result

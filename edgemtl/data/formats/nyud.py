@@ -14,8 +14,9 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from ..annotations import Entry, Index, Problem, Problems, Size, listed
+from ..annotations import Entry, Index, Problem, Problems, Size, read_list
 from ..sample import IGNORE
 
 SEMANTIC = tuple(
@@ -29,28 +30,28 @@ FOLDERS = {"semantic": "segmentation", "depth": "depth", "normals": "normals", "
 
 
 def matches(root: Path) -> bool:
-    """Whether the folder is laid out so."""
+    """Whether the folder has this format."""
     return (root / "images").is_dir() and (root / "gt_sets" / "train.txt").is_file()
 
 
-def index(root: Path, labels: str) -> Index:
-    """List the pictures of the two lists."""
+def index(root: Path, label_policy: str) -> Index:
+    """Index the images of the two lists."""
     result = Index(root, {"semantic": SEMANTIC, "depth": (), "normals": (), "edges": ()})
     for split in ("train", "val"):
         result.splits[split] = []
-        for stem in listed(root / "gt_sets" / f"{split}.txt", result):
+        for stem in read_list(root / "gt_sets" / f"{split}.txt", result):
             image = root / "images" / f"{stem}.jpg"
-            places = {
+            label_files = {
                 t: root / folder / f"{stem}.{'png' if t == 'semantic' else 'npy'}" for t, folder in FOLDERS.items()
             }
-            if result.all_there([image, *places.values()]):
+            if result.require([image, *label_files.values()]):
                 result.splits[split].append(
-                    Entry(stem, {"rgb": image}, {t: partial(_read, t, f) for t, f in places.items()})
+                    Entry(stem, {"rgb": image}, {t: partial(_read, t, f) for t, f in label_files.items()})
                 )
     return result
 
 
-def _read(task: str, file: Path, size: Size | None, problems: Problems) -> Any:
+def _read(task: str, file: Path, size: Size | None, problems: Problems) -> NDArray[Any] | None:
     try:
         label = (
             cv2.imread(str(file), cv2.IMREAD_UNCHANGED) if file.suffix == ".png" else np.load(file, allow_pickle=False)
@@ -58,21 +59,25 @@ def _read(task: str, file: Path, size: Size | None, problems: Problems) -> Any:
         if label is None:
             raise ValueError("cannot be read as an image")
         if size and label.shape[:2] != size:
-            raise ValueError(f"is {label.shape[1]}x{label.shape[0]}, its picture {size[1]}x{size[0]}")
+            raise ValueError(f"is {label.shape[1]}x{label.shape[0]}, its image {size[1]}x{size[0]}")
         return _label(task, label)
     except (OSError, ValueError) as error:
         problems.append(Problem(file, 0, str(error)))
         return None
 
 
-def _label(task: str, label: Any) -> Any:
+def _label(task: str, label: NDArray[Any]) -> NDArray[Any]:
     if task == "semantic":
         if label.max() > len(SEMANTIC):
             raise ValueError(f"class id {label.max()}: 0 to {len(SEMANTIC)} are known")
-        return np.where(label == 0, IGNORE, label - 1).astype(np.uint8)
+        ids: NDArray[np.uint8] = np.where(label == 0, IGNORE, label - 1).astype(np.uint8)
+        return ids
     if task == "edges":
-        return (label > 0.5).astype(np.uint8)
+        edges: NDArray[np.uint8] = np.greater(label, 0.5).astype(np.uint8)
+        return edges
     if task == "depth":
-        return np.maximum(label, 0).astype(np.float32).reshape(label.shape[:2])
+        depth_m: NDArray[np.float32] = np.maximum(label, 0).astype(np.float32)
+        return depth_m.reshape(label.shape[:2])
     length = np.linalg.norm(label, axis=2, keepdims=True)
-    return np.where(length > 0.5, label / np.maximum(length, 1e-6), 0).astype(np.float32)
+    normals: NDArray[np.float32] = np.where(length > 0.5, label / np.maximum(length, 1e-6), 0).astype(np.float32)
+    return normals

@@ -1,4 +1,4 @@
-"""Label pictures of one's own: one PNG a picture and task, in a folder named like the task; a missing one is no label.
+"""Label maps as PNG files, one an image and task, in a folder named like the task; a missing file is no label.
 
 semantic/SPLIT/STEM.png   8 bits: class ids as data.yaml names them, 255 where unknown
 depth/SPLIT/STEM.png      16 bits: millimetres, 0 where unknown
@@ -22,40 +22,40 @@ from ..sample import IGNORE
 Array = NDArray[Any]
 
 
-def read_semantic(picture: Array, classes: tuple[str, ...]) -> Array:
+def read_semantic(image: Array, classes: tuple[str, ...]) -> Array:
     """Return class ids; raises `ValueError` with what is wrong."""
-    _expect(picture, np.uint8, 2, "a segmentation picture has one channel of 8 bits")
-    unknown = sorted(set(np.unique(picture).tolist()) - {*range(len(classes)), IGNORE})
+    _expect(image, np.uint8, 2, "a segmentation map has one channel of 8 bits")
+    unknown = sorted(set(np.unique(image).tolist()) - {*range(len(classes)), IGNORE})
     if unknown:
         raise ValueError(f"unknown class ids {unknown[:5]}")
-    return picture
+    return image
 
 
-def read_depth(picture: Array, classes: tuple[str, ...]) -> Array:
+def read_depth(image: Array, classes: tuple[str, ...]) -> Array:
     """Return metres, 0 where unknown."""
-    _expect(picture, np.uint16, 2, "a depth picture has one channel of 16 bits, in millimetres")
-    return picture.astype(np.float32) / 1000
+    _expect(image, np.uint16, 2, "a depth map has one channel of 16 bits, in millimetres")
+    return image.astype(np.float32) / 1000
 
 
-def read_normals(picture: Array, classes: tuple[str, ...]) -> Array:
+def read_normals(image: Array, classes: tuple[str, ...]) -> Array:
     """Return unit vectors, zero where unknown."""
-    _expect(picture, np.uint8, 3, "a normal picture has three channels of 8 bits")
-    known = picture.any(2, keepdims=True)
-    vectors = (picture[:, :, ::-1].astype(np.float32) - 128) / 127
+    _expect(image, np.uint8, 3, "a normal map has three channels of 8 bits")
+    known = image.any(2, keepdims=True)
+    vectors = (image[:, :, ::-1].astype(np.float32) - 128) / 127
     length = np.linalg.norm(vectors, axis=2, keepdims=True)
     if known.any() and not 0.9 < float(np.median(length[known])) < 1.1:
         raise ValueError("holds no unit vectors: expected 128 + 127 n in 8 bits RGB, black where unknown")
     return np.where(known, vectors / np.maximum(length, 1e-6), np.float32(0))
 
 
-def read_edges(picture: Array, classes: tuple[str, ...]) -> Array:
+def read_edges(image: Array, classes: tuple[str, ...]) -> Array:
     """Return 1 on edges, 0 elsewhere and `IGNORE` where unknown."""
-    _expect(picture, np.uint8, 2, "an edge picture has one channel of 8 bits")
-    unknown = sorted(set(np.unique(picture).tolist()) - {0, 128, 255})
+    _expect(image, np.uint8, 2, "an edge map has one channel of 8 bits")
+    unknown = sorted(set(np.unique(image).tolist()) - {0, 128, 255})
     if unknown:
-        raise ValueError(f"values {unknown[:5]}: an edge picture holds 0 (none), 255 (edge) and 128 (unknown)")
-    edges = np.zeros(picture.shape, np.uint8)
-    edges[picture == 255], edges[picture == 128] = 1, IGNORE
+        raise ValueError(f"values {unknown[:5]}: an edge map holds 0 (none), 255 (edge) and 128 (unknown)")
+    edges = np.zeros(image.shape, np.uint8)
+    edges[image == 255], edges[image == 128] = 1, IGNORE
     return edges
 
 
@@ -65,26 +65,26 @@ READERS: dict[str, Callable[[Array, tuple[str, ...]], Array]] = {
     "normals": read_normals,
     "edges": read_edges,
 }
-"""What is read of each task's folder."""
+"""Readers of the decoded files by task."""
 
 
 def read_map(task: str, file: Path, classes: tuple[str, ...], size: Size | None, problems: Problems) -> Array | None:
-    """Return a task's labels of one picture of ``size``, or None with a problem noted."""
-    picture = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+    """Return a task's label of one image of ``size``, or None with a problem added."""
+    image = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
     try:
-        if picture is None:
+        if image is None:
             raise ValueError("cannot be read as an image")
-        if size and picture.shape[:2] != size:
-            sizes = f"{picture.shape[1]}x{picture.shape[0]}, its picture {size[1]}x{size[0]}"
+        if size and image.shape[:2] != size:
+            sizes = f"{image.shape[1]}x{image.shape[0]}, its image {size[1]}x{size[0]}"
             raise ValueError(f"{task} is {sizes}: sizes must be equal")
-        return READERS[task](picture, classes)
+        return READERS[task](image, classes)
     except ValueError as error:
         problems.append(Problem(file, 0, str(error)))
         return None
 
 
 def write_map(task: str, file: Path, labels: Array) -> None:
-    """Write a task's labels of one picture as `read_map` reads them."""
+    """Write a task's label of one image as `read_map` reads them."""
     if task == "depth":
         labels = (labels * 1000).round().clip(0, 65535).astype(np.uint16)
     elif task == "normals":
@@ -96,7 +96,7 @@ def write_map(task: str, file: Path, labels: Array) -> None:
     file.write_bytes(data.tobytes())
 
 
-def _expect(picture: Array, kind: type, ndim: int, what: str) -> None:
-    if picture.dtype != kind or picture.ndim != ndim or (ndim == 3 and picture.shape[2] != 3):
-        found = f"{picture.shape[2] if picture.ndim == 3 else 1} channels of {8 * picture.itemsize} bits"
-        raise ValueError(f"{what}, not {found}")
+def _expect(image: Array, dtype: type[np.generic], ndim: int, expected: str) -> None:
+    if image.dtype != dtype or image.ndim != ndim or (ndim == 3 and image.shape[2] != 3):
+        actual = f"{image.shape[2] if image.ndim == 3 else 1} channels of {8 * image.itemsize} bits"
+        raise ValueError(f"{expected}, not {actual}")

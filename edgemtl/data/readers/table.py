@@ -1,4 +1,4 @@
-"""attributes.csv: what holds of whole pictures, a row each: stem, is_day, attributes; all but stem 0, 1 or empty."""
+"""attributes.csv: attributes of whole images, a row each: stem, is_day, attributes; all but stem 0, 1 or empty."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VALUES = {"0": 0.0, "1": 1.0, "": float("nan")}
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """What a row says: by day or by night, and ``attributes`` (A,) float32 0 or 1, NaN where unknown."""
+    """One image: by day or by night, and ``attributes`` (A,) float32 0 or 1, NaN where unknown."""
 
     is_day: bool | None
     attributes: NDArray[np.float32]
@@ -26,7 +26,7 @@ Table = dict[str, Row]
 
 
 def read_table(file: Path, names: tuple[str, ...], problems: list[Problem]) -> Table:
-    """Return the rows by stem, with the attributes ``names``; what is wrong is added to ``problems``."""
+    """Return the rows by stem, with the attributes ``names``; adds to ``problems``."""
     if not file.is_file():
         return {}
     try:
@@ -43,10 +43,10 @@ def read_table(file: Path, names: tuple[str, ...], problems: list[Problem]) -> T
     for row in rows:
         values = {}
         for name in ("is_day", *names):
-            word = (row.get(name) or "").strip()
-            if word not in VALUES:
-                problems.append(Problem(file, rows.line_num, f"{name} is 0, 1 or empty, not '{word}'"))
-            values[name] = VALUES.get(word, float("nan"))
+            text = (row.get(name) or "").strip()
+            if text not in VALUES:
+                problems.append(Problem(file, rows.line_num, f"{name} is 0, 1 or empty, not '{text}'"))
+            values[name] = VALUES.get(text, float("nan"))
         is_day = None if np.isnan(values["is_day"]) else bool(values["is_day"])
         table[row["stem"]] = Row(is_day, np.array([values[name] for name in names], np.float32))
     return table

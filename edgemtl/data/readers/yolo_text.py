@@ -1,4 +1,4 @@
-"""Boxes as YOLO's text files have them: "class cx cy w h" a line, in shares of the picture; one or two views."""
+"""Boxes as YOLO's text files have them: "class cx cy w h" a line, in shares of the image; one or two views."""
 
 from __future__ import annotations
 
@@ -17,32 +17,33 @@ Row = tuple[float, ...]
 
 @dataclass(frozen=True)
 class YoloText:
-    """Reads the label files of a picture, one a view; objects that both views show count once."""
+    """Reads the label files of an image, one a view; objects that both views show count once."""
 
     files: tuple[Path, ...]
     classes: tuple[str, ...]
 
     def __call__(self, size: Size | None, problems: Problems) -> BoxLabels:
-        """Return the boxes in pixels, without the lines that are noted as problems."""
+        """Return the boxes in pixels, without the lines that are problems."""
         views = [list(self._rows(file, problems)) for file in self.files]
-        rows = np.array(reduce(union, views, []), np.float32).reshape(-1, 5)
+        no_rows: list[Row] = []
+        rows = np.array(reduce(union, views, no_rows), np.float32).reshape(-1, 5)
         h, w = size or (1, 1)
         centre, half = rows[:, 1:3], rows[:, 3:5] / 2
         xyxy = np.clip(np.concatenate([centre - half, centre + half], 1), 0, 1) * np.array([w, h, w, h], np.float32)
         return BoxLabels(xyxy.astype(np.float32), rows[:, 0].astype(np.int64))
 
     def _rows(self, file: Path, problems: Problems) -> Iterator[Row]:
-        """Yield class, cx, cy, w, h of every good line; an empty file is a picture without objects."""
+        """Yield class, cx, cy, w, h of every good line; an empty file is an image without objects."""
         try:
             lines = file.read_text().splitlines()
         except (OSError, UnicodeDecodeError):
-            problems.append(Problem(file, 0, "missing or unreadable label file (an empty one says: no objects)"))
+            problems.append(Problem(file, 0, "missing or unreadable label file (an empty one means no objects)"))
             return
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
-                row = tuple(float(word) for word in line.split())
+                row = tuple(float(text) for text in line.split())
             except ValueError:
                 row = ()
             if len(row) != 5 or not np.isfinite(row).all():

@@ -79,7 +79,7 @@ def check_operator(text: str) -> None:
 @cache
 def _registered() -> frozenset[str]:
     with contextlib.suppress(ImportError):
-        import torchvision  # type: ignore[import-untyped]  # noqa: F401  # registers its operators
+        import torchvision  # noqa: F401  # registers its operators
 
     return frozenset(torch._C._dispatch_get_all_op_names())
 

@@ -5,22 +5,13 @@ replaced, and only with ``--overwrite``. `AtomicFolder` writes folders, `AtomicF
 `write_file` files of our own caches.
 """
 
+from .checks import check_file, check_folder
 from .file import AtomicFile, write_file
 from .folder import AtomicFolder
 from .inventory import INVENTORY, Inventory, read_inventory
 from .lock import BusyError, Lock
-from .place import (
-    ExistsError,
-    check_file,
-    check_folder,
-    is_free,
-    next_free,
-    numbered,
-    outermost_artefact,
-    recover,
-    resolve_parent,
-    unfinished,
-)
+from .paths import ExistsError, is_free, next_free, numbered, outermost_artefact, resolve_parent, unfinished
+from .recovery import recover
 
 __all__ = [
     "INVENTORY",

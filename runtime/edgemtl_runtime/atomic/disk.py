@@ -1,4 +1,4 @@
-"""The few calls to the system that writing aside stands on: exclusive files, exchange, renames that replace nothing."""
+"""System calls for atomic writes: exclusive creation, fsync, and renameat2 (exchange, no replacement)."""
 
 from __future__ import annotations
 
@@ -8,42 +8,41 @@ import hashlib
 import os
 import secrets
 import stat
-from contextlib import suppress
 from pathlib import Path
 
 _AT_FDCWD, _NOREPLACE, _EXCHANGE = -100, 1, 2
-_CANNOT = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EXDEV, errno.EPERM)
-_LONGEST = 180
-"""Bytes of a name that leave room for what is added to it: file systems end at 255."""
+_UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EXDEV, errno.EPERM)
+_MAX_NAME_BYTES = 180
+"""Length of a name to which a suffix can be added: file systems end at 255 bytes."""
 
 
 def sibling(path: Path, ending: str) -> Path:
-    """Return the hidden name beside ``path`` that ends so; a name that is too long is told by its hash."""
+    """Return the hidden path ``.NAME.ending`` next to ``path``; a name that is too long is replaced by its hash."""
     name = path.name
-    if len(os.fsencode(name)) > _LONGEST:
+    if len(os.fsencode(name)) > _MAX_NAME_BYTES:
         name = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
     return path.with_name(f".{name}.{ending}")
 
 
 def token() -> str:
-    """Return what nobody can foretell, for a temporary name."""
+    """Return 16 unpredictable hexadecimal digits, for a temporary name."""
     return secrets.token_hex(8)
 
 
 def create(file: Path, mode: int) -> int:
-    """Return the descriptor of a new file, open for writing; raises FileExistsError where anything is there."""
+    """Open a new file for reading and writing; raises FileExistsError where the path exists."""
     return os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
 
 
 def write_all(descriptor: int, content: bytes) -> None:
-    """Write all of it: one call may take a part only."""
+    """Write all bytes: one system call may write fewer."""
     rest = memoryview(content)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
 
 
 def write_new(file: Path, content: bytes, mode: int = 0o666) -> None:
-    """Write a file that was not there, and have it on the disk."""
+    """Write a new file and flush it to the disk."""
     descriptor = create(file, mode)
     try:
         write_all(descriptor, content)
@@ -53,25 +52,28 @@ def write_new(file: Path, content: bytes, mode: int = 0o666) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have a file, or the names in a folder, on the disk."""
+    """Flush a file, or the directory entries of a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
-        if not folder or error.errno not in (errno.EINVAL, errno.EBADF):  # some file systems cannot do it for folders
+        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        if not is_folder or error.errno not in (
+            errno.EINVAL,
+            errno.EBADF,
+        ):  # some file systems cannot do it for folders
             raise
     finally:
         os.close(descriptor)
 
 
 def exchange(left: Path, right: Path) -> bool:
-    """Let two names change places in one step; return whether the file system can."""
+    """Exchange two paths in one step; False where the file system cannot."""
     return _renamed(left, right, _EXCHANGE)
 
 
 def rename_new(source: Path, target: Path) -> None:
-    """Rename a file; raises FileExistsError, and changes nothing, where anything is at ``target``."""
+    """Rename a file; raises FileExistsError, and changes nothing, where ``target`` exists."""
     if _renamed(source, target, _NOREPLACE):
         return
     if os.path.lexists(target):
@@ -80,26 +82,21 @@ def rename_new(source: Path, target: Path) -> None:
         os.link(source, target, follow_symlinks=False)
     except FileExistsError:
         raise
-    except OSError:  # neither call is known to this file system: the look above has to do
+    except OSError:  # this file system supports neither call: the check above has to do
         source.rename(target)
     else:
         source.unlink()
 
 
 def _renamed(source: Path, target: Path, flag: int) -> bool:
-    renameat2 = getattr(_libc(), "renameat2", None)
-    if renameat2 is None:
+    """Call renameat2; False where the C library or the file system does not support it."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
         return False
-    words = (_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), flag)
-    if renameat2(*words) == 0:
+    if renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), flag) == 0:
         return True
     code = ctypes.get_errno()
-    if code in _CANNOT:
+    if code in _UNSUPPORTED:
         return False
     raise OSError(code, os.strerror(code), str(source), None, str(target))
-
-
-def _libc() -> ctypes.CDLL | None:
-    with suppress(OSError):
-        return ctypes.CDLL(None, use_errno=True)
-    return None

@@ -1,4 +1,4 @@
-"""Files, written aside and put in place whole."""
+"""Atomic files: written to a staging folder, flushed to the disk, then renamed."""
 
 from __future__ import annotations
 
@@ -6,32 +6,35 @@ import os
 from pathlib import Path
 
 from . import disk
-from .claim import Claim, Part
-from .place import ExistsError, check_file
+from .checks import check_file
+from .output import AtomicOutput
+from .paths import ExistsError
+from .staging import StagingFolder
 
 
 def write_file(file: Path, content: bytes, mode: int = 0o666, replace: bool = True) -> None:
-    """Write a file aside, then put it in place: a full disk or a kill leaves what was there.
+    """Write a file atomically: a full disk or a kill leaves the previous one.
 
-    A link at its name is replaced itself, never followed. Without ``replace`` anything there raises FileExistsError.
+    A symbolic link of that name is itself replaced, never followed. Without ``replace`` an existing file raises
+    FileExistsError.
     """
-    part = Part(file, "file")
+    staging = StagingFolder(file, "file")
     try:
-        inner = part.folder / "content"
-        disk.write_new(inner, content, mode)
+        staged = staging.folder / "content"
+        disk.write_new(staged, content, mode)
         if replace:
-            inner.replace(file)
+            staged.replace(file)
         else:
-            disk.rename_new(inner, file)
+            disk.rename_new(staged, file)
         disk.sync(file.parent)
     finally:
-        part.remove()
+        staging.remove()
 
 
-class AtomicFile(Claim):
-    """A context manager for a file that a user asked for: its place is checked and locked first, `write` puts it there.
+class AtomicFile(AtomicOutput):
+    """Context manager for a file that a user named: the path is checked and locked on entry, `write` commits it.
 
-    What is there is replaced only with ``overwrite``; a link or a folder never.
+    An existing file is replaced only with ``overwrite``; a symbolic link or a folder never.
     """
 
     def __init__(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
@@ -43,12 +46,12 @@ class AtomicFile(Claim):
         check_file(self.given, self.overwrite)
 
     def __enter__(self) -> AtomicFile:
-        self.claim()
+        self.acquire()
         return self
 
     def write(self, content: bytes) -> Path:
-        """Put the file in place; return its path as it was given."""
-        self.check(True)
+        """Write and commit the file; return its path as it was given."""
+        self.check(locked=True)
         try:
             write_file(self.path, content, replace=self.overwrite)
         except FileExistsError as error:

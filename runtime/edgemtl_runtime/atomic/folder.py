@@ -1,4 +1,4 @@
-"""Folders, written aside and put in place whole."""
+"""Atomic folders: written as a staging folder, then renamed, or exchanged with the folder that they replace."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..errors import EdgemtlError
 from . import disk
-from .claim import Claim, Part
-from .inventory import INVENTORY, Inventory, discard, is_folder, listed, read_inventory, sync_tree, untracked
-from .place import ExistsError, check_folder, recover, unfinished
+from .checks import check_folder
+from .inventory import INVENTORY, Inventory, discard, inventory_of, is_folder, read_inventory, sync_tree, untracked
+from .output import AtomicOutput
+from .paths import ExistsError, unfinished
+from .recovery import recover
+from .staging import StagingFolder
 
 
-class AtomicFolder(Claim):
-    """A context manager: write into ``folder``, then call `commit`; without it nothing is left behind.
+class AtomicFolder(AtomicOutput):
+    """Context manager: write into ``folder``, then call `commit`; without a commit nothing is left.
 
-    What stands at ``path`` is replaced only with ``overwrite``, and only when it is a finished one of the same
-    ``kind`` in which nothing is changed or added. With ``keep``, what was written is kept until the folder is in
-    place, for another one to go on with by ``resume``; ``settings`` is what it was made by.
+    An existing folder is replaced only with ``overwrite``, and only when it is a finished one of the same ``kind`` in
+    which no file was changed or added. With ``keep`` the staging folder of an interrupted run is kept as
+    ``.NAME.unfinished``, and ``resume`` continues it; ``settings`` are stored in the inventory for the comparison.
     """
 
     def __init__(
@@ -38,57 +40,50 @@ class AtomicFolder(Claim):
 
     @property
     def folder(self) -> Path:
-        """The private folder to write into."""
-        return self._part.folder
+        """The private staging folder to write into."""
+        return self._staging.folder
 
     def check(self, locked: bool) -> None:
         """Raise `ExistsError` when this folder may not be written."""
         check_folder(self.given, self.kind, self.overwrite, inside=locked)
 
     def __enter__(self) -> AtomicFolder:
-        self.claim()
-        try:
-            self._part = self._kept() if self.keep else Part(self.path, self.kind, self.settings)
-        except OSError as error:
-            self.release()
-            raise EdgemtlError(f"{self.given}: cannot be written ({error.strerror})") from error
-        except BaseException:
-            self.release()
-            raise
+        self.acquire()
+        with self._released_on_error():
+            self._staging = self._kept() if self.keep else StagingFolder(self.path, self.kind, self.settings)
         return self
 
-    def _kept(self) -> Part:
-        """Return what was kept, or a new folder that will be."""
+    def _kept(self) -> StagingFolder:
+        """Return the unfinished folder to resume, or a new one under that name."""
         kept = unfinished(self.path)
         if os.path.lexists(kept):
-            there = read_inventory(kept) if is_folder(kept) else None
-            if there is None or there.kind != self.kind:
+            inventory = read_inventory(kept) if is_folder(kept) else None
+            if inventory is None or inventory.kind != self.kind:
                 raise ExistsError(f"{kept}: is no unfinished {self.kind}; move it away, or choose another folder")
             if self.resume:
-                return Part.taken_up(kept)
+                return StagingFolder.reopen(kept)
             if not self.overwrite:
                 raise ExistsError(
                     f"{self.given}: an unfinished {self.kind} stands here; --resume goes on with it, "
-                    "--overwrite starts anew"
+                    "--overwrite starts again"
                 )
             discard(kept)
-        made = Part(self.path, self.kind, self.settings)
-        made.folder.rename(kept)  # never without its inventory
-        made.folder = kept
-        return made
+        staging = StagingFolder(self.path, self.kind, self.settings)
+        staging.folder.rename(kept)  # only now, so that it never lacks its inventory
+        staging.folder = kept
+        return staging
 
     def commit(self) -> Path:
-        """Put the folder in place, and remove what was there before; return its path as it was given."""
+        """Finish the inventory, flush, and rename the folder to its path; return the path as it was given."""
         folder = self.folder
-        self.check(True)
-        mode = self._usual_mode()
-        fresh = folder / f"{INVENTORY}.new"
+        self.check(locked=True)
+        mode = self._default_mode()
+        finished = folder / f"{INVENTORY}.new"
         with suppress(FileNotFoundError):
-            fresh.unlink()
-        inventory = listed(folder, self.kind, self.settings)
-        disk.write_new(fresh, inventory.encode())
-        fresh.replace(folder / INVENTORY)
-        self._part.let_go()
+            finished.unlink()
+        disk.write_new(finished, inventory_of(folder, self.kind, self.settings).encode())
+        finished.replace(folder / INVENTORY)
+        self._staging.unlock()
         sync_tree(folder)
         folder.chmod(mode)
         self._swap(folder)
@@ -97,24 +92,24 @@ class AtomicFolder(Claim):
 
     def _swap(self, folder: Path) -> None:
         old = read_inventory(self.path) if is_folder(self.path) else None
-        if old is None:  # nothing there, or an empty folder; rename replaces nothing else
+        if old is None:  # no folder, or an empty one; rename replaces nothing else
             folder.rename(self.path)
         elif disk.exchange(folder, self.path):
-            self._put_back_what_is_foreign(folder, old)
+            self._exchange_back_if_changed(folder, old)
         else:
             self._swap_in_two_steps(folder)
         disk.sync(self.path.parent)
-        with suppress(OSError):  # the new one is in place: what cannot go is tried again by the next start
+        with suppress(OSError):  # committed: what cannot be removed now is tried again by the next `recover`
             discard(folder)
 
-    def _put_back_what_is_foreign(self, old: Path, inventory: Inventory) -> None:
+    def _exchange_back_if_changed(self, old: Path, inventory: Inventory) -> None:
         name = untracked(old, inventory, hashes=False) if is_folder(old) else old.name
         if name:
             disk.exchange(old, self.path)
             raise ExistsError(f"{self.given}: {name} came in meanwhile; nothing written")
 
     def _swap_in_two_steps(self, folder: Path) -> None:
-        """Swap where nothing can be exchanged; `recover` puts the old folder back after a kill in between."""
+        """Swap where the file system has no exchange; after a kill in between `recover` restores the old folder."""
         old = disk.sibling(self.path, f"{disk.token()}.old")
         self.path.rename(old)
         try:
@@ -122,29 +117,29 @@ class AtomicFolder(Claim):
         finally:
             if not os.path.lexists(self.path):
                 old.rename(self.path)
-        old.rename(folder)  # from here on it is only to be removed
+        old.rename(folder)  # from now on it is only to be removed
 
     def __exit__(self, *_: object) -> None:
-        if os.getpid() != self._pid:  # a forked child has nothing to clear away
+        if os.getpid() != self._pid:  # a forked child must not clean up for its parent
             return
         try:
-            if self.keep and not self.committed and self._worth_keeping():
-                self._part.let_go()
+            if self.keep and not self.committed and self._has_content():
+                self._staging.unlock()
             else:
-                self._part.remove()
+                self._staging.remove()
             recover(self.path)
         finally:
-            self._part.let_go()
+            self._staging.unlock()
             self.release()
 
-    def _worth_keeping(self) -> bool:
+    def _has_content(self) -> bool:
         if not is_folder(self.folder):
             return False
         with os.scandir(self.folder) as entries:
             return any(entry.name != INVENTORY for entry in entries)
 
-    def _usual_mode(self) -> int:
-        """Return the mode that a new folder has here, by the user's umask and what the folder around it passes on."""
+    def _default_mode(self) -> int:
+        """Return the mode that mkdir gives here, from the umask and what the parent folder passes on."""
         probe = disk.sibling(self.path, f"{disk.token()}.part")
         probe.mkdir()
         try:

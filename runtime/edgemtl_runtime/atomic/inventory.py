@@ -1,4 +1,4 @@
-"""What we wrote into a folder: the inventory in it, what else is there, and how no more than the listed is removed."""
+"""Inventories: which files a folder of ours holds, with their SHA-256; only what is listed is ever removed."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ import msgspec
 from . import disk
 
 INVENTORY = ".edgemtl.json"
-_LARGEST = 64 << 20
+_MAX_BYTES = 64 << 20
 _HEAD = b'{\n "edgemtl": "'
 
 
 class Inventory(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"kind": "edgemtl", "settings": "asked"}
 ):
-    """What a folder of ours is and holds: SHA-256 by path relative to it, and the folders in it."""
+    """Content of `INVENTORY`: the kind of artefact, its files (relative path to SHA-256) and its folders."""
 
     kind: str
     finished: bool = False
     settings: dict[str, Any] = {}
-    """What the folder was made by, for those who go on with it."""
+    """Settings of the command that writes the folder, compared when an unfinished one is resumed."""
     files: dict[str, str] = {}
     folders: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
-        """Return the content of the file."""
+        """Return the inventory as indented JSON."""
         return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
 
 
@@ -42,8 +42,8 @@ def read_inventory(folder: Path) -> Inventory | None:
     except OSError:
         return None
     with os.fdopen(descriptor, "rb") as stream:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_size > _LARGEST:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
             return None
         try:
             return msgspec.json.decode(stream.read(), type=Inventory)
@@ -52,15 +52,15 @@ def read_inventory(folder: Path) -> Inventory | None:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether this is a folder itself, not a link to one."""
+    """Whether this is a folder itself, not a symbolic link to one."""
     try:
         return stat.S_ISDIR(os.lstat(path).st_mode)
     except OSError:
         return False
 
 
-def listed(folder: Path, kind: str, settings: dict[str, Any]) -> Inventory:
-    """Return the inventory of all that a folder holds."""
+def inventory_of(folder: Path, kind: str, settings: dict[str, Any]) -> Inventory:
+    """Return the finished inventory of all that a folder holds."""
     files, folders = {}, []
     for name, entry in walk(folder):
         if entry.is_dir(follow_symlinks=False):
@@ -71,7 +71,7 @@ def listed(folder: Path, kind: str, settings: dict[str, Any]) -> Inventory:
 
 
 def untracked(folder: Path, inventory: Inventory, hashes: bool = True) -> str:
-    """Return the name of something in a folder that its inventory does not have as it is, nothing where all is ours."""
+    """Return the first entry that is not in the inventory or, with ``hashes``, was changed; empty for none."""
     folders = frozenset(inventory.folders)
     for name, entry in walk(folder):
         if entry.is_symlink():
@@ -81,24 +81,24 @@ def untracked(folder: Path, inventory: Inventory, hashes: bool = True) -> str:
                 return f"{name}/"
         elif name not in inventory.files or not entry.is_file(follow_symlinks=False):
             return name
-        elif hashes and not _is_as_listed(Path(entry.path), inventory.files[name]):
+        elif hashes and not _has_hash(Path(entry.path), inventory.files[name]):
             return f"{name} (changed since)"
     return ""
 
 
-def _is_as_listed(file: Path, expected: str) -> bool:
+def _has_hash(file: Path, expected: str) -> bool:
     try:
         return sha256(file) == expected
     except OSError:  # what cannot be read is not known to be ours
         return False
 
 
-def walk(folder: Path, start: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Yield what is in a folder, at every depth, by relative name; its own inventory left out, links not followed."""
+def walk(folder: Path, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Yield (relative name, entry) of all in a folder, at every depth, without `INVENTORY`; links are not followed."""
     with os.scandir(folder) as entries:
-        found = sorted(entries, key=lambda entry: entry.name)
-    for entry in found:
-        name = start + os.fsencode(entry.name).decode("utf-8", "backslashreplace")
+        ordered = sorted(entries, key=lambda entry: entry.name)
+    for entry in ordered:
+        name = prefix + os.fsencode(entry.name).decode("utf-8", "backslashreplace")
         if name == INVENTORY:
             continue
         yield name, entry
@@ -107,7 +107,7 @@ def walk(folder: Path, start: str = "") -> Iterator[tuple[str, os.DirEntry[str]]
 
 
 def sha256(file: Path) -> str:
-    """Return the SHA-256 of a file's content."""
+    """Return the SHA-256 of a file's content, as hexadecimal digits."""
     digest = hashlib.sha256()
     descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as stream:
@@ -117,46 +117,45 @@ def sha256(file: Path) -> str:
 
 
 def sync_tree(folder: Path) -> None:
-    """Have a folder with all that it holds on the disk."""
+    """Flush a folder and all that it holds to the disk."""
     for _, entry in walk(folder):
         disk.sync(Path(entry.path))
     disk.sync(folder)
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder of ours: an unfinished one whole, a finished one as far as its inventory goes.
+    """Remove a folder of ours: an unfinished one whole, of a finished one what its inventory lists.
 
-    The inventory goes last, so that the rest of a removal that was killed is known for ours. Without one, only a folder
-    that is empty goes, or one with the beginning of an inventory and nothing else.
+    The inventory is removed last, so that the rest of an interrupted removal is still known as ours. Without one, only
+    an empty folder is removed, or one with a truncated inventory and nothing else.
     """
-    if not is_folder(folder) or (hasattr(os, "getuid") and os.lstat(folder).st_uid != os.getuid()):
+    if not is_folder(folder) or os.lstat(folder).st_uid != os.getuid():
         return
     inventory = read_inventory(folder)
     if inventory is None:
-        _remove_beginning(folder)
+        _remove_truncated(folder)
     else:
-        ours = frozenset((*inventory.files, *inventory.folders))
-        for name, entry in sorted(walk(folder), key=lambda found: found[0], reverse=True):  # what is in a folder first
-            if inventory.finished and name not in ours:
+        tracked = frozenset((*inventory.files, *inventory.folders))
+        for name, entry in sorted(walk(folder), key=lambda item: item[0], reverse=True):  # contents before their folder
+            if inventory.finished and name not in tracked:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 _remove_folder(Path(entry.path))
             else:
                 Path(entry.path).unlink()
         with os.scandir(folder) as entries:
-            left = [entry.name for entry in entries if entry.name != INVENTORY]
-        if left:
-            return
+            if any(entry.name != INVENTORY for entry in entries):
+                return
         (folder / INVENTORY).unlink()
     _remove_folder(folder)
 
 
-def _remove_beginning(folder: Path) -> None:
-    """Remove an inventory that a kill or a full disk cut off, where nothing is beside it."""
+def _remove_truncated(folder: Path) -> None:
+    """Remove an inventory that a kill or a full disk cut off, where it is the only file."""
     file = folder / INVENTORY
     with os.scandir(folder) as entries:
-        alone = [entry.name for entry in entries] == [INVENTORY]
-    if alone and stat.S_ISREG(os.lstat(file).st_mode) and file.stat().st_size <= _LARGEST:
+        is_only = [entry.name for entry in entries] == [INVENTORY]
+    if is_only and stat.S_ISREG(os.lstat(file).st_mode) and file.stat().st_size <= _MAX_BYTES:
         content = file.read_bytes()
         if content.startswith(_HEAD) or _HEAD.startswith(content):
             file.unlink()

@@ -1,4 +1,4 @@
-"""Sinks: where results go. One file each; a thread of its own keeps a slow one from holding up the network."""
+"""Sinks, the outputs of a run: one module each; each runs in a thread, so that a slow one does not delay inference."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from ..errors import EdgemtlError
 from ..frame import FramePair
 from ..result import Result
 
-DEPTH = 8
-"""Results that may wait for a sink."""
+QUEUE_SIZE = 8
+"""Results that wait for a sink at the most."""
 CLOSE_S = 8.0
-"""All sinks together are given so long to write what waits; one that takes longer is not waited for."""
+"""Time limit for all sinks together to write their queues and finish; a slower one is abandoned."""
 
 
 class Sink(Protocol):
-    """Takes results in order; ``close`` finishes what was written."""
+    """Takes results in order; ``close`` finishes the file or connection."""
 
     name: str
     on_main_thread: bool
 
     def write(self, pair: FramePair, result: Result) -> None:
-        """Take one result."""
+        """Write one result."""
         ...
 
     def close(self) -> None:
@@ -34,15 +34,15 @@ class Sink(Protocol):
         ...
 
 
-class SinkHere:
-    """Runs a sink in the pipeline's own thread; once it has failed it is given nothing more, and ``error`` says why."""
+class InlineSink:
+    """Runs a sink in the pipeline's thread; after a failure it gets no more results, and ``error`` has the reason."""
 
     def __init__(self, sink: Sink, drop: Callable[[str, str], None]) -> None:
         self.sink, self.drop = sink, drop
         self.error: BaseException | None = None
 
     def put(self, pair: FramePair, result: Result) -> None:
-        """Hand over one result."""
+        """Pass one result on."""
         try:
             self.sink.write(pair, result)
         except Exception as error:
@@ -50,27 +50,27 @@ class SinkHere:
             self.drop(self.sink.name, "failed")
 
     def begin_close(self) -> None:
-        """Have what waits written, and the sink finished; returns at once where it can."""
+        """Start to finish the sink; in its own thread where it has one."""
         try:
             self.sink.close()
         except Exception as error:
             self.error = self.error or error
 
     def end_close(self, until_s: float) -> None:
-        """Wait for that until a moment of the monotonic clock; raises what the sink raised, or that it does not end."""
+        """Wait for the end until a time of the monotonic clock; raises the sink's error, or one for the timeout."""
         if self.error:
             raise self.error
 
     def abandon(self) -> None:
-        """Finish a sink that has failed, as far as it lets itself."""
-        with contextlib.suppress(Exception):  # it was told of when it failed
+        """Finish a failed sink as far as possible."""
+        with contextlib.suppress(Exception):  # reported when it failed
             self.begin_close()
 
 
-class SinkThread(SinkHere):
-    """Runs a sink beside the pipeline; what it cannot take in time is told to ``drop`` (sink, cause).
+class ThreadedSink(InlineSink):
+    """Runs a sink in a thread; results beyond `QUEUE_SIZE` are dropped and reported to ``drop`` (sink, cause).
 
-    With ``waits`` nothing is dropped: the pipeline waits for it, as recordings can, until ``stopped``.
+    With ``waits`` nothing is dropped: the pipeline waits, as with recordings, until ``stopped``.
     """
 
     def __init__(
@@ -78,21 +78,21 @@ class SinkThread(SinkHere):
     ) -> None:
         super().__init__(sink, drop)
         self.waits, self.stopped = waits, stopped
-        self.waiting: deque[tuple[FramePair, Result]] = deque()
+        self.queue: deque[tuple[FramePair, Result]] = deque()
         self.changed = threading.Condition()
         self.is_ending = False
         self.thread = threading.Thread(target=self._run, name=f"sink-{sink.name}", daemon=True)
         self.thread.start()
 
     def put(self, pair: FramePair, result: Result) -> None:
-        """Hand over one result."""
+        """Pass one result on."""
         with self.changed:
-            while len(self.waiting) >= DEPTH:
+            while len(self.queue) >= QUEUE_SIZE:
                 if not self.waits or self.stopped():
                     self.drop(self.sink.name, "too slow")
                     return
                 self.changed.wait(0.2)
-            self.waiting.append((pair, result))
+            self.queue.append((pair, result))
             self.changed.notify_all()
 
     def _run(self) -> None:
@@ -102,46 +102,47 @@ class SinkThread(SinkHere):
                 continue
             try:
                 self.sink.write(*item)
-            except BaseException as error:  # told to the pipeline's thread, which ends the run or leaves the sink out
+            except BaseException as error:  # the pipeline's thread ends the run or drops the sink
                 self.error = error
                 self.drop(self.sink.name, "failed")
         super().begin_close()
 
     def _next(self) -> tuple[FramePair, Result] | None:
-        """Return what waits longest; None at the end."""
+        """Return the oldest waiting result; None at the end."""
         with self.changed:
-            while not self.waiting and not self.is_ending:
+            while not self.queue and not self.is_ending:
                 self.changed.wait()
             self.changed.notify_all()
-            return self.waiting.popleft() if self.waiting else None
+            return self.queue.popleft() if self.queue else None
 
     def begin_close(self) -> None:
-        """Have what waits written, and the sink finished, both in the sink's thread."""
+        """Start to write the queue and finish the sink, in the sink's thread."""
         with self.changed:
             self.is_ending = True
             self.changed.notify_all()
 
     def end_close(self, until_s: float) -> None:
-        """Wait for that until a moment of the monotonic clock; raises what the sink raised, or that it does not end."""
+        """Wait for the end until a time of the monotonic clock; raises the sink's error, or one for the timeout."""
         self.thread.join(max(until_s - time.monotonic(), 0.0))
         if self.thread.is_alive():
             with self.changed:
-                for _ in range(len(self.waiting)):
-                    self.waiting.popleft()
+                for _ in range(len(self.queue)):
+                    self.queue.popleft()
                     self.drop(self.sink.name, "too slow")
             raise EdgemtlError(f"sink {self.sink.name}: did not end within {CLOSE_S:g} s; it was not finished")
         super().end_close(until_s)
 
 
-def close_all(used: Sequence[SinkHere]) -> list[BaseException]:
-    """Finish all sinks at the same time, within `CLOSE_S` together, and return what they raised."""
+def close_all(used: Sequence[InlineSink]) -> list[BaseException]:
+    """Finish all sinks at the same time, within `CLOSE_S` together, and return their errors."""
     until_s = time.monotonic() + CLOSE_S
     errors: list[BaseException] = []
-    for each in sorted(used, key=lambda each: not isinstance(each, SinkThread)):  # those here hold up the others' begin
-        each.begin_close()
-    for each in used:
+    inline_last = sorted(used, key=lambda sink: not isinstance(sink, ThreadedSink))  # they would delay the threads
+    for sink in inline_last:
+        sink.begin_close()
+    for sink in used:
         try:
-            each.end_close(until_s)
+            sink.end_close(until_s)
         except BaseException as error:
             errors.append(error)
     return errors

@@ -1,4 +1,4 @@
-"""Results as JSON lines: one object a pair, each line written whole."""
+"""JSON Lines sink: one result per line, each line complete."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import msgspec
 from ..errors import EdgemtlError
 from ..frame import FramePair
 from ..result import Result
-from .family import NO_LIMITS, Limits
-from .part import Part
-from .recorder import Recorder
+from .file_sink import FileSink
+from .partial_file import PartialFile
+from .rotation import NO_LIMITS, RotationLimits
 
 FIELDS = {"index", "camera", "stamp_ns", "skew_ns", "heads"}
-"""What the first line of our files tells, among others."""
-OPEN = re.compile(r"/dev/(?:fd/(\d+)|(stdout|stderr))")
+"""Keys, among others, of every line of our files."""
+OPEN_DESCRIPTOR = re.compile(r"/dev/(?:fd/(\d+)|(stdout|stderr))")
 """Paths of open descriptors."""
 LINE_BYTES = 1 << 24
 """No first line of ours is longer."""
@@ -28,13 +28,13 @@ LINE_BYTES = 1 << 24
 class JsonLines:
     """Writes `Result.to_dict` line by line, to files, or to a pipe or device where ``given`` is one.
 
-    A file is there, under its name, from the first result on. Raises `EdgemtlError` where nothing can be written.
+    A file has its final name from the first result on. Raises `EdgemtlError` where nothing can be written.
     """
 
     name = "jsonl"
     on_main_thread = False
 
-    def __init__(self, given: str | Path, limits: Limits = NO_LIMITS) -> None:
+    def __init__(self, given: str | Path, limits: RotationLimits = NO_LIMITS) -> None:
         self.lines: JsonFiles | JsonStream
         if not is_stream(given):
             self.lines = JsonFiles(given, limits)
@@ -50,7 +50,7 @@ class JsonLines:
         return self.lines.closed
 
     def write(self, pair: FramePair, result: Result) -> None:
-        """Write one line."""
+        """Write one result."""
         self.lines.write(pair, result)
 
     def close(self) -> None:
@@ -58,62 +58,62 @@ class JsonLines:
         self.lines.close()
 
 
-class JsonFiles(Recorder):
-    """Lines in files."""
+class JsonFiles(FileSink):
+    """JSON Lines in files."""
 
     name = "jsonl"
     suffix = ".jsonl"
-    is_named_early = True
+    publish_early = True
 
-    def begin(self, part: Part) -> JsonSegment:
-        """Begin a file."""
-        return JsonSegment(part)
+    def begin(self, partial: PartialFile) -> JsonSegment:
+        """Begin a segment."""
+        return JsonSegment(partial)
 
     def is_ours(self, file: Path) -> bool:
         """Whether the first line is a result."""
         try:
             with file.open("rb") as stream:
-                told = msgspec.json.decode(stream.readline(LINE_BYTES))
+                line = msgspec.json.decode(stream.readline(LINE_BYTES))
         except (OSError, msgspec.DecodeError):
             return False
-        return isinstance(told, dict) and told.keys() >= FIELDS
+        return isinstance(line, dict) and line.keys() >= FIELDS
 
-    def mend(self, part: Path) -> bool:
-        """Lines are whole as they are."""
+    def recover(self, partial: Path) -> bool:
+        """Return True: every line is complete."""
         return True
 
 
 class JsonSegment:
-    """One file of lines."""
+    """One JSON Lines file."""
 
-    def __init__(self, part: Part) -> None:
-        self.part = part
+    def __init__(self, partial: PartialFile) -> None:
+        self.partial = partial
 
     @property
     def size(self) -> int:
-        """Bytes that it has."""
-        return self.part.size
+        """Bytes that the file has."""
+        return self.partial.size
 
     def write(self, pair: FramePair, result: Result | None) -> None:
         """Write one line."""
         assert result is not None, "lines are of results"
-        self.part.write(line_of(result))
+        self.partial.write(line_of(result))
 
     def flush(self) -> None:
-        """Nothing waits."""
+        """Do nothing: lines are unbuffered."""
 
     def finish(self) -> None:
-        """Nothing is to come."""
+        """Do nothing: a file needs no end."""
 
 
 class JsonStream:
-    """Lines in what is no file of ours: a pipe, a terminal, an open descriptor."""
+    """JSON Lines to a pipe, a terminal or an open descriptor."""
 
-    def __init__(self, place: str | Path) -> None:
+    def __init__(self, path: str | Path) -> None:
         try:
-            self.stream: BinaryIO = os.fdopen(descriptor_of(place), "wb")
+            self.stream: BinaryIO = os.fdopen(descriptor_of(path), "wb")
         except OSError as error:
-            raise EdgemtlError(f"--jsonl {place}: cannot be written ({error.strerror})") from error
+            raise EdgemtlError(f"--jsonl {path}: cannot be written ({error.strerror})") from error
 
     @property
     def closed(self) -> bool:
@@ -126,24 +126,24 @@ class JsonStream:
         self.stream.flush()
 
     def close(self) -> None:
-        """Close it."""
+        """Close the stream."""
         self.stream.close()
 
 
 def is_stream(given: str | Path) -> bool:
-    """Whether a path leads to a pipe, a device or an open descriptor, which may be a plain file that is written on."""
+    """Whether a path leads to a pipe, a device or an open descriptor, which may be a plain file that is appended to."""
     try:
         mode = Path(given).stat().st_mode
     except OSError:
         return False
-    return OPEN.fullmatch(str(given)) is not None or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+    return OPEN_DESCRIPTOR.fullmatch(str(given)) is not None or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
-def descriptor_of(place: str | Path) -> int:
-    """Open a stream; an open descriptor keeps the place at which the program itself writes."""
-    match = OPEN.fullmatch(str(place))
+def descriptor_of(path: str | Path) -> int:
+    """Open a stream for writing; an open descriptor is duplicated and keeps its offset."""
+    match = OPEN_DESCRIPTOR.fullmatch(str(path))
     if match is None:
-        return os.open(place, os.O_WRONLY | os.O_APPEND)
+        return os.open(path, os.O_WRONLY | os.O_APPEND)
     return os.dup(int(match[1] or {"stdout": 1, "stderr": 2}[match[2]]))
 
 

@@ -12,9 +12,9 @@ from ..messages.cameras import Setup
 from ..messages.ros import NO_SETUP, of_pair
 from ..messages.store import definition, serialize
 from ..result import Result
-from .family import NO_LIMITS, Limits
-from .part import Part
-from .recorder import Recorder
+from .file_sink import FileSink
+from .partial_file import PartialFile
+from .rotation import NO_LIMITS, RotationLimits
 
 CHUNK_BYTES = 1 << 20
 """A chunk of this size is written; a kill loses no more than what came after the last one."""
@@ -24,7 +24,7 @@ INDEX_BYTES = 100
 """About the size of a chunk's entry in the index at the end, and again of each of its channels'."""
 
 
-class McapFile(Recorder):
+class McapFile(FileSink):
     """Writes ``/camera/NAME/image`` or ``.../image/compressed``, ``/HEAD`` and ``/result``, stamped in Unix time.
 
     With a rig ``/camera/NAME/camera_info``, and of boxes ``/camera/NAME/annotations``, which Foxglove draws on it.
@@ -34,13 +34,13 @@ class McapFile(Recorder):
 
     name = "mcap"
     suffix = ".mcap"
-    needs_room = True
+    recovery_grows = True
 
     def __init__(
         self,
         given: str | Path,
         wall_offset_ns: int | None = None,
-        limits: Limits = NO_LIMITS,
+        limits: RotationLimits = NO_LIMITS,
         setup: Setup = NO_SETUP,
     ) -> None:
         try:
@@ -52,10 +52,10 @@ class McapFile(Recorder):
         self.wall_offset_ns, self.setup = wall_offset_ns, setup
         super().__init__(given, limits)
 
-    def begin(self, part: Part) -> McapSegment:
+    def begin(self, partial: PartialFile) -> McapSegment:
         """Return a new file to write."""
         chunk_bytes = min(CHUNK_BYTES, self.limits.split_bytes // 8 or CHUNK_BYTES)
-        return McapSegment(part, self.wall_offset_ns, chunk_bytes, self.setup)
+        return McapSegment(partial, self.wall_offset_ns, chunk_bytes, self.setup)
 
     def is_ours(self, file: Path) -> bool:
         """Whether the file's header names our library."""
@@ -63,11 +63,11 @@ class McapFile(Recorder):
 
         return library_of(file) == LIBRARY
 
-    def mend(self, part: Path) -> bool:
+    def recover(self, partial: Path) -> bool:
         """Complete a truncated file in place; False where it has no message."""
-        from ..mcap_mend import mend
+        from ..mcap_recovery import recover_mcap
 
-        return mend(part).messages > 0
+        return recover_mcap(partial).messages > 0
 
     def write_pair(self, pair: FramePair) -> None:
         """Write the images alone: a recording without results."""
@@ -77,21 +77,21 @@ class McapFile(Recorder):
 class McapSegment:
     """One MCAP file with its schemas, channels and index."""
 
-    def __init__(self, part: Part, wall_offset_ns: int | None, chunk_bytes: int, setup: Setup) -> None:
+    def __init__(self, partial: PartialFile, wall_offset_ns: int | None, chunk_bytes: int, setup: Setup) -> None:
         from mcap.writer import Writer
 
-        self.part, self.wall_offset_ns, self.setup = part, wall_offset_ns, setup
+        self.partial, self.wall_offset_ns, self.setup = partial, wall_offset_ns, setup
         self.schemas: dict[str, int] = {}
         self.channels: dict[str, int] = {}
         self.counts: Counter[str] = Counter()
         self.buffered_bytes = self.index_bytes = self.written_bytes = 0
-        self.writer = Writer(cast(IO[bytes], part), chunk_bytes)
+        self.writer = Writer(cast(IO[bytes], partial), chunk_bytes)
         self.writer.start("ros2", LIBRARY)
 
     @property
     def size(self) -> int:
         """Upper bound of the bytes that it would have if it were finished now."""
-        return self.part.size + self.buffered_bytes + self.index_bytes
+        return self.partial.size + self.buffered_bytes + self.index_bytes
 
     def write(self, pair: FramePair, result: Result | None) -> None:
         """Write the images and, where there is one, the result."""
@@ -113,8 +113,8 @@ class McapSegment:
 
     def _update_size(self) -> None:
         """Account for a chunk that was written, if one was."""
-        if self.part.size > self.written_bytes:
-            self.written_bytes, self.buffered_bytes = self.part.size, 0
+        if self.partial.size > self.written_bytes:
+            self.written_bytes, self.buffered_bytes = self.partial.size, 0
             self.index_bytes += INDEX_BYTES * (1 + len(self.channels))
 
     def _channel(self, topic: str, type_name: str) -> int:

@@ -1,4 +1,4 @@
-"""Annotated pictures in a window."""
+"""Window sink: annotated images on this machine's screen."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Window:
             raise EdgemtlError("--show: this OpenCV has no windows; pip install opencv-python") from error
 
     def write(self, pair: FramePair, result: Result) -> None:
-        """Show one picture."""
+        """Show one image."""
         cv2.imshow("edgemtl", cv2.cvtColor(draw(pair, result), cv2.COLOR_RGB2BGR))
         if cv2.waitKey(1) & 0xFF in QUIT_KEYS:
             self.asks_to_end = True

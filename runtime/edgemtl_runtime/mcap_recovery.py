@@ -22,7 +22,7 @@ from .mcap_walk import CHUNK, HEAD, MESSAGE, Walk, bytes_of, has_end, has_whole_
 if TYPE_CHECKING:
     from mcap.records import Chunk
 
-    from .sink.part import Part
+    from .sink.partial_file import PartialFile
 
 TAIL_BYTES = 1 << 26
 """The rest of a longer record is not read."""
@@ -33,7 +33,7 @@ CHUNK_HEAD = struct.Struct("<QQQII")
 
 
 @dataclass(frozen=True)
-class Mended:
+class McapRecovery:
     """Outcome of a recovery: messages, seconds from the first to the last; damaged parts, and bytes that were skipped.
 
     ``was_whole`` is true where nothing had to be recovered.
@@ -46,7 +46,7 @@ class Mended:
     was_whole: bool
 
 
-def mend(file: Path, copy: Part | None = None) -> Mended:
+def recover_mcap(file: Path, copy: PartialFile | None = None) -> McapRecovery:
     """Recover a file in place, or into ``copy``, and return what it holds then.
 
     Memory holds one chunk and the index; a whole file is not written. Raises `EdgemtlError` for what is no MCAP
@@ -79,7 +79,7 @@ def mend(file: Path, copy: Part | None = None) -> Mended:
                 _copy(stream, walk.end, copy)
                 _put(copy, walk, index, addition)
         damaged = len(index.damaged) + len(walk.gaps)
-        return Mended(index.messages, (index.last_ns - index.first_ns) / 1e9, damaged, lost, was_whole)
+        return McapRecovery(index.messages, (index.last_ns - index.first_ns) / 1e9, damaged, lost, was_whole)
 
 
 def _end(walk: Walk, index: Index, before: bytes) -> tuple[bytes, int]:
@@ -97,7 +97,9 @@ def _end(walk: Walk, index: Index, before: bytes) -> tuple[bytes, int]:
     return addition + index.summary(walk.end + len(addition)), lost
 
 
-def _put(stream: RawIOBase | Part, walk: Walk, index: Index, addition: bytes, before: bytes | None = None) -> None:
+def _put(
+    stream: RawIOBase | PartialFile, walk: Walk, index: Index, addition: bytes, before: bytes | None = None
+) -> None:
     """Write a file's end, and mark what is damaged; where the disk fails, ``before`` is written back."""
     try:
         _write(stream, walk.end, addition)
@@ -114,14 +116,14 @@ def _put(stream: RawIOBase | Part, walk: Walk, index: Index, addition: bytes, be
         raise
 
 
-def _write(stream: RawIOBase | Part, offset: int, data: bytes) -> None:
+def _write(stream: RawIOBase | PartialFile, offset: int, data: bytes) -> None:
     stream.seek(offset)
     view = memoryview(data)
     while view:
         view = view[stream.write(view) or 0 :]
 
 
-def _copy(source: BinaryIO, count: int, to: Part) -> None:
+def _copy(source: BinaryIO, count: int, to: PartialFile) -> None:
     source.seek(0)
     while count > 0 and (piece := source.read(min(count, 1 << 20))):
         to.write(piece)

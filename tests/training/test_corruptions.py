@@ -1,4 +1,4 @@
-"""Absent and misaligned cameras: what training items show, and how a network is judged with them."""
+"""Modality dropout and misalignment in training items, and evaluation under these corruptions."""
 
 from __future__ import annotations
 
@@ -29,33 +29,33 @@ def with_settings(**settings: object) -> Augmenter:
     return Augmenter(Augment(**{**still, **settings}), INPUTS)
 
 
-@pytest.mark.parametrize("how", ["blank", "noise", "frozen"])
-def test_one_camera_is_absent_as_the_settings_say(how: str) -> None:
+@pytest.mark.parametrize("fill", ["blank", "noise", "frozen"])
+def test_one_modality_is_dropped_by_the_settings(fill: str) -> None:
     augment, item, other = (
-        with_settings(modality_dropout=0.5, modality_dropout_fill=(how,)),
+        with_settings(modality_dropout=0.5, modality_dropout_fill=(fill,)),
         to_item(marked(), INPUTS, TARGETS),
         None,
     )
     other = to_item(marked(80, 60, 120, 90), INPUTS, TARGETS)
-    gone = {"rgb": 0, "ir": 0, "": 0}
+    dropped = {"rgb": 0, "ir": 0, "": 0}
     for seed in range(200):
         torch.manual_seed(seed)
         out = augment(item, [], lambda: other)
         changed = [name for name in INPUTS if not torch.equal(out.images[name], item.images[name])]
         assert len(changed) <= 1
-        gone[changed[0] if changed else ""] += 1
+        dropped[changed[0] if changed else ""] += 1
         assert torch.equal(semantic_of(out), semantic_of(item)) and torch.equal(boxes_of(out), boxes_of(item))
         for name in changed:
-            if how == "frozen":
+            if fill == "frozen":
                 assert torch.equal(out.images[name], other.images[name])
-            elif how == "blank":
+            elif fill == "blank":
                 assert (out.images[name] == INPUTS[name].blank).all()
             else:
                 assert out.images[name].float().std() > 60
-    assert 70 < gone[""] < 130 and 25 < gone["rgb"] < 80 and 25 < gone["ir"] < 80
+    assert 70 < dropped[""] < 130 and 25 < dropped["rgb"] < 80 and 25 < dropped["ir"] < 80
 
 
-def test_cameras_but_the_first_are_out_of_line_and_labels_stay_with_the_first() -> None:
+def test_cameras_but_the_first_are_misaligned_and_labels_stay_with_the_first() -> None:
     augment, item = with_settings(max_misalignment=0.1, max_misalignment_deg=3.0), to_item(marked(), INPUTS, TARGETS)
     far = []
     for seed in range(40):
@@ -68,7 +68,7 @@ def test_cameras_but_the_first_are_out_of_line_and_labels_stay_with_the_first() 
 
 
 def test_settings_that_ask_for_nothing_change_no_batch() -> None:
-    """Runs made before there were faults are made again by the same seed."""
+    """Runs from before there were corruptions are repeated by the same seed."""
     config = load(None, [f"input_size=[{SIZE[0]},{SIZE[1]}]", "tasks=[boxes]", "batch_size=4"])
     asked = load(
         None, [f"input_size=[{SIZE[0]},{SIZE[1]}]", "tasks=[boxes]", "batch_size=4", "augment.modality_dropout=1"]
@@ -80,7 +80,7 @@ def test_settings_that_ask_for_nothing_change_no_batch() -> None:
     assert all(not torch.equal(plain.images[name], corrupted.images[name]) for name in INPUTS)
     assert all(torch.equal(again.images[name], corrupted.images[name]) for name in INPUTS)
     alone = Batches(Streets(8, SIZE, 0), asked, {"ir": INPUTS["ir"]}, {"boxes": TARGETS["boxes"]}, 4)
-    assert float(alone[1].images["ir"].flatten(1).std(1).min()) > 0.05  # a camera that is alone is never absent
+    assert float(alone[1].images["ir"].flatten(1).std(1).min()) > 0.05  # the only modality is never missing
 
 
 def test_a_shift_is_in_pixels_of_the_labels() -> None:
@@ -91,11 +91,11 @@ def test_a_shift_is_in_pixels_of_the_labels() -> None:
     images = fitted_images(sample, large, Corruption(shift_px=(8, -4)))
     assert extent(torch.from_numpy(images["rgb"][0, :, :, 0]) > 180) == [80, 60, 144, 124]
     assert extent(torch.from_numpy(images["ir"][0, :, :, 0]) > 180) == [96, 52, 160, 116]
-    gone = fitted_images(sample, large, Corruption(missing="rgb"))
-    assert (gone["rgb"] == large["rgb"].blank).all() and (gone["ir"] == fitted_images(sample, large)["ir"]).all()
+    dropped = fitted_images(sample, large, Corruption(missing="rgb"))
+    assert (dropped["rgb"] == large["rgb"].blank).all() and (dropped["ir"] == fitted_images(sample, large)["ir"]).all()
 
 
-def test_a_network_is_judged_with_each_camera_absent_and_out_of_line(tiny_run: Run, tmp_path: Path) -> None:
+def test_a_network_is_evaluated_with_each_modality_missing_and_misaligned(tiny_run: Run, tmp_path: Path) -> None:
     predictor, samples = of_run(tiny_run), Streets(6, (96, 128), 0)
     corruptions = {**missing_modalities(predictor.inputs), **misalignments(predictor.inputs)}
     figures = evaluate(predictor, samples, corruptions=corruptions)
@@ -114,17 +114,17 @@ def test_a_network_is_judged_with_each_camera_absent_and_out_of_line(tiny_run: R
     assert (predictor(samples[0], Corruption(missing="ir"))["semantic"].labels == by_hand.labels).all()  # type: ignore[union-attr]
 
 
-def test_eval_tells_and_draws_faults(tiny_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "new" / "faults.png"
+def test_eval_reports_and_plots_corruptions(tiny_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "new" / "corruptions.png"
     words = ["eval", str(tiny_run.path), "--absent", "--misaligned", "--out", str(out), "--json"]
     assert main(words) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert {"rgb absent", "ir absent", "shift 8 px", "turn 2°"} <= told.keys() and out.stat().st_size > 5000
+    report = json.loads(capsys.readouterr().out)
+    assert {"rgb absent", "ir absent", "shift 8 px", "turn 2°"} <= report.keys() and out.stat().st_size > 5000
     assert main(["eval", str(tiny_run.path), "--out", str(out)]) == 2
     assert "--misaligned" in capsys.readouterr().err
 
 
-def test_one_camera_cannot_be_judged_absent() -> None:
+def test_the_only_modality_cannot_be_missing() -> None:
     with pytest.raises(EdgemtlError, match="one camera, rgb"):
         missing_modalities({"rgb": INPUTS["rgb"]})
 
@@ -132,7 +132,7 @@ def test_one_camera_cannot_be_judged_absent() -> None:
 @pytest.mark.parametrize(
     ("words", "expected"), [((), False), (("augment.modality_dropout=0.2",), True), (("unimodal_aux_loss=true",), True)]
 )
-def test_the_manifest_tells_whether_a_camera_may_be_missing(words: tuple[str, ...], expected: bool) -> None:
+def test_the_manifest_records_whether_a_modality_may_be_missing(words: tuple[str, ...], expected: bool) -> None:
     config = load(None, ["input_size=[96,128]", *words])
     network = build("rgbir-n", {"boxes": 2}, config.input_size)
     assert [spec.may_be_missing for spec in interface_of(network, config, ()).inputs] == [expected] * 2

@@ -1,4 +1,4 @@
-"""Pairs as a data set: pictures in the folder layout that training reads, named by their capture times."""
+"""Image folder sink: pairs as a dataset in the layout that training reads, named by their capture times."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..errors import EdgemtlError
 from ..frame import FramePair, Size
 from ..result import Result
-from .part import Part, take_name
+from .partial_file import PartialFile, rename_no_replace
 
 if TYPE_CHECKING:
     from ..rig import Rig
@@ -27,7 +27,7 @@ DATA_YAML = "data.yaml"
 
 @dataclass
 class FolderTally:
-    """Pairs that were written, and those that were there already."""
+    """Counts of a recording: pairs written, and pairs that existed already."""
 
     sink: str = "folder"
     pairs: int = 0
@@ -38,18 +38,18 @@ class FolderTally:
         return asdict(self)
 
     def __str__(self) -> str:
-        """Return it in one line."""
+        """Return the counts in one line."""
         return f"{self.pairs} new pairs" + (f", {self.there_already} were there already" if self.there_already else "")
 
 
-class Folder:
+class ImageFolder:
     """Writes rgb/SPLIT/STAMP.png and ir/SPLIT/STAMP.png, and data.yaml where there is none yet.
 
-    STAMP is the pair's capture time as Unix nanoseconds, so that a second recording adds to the first; a picture that
-    is there is not replaced, and ``tally`` counts it. With a rig the thermal picture is registered: both have the
-    colour camera's pixels, as training wants them; without one it is resized to them where its size differs. 16-bit
-    pictures keep their bits. Each picture is written aside and has its name when it is whole; the second of a pair is
-    the last to be named, and training skips pictures without a partner.
+    STAMP is the pair's capture time as Unix nanoseconds, so that a second recording adds to the first; an
+    existing image is not replaced, and ``tally`` counts it. With a rig the thermal image is registered to the colour
+    camera's pixels, as training needs it; without one it is resized to them where its size differs. 16-bit images
+    keep their bits. Each image is written as a partial file and renamed when it is complete; the second of a pair is
+    renamed last, and training skips images without a partner.
     """
 
     name = "folder"
@@ -69,7 +69,7 @@ class Folder:
             raise EdgemtlError(f"--out {folder}: cannot be written ({error.strerror})") from error
 
     def write(self, pair: FramePair, result: Result | None = None) -> None:
-        """Write the pictures of a pair."""
+        """Write the images of a pair."""
         size = next(iter(pair.frames.values())).size
         taken_ns = pair.unix_ns
         is_new = False
@@ -79,25 +79,25 @@ class Folder:
                 image = self._registered(image, size)
             elif image.shape[:2] != size:
                 image = np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA))
-            place = self.folder / name / self.split
-            place.mkdir(parents=True, exist_ok=True)
+            folder = self.folder / name / self.split
+            folder.mkdir(parents=True, exist_ok=True)
             good, data = cv2.imencode(".png", image if image.ndim == 2 else image[:, :, ::-1])
-            assert good, "OpenCV writes every picture of 8 or 16 bits as PNG"
-            is_new |= self._put(place / f"{taken_ns}.png", data.tobytes())
+            assert good, "OpenCV writes every image of 8 or 16 bits as PNG"
+            is_new |= self._write_new(folder / f"{taken_ns}.png", data.tobytes())
         if is_new:
             self.tally.pairs += 1
         else:
             self.tally.there_already += 1
 
-    def _put(self, file: Path, data: bytes) -> bool:
-        """Write a picture; False where one of its name is there. Raises `EdgemtlError` when the disk is full."""
+    def _write_new(self, file: Path, data: bytes) -> bool:
+        """Write a file; False where its name exists. Raises `EdgemtlError` when the disk is full."""
         try:
-            part = Part(file.with_name(f".{file.stem}.{os.getpid()}.part{file.suffix}"))
+            partial = PartialFile(file.with_name(f".{file.stem}.{os.getpid()}.part{file.suffix}"))
             try:
-                part.write(data)
-                return take_name(part.path, file)
+                partial.write(data)
+                return rename_no_replace(partial.path, file)
             finally:
-                part.discard()
+                partial.discard()
         except OSError as error:
             raise EdgemtlError(f"--out {self.folder}: cannot be written ({error.strerror or error})") from error
 
@@ -110,4 +110,4 @@ class Folder:
         return self.registration.registered(image)
 
     def close(self) -> None:
-        """Nothing is left open."""
+        """Do nothing: no file is left open."""
