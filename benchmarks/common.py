@@ -1,4 +1,4 @@
-"""What benchmarks share: a training made once, its shrunk network beside it, rows of results, steps timed in turns."""
+"""Shared parts of the benchmarks: cached trainings and shrunk networks, rows of results, steps timed in turns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ import torch
 from edgemtl.config import Config
 from edgemtl.console import print_table
 from edgemtl.data.datasets import open_datasets
-from edgemtl.run import CONFIG, Run
+from edgemtl.run import Run
+from edgemtl.run_files import is_run
 from edgemtl.tasks import TASKS
 from edgemtl.train import begin, train
 from edgemtl_export import shrink
@@ -29,15 +30,15 @@ WARM = 2
 """Steps that are not timed."""
 
 
-def done(config: Config, folder: Path) -> Run:
-    """Train if that was not done yet, going on where it was stopped."""
-    return Run.open(folder) if (folder / CONFIG).is_file() else train(config, folder, resume=True)
+def trained(config: Config, folder: Path) -> Run:
+    """Return the run of a configuration, trained if it is not finished yet; a stopped training is resumed."""
+    return Run.open(folder) if is_run(folder) else train(config, folder, resume=True)
 
 
 def shrunk(run: Run, align: int = 1) -> tuple[Path, dict[str, Any]]:
     """Return the ONNX file of a run's shrunk network and its sizes; `edgemtl export` takes ``align=8``.
 
-    They lie beside the run, never in it.
+    They are cached next to the run, never in it.
     """
     folder = run.path.with_name(f"{run.path.name}-shrunk" if align == 1 else f"{run.path.name}-shrunk-{align}")
     file, sizes = folder / "model.onnx", folder / "sizes.json"
@@ -45,35 +46,36 @@ def shrunk(run: Run, align: int = 1) -> tuple[Path, dict[str, Any]]:
         result = shrink(run.network, (), example_inputs(run.interface.inputs), align=align)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            made = torch.onnx.export(result.program, dynamo=True, opset_version=20, verbose=False)
-        assert made is not None
+            exported = torch.onnx.export(result.program, dynamo=True, opset_version=20, verbose=False)
+        assert exported is not None
         trunk = [p.numel() for name, p in result.program.named_parameters() if name.startswith("trunk.")]
-        told = {
+        costs = {
             "params_trunk": sum(trunk),
-            "params_trunk_before": sum(p.numel() for p in run.network.trunk.parameters()),  # type: ignore[union-attr]
+            "params_trunk_before": sum(p.numel() for p in run.network.trunk.parameters()),
             "params": result.report.parameters_after,
             "flops": result.report.flops_after,
             "flops_before": result.report.flops_before,
         }
         with AtomicFolder(folder, "shrunk network") as output:
-            made.save(str(output.folder / file.name))
-            (output.folder / sizes.name).write_text(json.dumps(told))
+            exported.save(str(output.folder / file.name))
+            (output.folder / sizes.name).write_text(json.dumps(costs))
             output.commit()
     return file, json.loads(sizes.read_text())
 
 
 def choose(configs: dict[str, Config], folder: Path) -> None:
-    """Train what each word makes of a configuration and tell how it does on the last fifth of the training pictures."""
+    """Train each configuration and print its primary metrics on the last fifth of the training images."""
     table = []
     for word, config in configs.items():
-        run = done(config, folder / "choose" / word.replace("/", "-"))
+        run = trained(config, folder / "choose" / word.replace("/", "-"))
         primary = [TASKS[task].primary for task in run.config.tasks]
-        table.append([word, *(f"{run.metrics['val']['all'][figure]:.3f}" for figure in primary)])
+        metrics = run.reports["all"].flat()
+        table.append([word, *(f"{metrics[name]:.3f}" for name in primary)])
     print_table([["", *primary], *table], f"{folder}, held out of train")
 
 
 def step_ratios(configs: dict[str, Config], turns: int) -> dict[str, float]:
-    """Return what a step of each training takes beside the first one's, the median of turns on the same batches."""
+    """Return the duration of a step of each training over the first one's, the median of turns on the same batches."""
     data = open_datasets(next(iter(configs.values())))
     begun = {name: begin(config, data) for name, config in configs.items()}
     first = next(iter(begun))
@@ -86,24 +88,24 @@ def step_ratios(configs: dict[str, Config], turns: int) -> dict[str, float]:
             trainer.train_step(batch)
             seconds[name].append(time.perf_counter() - start)
     base = seconds[first][WARM:]
-    return {name: median(a / b for a, b in zip(each[WARM:], base, strict=True)) for name, each in seconds.items()}
+    return {name: median(a / b for a, b in zip(taken[WARM:], base, strict=True)) for name, taken in seconds.items()}
 
 
 @contextmanager
 def results(file: Path) -> Iterator[dict[str, list[Any]]]:
-    """Give the lists of a results file to be changed, and write it again; other benchmarks wait meanwhile."""
+    """Yield the lists of a results file to be changed, and write it; the file is locked meanwhile."""
     folder = os.open(file.parent, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
-        told: dict[str, list[Any]] = json.loads(file.read_text()) if file.is_file() else {}
-        yield told
-        file.write_text(json.dumps(told, indent=1) + "\n")
+        rows: dict[str, list[Any]] = json.loads(file.read_text()) if file.is_file() else {}
+        yield rows
+        file.write_text(json.dumps(rows, indent=1) + "\n")
     finally:
         os.close(folder)
 
 
-def keep(file: Path, kind: str, row: dict[str, Any], *same: str) -> None:
-    """Put a row into the list ``kind`` of a results file, in the place of the one that is equal in ``same``."""
-    with results(file) as told:
-        others = [r for r in told.get(kind, ()) if any(r[key] != row[key] for key in same)]
-        told[kind] = [*others, row]
+def save_row(file: Path, name: str, row: dict[str, Any], *identity: str) -> None:
+    """Add a row to the list ``name`` of a results file; it replaces the one that has the same ``identity``."""
+    with results(file) as rows:
+        others = [r for r in rows.get(name, ()) if any(r[key] != row[key] for key in identity)]
+        rows[name] = [*others, row]

@@ -1,10 +1,10 @@
-"""Bundles in fp32, fp16 and int8 of runs on real data: size, latency and each head's figure; into results/deploy.json.
+"""Bundles in fp32, fp16 and int8 of runs on real data: size, latency and each head's metric; into results/deploy.json.
 
     python benchmarks/deploy.py out/bench/rgbir/aligned_sparse-0 out/bench/methods/kitchen/joint-0
 
-Needs EDGEMTL_DATA. Exports each run for ONNX Runtime and for TensorRT, judges every precision on the held-out split as
-`edgemtl export` does, and times those of ONNX Runtime in turns. What is for TensorRT is judged on the processor
-by rounding to fp16, and not timed: that takes a GPU.
+Needs EDGEMTL_DATA. Exports each run for ONNX Runtime and for TensorRT, evaluates every precision on the held-out split
+as `edgemtl export` does, and times those of ONNX Runtime in turns. What is for TensorRT is evaluated on the CPU by
+rounding to fp16, and not timed: that takes a GPU.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from common import keep
+from common import save_row
 
 from edgemtl.console import print_message, print_table
 from edgemtl.export import Options, export
@@ -28,8 +28,8 @@ RESULTS = HERE / "results" / "deploy.json"
 OUT = Path("out/bench/deploy")
 
 
-def measured(path: Path, target: str, seconds: float) -> dict[str, Any]:
-    """Return what there is to tell of a run's bundle for a target."""
+def measure(path: Path, target: str, seconds: float) -> dict[str, Any]:
+    """Return the row of a run's bundle for a backend: sizes, metrics by precision, latency."""
     run = Run.open(path)
     name = f"{path.parent.name}-{path.name}"
     options = Options(precisions=("fp16", "int8"), backend=target)  # type: ignore[arg-type]
@@ -50,7 +50,7 @@ def measured(path: Path, target: str, seconds: float) -> dict[str, Any]:
         "parameters": shrunk.report.parameters_after,
         "parameters_before": shrunk.report.parameters_before,
         "precisions": manifest.precisions,
-        "refused": manifest.rejected,
+        "rejected": manifest.rejected,
     }
     if target == "onnxruntime":
         opened = Bundle.open(bundle.path)
@@ -68,8 +68,8 @@ def main() -> None:
     table = [["", "for", "precision", "kB", "figures", "ms of fp32's"]]
     for path in given.runs:
         for target in ("onnxruntime", "tensorrt"):
-            row = measured(path, target, given.seconds)
-            keep(RESULTS, "bundles", row, "run", "target")
+            row = measure(path, target, given.seconds)
+            save_row(RESULTS, "bundles", row, "run", "target")
             table += lines(row)
     print_table(table, "bundles of runs on real data")
 
@@ -78,12 +78,13 @@ def lines(row: dict[str, Any]) -> list[list[str]]:
     """Return a row's lines of the table, a precision each."""
     timings = [(timing.get("config") or timing["way"], timing["p50_ms"]) for timing in row.get("timings", ())]
     times = {config["precision"]: p50_ms for config, p50_ms in timings if config["threads"] == 1 and config["arena"]}
-    found = []
-    for name, told in row["precisions"].items():
-        figures = ", ".join(f"{h} {v:.4f}" for h, each in told["scores"].items() for v in each.values())
+    table = []
+    for name, figures in row["precisions"].items():
+        text = ", ".join(f"{h} {v:.4f}" for h, metrics in figures["scores"].items() for v in metrics.values())
         ratio = f"{times[name] / times['fp32']:.2f}" if times else "not timed"
-        found.append([row["run"], row["target"], name, f"{told['bytes'] / 1000:,.0f}", figures, ratio])
-    return found + [[row["run"], row["target"], name, "refused", why, ""] for name, why in row["refused"].items()]
+        table.append([row["run"], row["target"], name, f"{figures['bytes'] / 1000:,.0f}", text, ratio])
+    rejected = row["rejected"] if "rejected" in row else row["refused"]  # the key of version 0.1
+    return table + [[row["run"], row["target"], name, "rejected", why, ""] for name, why in rejected.items()]
 
 
 if __name__ == "__main__":

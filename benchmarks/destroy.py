@@ -1,4 +1,4 @@
-"""Every command that writes, ended at random moments, on a full disk, twice at once and in front of others' files.
+"""Crash safety of every command that writes: SIGKILL at random times, a full disk, two at once, files of others.
 
     make bench-destroy                                      # all, 20 kills each; about half an hour on two cores
     python benchmarks/destroy.py --kills 3 --commands export shrink
@@ -49,10 +49,10 @@ PAGE = 4096
 
 @dataclass
 class Row:
-    """What came of a command ended in one way, so many times."""
+    """The outcomes of a command in one scenario, repeated ``times``."""
 
     command: str
-    way: str
+    scenario: str
     times: int = 0
     changed: int = 0
     """Times after which something of the user's was not as before."""
@@ -63,8 +63,8 @@ class Row:
     tracebacks: int = 0
     codes: dict[str, int] = field(default_factory=dict)
     """How often each exit code came; a minus is a signal."""
-    told: str = ""
-    """The last line that was told."""
+    message: str = ""
+    """The last line on standard error."""
 
     def ended(self, code: int) -> None:
         """Count an exit code."""
@@ -73,14 +73,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Command:
-    """A command by its words, without the output; whether that is a file, and what it is called."""
+    """A command line without its output, the output's name and whether it is a folder."""
 
     words: list[str]
     out: str
     listed: bool = True
     """Whether the output is a folder with an inventory of ours."""
     adds: bool = False
-    """Whether it adds to what is there and has no --overwrite."""
+    """Whether it appends to the output and has no --overwrite."""
 
     def line(self, folder: Path, overwrite: bool) -> list[str]:
         """Return the whole command for an output in a folder."""
@@ -89,7 +89,7 @@ class Command:
 
 
 def commands(room: Path) -> dict[str, Command]:
-    """Return what is tried, on inputs that `prepare` made."""
+    """Return the commands under test, on the inputs of `prepare`."""
     run, views = str(room / "run"), str(room / "views")
     cameras = ["--rgb", f"{views}/rgb", "--ir", f"{views}/ir"]
     return {
@@ -105,7 +105,7 @@ def commands(room: Path) -> dict[str, Command]:
 
 
 def prepare(room: Path) -> None:
-    """Make a run, pictures of two cameras and matched points."""
+    """Write a run, images of two cameras and matched points."""
     rng = np.random.default_rng(0)
     for name, shape in (("rgb", (32, 64, 3)), ("ir", (32, 64))):
         (room / "views" / name).mkdir(parents=True)
@@ -119,32 +119,32 @@ def prepare(room: Path) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes | str | None]:
-    """Return all that a folder holds; None stands for a folder, a target for a link."""
-    found: dict[str, bytes | str | None] = {}
+    """Return the entries of a folder, recursively: a file's bytes, a link's target, None for a folder."""
+    entries: dict[str, bytes | str | None] = {}
     for path in sorted(folder.rglob("*")):
         if path.is_symlink():
-            found[str(path.relative_to(folder))] = str(path.readlink())
+            entries[str(path.relative_to(folder))] = str(path.readlink())
         else:
-            found[str(path.relative_to(folder))] = path.read_bytes() if path.is_file() else None
-    return found
+            entries[str(path.relative_to(folder))] = path.read_bytes() if path.is_file() else None
+    return entries
 
 
 class Trial:
-    """A folder with things of the user's in it, in which a command writes."""
+    """A folder that holds files of the user's, in which a command writes."""
 
     def __init__(self, command: Command, folder: Path) -> None:
         self.command, self.folder, self.out = command, folder, folder / command.out
-        self.mine = folder / "mine"
-        self.mine.mkdir(parents=True)
-        (self.mine / "thesis.txt").write_text("years")
-        (self.mine / "config.yaml").write_text("mine")
+        self.users_folder = folder / "mine"
+        self.users_folder.mkdir(parents=True)
+        (self.users_folder / "thesis.txt").write_text("years")
+        (self.users_folder / "config.yaml").write_text("mine")
         (folder / f".{command.out}.theirs").write_text("mine")
         (folder / f"{command.out}.bak").write_text("mine")
         self.before = self.users()
         self.old: dict[str, bytes | str | None] | bytes | None = None
 
     def users(self) -> dict[str, bytes | str | None]:
-        """Return what is the user's."""
+        """Return the user's files."""
         return {
             n: data
             for n, data in contents(self.folder).items()
@@ -164,11 +164,11 @@ class Trial:
         row.ended(done.returncode)
         row.tracebacks += "Traceback" in done.stderr
         lines = done.stderr.strip().splitlines()
-        row.told = (lines[-1] if lines else "").replace(str(self.folder), "…")
+        row.message = (lines[-1] if lines else "").replace(str(self.folder), "…")
         return done.returncode
 
     def held(self) -> dict[str, bytes | str | None] | bytes | None:
-        """Return what stands at the output."""
+        """Return the contents of the output, None where it does not exist."""
         if not os.path.lexists(self.out):
             return None
         return contents(self.out) if self.out.is_dir() else self.out.read_bytes()
@@ -181,29 +181,29 @@ class Trial:
         if held is None or isinstance(held, bytes):
             return bool(held) and (not self.command.out.endswith(".pt2") or held[:2] == b"PK")  # type: ignore[index]
         inventory = read_inventory(self.out)
-        there = {name for name, data in held.items() if data is not None}
+        files = {name for name, data in held.items() if data is not None}
         return (
             inventory is not None
             and inventory.finished
             and not untracked(self.out, inventory)
-            and set(inventory.files) < there
+            and set(inventory.files) < files
         )
 
-    def judge(self, row: Row) -> None:
+    def check(self, row: Row) -> None:
         """Count what is wrong after a trial."""
         row.times += 1
         row.changed += self.users() != self.before
         row.not_whole += not self.whole()
 
     def again(self, row: Row) -> None:
-        """Run to the end, as whoever comes next would; nothing temporary may be left."""
+        """Run to the end again; no temporary file may be left."""
         code = self.run(True, Row("", ""))
         left = [p.name for p in self.folder.iterdir() if p.name.startswith(".") and not p.name.endswith(".theirs")]
         row.not_again += code != 0 or bool(left) or not self.whole()
 
 
 def killed(name: str, command: Command, room: Path, kills: int, seed: int) -> Row:
-    """SIGKILL at random moments while an older output stands there."""
+    """SIGKILL at random times while an older output exists."""
     row, rng = Row(name, "killed at random"), random.Random(seed)
     trial = Trial(command, room / f"{name}-killed")
     started = time.monotonic()
@@ -219,42 +219,42 @@ def killed(name: str, command: Command, room: Path, kills: int, seed: int) -> Ro
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, 9)
         row.ended(process.wait())
-        trial.judge(row)
+        trial.check(row)
         if number % 5 == 4 or number == kills - 1:
             trial.again(row)
     return row
 
 
 def second(name: str, command: Command, room: Path, *_: int) -> Row:
-    """Run twice into the same place."""
+    """Run twice into the same output."""
     row, trial = Row(name, "a second time"), Trial(command, room / f"{name}-second")
     trial.run(False, Row("", ""))
     trial.old = trial.held()
     code = trial.run(False, row)
-    trial.judge(row)
+    trial.check(row)
     row.not_whole += not command.adds and (code != 2 or trial.held() != trial.old)
     return row
 
 
 def together(name: str, command: Command, room: Path, *_: int) -> Row:
-    """Run two at once."""
+    """Run two processes at once into the same output."""
     row, trial = Row(name, "two at once"), Trial(command, room / f"{name}-together")
     line = command.line(trial.folder, True)
     both = [subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for process in both:
         lines = process.communicate(timeout=WITHIN_S)[1].strip().splitlines()
         row.ended(process.returncode)
-        row.told = lines[-1].replace(str(trial.folder), "…") if process.returncode == 2 else row.told
-    trial.judge(row)
+        row.message = lines[-1].replace(str(trial.folder), "…") if process.returncode == 2 else row.message
+    trial.check(row)
     row.not_whole += trial.held() is None
     return row
 
 
 @contextlib.contextmanager
 def small_disk(folder: Path, size: int) -> Iterator[bool]:
-    """Give whether a folder is a file system of its own now, of so many bytes."""
+    """Mount a file system of so many bytes at a folder; yield whether that is allowed."""
     folder.mkdir(parents=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"input_size={size}", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     mounted = os.getuid() == 0 and subprocess.run(mount, capture_output=True).returncode == 0
     try:
         yield mounted
@@ -264,23 +264,23 @@ def small_disk(folder: Path, size: int) -> Iterator[bool]:
 
 
 def full(name: str, command: Command, room: Path, *_: int) -> Row:
-    """Run where there is no room for the output, nothing there and an older one there."""
+    """Run where the disk is too small for the output, without and with an older one."""
     row = Row(name, "disk full")
     whole = Trial(command, room / f"{name}-size")
     whole.run(False, Row("", ""))
     held = sizes(whole)
-    size = sum(-(-each // PAGE) * PAGE for each in held.values())
+    size = sum(-(-count // PAGE) * PAGE for count in held.values())
     for share in (0.4, 1.5):
-        place = room / f"{name}-full-{share}"
-        with small_disk(place, 4 * PAGE + round(size * share)) as mounted:  # a page for each file of the user's
-            trial = Trial(command, place / "in")
+        location = room / f"{name}-full-{share}"
+        with small_disk(location, 4 * PAGE + round(size * share)) as mounted:  # a page for each file of the user's
+            trial = Trial(command, location / "in")
             if share > 1:  # there is room for the old one, not for a second
                 (shutil.copytree if whole.out.is_dir() else shutil.copyfile)(whole.out, trial.out)
                 trial.old = trial.held()
             code = trial.run(True, row, 0 if mounted else 4096)
-            trial.judge(row)
+            trial.check(row)
             row.not_whole += code == 0 and not command.adds and sizes(trial).keys() != held.keys()
-            row.not_whole += code == 0 and any(not each for each in sizes(trial).values())
+            row.not_whole += code == 0 and any(not count for count in sizes(trial).values())
             row.not_again += any(p.name.endswith((".part", ".old", ".lock")) for p in trial.folder.iterdir())
     return row
 
@@ -293,16 +293,16 @@ def sizes(trial: Trial) -> dict[str, int]:
 
 
 def before_others(name: str, command: Command, room: Path, *_: int) -> Row:
-    """Run into folders, files and links of the user's."""
+    """Run where the output is a folder, file or link of the user's."""
     row = Row(name, "others' files")
-    for number, place in enumerate(("folder", "link", "file", "working folder")):
+    for number, obstacle in enumerate(("folder", "link", "file", "working folder")):
         for overwrite in (False, True):
             trial = Trial(command, room / f"{name}-others-{number}-{overwrite}")
-            if place == "folder":
-                shutil.copytree(trial.mine, trial.out)
-            elif place == "link":
+            if obstacle == "folder":
+                shutil.copytree(trial.users_folder, trial.out)
+            elif obstacle == "link":
                 trial.out.symlink_to("mine" if command.listed else "mine/thesis.txt")
-            elif place == "file" and (command.listed or not overwrite):
+            elif obstacle == "file" and (command.listed or not overwrite):
                 trial.out.write_text("mine")
             else:
                 continue
@@ -314,15 +314,17 @@ def before_others(name: str, command: Command, room: Path, *_: int) -> Row:
     return row
 
 
-WAYS: tuple[Callable[..., Row], ...] = (killed, second, together, full, before_others)
+SCENARIOS: tuple[Callable[..., Row], ...] = (killed, second, together, full, before_others)
 
 
 def main() -> int:
-    """Try what the command line names, write the results and print them."""
+    """Run the scenarios that the command line names, write the results and print them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="of each command (%(default)s)")
     parser.add_argument("--commands", nargs="+", help="these only")
-    parser.add_argument("--ways", nargs="+", choices=[way.__name__ for way in WAYS], help="these only")
+    parser.add_argument(
+        "--scenarios", nargs="+", choices=[scenario.__name__ for scenario in SCENARIOS], help="these only"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
@@ -333,14 +335,16 @@ def main() -> int:
         prepare(room)
         rows = []
         for name, command in commands(room).items():
-            for way in WAYS:
-                if (given.commands and name not in given.commands) or (given.ways and way.__name__ not in given.ways):
+            for scenario in SCENARIOS:
+                if name not in (given.commands or [name]):
                     continue
-                rows.append(way(name, command, room, given.kills, given.seed))
+                if scenario.__name__ not in (given.scenarios or [scenario.__name__]):
+                    continue
+                rows.append(scenario(name, command, room, given.kills, given.seed))
                 print(rows[-1], file=sys.stderr, flush=True)
                 given.results.write_text(json.dumps([vars(row) for row in rows], indent=1) + "\n")
-    keys = ("command", "way", "times", "changed", "not_whole", "not_again", "tracebacks")
-    print_table([list(keys), *([str(getattr(row, key)) for key in keys] for row in rows)], "ended in every way")
+    keys = ("command", "scenario", "times", "changed", "not_whole", "not_again", "tracebacks")
+    print_table([list(keys), *([str(getattr(row, key)) for key in keys] for row in rows)], "crash safety")
     return int(any(row.changed or row.not_whole or row.not_again or row.tracebacks for row in rows))
 
 

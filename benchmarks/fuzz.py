@@ -1,9 +1,9 @@
-"""Mutated manifests, networks, rigs, choices, recordings and programs; into results/fuzz.json.
+"""Fuzzing of manifests, networks, rigs, engine selections, recordings and programs; into results/fuzz.json.
 
-    python benchmarks/fuzz.py                  # 10,000 of each
-    python benchmarks/fuzz.py 300 rig choice   # so many, of these kinds; fewer than 10,000 are not kept
+    python benchmarks/fuzz.py                    # 10,000 of each
+    python benchmarks/fuzz.py 300 rig selection  # so many, of these types; fewer than 10,000 are not kept
 
-Each is tried by `fuzz_targets`, in processes with bounded memory; ends with 1 where the law was broken.
+Each is tried by `fuzz_targets`, in processes with bounded memory; exits with 1 where the contract was broken.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from typing import Any
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "fuzz.json"
 COUNT, EACH = 10_000, 1000
+RENAMED = {"choice": "selection", "refused": "rejected"}
+"""Targets and outcomes in rows of version 0.1, and today's names."""
 sys.path[:0] = [str(HERE), str(HERE.parent / "tests"), str(HERE.parent / "tests" / "runtime")]
 
 
 def write_originals(folder: Path) -> Path:
-    """Write one good file of every kind."""
+    """Write one valid file of every type."""
     import hostile
     import msgspec
     import numpy as np
@@ -38,7 +40,7 @@ def write_originals(folder: Path) -> Path:
 
     write_toy_bundle(folder / "toy")
     files = Bundle.open(folder / "toy").manifest.files
-    (folder / "choice").write_bytes(
+    (folder / "selection").write_bytes(
         msgspec.json.encode(Selection(files, device(), EngineConfig(threads=1), {"a": 1.0}))
     )
     matrix = np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]])
@@ -49,42 +51,48 @@ def write_originals(folder: Path) -> Path:
     return folder
 
 
-def tried(kind: str, originals: Path, first: int, count: int) -> dict[str, Any]:
-    """Try mutations in a process of its own, and return what it tells; a crash is told as what broke the law."""
-    words = [sys.executable, str(HERE / "fuzz_targets.py"), kind, str(originals), str(first), str(count)]
+def tried(target: str, originals: Path, first: int, count: int) -> dict[str, Any]:
+    """Try mutations in a subprocess and return its report; a crash is reported as a violation."""
+    words = [sys.executable, str(HERE / "fuzz_targets.py"), target, str(originals), str(first), str(count)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(words, cwd=folder, capture_output=True, text=True, env=environment)
         if done.returncode == 0:
-            found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-            return found
+            report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+            return report
         number = (Path(folder) / "trying").read_text()
     return {"outcomes": {}, "strange": [f"{number}: ended by {done.returncode}, {done.stderr[-300:]}"]}
 
 
+def read_rows(file: Path) -> dict[str, dict[str, Any]]:
+    """Return the rows of a results file by target, those of version 0.1 with today's names."""
+    rows = json.loads(file.read_text())
+    return {RENAMED.get(target, target): {RENAMED.get(k, k): v for k, v in row.items()} for target, row in rows.items()}
+
+
 def main() -> int:
-    """Try all, print and write how it went."""
-    from fuzz_targets import KINDS
+    """Try all mutations, print and write the outcomes."""
+    from fuzz_targets import TARGETS
 
     count = int(sys.argv[1]) if len(sys.argv) > 1 else COUNT
-    told: dict[str, Any] = {}
+    report: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         originals = write_originals(Path(folder))
-        for kind in sys.argv[2:] or KINDS:
+        for target in [RENAMED.get(name, name) for name in sys.argv[2:]] or TARGETS:
             outcomes: Counter[str] = Counter()
             row: dict[str, Any] = {"mutations": count, "strange": [], "slowest_s": 0.0, "memory_mb": 0}
             for first in range(0, count, EACH):
-                found = tried(kind, originals, first, min(EACH, count - first))
-                outcomes.update(found["outcomes"])
-                row["strange"] += found["strange"]
+                result = tried(target, originals, first, min(EACH, count - first))
+                outcomes.update(result["outcomes"])
+                row["strange"] += result["strange"]
                 for key in ("slowest_s", "memory_mb"):
-                    row[key] = max(row[key], found.get(key, 0))
-            told[kind] = row | dict(outcomes)
-            print(kind, json.dumps(told[kind] | {"strange": row["strange"][:10]}), flush=True)
+                    row[key] = max(row[key], result.get(key, 0))
+            report[target] = row | dict(outcomes)
+            print(target, json.dumps(report[target] | {"strange": row["strange"][:10]}), flush=True)
     if count >= COUNT:
-        before = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-        RESULTS.write_text(json.dumps(before | told, indent=1) + "\n")
-    return int(any(row["strange"] for row in told.values()))
+        before = read_rows(RESULTS) if RESULTS.is_file() else {}
+        RESULTS.write_text(json.dumps(before | report, indent=1) + "\n")
+    return int(any(row["strange"] for row in report.values()))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Opens mutated copies of files, in a process of its own: ``python fuzz_targets.py KIND ORIGINALS FIRST COUNT``.
+"""Fuzz targets that open mutated copies of files: ``python fuzz_targets.py TYPE ORIGINALS FIRST COUNT``.
 
-The law: each is either used or refused by an `EdgemtlError` of one line, within five seconds and bounded memory, and
-nothing that a file says is run. Writes the number of each mutation before it is tried, so that a crash names it, and
-prints a JSON object that tells what broke the law.
+The contract: each is either used or rejected with an `EdgemtlError` of one line, within five seconds and bounded
+memory, and no code in a file is run. Writes the number of each mutation before it is tried, so that a crash names it,
+and prints a JSON object with the violations.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,63 +43,63 @@ def mutated_bytes(data: bytes, rng: np.random.Generator) -> bytes:
     for _ in range(int(rng.integers(1, 4))):
         if not out:
             break
-        place, length = int(rng.integers(len(out))), int(rng.integers(1, 33))
-        kind = int(rng.integers(7))
-        if kind == 0:
-            out[place] ^= 1 << int(rng.integers(8))
-        elif kind == 1:
-            out[place : place + length] = rng.bytes(length)
-        elif kind == 2:
-            del out[place:]
-        elif kind == 3:
-            del out[place : place + length]
-        elif kind == 4:
-            out[place:place] = out[place : place + length] * int(rng.integers(1, 5))
-        elif kind == 5:  # a large block twice
-            out[place:place] = out[place : place + int(rng.integers(1, 5000))]
+        start, length = int(rng.integers(len(out))), int(rng.integers(1, 33))
+        operation = int(rng.integers(7))
+        if operation == 0:
+            out[start] ^= 1 << int(rng.integers(8))
+        elif operation == 1:
+            out[start : start + length] = rng.bytes(length)
+        elif operation == 2:
+            del out[start:]
+        elif operation == 3:
+            del out[start : start + length]
+        elif operation == 4:
+            out[start:start] = out[start : start + length] * int(rng.integers(1, 5))
+        elif operation == 5:  # a large block twice
+            out[start:start] = out[start : start + int(rng.integers(1, 5000))]
         else:
-            out[place] = int(rng.choice([0, 1, 0x7F, 0x80, 0xFF]))
+            out[start] = int(rng.choice([0, 1, 0x7F, 0x80, 0xFF]))
     return bytes(out)
 
 
 def mutated_tree(tree: Any, rng: np.random.Generator) -> Any:
     """Return a tree with one value somewhere in it replaced, taken away, repeated, or put where it does not belong."""
     tree = copy.deepcopy(tree)
-    here = tree
+    node = tree
     while True:
-        keys = list(here) if isinstance(here, dict) else list(range(len(here)))
+        keys = list(node) if isinstance(node, dict) else list(range(len(node)))
         if not keys:
             return tree
         key = keys[int(rng.integers(len(keys)))]
-        if isinstance(here[key], (dict, list)) and here[key] and rng.random() < 0.75:
-            here = here[key]
+        if isinstance(node[key], (dict, list)) and node[key] and rng.random() < 0.75:
+            node = node[key]
             continue
-        _change(here, key, tree, rng)
+        _change(node, key, tree, rng)
         return tree
 
 
-def _change(here: Any, key: Any, tree: Any, rng: np.random.Generator) -> None:
-    kind, odd = int(rng.integers(6)), ODD[int(rng.integers(len(ODD)))]
-    if kind == 0:
-        del here[key]
-    elif kind == 1 and isinstance(here, dict):
-        here[str(odd)[:100]] = here.pop(key)
-    elif kind == 2 and isinstance(here, list):
-        here.extend([here[key]] * int(rng.integers(1, 200)))
-    elif kind == 3 and isinstance(here[key], (int, float)):
-        here[key] *= float(rng.choice([-1, 0, 1e3, 1e9, 1e-9]))
-    elif kind == 4:
-        here[key] = copy.deepcopy(tree)
+def _change(node: Any, key: Any, tree: Any, rng: np.random.Generator) -> None:
+    operation, odd = int(rng.integers(6)), ODD[int(rng.integers(len(ODD)))]
+    if operation == 0:
+        del node[key]
+    elif operation == 1 and isinstance(node, dict):
+        node[str(odd)[:100]] = node.pop(key)
+    elif operation == 2 and isinstance(node, list):
+        node.extend([node[key]] * int(rng.integers(1, 200)))
+    elif operation == 3 and isinstance(node[key], (int, float)):
+        node[key] *= float(rng.choice([-1, 0, 1e3, 1e9, 1e-9]))
+    elif operation == 4:
+        node[key] = copy.deepcopy(tree)
     else:
-        here[key] = odd
+        node[key] = odd
 
 
 def text_of(tree: Any, rng: np.random.Generator) -> bytes:
     """Return a tree as JSON; at times with a key twice."""
     text = json.dumps(tree)
     if rng.random() < 0.1 and '": ' in text:
-        place = text.index('{"')
-        text = f'{text[: place + 1]}"{rng.choice(["name", "inputs", "way", "cameras"])}": {{}}, {text[place + 1 :]}'
+        start = text.index('{"')
+        text = f'{text[: start + 1]}"{rng.choice(["name", "inputs", "way", "cameras"])}": {{}}, {text[start + 1 :]}'
     return text.encode(errors="surrogatepass")
 
 
@@ -114,24 +115,24 @@ def bundle(originals: Path, work: Path, rng: np.random.Generator, network: bool)
     from edgemtl_runtime.engine.onnxruntime import open_ort_engine
     from edgemtl_runtime.letterbox import Letterbox
 
-    told, model = (originals / "toy/manifest.json").read_bytes(), (originals / "toy/model.onnx").read_bytes()
+    manifest, model = (originals / "toy/manifest.json").read_bytes(), (originals / "toy/model.onnx").read_bytes()
     if network:
         model = mutated_network(model, rng) if rng.random() < 0.6 else mutated_bytes(model, rng)
-        tree = json.loads(told)
+        tree = json.loads(manifest)
         tree["files"]["model.onnx"] = hashlib.sha256(model).hexdigest()
-        told = json.dumps(tree).encode()
+        manifest = json.dumps(tree).encode()
     else:
-        told = mutated(told, rng)
-    (work / "manifest.json").write_bytes(told)
+        manifest = mutated(manifest, rng)
+    (work / "manifest.json").write_bytes(manifest)
     (work / "model.onnx").write_bytes(model)
     opened = Bundle.open(work)
     engine = open_ort_engine(opened, 1)
     specs = opened.manifest.inputs
     if sum(spec.height * spec.width for spec in specs) < 10**7:
         given = {s.name: np.zeros((1, s.height, s.width, s.channels), np.uint8) for s in specs}
-        found = {name: each[0] for name, each in engine.run(given).items()}
+        outputs = {name: output[0] for name, output in engine.run(given).items()}
         size = (specs[0].height, specs[0].width)
-        for result in decode(found, opened.manifest.heads, Letterbox.plan(size, size)).values():
+        for result in decode(outputs, opened.manifest.heads, Letterbox.plan(size, size)).values():
             result.to_dict()
 
 
@@ -140,16 +141,16 @@ def mutated_network(data: bytes, rng: np.random.Generator) -> bytes:
     import onnx
 
     model = onnx.ModelProto.FromString(data)
-    here: Any = model
+    message: Any = model
     while True:
-        known = [(field, value) for field, value in here.ListFields() if field.type == field.TYPE_MESSAGE]
+        known = [(field, value) for field, value in message.ListFields() if field.type == field.TYPE_MESSAGE]
         if not known or rng.random() < 0.2:
             break
         field, value = known[int(rng.integers(len(known)))]
-        here = value[int(rng.integers(len(value)))] if field.is_repeated else value
-    fields = list(here.DESCRIPTOR.fields)
+        message = value[int(rng.integers(len(value)))] if field.is_repeated else value
+    fields = list(message.DESCRIPTOR.fields)
     field = fields[int(rng.integers(len(fields)))]
-    odd = {
+    odd: dict[int, list[Any]] = {
         field.CPPTYPE_INT32: [-1, 0, 1, 7, 2**31 - 1],
         field.CPPTYPE_INT64: [-1, 0, 1, 2**40, 2**63 - 1],
         field.CPPTYPE_UINT64: [0, 2**64 - 1],
@@ -160,15 +161,15 @@ def mutated_network(data: bytes, rng: np.random.Generator) -> bytes:
     }
     try:
         if field.type == field.TYPE_MESSAGE:
-            part = getattr(here, field.name)
+            part = getattr(message, field.name)
             part.add() if field.is_repeated else part.SetInParent()
         elif rng.random() < 0.3:
-            here.ClearField(field.name)
+            message.ClearField(field.name)
         else:
             values = odd[field.cpp_type]
             value = values[int(rng.integers(len(values)))]
             value = value.encode() if field.type == field.TYPE_BYTES else value
-            getattr(here, field.name).append(value) if field.is_repeated else setattr(here, field.name, value)
+            getattr(message, field.name).append(value) if field.is_repeated else setattr(message, field.name, value)
     except (TypeError, ValueError):
         pass
     return bytes(model.SerializeToString())
@@ -192,15 +193,15 @@ def rig(originals: Path, work: Path, rng: np.random.Generator) -> None:
         rgb_pixels_to_ir(opened, np.array([[0.0, 0.0], [opened.rgb.width, opened.rgb.height]]))
 
 
-def choice(originals: Path, work: Path, rng: np.random.Generator) -> None:
-    """Read the way that was remembered for a bundle."""
+def selection(originals: Path, work: Path, rng: np.random.Generator) -> None:
+    """Read the cached engine selection of a bundle."""
     from edgemtl_runtime.bundle import Bundle
     from edgemtl_runtime.engine.cache import Cache
     from edgemtl_runtime.engine.selection import selected_config
 
     opened, cache = Bundle.open(originals / "toy"), Cache(work / "cache")
     file = cache.selection(opened.manifest.files)
-    file.write_bytes(mutated((originals / "choice").read_bytes(), rng))
+    file.write_bytes(mutated((originals / "selection").read_bytes(), rng))
     file.chmod(0o600)
     selected_config(opened, cache)
 
@@ -210,10 +211,10 @@ def recording(originals: Path, work: Path, rng: np.random.Generator) -> None:
     from edgemtl_runtime.camera import open_camera
 
     data = (originals / "a.mcap").read_bytes()
-    if rng.random() < 0.5:  # most bytes are of pictures, and any length that is wrong ends the reading
+    if rng.random() < 0.5:  # most bytes are of images, and any length that is wrong ends the reading
         flipped = bytearray(data)
-        for place in rng.integers(len(data), size=int(rng.integers(1, 4))):
-            flipped[place] ^= 1 << int(rng.integers(8))
+        for index in rng.integers(len(data), size=int(rng.integers(1, 4))):
+            flipped[index] ^= 1 << int(rng.integers(8))
         data = bytes(flipped)
     else:
         data = mutated_bytes(data, rng)
@@ -237,27 +238,27 @@ def program(originals: Path, work: Path, rng: np.random.Generator) -> None:
         parts = {name: archive.read(name) for name in archive.namelist()}
     names = sorted(parts)
     texts = [name for name in names if name.endswith(".json")]
-    kind = int(rng.integers(4))
-    if kind < 2:
+    operation = int(rng.integers(4))
+    if operation < 2:
         name = texts[int(rng.integers(len(texts)))]
         parts[name] = text_of(mutated_tree(json.loads(parts[name]), rng), rng)
-    elif kind == 2:
+    elif operation == 2:
         name = names[int(rng.integers(len(names)))]
         parts[name] = mutated_bytes(parts[name], rng)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, data in parts.items():
             archive.writestr(name, data)
-    data = mutated_bytes(buffer.getvalue(), rng) if kind == 3 else buffer.getvalue()
+    data = mutated_bytes(buffer.getvalue(), rng) if operation == 3 else buffer.getvalue()
     (work / "net.pt2").write_bytes(data)
     read_program(work / "net.pt2").module()
 
 
-KINDS: dict[str, Callable[[Path, Path, np.random.Generator], None]] = {
-    "manifest": lambda *given: bundle(*given, network=False),
-    "network": lambda *given: bundle(*given, network=True),
+TARGETS: dict[str, Callable[[Path, Path, np.random.Generator], None]] = {
+    "manifest": partial(bundle, network=False),
+    "network": partial(bundle, network=True),
     "rig": rig,
-    "choice": choice,
+    "selection": selection,
     "recording": recording,
     "program": program,
 }
@@ -269,13 +270,13 @@ def status_bytes(key: str) -> int:
     return 1024 * int(next(line for line in status.splitlines() if line.startswith(key)).split()[1])
 
 
-def hangs(*_: object) -> None:
-    """Say that a mutation takes too long."""
+def raise_timeout(*_: object) -> None:
+    """Raise TimeoutError for a mutation that takes too long."""
     raise TimeoutError(f"more than {HANGS_S} s")
 
 
-def attempt(kind: str, originals: Path, number: int) -> tuple[str, str]:
-    """Try one mutation; return "used" or "refused", and what broke the law, nothing where it was kept."""
+def attempt(target: str, originals: Path, number: int) -> tuple[str, str]:
+    """Try one mutation; return "used" or "rejected", and the violation of the contract or an empty text."""
     work = Path("work")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
@@ -283,9 +284,9 @@ def attempt(kind: str, originals: Path, number: int) -> tuple[str, str]:
     signal.alarm(HANGS_S)
     outcome, strange = "used", ""
     try:
-        KINDS[kind](originals, work, np.random.default_rng(number))
+        TARGETS[target](originals, work, np.random.default_rng(number))
     except EdgemtlError as error:
-        outcome = "refused"
+        outcome = "rejected"
         if "\n" in str(error) or "\x1b" in str(error) or len(str(error)) > LONGEST_LINE:
             strange = f"{str(error)[:200]!r}"
     except BaseException as error:
@@ -294,15 +295,15 @@ def attempt(kind: str, originals: Path, number: int) -> tuple[str, str]:
     if (seconds := time.monotonic() - begun) > LONGEST_S:
         strange = f"{seconds:.1f} s {strange}"
     if Path("made").exists():
-        strange = f"ran what the file said {strange}"
+        strange = f"ran code of the file {strange}"
     return outcome, strange
 
 
 def main() -> None:
     """Try the mutations and print a JSON object."""
-    kind, originals, first, count = sys.argv[1], Path(sys.argv[2]).absolute(), int(sys.argv[3]), int(sys.argv[4])
-    signal.signal(signal.SIGALRM, hangs)
-    if kind == "program":
+    target, originals, first, count = sys.argv[1], Path(sys.argv[2]).absolute(), int(sys.argv[3]), int(sys.argv[4])
+    signal.signal(signal.SIGALRM, raise_timeout)
+    if target == "program":
         from edgemtl.shrink import read_program
 
         read_program(originals / "net.pt2")  # torch imports much of itself at the first one
@@ -314,14 +315,14 @@ def main() -> None:
     for number in range(first, first + count):
         Path("trying").write_text(str(number))
         begun = time.monotonic()
-        outcome, broken = attempt(kind, originals, number)
+        outcome, broken = attempt(target, originals, number)
         slowest_s = max(slowest_s, time.monotonic() - begun)
         outcomes[outcome] += 1
         if broken:
             strange.append(f"{number}: {broken}")
     grown_mb = status_bytes("VmHWM") / 1e6
-    told = {"outcomes": outcomes, "strange": strange, "slowest_s": round(slowest_s, 2), "memory_mb": round(grown_mb)}
-    print(json.dumps(told))
+    report = {"outcomes": outcomes, "strange": strange, "slowest_s": round(slowest_s, 2), "memory_mb": round(grown_mb)}
+    print(json.dumps(report))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Late fusion, a baseline: the boxes of an RGB and of an IR network, merged.
+"""Late fusion of an RGB and an IR detector: their boxes merged, a baseline.
 
-A box of one camera and the best-overlapping one of the other, of the same class and with an IoU of 0.5 or more, become
-one, where their scores say; what only one camera sees stays as it is.
+A box of one modality and the best-overlapping one of the other, of the same class and with an IoU of 0.5 or more,
+become one, weighted by their scores; a box of one modality alone stays as it is.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ SCORES: dict[str, Callable[[float, float], float]] = {
 }
 
 
-class Late:
-    """Judged as a `Predictor` is; an absent camera's network is not asked."""
+class LateFusion:
+    """Predictor of merged boxes, for `evaluate`; the network of a missing modality is not run."""
 
     def __init__(self, predictors: dict[str, Predictor], score: str = "max") -> None:
         self.predictors, self.score = predictors, SCORES[score]
@@ -37,32 +37,33 @@ class Late:
     def __call__(self, sample: Sample, corruption: Corruption = CLEAN) -> dict[str, Boxes]:
         """Return the merged boxes, best first."""
         reference = next(iter(self.inputs))
-        found = {
-            camera: predictor(sample, replace(corruption, missing="", reference=reference))["boxes"]
-            for camera, predictor in self.predictors.items()
-            if camera != corruption.missing
-        }
-        boxes = list(found.values())
-        return {"boxes": boxes[0] if len(boxes) == 1 else merged(boxes[0], boxes[1], self.score)}  # type: ignore[dict-item]
+        others = replace(corruption, missing="", reference=reference)
+        boxes: list[Boxes] = []
+        for modality, predictor in self.predictors.items():
+            if modality != corruption.missing:
+                result = predictor(sample, others)["boxes"]
+                assert isinstance(result, Boxes)
+                boxes.append(result)
+        return {"boxes": boxes[0] if len(boxes) == 1 else merged(boxes[0], boxes[1], self.score)}
 
 
 def merged(a: Boxes, b: Boxes, score: Callable[[float, float], float]) -> Boxes:
-    """Return the boxes of two cameras as one list."""
+    """Return the boxes of two modalities merged, best first."""
     overlap = box_iou(torch.from_numpy(a.xyxy), torch.from_numpy(b.xyxy)).numpy()
     overlap[a.classes[:, None] != b.classes[None]] = 0
     xyxy, scores, classes, free = [], [], [], np.ones(len(b), bool)
-    for place in range(len(a)):
-        mine, own = a.xyxy[place], float(a.scores[place])
-        open_ = np.where(free, overlap[place], 0.0) if len(b) else np.zeros(0)
+    for index in range(len(a)):
+        box, confidence = a.xyxy[index], float(a.scores[index])
+        open_ = np.where(free, overlap[index], 0.0) if len(b) else np.zeros(0)
         if len(open_) and open_.max() >= IOU:
             other = int(open_.argmax())
             free[other] = False
-            theirs = float(b.scores[other])
-            mine = (own * mine + theirs * b.xyxy[other]) / max(own + theirs, 1e-12)
-            own = score(own, theirs)
-        xyxy.append(mine)
-        scores.append(own)
-        classes.append(a.classes[place])
+            other_confidence = float(b.scores[other])
+            box = (confidence * box + other_confidence * b.xyxy[other]) / max(confidence + other_confidence, 1e-12)
+            confidence = score(confidence, other_confidence)
+        xyxy.append(box)
+        scores.append(confidence)
+        classes.append(a.classes[index])
     xyxy += list(b.xyxy[free])
     scores += b.scores[free].tolist()
     classes += b.classes[free].tolist()

@@ -4,7 +4,7 @@ Each network is measured in a process that keeps to one core; there are as many 
 
     make bench-latency    # results/latency.json, docs/shrinking.md
 
-Narrow: a network zeroed to the very widths of one that is built narrow, shrunk, beside the latter. Align: networks with
+Narrow: a network pruned to the widths of one that is built narrow, shrunk, against the latter. Align: networks with
 zeros in 40 % of their channel groups, and ResNet-50 at 40 % of every layer's width and 224 pixels, shrunk with align 1,
 8, 16 and "auto".
 """
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from networks import NETWORKS, RawHeads, build, calibrate, picture
+from networks import NETWORKS, RawHeads, build, calibrate, random_images
 from shrinking_page import write_page
 from torch import Tensor, nn
 from torch.export import ExportedProgram
@@ -51,9 +51,9 @@ def built_narrow(name: str, share: float) -> nn.Module:
     net, _ = build(name)
     for path, module in list(net.named_modules()):
         parent = net.get_submodule(path.rpartition(".")[0])
-        made = _scaled(module, share)
-        if made is not None:
-            setattr(parent, path.rpartition(".")[2], made)
+        scaled = _scaled(module, share)
+        if scaled is not None:
+            setattr(parent, path.rpartition(".")[2], scaled)
     return net.eval()
 
 
@@ -62,8 +62,8 @@ def _scaled(module: nn.Module, share: float) -> nn.Module | None:
         return count if count == 3 else round(count * share)
 
     if isinstance(module, nn.Conv2d):
-        places = (module.kernel_size, module.stride, module.padding, module.dilation)
-        return nn.Conv2d(part(module.in_channels), part(module.out_channels), *places, bias=module.bias is not None)  # type: ignore[arg-type]
+        geometry = (module.kernel_size, module.stride, module.padding, module.dilation)
+        return nn.Conv2d(part(module.in_channels), part(module.out_channels), *geometry, bias=module.bias is not None)  # type: ignore[arg-type]
     if isinstance(module, nn.BatchNorm2d):
         return nn.BatchNorm2d(part(module.num_features))
     if isinstance(module, nn.Linear):
@@ -76,8 +76,8 @@ def zero_to(net: nn.Module, groups: Groups, narrow: nn.Module) -> None:
     parameters, shapes = dict(net.named_parameters()), {n: p.shape for n, p in narrow.named_parameters()}
     for name, rows in groups.rows.items():
         axis = groups.axis(name)
-        place = torch.arange(len(rows) + 1) * shapes[name][axis] // len(rows)
-        parameters[name].data.movedim(axis, 0)[place[1:] == place[:-1]] = 0
+        position = torch.arange(len(rows) + 1) * shapes[name][axis] // len(rows)
+        parameters[name].data.movedim(axis, 0)[position[1:] == position[:-1]] = 0
 
 
 def write(program: ExportedProgram, file: Path) -> str:
@@ -90,10 +90,10 @@ def write(program: ExportedProgram, file: Path) -> str:
     return str(file)
 
 
-def beside_narrow(name: str, share: float, size: int) -> Case:
+def against_narrow(name: str, share: float, size: int) -> Case:
     """Compare a shrunk network with the one that was built with its widths."""
     net, _ = build(name)
-    inputs: tuple[Tensor, ...] = (picture(1, 3, size, size),)
+    inputs: tuple[Tensor, ...] = (random_images(1, 3, size, size),)
     narrow = built_narrow(name, share)
     zero_to(net, channel_groups(net, inputs), narrow)
     for one in (net, narrow):
@@ -114,11 +114,11 @@ def beside_narrow(name: str, share: float, size: int) -> Case:
 
 
 def aligned(name: str, share: float, size: int, evenly: bool = False) -> Case:
-    """Compare what the choices of ``align`` make of one network; ``evenly`` zeroes that share of every layer."""
+    """Compare the values of ``align`` on one network; ``evenly`` sets that share of every layer to zero."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     net, given = build(name)
-    inputs = tuple(picture(*x.shape[:2], size, size) for x in given)
+    inputs = tuple(random_images(x.shape[0], x.shape[1], size, size) for x in given)
     exported = torch.export.export(net, inputs)
     groups = channel_groups(net, inputs)
     if evenly:
@@ -133,7 +133,7 @@ def aligned(name: str, share: float, size: int, evenly: bool = False) -> Case:
                 write(shrink(exported, inputs, align=align, verify=False).program, Path(folder) / f"{align}.onnx")
             )
         times = compare(files, [x.numpy() for x in inputs])
-    case: Case = {"model": name, "zeroed": share, "pixels": size, "milliseconds": [1e3 * t for t in times]}
+    case: Case = {"model": name, "pruned": share, "pixels": size, "milliseconds": [1e3 * t for t in times]}
     case |= {f"align_{a}_to_1": t / times[1] for a, t in zip(ALIGN, times[1:], strict=True)}
     return case | {"align_1_to_dense": times[1] / times[0]}
 
@@ -145,7 +145,7 @@ for core in CORES:
 
 
 def on_a_core(measure: Callable[..., Case], args: tuple[Any, ...]) -> Case:
-    """Measure in a process of its own that keeps to one core, which no other measurement uses meanwhile."""
+    """Measure in a subprocess pinned to one core, which no other measurement uses meanwhile."""
     core = FREE.get()
     try:
         with multiprocessing.get_context("spawn").Pool(1, os.sched_setaffinity, (0, {core})) as pool:
@@ -155,27 +155,27 @@ def on_a_core(measure: Callable[..., Case], args: tuple[Any, ...]) -> Case:
 
 
 def main() -> None:
-    """Measure, and write what was measured after every network."""
+    """Measure, and write the results after every network."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("networks", nargs="*")
     given = parser.parse_args()
     torch.set_num_threads(1)
     file = HERE / "results" / "latency.json"
-    found: dict[str, list[Case]] = {"narrow": [], "align": []}
-    jobs = [
-        ("narrow", beside_narrow, (name, 0.5, 224 if name == "resnet50" else 320)) for name in ("resnet50", "yolo11n")
+    cases: dict[str, list[Case]] = {"narrow": [], "align": []}
+    jobs: list[tuple[str, Callable[..., Case], tuple[Any, ...]]] = [
+        ("narrow", against_narrow, (name, 0.5, 224 if name == "resnet50" else 320)) for name in ("resnet50", "yolo11n")
     ]
     jobs.append(("align", aligned, ("resnet50", 0.6, 224, True)))
     jobs += [("align", aligned, (name, 0.4, 160)) for name in NETWORKS]
     chosen = [job for job in jobs if not given.networks or job[2][0] in given.networks]
     with ThreadPoolExecutor(len(CORES)) as pool:
-        measured = [(kind, pool.submit(on_a_core, measure, args)) for kind, measure, args in chosen]
-        for kind, case in ((kind, job.result()) for kind, job in measured):
-            found[kind].append(case)
-            told = (f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in case.items())
-            print(kind, *told, flush=True)
+        measured = [(name, pool.submit(on_a_core, measure, args)) for name, measure, args in chosen]
+        for name, case in ((name, job.result()) for name, job in measured):
+            cases[name].append(case)
+            texts = (f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in case.items())
+            print(name, *texts, flush=True)
             if not given.networks:
-                file.write_text(json.dumps(found, indent=1) + "\n")
+                file.write_text(json.dumps(cases, indent=1) + "\n")
     if not given.networks:
         write_page()
 

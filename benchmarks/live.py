@@ -1,12 +1,12 @@
-"""The live runtime beside a bare ONNX Runtime loop, and beside its peers on a stream; into results/live.json.
+"""Overhead of the live runtime over a bare ONNX Runtime loop, and its peers on a stream; into results/live.json.
 
     make bench-live   # needs EDGEMTL_DATA, out/bench/rgbir/aligned_sparse-0 and rgb-0 (make bench-rgbir); 7 minutes
     python benchmarks/live.py --parts latency --pair BUNDLE
 
-throughput: pictures held in memory, as fast as they are used, the pipeline and the bare loop in turns; the bare loop
-has fitted inputs and only infers. latency: the same pictures as two live cameras at a rate, beside a bare loop that
+throughput: images held in memory, as fast as they are used, the pipeline and the bare loop in turns; the bare loop
+has fitted inputs and only infers. latency: the same images as two live cameras at a rate, against a bare loop that
 infers as often; "beyond" is from the arrival of a pair's later frame to its result, less inference, and the processor
-time of a pair less that of a bare inference. peers: one camera over HTTP, each peer in a process of its own, see
+time of a pair less that of a bare inference. peers: one camera over HTTP, each peer in a subprocess, see
 live_streams.py and live_peers.py. One thread for ONNX Runtime everywhere, no sinks. A PATH is a bundle or a run.
 """
 
@@ -26,7 +26,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from live_memory import PAIRS, Held, Memory, Timed, fitted, load
+from live_memory import PAIRS, Held, Memory, TimedEngine, load, network_inputs
 from live_peers import PEERS
 from live_streams import peers
 
@@ -44,7 +44,7 @@ BEYOND_MS, BEYOND_SHARE = 3.0, 0.1
 
 
 def opened(path: Path, room: Path) -> Bundle:
-    """Open a bundle, or what a run becomes; torch stays in another process."""
+    """Open a bundle, or export a run to one, in a subprocess: torch is not imported."""
     if not (path / "config.yaml").is_file():
         return Bundle.open(path)
     words = [sys.executable, "-m", "edgemtl", "export", str(path), "--out", str(room / path.name)]
@@ -55,31 +55,31 @@ def opened(path: Path, room: Path) -> Bundle:
 
 
 def throughput(bundle: Bundle, held: Held, rounds: int) -> dict[str, Any]:
-    """Return pairs a second of both, and the median of their ratios."""
-    engine, inputs = OrtEngine(bundle.model, 1), fitted(bundle, held)
+    """Return pairs a second of both loops, and the median of their ratios."""
+    engine, inputs = OrtEngine(bundle.model, 1), network_inputs(bundle, held)
     seconds: dict[str, list[float]] = {"bare": [], "pipeline": []}
     for turn in range(rounds + 1):
-        for kind in ("bare", "pipeline") if turn % 2 else ("pipeline", "bare"):
-            cameras = {name: Memory(name, each, PAIRS) for name, each in held.items()}
+        for loop in ("bare", "pipeline") if turn % 2 else ("pipeline", "bare"):
+            cameras = {name: Memory(name, images, PAIRS) for name, images in held.items()}
             start = time.perf_counter()
-            if kind == "bare":
-                for each in inputs:
-                    engine.session.run(None, each)
+            if loop == "bare":
+                for feed in inputs:
+                    engine.session.run(None, feed)
             else:
                 stats = Pipeline(bundle, engine, cameras).run()
                 assert stats.pairs == PAIRS and not stats.drops and not stats.unpaired, stats.to_dict()
             if turn:  # the first one warms up
-                seconds[kind].append(time.perf_counter() - start)
+                seconds[loop].append(time.perf_counter() - start)
     ratios = [bare / ours for bare, ours in zip(seconds["bare"], seconds["pipeline"], strict=True)]
-    rates = {f"{kind}_pairs_per_second": PAIRS / median(each) for kind, each in seconds.items()}
+    rates = {f"{loop}_pairs_per_second": PAIRS / median(values) for loop, values in seconds.items()}
     size = "x".join(map(str, held["rgb"][0].shape[1::-1]))
     row = {"camera": size, "pairs": PAIRS, "rounds": rounds, **rates, "ratio": median(ratios)}
     return row | {"ratio_range": [min(ratios), max(ratios)], "asked": ENOUGH}
 
 
 def latency(bundle: Bundle, held: Held, fps: float, seconds: float, turns: int) -> dict[str, Any]:
-    """Return what the pipeline adds to inference at a camera's rate, in time and in processor time."""
-    engine, inputs = Timed(OrtEngine(bundle.model, 1)), fitted(bundle, held)
+    """Return the overhead of the pipeline over inference at a camera's rate, in latency and in processor time."""
+    engine, inputs = TimedEngine(bundle.model), network_inputs(bundle, held)
     paced(engine, inputs, fps, 30)
     count = round(fps * seconds)
     beyond, infer, bare, bare_beyond, wakes = [], [], [], [], []
@@ -94,7 +94,7 @@ def latency(bundle: Bundle, held: Held, fps: float, seconds: float, turns: int) 
         begin_ns = time.monotonic_ns() + 200_000_000
         engine.times_ms, ages_ms = [], []
         start = time.process_time()
-        pipeline = Pipeline(bundle, engine, {n: Memory(n, each, count, fps, begin_ns) for n, each in held.items()})
+        pipeline = Pipeline(bundle, engine, {n: Memory(n, images, count, fps, begin_ns) for n, images in held.items()})
         for pair, _ in pipeline:
             ages_ms.append((time.monotonic_ns() - pair.arrived_ns) / 1e6)
         cpu["pipeline"].append((time.process_time() - start) / len(ages_ms) * fps)
@@ -104,7 +104,7 @@ def latency(bundle: Bundle, held: Held, fps: float, seconds: float, turns: int) 
         infer += engine.times_ms
         beyond += [whole - inside for whole, inside in zip(ages_ms, engine.times_ms, strict=True)]
     most_ms = max(BEYOND_MS, BEYOND_SHARE * median(bare))
-    shares = [ours - theirs for ours, theirs in zip(cpu["pipeline"], cpu["bare"], strict=True)]
+    shares = [ours - reference for ours, reference in zip(cpu["pipeline"], cpu["bare"], strict=True)]
     return {
         "camera": "x".join(map(str, held["rgb"][0].shape[1::-1])),
         "fps": fps,
@@ -116,7 +116,7 @@ def latency(bundle: Bundle, held: Held, fps: float, seconds: float, turns: int) 
         "bare_inference_ms": percentiles(bare),
         "asked_p99_ms": most_ms,
         "within": percentiles(beyond)["p99"] <= most_ms,
-        "cores": {kind: median(each) for kind, each in cpu.items()},
+        "cores": {loop: median(values) for loop, values in cpu.items()},
         "cores_beyond": median(shares),
         "cores_beyond_range": [min(shares), max(shares)],
         "drops": drops,
@@ -124,11 +124,11 @@ def latency(bundle: Bundle, held: Held, fps: float, seconds: float, turns: int) 
 
 
 def paced(
-    engine: Timed, inputs: list[dict[str, Any]], fps: float, count: int
+    engine: TimedEngine, inputs: list[dict[str, Any]], fps: float, count: int
 ) -> tuple[list[float], list[float], float]:
     """Infer at a rate; return milliseconds beyond each inference, those of waking late, and one's processor seconds.
 
-    A picture arrives when the loop wakes for it; where the one before took too long, when it was due.
+    An image arrives when the loop wakes for it; where the one before took too long, when it was due.
     """
     begin, start, engine.times_ms, beyond = time.perf_counter() + 0.2, time.process_time(), [], []
     wakes = []
@@ -144,12 +144,12 @@ def paced(
 
 
 def percentiles(values: list[float]) -> dict[str, float]:
-    """Return the middle and the tail."""
+    """Return the median, the 90th and the 99th percentile."""
     return {f"p{q}": float(np.percentile(values, q)) for q in (50, 90, 99)}
 
 
 def machine() -> dict[str, Any]:
-    """Return what it was measured on."""
+    """Return the processor, its load and the versions of the packages."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     packages = ("edgemtl-runtime", "onnxruntime", "numpy", "av")
@@ -180,8 +180,8 @@ def main() -> None:
     if "EDGEMTL_DATA" not in os.environ:
         sys.exit("benchmarks/live.py: EDGEMTL_DATA is not set; it names the folder that holds rgbir/")
     folder, parts = Path(os.environ["EDGEMTL_DATA"]) / "rgbir", given.parts.split(",")
-    told = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-    told = {key: told[key] for key in PARTS if key in told} | {"machine": machine()}
+    report = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    report = {key: report[key] for key in PARTS if key in report} | {"machine": machine()}
     with TemporaryDirectory() as name:
         room = Path(name)
         if {"throughput", "latency"} & set(parts):
@@ -189,18 +189,18 @@ def main() -> None:
             same = {"bundle": given.pair.name, "bytes": bundle.model.stat().st_size, "threads": 1}
             large = load(folder, (640, 480))
             if "throughput" in parts:
-                told["throughput"] = [same | throughput(bundle, h, given.rounds) for h in (load(folder), large)]
+                report["throughput"] = [same | throughput(bundle, h, given.rounds) for h in (load(folder), large)]
             if "latency" in parts:
-                told["latency"] = [same | latency(bundle, large, r, given.seconds, given.turns) for r in RATES]
+                report["latency"] = [same | latency(bundle, large, r, given.seconds, given.turns) for r in RATES]
         if "peers" in parts:
             one, shown = opened(given.one, room), folder / "rgb" / "val"
             names = given.peers.split(",")
-            told["peers"] = peers(names, one, shown, given.other_python, given.fps, given.seconds)
-    order = [key for key in (*PARTS, "machine") if key in told]
-    RESULTS.write_text(json.dumps({key: told[key] for key in order}, indent=1) + "\n")
+            report["peers"] = peers(names, one, shown, given.other_python, given.fps, given.seconds)
+    order = [key for key in (*PARTS, "machine") if key in report]
+    RESULTS.write_text(json.dumps({key: report[key] for key in order}, indent=1) + "\n")
     from live_table import show  # it imports torch
 
-    show(told)
+    show(report)
     print(f"\nwrote {RESULTS.name}")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from live_server import read_image, resized
 from numpy.typing import NDArray
 
 from edgemtl_runtime.bundle import Bundle
@@ -49,37 +50,34 @@ class Memory(CameraBase):
         self.closed = True
 
 
-class Timed:
-    """An engine that notes how long each inference takes."""
+class TimedEngine(OrtEngine):
+    """ONNX Runtime on one thread; records the duration of every inference."""
 
-    name = "timed"
-    owned_outputs = True
-
-    def __init__(self, engine: OrtEngine) -> None:
-        self.engine = engine
+    def __init__(self, model: Path) -> None:
+        super().__init__(model, 1)
         self.times_ms: list[float] = []
 
     def run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Infer."""
+        """Run the network once."""
         begin = time.perf_counter()
-        found = self.engine.run(inputs)
+        outputs = super().run(inputs)
         self.times_ms.append(1e3 * (time.perf_counter() - begin))
-        return found
+        return outputs
 
 
 def load(folder: Path, size: tuple[int, int] | None = None) -> Held:
-    """Return pairs of pictures as a camera gives them, of a size or as they are."""
+    """Return pairs of images as cameras give them, resized to ``size`` (width, height) if one is given."""
     held: Held = {"rgb": [], "ir": []}
     for file in sorted((folder / "rgb" / "val").iterdir())[:PAIRS]:
-        rgb = np.ascontiguousarray(cv2.imread(str(file))[:, :, ::-1])
-        ir = cv2.imread(str(folder / "ir" / "val" / file.name), cv2.IMREAD_GRAYSCALE)
-        for name, image in (("rgb", rgb), ("ir", ir)):
-            held[name].append(image if size is None else cv2.resize(image, size, interpolation=cv2.INTER_CUBIC))
+        bgr = read_image(file, cv2.IMREAD_COLOR)
+        ir = read_image(folder / "ir" / "val" / file.name, cv2.IMREAD_GRAYSCALE)
+        for name, image in (("rgb", np.ascontiguousarray(bgr[:, :, ::-1])), ("ir", ir)):
+            held[name].append(image if size is None else resized(image, size))
     return held
 
 
-def fitted(bundle: Bundle, held: Held) -> list[dict[str, NDArray[np.uint8]]]:
-    """Return what the network takes."""
+def network_inputs(bundle: Bundle, held: Held) -> list[dict[str, NDArray[np.uint8]]]:
+    """Return the letterboxed inputs of the network, a batch of one for every pair."""
     specs = bundle.manifest.inputs
     fits = {s.name: Letterbox.plan(held[s.name][0].shape[:2], (s.height, s.width)) for s in specs}
     return [

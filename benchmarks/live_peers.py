@@ -1,4 +1,4 @@
-"""One live loop each of edgemtl-runtime and its peers, on a stream, telling every result on its standard output.
+"""One live loop each of edgemtl-runtime and its peers on a stream, with every result reported on standard output.
 
     python benchmarks/live_peers.py edgemtl URL BUNDLE
     python benchmarks/live_peers.py ultralytics URL MODEL.onnx       # `YOLO(...).predict(source=URL, stream=True)`
@@ -6,8 +6,8 @@
     python benchmarks/live_peers.py supervision URL MODEL.onnx       # OpenCV's VideoCapture, detections by supervision
 
 Each is as its documentation shows it, with one thread for ONNX Runtime; live_streams.py starts and watches them. A line
-"@result NOW CODE" is one result: when it was there (monotonic clock, nanoseconds) and the time that its picture tells
-(-1: none); "@told NOW TEXT" is what the peer told its program. What else it writes is what it told its user.
+"@result NOW CODE" is one result: when it was there (monotonic clock, nanoseconds) and the time that is drawn into its
+image (-1: none); "@event NOW TEXT" is an event that the peer reported to its program. Other lines are its log.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ LEAST = 0.25
 
 
 def note(image: NDArray[Any]) -> None:
-    """Tell of a result and of the picture it is of."""
+    """Report a result, with the time that is drawn into its image."""
     now_ns = time.monotonic_ns()
     ticks = read(image)
     print(f"@result {now_ns} {-1 if ticks is None else ticks}", flush=True)
 
 
-def told(text: object) -> None:
-    """Tell what the peer told its program."""
-    print(f"@told {time.monotonic_ns()} {text}", flush=True)
+def report_event(text: object) -> None:
+    """Report an event that the peer gave its program."""
+    print(f"@event {time.monotonic_ns()} {text}", flush=True)
 
 
 class Detector:
-    """The network in ONNX Runtime as a user would call it: a BGR picture to supervision's detections."""
+    """The network in ONNX Runtime as a user would call it: a BGR image to supervision's detections."""
 
     def __init__(self, model: str) -> None:
         import onnxruntime as ort
@@ -69,12 +69,12 @@ def edgemtl(url: str, model: str) -> None:
 
     bundle = Bundle.open(model)
     (name,) = [spec.name for spec in bundle.manifest.inputs]
-    for pair, _ in Pipeline(bundle, open_ort_engine(bundle, 1), open_cameras({name: url}), on_event=told):
+    for pair, _ in Pipeline(bundle, open_ort_engine(bundle, 1), open_cameras({name: url}), on_event=report_event):
         note(pair.frames[name].image)
 
 
 def ultralytics(url: str, model: str) -> None:
-    """Run ultralytics' predict on a stream; ONNX Runtime's threads, which it does not set, are set from outside."""
+    """Run ultralytics' predict on a stream; ONNX Runtime's threads, which it does not set, are set by a patch."""
     import onnxruntime as ort
     import torch
     from ultralytics import YOLO
@@ -90,25 +90,25 @@ def ultralytics(url: str, model: str) -> None:
     torch.set_num_threads(1)
     shape = opened(model, providers=["CPUExecutionProvider"]).get_inputs()[0].shape
     network = YOLO(model, task="detect")
-    for found in network.predict(url, stream=True, imgsz=tuple(shape[2:]), conf=LEAST, device="cpu", verbose=False):
-        note(found.orig_img)
+    for result in network.predict(url, stream=True, imgsz=tuple(shape[2:]), conf=LEAST, device="cpu", verbose=False):
+        note(result.orig_img)
 
 
 def roboflow(url: str, model: str) -> None:
-    """Run roboflow's InferencePipeline with the network in a function of ours."""
+    """Run roboflow's InferencePipeline with the network in a custom function."""
     from inference import InferencePipeline
 
     detector = Detector(model)
 
-    def heard(update: Any) -> None:
+    def on_status(update: Any) -> None:
         if update.severity.name != "DEBUG":  # those come with every frame
-            told(f"{update.severity.name} {update.event_type} {update.payload}")
+            report_event(f"{update.severity.name} {update.event_type} {update.payload}")
 
     pipeline = InferencePipeline.init_with_custom_logic(
         video_reference=url,
         on_video_frame=lambda frames: [detector(frame.image) for frame in frames],
-        on_prediction=lambda found, frame: note(frame.image),
-        status_update_handlers=[heard],
+        on_prediction=lambda detections, frame: note(frame.image),
+        status_update_handlers=[on_status],
     )
     pipeline.start()
     pipeline.join()
@@ -126,7 +126,7 @@ def supervision(url: str, model: str) -> None:
         note(image)
 
 
-PEERS = {each.__name__: each for each in (edgemtl, ultralytics, roboflow, supervision)}
+PEERS = {loop.__name__: loop for loop in (edgemtl, ultralytics, roboflow, supervision)}
 
 
 PACKAGES = {
@@ -138,7 +138,7 @@ PACKAGES = {
 
 
 def facts(python: Path, peer: str) -> dict[str, str]:
-    """Return the versions that a peer runs with."""
+    """Return the versions of a peer's packages."""
     words = ["onnxruntime", *PACKAGES[peer]]
     source = "import sys\nfrom importlib.metadata import distributions\nfor d in distributions():\n"
     source += "    if d.name.lower() in sys.argv[1:]:\n        print(d.name.lower(), d.version)"
@@ -147,7 +147,7 @@ def facts(python: Path, peer: str) -> dict[str, str]:
 
 
 def for_ultralytics(model: Path, file: Path) -> Path:
-    """Write a bundle's network, of one colour camera and with boxes, as ultralytics' predict takes it: floats, NCHW."""
+    """Write a bundle's RGB detector with the input that ultralytics' predict gives: float32, NCHW."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 

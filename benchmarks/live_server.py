@@ -1,9 +1,9 @@
-"""An IP camera on loopback whose pictures tell when they were sent: MJPEG over HTTP, 640x480.
+"""A simulated IP camera whose images carry the time of sending: MJPEG over HTTP on loopback, 640x480.
 
     python benchmarks/live_server.py FOLDER --port 8090 --fps 30
 
 The time of sending (monotonic clock, tenths of a millisecond) is drawn into the top row as 40 blocks, dark or light,
-that survive JPEG; a checksum tells them from a black picture. A picture is made ahead of its time and sent on it.
+that survive JPEG; a checksum distinguishes them from a black image. An image is encoded before its time, then sent.
 """
 
 from __future__ import annotations
@@ -23,48 +23,61 @@ BLOCK = 16
 BYTES = 5
 """Four of the time, one of a checksum."""
 TICK_NS = 100_000
-PICTURES = 30
+NUM_IMAGES = 30
 
 
 def draw(image: NDArray[Any], time_ns: int) -> None:
-    """Draw a time into a picture's top row."""
-    told = (time_ns // TICK_NS % (1 << 32)).to_bytes(4, "big")
-    bits = np.unpackbits(np.frombuffer(told + bytes([_check(told)]), np.uint8))
+    """Draw a time into an image's top row."""
+    code = (time_ns // TICK_NS % (1 << 32)).to_bytes(4, "big")
+    bits = np.unpackbits(np.frombuffer(code + bytes([_check(code)]), np.uint8))
     row = np.repeat(np.where(bits, 235, 20).astype(np.uint8), BLOCK)
     image[:BLOCK, : len(row)] = row[None, :, None]
 
 
 def read(image: NDArray[Any]) -> int | None:
-    """Return the time that is drawn in a picture, in ticks; None where there is none."""
+    """Return the time that is drawn into an image, in ticks; None where there is none."""
     if image.shape[:2] != (HEIGHT, WIDTH):
         return None
     green = image[4 : BLOCK - 4, : 8 * BYTES * BLOCK, 1].reshape(BLOCK - 8, 8 * BYTES, BLOCK)
-    told = np.packbits(green[:, :, 4:-4].mean((0, 2)) > 128).tobytes()
-    return int.from_bytes(told[:4], "big") if told[4] == _check(told[:4]) else None
+    code = np.packbits(green[:, :, 4:-4].mean((0, 2)) > 128).tobytes()
+    return int.from_bytes(code[:4], "big") if code[4] == _check(code[:4]) else None
 
 
 def age_ms(ticks: int, now_ns: int) -> float:
     """Return how long ago a drawn time was; negative of one to come."""
-    gone = (now_ns // TICK_NS - ticks) % (1 << 32)
-    return (gone - (1 << 32) * (gone >> 31)) * TICK_NS / 1e6
+    elapsed = (now_ns // TICK_NS - ticks) % (1 << 32)
+    return (elapsed - (1 << 32) * (elapsed >> 31)) * TICK_NS / 1e6
 
 
-def _check(told: bytes) -> int:
-    found = 0xA5
-    for byte in told:
-        found = (found * 31 + byte) % 256
-    return found
+def _check(code: bytes) -> int:
+    checksum = 0xA5
+    for byte in code:
+        checksum = (checksum * 31 + byte) % 256
+    return checksum
 
 
-def pictures(folder: Path) -> list[NDArray[Any]]:
-    """Return some of a folder's pictures at the camera's size."""
-    files = sorted(folder.iterdir())[:PICTURES]
-    return [cv2.resize(cv2.imread(str(file)), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC) for file in files]
+def load_images(folder: Path) -> list[NDArray[Any]]:
+    """Return some of a folder's images at the camera's size."""
+    files = sorted(folder.iterdir())[:NUM_IMAGES]
+    return [resized(read_image(file), (WIDTH, HEIGHT)) for file in files]
+
+
+def read_image(file: Path, flags: int = cv2.IMREAD_COLOR) -> NDArray[np.uint8]:
+    """Return an image file's pixels, (H, W, 3) BGR or by ``flags``; raises ValueError where it is none."""
+    image = cv2.imread(str(file), flags)
+    if image is None:
+        raise ValueError(f"{file}: no image")
+    return np.asarray(image, np.uint8)
+
+
+def resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return an image at a size (width, height), by bicubic interpolation."""
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
 def serve(folder: Path, port: int, fps: float) -> None:
     """Serve until killed."""
-    held = pictures(folder)
+    images = load_images(folder)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -74,7 +87,7 @@ def serve(folder: Path, port: int, fps: float) -> None:
             due_ns, index = time.monotonic_ns(), 0
             while True:
                 due_ns, index = due_ns + round(1e9 / fps), index + 1
-                image = held[index % len(held)].copy()
+                image = images[index % len(images)].copy()
                 draw(image, due_ns)
                 data = bytes(cv2.imencode(".jpg", image)[1])
                 time.sleep(max(0, due_ns - time.monotonic_ns()) / 1e9)
@@ -85,7 +98,7 @@ def serve(folder: Path, port: int, fps: float) -> None:
                     return
 
         def log_message(self, *_: object) -> None:
-            """Be quiet."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     print("ready", flush=True)
@@ -95,7 +108,7 @@ def serve(folder: Path, port: int, fps: float) -> None:
 def main() -> None:
     """Serve what the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="pictures to show behind the code")
+    parser.add_argument("folder", type=Path, help="images to send")
     parser.add_argument("--port", type=int, default=8090)
     parser.add_argument("--fps", type=float, default=30.0)
     given = parser.parse_args()

@@ -1,8 +1,8 @@
-"""What edgemtl-runtime and its peers do on one stream, in its steady state and when its server is gone for a while.
+"""edgemtl-runtime and its peers on one stream: rate and latency in the steady state, and recovery from an outage.
 
-Called by live.py. The server and each peer are processes of their own, one peer at a time; live_peers.py says what is
-run. Latency is from when the server sent a picture to when the peer's program had the result; a result of a picture
-that was there before, or of one that no server sent, is passed off as new.
+Called by live.py. The server and each peer are processes of their own, one peer at a time; live_peers.py has their
+loops. Latency is from when the server sent an image to when the peer's program had the result; a result of an image
+that was sent before, or of one that no server sent, is stale.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ WARM_S, DOWN_S, BACK_S, AFTER_S = 3.0, 5.0, 15.0, 2.0
 
 def free_port() -> int:
     """Return a port that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 class Server:
@@ -61,13 +61,13 @@ class Server:
 
 
 class Peer:
-    """A peer in a process; its results, what it tells its program and what it writes, each with its time."""
+    """A peer in a subprocess; its results, the events that it reports and its log, each with its time."""
 
     def __init__(self, words: list[str]) -> None:
         self.begun_ns = time.monotonic_ns()
         self.results: list[tuple[int, int]] = []
-        self.told: list[tuple[int, str]] = []
-        self.wrote: list[tuple[int, str]] = []
+        self.events: list[tuple[int, str]] = []
+        self.log: list[tuple[int, str]] = []
         self.ended_ns = 0
         self.process = subprocess.Popen(
             words,
@@ -83,23 +83,23 @@ class Peer:
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            if found := re.search(r"@result (\d+) (-?\d+)", line):
-                self.results.append((int(found[1]), int(found[2])))
-            elif found := re.search(r"@told (\d+) (.*)", line):
-                self.told.append((int(found[1]), found[2]))
+            if match := re.search(r"@result (\d+) (-?\d+)", line):
+                self.results.append((int(match[1]), int(match[2])))
+            elif match := re.search(r"@event (\d+) (.*)", line):
+                self.events.append((int(match[1]), match[2]))
             elif line.strip():
-                self.wrote.append((time.monotonic_ns(), line.strip()))
+                self.log.append((time.monotonic_ns(), line.strip()))
         self.ended_ns = time.monotonic_ns()
 
     def until(self, since_ns: int, seconds: float) -> int:
-        """Return when the first result of a picture sent since a moment was there; 0 where none is in time."""
-        end_s, seen = time.monotonic() + seconds, 0
-        while time.monotonic() < end_s and (not self.ended_ns or seen < len(self.results)):
-            while seen < len(self.results):
-                now_ns, ticks = self.results[seen]
+        """Return the time of the first result of an image sent after ``since_ns``; 0 where none is in time."""
+        end_s, index = time.monotonic() + seconds, 0
+        while time.monotonic() < end_s and (not self.ended_ns or index < len(self.results)):
+            while index < len(self.results):
+                now_ns, ticks = self.results[index]
                 if ticks >= 0 and age_ms(ticks, since_ns) <= 0:
                     return now_ns
-                seen += 1
+                index += 1
             time.sleep(0.02)
         return 0
 
@@ -114,14 +114,14 @@ class Peer:
         return (int(fields[11]) + int(fields[12])) / 100, int(held[1]) / 1024 if held else 0.0
 
     def kill(self) -> None:
-        """End it."""
+        """Kill it."""
         self.process.kill()
         self.process.wait()
         self.thread.join(5)
 
 
 def peers(names: list[str], bundle: Bundle, folder: Path, other: Path, fps: float, seconds: float) -> list[Any]:
-    """Return a row for each peer on a folder's pictures as a camera; ``other`` is the Python that has roboflow's."""
+    """Return a row for each peer on a folder's images as a camera; ``other`` is the Python that has roboflow's."""
     rows = []
     with tempfile.TemporaryDirectory() as room:
         floats = for_ultralytics(bundle.model, Path(room) / "model-floats.onnx")
@@ -143,14 +143,14 @@ def peers(names: list[str], bundle: Bundle, folder: Path, other: Path, fps: floa
 
 
 def watch(words: list[str], server: Server, fps: float, seconds: float) -> dict[str, Any]:
-    """Return what a peer does in its steady state, and from the moment its server is killed."""
+    """Return a peer's figures in the steady state, and after its server is killed."""
     server.start()
     peer = Peer(words)
     row: dict[str, Any] = {}
     try:
         first_ns = peer.until(peer.begun_ns, LIMIT_S)
         if not first_ns:
-            return row | {"failed": _clean(" | ".join(text for _, text in peer.wrote[-3:]))}
+            return row | {"failed": _clean(" | ".join(text for _, text in peer.log[-3:]))}
         row["first_result_s"] = (first_ns - peer.begun_ns) / 1e9
         time.sleep(WARM_S)
         begin_ns, (cpu_s, _) = time.monotonic_ns(), peer.used()
@@ -173,46 +173,46 @@ def watch(words: list[str], server: Server, fps: float, seconds: float) -> dict[
 
 
 def steady(peer: Peer, begin_ns: int, end_ns: int, fps: float) -> dict[str, Any]:
-    """Return rate and latency of a time in which nothing happens."""
+    """Return rate and latency between two times without an outage."""
     seconds = (end_ns - begin_ns) / 1e9
-    found = [(now_ns, ticks) for now_ns, ticks in peer.results if begin_ns <= now_ns < end_ns]
+    results = [(now_ns, ticks) for now_ns, ticks in peer.results if begin_ns <= now_ns < end_ns]
     firsts: dict[int, int] = {}
-    for now_ns, ticks in found:
+    for now_ns, ticks in results:
         firsts.setdefault(ticks, now_ns)
     ages = [age_ms(ticks, now_ns) for ticks, now_ns in firsts.items() if ticks >= 0]
     return {
         "sent_per_second": fps,
         "results_per_second": len(ages) / seconds,
-        "repeated_or_empty": len(found) - len(ages),
-        "left_out_share": max(0.0, 1 - len(ages) / (fps * seconds)),
+        "repeated_or_empty": len(results) - len(ages),
+        "skipped_share": max(0.0, 1 - len(ages) / (fps * seconds)),
         "latency_ms": {f"p{q}": float(np.percentile(ages, q)) for q in (50, 90, 99)} if ages else {},
     }
 
 
 def outage(peer: Peer, killed_ns: int, back_ns: int, first_ns: int) -> dict[str, Any]:
-    """Return what a peer told and made while its server was gone, and when it was back."""
+    """Return the events and stale results of a peer during an outage of its server, and its recovery."""
     if first_ns:
         time.sleep(AFTER_S)
     known = {ticks for now_ns, ticks in peer.results if now_ns < killed_ns}
-    made = {"black": 0, "repeated": 0}
+    stale = {"black": 0, "repeated": 0}
     for now_ns, ticks in peer.results:
         if killed_ns <= now_ns < (first_ns or 1 << 63):
-            kind = "black" if ticks < 0 else "repeated" if ticks in known else ""
+            form = "black" if ticks < 0 else "repeated" if ticks in known else ""
             known.add(ticks)
-            if kind:
-                made[kind] += 1
+            if form:
+                stale[form] += 1
     ended = peer.process.poll() is not None
-    # A loop that ends tells its program by that.
-    told = peer.told + ([(peer.ended_ns, f"ends with status {peer.process.poll()}")] if ended else [])
-    told, wrote = ([(t, text) for t, text in each if t >= killed_ns] for each in (told, peer.wrote))
+    # A loop that ends reports the outage by that.
+    events = peer.events + ([(peer.ended_ns, f"ends with status {peer.process.poll()}")] if ended else [])
+    events, log = ([(t, text) for t, text in lines if t >= killed_ns] for lines in (events, peer.log))
     tail = sum(now_ns >= first_ns for now_ns, _ in peer.results) if first_ns else 0
     return {
         "down_s": (back_ns - killed_ns) / 1e9,
-        "told_after_s": (told[0][0] - killed_ns) / 1e9 if told else None,
-        "told": _clean(told[0][1]) if told else None,
-        "wrote_after_s": (wrote[0][0] - killed_ns) / 1e9 if wrote else None,
-        "wrote": _clean(wrote[0][1]) if wrote else None,
-        "results_of_no_new_picture": made,
+        "event_after_s": (events[0][0] - killed_ns) / 1e9 if events else None,
+        "event": _clean(events[0][1]) if events else None,
+        "log_after_s": (log[0][0] - killed_ns) / 1e9 if log else None,
+        "log": _clean(log[0][1]) if log else None,
+        "stale_results": stale,
         "back_after_s": (first_ns - back_ns) / 1e9 if first_ns else None,
         "then_results_per_second": tail / AFTER_S if first_ns else 0.0,
         "end": "goes on" if first_ns and not ended else "ends" if ended else "hangs",
@@ -221,6 +221,6 @@ def outage(peer: Peer, killed_ns: int, back_ns: int, first_ns: int) -> dict[str,
 
 
 def _clean(text: str) -> str:
-    """Return what was told without this machine's folders and colours, short."""
+    """Return a text without this machine's folders and colours, at most 200 characters."""
     text = re.sub(r"\x1b\[[0-9;]*m|[^\x20-\x7e]", "", text)
     return re.sub(r"/[\w./-]*/([\w.-]+)", r"\1", re.sub(r"http://[\w.:/]+", "URL", text))[:200]

@@ -1,10 +1,10 @@
-"""Learning how much to share, on real dense data: every method beside joint and single, shrunk and timed.
+"""Parameter sharing methods on real dense data, against joint and single-task networks, shrunk and timed.
 
     make bench-methods                        # RedKitchen, MobileNetV2, two seeds; needs EDGEMTL_DATA, EDGEMTL_WEIGHTS
     python benchmarks/methods.py kitchen --network rgbir-resnet18 --seeds 0
     python benchmarks/methods.py kitchen --choose sparsity.reg_ratio=0 sparsity.reg_ratio=0.3   # on a held-out fifth
-    python benchmarks/methods.py --cost       # what a step costs beside the joint one
-    python benchmarks/methods.py --unseen     # steps to a task that was left out
+    python benchmarks/methods.py --cost       # cost of a step over the joint one's
+    python benchmarks/methods.py --unseen     # steps to a task that was held out
     python benchmarks/methods.py --pairs      # LOMT against joint for every pair of tasks
 
 What stands in the results file is not measured again, and a finished training in out/bench is used again (those of
@@ -24,10 +24,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from common import choose, done, keep, results, shrunk, step_ratios
+from common import choose, results, save_row, shrunk, step_ratios, trained
+from joint import DATASETS, configured, tasks_of
 from joint import OUT as JOINT
-from joint import OWN, configured, tasks_of
-from methods_page import Matrix, write_page
+from methods_page import DEEPEST_TAPS, Matrix, renamed, write_page
 
 from edgemtl.config import Config
 from edgemtl.console import print_message
@@ -47,8 +47,8 @@ OUT = Path("out/bench/methods")
 RESULTS = HERE / "results" / "methods.json"
 USUAL = "rgbir-mobilenetv2"
 NETWORKS = (USUAL, "rgbir-resnet18")
-BALANCE = "uncertainty"
-"""Of every row: with it the dense joint network is better on the part of train that `--choose` judges on."""
+WEIGHTING = "uncertainty"
+"""Of every row: with it the dense joint network is better on the part of train that `--choose` evaluates on."""
 STRENGTHS = (3e-4, 6e-4, 1e-3, 2e-3, 4e-3)
 TRUNK = "sparsity.scope=trunk"
 SINGLY = "sparsity.channel_multiple=1"
@@ -61,7 +61,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "sparse to 70 %": ("method=sparse", TRUNK, "sparsity.target=0.7", SINGLY),
     "sparse to 70 %, by 8": ("method=sparse", TRUNK, "sparsity.target=0.7"),
     "lomt": (),
-    "no exits": (),
+    DEEPEST_TAPS: (),
     "mtml": ("method=mtml", "episodes.subsets=2"),
     "mtml, inner sgd": ("method=mtml", "episodes.subsets=2", "episodes.inner_optimizer=sgd"),
     "mtml, support 0": ("method=mtml", "episodes.subsets=2", "episodes.support_grad_weight=0"),
@@ -73,14 +73,14 @@ METHODS: dict[str, tuple[str, ...]] = {
         "episodes.subsets=2",
     ),
 }
-"""What a row changes in `joint.yaml`; "no exits" is LOMT's network with every head at its end."""
+"""What a row changes in `joint.yaml`; "deepest taps" is LOMT's network with every head at its end."""
 STARTS = ("joint", "mtml", "mtml, inner sgd", "mtml, support 0")
-"""What a task that comes later begins from, beside from scratch."""
+"""What a task that comes later begins from, next to from scratch."""
 LOMT = ("method=lomt", "sparsity.strength=2e-3", "lomt.threshold=0.1")
 IDENTITY = ("dataset", "network", "method", "tasks", "seed")
-"""What tells one run from the others."""
+"""The keys that identify a run's row."""
 CASE = ("dataset", "task", "seed", "start")
-"""The same of a task that comes later."""
+"""The keys that identify the row of a task that comes later."""
 STEPS = {
     "joint": (),
     "sparse": METHODS["sparse 0.001"],
@@ -94,7 +94,7 @@ STEPS = {
 
 
 def folder_of(data: str, network: str) -> Path:
-    """Return where the runs lie that `joint.py` has not made."""
+    """Return the folder of the runs that `joint.py` has not trained."""
     return OUT / data / network
 
 
@@ -105,46 +105,47 @@ def named(method: str) -> str:
 
 def configuration(data: str, network: str, seed: int, *words: str) -> Config:
     """Return the configuration of a run."""
-    return configured(data, f"network={network}", f"seed={seed}", f"task_weighting={BALANCE}", *words)
+    return configured(data, f"network={network}", f"seed={seed}", f"task_weighting={WEIGHTING}", *words)
 
 
 def single_runs(data: str, network: str, seed: int) -> dict[str, Run]:
-    """Return a run a task, each learned alone."""
+    """Return the single-task run of every task."""
     config = configuration(data, network, seed, "method=single")
     folder = (JOINT / data if network == USUAL else folder_of(data, network)) / f"single-{seed}"
-    return {task: done(single_task(config, task), folder / task) for task in tasks_of(data)}
+    return {task: trained(single_task(config, task), folder / task) for task in tasks_of(data)}
 
 
-def lomt_exits(data: str, network: str) -> dict[str, str]:
-    """Return where each task leaves, found once on the first seeds and used with every seed."""
-    for row in told("exits"):
-        if (row["dataset"], row["network"]) == (data, network):
-            return dict(row["exits"])
+def lomt_head_taps(data: str, network: str) -> dict[str, str]:
+    """Return each task's head tap, searched once on the first seeds and used with every seed."""
+    for key in ("head_taps", "exits"):  # the latter in rows of version 0.1
+        for row in saved_rows(key):
+            if (row["dataset"], row["network"]) == (data, network):
+                return dict(row[key])
     folder = folder_of(data, network) / "lomt"
     find_head_taps(configuration(data, network, 0, *LOMT), folder, resume=True)
-    found = json.loads((folder / "profile.json").read_text())
-    taps: dict[str, str] = found["head_taps"]
-    row = {"dataset": data, "network": network, "exits": taps, "profiles": found["profiles"]}
-    keep(RESULTS, "exits", row, "dataset", "network")
+    profile = json.loads((folder / "profile.json").read_text())
+    taps: dict[str, str] = profile["head_taps"]
+    row = {"dataset": data, "network": network, "head_taps": taps, "profiles": profile["profiles"]}
+    save_row(RESULTS, "head_taps", row, "dataset", "network")
     return taps
 
 
-def leaving(exits: dict[str, str]) -> str:
-    """Return exits as a word of a configuration."""
-    return f"head_taps={json.dumps(exits)}"
+def head_taps_word(taps: dict[str, str]) -> str:
+    """Return head taps as a word of a configuration."""
+    return f"head_taps={json.dumps(taps)}"
 
 
 def method_run(data: str, network: str, seed: int, method: str) -> Run:
     """Return the run of a method, trained if that was not done yet."""
     if method == "joint" and network == USUAL:
-        return done(configuration(data, network, seed), JOINT / data / f"{BALANCE}-{seed}")
+        return trained(configuration(data, network, seed), JOINT / data / f"{WEIGHTING}-{seed}")
     folder = folder_of(data, network) / f"{named(method)}-{seed}"
     if method == "lomt":
-        return done(configuration(data, network, seed, leaving(lomt_exits(data, network))), folder)
-    if method == "no exits":
+        return trained(configuration(data, network, seed, head_taps_word(lomt_head_taps(data, network))), folder)
+    if method == DEEPEST_TAPS:
         deepest = dict.fromkeys(tasks_of(data), DEEPEST)
-        return done(configuration(data, network, seed, leaving(deepest)), folder)
-    return done(configuration(data, network, seed, *METHODS[method]), folder)
+        return trained(configuration(data, network, seed, head_taps_word(deepest)), folder)
+    return trained(configuration(data, network, seed, *METHODS[method]), folder)
 
 
 def measured(run: Run, dense: Run) -> dict[str, Any]:
@@ -168,34 +169,35 @@ def measured(run: Run, dense: Run) -> dict[str, Any]:
 def row(data: str, network: str, method: str, seed: int, run: Run, dense: Run) -> dict[str, Any]:
     """Return what the results file holds of a run."""
     strength = run.config.sparsity.strength if method.startswith("sparse") and not run.config.sparsity.target else None
-    told = {
+    described = {
         "dataset": data,
         "network": network,
         "method": method,
         "tasks": list(run.config.tasks),
         "strength": strength,
         "seed": seed,
-        "metrics": run.metrics["val"]["all"],
+        "metrics": run.reports["all"].flat(),
         "train_seconds": run.metrics["seconds"],
         "peak_mb": run.metrics["peak_mb"],
         "steps": run.metrics["steps"],
     }
-    return told | measured(run, dense)
+    return described | measured(run, dense)
 
 
-def told(kind: str) -> list[dict[str, Any]]:
-    """Return the rows of a kind that the results file holds."""
-    return json.loads(RESULTS.read_text()).get(kind, []) if RESULTS.is_file() else []
+def saved_rows(name: str) -> list[dict[str, Any]]:
+    """Return the rows of a list of the results file, those of version 0.1 with today's names."""
+    rows: list[dict[str, Any]] = json.loads(RESULTS.read_text()).get(name, []) if RESULTS.is_file() else []
+    return [renamed(row) for row in rows]
 
 
 def known(data: str, network: str, method: str, tasks: Iterable[str], seed: int) -> bool:
-    """Return whether a run's row is there."""
+    """Return whether the results file has a run's row."""
     wanted = (data, network, method, list(tasks), seed)
-    return any(wanted == tuple(r[key] for key in IDENTITY) for r in told("runs"))
+    return any(wanted == tuple(r[key] for key in IDENTITY) for r in saved_rows("runs"))
 
 
 def measure(data: str, network: str, seed: int, methods: list[str]) -> None:
-    """Train what is missing of a seed, keeping every row as it comes."""
+    """Train the missing runs of a seed, and save every row as it comes."""
     if not all(known(data, network, "single", [task], seed) for task in tasks_of(data)):
         for run in single_runs(data, network, seed).values():
             add(data, network, "single", seed, run, method_run(data, network, seed, "joint"))
@@ -207,27 +209,29 @@ def measure(data: str, network: str, seed: int, methods: list[str]) -> None:
 
 
 def add(data: str, network: str, method: str, seed: int, run: Run, dense: Run) -> None:
-    """Keep the row of a run."""
-    keep(RESULTS, "runs", row(data, network, method, seed, run, dense), *IDENTITY)
+    """Save the row of a run."""
+    save_row(RESULTS, "runs", row(data, network, method, seed, run, dense), *IDENTITY)
 
 
 def pairs(data: str, network: str, seed: int) -> None:
     """Train every pair of tasks jointly, by LOMT, and with its heads at the end of the whole trunk."""
-    exits = lomt_exits(data, network)
+    taps = lomt_head_taps(data, network)
     for pair in combinations(tasks_of(data), 2):
         folder, alone = folder_of(data, network) / f"{'-'.join(pair)}-{seed}", f"tasks=[{','.join(pair)}]"
-        words = {"joint": (), "no exits": (leaving(dict.fromkeys(pair, DEEPEST)),)}
-        words["lomt"] = (leaving({task: exits[task] for task in pair}),)
+        words = {"joint": (), DEEPEST_TAPS: (head_taps_word(dict.fromkeys(pair, DEEPEST)),)}
+        words["lomt"] = (head_taps_word({task: taps[task] for task in pair}),)
         if not all(known(data, network, method, pair, seed) for method in words):
             runs: dict[tuple[str, ...], Run] = {}
-            for method, exits_ in words.items():  # LOMT may find that all tasks leave at the end
-                if exits_ not in runs:
-                    runs[exits_] = done(configuration(data, network, seed, alone, *exits_), folder / named(method))
-                add(data, network, method, seed, runs[exits_], runs[()])
+            for method, settings in words.items():  # LOMT may find that all tasks tap the end
+                if settings not in runs:
+                    runs[settings] = trained(
+                        configuration(data, network, seed, alone, *settings), folder / named(method)
+                    )
+                add(data, network, method, seed, runs[settings], runs[()])
 
 
 def step_cost(data: str) -> list[dict[str, Any]]:
-    """Return what a step of each method costs beside a joint one, and its memory."""
+    """Return the cost of a step of each method over a joint one's, and its memory."""
     ratios = step_ratios({name: stepping(data, words) for name, words in STEPS.items()}, turns=12)
     rows = []
     for name, ratio in ratios.items():
@@ -243,7 +247,7 @@ def stepping(data: str, words: tuple[str, ...]) -> Config:
 
 
 def peak_of_steps(data: str, words: tuple[str, ...]) -> int:
-    """Return the largest memory that some steps have taken in a process of their own, MB."""
+    """Return the largest memory of some steps in a separate process, MB."""
     config = stepping(data, words)
     trainer, batches = begin(config, open_datasets(config))
     for step in range(4):
@@ -252,34 +256,34 @@ def peak_of_steps(data: str, words: tuple[str, ...]) -> int:
 
 
 def unseen(data: str, task: str, seed: int, start: str) -> dict[str, Any]:
-    """Return the steps to the single-task figure of a task from a network that learned the others, or from scratch."""
-    alone = single_runs(data, USUAL, seed)[task].metrics["val"]["all"][TASKS[task].primary]
+    """Return the steps to the single-task figure of a task from a network trained on the others, or from scratch."""
+    alone = single_runs(data, USUAL, seed)[task].reports["all"].flat()[TASKS[task].primary]
     rest = f"tasks=[{','.join(t for t in tasks_of(data) if t != task)}]"
     folder = folder_of(data, USUAL)
     words = METHODS["joint" if start == SCRATCH else start]
-    first = done(configuration(data, USUAL, seed, *words, rest), folder / f"without-{task}-{seed}" / named(start))
+    first = trained(configuration(data, USUAL, seed, *words, rest), folder / f"without-{task}-{seed}" / named(start))
     given = SCRATCH if start == SCRATCH else str(first.path)
     config = adapted_config(given, task, [f"seed={seed}", "num_evals=25"], str(first.path), single_task=True)
-    run = done(config, folder / f"unseen-{task}-{seed}" / named(start))
+    run = trained(config, folder / f"unseen-{task}-{seed}" / named(start))
     points = [(row["step"], row[task]) for row in run.metrics["evals"]]
     steps = reached(points, alone, TASKS[task].higher_is_better)
-    told = {"dataset": data, "task": task, "seed": seed, "start": start}
-    return told | {"figure": alone, "steps": steps, "points": points}
+    described = {"dataset": data, "task": task, "seed": seed, "start": start}
+    return described | {"figure": alone, "steps": steps, "points": points}
 
 
 def main() -> None:
     """Measure what the command line names and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="?", choices=[n for n in OWN if n != "both"], default="kitchen")
+    parser.add_argument("data", nargs="?", choices=[n for n in DATASETS if n != "both"], default="kitchen")
     parser.add_argument("--network", choices=NETWORKS, default=USUAL)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
-    parser.add_argument("--choose", nargs="+", metavar="key=value", help="judge these settings on a part of train")
+    parser.add_argument("--choose", nargs="+", metavar="key=value", help="evaluate these settings on a part of train")
     parser.add_argument("--method", choices=list(METHODS), default="sparse to 70 %", help="what --choose trains")
     parser.add_argument("--cost", action="store_true", help="what a step costs")
-    parser.add_argument("--unseen", action="store_true", help="steps to a task that was left out")
+    parser.add_argument("--unseen", action="store_true", help="steps to a task that was held out")
     parser.add_argument("--pairs", action="store_true", help="every pair of tasks, jointly and by LOMT")
-    parser.add_argument("--page", action="store_true", help="only write the page anew")
+    parser.add_argument("--page", action="store_true", help="only write the page again")
     given = parser.parse_args()
     for variable in ("EDGEMTL_DATA", "EDGEMTL_WEIGHTS"):
         if variable not in os.environ and not given.page:
@@ -290,13 +294,13 @@ def main() -> None:
         choose({word: configuration(*usual, *word.split(";")) for word in given.choose}, folder)
         return
     for cost in step_cost(given.data) if given.cost else []:
-        keep(RESULTS, "step_cost", cost, "dataset", "method")
+        save_row(RESULTS, "step_cost", cost, "dataset", "method")
     for seed in given.seeds if not (given.cost or given.page) else []:
         if given.unseen:
             for case in product([given.data], tasks_of(given.data), [seed], (*STARTS, SCRATCH)):
-                if not any(case == tuple(row[key] for key in CASE) for row in told("unseen")):
+                if not any(case == tuple(row[key] for key in CASE) for row in saved_rows("unseen")):
                     print_message("{}, {} unseen, seed {}: from {}".format(*case))
-                    keep(RESULTS, "unseen", unseen(*case), *CASE)
+                    save_row(RESULTS, "unseen", unseen(*case), *CASE)
         elif given.pairs:
             pairs(given.data, given.network, seed)
         else:
@@ -304,7 +308,7 @@ def main() -> None:
     with results(RESULTS) as all_rows:
         for run in all_rows["runs"]:
             run["delta_m"] = Matrix(all_rows["runs"], run["dataset"], run["network"]).gained(run)
-    write_page({kind: told(kind) for kind in ("runs", "unseen", "step_cost")}, list(METHODS))
+    write_page({name: saved_rows(name) for name in ("runs", "unseen", "step_cost")}, list(METHODS))
 
 
 if __name__ == "__main__":

@@ -24,22 +24,31 @@ COLOURS = ("blue", "orange", "green", "red", "purple", "black", "brown", "deeppi
 """Of methods in a plot; grey is the grid's."""
 ROUNDING = 0.005
 """Of a share of parameters, where two are called equal."""
+DEEPEST_TAPS = "deepest taps"
+RENAMED = {"no exits": DEEPEST_TAPS}
+"""Methods in rows of version 0.1, and today's names."""
 Row = dict[str, Any]
 
 
+def renamed(row: Row) -> Row:
+    """Return a row with its method's name of today."""
+    return row | {"method": RENAMED.get(row["method"], row["method"])} if "method" in row else row
+
+
 class Matrix:
-    """The runs of one data set and network, told against the mean of its single-task runs over the seeds."""
+    """The runs of one dataset and network, compared with the mean of its single-task runs over the seeds."""
 
     def __init__(self, runs: Iterable[Row], data: str, network: str) -> None:
-        self.runs = [r for r in runs if (r["dataset"], r["network"]) == (data, network)]
+        self.runs = [renamed(r) for r in runs if (r["dataset"], r["network"]) == (data, network)]
         self.single: dict[str, list[Figures]] = {}
+        self.tasks: list[str] = []
         for run in self.of("single"):
             self.single.setdefault(run["tasks"][0], []).append(run["metrics"])
         self.tasks = list(self.single)
 
     def of(self, method: str, tasks: Iterable[str] = ()) -> list[Row]:
         """Return the runs of a method over the seeds; of "single" those of all tasks."""
-        wanted = set(tasks or getattr(self, "tasks", ()))
+        wanted = set(tasks or self.tasks)
         return [r for r in self.runs if r["method"] == method and (method == "single" or set(r["tasks"]) == wanted)]
 
     def gained(self, run: Row) -> float:
@@ -93,7 +102,7 @@ def on_grid(method: str) -> bool:
 
 
 def asked(matrix: Matrix, methods: list[str]) -> list[str]:
-    """Return what the learned strengths and the networks of few parameters were asked for, and what they have."""
+    """Return the requirements for meta_sparsity and for the networks of few parameters, and the results."""
     share = {
         m: fmean(r["params_trunk"] / r["params_trunk_dense"] for r in matrix.of(m)) for m in methods if matrix.of(m)
     }
@@ -104,21 +113,21 @@ def asked(matrix: Matrix, methods: list[str]) -> list[str]:
         front = max(cheap, key=lambda m: fmean(matrix.gains(m)))
         both = [matrix.gains(m) for m in ("meta_sparsity", front)]
         error = sum(stdev(g) ** 2 / len(g) for g in both if len(g) > 1) ** 0.5
-        found = f"{spread(both[0])}; {front}: {spread(both[1])}, the difference ± {error:.2f}"
-        body.append(["meta_sparsity is on the grid's front within a standard error", found])
+        text = f"{spread(both[0])}; {front}: {spread(both[1])}, the difference ± {error:.2f}"
+        body.append(["meta_sparsity is on the grid's front within a standard error", text])
         time = seconds["meta_sparsity"] / seconds["joint"]
         body.append(["and takes at most 2.5 of a plain training's time", f"{time:.2f}"])
     if few := [m for m in share if share[m] <= 0.3 + ROUNDING]:
         best = max(few, key=lambda m: fmean(matrix.gains(m)))
         latency = fmean(r["latency_by_8_to_dense"] for r in matrix.of(best))
-        found = f"{best}: {spread(matrix.gains(best))}, latency {latency:.2f}; joint {spread(matrix.gains('joint'))}"
-        body.append(["with 70 % of the trunk gone, Δm no worse than joint's", found])
-    return rows(["asked", "found"], body)
+        text = f"{best}: {spread(matrix.gains(best))}, latency {latency:.2f}; joint {spread(matrix.gains('joint'))}"
+        body.append(["with 70 % of the trunk pruned, Δm no worse than joint's", text])
+    return rows(["required", "measured"], body)
 
 
 def pairs_table(matrix: Matrix) -> list[str]:
     """Return a table of LOMT against joint, sets of tasks down; empty where only the full set is known."""
-    sets = sorted({tuple(r["tasks"]) for r in matrix.runs if r["method"] == "lomt"}, key=len)
+    sets = sorted({tuple(r["tasks"]) for r in matrix.runs if r["method"] == "lomt"}, key=lambda s: (len(s), s))
     if len(sets) < 2:
         return []
     body = []
@@ -127,58 +136,59 @@ def pairs_table(matrix: Matrix) -> list[str]:
         body.append(
             [
                 ", ".join(tasks),
-                *(spread(matrix.gains(m, tasks)) for m in ("joint", "no exits", "lomt")),
+                *(spread(matrix.gains(m, tasks)) for m in ("joint", DEEPEST_TAPS, "lomt")),
                 f"{size['lomt'] / size['joint']:.2f}",
                 f"{fmean(r['latency_by_8_to_dense'] for r in matrix.of('lomt', tasks)):.2f}",
                 str(len(matrix.of("lomt", tasks))),
             ]
         )
-    head = ["tasks", "joint Δm %", "no exits Δm %", "lomt Δm %", "parameters, of joint", "latency, of joint", "seeds"]
+    head = ["tasks", "joint Δm %", f"{DEEPEST_TAPS} Δm %", "lomt Δm %"]
+    head += ["parameters, of joint", "latency, of joint", "seeds"]
     return rows(head, body)
 
 
 def held_from(row: Row, slack: float) -> float | None:
-    """Return the step from which on a figure stays within ``slack`` of its bar, between judgements on a line.
+    """Return the step from which on a figure stays within ``slack`` of its bar, between evaluations on a line.
 
     None where it never does.
     """
     higher = TASKS[row["task"]].higher_is_better
     bar = row["figure"] * (1 - slack if higher else 1 + slack)
     points = [(step, value - bar if higher else bar - value) for step, value in row["points"]]
-    below = max((place for place, (_, ahead) in enumerate(points) if ahead < 0), default=-1)
+    below = max((index for index, (_, ahead) in enumerate(points) if ahead < 0), default=-1)
     if below + 1 == len(points):
         return None
     step, ahead = points[below + 1]
     if below < 0:
         return float(step)
-    before, behind = points[below]
-    return float(before + (step - before) * behind / (behind - ahead))
+    before, deficit = points[below]
+    return float(before + (step - before) * deficit / (deficit - ahead))
 
 
 def unseen_table(unseen: list[Row], slack: float) -> list[str]:
-    """Return a table of the steps to a task's own figure, tasks and seeds down, starts across; and of their ratios."""
+    """Return a table of the steps to a task's single-task metric and their ratios: tasks down, starts across."""
     starts = list(dict.fromkeys(row["start"] for row in unseen))
     cases: dict[tuple[str, str, int], dict[str, float | None]] = {}
     for row in unseen:
         cases.setdefault((row["dataset"], row["task"], row["seed"]), {})[row["start"]] = held_from(row, slack)
     body = []
-    for (data, task, seed), found in sorted(cases.items()):
-        steps = [("never" if found[s] is None else f"{found[s]:.0f}") if s in found else "" for s in starts]
+    for (data, task, seed), by_start in sorted(cases.items()):
+        steps = [("never" if by_start[s] is None else f"{by_start[s]:.0f}") if s in by_start else "" for s in starts]
         body.append([data, task, str(seed), *steps])
     ratios = []
     for start in starts:
-        both = [(found.get(start), found.get("joint")) for found in cases.values()]
+        both = [(by_start.get(start), by_start.get("joint")) for by_start in cases.values()]
         logs = [math.log(a / b) for a, b in both if a and b]
         error = (
             f" (x or / {math.exp(stdev(logs) / len(logs) ** 0.5):.2f})" if len(logs) > 1 and start != "joint" else ""
         )
         ratios.append(f"{math.exp(fmean(logs)):.2f}{error}" if logs else "")
     body.append(["of joint's, geometric mean (its standard error)", "", "", *ratios])
-    return rows(["set", "unseen task", "seed", *starts], body)
+    return rows(["dataset", "unseen task", "seed", *starts], body)
 
 
 def draw(matrix: Matrix, methods: list[str], file: Path) -> None:
-    """Draw Δm against what the shrunk network costs: the grid of strengths as a line, the others as points."""
+    """Plot Δm over the costs of the shrunk network: the grid of strengths as a line, the others as points."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -186,7 +196,7 @@ def draw(matrix: Matrix, methods: list[str], file: Path) -> None:
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 3, sharey=True)
     others = [method for method in methods if not on_grid(method)]
-    for place, (key, words) in zip(axes, COSTS.items(), strict=True):
+    for panel, (key, words) in zip(axes, COSTS.items(), strict=True):
         grid = []
         for method in methods:
             group = matrix.of(method)
@@ -199,18 +209,18 @@ def draw(matrix: Matrix, methods: list[str], file: Path) -> None:
                 grid.append((x, fmean(gained)))
             label = None if fixed else method
             colour = "0.6" if fixed else COLOURS[others.index(method) % len(COLOURS)]
-            place.errorbar(x, fmean(gained), error, fmt="o", color=colour, label=label, capsize=2)
+            panel.errorbar(x, fmean(gained), error, fmt="o", color=colour, label=label, capsize=2)
         if grid:
-            place.plot(*zip(*sorted(grid), strict=True), color="0.6", zorder=0, label="sparse, a grid of strengths")
-        place.set_xlabel(words)
-        place.grid(alpha=0.3)
+            panel.plot(*zip(*sorted(grid), strict=True), color="0.6", zorder=0, label="sparse, a grid of strengths")
+        panel.set_xlabel(words)
+        panel.grid(alpha=0.3)
     axes[0].set_ylabel("Δm, %")
     axes[0].legend(fontsize=7)
     figure.savefig(file, dpi=110)
 
 
-def write_page(told: dict[str, Any], methods: list[str]) -> None:
-    """Write the page and a plot for each data set and network."""
+def write_page(results: dict[str, Any], methods: list[str]) -> None:
+    """Write the page and a plot for each dataset and network."""
     lines = [
         "# The methods, measured",
         "",
@@ -218,27 +228,28 @@ def write_page(told: dict[str, Any], methods: list[str]) -> None:
         "[joint.md](joint.md) for every method; what each row changes stands in `benchmarks/methods.py`. Parameters,",
         "operations and latency (ONNX Runtime, one thread, in turns with the dense joint network) are those of the",
         "network after `edgemtl shrink`; *by eights*: as `edgemtl export` writes it, where every layer keeps a",
-        "multiple of 8 channels, dead ones among them where need be. Δm is against the mean of the single-task",
+        "multiple of 8 channels, zero ones among them where need be. Δm is against the mean of the single-task",
         "networks over the seeds, ± its standard error over the seeds. Seconds are of training on one processor core;",
         "those of *single* are added up, and those of *lomt* are of its last network alone.",
         "",
     ]
-    for data, network in dict.fromkeys((r["dataset"], r["network"]) for r in told["runs"]):
-        matrix = Matrix(told["runs"], data, network)
-        picture = f"methods-{data}-{network}.png"
-        draw(matrix, methods, DOCS / picture)
-        lines += [f"## {data}, {network}", "", *matrix_table(matrix, methods), f"![]({picture})", ""]
+    for data, network in dict.fromkeys((r["dataset"], r["network"]) for r in results["runs"]):
+        matrix = Matrix(results["runs"], data, network)
+        plot = f"methods-{data}-{network}.png"
+        draw(matrix, methods, DOCS / plot)
+        lines += [f"## {data}, {network}", "", *matrix_table(matrix, methods), f"![]({plot})", ""]
         lines += asked(matrix, methods)
         if table := pairs_table(matrix):
-            lines += ["LOMT against joint, by the tasks learned together:", "", *table]
-    if told["unseen"]:
+            lines += ["LOMT against joint, by the tasks trained together:", "", *table]
+    if results["unseen"]:
         lines += ["## A task that comes later", "", "Steps after which a task's own figure is reached and held, from"]
-        lines += ["a network that learned the other tasks, or from the start that they all have:", ""]
-        lines += [*unseen_table(told["unseen"], 0.0), "And after which it stays within 5 % of that figure:", ""]
-        lines += unseen_table(told["unseen"], 0.05)
-    if told["step_cost"]:
-        body = [[c["dataset"], c["method"], f"{c['step_to_joint']:.2f}", str(c["peak_mb"])] for c in told["step_cost"]]
-        lines += ["## What a step costs", "", "In turns on the same batches; memory is the process's own peak.", ""]
-        lines += rows(["set", "method", "step, of a joint one's", "peak, MB"], body)
+        lines += ["a network that was trained on the other tasks, or from the start that they all have:", ""]
+        lines += [*unseen_table(results["unseen"], 0.0), "And after which it stays within 5 % of that figure:", ""]
+        lines += unseen_table(results["unseen"], 0.05)
+    if results["step_cost"]:
+        costs = results["step_cost"]
+        body = [[c["dataset"], c["method"], f"{c['step_to_joint']:.2f}", str(c["peak_mb"])] for c in costs]
+        lines += ["## What a step costs", "", "In turns on the same batches; memory is the process's peak.", ""]
+        lines += rows(["dataset", "method", "step, of a joint one's", "peak, MB"], body)
     PAGE.write_text("\n".join(lines))
     print(f"wrote {PAGE}")

@@ -31,8 +31,8 @@ TIMM = """
     xception41 selecsls42b tinynet_a lcnet_100 fbnetc_100 hardcorenas_a vovnet39a darknet53 nf_resnet26 gernet_s
     res2net50_26w_4s skresnet18 edgenext_xx_small fastvit_t8 repghostnet_100 inception_next_atto
 """.split()  # noqa: SIM905
-OWN = ["unet", "twin"]
-WIDE = [*DETECTORS, *TIMM, *OWN]
+CUSTOM = ["unet", "twin"]
+WIDE = [*DETECTORS, *TIMM, *CUSTOM]
 
 
 class RawHeads(nn.Module):
@@ -43,38 +43,39 @@ class RawHeads(nn.Module):
         self.network = network
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        made = self.network(x)
-        raw = made[-1] if isinstance(made, tuple | list) else made
-        found: dict[str, Tensor] = {}
-        _collect(raw, "", found)
-        return found
+        result = self.network(x)
+        raw = result[-1] if isinstance(result, tuple | list) else result
+        outputs: dict[str, Tensor] = {}
+        _collect(raw, "", outputs)
+        return outputs
 
 
-def _collect(tree: object, path: str, found: dict[str, Tensor]) -> None:
-    """Flatten to what heads give: the features that they read are no outputs."""
+def _collect(tree: object, path: str, outputs: dict[str, Tensor]) -> None:
+    """Flatten a tree of outputs by path, without the features that the heads read."""
     if isinstance(tree, Tensor):
-        found[path] = tree
+        outputs[path] = tree
     elif isinstance(tree, dict):
         for key, item in tree.items():
             if key != "feats":
-                _collect(item, f"{path}.{key}".lstrip("."), found)
+                _collect(item, f"{path}.{key}".lstrip("."), outputs)
     elif isinstance(tree, tuple | list):
         for i, item in enumerate(tree):
-            _collect(item, f"{path}.{i}".lstrip("."), found)
+            _collect(item, f"{path}.{i}".lstrip("."), outputs)
 
 
 class Features(nn.Module):
-    """A torchvision detector without its post-processing: what its head gives on its backbone's features."""
+    """A torchvision detector without its post-processing: the raw outputs of its head."""
 
     def __init__(self, detector: nn.Module) -> None:
         super().__init__()
-        self.backbone, self.head = detector.backbone, detector.head
+        self.backbone, self.head = detector.get_submodule("backbone"), detector.get_submodule("head")
         for module in self.head.modules():
             if isinstance(module, nn.Conv2d):
-                module.reset_parameters()  # theirs: almost nothing on a large constant, less than float32 can tell
+                module.reset_parameters()  # torchvision's are too small to show next to a large constant in float32
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        return self.head(list(self.backbone(x).values()))
+        outputs: dict[str, Tensor] = self.head(list(self.backbone(x).values()))
+        return outputs
 
 
 def build(name: str, seed: int = 0) -> tuple[nn.Module, tuple[Tensor, ...]]:
@@ -86,7 +87,7 @@ def build(name: str, seed: int = 0) -> tuple[nn.Module, tuple[Tensor, ...]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         net, shape = _make(name)
-    inputs = tuple(picture(1, *s) for s in shape)
+    inputs = tuple(random_images(1, *s) for s in shape)
     with torch.no_grad():
         for module in net.modules():
             if isinstance(module, _BatchNorm) and module.affine:
@@ -98,10 +99,10 @@ def build(name: str, seed: int = 0) -> tuple[nn.Module, tuple[Tensor, ...]]:
     return net.eval(), inputs
 
 
-def picture(count: int, channels: int, height: int, width: int) -> Tensor:
-    """Return drawn pictures: blots of several sizes, with a brightness and a contrast of their own.
+def random_images(count: int, channels: int, height: int, width: int) -> Tensor:
+    """Return random images (N, C, H, W): blots of several sizes, each image with a random brightness and contrast.
 
-    White noise will not do: behind a mean over the picture all noise is alike, and next to so small a signal every
+    White noise will not do: after a mean over the image all noise is alike, and next to so small a signal every
     rounding looks like an error.
     """
     scales = [torch.randn(count, channels, n, n) for n in (2, 5, 12, 40)]
@@ -110,11 +111,11 @@ def picture(count: int, channels: int, height: int, width: int) -> Tensor:
 
 
 def calibrate(net: nn.Module, shapes: Sequence[Sequence[int]]) -> None:
-    """Set every batch normalisation's statistics to those of drawn pictures of these shapes (channels, height, width).
+    """Set every batch normalisation's statistics to those of random images of these shapes (channels, height, width).
 
-    So many of them, because statistics that other pictures leave behind amplify every rounding.
+    So many of them, because statistics of too few images amplify every rounding.
     """
-    batches = [tuple(picture(12, *shape) for shape in shapes) for _ in range(2)]
+    batches = [tuple(random_images(12, *shape) for shape in shapes) for _ in range(2)]
     norms = [m for m in net.modules() if isinstance(m, _BatchNorm)]
     momenta = [m.momentum for m in norms]
     net.eval()
@@ -133,11 +134,11 @@ def calibrate(net: nn.Module, shapes: Sequence[Sequence[int]]) -> None:
 def _make(name: str) -> tuple[nn.Module, list[tuple[int, ...]]]:
     import torchvision
 
-    picture = [(3, 160, 160)]
+    shape: list[tuple[int, ...]] = [(3, 160, 160)]
     if name in YOLOS:
-        return _yolo(name), picture
+        return _yolo(name), shape
     if name in SEGMENTERS:
-        return torchvision.models.get_model(name, weights=None, weights_backbone=None), picture
+        return torchvision.models.get_model(name, weights=None, weights_backbone=None), shape
     if name in DETECTORS:
         size = 300 if name.startswith("ssd300") else 160
         return Features(torchvision.models.get_model(name, weights=None, weights_backbone=None)), [(3, size, size)]
@@ -145,12 +146,12 @@ def _make(name: str) -> tuple[nn.Module, list[tuple[int, ...]]]:
         import timm
 
         return timm.create_model(name), [
-            (3, 224, 224) if "vit" in name or "levit" in name or "former" in name else picture[0]
+            (3, 224, 224) if "vit" in name or "levit" in name or "former" in name else shape[0]
         ]
-    if name in OWN:
-        return _OWN[name]()
+    if name in CUSTOM:
+        return _CUSTOM[name]()
     extra = {"aux_logits": False, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
-    return torchvision.models.get_model(name, weights=None, **extra), picture
+    return torchvision.models.get_model(name, weights=None, **extra), shape
 
 
 def _yolo(name: str) -> nn.Module:
@@ -158,8 +159,8 @@ def _yolo(name: str) -> nn.Module:
     from ultralytics.utils import LOGGER
 
     LOGGER.setLevel(50)
-    kind = SegmentationModel if "seg" in name else PoseModel if "pose" in name else DetectionModel
-    return RawHeads(kind(f"{name}.yaml", verbose=False))
+    model_type = SegmentationModel if "seg" in name else PoseModel if "pose" in name else DetectionModel
+    return RawHeads(model_type(f"{name}.yaml", verbose=False))
 
 
 def _block(a: int, b: int) -> nn.Sequential:
@@ -187,7 +188,8 @@ class UNet(nn.Module):
             kept.append(x)
         for i in reversed(range(len(self.up))):
             x = self.join[i](torch.cat([self.up[i](x), kept[i]], 1))
-        return self.out(x)
+        logits: Tensor = self.out(x)
+        return logits
 
 
 class Twin(nn.Module):
@@ -204,7 +206,7 @@ class Twin(nn.Module):
         return {"boxes": self.boxes(x), "depth": self.depth(x), "tags": self.tags(x.mean((2, 3)))}
 
 
-_OWN: dict[str, Callable[[], tuple[nn.Module, list[tuple[int, ...]]]]] = {
+_CUSTOM: dict[str, Callable[[], tuple[nn.Module, list[tuple[int, ...]]]]] = {
     "unet": lambda: (UNet(), [(3, 96, 96)]),
     "twin": lambda: (Twin(), [(3, 64, 64), (1, 64, 64)]),
 }

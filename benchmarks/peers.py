@@ -1,4 +1,4 @@
-"""Torch-Pruning and torch-simplify on the zeros that we are given too, each with its best documented settings."""
+"""Torch-Pruning and torch-simplify on the same zeros, each with its best documented settings."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from edgemtl_export.groups import Groups
 
 LIMIT_S = 45
-"""Whatever came back at all in trials with 150 s came back within 14."""
+"""Every call that returned within 150 s returned within 14."""
 
 
 @contextmanager
 def limited(seconds: int = LIMIT_S) -> Iterator[None]:
-    """Raise TimeoutError when a tool does not come back."""
+    """Raise TimeoutError when a tool does not return in time."""
 
     def stop(*_: Any) -> None:
         raise TimeoutError(f"no result within {seconds} s")
@@ -38,8 +38,8 @@ def limited(seconds: int = LIMIT_S) -> Iterator[None]:
 def torch_pruning(net: nn.Module, inputs: tuple[Tensor, ...], groups: Groups, mode: str) -> nn.Module:
     """Remove with Torch-Pruning every index of a group whose rows are zero in all that it couples.
 
-    Layers whose channels are outputs are given to it as ignored. It judges nothing itself: we hand it what is zero, and
-    for constant channels what its users do, that a scale of zero means dead.
+    Layers whose channels are outputs are given to it as ignored. It does not look for zeros itself: we hand it what is
+    zero, and for constant channels what its users do, that a scale of zero means pruned.
     """
     import torch_pruning as tp
 
@@ -49,36 +49,36 @@ def torch_pruning(net: nn.Module, inputs: tuple[Tensor, ...], groups: Groups, mo
     modules = dict(net.named_modules())
     heads = [modules[n.rpartition(".")[0]] for n, rows in groups.rows.items() if (rows < 0).all()]
     graph = tp.DependencyGraph().build_dependency(net, example_inputs=inputs[0] if len(inputs) == 1 else inputs)
-    kinds = [nn.modules.conv._ConvNd, nn.Linear]
-    for group in list(graph.get_all_groups(ignored_layers=heads, root_module_types=kinds)):
+    layer_types = [nn.modules.conv._ConvNd, nn.Linear]
+    for group in list(graph.get_all_groups(ignored_layers=heads, root_module_types=layer_types)):
         root = group[0].dep.target.module
         count = root.weight.shape[1 if isinstance(root, nn.modules.conv._ConvTransposeNd) else 0]
-        dead = torch.ones(count, dtype=torch.bool)
+        removable = torch.ones(count, dtype=torch.bool)
         for item in group:
             zero = _zero_rows(item, mode == "constant")
             if zero is None:
                 continue
-            places = torch.tensor(list(item.root_idxs))
+            indices = torch.tensor(list(item.root_idxs))
             idxs = torch.tensor(list(item.idxs))
             if int(idxs.max()) >= len(zero):
-                dead[:] = False  # its index map points outside: the group cannot be used
+                removable[:] = False  # its index map points outside: the group cannot be used
                 break
-            dead[places[~zero[idxs]]] = False
-        remove = dead.nonzero().flatten().tolist()
+            removable[indices[~zero[idxs]]] = False
+        remove = removable.nonzero().flatten().tolist()
         if remove and len(remove) < count:
             graph.get_pruning_group(
-                root, tp.prune_conv_out_channels if kinds_of(root) else tp.prune_linear_out_channels, remove
+                root, tp.prune_conv_out_channels if is_convolution(root) else tp.prune_linear_out_channels, remove
             ).prune()
     return net
 
 
-def kinds_of(module: nn.Module) -> bool:
+def is_convolution(module: nn.Module) -> bool:
     """Whether a module is a convolution."""
     return isinstance(module, nn.modules.conv._ConvNd)
 
 
 def _zero_rows(item: Any, scale_alone: bool) -> Tensor | None:
-    """Return which output rows of a group's member are zero, None for what makes no channels."""
+    """Return which output rows of a group's member are zero, None where it has no output channels."""
     module = item.dep.target.module
     if "in_channels" in getattr(item.dep.handler, "__name__", "") and not isinstance(module, _BatchNorm):
         return None
@@ -100,8 +100,8 @@ def torch_simplify(net: nn.Module, inputs: tuple[Tensor, ...]) -> nn.Module:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        made: nn.Module = simplify(copy.deepcopy(net), inputs[0])
-    return made
+        simplified: nn.Module = simplify(copy.deepcopy(net), inputs[0])
+    return simplified
 
 
 def parameters(net: nn.Module) -> int:

@@ -1,11 +1,11 @@
-"""A program that opens, runs and ends a pipeline again and again, closing it or not; into results/reopen.json.
+"""Leaks of pipelines that are opened and ended again and again, closed or dropped; into results/reopen.json.
 
     make bench-reopen        # or: python benchmarks/reopen.py --times 400
 
 Each time a bundle is opened, its engine in ONNX Runtime and two cameras, and some pairs are run. "close" ends them by
 ``with``; "drop" breaks out of the loop and lets go of everything, with Python's collector of cycles turned off, so that
-whatever held itself would stay. Told are the resident memory, medians of the first and the last fourth behind the
-warming up, since the allocator's arenas come and go, and what is left of threads and descriptors.
+a reference cycle would stay. Reported are the resident memory, medians of the first and the last fourth after the
+warm-up, since the allocator's arenas come and go, and what is left of threads and descriptors.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def by_drop(folder: Path) -> None:
 
 
 def measure(how: str, folder: Path, times: int) -> dict[str, object]:
-    """Return what so many times leave behind."""
+    """Return the memory growth, threads and descriptors left after so many times."""
     once = {"close": by_close, "drop": by_drop}[how]
     for _ in range(WARM):
         once(folder)
@@ -93,7 +93,7 @@ def measure(how: str, folder: Path, times: int) -> dict[str, object]:
 
 
 def main() -> None:
-    """Measure both ways, write the figures, and fail where something is left behind."""
+    """Measure both ends, write the figures, and fail where something leaks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=400)
     parser.add_argument("--out", type=Path, default=RESULTS)

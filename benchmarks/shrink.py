@@ -1,6 +1,6 @@
-"""Exact removal on many networks, beside Torch-Pruning and torch-simplify on the same zeros in the same run.
+"""Exact removal on many networks, against Torch-Pruning and torch-simplify on the same zeros in the same run.
 
-make bench-shrink         51 networks x 3 kinds of zeros -> benchmarks/results/shrink.json, docs/shrinking.md
+make bench-shrink         51 networks x 3 patterns of zeros -> benchmarks/results/shrink.json, docs/shrinking.md
 make bench-shrink-wide    other families, ours alone     -> benchmarks/results/shrink-wide.json, docs/shrinking.md
 """
 
@@ -14,11 +14,12 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from networks import NETWORKS, WIDE, build, calibrate, picture
+from networks import NETWORKS, WIDE, build, calibrate, random_images
 from peers import limited, parameters, torch_pruning, torch_simplify, weights
 from shrinking_page import OWN_ROUNDING, totals, verdict, write_page
 from torch import Tensor, nn
@@ -38,9 +39,9 @@ def timed(run: Callable[[], Any], times: int = 2) -> tuple[Any, float]:
     taken = []
     for _ in range(times):
         start = time.perf_counter()
-        made = run()
+        result = run()
         taken.append(time.perf_counter() - start)
-    return made, min(taken)
+    return result, min(taken)
 
 
 def outputs(net: Callable[..., Any], inputs: tuple[Tensor, ...]) -> list[Tensor]:
@@ -53,10 +54,10 @@ def relative_error(net: nn.Module, other: Callable[..., Any], fresh: list[tuple[
     """Return the largest difference over the signal: the largest change of an output between two inputs."""
     truth = [outputs(net, x) for x in fresh]
     worst = 0.0
-    for i, found in enumerate([outputs(other, x) for x in fresh]):
-        if len(found) != len(truth[i]):
+    for i, tensors in enumerate([outputs(other, x) for x in fresh]):
+        if len(tensors) != len(truth[i]):
             return float("inf")
-        for k, (left, right) in enumerate(zip(truth[i], found, strict=True)):
+        for k, (left, right) in enumerate(zip(truth[i], tensors, strict=True)):
             if left.shape != right.shape:
                 return float("inf")
             signal = float((truth[0][k] - truth[1][k]).abs().max()) or float(left.abs().max()) or 1.0
@@ -79,8 +80,9 @@ def onnx_error(net: nn.Module, program: Any, fresh: list[tuple[Tensor, ...]]) ->
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = torch.onnx.export(program, dynamo=True, opset_version=20, verbose=False).model_proto
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        exported = torch.onnx.export(program, dynamo=True, opset_version=20, verbose=False)
+    assert exported is not None
+    session = onnxruntime.InferenceSession(exported.model_proto.SerializeToString(), providers=["CPUExecutionProvider"])
     names = [i.name for i in session.get_inputs()]
 
     def run(*inputs: Tensor) -> list[Tensor]:
@@ -91,36 +93,33 @@ def onnx_error(net: nn.Module, program: Any, fresh: list[tuple[Tensor, ...]]) ->
 
 
 def measure(name: str, peers: bool, onnx: bool) -> list[Case]:
-    """Return all cases of one network; it is exported once for its three kinds of zeros."""
+    """Return all cases of one network; it is exported once for its three patterns of zeros."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     net, inputs = build(name)
     torch.export.export(net, inputs)  # the first export of a process pays for imports
     exported, export_s = timed(lambda: torch.export.export(net, inputs))
     groups = channel_groups(net, inputs)
-    fresh = [tuple(picture(*x.shape) for x in inputs) for _ in range(2)]
+    fresh = [tuple(random_images(*x.shape) for x in inputs) for _ in range(2)]
     cases = []
     for mode in MODES:
         base: Case = {"model": name, "mode": mode, "export_seconds": export_s}
-        base |= draw(name, net, lambda m=mode: zero(net, exported, groups, m), fresh)
+        base |= draw(name, net, partial(zero, net, exported, groups, mode), fresh)
         base["params_before"] = sum(p.numel() for p in net.parameters())
         cases += ours(base, net, exported, inputs, fresh, onnx and mode == "constant")
         base["params_removable"] = cases[-1].get("params_removable")
         if peers:
-            cases.append(
-                peer(
-                    {**base, "tool": "torch-pruning"}, net, fresh, lambda m=mode: torch_pruning(net, inputs, groups, m)
-                )
-            )
+            run = partial(torch_pruning, net, inputs, groups, mode)
+            cases.append(peer({**base, "tool": "torch-pruning"}, net, fresh, run))
             cases.append(peer({**base, "tool": "torch-simplify"}, net, fresh, lambda: torch_simplify(net, inputs)))
     return cases
 
 
 def draw(name: str, net: nn.Module, zeroing: Callable[[], None], fresh: list[tuple[Tensor, ...]]) -> Case:
-    """Give a network random weights with zeros in them, the first that can tell right from wrong at 1e-4.
+    """Give a network random weights with zeros in them, the first that distinguish right from wrong at 1e-4.
 
-    A random network may amplify its own rounding to that: then it says nothing of what was done to it, and weights of
-    the next seed are drawn, before any tool has seen it.
+    A random network may amplify its float32 rounding to that; then weights of the next seed are drawn, before any tool
+    is run.
     """
     for seed in range(SEEDS):
         net.load_state_dict(build(name, seed)[0].state_dict())
@@ -166,10 +165,10 @@ def peer(case: Case, net: nn.Module, fresh: list[Any], run: Callable[[], nn.Modu
     start = time.perf_counter()
     try:
         with limited():
-            made = run()
+            network = run()
         case["seconds"] = time.perf_counter() - start
-        case |= {"params_after": parameters(made), "weights_after": weights(made)}
-        case["relative_error"] = relative_error(net, made.eval(), fresh)
+        case |= {"params_after": parameters(network), "weights_after": weights(network)}
+        case["relative_error"] = relative_error(net, network.eval(), fresh)
         case["ok"] = case["relative_error"] <= FLOAT32
     except Exception as error:
         case |= {"ok": False, "error": f"{type(error).__name__}: {error}"[:120]}
@@ -192,8 +191,8 @@ def main() -> None:
         jobs = [(name, pool.apply_async(measure, (name, not given.wide, True))) for name in names]
         for i, (name, job) in enumerate(jobs, 1):
             cases += job.get()
-            mine = [c for c in cases if c["model"] == name and c["tool"] == "edgemtl"]
-            print(f"{i}/{len(names)} {name}: " + ", ".join(f"{c['mode']} {verdict(c)}" for c in mine), flush=True)
+            exact = [c for c in cases if c["model"] == name and c["tool"] == "edgemtl"]
+            print(f"{i}/{len(names)} {name}: " + ", ".join(f"{c['mode']} {verdict(c)}" for c in exact), flush=True)
             if not given.networks:
                 results.write_text(json.dumps(cases, indent=1) + "\n")
     print("\n".join(totals(cases)))

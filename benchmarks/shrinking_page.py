@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "shrinking.md"
 COMPLETE = 0.005
 OWN_ROUNDING = 2e-5
-"""What a network's own float32 may differ from its float64, as a share of the signal, before it is drawn anew."""
+"""Largest float32 rounding of a network, as a share of the signal, with which its weights are not drawn again."""
 ENDS = ("complete", "partial", "wrong", "crash")
 Case = dict[str, Any]
 
@@ -45,7 +45,7 @@ def of_tool(cases: list[Case], tool: str) -> list[Case]:
 
 
 def totals(cases: list[Case]) -> list[str]:
-    """Return how the cases of every tool ended, by kind of zeros."""
+    """Return how the cases of every tool ended, by pattern of zeros."""
     body = []
     for mode in MODES:
         for tool in dict.fromkeys(c["tool"] for c in cases):
@@ -55,7 +55,7 @@ def totals(cases: list[Case]) -> list[str]:
 
 
 def networks(cases: list[Case]) -> list[str]:
-    """Return one row a network and kind of zeros: the share of the parameters that each tool removed."""
+    """Return one row a network and pattern of zeros: the share of the parameters that each tool removed."""
     tools = list(dict.fromkeys(c["tool"] for c in cases))
     by_case = {(c["model"], c["mode"], c["tool"]): c for c in cases}
 
@@ -63,8 +63,8 @@ def networks(cases: list[Case]) -> list[str]:
         ended = verdict(case)
         if ended == "crash":
             return ended
-        gone = f"{1 - case['params_after'] / case['params_before']:.1%}"
-        return gone if ended != "wrong" else f"{gone} wrong"
+        removed = f"{1 - case['params_after'] / case['params_before']:.1%}"
+        return removed if ended != "wrong" else f"{removed} wrong"
 
     body = [
         [name, mode, *(cell(by_case[name, mode, tool]) for tool in tools)]
@@ -74,7 +74,7 @@ def networks(cases: list[Case]) -> list[str]:
     return rows(["network", "zeros", *tools], body)
 
 
-def _beside_simplify(cases: list[Case]) -> list[str]:
+def _against_simplify(cases: list[Case]) -> list[str]:
     """Return how removal with branches cut compares with torch-simplify, which cuts them too, where that is right."""
     cut = {(c["model"], c["mode"]): c for c in of_tool(cases, "edgemtl --branches cut")}
     right = [c for c in of_tool(cases, "torch-simplify") if verdict(c) in ("complete", "partial")]
@@ -85,20 +85,20 @@ def _beside_simplify(cases: list[Case]) -> list[str]:
         / c["params_before"]
         for c in right
     }
-    behind = {name: share for name, share in more.items() if share > 0}
-    said = f'- With `branches="cut"` at least as much as torch-simplify in {len(more) - len(behind)} of the '
-    said += (
+    less = {name: share for name, share in more.items() if share > 0}
+    sentence = f'- With `branches="cut"` at least as much as torch-simplify in {len(more) - len(less)} of the '
+    sentence += (
         f"{len(more)} cases in which that gives a right network (weights of convolutions and linear layers: it also "
     )
-    said += "fuses batch normalisations, which removes none)"
-    listed = ", ".join(f"{n} {s:.2%}" for n, s in sorted(behind.items(), key=lambda x: -x[1]))
-    return [said + (f"; less, in shares of all parameters, in {listed}." if behind else ".")]
+    sentence += "fuses batch normalisations, which removes none)"
+    listed = ", ".join(f"{n} {s:.2%}" for n, s in sorted(less.items(), key=lambda x: -x[1]))
+    return [sentence + (f"; less, in shares of all parameters, in {listed}." if less else ".")]
 
 
 def errors(cases: list[Case]) -> list[str]:
-    """Return what the proof and the comparisons found, and the time, in sentences."""
-    mine = of_tool(cases, "edgemtl")
-    whole = [c for c in mine if "error" not in c]
+    """Return the errors of the proof and of the comparisons, and the time, in sentences."""
+    ours = of_tool(cases, "edgemtl")
+    whole = [c for c in ours if "error" not in c]
 
     def worst(key: str) -> str:
         case = max((c for c in whole if key in c), key=lambda c: c[key])
@@ -106,12 +106,12 @@ def errors(cases: list[Case]) -> list[str]:
 
     least = [c for c in whole if c["params_before"] - c["params_after"] < c["params_removable"]]
     lines = [
-        f"- {len(whole)} of {len(mine)} cases shrunk; in {len(whole) - len(least)} of them at least all that a removal "
+        f"- {len(whole)} of {len(ours)} cases shrunk; in {len(whole) - len(least)} of them at least all that a removal "
         "by position can remove with constants folded (by our own analysis; `tests/export/test_laws.py` checks it by "
         "brute force on small graphs).",
-        *_beside_simplify(cases),
+        *_against_simplify(cases),
         f"- Largest differences over the signal: float64 {worst('float64_error')} and float32 {worst('float32_error')} "
-        f"on the proof's inputs, float32 {worst('relative_error')} on drawn pictures.",
+        f"on the proof's inputs, float32 {worst('relative_error')} on random images.",
     ]
     for case in (c for c in whole if "own_rounding" in c and verdict(c) == "wrong"):
         lines.append(
@@ -140,9 +140,9 @@ def errors(cases: list[Case]) -> list[str]:
     return [*lines, ""]
 
 
-def latency(found: dict[str, list[Case]]) -> list[str]:
-    """Return the latencies of shrunk networks: beside those built narrow, and by alignment."""
-    lines = ["Zeroed to the widths of a network that is built narrow, shrunk; ratios of latencies.", ""]
+def latency(results: dict[str, list[Case]]) -> list[str]:
+    """Return the latencies of shrunk networks: against those built narrow, and by alignment."""
+    lines = ["Pruned to the widths of a network that is built narrow, shrunk; ratios of latencies.", ""]
     body = [
         [
             c["model"],
@@ -150,27 +150,33 @@ def latency(found: dict[str, list[Case]]) -> list[str]:
             str(c["pixels"]),
             *(f"{c[k]:.2f}" for k in ("shrunk_to_narrow", "shrunk_to_dense")),
         ]
-        for c in found["narrow"]
+        for c in results["narrow"]
     ]
     lines += rows(["network", "width", "pixels", "shrunk / built narrow", "shrunk / dense"], body)
     lines += ["Shrunk with `align=`; latencies over that of `align=1`.", ""]
     keys = ["align_1_to_dense", "align_8_to_1", "align_16_to_1", "align_auto_to_1"]
     body = [
-        [c["model"], f"{c['zeroed']:.0%}", str(c["pixels"]), *(f"{c[k]:.2f}" for k in keys)] for c in found["align"]
+        [
+            c["model"],
+            f"{c['pruned'] if 'pruned' in c else c['zeroed']:.0%}",
+            str(c["pixels"]),
+            *(f"{c[k]:.2f}" for k in keys),
+        ]
+        for c in results["align"]
     ]
-    return lines + rows(["network", "zeroed", "pixels", "1 / dense", "8", "16", "auto"], body)
+    return lines + rows(["network", "pruned", "pixels", "1 / dense", "8", "16", "auto"], body)
 
 
 INTRO = """# Exact removal, measured
 
 Written by `python benchmarks/shrinking_page.py` from the files in `benchmarks/results`.
 
-Random weights; a share of the channels zeroed in three ways: *coupled*, 40 % of the channel groups in everything that
-writes them; *independent*, 30 to 50 % of the filters of each convolution with the batch normalisation behind it;
-*constant*, as coupled, but the shifts of batch normalisation stay, so that what is dead is a constant. The batch
-statistics are those of the zeroed network, so that signal reaches the outputs. Weights are drawn anew before any tool
-sees them, up to eight times, until the network's own float32 is within 2e-5 of its float64, so that right can be told
-from wrong. *Complete* is within 1e-4 of the signal
+Random weights; a share of the channels set to zero in three patterns: *coupled*, 40 % of the channel groups in
+everything that writes them; *independent*, 30 to 50 % of the filters of each convolution with the batch normalisation
+after it; *constant*, as coupled, but the shifts of batch normalisation stay, so that a pruned channel is a constant.
+The batch statistics are those of the pruned network, so that signal reaches the outputs. Weights are drawn again before
+any tool runs, up to eight times, until the network's float32 is within 2e-5 of its float64, so that right can be
+distinguished from wrong. *Complete* is within 1e-4 of the signal
 (the largest change of an output between two inputs) in float32, and within half a percent of the parameters of all that
 a removal by position can remove; *partial* removes less, *wrong* differs by more.
 """
@@ -179,7 +185,11 @@ a removal by position can remove; *partial* removes less, *wrong* differs by mor
 def write_page() -> None:
     """Write the page from what results there are."""
     parts: list[tuple[str, str, Callable[[Any], list[str]]]] = [
-        ("## Beside its peers (`make bench-shrink`)", "shrink.json", lambda c: [*totals(c), *errors(c), *networks(c)]),
+        (
+            "## Against other tools (`make bench-shrink`)",
+            "shrink.json",
+            lambda c: [*totals(c), *errors(c), *networks(c)],
+        ),
         (
             "## Other families (`make bench-shrink-wide`)",
             "shrink-wide.json",

@@ -1,11 +1,11 @@
-"""An hour of a robot: 100,000 pairs with an injected clock, a 1 ms engine and faults; into results/soak.json.
+"""An hour of a robot: 100,000 pairs with an injected clock, a 1 ms engine and corrupt frames; into results/soak.json.
 
     make bench-soak          # or: python benchmarks/soak.py --pairs 1000000
 
 Two live cameras of 33 ms deliver in step, as fast as the pipeline takes their pairs; they and the engine, which "takes"
 a millisecond, move the clock. On the way frames are lost, repeated, corrupt and stamped backwards, and a camera is
-silent for a second. Told are the resident memory after the first 1,000 pairs and at the end, threads and descriptors
-that are left, and the balance of every frame.
+silent for a second. Reported are the resident memory after the first 1,000 pairs and at the end, threads and
+descriptors that are left, and the balance of every frame.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import numpy as np
 
 from edgemtl_runtime.bundle import MODEL, Bundle, Head, Input, Manifest
 from edgemtl_runtime.camera.base import NO_EVENTS, CameraBase, CameraEvents
+from edgemtl_runtime.engine import Arrays
 from edgemtl_runtime.frame import Frame
 from edgemtl_runtime.pipeline import Pipeline
 
@@ -38,18 +39,18 @@ SILENCE = range(4000, 4030)
 
 
 class Clock:
-    """Nanoseconds that are moved by hand, by several threads, and how far each of those is."""
+    """A clock in nanoseconds that several threads advance, and each camera's frame index."""
 
     def __init__(self) -> None:
         self.now_ns, self.lock = 10**12, threading.Condition()
-        self.places: dict[str, int] = {}
+        self.indices: dict[str, int] = {}
 
-    def step(self, name: str, place: int, closed: Callable[[], bool]) -> bool:
-        """Wait until the others are at most ``AHEAD`` behind a place, and take it; whether to go on."""
+    def step(self, name: str, index: int, closed: Callable[[], bool]) -> bool:
+        """Advance a camera to a frame once the others are at most ``AHEAD`` frames late; return whether to go on."""
         with self.lock:
-            self.places[name] = place
+            self.indices[name] = index
             self.lock.notify_all()
-            while not closed() and place > min(self.places.values()) + AHEAD:
+            while not closed() and index > min(self.indices.values()) + AHEAD:
                 self.lock.wait(0.1)
         return not closed()
 
@@ -57,41 +58,41 @@ class Clock:
         return self.now_ns
 
     def to(self, now_ns: int) -> None:
-        """Move on to a time, never back."""
+        """Advance to a time, never back."""
         with self.lock:
             self.now_ns = max(self.now_ns, now_ns)
 
 
-class Faulty(CameraBase):
-    """A live camera that every so often loses, repeats, spoils or misdates a frame, or is silent for a second."""
+class UnreliableCamera(CameraBase):
+    """A live camera with lost, repeated, corrupt and wrongly stamped frames and a second of silence at times."""
 
     live, drops_repeats = True, True
 
     def __init__(self, name: str, clock: Clock, count: int, offset_ns: int) -> None:
         self.name, self.clock, self.count, self.offset_ns = name, clock, count, offset_ns
-        clock.places[name] = 0
+        clock.indices[name] = 0
         self.taken: Callable[[], object] = lambda: None
         self.closed = False
 
     def frames(self, events: CameraEvents = NO_EVENTS) -> Iterator[Frame]:
         """Yield the frames, no more than ``AHEAD`` before the results."""
         rng = np.random.default_rng(len(self.name))
-        pictures = rng.integers(0, 256, (64, *SIZE, 3)[: 4 if self.name == "rgb" else 3], np.uint8)
+        images = rng.integers(0, 256, (64, *SIZE, 3)[: 4 if self.name == "rgb" else 3], np.uint8)
         begun_ns = self.clock()
         for index in range(self.count):
             if not self.clock.step(self.name, index, lambda: self.closed):
                 return
             self.taken()
-            fault = rng.integers(0, 1000)
+            corruption = int(rng.integers(0, 1000))
             stamp_ns = begun_ns + index * PERIOD_NS + self.offset_ns
             self.clock.to(stamp_ns)
-            if fault < 5 or (self.name == "ir" and index % 5000 in SILENCE):
+            if corruption < 5 or (self.name == "ir" and index % 5000 in SILENCE):
                 continue  # never came
-            if fault < 8:
+            if corruption < 8:
                 events.frame_dropped("corrupt frame")
                 continue
-            image = pictures[(index - (8 <= fault < 12)) % 64]  # some repeat the one before
-            stamp_ns -= 50_000_000 * (12 <= fault < 14)
+            image = images[(index - (8 <= corruption < 12)) % 64]  # some repeat the one before
+            stamp_ns -= 50_000_000 * (12 <= corruption < 14)
             yield Frame(image, stamp_ns, self.name, index, "driver", "", self.clock())
 
     def close(self) -> None:
@@ -101,8 +102,8 @@ class Faulty(CameraBase):
             self.clock.lock.notify_all()
 
 
-class Engine:
-    """Answers at once, and moves the clock by a millisecond."""
+class ConstantEngine:
+    """An engine of constant outputs that advances the clock by a millisecond a run."""
 
     name = "injected"
 
@@ -111,10 +112,20 @@ class Engine:
         self.boxes = np.zeros((1, 100, 6), np.float32)
         self.boxes[0, :5] = [[5, 5, 20, 30, 0.9, 0], [20, 5, 40, 30, 0.8, 1], *[[1, 1, 9, 9, 0.3, 0]] * 3]
 
-    def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def run(self, inputs: Arrays) -> Arrays:
         """Return the same boxes always."""
         self.clock.to(self.clock() + 1_000_000)
         return {"boxes": self.boxes}
+
+    def close(self) -> None:
+        """Nothing is to be freed."""
+
+    def __enter__(self) -> ConstantEngine:
+        """Return the engine."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the engine."""
 
 
 def bundle(folder: Path) -> Bundle:
@@ -138,11 +149,11 @@ def wait_for(condition: threading.Condition, what: Callable[[], bool]) -> None:
 
 
 def soak(pairs: int, folder: Path, tick: Callable[[int], None] = lambda pair: None) -> dict[str, object]:
-    """Run so many pairs and return what they left behind."""
+    """Run so many pairs and return the memory growth, leaks and the balance of frames."""
     clock, threads, files = Clock(), threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
     count = round(1.05 * pairs) + AHEAD  # some are lost
-    cameras = {n: Faulty(n, clock, count, late) for n, late in (("rgb", 0), ("ir", 4_000_000))}
-    pipeline = Pipeline(bundle(folder), Engine(clock), cameras, track=True, clock=clock)
+    cameras = {n: UnreliableCamera(n, clock, count, late) for n, late in (("rgb", 0), ("ir", 4_000_000))}
+    pipeline = Pipeline(bundle(folder), ConstantEngine(clock), cameras, track=True, clock=clock)
     for camera in cameras.values():  # which 33 ms would leave time for: the pair before is taken
         camera.taken = lambda: wait_for(pipeline.capture.condition, lambda: not pipeline.capture.pairs)
     first = last = 0
@@ -175,17 +186,17 @@ def soak(pairs: int, folder: Path, tick: Callable[[int], None] = lambda pair: No
 
 
 def main() -> None:
-    """Soak, write the figures, and fail where something is left behind."""
+    """Run, write the figures, and fail where something leaks or a frame is uncounted."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=100_000)
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
     with TemporaryDirectory() as folder:
-        told = soak(given.pairs, Path(folder), lambda pair: print(f"\r{pair:,} pairs", end="", file=sys.stderr))
+        report = soak(given.pairs, Path(folder), lambda pair: print(f"\r{pair:,} pairs", end="", file=sys.stderr))
     print(file=sys.stderr)
-    given.out.write_text(json.dumps(told, indent=2) + "\n")
-    print("\n".join(f"{name:18} {value}" for name, value in told.items()))
-    sys.exit(not told["balanced"] or bool(told["threads_left"]) or bool(told["descriptors_left"]))
+    given.out.write_text(json.dumps(report, indent=2) + "\n")
+    print("\n".join(f"{name:18} {value}" for name, value in report.items()))
+    sys.exit(not report["balanced"] or bool(report["threads_left"]) or bool(report["descriptors_left"]))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What it costs to start: imports, the first result, and memory; into results/deploy.json, list "startup".
+"""Cost of starting: imports, the first result, and memory; into results/deploy.json, list "startup".
 
     python benchmarks/startup.py BUNDLE
 
-Everything is a process of its own, each in turns with what it is compared with; medians. The bare script does by hand
-what the runtime does for one pair of pictures: reads, fits, runs ONNX Runtime on one thread, takes the boxes. The other
+Every script is a subprocess, in turns with what it is compared with; medians. The bare script does by hand
+what the runtime does for one pair of images: reads, fits, runs ONNX Runtime on one thread, takes the boxes. The other
 detector is ultralytics' YOLO11 in ONNX, of random weights and made as narrow as it takes to be no larger than the
 bundle's network, by `predict` at the same size in pixels.
 """
@@ -21,13 +21,13 @@ from typing import Any
 
 import cv2
 import numpy as np
-from common import keep
+from common import save_row
 
 from edgemtl.console import print_message, print_table
 from edgemtl_runtime.bundle import Bundle
 
 RESULTS = Path(__file__).parent / "results" / "deploy.json"
-PICTURES = 20
+NUM_IMAGES = 20
 
 IMPORTS = {
     "nothing": "",
@@ -50,8 +50,8 @@ for number in range(count):
         image = cv2.imread(f"{folder}/{spec.name}-{number}.png", cv2.IMREAD_UNCHANGED)
         fit = Letterbox.plan(image.shape[:2], (spec.height, spec.width))
         inputs[spec.name] = fit.image(image, spec.channels, spec.blank)[None]
-    found = decode({k: v[0] for k, v in engine.run(inputs).items()}, bundle.manifest.heads, fit)
-print(len(found["boxes"].scores))
+    results = decode({k: v[0] for k, v in engine.run(inputs).items()}, bundle.manifest.heads, fit)
+print(len(results["boxes"].scores))
 """
 BARE = """
 import json, sys
@@ -76,14 +76,15 @@ for number in range(count):
     boxes = boxes[boxes[:, 4] > 0.25]
 print(len(boxes))
 """
-THEIRS = """
+ULTRALYTICS = """
 import sys
 from ultralytics import YOLO
 model = YOLO(sys.argv[1], task="detect")
 folder, count, height, width = sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5])
 for number in range(count):
-    found = model.predict(f"{folder}/rgb-{number}.png", imgsz=(height, width), device="cpu", verbose=False, save=False)
-print(len(found[0].boxes))
+    file = f"{folder}/rgb-{number}.png"
+    results = model.predict(file, imgsz=(height, width), device="cpu", verbose=False, save=False)
+print(len(results[0].boxes))
 """
 TAIL = """
 held = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
@@ -103,19 +104,19 @@ def timed(source: str, *words: str) -> tuple[float, float]:
 
 def in_turns(scripts: dict[str, tuple[str, ...]], turns: int) -> dict[str, tuple[float, float]]:
     """Return the median seconds and memory of each script, run in turns; the first turn is not counted."""
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in scripts}
+    runs: dict[str, list[tuple[float, float]]] = {name: [] for name in scripts}
     for turn in range(turns + 1):
         for name, words in scripts.items():
-            told = timed(*words)
+            seconds_mb = timed(*words)
             if turn:
-                found[name].append(told)
-    return {name: (median(t for t, _ in each), median(m for _, m in each)) for name, each in found.items()}
+                runs[name].append(seconds_mb)
+    return {name: (median(t for t, _ in values), median(m for _, m in values)) for name, values in runs.items()}
 
 
-def pictures(folder: Path, bundle: Bundle) -> None:
-    """Write pictures of 640x480 for every camera of a bundle."""
+def write_images(folder: Path, bundle: Bundle) -> None:
+    """Write images of 640x480 for every camera of a bundle."""
     rng = np.random.default_rng(0)
-    for number in range(PICTURES):
+    for number in range(NUM_IMAGES):
         for spec in bundle.manifest.inputs:
             coarse = rng.integers(0, 256, (12, 16, spec.channels), np.uint8)
             cv2.imwrite(str(folder / f"{spec.name}-{number}.png"), cv2.resize(coarse, (640, 480)))
@@ -148,16 +149,21 @@ def main() -> None:
     spec = bundle.manifest.inputs[0]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        pictures(folder, bundle)
+        write_images(folder, bundle)
         other = rival(folder, bundle.model.stat().st_size, (spec.height, spec.width))
-        print_message(f"{bundle.model.stat().st_size / 1e6:.1f} MB beside {other.stat().st_size / 1e6:.1f} MB")
+        print_message(f"{bundle.model.stat().st_size / 1e6:.1f} MB, ultralytics' {other.stat().st_size / 1e6:.1f} MB")
         imports = in_turns({key: (source,) for key, source in IMPORTS.items()}, 2 * given.turns)
-        here, there = (str(bundle.path), name), (str(other), name)
+        ours_args, other_args = (str(bundle.path), name), (str(other), name)
         size = (str(spec.height), str(spec.width))
-        first = in_turns({"ours": (OURS, *here, "1"), "bare": (BARE, *here, "1")}, given.turns)
-        many = str(PICTURES)
+        first = in_turns({"ours": (OURS, *ours_args, "1"), "bare": (BARE, *ours_args, "1")}, given.turns)
+        many = str(NUM_IMAGES)
         memory = in_turns(
-            {"ours": (OURS, *here, many), "bare": (BARE, *here, many), "ultralytics": (THEIRS, *there, many, *size)}, 3
+            {
+                "ours": (OURS, *ours_args, many),
+                "bare": (BARE, *ours_args, many),
+                "ultralytics": (ULTRALYTICS, *other_args, many, *size),
+            },
+            3,
         )
         row: dict[str, Any] = {
             "bundle": given.bundle.name,
@@ -167,10 +173,10 @@ def main() -> None:
             "first_result_to_bare": first["ours"][0] / first["bare"][0],
             "memory_mb": {k: m for k, (_, m) in memory.items()},
             "memory_to_ultralytics": memory["ours"][1] / memory["ultralytics"][1],
-            "pictures": PICTURES,
+            "images": NUM_IMAGES,
         }
-    keep(RESULTS, "startup", row, "bundle")
-    table = [["", "found", "asked"]]
+    save_row(RESULTS, "startup", row, "bundle")
+    table = [["", "measured", "required"]]
     for key in ("edgemtl_runtime", "edgemtl_runtime.Pipeline"):
         table.append([f"import {key}, over numpy", f"{row['import_ms_over_numpy'][key]:.0f} ms", "60 ms"])
     table.append(["first result, of a bare script's", f"{row['first_result_to_bare']:.2f}", "2"])

@@ -1,15 +1,15 @@
-"""Stamps and pairs of live cameras held against the truth, which every picture shows: `make bench-time`.
+"""Accuracy of stamps and pairs of live cameras against times drawn into every image: `make bench-time`.
 
     python benchmarks/time_pairs.py [--only WORD ...] [--seconds 8]
 
-Two streams on loopback, sent by GStreamer's RTSP server or over HTTP, each picture drawn with the time of its drawing;
+Two streams on loopback, sent by GStreamer's RTSP server or over HTTP, each image with the time of its drawing in it;
 on some runs one of them stalls, by a network that stands (all of it comes later) or a server that does (nothing is
-drawn meanwhile). Beside edgemtl-runtime: GStreamer alone (its own stamps, our pairing) and OpenCV as programs use it
-(the moment of `read`). Rows go to results/time.json as they come, the table to standard output.
+drawn meanwhile). Compared with edgemtl-runtime: GStreamer alone (its own stamps, our pairing) and OpenCV as programs
+use it (the time of `read`). Rows go to results/time.json as they come, the table to standard output.
 
 An error is how far a stamp lies from the drawing, in milliseconds, of trusted pairs from 1.5 s after the first; a pair
-is beyond the tolerance (30 ms) by its pictures, unmarked where it passed for a good one. `recovery_s` runs from the end
-of a stall to the first pair after which all are true and trusted. Latency is from the drawing of the later picture to
+is beyond the tolerance (30 ms) by its images, unmarked where it passed for a good one. `recovery_s` runs from the end
+of a stall to the first pair after which all are true and trusted. Latency is from the drawing of the later image to
 the pair.
 """
 
@@ -48,7 +48,7 @@ STREAMS: dict[str, dict[str, Any]] = {
     "h264+b/9": {"fps": 9, "b_frames": 2},
     "h265/15": {"fps": 15, "codec": "h265"},
     "mjpeg/15": {"fps": 15, "codec": "mjpeg"},
-    # in one slice: FFmpeg's own RTSP reader smears pictures of several
+    # in one slice: FFmpeg's own RTSP reader smears images of several
     "plain/30": {"fps": 30, "slices": 1},
     "plain/15": {"fps": 15, "slices": 1},
     "plain/9": {"fps": 9, "slices": 1},
@@ -113,14 +113,14 @@ class Case:
 
     @property
     def key(self) -> dict[str, Any]:
-        """What a row is known by."""
-        kinds = [STREAMS.get(name, {"fps": 15, "codec": "mjpeg"}) for name in self.streams]
+        """The keys that identify a row."""
+        encodings = [STREAMS.get(name, {"fps": 15, "codec": "mjpeg"}) for name in self.streams]
         return {
             "tool": READERS[self.readers[0]][0],
             "path": list(self.readers),
-            "codec": [kind.get("codec", "h264") for kind in kinds],
-            "fps": [kind["fps"] for kind in kinds],
-            "b_frames": [kind.get("b_frames", 0) for kind in kinds],
+            "codec": [encoding.get("codec", "h264") for encoding in encodings],
+            "fps": [encoding["fps"] for encoding in encodings],
+            "b_frames": [encoding.get("b_frames", 0) for encoding in encodings],
             "stall_s": self.stall_s,
             "stall": self.how,
         }
@@ -154,18 +154,18 @@ def cases() -> Iterator[Case]:
 
 def measure(case: Case, seconds: float) -> dict[str, Any]:
     """Return a case's row."""
-    kinds = {name.replace("/", "-"): STREAMS[name] for name in case.streams if name in STREAMS}
-    server, mjpeg = TimedRtsp(**kinds), timed_mjpeg(15)
+    encodings = {name.replace("/", "-"): STREAMS[name] for name in case.streams if name in STREAMS}
+    server, mjpeg = TimedRtsp(**encodings), timed_mjpeg(15)
     relay = Relay(mjpeg.port if case.streams[-1] == "http" else server.port)
     try:
         cameras = {}
-        for place, (reader, name) in enumerate(zip(case.readers, case.streams, strict=True)):
-            port = relay.port if place == len(case.readers) - 1 and case.how == "network" else 0
+        for index, (reader, name) in enumerate(zip(case.readers, case.streams, strict=True)):
+            port = relay.port if index == len(case.readers) - 1 and case.how == "network" else 0
             if name == "http":
                 url = f"http://127.0.0.1:{port or mjpeg.port}/stream"
             else:
                 url = server.url(name.replace("/", "-"), port)
-            camera = ("rgb", "ir")[place]
+            camera = ("rgb", "ir")[index]
             make = READERS[reader][1]  # each is opened again when it fails, as ours are
             cameras[camera] = Reconnecting(camera, partial(make, camera, url))
         stall = {
@@ -173,19 +173,20 @@ def measure(case: Case, seconds: float) -> dict[str, Any]:
             "network": lambda: relay.hold(case.stall_s),
             "server": lambda: server.stand(case.stall_s),
         }[case.how]
-        found = watch(cameras, seconds + case.stall_s, TOLERANCE_MS, stall)
-        return case.key | found.row(TOLERANCE_MS) | {"drops": found.drops, "unread": found.unread}
+        record = watch(cameras, seconds + case.stall_s, TOLERANCE_MS, stall)
+        row: dict[str, Any] = case.key | record.row(TOLERANCE_MS)
+        return row | {"drops": record.drops, "unread": record.unread}
     finally:
         server.kill()
         relay.kill()
         mjpeg.kill()
 
 
-def keep(row: dict[str, Any]) -> None:
-    """Put a row into the results in the place of an older one of its kind."""
+def save_row(row: dict[str, Any]) -> None:
+    """Save a row; it replaces an older one of the same case."""
     rows = json.loads(RESULTS.read_text())["rows"] if RESULTS.is_file() else []
     known = ("tool", "path", "codec", "fps", "b_frames", "stall_s", "stall")
-    rows = [each for each in rows if any(each.get(name) != row[name] for name in known)] + [row]
+    rows = [old for old in rows if any(old.get(name) != row[name] for name in known)] + [row]
     RESULTS.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
 
 
@@ -203,7 +204,7 @@ def line(row: dict[str, Any]) -> str:
 
 
 HEAD = (
-    f"{'tool':20} {'streams':44} {'stall':14} {'pairs':>5} {'>tol':>5} {'unm.':>5} {'skew':>7} {'told':>7} "
+    f"{'tool':20} {'streams':44} {'stall':14} {'pairs':>5} {'>tol':>5} {'unm.':>5} {'skew':>7} {'rep.':>7} "
     f"{'errors ms':>12} {'rec s':>6} {'lat ms':>8}"
 )
 
@@ -218,7 +219,7 @@ def main() -> None:
     for case in cases():
         if all(word in json.dumps(case.key) for word in args.only):
             row = measure(case, args.seconds)
-            keep(row)
+            save_row(row)
             print(line(row), flush=True)
 
 

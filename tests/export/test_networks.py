@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 from edgemtl_export import channel_groups, shrink, verify
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-from networks import build, picture
+from networks import build, random_images
 from zeros import MODES, zero
 
 QUICK = ["resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5", "yolo11n"]
@@ -49,7 +49,7 @@ def test_onnx_of_a_shrunk_program_gives_the_same(name: str) -> None:
     session = onnxruntime.InferenceSession(
         exported_onnx.model_proto.SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    fresh = [picture(*inputs[0].shape) for _ in range(2)]
+    fresh = [random_images(*inputs[0].shape) for _ in range(2)]
     with torch.no_grad():
         truth = [net(x) for x in fresh]
     signal = float((truth[0] - truth[1]).abs().max())
