@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgemtl_runtime import cli as runtime_cli
+from edgemtl_runtime.cli_calibrate import add_calibrate
 from edgemtl_runtime.cli_engines import add_engines
 from edgemtl_runtime.cli_record import add_record
 from edgemtl_runtime.cli_run import add_run
@@ -34,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
         group.add(commands)
     add_run(commands)
     add_record(commands)
+    add_calibrate(commands)
     add_engines(commands)
     demo = commands.add_parser("demo", help="everything on drawn streets: train, shrink, export, evaluate, run")
     demo.add_argument("--out", type=Path, help=f"folder to write (default: {DEMO}, where an older demo is replaced)")

@@ -85,6 +85,16 @@ def test_a_benchmark_has_help(name: str, monkeypatch: pytest.MonkeyPatch, capsys
     assert end.value.code == 0 and f"usage: {name}.py" in capsys.readouterr().out
 
 
+def test_the_commands_that_destroy_runs_are_known(tmp_path: Path) -> None:
+    from edgemtl.cli import parser
+
+    commands = benchmark("destroy").commands(tmp_path)
+    assert {"train", "export", "calibrate", "record"} <= commands.keys()
+    for command in commands.values():
+        for overwrite in (False, True):
+            parser().parse_args(command.line(tmp_path, overwrite)[3:])
+
+
 def rows(name: str) -> Any:
     """Return what a committed results file holds."""
     return json.loads((RESULTS / f"{name}.json").read_text())
