@@ -1,4 +1,4 @@
-# make demo | make test | make lint | make wheels: each sets up what it needs in .venv.
+# make demo | make test | make test-slow | make lint | make wheels: each sets up what it needs in .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,7 +13,7 @@ export EDGEMTL_DATA ?= $(abspath ../shared/data)
 export EDGEMTL_WEIGHTS ?= $(abspath ../shared/weights)
 endif
 
-.PHONY: setup demo test lint format wheels bench-rgbir bench-joint bench-methods bench-live bench-soak bench-time bench-reopen bench-fuzz bench-destroy bench-deploy bench-shrink bench-shrink-wide bench-latency clean
+.PHONY: setup demo test test-slow lint format wheels bench-rgbir bench-joint bench-methods bench-live bench-soak bench-time bench-reopen bench-fuzz bench-destroy bench-deploy bench-shrink bench-shrink-wide bench-latency clean
 setup: $(READY)
 
 # .ci/venv makes .venv with Python 3.11 or newer, by uv where PYTHON is older. opencv-python needs the system's libGL;
@@ -30,8 +30,15 @@ $(READY): pyproject.toml runtime/pyproject.toml export/pyproject.toml constraint
 demo: setup
 	$(BIN)/edgemtl demo --out $(OUT) --steps $(STEPS) --overwrite
 
+# a file's tests stay together, those against the clock follow one another (tests/conftest.py)
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 test: setup
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m 'not slow'
+
+# whole trainings, several processes, killed programs: what `make test` holds with less in it
+test-slow: setup
+	$(PYTEST) -m slow
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -32,7 +32,8 @@ from methods_page import Matrix, write_page
 from edgemtl.config import Config
 from edgemtl.console import print_message
 from edgemtl.data.datasets import open_datasets
-from edgemtl.experiments.adapt import SCRATCH, adapted_config, reached
+from edgemtl.experiments.adapt import reached
+from edgemtl.experiments.adapt_config import SCRATCH, adapted_config
 from edgemtl.experiments.lomt import find_head_taps
 from edgemtl.experiments.single import single_task
 from edgemtl.run import Run

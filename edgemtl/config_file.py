@@ -30,9 +30,10 @@ def load(file: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
         tree = {}
     if not isinstance(tree, dict):
         raise ConfigError(f"{file}: holds no keys; write lines like 'epochs: 45'")
+    tree = renamed(tree, Path(file).name if file else "")
     for override in overrides:
         _set(tree, override)
-    tree = renamed(tree, Path(file).name if file else "")
+    tree = renamed(tree)
     _check_keys(tree, Config, "")
     try:
         config = msgspec.convert(tree, Config)

@@ -19,12 +19,12 @@ from .reports.html import png
 from .visualize import draw_results
 
 PREDICTION = "prediction"
-"""What `edgemtl_runtime.atomic` calls such a folder."""
+"""The name of such a folder in its inventory (`edgemtl_runtime.atomic`)."""
 IMAGES, BOXES, RESULTS = "pictures", "boxes.json", "results.jsonl"
 
 
 def predict(model: Path, folder: Path, out: Path, overwrite: bool = False) -> int:
-    """Run a network on a folder of images; write pictures/, results.jsonl and, where it has boxes, boxes.json.
+    """Run a network on a folder of images; write drawn images, results.jsonl and, where it has boxes, boxes.json.
 
     One modality's images lie in the folder itself or in its rgb/ or ir/, two modalities' in both, under equal stems.
     With ``overwrite`` a prediction of ours at ``out`` is replaced. Returns how many samples there were.

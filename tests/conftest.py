@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pickle
+import shutil
 import signal
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import cv2
+import hypothesis
 import numpy as np
 import pytest
 
+hypothesis.settings.register_profile(
+    "suite", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("suite")  # the same examples every time; a busy machine makes none of them wrong
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN
@@ -17,16 +28,49 @@ if (
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """GPU tests are skipped where there is no GPU."""
-    if not any(item.get_closest_marker("gpu") for item in items):
-        return
-    import torch
+FOLDERS = ("journeys", "training", "export", "models", "runtime")
+"""The order of the folders where several workers share the tests: what takes longest begins first."""
 
-    if not torch.cuda.is_available():
-        for item in items:
-            if item.get_closest_marker("gpu"):
-                item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip GPU tests where there is no GPU; with several workers, begin with what takes longest."""
+    if any(item.get_closest_marker("gpu") for item in items):
+        import torch
+
+        if not torch.cuda.is_available():
+            for item in items:
+                if item.get_closest_marker("gpu"):
+                    item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=_turn)  # stable: within a file as it is written
+
+
+def _turn(item: pytest.Item) -> tuple[bool, int]:
+    """Return what tests are sorted by: those that watch the clock first, as they follow one another on one worker."""
+    folder = item.path.parent.name
+    return not watches_the_clock(item.path), FOLDERS.index(folder) if folder in FOLDERS else len(FOLDERS)
+
+
+@cache
+def watches_the_clock(file: Path) -> bool:
+    """Whether a file's tests are marked "realtime"."""
+    return "pytestmark = pytest.mark.realtime" in file.read_text()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each file's tests to one worker, and those that watch the clock to one, where they follow one another.
+
+    So no two of them run at once. (xdist's own groups have no effect with pytest 9.)
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = str(super()._split_scope(nodeid))
+            return "realtime" if watches_the_clock(config.rootpath / file) else file
+
+    return Scheduling(config, log)
 
 
 def folder_of(variable: str, name: str) -> Path:
@@ -99,21 +143,69 @@ TINY = (
 """A training of seconds: its network is poor but its outputs are no longer ties."""
 
 
+def shared_folder(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that one worker of a test session fills and every worker reads; who comes second waits for the first.
+
+    ``make`` gets an empty folder. One that was left unfinished by an error is made again by the next who asks.
+    """
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # that of the session; each worker's own is within
+    folder, finished = root / f"shared-{name}", root / f"shared-{name}.finished"
+    with (root / f"shared-{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            if not finished.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                finished.touch()
+        finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)  # not by closing alone: a child that was forked meanwhile holds it too
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
-    """A run with half of its parameters zeroed."""
+    """A run with half of its parameters zeroed; trained once a session, so its folder is only read."""
     from edgemtl.config_file import load
+    from edgemtl.run import Run
     from edgemtl.train import train
 
-    return train(load(None, TINY), tmp_path_factory.mktemp("run") / "tiny")
+    return Run.open(shared_folder(tmp_path_factory, "run", lambda out: train(load(None, TINY), out / "tiny")) / "tiny")
 
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tiny_run, tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
-    """The bundle of `tiny_run`, and what shrinking did."""
-    from edgemtl.export import export
+    """The bundle of `tiny_run`, and what shrinking did; made once a session, so its folder is only read."""
+    import torch
 
-    return export(tiny_run, tmp_path_factory.mktemp("bundle") / "tiny")
+    from edgemtl.export import export
+    from edgemtl_export import Shrunk
+    from edgemtl_runtime.bundle import Bundle
+
+    def make(out: Path) -> None:
+        _, shrunk = export(tiny_run, out / "tiny")
+        torch.export.save(shrunk.program, out / "shrunk.pt2")
+        (out / "shrunk.pickle").write_bytes(pickle.dumps((shrunk.keep, shrunk.report)))
+
+    folder = shared_folder(tmp_path_factory, "bundle", make)
+    keep, report = pickle.loads((folder / "shrunk.pickle").read_bytes())
+    return Bundle.open(folder / "tiny"), Shrunk(torch.export.load(folder / "shrunk.pt2"), keep, report)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are files with next to nothing in them: they take half of the time of trainings of a few steps."""
+    from matplotlib.figure import Figure
+
+    def savefig(self: Figure, file: Path | BinaryIO, **_: object) -> None:
+        if isinstance(file, Path):
+            file.write_bytes(b"undrawn")
+        else:
+            file.write(b"undrawn")
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
 
 
 @pytest.fixture

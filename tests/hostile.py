@@ -55,7 +55,7 @@ def packed(parts: Parts, root: str = "archive/") -> bytes:
 
 
 def saved(pickled: bytes, **more: bytes) -> bytes:
-    """Return what torch.load takes for a file of torch.save, with a pickle of one's own in it."""
+    """Return what torch.load takes for a file of torch.save, with a custom pickle in it."""
     return packed({"data.pkl": pickled, "byteorder": b"little", "version": b"3\n", **more})
 
 
@@ -101,5 +101,5 @@ def touching(file: Path) -> dict[str, bytes]:
         "an argument for a good class": b"\x80\x02ccollections\nOrderedDict\n(" + python + b"tR.",
         "an instance": f"(S{text!r}\nibuiltins\nexec\n.".encode(),
         "an object": b"(cbuiltins\nexec\nX" + struct.pack("<I", len(text)) + text.encode() + b"o.",
-        "behind a good value": b"\x80\x02N0" + python + b".",
+        "after a good value": b"\x80\x02N0" + python + b".",
     }

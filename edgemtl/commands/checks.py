@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,8 +14,6 @@ from ..run_files import RUN, check_run, is_run
 
 SYNTHETIC = "streets"
 """The data source that is no path."""
-SCRATCH = "scratch"
-"""The start of ``adapt`` that is no run: the network with its initial weights."""
 
 
 def check_config(config: Config, resume: bool = False) -> None:
@@ -78,14 +75,3 @@ def check_run_or_program(path: Path) -> None:
         check_run(path)
     elif not path.is_file():
         raise EdgemtlError(f"{path}: no such run or file; give a run's folder or what torch.export.save wrote")
-
-
-def check_adaptation(task: str, starts: Sequence[str]) -> None:
-    """Raise `EdgemtlError` where a task cannot be trained from these starts: runs, or "scratch"."""
-    runs = [start for start in starts if start != SCRATCH]
-    if not runs:
-        raise ConfigError(f"--start {SCRATCH} alone: name a run too, whose network and data are taken")
-    for run in runs:
-        check_run(Path(run))
-    if task not in TASK_NAMES:
-        raise ConfigError(f"--task {task}: not one of {', '.join(TASK_NAMES)}")

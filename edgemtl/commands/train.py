@@ -167,20 +167,23 @@ def _report_single(runs: list[Run], as_json: bool) -> int:
 
 
 def _adapt(args: argparse.Namespace) -> int:
-    from .checks import check_adaptation
+    from ..experiments.adapt_config import adaptation_configs
+    from .checks import check_config
 
     overrides = [start for start in args.starts if "=" in start and not Path(start).exists()]
     starts = [start for start in args.starts if start not in overrides]
-    check_adaptation(args.task, starts)
-    return _adapt_and_report(starts, overrides, args)
+    configs = adaptation_configs(starts, args.task, overrides, args.single_task)
+    for config in configs.values():
+        check_config(config, args.resume)
+    return _adapt_and_report(configs, args)
 
 
-def _adapt_and_report(starts: list[str], overrides: list[str], args: argparse.Namespace) -> int:
+def _adapt_and_report(configs: dict[str, Config], args: argparse.Namespace) -> int:
     from ..console import print_table
     from ..experiments.adapt import adapt, reached
     from ..tasks import TASKS
 
-    curves = adapt(starts, args.task, overrides, args.out, args.single_task, args.resume, args.overwrite)
+    curves = adapt(configs, args.task, args.out, args.resume, args.overwrite)
     better = TASKS[args.task].higher_is_better
     steps = {n: reached(points, args.reach, better) if args.reach is not None else None for n, points in curves.items()}
     if args.json:

@@ -1,4 +1,4 @@
-"""A folder for settings that nobody else can write to, whatever stands at its name."""
+"""A folder for settings that nobody else can write to, whatever is at its path."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def settings_folder() -> Path:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         folder = base / "edgemtl" / "ultralytics"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if all(_private(each) for each in (folder, folder.parent)) and os.access(folder, os.W_OK):
+        if all(_is_private(path) for path in (folder, folder.parent)) and os.access(folder, os.W_OK):
             return folder
     except (OSError, RuntimeError):  # no home, or none that may be written to
         pass
@@ -28,7 +28,7 @@ def settings_folder() -> Path:
     return Path(fresh)
 
 
-def _private(folder: Path) -> bool:
+def _is_private(folder: Path) -> bool:
     """Whether this is a folder itself, this user's, and no one else may write in it."""
-    found = folder.lstat()
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
+    status = folder.lstat()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import msgspec
 
 from .errors import EdgemtlError, missing
 
+if TYPE_CHECKING:
+    import yaml
+
 MAX_BYTES = 4 << 20
 MAX_DEPTH = 64
 MAX_VALUES = 500_000
 MAX_REASON_LENGTH = 300
+T = TypeVar("T")
 
 
 def read_bounded(file: Path, max_bytes: int = MAX_BYTES, error: type[EdgemtlError] = EdgemtlError) -> bytes:
@@ -26,6 +31,14 @@ def read_bounded(file: Path, max_bytes: int = MAX_BYTES, error: type[EdgemtlErro
     if len(data) > max_bytes:
         raise error(f"{file}: larger than {max_bytes / 1e6:.0f} MB, which is no such file; look at what it is")
     return data
+
+
+@overload
+def decode_json(data: bytes, type_: type[T]) -> T: ...
+
+
+@overload
+def decode_json(data: bytes) -> Any: ...
 
 
 def decode_json(data: bytes, type_: Any = Any) -> Any:
@@ -66,16 +79,18 @@ def parse_yaml(data: bytes | str) -> Any:
         raise EdgemtlError(
             missing(error, "yaml", "YAML files need PyYAML: pip install 'edgemtl-runtime[rig]'")
         ) from error
-    loader: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
+    loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
     try:
-        _check_events(yaml, yaml.parse(data, Loader=loader))
+        _check_events(yaml.parse(data, Loader=loader))
         return yaml.load(data, Loader=loader)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError, KeyError, AttributeError) as error:
         raise ValueError(reason(error)) from None
 
 
-def _check_events(yaml: Any, events: Any) -> None:
+def _check_events(events: Iterable[yaml.Event]) -> None:
     """Raise `ValueError` where a text nests too deep, or its aliases would expand beyond bounds."""
+    import yaml
+
     open_: list[tuple[str | None, int]] = []  # anchor of each open collection, and the values before it
     values = 0
     expanded: dict[str, int] = {}  # values of each anchor

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
@@ -16,6 +16,7 @@ from .errors import EdgemtlError, missing
 if TYPE_CHECKING:
     from av import Packet
     from av.container import InputContainer
+    from av.video.stream import VideoStream
 
     from .sink.partial_file import PartialFile
 
@@ -118,7 +119,7 @@ def recover_video(file: Path, output: PartialFile) -> Recovered:
             target.metadata.update({k: v for k, v in source.metadata.items() if k.lower() == "comment"})
             copy = target.add_stream_from_template(source.streams.video[0])
 
-            def remux(packet: Packet[Any]) -> None:
+            def remux(packet: Packet[VideoStream]) -> None:
                 packet.stream = copy
                 target.mux(packet)
 
@@ -133,7 +134,7 @@ def recover_video(file: Path, output: PartialFile) -> Recovered:
     return Recovered("images", images, seconds, 0, 0, False)
 
 
-def _each_packet(source: InputContainer, use: Callable[[Packet[Any]], None]) -> tuple[int, float]:
+def _each_packet(source: InputContainer, use: Callable[[Packet[VideoStream]], None]) -> tuple[int, float]:
     """Call ``use`` with the complete packets of a video up to its truncated end; return their count, and seconds."""
     import av
 

@@ -14,7 +14,7 @@ def renamed(parser: argparse.ArgumentParser, old: str, new: str) -> None:
     ``new``; a required ``new`` counts as given.
     """
     target = parser._option_string_actions[new]
-    choices = None if target.choices is None else list(target.choices)
+    allowed = None if target.choices is None else list(target.choices)
     parser.add_argument(
         old,
         dest=target.dest,
@@ -25,7 +25,7 @@ def renamed(parser: argparse.ArgumentParser, old: str, new: str) -> None:
         const=target.const,
         default=argparse.SUPPRESS,
         type=target.type or str,
-        choices=choices,
+        choices=allowed,
         metavar=target.metavar,
         help=argparse.SUPPRESS,
     )

@@ -246,9 +246,9 @@ ARCHIVES = {
 @pytest.mark.parametrize("kind", list(ARCHIVES))
 def test_archives_have_bounds(tmp_path: Path, ordinary: Parts, kind: str) -> None:
     make, why = ARCHIVES[kind]
-    start = time.monotonic()
+    start = time.process_time()
     check_harmless(tmp_path, make(ordinary), why, runs=False)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 def storage(count: int, kind: str = "FloatStorage") -> bytes:

@@ -36,6 +36,7 @@ def there(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_full_disk_and_a_kill_leave_the_older_bundle_whole(
     tiny_run: Run, tiny_bundle: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,6 +28,7 @@ def environment() -> dict[str, str]:
     return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
+@pytest.mark.slow
 def test_the_journey_of_the_readme(tmp_path: Path) -> None:
     """Every shell line but the two make targets, in an empty folder."""
     lines = [
@@ -44,7 +45,7 @@ def test_the_journey_of_the_readme(tmp_path: Path) -> None:
             continue
         line = line.replace("pattern:'", "pattern:?frames=20'")
         result = subprocess.run(
-            line, shell=True, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300
+            line, shell=True, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=600
         )
         assert result.returncode == 0, (line, result.stderr[-2000:])
 
@@ -57,11 +58,12 @@ def test_the_readme_is_short_and_links_every_document() -> None:
     assert {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} <= linked
 
 
+@pytest.mark.slow
 def test_make_demo(tmp_path: Path) -> None:
     """The README's first command, cut to a few steps: every artefact is there and tells of the others."""
     out = tmp_path / "demo"
     command = ["make", "-C", str(ROOT), "demo", f"OUT={out}", "STEPS=30", f"VENV={Path(sys.executable).parents[1]}"]
-    subprocess.run(command, check=True, capture_output=True, timeout=500)
+    subprocess.run(command, check=True, capture_output=True, timeout=900)
     names = {path.name for path in out.iterdir()}
     assert {"bundle", "demo.json", "report.html", "result.png", "stream.mp4"} <= names
     told = json.loads((out / "demo.json").read_text())
@@ -77,15 +79,13 @@ def test_make_demo(tmp_path: Path) -> None:
 @pytest.mark.parametrize("room", ["runtime", "export"])
 def test_the_examples_of_the_rooms(room: str, tmp_path: Path, toy_bundle: Path) -> None:
     (tmp_path / "bundle").symlink_to(toy_bundle)
+    promised: list[str] = []
     for example in blocks(ROOT / room / "README.md", "python"):
         result = subprocess.run(
-            [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, timeout=120
+            [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, timeout=600
         )
         assert result.returncode == 0 and result.stdout, result.stderr[-2000:]
-
-
-def test_what_the_export_readme_prints_is_what_is_printed(tmp_path: Path) -> None:
-    example, _ = blocks(ROOT / "export" / "README.md", "python")
-    said = re.search(r"# (parameters .*? removed\))", example)
-    result = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert said and said.group(1) in result.stdout
+        lines = re.findall(r"# (parameters .*? removed\))", example)
+        assert all(line in result.stdout for line in lines)
+        promised += lines
+    assert len(promised) == (room == "export")

@@ -41,7 +41,7 @@ KINDS = {"mcap": "mcap", "video": "mp4", "jsonl": "jsonl"}
 
 
 def image_count(file: Path) -> int:
-    """Return how many pictures PyAV and OpenCV both read from a video."""
+    """Return how many images PyAV and OpenCV both read from a video."""
     with av.open(str(file)) as container:
         by_av = sum(1 for _ in container.decode(video=0))
     reader, by_cv = cv2.VideoCapture(str(file)), 0
@@ -61,8 +61,8 @@ def count_of(kind: str, file: Path) -> int:
         reader = make_reader(stream, validate_crcs=True)
         summary = reader.get_summary()
         assert summary is not None and summary.statistics is not None and summary.chunk_indexes
-        found = [channel.topic for _, channel, _ in reader.iter_messages()]
-        assert summary.statistics.message_count == len(found)
+        topics = [channel.topic for _, channel, _ in reader.iter_messages()]
+        assert summary.statistics.message_count == len(topics)
         stream.seek(0)
-        assert len(list(NonSeekingReader(stream, validate_crcs=True).iter_messages())) == len(found)
-        return found.count("/result")
+        assert len(list(NonSeekingReader(stream, validate_crcs=True).iter_messages())) == len(topics)
+        return topics.count("/result")

@@ -222,7 +222,7 @@ class Watched:
     def close(self) -> None:
         """Nothing to finish."""
 
-    def until(self, what: Callable[[], object], seconds: float = 15.0) -> float:
+    def until(self, what: Callable[[], object], seconds: float = 60.0) -> float:
         """Wait until something holds and return how long that took."""
         begun = time.monotonic()
         while not what():

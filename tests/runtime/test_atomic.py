@@ -1,4 +1,4 @@
-"""Outputs: what is there is never lost, whatever stands in their place and wherever the process dies."""
+"""Atomic outputs: existing files are never lost, whatever exists at the path and wherever the process dies."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ OLD, NEW = {"a.txt": b"old", "in/b.txt": b"old too"}, {"a.txt": b"new", "c.txt":
 
 def tree(root: Path) -> Tree:
     """Return all that a folder holds: contents of files, targets of links, None for folders."""
-    found: Tree = {}
+    contents: Tree = {}
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
         if path.is_symlink():
-            found[name] = f"-> {path.readlink()}"
+            contents[name] = f"-> {path.readlink()}"
         else:
-            found[name] = path.read_bytes() if path.is_file() else None
-    return found
+            contents[name] = path.read_bytes() if path.is_file() else None
+    return contents
 
 
 def names(folder: Path) -> list[str]:
@@ -68,7 +68,7 @@ def held(path: Path) -> dict[str, bytes]:
 
 
 def nothing(path: Path) -> None:
-    """Leave the place empty."""
+    """Create nothing."""
 
 
 def empty(path: Path) -> None:
@@ -156,7 +156,7 @@ def a_link_to_nothing(path: Path) -> None:
     path.symlink_to("nowhere")
 
 
-PLACES: list[tuple[Callable[[Path], None], str, str]] = [
+CASES: list[tuple[Callable[[Path], None], str, str]] = [
     (nothing, "", ""),
     (empty, "", ""),
     (finished, "a finished run stands here; --overwrite replaces it", ""),
@@ -179,15 +179,15 @@ PLACES: list[tuple[Callable[[Path], None], str, str]] = [
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-@pytest.mark.parametrize(("place", "plain", "asked"), PLACES, ids=[place.__name__ for place, _, _ in PLACES])
+@pytest.mark.parametrize(("prepare", "plain", "overwriting"), CASES, ids=[prepare.__name__ for prepare, _, _ in CASES])
 def test_what_stands_there_decides(
-    place: Callable[[Path], None], plain: str, asked: str, overwrite: bool, tmp_path: Path
+    prepare: Callable[[Path], None], plain: str, overwriting: str, overwrite: bool, tmp_path: Path
 ) -> None:
     (tmp_path / "keep.txt").write_text("keep")
     out = tmp_path / "deep" / "out"
     out.parent.mkdir()
-    place(out)
-    before, expected = tree(tmp_path), asked if overwrite else plain
+    prepare(out)
+    before, expected = tree(tmp_path), overwriting if overwrite else plain
     if not expected:
         write(out, NEW, overwrite=overwrite)
         assert held(out) == NEW and names(out.parent) == ["out"]
@@ -208,7 +208,7 @@ def test_the_working_folder_its_parents_home_root_and_mounts_are_refused(
     monkeypatch.chdir(inner)
     monkeypatch.setenv("HOME", str(tmp_path / "home" / "me"))
     (tmp_path / "link").symlink_to(tmp_path)
-    places = [
+    paths = [
         ".",
         "..",
         "../..",
@@ -220,8 +220,8 @@ def test_the_working_folder_its_parents_home_root_and_mounts_are_refused(
         "~",
         "./../inner",
     ]
-    for place in places:
-        path = Path(place).expanduser()
+    for given_path in paths:
+        path = Path(given_path).expanduser()
         for overwrite in (False, True):
             with pytest.raises(EdgemtlError, match="is never replaced"), AtomicFolder(path, "run", overwrite):
                 pytest.fail("was let in")
@@ -347,7 +347,9 @@ def test_planted_names_do_not_help(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("make", [lambda path: AtomicFolder(path, "run"), AtomicFile])
-def test_the_second_is_told_who_is_there(make: Callable[[Path], AtomicFolder | AtomicFile], tmp_path: Path) -> None:
+def test_the_second_process_reports_the_first_ones_id(
+    make: Callable[[Path], AtomicFolder | AtomicFile], tmp_path: Path
+) -> None:
     claim = "AtomicFile(sys.argv[1])" if make is AtomicFile else "AtomicFolder(sys.argv[1], 'run')"
     code = (
         f"import sys, time\nfrom edgemtl_runtime.atomic import *\nwith {claim}: print('in', flush=True); time.sleep(60)"
@@ -358,7 +360,7 @@ def test_the_second_is_told_who_is_there(make: Callable[[Path], AtomicFolder | A
         started = time.monotonic()
         with pytest.raises(BusyError, match=f"process {first.pid} is writing there"), make(out):
             pytest.fail("was let in")
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 30  # the first would stay for 60
         first.kill()
     with make(out):
         pass
@@ -404,8 +406,8 @@ def test_many_at_once_write_one_after_the_other(tmp_path: Path) -> None:
     running = [
         subprocess.Popen([sys.executable, "-c", code, str(out), str(n)], stdout=subprocess.PIPE) for n in range(3)
     ]
-    told = [process.communicate(timeout=60)[0] for process in running]
-    assert all(process.returncode == 0 for process in running) and sum(map(int, told)) > 0
+    counts = [process.communicate(timeout=60)[0] for process in running]
+    assert all(process.returncode == 0 for process in running) and sum(map(int, counts)) > 0
     assert (out / "x").read_text() == (out / "y").read_text() and names(tmp_path) == ["out"]
 
 
@@ -432,7 +434,7 @@ def test_a_lock_in_the_making_that_another_clears_away_is_made_again(
     true = locks.flock
     monkeypatch.setattr(locks, "flock", lambda descriptor: next(answers, None) is None and true(descriptor))
     with AtomicFolder(tmp_path / "out", "run") as output:
-        assert {each.name for each in tmp_path.iterdir()} == {".out.lock", output.folder.name}
+        assert {path.name for path in tmp_path.iterdir()} == {".out.lock", output.folder.name}
         output.commit()
     assert names(tmp_path) == ["out"]
 
@@ -509,5 +511,5 @@ def test_no_call_changes_a_file_that_others_wrote(
             assert after.get(name) == data, (name, data)
 
 
-def test_the_package_tells_its_names() -> None:
+def test_all_public_names_exist() -> None:
     assert all(hasattr(atomic, name) for name in atomic.__all__)

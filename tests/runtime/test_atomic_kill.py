@@ -23,10 +23,10 @@ UNREACHED = 8
 
 
 class Counted:
-    """Counts calls to the system; behind the chosen one the process dies, or in its place the disk is full."""
+    """Counts system calls; after the chosen one the process dies, or instead of it the disk is full."""
 
     def __init__(self, at: int, then: Callable[[], None], cannot_exchange: bool) -> None:
-        self.at, self.behind, self.then, self.count = at, then is die, then, 0
+        self.at, self.after, self.then, self.count = at, then is die, then, 0
         for name in CALLS:
             setattr(os, name, self._wrapped(getattr(os, name)))
         if cannot_exchange:
@@ -37,10 +37,10 @@ class Counted:
     def _wrapped(self, call: Callable[..., object]) -> Callable[..., object]:
         def counted(*args: object, **kwargs: object) -> object:
             self.count += 1
-            if self.count == self.at and not self.behind:
+            if self.count == self.at and not self.after:
                 self.then()
             result = call(*args, **kwargs)
-            if self.count == self.at and self.behind:
+            if self.count == self.at and self.after:
                 self.then()
             return result
 

@@ -293,7 +293,7 @@ def test_a_board_to_print_is_found_where_it_is_drawn(text: str) -> None:
     assert corners is not None and len(corners) == len(board.points_m)
     gaps = corners.xy - corners.xy[0]
     want = board.points_m[:, :2] * pixels_per_m
-    if board.ends == 2 and gaps[-1].sum() < 0:
+    if board.num_orientations == 2 and gaps[-1].sum() < 0:
         gaps = gaps[0] - gaps
     off = np.linalg.norm(np.abs(gaps) - want, axis=1)
     assert off.max() < 0.6

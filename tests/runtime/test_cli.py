@@ -26,8 +26,8 @@ def test_a_table_for_people_and_json_for_programs(toy_bundle: Path) -> None:
     pattern = "pattern:?fps=0&frames=20"
     people = run(toy_bundle, "--rgb", pattern, "--ir", pattern)
     assert people.returncode == 0 and "pairs    20" in people.stdout and "infer" in people.stdout
-    told = json.loads(run(toy_bundle, "--rgb", pattern, "--ir", pattern, "--json").stdout)
-    assert told["pairs"] == 20 and set(told["latency_ms"]["infer"]) == {"p50", "p90", "p99", "max"}
+    report = json.loads(run(toy_bundle, "--rgb", pattern, "--ir", pattern, "--json").stdout)
+    assert report["pairs"] == 20 and set(report["latency_ms"]["infer"]) == {"p50", "p90", "p99", "max"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -67,7 +67,7 @@ def test_bad_input_is_one_line_and_exit_code_2(toy_bundle: Path, tmp_path: Path)
         assert result.stdout == ""
 
 
-def test_streams_that_never_meet_are_told(toy_bundle: Path, tmp_path: Path) -> None:
+def test_streams_that_never_meet_are_reported(toy_bundle: Path, tmp_path: Path) -> None:
     result = run(toy_bundle, "--rgb", "pattern:?fps=0&frames=1", "--ir", write_frames(tmp_path / "f", 1, channels=1))
     assert result.returncode == 0  # one frame each, of one epoch: a pair
     late = run(

@@ -29,7 +29,9 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited by Linux's means")
-@pytest.mark.parametrize("kind", COUNTS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow) if kind == "program" else kind for kind in COUNTS]
+)
 def test_a_mutated_file_is_used_or_rejected_in_one_line(originals: Path, kind: str) -> None:
     before = {file: sha256(file) for file in originals.rglob("*") if file.is_file()}
     report = fuzz.tried(kind, originals, 0, COUNTS[kind])

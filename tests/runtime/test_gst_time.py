@@ -17,6 +17,8 @@ from clockface import HEIGHT, WIDTH, Painter, read_face
 
 from edgemtl_runtime.camera import open_camera
 
+pytestmark = pytest.mark.realtime
+
 if (path := "/usr/lib/python3/dist-packages") not in sys.path:
     sys.path.append(path)  # Debian's, which an environment of pip does not see
 pytest.importorskip("gi", reason="python3-gi is not installed for this Python")

@@ -309,11 +309,11 @@ YAMLS = {
 def test_yaml_is_read_within_bounds(tmp_path: Path, case: str) -> None:
     file = tmp_path / "rig.yaml"
     file.write_text(YAMLS[case])
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(EdgemtlError) as told:
         Rig.open(file)
     assert "\n" not in str(told.value) and str(file) in str(told.value) and len(str(told.value)) < 600
-    assert time.monotonic() - start < 5 and not Path("made").exists()
+    assert time.process_time() - start < 5 and not Path("made").exists()
 
 
 def test_anchors_that_stay_small_are_read() -> None:

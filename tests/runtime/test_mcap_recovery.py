@@ -66,16 +66,16 @@ def messages_of(file: Path) -> list[tuple[str, int, int, bytes]]:
 def test_a_recording_cut_anywhere_is_read_and_recovered(recording: Path, tmp_path: Path) -> None:
     raw = recording.read_bytes()
     whole = messages_of(recording)
-    pictures = [ns for ns, _ in frames(recording, "/camera/ir/image")]
+    stamps = [ns for ns, _ in frames(recording, "/camera/ir/image")]
     cut, counts = tmp_path / "cut.mcap", []
     for size in range(8, len(raw), 397):
         cut.write_bytes(raw[:size])
-        seen = [ns for ns, _ in frames(cut, "/camera/ir/image")] if "/camera/ir/image" in topics(cut) else []
-        assert seen == pictures[: len(seen)]
+        readable = [ns for ns, _ in frames(cut, "/camera/ir/image")] if "/camera/ir/image" in topics(cut) else []
+        assert readable == stamps[: len(readable)]
         recovered = recover_mcap(cut)
         if recovered.messages:
             found = messages_of(cut)
-            assert found == whole[: len(found)] and len(found) == recovered.messages >= len(seen)
+            assert found == whole[: len(found)] and len(found) == recovered.messages >= len(readable)
             counts.append(len(found))
             assert recover_mcap(cut).was_whole
     assert counts == sorted(counts) and counts[-1] == len(whole) and len(set(counts)) == 4
@@ -140,21 +140,21 @@ def mutated(raw: bytes, rng: random.Random) -> bytes:
     """Return bytes with some flipped, overwritten, taken out or doubled, and perhaps cut; the begin stays."""
     changed = bytearray(raw)
     for _ in range(rng.choice([1, 1, 2, 5])):
-        place, how = rng.randrange(8, len(changed)), rng.randrange(4)
-        if how == 0:
-            changed[place] ^= 1 << rng.randrange(8)
-        elif how == 1:
-            changed[place : place + 8] = rng.choice([bytes(8), b"\xff" * 8, b"\x7f" + bytes(7)])
-        elif how == 2:
-            del changed[place : place + rng.randrange(1, 60)]
+        offset, change = rng.randrange(8, len(changed)), rng.randrange(4)
+        if change == 0:
+            changed[offset] ^= 1 << rng.randrange(8)
+        elif change == 1:
+            changed[offset : offset + 8] = rng.choice([bytes(8), b"\xff" * 8, b"\x7f" + bytes(7)])
+        elif change == 2:
+            del changed[offset : offset + rng.randrange(1, 60)]
         else:
-            changed[place:place] = changed[place : place + rng.randrange(1, 200)]
+            changed[offset:offset] = changed[offset : offset + rng.randrange(1, 200)]
     return bytes(changed[: rng.randrange(8, len(changed) + 1)] if rng.random() < 0.5 else changed)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_damage_of_any_kind_is_survived(seed: int, recording: Path, tmp_path: Path) -> None:
-    """Reading gives pictures or a line; what is recovered is read to its end by the library's reader."""
+    """Reading gives images or a line; what is recovered is read to its end by the library's reader."""
     file, rng = tmp_path / "a.mcap", random.Random(seed)
     sources = [recording.read_bytes()]
     for compression in CompressionType:
@@ -167,9 +167,9 @@ def test_damage_of_any_kind_is_survived(seed: int, recording: Path, tmp_path: Pa
                 assert all(image.size for _, image in frames(file, topic))
         except CameraError as error:
             assert "a.mcap" in str(error) and "\n" not in str(error)
-        told = recover_mcap(file)
-        if told.messages and not told.was_whole:
-            assert len(messages_of(file)) == told.messages and recover_mcap(file).was_whole
+        report = recover_mcap(file)
+        if report.messages and not report.was_whole:
+            assert len(messages_of(file)) == report.messages and recover_mcap(file).was_whole
 
 
 def test_zeros_that_a_disk_has_not_written_are_no_messages(recording: Path, tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_a_recording_out_of_order_loses_no_frame(tmp_path: Path) -> None:
     assert [ns // 10_000_000 for ns, _ in frames(tmp_path / "r.mcap", "/camera/ir/image")] == list(range(8))
 
 
-def test_recover_writes_beside_and_says_what_is_in_it(
+def test_recover_writes_a_new_file_and_reports_its_contents(
     recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     part = tmp_path / ".drive.part.mcap"
@@ -213,9 +213,9 @@ def test_recover_writes_beside_and_says_what_is_in_it(
     before = part.read_bytes()
     for name in ("drive-recovered.mcap", "drive-recovered-2.mcap"):
         assert main(["recover", str(part), "--json"]) == 0
-        told = json.loads(capsys.readouterr().out)
-        assert told["file"] == str(tmp_path / name) and told["count"] == len(messages_of(tmp_path / name)) > 0
-        assert not told["was_whole"] and told["seconds"] == pytest.approx(0.11, abs=0.02)
+        report = json.loads(capsys.readouterr().out)
+        assert report["file"] == str(tmp_path / name) and report["count"] == len(messages_of(tmp_path / name)) > 0
+        assert not report["was_whole"] and report["seconds"] == pytest.approx(0.11, abs=0.02)
     assert part.read_bytes() == before
     assert main(["recover", str(part), "--out", str(tmp_path / "drive-recovered.mcap")]) == 2
     assert "is there already" in capsys.readouterr().err
@@ -223,7 +223,7 @@ def test_recover_writes_beside_and_says_what_is_in_it(
     assert len(list(tmp_path.iterdir())) == 3 and len(list(recording.parent.iterdir())) == 1
 
 
-def test_mending_on_a_full_disk_leaves_the_file_as_it_was(recording: Path, tmp_path: Path) -> None:
+def test_recovery_on_a_full_disk_leaves_the_file_as_it_was(recording: Path, tmp_path: Path) -> None:
     part = tmp_path / "a.mcap"
     part.write_bytes(raw := recording.read_bytes()[:-4000])
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -236,7 +236,7 @@ def test_mending_on_a_full_disk_leaves_the_file_as_it_was(recording: Path, tmp_p
     assert part.read_bytes() == raw
 
 
-def test_mending_holds_no_file_in_memory(tmp_path: Path) -> None:
+def test_recovery_holds_no_file_in_memory(tmp_path: Path) -> None:
     sink = McapFile(tmp_path / "r.mcap")
     noise = np.random.default_rng(0).integers(0, 65536, (1000, 1000)).astype(np.uint16)
     from edgemtl_runtime.frame import Frame
@@ -249,8 +249,8 @@ def test_mending_holds_no_file_in_memory(tmp_path: Path) -> None:
     sink.close()
     assert (tmp_path / "cut.mcap").stat().st_size > 150e6
     code = "import resource, sys; from pathlib import Path; from edgemtl_runtime.mcap_recovery import recover_mcap\n"
-    code += "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; told = recover_mcap(Path(sys.argv[1]))\n"
-    code += "print(told.messages, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1000)"
+    code += "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; report = recover_mcap(Path(sys.argv[1]))\n"
+    code += "print(report.messages, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1000)"
     words = [sys.executable, "-c", code, str(tmp_path / "cut.mcap")]
     messages, grown_mb = map(int, subprocess.run(words, capture_output=True, text=True, check=True).stdout.split())
     assert messages == 100 and grown_mb < 60

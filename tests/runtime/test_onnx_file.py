@@ -148,10 +148,10 @@ def test_sizes_have_bounds(tmp_path: Path, kind: str, check: Any) -> None:
     model = plain()
     change(model)
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(EdgemtlError, match=why):
         check(tmp_path / "m.onnx")
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 def tagged(number: int, data: bytes) -> bytes:
@@ -194,10 +194,10 @@ def opset(model: ModelProto) -> ModelProto:
 @pytest.mark.parametrize("check", [check_onnx, check_foreign_onnx])
 def test_what_is_not_onnx_is_rejected(tmp_path: Path, data: Any, why: str, check: Any) -> None:
     (tmp_path / "m.onnx").write_bytes(data())
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(EdgemtlError, match=why):
         check(tmp_path / "m.onnx")
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10
 
 
 def test_annotations_and_branches_are_for_foreign_networks_alone(tmp_path: Path) -> None:

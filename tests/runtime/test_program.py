@@ -38,6 +38,8 @@ from edgemtl_runtime.camera.wrappers import Adjusted
 from edgemtl_runtime.engine.onnxruntime import OrtEngine
 from edgemtl_runtime.rig import CameraModel, Rig
 
+pytestmark = pytest.mark.realtime
+
 NAMES = """
 Attributes Boxes Bundle BundleError Camera CameraError DepthMap EdgeMap EdgemtlError Engine EngineError Event
 EngineConfig Frame FramePair HeadResult LabelMap NormalMap Pipeline PreparedFrame QueuePolicy Recorder Recording Result
@@ -58,7 +60,7 @@ def nothing_is_left() -> Iterator[None]:
     before, files = set(threading.enumerate()), descriptors()
     yield
     gc.collect()
-    end = time.monotonic() + 3
+    end = time.monotonic() + 30
     while (left := set(threading.enumerate()) - before) and time.monotonic() < end:
         time.sleep(0.01)
     assert not left and descriptors() <= files
@@ -93,7 +95,7 @@ def test_reading_with_a_time_out(toy_bundle: Path) -> None:
         for timeout_s in (0, 0.2):
             with pytest.raises(TimeoutError, match=f"no pair for {timeout_s:g} s"):
                 pipe.read(timeout_s)
-        assert 0.19 < time.monotonic() - begun < 1.5
+        assert 0.19 < time.monotonic() - begun < 5  # the gate would hold for 10
         gate.set()
         second = pipe.read(timeout_s=5)
         assert second is not None and second[1].index == 1 and second[0].frames["rgb"].image is not None
@@ -223,7 +225,7 @@ def test_closing_under_a_reader_ends_it(toy_bundle: Path) -> None:
     thread.start()
     time.sleep(0.2)
     pipe.close()
-    thread.join(3)
+    thread.join(30)
     assert ended == [None]
 
 
@@ -437,11 +439,11 @@ def test_plans_are_made_while_others_are_looked_at(toy_bundle: Path) -> None:
 
     def growing() -> Iterator[tuple[float, np.ndarray, None]]:
         for index, size in enumerate(sizes):
-            yield 1 / 100, noise(index, size), None
+            yield 1 / 40, noise(index, size), None
 
     plain = {n: CameraModel(n, 96, 64, np.zeros((3, 3)), np.zeros(5)) for n in ("rgb", "ir")}
     opened = Bundle.open(allow_absence(toy_bundle))
-    cameras = {"rgb": Scripted("rgb", steady(60, 100.0)), "ir": Scripted("ir", growing())}
+    cameras = {"rgb": Scripted("rgb", steady(60, 40.0)), "ir": Scripted("ir", growing())}
     rig = Rig(plain, homography_rgb_to_ir=np.eye(3))
     stats = Pipeline(opened, OrtEngine(opened.model, 1), cameras, rig=rig, policy=QueuePolicy("queue", 100)).run()
     assert stats.pairs > 20
@@ -559,7 +561,7 @@ def test_cancelling_while_nothing_comes(toy_bundle: Path) -> None:
 
     begun = time.monotonic()
     asyncio.run(program())
-    assert not pipe.running and time.monotonic() - begun < 2
+    assert not pipe.running and time.monotonic() - begun < 10  # a frame comes after 1000
 
 
 class Interrupting:
@@ -602,13 +604,13 @@ def test_a_sink_may_ask_for_the_end(toy_bundle: Path) -> None:
 
 def test_a_recording_is_read_like_a_pipeline() -> None:
     told = Told()
-    with Recording(open_cameras({"rgb": LIVE, "ir": LIVE}), 30.0, min_interval_s=0.05, on_event=told) as recording:
+    with Recording(open_cameras({"rgb": LIVE, "ir": LIVE}), 30.0, min_interval_s=0.5, on_event=told) as recording:
         first = recording.read(5)
         assert isinstance(first, FramePair)
         with pytest.raises(TimeoutError):
             recording.read(0)
         for pair in recording:
-            assert pair.stamp_ns - first.stamp_ns >= 49_000_000
+            assert pair.stamp_ns - first.stamp_ns >= 490_000_000
             break
     assert [event.state for event in told.heard if event.camera == "ir"] == ["live"]
     with pytest.raises(EdgemtlError, match="this recording is closed"):

@@ -19,6 +19,8 @@ from edgemtl_runtime.messages.ros import header, of_array
 from edgemtl_runtime.messages.store import Image, definition, serialize
 from edgemtl_runtime.recording import Recording
 
+pytestmark = pytest.mark.realtime
+
 MS = 1_000_000
 UNIX = 1_700_000_000_000_000_000
 

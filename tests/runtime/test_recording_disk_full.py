@@ -19,6 +19,8 @@ from edgemtl_runtime.errors import EdgemtlError
 from edgemtl_runtime.sink.rotation import RotationLimits
 from edgemtl_runtime.sink.video import Video
 
+pytestmark = pytest.mark.realtime
+
 
 @pytest.fixture
 def small_disk() -> Iterator[None]:
@@ -30,7 +32,7 @@ def small_disk() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(("kind", "ending"), KINDS.items())
-def test_a_full_disk_is_told_at_once_and_costs_no_record(
+def test_a_full_disk_is_reported_at_once_and_tears_no_record(
     kind: str, ending: str, tmp_path: Path, small_disk: None
 ) -> None:
     sink = sinks_of(kind, tmp_path / f"r.{ending}")
@@ -59,13 +61,13 @@ def test_a_full_disk_is_told_at_once_and_costs_no_record(
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of 2 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)]
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
     if shutil.which("mount") is None or subprocess.run(words, capture_output=True).returncode:
         pytest.skip("may not mount a file system here")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.mark.parametrize(("kind", "ending"), KINDS.items())
@@ -95,7 +97,7 @@ def test_a_disk_that_is_full(kind: str, ending: str, tiny_disk: Path) -> None:
     assert count_of("mcap", tiny_disk.parent / "whole.mcap") > 10
 
 
-def test_opencv_tells_a_full_disk_at_once(tiny_disk: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+def test_a_full_disk_is_reported_with_opencv_too(tiny_disk: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
     monkeypatch.setattr("edgemtl_runtime.sink.video.find_spec", lambda module: None)
     monkeypatch.setattr("edgemtl_runtime.sink.video.SCARCE_BYTES", 300_000)
     sink = Video(tiny_disk / "r.mkv", 10)

@@ -9,23 +9,27 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
 from recorders import COMMAND, KINDS, LIVE, count_of, feed
 
 from edgemtl_runtime.camera.mcap import topics
 from edgemtl_runtime.sink.mcap import McapFile
 
+pytestmark = pytest.mark.realtime
 
-def started(words: list[str], seen: Path, pattern: str) -> subprocess.Popen[str]:
+
+def started(words: list[str], folder: Path, pattern: str) -> subprocess.Popen[str]:
     """Start a command and return it once a file has content."""
     process = subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    end = time.monotonic() + 20
-    while not any(file.stat().st_size for file in seen.glob(pattern)):
+    end = time.monotonic() + 60
+    while not any(file.stat().st_size for file in folder.glob(pattern)):
         assert time.monotonic() < end and process.poll() is None, process.communicate()
         time.sleep(0.01)
     return process
 
 
-def test_kills_at_any_moment_cost_no_more_than_a_second(toy_bundle: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_kills_at_any_time_lose_no_more_than_a_second(toy_bundle: Path, tmp_path: Path) -> None:
     """Every start recovers what the one before left; at the end all is there but a second of each."""
     names = {kind: tmp_path / f"r.{ending}" for kind, ending in KINDS.items()}
     words = ["run", str(toy_bundle), *LIVE, *(w for kind, name in names.items() for w in (f"--{kind}", str(name)))]
@@ -48,9 +52,9 @@ def test_kills_at_any_moment_cost_no_more_than_a_second(toy_bundle: Path, tmp_pa
         kind: [count_of(kind, file) for file in sorted(tmp_path.glob(f"*.{ending}"), key=os.path.getmtime)]
         for kind, ending in KINDS.items()
     }
-    assert all(len(found) == 4 and found[-1] == 2 for found in counts.values())
+    assert all(len(results) == 4 and results[-1] == 2 for results in counts.values())
     for kind in ("mcap", "video"):  # lines are written one by one: they tell how far a run came
-        assert all(0 <= lines - found <= 45 for lines, found in zip(counts["jsonl"], counts[kind], strict=True)), counts
+        assert all(0 <= lines - count <= 45 for lines, count in zip(counts["jsonl"], counts[kind], strict=True)), counts
         assert sum(counts[kind]) > 30
 
 
@@ -58,10 +62,10 @@ def test_a_camera_that_falls_silent_keeps_nothing_in_memory(tmp_path: Path) -> N
     """What came before is on its way to the disk within a second, though nothing follows."""
     feed(sink := McapFile(tmp_path / "r.mcap"), 2)
     part = next(tmp_path.glob(".*"))
-    end = time.monotonic() + 5
-    while not (found := topics(part)) and time.monotonic() < end:
+    end = time.monotonic() + 30
+    while not (names := topics(part)) and time.monotonic() < end:
         time.sleep(0.05)
-    assert "/camera/ir/image" in found
+    assert "/camera/ir/image" in names
     sink.close()
 
 
@@ -70,16 +74,16 @@ def test_two_programs_of_one_name_at_once(toy_bundle: Path, tmp_path: Path) -> N
     files = [word for kind, ending in KINDS.items() for word in (f"--{kind}", str(tmp_path / f"r.{ending}"))]
     words = [*COMMAND, "run", str(toy_bundle), *cameras, *files]
     both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for _ in range(2)]
-    told = [json.loads(process.communicate(timeout=40)[0]) for process in both]
-    names = [name for each in told for recording in each["recordings"] for name in recording["files"]]
+    reports = [json.loads(process.communicate(timeout=40)[0]) for process in both]
+    names = [name for report in reports for recording in report["recordings"] for name in recording["files"]]
     assert len(set(names)) == 6 == len([file for file in tmp_path.iterdir() if file.is_file()])
-    for each in told:
-        for recording in each["recordings"]:
-            dropped = each["drops"].get(f"sink {recording['sink']}: too slow", 0)
-            assert count_of(recording["sink"], Path(recording["files"][0])) == each["pairs"] - dropped
+    for report in reports:
+        for recording in report["recordings"]:
+            dropped = report["drops"].get(f"sink {recording['sink']}: too slow", 0)
+            assert count_of(recording["sink"], Path(recording["files"][0])) == report["pairs"] - dropped
 
 
-def test_a_part_that_is_no_recording_or_in_work_is_left(tmp_path: Path) -> None:
+def test_a_partial_file_that_is_foreign_or_being_written_is_left(tmp_path: Path) -> None:
     (tmp_path / ".r.part.mcap").write_bytes(b"mine")
     (tmp_path / ".r-20200101T000000Z-001.part.mcap").touch()  # killed before it wrote anything
     living, sink = McapFile(tmp_path / "r.mcap"), McapFile(tmp_path / "r.mcap")
@@ -87,8 +91,8 @@ def test_a_part_that_is_no_recording_or_in_work_is_left(tmp_path: Path) -> None:
     feed(sink, 3)
     again = McapFile(tmp_path / "r.mcap")
     again.close()
-    for each in (sink, living):
-        each.close()
-        assert not each.tally.recovered
+    for writer in (sink, living):
+        writer.close()
+        assert not writer.tally.recovered
     assert not again.tally.recovered and (tmp_path / ".r.part.mcap").read_bytes() == b"mine"
     assert sorted(count_of("mcap", file) for file in tmp_path.glob("r-*.mcap")) == [2, 3]

@@ -15,6 +15,8 @@ from recorders import COMMAND, DATED, KINDS, count_of, feed, sinks_of
 from edgemtl_runtime.sink.mcap import McapFile
 from edgemtl_runtime.sink.rotation import RotationLimits
 
+pytestmark = pytest.mark.realtime
+
 
 @pytest.mark.parametrize(("kind", "ending"), KINDS.items())
 def test_a_name_that_is_taken_is_not_opened(kind: str, ending: str, tmp_path: Path) -> None:
@@ -57,10 +59,10 @@ def test_in_a_folder_names_have_time_and_number(kind: str, ending: str, tmp_path
 def test_without_links_a_name_is_still_taken_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """FAT and exFAT, which memory cards have, know no links."""
 
-    def refuse(*_: object) -> None:
+    def no_links(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    monkeypatch.setattr(Path, "hardlink_to", no_links)
     first, second = (McapFile(tmp_path / "r.mcap") for _ in range(2))
     for sink in (second, first):
         feed(sink, 2)
@@ -79,11 +81,11 @@ def test_a_clock_that_was_set_back_keeps_the_order(tmp_path: Path, monkeypatch: 
     assert numbers == ["001", "002", "003"]
 
 
-@pytest.mark.parametrize("place", ["fifo", "/dev/stdout"])
-def test_lines_go_to_pipes(place: str, toy_bundle: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", ["fifo", "/dev/stdout"])
+def test_lines_go_to_pipes(target: str, toy_bundle: Path, tmp_path: Path) -> None:
     cameras = [word + ("&" if "?" in word else "?") + "frames=5&fps=0" for word in ("pattern:", "pattern:")]
     words = ["run", str(toy_bundle), "--rgb", cameras[0], "--ir", cameras[1], "--jsonl"]
-    if place == "fifo":
+    if target == "fifo":
         os.mkfifo(tmp_path / "fifo")
         process = subprocess.Popen([*COMMAND, *words, str(tmp_path / "fifo")], stdout=subprocess.DEVNULL)
         lines = (tmp_path / "fifo").read_text().splitlines()
@@ -92,7 +94,7 @@ def test_lines_go_to_pipes(place: str, toy_bundle: Path, tmp_path: Path) -> None
         with (tmp_path / "out").open("w") as out:
             out.write("before\n")
             out.flush()
-            assert subprocess.run([*COMMAND, *words, place], stdout=out, timeout=30).returncode == 0
+            assert subprocess.run([*COMMAND, *words, target], stdout=out, timeout=60).returncode == 0
         lines = (tmp_path / "out").read_text().splitlines()
         assert lines.pop(0) == "before"
     assert [json.loads(line)["index"] for line in lines if line.startswith("{")] == [0, 1, 2, 3, 4]

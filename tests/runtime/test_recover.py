@@ -13,7 +13,7 @@ from edgemtl_runtime.sink.jsonl import JsonLines
 from edgemtl_runtime.sink.video import Video
 
 
-def test_recover_drops_half_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_recover_drops_a_truncated_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     feed(sink := JsonLines(tmp_path / "r.jsonl"), 5)
     sink.close()
     raw = (tmp_path / "r.jsonl").read_bytes()
@@ -31,11 +31,11 @@ def test_recover_gives_a_video_its_end(ending: str, tmp_path: Path, capsys: pyte
     raw = (tmp_path / f"r.{ending}").read_bytes()
     (tmp_path / f"r.{ending}").write_bytes(raw[: len(raw) * 2 // 3])
     assert main(["recover", str(tmp_path / f"r.{ending}"), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert 20 <= told["count"] < 60 and image_count(tmp_path / f"r-recovered.{ending}") >= told["count"] - 1
+    report = json.loads(capsys.readouterr().out)
+    assert 20 <= report["count"] < 60 and image_count(tmp_path / f"r-recovered.{ending}") >= report["count"] - 1
 
 
-def test_recover_refuses_what_it_cannot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_recover_rejects_other_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = {"a.mcap": b"nothing", "b.mp4": b"no video" * 100, "c.txt": b"text", "d.mcap": b"\x89MCAP0\r\n"}
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)

@@ -447,7 +447,7 @@ def test_only_every_tenth_pair_is_looked_at_and_two_windows_are_asked_for() -> N
     scene = textured(rng, (128, 176))
     for index in range(60):
         watch.feed(scene[:, 16:], scene[:, :160])
-        assert watch.added == (index // 10 + 1) % 3 or index % 10
+        assert watch.num_added == (index // 10 + 1) % 3 or index % 10
         assert (watch.warning() is not None) == (index >= 50)
     for _ in range(30):
         watch.feed(scene[:, :160], scene[:, :160])

@@ -16,6 +16,8 @@ from edgemtl_runtime.sink.file_sink import RECENT_NAMES
 from edgemtl_runtime.sink.jsonl import JsonLines
 from edgemtl_runtime.sink.rotation import RotationLimits
 
+pytestmark = pytest.mark.realtime
+
 
 @pytest.mark.parametrize(("kind", "ending"), KINDS.items())
 def test_a_recording_is_split_by_size_and_every_file_is_whole(kind: str, ending: str, tmp_path: Path) -> None:
@@ -37,7 +39,7 @@ def test_a_recording_is_split_by_time(kind: str, ending: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("kind", "ending"), KINDS.items())
-def test_the_oldest_go_and_nothing_else(kind: str, ending: str, tmp_path: Path) -> None:
+def test_the_oldest_are_deleted_and_nothing_else(kind: str, ending: str, tmp_path: Path) -> None:
     keep = 20_000 if kind == "jsonl" else 150_000
     foreign = {
         f"r-20200101T000000Z-001.{ending}": b"not ours",
@@ -86,7 +88,7 @@ def test_a_file_that_another_program_writes_is_not_removed(tmp_path: Path) -> No
         (["--split-mb", "5", "--keep-mb", "8"], "keep at least twice"),
     ],
 )
-def test_limits_that_cannot_be_are_told(
+def test_invalid_limits_are_reported(
     words: list[str], expected: str, tmp_path: Path, toy_bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cameras = ["--rgb", "pattern:?frames=2", "--ir", "pattern:?frames=2"]
@@ -100,7 +102,7 @@ def test_limits_that_cannot_be_are_told(
 def test_record_makes_segments_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cameras = ["--rgb", "pattern:?fps=0&frames=70", "--ir", "pattern:?fps=0&frames=70"]
     assert main(["record", *cameras, "--out", str(tmp_path / "d.mcap"), "--split-s", "1", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)["recordings"][0]
+    report = json.loads(capsys.readouterr().out)["recordings"][0]
     files = sorted(tmp_path.iterdir())
-    assert told["files"] == [str(file) for file in files] and told["count"] == len(files) == 3
+    assert report["files"] == [str(file) for file in files] and report["count"] == len(files) == 3
     assert [len(list(frames(file, "/camera/ir/image/compressed"))) for file in files] == [30, 30, 10]

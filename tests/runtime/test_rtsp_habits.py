@@ -25,6 +25,8 @@ from edgemtl_runtime.camera.rtsp.session import Session
 from edgemtl_runtime.errors import CameraError
 from edgemtl_runtime.frame import Frame
 
+pytestmark = pytest.mark.realtime
+
 
 @contextmanager
 def serving(habits: Habits, family: socket.AddressFamily = socket.AF_INET) -> Iterator[OddRtsp]:
@@ -131,7 +133,9 @@ def test_a_redirected_camera_is_followed_and_a_ring_of_them_is_not() -> None:
             open_camera(redirecting.url, "rgb")
 
 
-@pytest.mark.parametrize("uses", [1000, 1], ids=["one nonce", "stale nonces"])
+@pytest.mark.parametrize(
+    "uses", [pytest.param(1000, id="one nonce", marks=pytest.mark.slow), pytest.param(1, id="stale nonces")]
+)
 def test_a_session_is_kept_alive(uses: int) -> None:
     with serving(Habits(timeout_s=2, password="secret", nonce_uses=uses)) as server:
         begun = time.monotonic()
@@ -148,9 +152,11 @@ def test_the_end_of_a_stream_is_told_at_once_and_said_goodbye_to() -> None:
         with pytest.raises(CameraError, match="has ended the stream"):
             for _ in camera.frames():
                 last = time.monotonic()
-        assert time.monotonic() - last < 0.5
-        time.sleep(0.1)
-        assert server.methods()[-1] == "TEARDOWN"
+        assert time.monotonic() - last < 1.5  # less than it would wait for a stream that is silent
+        end = time.monotonic() + 30
+        while server.methods()[-1] != "TEARDOWN":
+            assert time.monotonic() < end, server.methods()
+            time.sleep(0.01)
 
 
 def test_a_server_that_sends_without_end_and_answers_nothing_is_given_up() -> None:
@@ -166,7 +172,7 @@ def test_a_server_that_sends_without_end_and_answers_nothing_is_given_up() -> No
     begun = time.monotonic()
     with pytest.raises(CameraError, match="no answer"):
         Session("--rgb rtsp://here", f"rtsp://127.0.0.1:{listening.getsockname()[1]}/", False, 0.5, 0.5)
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 10
     listening.close()
 
 

@@ -30,6 +30,8 @@ import edgemtl_runtime.sink
 import edgemtl_runtime.sink.ros2 as ros2
 from edgemtl_runtime.cli import main
 
+pytestmark = pytest.mark.realtime
+
 class Ros2:
     name, on_main_thread = "ros2", False
     def __init__(self, *given, **named): pass

@@ -1,4 +1,4 @@
-"""Signals at any moment of a command's life: no traceback, no message that misleads, nothing half done."""
+"""Signals at any time of a command's life: no traceback, no message that misleads, nothing half done."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from edgemtl_runtime.engine import onnxruntime
 from edgemtl_runtime.errors import EdgemtlError
 from edgemtl_runtime.signals import DefaultSignals, Interrupts, Signals
 
-# As the installed script does it; what it says is before anything that takes long.
+pytestmark = pytest.mark.realtime
+
+# As the installed script does it; it prints before anything that takes long.
 STUB = "from edgemtl_runtime.cli import entry; print('go', flush=True); entry()"
 LIVE = ["--rgb", "pattern:?fps=60", "--ir", "pattern:?fps=60"]
-MOMENTS = 20
+TIMES = 20
 
 
 def started(words: list[str], code: str = STUB) -> subprocess.Popen[str]:
@@ -44,30 +46,30 @@ def seconds_to_results(bundle: Path, lines: Path) -> float:
     return took
 
 
-def test_a_signal_at_any_moment_of_the_start_is_silent(toy_bundle: Path, tmp_path: Path) -> None:
+def test_a_signal_at_any_time_of_the_start_is_silent(toy_bundle: Path, tmp_path: Path) -> None:
     span = seconds_to_results(toy_bundle, tmp_path / "first.jsonl")
     ends = []
-    for moment in range(MOMENTS):
+    for index in range(TIMES):
         process = started(["run", str(toy_bundle), *LIVE, "--quiet", "--jsonl", str(tmp_path / "r.jsonl")])
-        time.sleep(0.005 + span * 1.1 * moment / MOMENTS)  # Python itself takes a moment to change a handler
-        number = (signal.SIGINT, signal.SIGTERM)[moment % 2]
+        time.sleep(0.005 + span * 1.1 * index / TIMES)  # Python itself takes a while to change a handler
+        number = (signal.SIGINT, signal.SIGTERM)[index % 2]
         process.send_signal(number)
         _, err = process.communicate(timeout=20)
         # until there is something to lose the signal's own end; then the run's, which finishes its files
-        assert process.returncode in (-number, 128 + number, 0), (moment, process.returncode, err)
-        assert not err or err == "edgemtl-runtime: interrupted\n", (moment, err)
+        assert process.returncode in (-number, 128 + number, 0), (index, process.returncode, err)
+        assert not err or err == "edgemtl-runtime: interrupted\n", (index, err)
         ends.append(process.returncode)
-    assert sum(code != 0 for code in ends) > MOMENTS / 4 and ends[0] == -signal.SIGINT
+    assert sum(code != 0 for code in ends) > TIMES / 4 and ends[0] == -signal.SIGINT
 
 
-def test_the_start_of_the_program_is_where_signals_are_taken_care_of() -> None:
+def test_signals_are_handled_from_the_start_of_the_program() -> None:
     """Nothing that takes long is imported before: it is where Ctrl-C would be a traceback."""
     code = "import sys, edgemtl_runtime.cli; print([m for m in ('numpy', 'msgspec', 'argparse') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
 @pytest.mark.parametrize(
-    ("raised", "told"),
+    ("raised", "expected"),
     [
         (ModuleNotFoundError("No module named 'onnxruntime'", name="onnxruntime"), "no ONNX Runtime here: pip install"),
         (
@@ -77,8 +79,8 @@ def test_the_start_of_the_program_is_where_signals_are_taken_care_of() -> None:
         (ImportError("libcudart.so.12: cannot open"), "does not load: libcudart.so.12: cannot open"),
     ],
 )
-def test_what_onnx_runtime_lacks_is_told_as_it_is(
-    monkeypatch: pytest.MonkeyPatch, raised: Exception, told: str
+def test_why_onnx_runtime_does_not_load_is_reported(
+    monkeypatch: pytest.MonkeyPatch, raised: Exception, expected: str
 ) -> None:
     class Finder:
         def find_spec(self, name: str, *_: object) -> None:
@@ -89,11 +91,11 @@ def test_what_onnx_runtime_lacks_is_told_as_it_is(
     monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
     with pytest.raises(EdgemtlError) as error:
         onnxruntime.load()
-    assert told in str(error.value)
+    assert expected in str(error.value)
 
 
-def test_every_import_that_may_fail_tells_why() -> None:
-    """What is installed and does not load, as OpenCV without libGL, is not told as missing."""
+def test_every_optional_import_reports_why_it_fails() -> None:
+    """What is installed and does not load, as OpenCV without libGL, is not reported as missing."""
     package = Path(onnxruntime.__file__).parents[1]
     blocks = [
         (file.name, block.partition("\n\n")[0])
@@ -124,12 +126,12 @@ def test_what_a_library_makes_of_an_interruption_is_an_interruption(
     assert capsys.readouterr().err == "program: interrupted\n" and signal.getsignal(number) == before
 
 
-@pytest.mark.parametrize("kind", [DefaultSignals, Interrupts, Signals])
-def test_what_is_ignored_stays_ignored(kind: type) -> None:
+@pytest.mark.parametrize("handlers", [DefaultSignals, Interrupts, Signals])
+def test_what_is_ignored_stays_ignored(handlers: type) -> None:
     """As `nohup` asks it of SIGHUP, and a shell of the SIGINT of what it runs in the background."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGHUP, signal.SIGINT)}
     try:
-        with kind():
+        with handlers():
             assert all(signal.getsignal(number) is signal.SIG_IGN for number in before)
             assert signal.getsignal(signal.SIGTERM) not in (signal.SIG_IGN, signal.default_int_handler)
     finally:

@@ -129,7 +129,7 @@ def test_a_video_of_a_varying_rate_keeps_its_times(tmp_path: Path) -> None:
     assert np.allclose((stamps - stamps[0]) / 1e9, times, atol=0.002) and frames[0].stamp_source == "file"
     begun = time.monotonic()
     paced = open_camera(f"{tmp_path}/v.mp4?speed=2", "rgb")
-    assert paced.live and len(list(paced.frames())) == 6 and 0.15 < time.monotonic() - begun < 1.0
+    assert paced.live and len(list(paced.frames())) == 6 and 0.15 < time.monotonic() - begun < 10
 
 
 def test_a_damaged_video_is_told(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_pictures_that_tell_when_they_were_taken(tmp_path: Path) -> None:
     stamps = [frame.stamp_ns for frame in open_camera(f"{tmp_path}?stamps=exif", "rgb").frames()]
     assert np.diff(stamps).tolist() == [10**9, 10**9]
     cv2.imwrite(str(tmp_path / "9.png"), noise(1))
-    with pytest.raises(CameraError, match=r"9\.png: \?stamps=exif, but it does not tell"):
+    with pytest.raises(CameraError, match=r"9\.png: \?stamps=exif, but it does not hold its capture time"):
         list(open_camera(f"{tmp_path}?stamps=exif", "rgb").frames())
 
 

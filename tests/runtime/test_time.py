@@ -22,6 +22,9 @@ from edgemtl_runtime.recording import Recording
 
 TOLERANCE_MS = 30.0
 
+pytestmark = pytest.mark.realtime
+slow = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[TimedRtsp]:
@@ -52,13 +55,13 @@ def sound(result: Watched, pairs: int, error_ms: float = 5.0) -> None:
     ("rgb", "ir", "pairs"),
     [
         ("fast", "slow", 25),
-        ("fast", "ordered", 80),
+        pytest.param("fast", "ordered", 80, marks=slow),
         ("ordered", "slow", 20),
-        ("hevc", "slow", 25),
-        ("jpeg", "slow", 25),
+        pytest.param("hevc", "slow", 25, marks=slow),
+        pytest.param("jpeg", "slow", 25, marks=slow),
         ("slow", "http", 25),
-        ("ordered", "gst:fast", 80),
-        ("slow", "gst:ordered", 20),
+        pytest.param("ordered", "gst:fast", 80, marks=slow),
+        pytest.param("slow", "gst:ordered", 20, marks=slow),
     ],
 )
 def test_pairs_are_of_one_moment(server: TimedRtsp, rgb: str, ir: str, pairs: int) -> None:
@@ -82,6 +85,7 @@ def _uri(server: TimedRtsp, name: str, http: str) -> str:
     return f"gst:rtspsrc location={url} latency=0 protocols=tcp ! rtph264depay ! decodebin"
 
 
+@slow
 def test_opencv_s_reader_is_stamped_right_or_tells_what_it_cannot_know(server: TimedRtsp) -> None:
     def both(first: str, second: str) -> dict[str, Camera]:
         return {n: StreamCamera(n, server.url(stream), {}) for n, stream in (("rgb", first), ("ir", second))}
@@ -100,8 +104,15 @@ def test_ffmpeg_s_reader_gives_pictures_late_and_stamps_them_right(server: Timed
     sound(watch(cameras, 5), 80)
 
 
-@pytest.mark.parametrize("seconds", [0.3, 2.5])
-@pytest.mark.parametrize("whole", [True, False], ids=["server stands", "network stands"])
+@pytest.mark.parametrize(
+    ("whole", "seconds"),
+    [
+        pytest.param(True, 0.3, id="server stands-0.3", marks=slow),
+        pytest.param(True, 2.5, id="server stands-2.5"),
+        pytest.param(False, 0.3, id="network stands-0.3"),
+        pytest.param(False, 2.5, id="network stands-2.5", marks=slow),
+    ],
+)
 def test_within_two_seconds_of_a_stall_pairs_are_true_again(server: TimedRtsp, seconds: float, whole: bool) -> None:
     relay = Relay(server.port)
     url = server.url("slow", server.port if whole else relay.port)

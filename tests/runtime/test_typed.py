@@ -82,6 +82,7 @@ def test_wheels_say_that_they_are_typed(installed: Path, package: str) -> None:
     assert (installed / package / "py.typed").is_file()
 
 
+@pytest.mark.slow
 def test_a_strict_program_against_the_installed_wheel(installed: Path, tmp_path: Path) -> None:
     """An interpreter of its own that has the wheel's packages, and numpy and msgspec from here."""
     words = [sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")]

@@ -14,13 +14,15 @@ from edgemtl_runtime.errors import EdgemtlError
 from edgemtl_runtime.sink.rotation import RotationLimits
 from edgemtl_runtime.sink.video import Video
 
+pytestmark = pytest.mark.realtime
+
 
 def test_a_video_plays_at_the_speed_at_which_it_was_taken(tmp_path: Path) -> None:
-    """Nine pictures a second by the camera, though thirty are nominal; then a pause."""
+    """Nine images a second by the camera, though thirty are nominal; then a pause."""
     sink = Video(tmp_path / "r.mp4", 30)
     times_s = [index / 9 for index in range(18)] + [5.0, 5.5]
-    for index, moment in enumerate(times_s):
-        pair = make_pair(round(moment * 100), (49, 65))  # odd sides
+    for index, time_s in enumerate(times_s):
+        pair = make_pair(round(time_s * 100), (49, 65))  # odd sides
         sink.write(pair, make_result(pair, index))
     sink.close()
     with av.open(str(tmp_path / "r.mp4")) as container:
@@ -51,7 +53,7 @@ def test_without_x264_mpeg_4_is_taken(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-def test_a_picture_of_another_size_is_fitted(tmp_path: Path) -> None:
+def test_an_image_of_another_size_is_resized(tmp_path: Path) -> None:
     sink = Video(tmp_path / "r.mp4", 10)
     for index, size in enumerate([(48, 64), (96, 128), (48, 64)]):
         pair = make_pair(index * 10, size)

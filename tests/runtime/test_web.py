@@ -22,6 +22,8 @@ from edgemtl_runtime.errors import EdgemtlError
 from edgemtl_runtime.sink.web import Web
 from edgemtl_runtime.sink.web.connections import Limits
 
+pytestmark = pytest.mark.realtime
+
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Web]:

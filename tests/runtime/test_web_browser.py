@@ -25,6 +25,8 @@ from edgemtl_runtime.frame import Frame, FramePair
 from edgemtl_runtime.result import Result
 from edgemtl_runtime.sink.web import Web
 
+pytestmark = pytest.mark.realtime
+
 
 @pytest.fixture
 def state() -> RunState:

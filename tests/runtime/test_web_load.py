@@ -26,6 +26,8 @@ from edgemtl_runtime.sink.web.latest import MAX_CACHED
 from edgemtl_runtime.sink.web.panels import MAX_HEAD_SELECTIONS
 from edgemtl_runtime.stats import Stats
 
+pytestmark = pytest.mark.realtime
+
 LIMITS = Limits()
 
 

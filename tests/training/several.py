@@ -1,6 +1,6 @@
-"""Twenty steps in double precision, by one process or by two: ``torchrun --nproc-per-node 2 several.py FOLDER``.
+"""Twenty steps in double precision, by one process or by two: ``torchrun --nproc-per-node 2 several.py FILE CASE``.
 
-The weights of each case go to a file named by its number. A word "without=TASK" takes that task's labels from every
+The weights of the case go to the file. A word "without=TASK" takes that task's labels from every
 second image of a batch, so from one of two processes.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
@@ -90,14 +89,13 @@ def weights_after(words: Sequence[str]) -> dict[str, torch.Tensor]:
         torch.set_default_dtype(usual)
 
 
-def main(folder: str) -> None:
-    """Train every case, and let the main process write the weights."""
+def main(file: str, case: str) -> None:
+    """Train a case, and let the main process write the weights."""
     torch.set_num_threads(1)
     with distributed.process_group():
-        for number, case in enumerate(CASES.values()):
-            weights = weights_after([*WORDS, *case])
-            if distributed.is_main():
-                torch.save(weights, Path(folder) / str(number))
+        weights = weights_after([*WORDS, *CASES[case]])
+        if distributed.is_main():
+            torch.save(weights, file)
 
 
 if __name__ == "__main__":

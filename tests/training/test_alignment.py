@@ -86,7 +86,7 @@ def test_the_step_is_the_proximal_map_of_its_penalty(penalty: str, streams: int)
         torch.testing.assert_close(after[0] - after[1], factor * d)
 
 
-@pytest.mark.parametrize("network", ["rgbir-n", "rgbir-resnet18"])
+@pytest.mark.parametrize("network", ["rgbir-n", pytest.param("rgbir-resnet18", marks=pytest.mark.slow)])
 def test_strength_1_unties_nothing_and_0_everything(network: str) -> None:
     shares = []
     for strength in (1.0, 0.3, 1e-6):
@@ -118,6 +118,7 @@ def test_on_the_way_to_a_target_those_that_disagree_most_are_untied_first() -> N
     assert 0.7 <= shares[-1] <= 0.7 + largest
 
 
+@pytest.mark.slow
 def test_a_target_stores_whole_convolutions_once(tmp_path: Path) -> None:
     words = ["tasks=[boxes,semantic]", "alignment.target=0.6", "sparsity.target=0.3", "sparsity.scope=trunk"]
     config = load(None, [*USUAL, *words])
@@ -202,14 +203,14 @@ def test_trained_strengths_move_by_stage() -> None:
     ],
 )
 def test_alignment_resumes_from_its_state(words: tuple[str, ...]) -> None:
-    whole, batch = trainer_of(*words)
-    for step in range(8):
-        last = whole.train_step(batch(step))
-    first, _ = trainer_of(*words)
+    first, batch = trainer_of(*words)
     for step in range(4):
         first.train_step(batch(step))
+    state = copy.deepcopy(first.state())
+    for step in range(4, 8):
+        last = first.train_step(batch(step))
     second, _ = trainer_of(*words)
-    second.load_state(copy.deepcopy(first.state()))
+    second.load_state(state)
     for step in range(4, 8):
         again = second.train_step(batch(step))
     assert again == last

@@ -129,5 +129,11 @@ def test_a_run_of_the_older_version_is_read_without_a_word(caplog: pytest.LogCap
     assert (config.data.synthetic.num_train, config.augment.modality_dropout) == (32, 0.2) and not caplog.records
 
 
+def test_a_configuration_of_the_older_version_is_overridden_by_todays_keys() -> None:
+    file = Path(__file__).parents[1] / "fixtures" / "version-0.1" / "run" / "config.yaml"
+    config = load(file, ["batch_size=8", "loss_weights={}", "data.synthetic.num_train=16"])
+    assert (config.batch_size, config.loss_weights, config.data.synthetic.num_train) == (8, {}, 16)
+
+
 def test_the_weightings_are_those_that_there_are() -> None:
     assert set(get_args(get_type_hints(Config)["task_weighting"])) == set(TASK_WEIGHTINGS)

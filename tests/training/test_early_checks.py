@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +29,7 @@ print(json.dumps(answers))
 """
 Answer = tuple[int, str, str, list[str]]
 """Exit code, standard output, standard error, and the large packages that were imported by then."""
+RUN = str(Path(__file__).parents[1] / "fixtures" / "version-0.1" / "run")
 MISTAKES = {
     "nonsense: cannot be read": ["train", "nonsense"],
     "did you mean 'epochs'": ["train", "epoch=3"],
@@ -39,6 +41,8 @@ MISTAKES = {
     "teacher: no run here": ["train", "teachers={ir: teacher}"],
     "taken: exists and holds something else": ["train", "steps=1", "--out", "taken"],
     "old: no run here": ["adapt", "old", "--task", "edges", "--out", "x"],
+    "unknown key 'epoch'": ["adapt", RUN, "epoch=3", "--task", "edges", "--out", "x"],
+    "is trained on semantic already": ["adapt", RUN, "--task", "semantic", "--out", "x"],
     "name a run too": ["adapt", "scratch", "--task", "edges", "--out", "x"],
     "nowhere: there is no such folder": ["data", "check", "nowhere"],
     "end the name in .png": ["data", "show", ".", "--out", "sheet.gif"],

@@ -51,6 +51,7 @@ def test_survival_counts_what_each_convolution_reads() -> None:
     assert profile["body.blocks.1.0.conv_pw"] == 1 - 4 / 16 and profile["body.blocks.1.0.conv_dw"] == 0.75
 
 
+@pytest.mark.slow
 def test_lomt_ends_in_a_network_with_head_taps_that_can_be_exported(tmp_path: Path) -> None:
     out = tmp_path / "lomt"
     words = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import pytest
@@ -47,8 +48,17 @@ def sparsity_of(trainer: Trainer) -> ChannelSparsity:
     return sparsity
 
 
-@pytest.mark.parametrize("task", EVERY)
-@pytest.mark.parametrize("method", TRAINED)
+CHEAP = ("joint", "sparse")
+"""Methods whose step is one of each task; the others are slow, but for one task."""
+
+
+@pytest.mark.parametrize(
+    ("method", "task"),
+    [
+        pytest.param(method, task, marks=() if method in CHEAP or task == "semantic" else pytest.mark.slow)
+        for method, task in product(TRAINED, EVERY)
+    ],
+)
 def test_every_method_trains_every_task(method: str, task: str) -> None:
     trainer, batch = trainer_of(
         f"method={method}", f"tasks=[{task}]", "sparsity.strength=0.01", "sparsity.granularity=stage"
@@ -61,9 +71,24 @@ def test_every_method_trains_every_task(method: str, task: str) -> None:
     assert any(n.startswith("trunk.") for n in moved) and any(n.startswith(f"heads.{task}.") for n in moved)
 
 
-@pytest.mark.parametrize("network", ["rgbir-mobilenetv4", "rgbir-resnet18"])
-@pytest.mark.parametrize("modalities", ["rgb", "ir", "rgb,ir"])
-@pytest.mark.parametrize("method", ["sparse", "meta_sparsity"])
+PAIRED = {
+    ("sparse", "rgb", "rgbir-mobilenetv4"),
+    ("sparse", "rgb,ir", "rgbir-resnet18"),
+    ("meta_sparsity", "ir", "rgbir-resnet18"),
+    ("meta_sparsity", "rgb,ir", "rgbir-mobilenetv4"),
+}
+"""Every method with every network, and each of them on every modality; the others are slow."""
+
+
+@pytest.mark.parametrize(
+    ("method", "modalities", "network"),
+    [
+        pytest.param(*case, marks=() if case in PAIRED else pytest.mark.slow)
+        for case in product(
+            ("sparse", "meta_sparsity"), ("rgb", "ir", "rgb,ir"), ("rgbir-mobilenetv4", "rgbir-resnet18")
+        )
+    ],
+)
 def test_every_network_becomes_sparse_on_any_modality(method: str, modalities: str, network: str) -> None:
     words = (f"network={network}", f"modalities=[{modalities}]", "tasks=[semantic,depth]", "sparsity.target=0.5")
     trainer, batch = trainer_of(f"method={method}", *words, "sparsity.scope=trunk", "steps=4", "sparsity.end=0.6")
@@ -84,16 +109,16 @@ def test_every_network_becomes_sparse_on_any_modality(method: str, modalities: s
 )
 def test_a_method_resumes_from_its_state(words: tuple[str, ...]) -> None:
     words = ("tasks=[semantic,depth,edges]", *words)
-    whole, batch = trainer_of(*words)
-    for step in range(10):
-        last = whole.train_step(batch(step))
-    first, _ = trainer_of(*words)
+    first, batch = trainer_of(*words)
     for step in range(6):
         first.train_step(batch(step))
+    state = copy.deepcopy(first.state())
+    for step in range(6, 10):
+        last = first.train_step(batch(step))
     second, _ = trainer_of(*words)
     for parameter in second.network.parameters():
         parameter.data += torch.randn_like(parameter)
-    second.load_state(copy.deepcopy(first.state()))
+    second.load_state(state)
     for step in range(6, 10):
         again = second.train_step(batch(step))
     assert again == last

@@ -25,6 +25,8 @@ from edgemtl.run import Run
 from edgemtl.train import train
 from edgemtl_runtime.atomic import disk
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 WORDS = (
     *TINY,
     "steps=12",
@@ -51,6 +53,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return load_file(run / "weights.safetensors")
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
     state = tmp_path / ".killed.unfinished"
     process = subprocess.Popen(command(tmp_path / "killed"), stderr=subprocess.DEVNULL)

@@ -20,6 +20,8 @@ from edgemtl.cli import main
 from edgemtl.data.loader import Loader
 from edgemtl.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 WORDS = [
     "network=rgbir-n",
     "input_size=[32,64]",

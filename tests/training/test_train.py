@@ -24,6 +24,8 @@ from edgemtl.trainer import learning_rate
 from edgemtl_runtime.atomic import INVENTORY
 from edgemtl_runtime.result import Boxes, LabelMap
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SHORT = (*TINY, "steps=4", "data.synthetic.num_train=16", "data.synthetic.num_val=4")
 
 

@@ -14,8 +14,8 @@ from .lock import flock, unlock
 class StagingFolder:
     """New folder of mode 0700 next to ``path``, with an unfinished inventory that is locked while it is written.
 
-    The lock tells `recover` that the folder belongs to a running process. Raises FileExistsError where its name is
-    taken.
+    While it is locked, `recover` takes the folder for that of a running process. Raises FileExistsError where its name
+    exists.
     """
 
     def __init__(self, path: Path, kind: str, settings: dict[str, Any] | None = None) -> None:

@@ -2,7 +2,7 @@
 
 v4l2:///dev/video0      a camera device, stamped by its driver; ?width= ?height= ?fps= ?format=MJPG|YUYV|GREY|Y16
 0                       the same by number
-csi://0                 a ribbon camera of a Jetson or Raspberry Pi, by GStreamer; ?width= ?height= ?fps=
+csi://0                 a CSI camera of a Jetson or Raspberry Pi, by GStreamer; ?width= ?height= ?fps=
 gst:PIPELINE            what a GStreamer pipeline gives; ?format=RGB|GRAY8|GRAY16_LE
 rtsp://host/stream      a stream, also http:// (MJPEG); ?transport=udp; ?clock=ntp where the camera and this machine
                         are set by one NTP; its own query stays as it is

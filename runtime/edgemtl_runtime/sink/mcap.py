@@ -28,7 +28,7 @@ class McapFile(FileSink):
     """Writes ``/camera/NAME/image`` or ``.../image/compressed``, ``/HEAD`` and ``/result``, stamped in Unix time.
 
     With a rig ``/camera/NAME/camera_info``, and of boxes ``/camera/NAME/annotations``, which Foxglove draws on it.
-    After a kill the part is whole up to its last chunk, which is no older than a second. ``wall_offset_ns`` is
+    After a kill the partial file is complete up to its last chunk, at most a second old. ``wall_offset_ns`` is
     Unix time less the frames' clock; where it is None the wall clock is followed.
     """
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import cv2
 import numpy as np
@@ -26,6 +26,7 @@ from .partial_file import PartialFile
 from .rotation import NO_LIMITS, RotationLimits
 
 if TYPE_CHECKING:
+    from av import Packet
     from av.container import OutputContainer
     from av.video.stream import VideoStream
 
@@ -173,7 +174,7 @@ class AvSegment:
             raise EdgemtlError(f"--video {self.partial.path}: this PyAV has no encoder for it")
         name, options = encoders[0]
         rate = Fraction(self.fps).limit_denominator(1000)
-        stream: Any = self.container.add_stream(name, rate=rate, options=options)
+        stream = cast("VideoStream", self.container.add_stream(name, rate=rate, options=options))
         stream.height, stream.width = (side + side % 2 for side in self.shape)
         stream.pix_fmt = "yuv420p"
         context = stream.codec_context
@@ -183,7 +184,7 @@ class AvSegment:
             context.bit_rate = round(stream.height * stream.width * 4 * min(self.fps, 30) / 10)
         self.stream = stream
 
-    def _mux(self, packets: list[Any]) -> None:
+    def _mux(self, packets: list[Packet[VideoStream]]) -> None:
         assert self.container is not None
         with self._disk_errors():
             for packet in packets:
