@@ -13,13 +13,7 @@ import onnxruntime  # noqa: F401 - it opens files of its own, which count with w
 import pytest
 from servers import descriptors
 
-from edgemtl_runtime import (
-    Bundle,
-    Event,
-    FramePair,
-    Pipeline,
-    Result,
-)
+from edgemtl_runtime import Bundle, Event, FramePair, Pipeline, Result
 from edgemtl_runtime.camera import open_cameras
 from edgemtl_runtime.engine.onnxruntime import OrtEngine
 

@@ -20,13 +20,7 @@ from programs import nothing_is_left as nothing_is_left  # checked after every t
 from servers import Scripted, allow_absence, noise, steady
 
 import edgemtl_runtime
-from edgemtl_runtime import (
-    Bundle,
-    EdgemtlError,
-    Pipeline,
-    Recording,
-    open_selected_engine,
-)
+from edgemtl_runtime import Bundle, EdgemtlError, Pipeline, Recording, open_selected_engine
 from edgemtl_runtime.camera import open_camera, open_cameras
 from edgemtl_runtime.camera.wrappers import Adjusted
 from edgemtl_runtime.engine.onnxruntime import OrtEngine

@@ -15,16 +15,7 @@ from programs import LIVE, Interrupting, Listener, pipeline
 from programs import nothing_is_left as nothing_is_left  # checked after every test
 from servers import Scripted, allow_absence, steady
 
-from edgemtl_runtime import (
-    Bundle,
-    EdgemtlError,
-    Event,
-    Frame,
-    FramePair,
-    Pipeline,
-    Recording,
-    Result,
-)
+from edgemtl_runtime import Bundle, EdgemtlError, Event, Frame, FramePair, Pipeline, Recording, Result
 from edgemtl_runtime.camera import Camera, open_camera, open_cameras
 from edgemtl_runtime.engine.onnxruntime import OrtEngine
 

@@ -12,12 +12,7 @@ from conftest import write_frames
 from programs import nothing_is_left as nothing_is_left  # checked after every test
 from servers import Scripted, allow_absence, noise, steady
 
-from edgemtl_runtime import (
-    Bundle,
-    Frame,
-    Pipeline,
-    QueuePolicy,
-)
+from edgemtl_runtime import Bundle, Frame, Pipeline, QueuePolicy
 from edgemtl_runtime.camera import open_camera, open_cameras
 from edgemtl_runtime.camera.wrappers import Adjusted
 from edgemtl_runtime.engine.onnxruntime import OrtEngine

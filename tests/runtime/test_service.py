@@ -22,6 +22,8 @@ from mcap.reader import make_reader
 from edgemtl_runtime.rig import CameraModel, Rig
 from edgemtl_runtime.sink import CLOSE_S
 
+pytestmark = pytest.mark.realtime
+
 UNIT = Path(__file__).parents[2] / "docs" / "edgemtl.service"
 PROGRAM = "/home/robot/edgemtl/bin/edgemtl-runtime"
 HANGING = """
@@ -29,8 +31,6 @@ import sys, threading
 import edgemtl_runtime.sink
 import edgemtl_runtime.sink.ros2 as ros2
 from edgemtl_runtime.cli import main
-
-pytestmark = pytest.mark.realtime
 
 class Ros2:
     name, on_main_thread = "ros2", False

@@ -115,10 +115,10 @@ def page(web: Web, browser: Browser) -> Iterator[Browser]:
 def live(web: Web, state: RunState) -> Iterator[Callable[[str], None]]:
     """The page fed with drawn streets; call it with a camera's name to lose that camera."""
     from edgemtl.synthetic.streets import Streets, street
-    from edgemtl.visualize import truth
+    from edgemtl.visualize import perfect_result
 
     samples = [street(5, (120, 160), is_day=True, time_s=0.2 * i) for i in range(4)]
-    heads = [{t: truth(t, s.labels[t], Streets.classes[t]) for t in Streets.classes} for s in samples]
+    heads = [{t: perfect_result(t, s.labels[t], Streets.classes[t]) for t in Streets.classes} for s in samples]
     ended, missing = threading.Event(), []
 
     def feed() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+import edgemtl
 from edgemtl.config import Config
 from edgemtl.config_file import load
 from edgemtl.methods.regularizers import REGULARIZERS
@@ -112,3 +115,11 @@ def test_a_regularizer_writes_only_the_methods_it_needs() -> None:
     assert (
         nothing.metrics() == {} == nothing.state_dict() and nothing.warnings() == [] and not nothing.no_weight_decay()
     )
+
+
+def test_the_sparsity_package_imports_no_network_and_no_training() -> None:
+    for file in (Path(edgemtl.__file__).parent / "sparsity").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                assert node.level < 2 or node.module in ("config", "errors"), file.name
+                assert node.module is None or not node.module.startswith("edgemtl_models"), file.name

@@ -36,7 +36,8 @@ def test_a_run_holds_what_it_should(tiny_run: Run) -> None:
     rows = list(csv.DictReader((tiny_run.path / "log.csv").open()))
     assert len(rows) == 90 and float(rows[-1]["boxes"]) < float(rows[0]["boxes"])
     assert float(rows[-1]["pruned"]) >= 0.6
-    assert json.loads((tiny_run.path / "metrics.json").read_text())["val"]["all"]["miou"] > 0
+    metrics = json.loads((tiny_run.path / "metrics.json").read_text())
+    assert metrics["val"]["all"]["miou"] > 0 and metrics["judged"] == metrics["evals"]
 
 
 def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
