@@ -344,7 +344,7 @@ def main() -> int:
                 print(rows[-1], file=sys.stderr, flush=True)
                 given.results.write_text(json.dumps([vars(row) for row in rows], indent=1) + "\n")
     keys = ("command", "scenario", "times", "changed", "not_whole", "not_again", "tracebacks")
-    print_table([list(keys), *([str(getattr(row, key)) for key in keys] for row in rows)], "crash safety")
+    print_table([list(keys), *([str(vars(row)[key]) for key in keys] for row in rows)], "crash safety")
     return int(any(row.changed or row.not_whole or row.not_again or row.tracebacks for row in rows))
 
 
