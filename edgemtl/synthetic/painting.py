@@ -11,6 +11,7 @@ from . import objects
 from .canvas import FINE, Canvas
 from .cast import Actor
 from .street import Street
+from .surfaces import facets
 
 _MIN_BOX_PX = (5.0, 6.0)  # width and height at 160x128
 _MIN_VISIBLE = 0.36  # share of its silhouette that nothing hides
@@ -78,4 +79,8 @@ def _is_visible(canvas: Canvas, box: Box) -> bool:
     x0, y0, x1, y1 = box.xyxy
     if box.inside < _MIN_INSIDE or x1 - x0 < _MIN_BOX_PX[0] * scale or y1 - y0 < _MIN_BOX_PX[1] * scale:
         return False
-    return cv2.countNonZero(cv2.inRange(canvas.index, *box.facets)) >= _MIN_VISIBLE * box.drawn_px
+    if cv2.countNonZero(cv2.inRange(canvas.index, *box.facets)) < _MIN_VISIBLE * box.drawn_px:
+        return False
+    # A small object that others touch all over may be left without a labelled pixel.
+    rows, columns = (slice(2 * int(low), 2 * int(np.ceil(high))) for low, high in ((y0, y1), (x0, x1)))
+    return cv2.countNonZero(cv2.inRange(facets(canvas.index[rows, columns]), *box.facets)) > 0

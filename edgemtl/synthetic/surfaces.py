@@ -25,6 +25,13 @@ class Surfaces(NamedTuple):
     points: Float  # (3, H, W), camera coordinates
 
 
+def facets(index: NDArray[np.int16]) -> NDArray[np.int16]:
+    """Return the facet that each pixel is labelled by, from the facets at twice the resolution."""
+    # Facets are numbered in the order of painting, so the maximum keeps thin tubes and poles whole.
+    pairs: NDArray[np.int16] = np.maximum(index[::2], index[1::2])
+    return np.maximum(pairs[:, ::2], pairs[:, 1::2])
+
+
 def look_up(canvas: Canvas) -> Surfaces:
     table, index = np.array(canvas.rows, np.float32), canvas.index
     # One 32-bit look-up fetches red, green, blue and warmth at once.
@@ -33,9 +40,7 @@ def look_up(canvas: Canvas) -> Surfaces:
     small = cv2.resize(fine, (canvas.width, canvas.height), interpolation=cv2.INTER_AREA)
     appearance = np.stack(cv2.split(small)) * np.float32(1 / 255)
 
-    # Facets are numbered in the order of painting, so the maximum keeps thin tubes and poles whole.
-    pairs = np.maximum(index[::2], index[1::2])
-    facet = np.maximum(pairs[:, ::2], pairs[:, 1::2]).astype(np.intp)
+    facet = facets(index).astype(np.intp)
     planes = table[:, 4:].T.copy().take(facet, axis=1)
     nx, ny, nz, offset, near, far, semantic, instance = planes[3:]
     ray_x = (np.arange(canvas.width, dtype=np.float32) + 0.5 - canvas.centre[0]) / np.float32(canvas.focal)

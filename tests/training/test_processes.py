@@ -28,12 +28,8 @@ def ran(command: list[str], timeout_s: float = 600) -> subprocess.CompletedProce
     return done
 
 
-CHEAPEST = "gradient surgery, labels on one process alone"
-
-
-@pytest.mark.parametrize(
-    "case", [case if case == CHEAPEST else pytest.param(case, marks=pytest.mark.slow) for case in several.CASES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("case", several.CASES)
 def test_two_processes_train_the_same_network_as_one(tmp_path: Path, case: str) -> None:
     ran([*TWO, several.__file__, str(tmp_path / "weights"), case])
     trained = torch.load(tmp_path / "weights")

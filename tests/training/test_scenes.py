@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edgemtl.synthetic import CLASSES, SEMANTIC_CLASSES, Scene, draw
@@ -63,6 +63,7 @@ def test_shapes_and_types(width: int, height: int) -> None:
 
 
 @settings(max_examples=40, deadline=None)
+@example(seed=533698, time_s=574.5, width=32, height=32, is_day=None)  # an object without a labelled pixel
 @given(
     seed=seeds,
     time_s=times_s,
