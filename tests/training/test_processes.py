@@ -24,7 +24,9 @@ TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-p
 def ran(command: list[str], timeout_s: float = 600) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, env=environment)
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, [line for line in done.stderr.splitlines() if "edgemtl" in line] + [
+        done.stderr[-2000:]
+    ]
     return done
 
 
