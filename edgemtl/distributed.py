@@ -27,6 +27,7 @@ from .ranks import is_main, rank, world_size
 __all__ = [
     "all_reduce",
     "all_reduce_gradients",
+    "barrier",
     "broadcast",
     "device",
     "is_main",
@@ -54,6 +55,12 @@ def process_group() -> Iterator[None]:
         _join()
     yield
     all_reduce([torch.zeros(1)])  # on the CPU: a GPU would spin while it waits
+
+
+def barrier() -> None:
+    """Wait until all processes are here."""
+    with process_group():
+        pass
 
 
 def _join() -> None:

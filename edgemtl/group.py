@@ -27,10 +27,12 @@ def group(out: Path, title: str, asked: dict[str, Any], resume: bool, overwrite:
     check_folder(out, title, overwrite)
     if not distributed.is_main():
         yield unfinished(out)
+        distributed.barrier()
         with distributed.process_group():
             return
     with AtomicFolder(out, title, overwrite, settings=asked, keep=True, resume=resume) as output:
         yield output.folder
+        distributed.barrier()  # the others still read runs in it by its present name
         with distributed.process_group():
             output.commit()
 

@@ -60,6 +60,32 @@ def test_torchrun_trains_and_only_the_main_process_prints(tmp_path: Path) -> Non
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [INVENTORY, "edges", "semantic"]
 
 
+LATE = """
+import os, sys, time
+import edgemtl.train
+from edgemtl.run import Run
+
+class LateRun(Run):
+    @classmethod
+    def open(cls, path):
+        if os.environ["RANK"] == "1":
+            time.sleep(1)
+        return super().open(path)
+
+edgemtl.train.Run = LateRun
+from edgemtl.cli import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.slow
+def test_runs_are_renamed_once_every_process_has_read_them(tmp_path: Path) -> None:
+    (tmp_path / "late.py").write_text(LATE)
+    words = ["input_size=[32,64]", "modalities=[rgb]", "steps=1", "batch_size=4", "tasks=[semantic]", "method=single"]
+    words += ["data.synthetic.num_train=8", "data.synthetic.num_val=2", "--out", str(tmp_path / "out")]
+    ran([*TWO, str(tmp_path / "late.py"), "train", *words])
+
+
 def test_a_batch_must_be_large_enough_to_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match="cannot be shared out among 2 processes"):
