@@ -11,7 +11,6 @@ from pathlib import Path
 import msgspec
 
 from .atomic import INVENTORY, AtomicFolder
-from .deprecated import renamed_attribute
 from .errors import BundleError
 from .limits import check_number, check_text, decode_json, read_bounded, reason
 from .manifest_schema import (
@@ -24,6 +23,7 @@ from .manifest_schema import (
     with_new_keys,
 )
 from .onnx_file import check_onnx
+from .renamed_names import renamed_attribute
 
 TYPE_CHECKING = False
 BUNDLE = "bundle"

@@ -40,15 +40,21 @@ def renamed_arguments(**names: str) -> Callable[[F], F]:
     return decorate
 
 
+def renamed_attribute(instance: object, name: str, names: Mapping[str, str]) -> Any:
+    """Return the attribute whose earlier name is ``name``, for ``__getattr__``; raises `AttributeError` for another."""
+    owner = type(instance).__name__
+    if name not in names:
+        raise AttributeError(f"'{owner}' object has no attribute '{name}'")
+    warn_renamed(f"{owner}.{name}", names[name], stacklevel=4)
+    return getattr(instance, names[name])
+
+
 def renamed_fields(**names: str) -> Callable[[C], C]:
     """Accept a class's fields by their earlier names, read as attributes or given as arguments: ``old="new"``."""
 
     def decorate(cls: C) -> C:
         def read(self: object, name: str) -> Any:
-            if name not in names:
-                raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
-            warn_renamed(f"{cls.__name__}.{name}", names[name])
-            return getattr(self, names[name])
+            return renamed_attribute(self, name, names)
 
         type.__setattr__(cls, "__init__", renamed_arguments(**names)(vars(cls)["__init__"]))
         type.__setattr__(cls, "__getattr__", read)
