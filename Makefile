@@ -30,15 +30,16 @@ $(READY): pyproject.toml runtime/pyproject.toml export/pyproject.toml constraint
 demo: setup
 	$(BIN)/edgemtl demo --out $(OUT) --steps $(STEPS) --overwrite
 
-# a file's tests stay together, those against the clock follow one another (tests/conftest.py)
-PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# a file's tests stay together, those against the clock follow one another (tests/conftest.py); a test that hangs
+# is named, with every thread's stack, and the others go on
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --timeout-method thread
 
 test: setup
-	$(PYTEST) -m 'not slow'
+	$(PYTEST) --timeout 300 -m 'not slow'
 
 # whole trainings, several processes, killed programs: what `make test` holds with less in it
 test-slow: setup
-	$(PYTEST) -m slow
+	$(PYTEST) --timeout 900 -m slow
 
 lint: setup
 	$(BIN)/ruff format --check .
