@@ -3,74 +3,25 @@
 from __future__ import annotations
 
 import errno
-import os
 import subprocess
 import sys
-import traceback
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from kills import UNREACHED, Forker, forker, write_file, write_folder
 from test_atomic import NEW, OLD, Tree, held, names, tree, write
 
-from edgemtl_runtime.atomic import AtomicFile, AtomicFolder, disk
-from edgemtl_runtime.errors import EdgemtlError
+from edgemtl_runtime.atomic import AtomicFolder
 
-CALLS = ("mkdir", "rmdir", "rename", "replace", "unlink", "write", "pwrite", "fsync", "link", "chmod", "open")
-
-
-UNREACHED = 8
+KILLED = pytest.mark.parametrize("dies", [True, False], ids=["killed", "disk full"])
 
 
-class Counted:
-    """Counts system calls; after the chosen one the process dies, or instead of it the disk is full."""
-
-    def __init__(self, at: int, then: Callable[[], None], cannot_exchange: bool) -> None:
-        self.at, self.after, self.then, self.count = at, then is die, then, 0
-        for name in CALLS:
-            setattr(os, name, self._wrapped(getattr(os, name)))
-        if cannot_exchange:
-            disk._renamed = lambda *_: False  # type: ignore[assignment]
-        else:
-            disk._renamed = self._wrapped(disk._renamed)  # type: ignore[assignment]
-
-    def _wrapped(self, call: Callable[..., object]) -> Callable[..., object]:
-        def counted(*args: object, **kwargs: object) -> object:
-            self.count += 1
-            if self.count == self.at and not self.after:
-                self.then()
-            result = call(*args, **kwargs)
-            if self.count == self.at and self.after:
-                self.then()
-            return result
-
-        return counted
-
-
-def forked(work: Callable[[], None], at: int, then: Callable[[], None], cannot_exchange: bool) -> int:
-    """Do work in a child that something happens to at a call; return its exit code, `UNREACHED` for fewer calls."""
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    counted = Counted(at, then, cannot_exchange)
-    try:
-        work()
-    except EdgemtlError:
-        os._exit(3)
-    except OSError as error:
-        os._exit(4 if error.errno == errno.ENOSPC else 5)
-    except BaseException:
-        traceback.print_exc()
-        os._exit(6)
-    os._exit(0 if counted.count >= at else UNREACHED)
-
-
-def die() -> None:
-    os._exit(9)
-
-
-def full() -> None:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+@pytest.fixture(scope="module")
+def forked() -> Iterator[Forker]:
+    """What forks."""
+    with forker() as process:
+        yield process
 
 
 def around(root: Path) -> Tree:
@@ -78,10 +29,10 @@ def around(root: Path) -> Tree:
 
 
 @pytest.mark.parametrize("cannot_exchange", [False, True])
-@pytest.mark.parametrize("then", [die, full], ids=["killed", "disk full"])
+@KILLED
 @pytest.mark.parametrize("there", [False, True], ids=["placing", "replacing"])
 def test_a_folder_is_whole_after_a_stop_at_any_call(
-    there: bool, then: Callable[[], None], cannot_exchange: bool, tmp_path: Path
+    there: bool, dies: bool, cannot_exchange: bool, forked: Forker, tmp_path: Path
 ) -> None:
     for at in range(1, 1000):
         root = tmp_path / str(at)
@@ -92,14 +43,14 @@ def test_a_folder_is_whole_after_a_stop_at_any_call(
         if there:
             write(out, OLD)
         before = around(root)
-        code = forked(lambda out=out: write(out, NEW, overwrite=True), at, then, cannot_exchange)  # type: ignore[misc]
-        assert code in ({0, 9, UNREACHED} if then is die else {0, 3, 4, 5, UNREACHED}), (at, code)
-        lost = there and cannot_exchange and then is die and not out.exists()
+        code = forked.exit_code(at, dies, cannot_exchange, write_folder, str(out), NEW)
+        assert code in ({0, 9, UNREACHED} if dies else {0, 3, 4, 5, UNREACHED}), (at, code)
+        lost = there and cannot_exchange and dies and not out.exists()
         if out.exists():
             assert held(out) in (OLD, NEW), at
         else:
             assert not there or lost, at
-        if then is full and code:  # the process lived: it has cleared away what it made, as far as it could
+        if not dies and code:  # the process lived: it has cleared away what it made, as far as it could
             assert sum(name.endswith((".part", ".old")) for name in names(root)) <= 2
         last = held(out) if out.exists() else None
         with pytest.raises(ZeroDivisionError), AtomicFolder(out, "run", overwrite=True):
@@ -114,19 +65,15 @@ def test_a_folder_is_whole_after_a_stop_at_any_call(
     assert 40 < at < 999
 
 
-@pytest.mark.parametrize("then", [die, full], ids=["killed", "disk full"])
-def test_a_file_is_whole_after_a_stop_at_any_call(then: Callable[[], None], tmp_path: Path) -> None:
-    def work(file: Path) -> None:
-        with AtomicFile(file, overwrite=True) as output:
-            output.write(b"new")
-
+@KILLED
+def test_a_file_is_whole_after_a_stop_at_any_call(dies: bool, forked: Forker, tmp_path: Path) -> None:
     for at in range(1, 1000):
         file = tmp_path / str(at) / "sheet.png"
         file.parent.mkdir()
         file.write_bytes(b"old")
-        code = forked(lambda file=file: work(file), at, then, False)  # type: ignore[misc]
+        code = forked.exit_code(at, dies, False, write_file, str(file), b"new")
         assert file.read_bytes() in (b"old", b"new")
-        work(file)
+        write_file(str(file), b"new")
         assert tree(file.parent) == {"sheet.png": b"new"}, at
         if code == UNREACHED:
             break
