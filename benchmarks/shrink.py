@@ -2,6 +2,8 @@
 
 make bench-shrink         51 networks x 3 patterns of zeros -> benchmarks/results/shrink.json, docs/shrinking.md
 make bench-shrink-wide    other families, ours alone     -> benchmarks/results/shrink-wide.json, docs/shrinking.md
+
+Rows are written as they come, and a run goes on where the last one stopped; `--fresh` measures all again, names those.
 """
 
 from __future__ import annotations
@@ -181,11 +183,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("networks", nargs="*")
     parser.add_argument("--wide", action="store_true")
+    parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
-    names = given.networks or (WIDE if given.wide else NETWORKS)
+    known = WIDE if given.wide else NETWORKS
     results = HERE / "results" / ("shrink-wide.json" if given.wide else "shrink.json")
-    cases: list[Case] = []
+    rows = [] if given.fresh or not results.is_file() else json.loads(results.read_text())
+    cases: list[Case] = [c for c in rows if c["model"] in known and c["model"] not in given.networks]
+    names = given.networks or [name for name in known if name not in {c["model"] for c in cases}]
     context = multiprocessing.get_context("spawn")
     with context.Pool(given.workers, maxtasksperchild=4) as pool:
         jobs = [(name, pool.apply_async(measure, (name, not given.wide, True))) for name in names]
@@ -193,11 +198,10 @@ def main() -> None:
             cases += job.get()
             exact = [c for c in cases if c["model"] == name and c["tool"] == "edgemtl"]
             print(f"{i}/{len(names)} {name}: " + ", ".join(f"{c['mode']} {verdict(c)}" for c in exact), flush=True)
-            if not given.networks:
-                results.write_text(json.dumps(cases, indent=1) + "\n")
+            cases.sort(key=lambda c: known.index(c["model"]) if c["model"] in known else len(known))
+            results.write_text(json.dumps(cases, indent=1) + "\n")
     print("\n".join(totals(cases)))
-    if not given.networks:
-        write_page()
+    write_page()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edgemtl_export import NotEqualError, Shrunk
 from edgemtl_export.accuracy_gate import AccuracyGate, Inference, Score, Scorer
+from edgemtl_export.errors import UnsupportedError
 from edgemtl_export.parity import ParityError
 from edgemtl_export.precisions import Backend, Precisions, Progress
 from edgemtl_export.to_bundle import export_bundle
@@ -105,7 +106,7 @@ def _export_into(
             precisions,
             options.dynamic_batch,
         )
-    except (ParityError, NotEqualError) as error:
+    except (ParityError, NotEqualError, UnsupportedError) as error:
         raise EdgemtlError(f"no bundle written: {error}") from error
 
 

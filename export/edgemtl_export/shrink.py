@@ -12,13 +12,15 @@ from torch.export import ExportedProgram
 from .analysis import RULES, Rule, analyse
 from .analysis.builder import gather_all, gather_none
 from .channel_rounding import fastest_rounding
-from .functionalise import on_cpu, to_program
+from .computed_weights import materialise_weights
+from .functionalise import to_program
 from .liveness import make_plan
 from .outputs import select_outputs
 from .program import Program
 from .pruned_state import Keep
 from .report import Report, make_report
 from .rewrite import rewrite
+from .tracing import on_cpu
 from .verify import NotEqualError, verify_equal
 
 __all__ = ["Keep", "NotEqualError", "Shrunk", "shrink"]
@@ -69,6 +71,7 @@ def shrink(
     """
     given = to_program(model, args, kwargs, dynamic_shapes)
     whole = given.copy()  # what the report counts from
+    materialise_weights(given)
     if outputs is not None:
         select_outputs(given, outputs)
     inputs = given.flatten(*on_cpu(example_inputs(given, args, kwargs)))

@@ -18,13 +18,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.export.graph_signature import OutputKind
 from torch.utils import _pytree as pytree
 
+from .errors import UnsupportedError, first_sentence
 from .masking import mask_pruned
 from .plan import Plan
 from .program import Program
 from .pruned_state import Keep
 from .rewrite import rewrite
+from .widening import in_double
 
 TOLERANCE = 1e-9
 FLOAT32 = 1e-4
@@ -45,7 +48,13 @@ def verify_equal(original: Program, small: Program, plan: Plan, keep: Keep, inpu
     generator = torch.Generator().manual_seed(0)
     drawn = [[draw(generator, blend, x) for x in inputs] for blend in BLENDS]
     exact = in_double(original)
-    reference = _Reference(names, [exact.run(x) for x in drawn])
+    try:
+        reference = _Reference(names, [exact.run(x) for x in drawn])
+    except Exception as error:  # operators fail in any way
+        raise UnsupportedError(
+            f"the program cannot be computed in float64 ({first_sentence(error)}), so nothing can be proved on it; "
+            "verify=False (--no-verify) removes without a proof"
+        ) from error
     for row in reference.outputs:
         for name, out in zip(names, row, strict=True):
             if isinstance(out, Tensor) and out.is_floating_point() and not bool(out.isfinite().all()):
@@ -154,19 +163,9 @@ def output_names(program: Program) -> list[str]:
     """Return a readable path for every output of the graph."""
     spec = program.exported.call_spec.out_spec
     tree = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
-    return [pytree.keystr(path) for path, _ in pytree.tree_flatten_with_path(tree)[0]]
-
-
-def in_double(program: Program) -> Program:
-    """Return a copy that computes in float64, also where the graph itself names a type."""
-    double = program.copy()
-    low = (torch.float32, torch.float16, torch.bfloat16)
-    double.state = {n: t.double() if t.dtype in low else t for n, t in program.state.items()}
-    for node in double.graph.nodes:
-        node.args, node.kwargs = pytree.tree_map_only(
-            torch.dtype, lambda dtype: torch.float64 if dtype in low else dtype, (node.args, node.kwargs)
-        )
-    return double
+    paths = iter(pytree.keystr(path) for path, _ in pytree.tree_flatten_with_path(tree)[0])
+    specs = program.exported.graph_signature.output_specs
+    return [next(paths) if s.kind is OutputKind.USER_OUTPUT else f"{s.target} (written)" for s in specs]
 
 
 def draw(generator: torch.Generator, blend: float, like: Any) -> Any:
