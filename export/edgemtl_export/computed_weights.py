@@ -73,7 +73,10 @@ class _Values(fx.Interpreter):
 
 def _name(program: Program, node: fx.Node) -> str:
     """Return the name of a computed weight: that of the first parameter in its formula, as its module names it."""
-    while node.op == "call_function":
-        node = node.all_input_nodes[0]
-    name = re.sub(r"\.parametrizations\.(\w+)\.original\d*$", r".\1", program.sources[node])
+    formula, parameters = [node], program.parameters()
+    for member in formula:
+        formula += member.all_input_nodes
+    names = [program.sources[member] for member in formula if member.op == "placeholder"]
+    first = next((name for name in names if name in parameters), names[0])
+    name = re.sub(r"\.parametrizations\.(\w+)\.original\d*$", r".\1", first)
     return re.sub(r"(?<=weight)_(orig|g|v)$", "", name)

@@ -50,6 +50,9 @@ def _from_exported(exported: ExportedProgram) -> Program:
         for s in specs.values()
         if s.kind in STATE and isinstance(stored.get(str(s.target)), Tensor)
     }
+    for spec in exported.graph_signature.output_specs:
+        if spec.target in state:  # a buffer that is written: not the given network's own
+            state[spec.target] = state[spec.target].clone()
     return Program(exported, graph, state, specs)
 
 
