@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from statistics import fmean, stdev
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PANELS_PER_ROW = 4
+PANELS_PER_ROW = 3
+MIN_POINTS = 3
+"""Fewer evaluations while training are no curve; the report has them as a table."""
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:
@@ -37,7 +40,8 @@ def encoded(figure: Figure, dpi: int = 100, file_format: str = "png") -> bytes:
 
 def training_curves(rows: Sequence[Mapping[str, float]]) -> bytes:
     """Draw every column of a training log over the steps, smoothed, a panel each or one a group."""
-    names = [n for n in dict.fromkeys(name for row in rows for name in row) if n != "step"]
+    counts = Counter(name for row in rows for name in row)
+    names = [n for n in counts if n != "step" and not (n.startswith(VAL) and counts[n] < MIN_POINTS)]
     grouped = {prefix: [name for name in names if name.startswith(prefix)] for prefix in GROUPS}
     panels = [("", [name]) for name in names if not name.startswith(tuple(GROUPS))]
     panels += [(prefix, members) for prefix, members in grouped.items() if members]
@@ -162,22 +166,33 @@ def task_changes(runs: Sequence[str], changes: Mapping[str, Sequence[Sequence[fl
     return encoded(figure, 150, file_format)
 
 
-def channels_by_layer(
-    before: Sequence[int], after: Sequence[int], stages: Sequence[str] = (), height_in: float = 2.6
-) -> bytes:
+def layer_stage(layer: str) -> str:
+    """Return the part of the network that a layer belongs to, for an axis: ``rgb.stage8``, ``top16``, ``boxes``."""
+    parts = [part for part in layer.split(".") if part not in ("trunk", "backbones", "heads")]
+    return ".".join(parts[:2]) if len(parts) > 2 and parts[0] in ("rgb", "ir") else parts[0]
+
+
+def channels_by_layer(before: Sequence[int], after: Sequence[int], stages: Sequence[str], height_in: float) -> bytes:
     """Draw the channels of every layer before (grey) and after (blue) pruning; ``stages`` name the layers' parts."""
     figure = new_figure(11, height_in)
     axes = figure.add_subplot()
     layers = range(len(before))
-    axes.bar(layers, before, color="0.85", width=0.9)
-    axes.bar(layers, after, color="tab:blue", width=0.9)
-    if stages:
-        starts = [i for i in layers if not i or stages[i] != stages[i - 1]]
-        axes.set_xticks(starts, [stages[i] for i in starts], rotation=60, ha="right", fontsize=7)
-        axes.tick_params(axis="y", labelsize=7)
-    else:
-        axes.set_xlabel("convolutions, from the input on", fontsize=8)
-        axes.tick_params(labelsize=7)
-    axes.set_ylabel("channels", fontsize=8)
+    axes.bar(layers, before, color="0.85", width=0.9, label="before pruning")
+    axes.bar(layers, after, color="tab:blue", width=0.9, label="after")
+    starts = [i for i in layers if not i or stages[i] != stages[i - 1]]
+    ends = [*starts[1:], len(before)]
+    for start in starts[1:]:
+        axes.axvline(start - 0.5, color="0.75", linewidth=0.6)
+    apart = len(before) / 85  # a line of text is as wide as that many bars
+    ticks: list[tuple[float, str]] = []
+    for start, end in zip(starts, ends, strict=True):
+        middle = (start + end - 1) / 2
+        if not ticks or middle - ticks[-1][0] >= apart:
+            ticks.append((middle, stages[start]))
+    axes.set_xticks([x for x, _ in ticks], [name for _, name in ticks], rotation=90, fontsize=7)
+    axes.tick_params(axis="y", labelsize=7)
+    axes.set_xlabel("layers, from the input on, by part of the network", fontsize=8)
+    axes.set_ylabel("output channels", fontsize=8)
     axes.margins(x=0.01)
-    return encoded(figure)
+    figure.legend(fontsize=7, loc="outside upper right", frameon=False, ncols=2)
+    return encoded(figure, 110)

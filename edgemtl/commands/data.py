@@ -12,7 +12,7 @@ from .outputs import check_suffix, json_option, output_file, overwrite_option
 if TYPE_CHECKING:
     from .outputs import Commands
 
-SHEET = Path("sheet.png")
+SHEET = Path("sheet.jpg")
 IMAGES = (".png", ".jpg", ".jpeg", ".webp")
 """Formats of a contact sheet, by suffix."""
 
@@ -30,7 +30,7 @@ def add(commands: Commands) -> None:
     labels_option(show, "fused")
     show.add_argument("--split", choices=("train", "val", "test"), default="train")
     show.add_argument("--count", type=int, default=12, help="images, evenly spaced over the split (%(default)s)")
-    show.add_argument("--out", type=Path, help="image to write (default: sheet.png, else sheet-2.png …)")
+    show.add_argument("--out", type=Path, help="image to write (default: sheet.jpg, else sheet-2.jpg …)")
     overwrite_option(show)
     show.set_defaults(command=_show)
 
@@ -67,12 +67,11 @@ def _show(args: argparse.Namespace) -> int:
 
     check_suffix(args.out or SHEET, IMAGES)
     check_source(str(args.path))
-    import cv2
 
     from ..data.datasets import FileDataset, evenly_spaced
     from ..data.formats import index
     from ..errors import EdgemtlError
-    from ..visualize import contact_sheet, draw_labels, with_title
+    from ..visualize import contact_sheet, draw_labels, encode_sheet, with_title
 
     with output_file(args.out, SHEET, args.overwrite) as out:
         dataset = index(args.path, args.labels)
@@ -81,11 +80,10 @@ def _show(args: argparse.Namespace) -> int:
             raise EdgemtlError(f"{args.path}: split '{args.split}' has no images")
         samples = FileDataset(dataset, dataset.splits[args.split])
         chosen = [samples[index] for index in evenly_spaced(len(samples), args.count)]
-        pixels = contact_sheet([with_title(draw_labels(sample, samples.classes), sample.name) for sample in chosen], 2)
-        written, data = cv2.imencode(out.given.suffix.lower(), pixels[:, :, ::-1])
-        if not written:
-            height, width = pixels.shape[:2]
-            raise EdgemtlError(f"--out {out.given}: an image of {width}x{height} cannot be written")
-        out.write(data.tobytes())
+        title = f"{args.path}: labels of {len(chosen)} of {len(samples)} images of split '{args.split}'"
+        if len(samples.modalities) > 1 and "boxes" in samples.classes:
+            title += f", {args.labels} boxes"
+        images = [with_title(draw_labels(sample, samples.classes), sample.name) for sample in chosen]
+        out.write(encode_sheet(contact_sheet(images, title), out.given.suffix.lower()))
     print(f"wrote {out.given}: {len(chosen)} of {len(samples)} images of split '{args.split}'")
     return 0

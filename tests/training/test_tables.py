@@ -44,7 +44,6 @@ def test_every_figure_is_an_image() -> None:
         plots.layer_profiles(profiles, {"depth": "stage8"}, 0.01),
         plots.misalignment(reports, ["boxes"], [2], [1]),
         plots.task_changes(["a", "b"], {"boxes": [[1.0, 2.0], []], "Δm": [[1.0], [0.5]]}, "png"),
-        plots.channels_by_layer([8, 16], [8, 4]),
         plots.channels_by_layer([8, 16], [8, 4], ["rgb.stage4", "boxes"], 3.4),
     ):
         pixels = cv2.imdecode(np.frombuffer(figure, np.uint8), cv2.IMREAD_COLOR)
