@@ -130,6 +130,18 @@ def _tiff(data: bytes) -> ImageFile:
     return ImageFile("TIFF", _valid(tags.get(ORIENTATION, ())))
 
 
+def without_orientation(data: bytes) -> bytes:
+    """Return a TIFF file whose orientation tag says upright: some decoders would turn its image, some do not."""
+    order = "<" if data[:2] == b"II" else ">"
+    (at,) = struct.unpack_from(f"{order}I", data, 4)
+    (entries,) = struct.unpack_from(f"{order}H", data, at)
+    changed = bytearray(data)
+    for entry in range(at + 2, at + 2 + 12 * entries, 12):
+        if struct.unpack_from(f"{order}H", data, entry) == (ORIENTATION,):
+            struct.pack_into(f"{order}HIHH", changed, entry + 2, 3, 1, 1, 0)
+    return bytes(changed)
+
+
 def _tags(data: bytes) -> Iterator[tuple[int, tuple[int, ...]]]:
     """Yield the tags of whole numbers in the first directory of a TIFF file."""
     order = "<" if data[:2] == b"II" else ">"

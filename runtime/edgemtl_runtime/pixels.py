@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import missing
-from .image_file import ImageFileError, inspect
+from .image_file import ImageFileError, inspect, without_orientation
 
 Array = NDArray[Any]
 COLOUR = "rgb"
@@ -103,13 +103,15 @@ def decode(data: bytes) -> StoredImage:
         hint = "images need OpenCV: pip install 'edgemtl-runtime[opencv]'"
         raise ImageFileError(missing(error, "cv2", hint)) from error
     stated = inspect(data)
+    if stated.type == "TIFF" and stated.orientation != 1:
+        data = without_orientation(data)
     pixels: Array | None = None
     with contextlib.suppress(cv2.error), _quiet():
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or not pixels.size:
         raise ImageFileError(f"cannot be read as an image ({stated.type or 'of no known type'}, {len(data)} bytes)")
     if pixels.ndim == 3:
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+        pixels = np.ascontiguousarray(pixels[:, :, 2::-1])
     return StoredImage(pixels, stated.orientation, stated.has_counts)
 
 
@@ -161,8 +163,8 @@ def describe(pixels: Array) -> str:
 def _colour(pixels: Array) -> Array:
     if pixels.dtype == np.uint16:
         raise PixelError(
-            f"is {describe(pixels)}, counts from {pixels.min()} to {pixels.max()}; colour has 8 bits: if it is thermal, "
-            "name it ir, else write 8 bits"
+            f"is {describe(pixels)}, counts from {pixels.min()} to {pixels.max()}; colour has 8 bits: name thermal "
+            "images ir, or write 8 bits"
         )
     return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, 2)
 
