@@ -110,7 +110,9 @@ def decode(data: bytes) -> StoredImage:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or not pixels.size:
         raise ImageFileError(f"cannot be read as an image ({stated.type or 'of no known type'}, {len(data)} bytes)")
-    if pixels.ndim == 3:
+    if pixels.ndim == 3 and pixels.dtype in (np.uint8, np.uint16):  # many times faster than NumPy
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+    elif pixels.ndim == 3:
         pixels = np.ascontiguousarray(pixels[:, :, 2::-1])
     return StoredImage(pixels, stated.orientation, stated.has_counts)
 
