@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from edgemtl_runtime import pixels
+from edgemtl_runtime.image_file import ImageFileError
 
 from ..errors import DataError
 from .sample import BoxLabels, Label, Labels, Sample
@@ -110,16 +112,12 @@ def raise_problems(root: Path, problems: Problems) -> None:
 
 
 def read_image(modality: str, file: Path, problems: Problems) -> NDArray[Any] | None:
-    """Decode an image: "rgb" (H, W, 3) uint8 in that order, "ir" (H, W) uint8 or uint16."""
-    is_colour = modality == "rgb"
-    image = cv2.imread(str(file), cv2.IMREAD_COLOR if is_colour else cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE)
-    if image is None:
-        problems.append(Problem(file, 0, "cannot be read as an image"))
-    elif not is_colour and image.dtype not in (np.uint8, np.uint16):
-        problems.append(Problem(file, 0, f"has {8 * image.itemsize} bits a value; thermal has 8 or 16"))
-    else:
-        return np.ascontiguousarray(image[:, :, ::-1]) if is_colour else image
-    return None
+    """Decode an image, upright: "rgb" (H, W, 3) uint8 in that order, "ir" (H, W) uint8 or uint16."""
+    try:
+        return pixels.read_image(file, modality)
+    except ImageFileError as error:
+        problems.append(Problem(file, 0, str(error)))
+        return None
 
 
 def images_in(folder: Path, index: Index) -> dict[str, Path]:

@@ -13,11 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgemtl_runtime.image_file import ImageFileError
+
 from ..annotations import Entry, Index, LabelReader, Problem, Problems, Size
+from ..readers.label_image import read_label_channel
 from ..sample import IGNORE
 
 SEMANTIC = tuple(
@@ -60,9 +62,10 @@ def index(root: Path, label_policy: str) -> Index:
 
 
 def _read_map(file: Path, size: Size | None, problems: Problems) -> NDArray[Any] | None:
-    values = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
-    if values is None or values.ndim != 2:
-        problems.append(Problem(file, 0, "cannot be read as an image of one channel"))
+    try:
+        values = read_label_channel(file)
+    except ImageFileError as error:
+        problems.append(Problem(file, 0, str(error)))
         return None
     if size and values.shape != size:
         height, width = values.shape

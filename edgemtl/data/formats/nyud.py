@@ -12,11 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgemtl_runtime.image_file import ImageFileError
+
 from ..annotations import Entry, Index, Problem, Problems, Size, read_list
+from ..readers.label_image import read_label_channel
 from ..sample import IGNORE
 
 SEMANTIC = tuple(
@@ -53,15 +55,11 @@ def index(root: Path, label_policy: str) -> Index:
 
 def _read(task: str, file: Path, size: Size | None, problems: Problems) -> NDArray[Any] | None:
     try:
-        label = (
-            cv2.imread(str(file), cv2.IMREAD_UNCHANGED) if file.suffix == ".png" else np.load(file, allow_pickle=False)
-        )
-        if label is None:
-            raise ValueError("cannot be read as an image")
+        label = read_label_channel(file) if file.suffix == ".png" else np.load(file, allow_pickle=False)
         if size and label.shape[:2] != size:
             raise ValueError(f"is {label.shape[1]}x{label.shape[0]}, its image {size[1]}x{size[0]}")
         return _label(task, label)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImageFileError) as error:
         problems.append(Problem(file, 0, str(error)))
         return None
 
