@@ -208,7 +208,10 @@ PROBLEMS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "two of a stem": (twin, "has the same stem as"),
     "no image": (stray, "is not an image of a known type"),
     "orphan label": (orphan, "labels an image that does not exist"),
-    "float thermal": (float_ir, "1 channel of 32 floating-point bits, values from 36.6 to 36.6; thermal has whole numbers"),
+    "float thermal": (
+        float_ir,
+        "1 channel of 32 floating-point bits, values from 36.6 to 36.6; thermal has whole numbers",
+    ),
     "half a segmentation": (half_semantic, "has no semantic labels, the other one has"),
     "depth in 8 bits": (shallow, "one channel of 16 bits, in millimetres, not 1 channels of 8 bits"),
     "map of another size": (small_edges, "edges is 10x10, its image 128x96"),
