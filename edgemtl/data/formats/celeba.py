@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 from edgemtl_runtime.image_file import ImageFileError
 
-from ..annotations import Entry, Index, LabelReader, Problem, Problems, Size, constant_label
+from ..annotations import Entry, Index, LabelReader, constant_label
+from ..label_size import Size
+from ..problems import Problem, Problems
 from ..readers.label_image import read_label_channel
 
 SEMANTIC = ("other", "hair", "skin")

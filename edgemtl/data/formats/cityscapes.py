@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from edgemtl_runtime.image_file import ImageFileError
 
-from ..annotations import Entry, Index, LabelReader, Problem, Problems, Size
+from ..annotations import Entry, Index, LabelReader
+from ..label_size import Size, has_size
+from ..problems import Problem, Problems
 from ..readers.label_image import read_label_channel
 from ..sample import IGNORE
 
@@ -67,11 +69,7 @@ def _read_map(file: Path, size: Size | None, problems: Problems) -> NDArray[Any]
     except ImageFileError as error:
         problems.append(Problem(file, 0, str(error)))
         return None
-    if size and values.shape != size:
-        height, width = values.shape
-        problems.append(Problem(file, 0, f"is {width}x{height}, its image {size[1]}x{size[0]}"))
-        return None
-    return values
+    return values if has_size(file, (values.shape[0], values.shape[1]), size, problems) else None
 
 
 def _semantic(file: Path, size: Size | None, problems: Problems) -> NDArray[np.uint8] | None:

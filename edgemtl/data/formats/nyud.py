@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from edgemtl_runtime.image_file import ImageFileError
 
-from ..annotations import Entry, Index, Problem, Problems, Size, read_list
+from ..annotations import Entry, Index, read_list
+from ..label_size import Size, has_size
+from ..problems import Problem, Problems
 from ..readers.label_image import read_label_channel
 from ..sample import IGNORE
 
@@ -56,9 +58,7 @@ def index(root: Path, label_policy: str) -> Index:
 def _read(task: str, file: Path, size: Size | None, problems: Problems) -> NDArray[Any] | None:
     try:
         label = read_label_channel(file) if file.suffix == ".png" else np.load(file, allow_pickle=False)
-        if size and label.shape[:2] != size:
-            raise ValueError(f"is {label.shape[1]}x{label.shape[0]}, its image {size[1]}x{size[0]}")
-        return _label(task, label)
+        return _label(task, label) if has_size(file, label.shape[:2], size, problems) else None
     except (OSError, ValueError, ImageFileError) as error:
         problems.append(Problem(file, 0, str(error)))
         return None

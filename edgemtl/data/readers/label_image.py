@@ -55,5 +55,5 @@ def _palette_indices(data: bytes) -> NDArray[np.uint8] | None:
     try:
         with Image.open(io.BytesIO(data)) as image:  # reads the header only
             return np.array(image) if image.mode == "P" else None
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None  # the decoder says what is wrong with it
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError, ImportError):
+        return None  # the decoder says what is wrong with it (ultralytics' Image.open imports another reader then)
