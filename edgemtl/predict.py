@@ -11,7 +11,8 @@ from edgemtl_runtime.atomic import AtomicFolder
 from edgemtl_runtime.result import Boxes
 
 from .console import progress_bar
-from .data.annotations import Entry, Index, Problems, check_partners, images_in, raise_problems
+from .data.annotations import Entry, Index, check_partners, images_in
+from .data.problems import Problems, raise_problems
 from .data.sample import Sample
 from .errors import DataError
 from .evaluate import Predictor, open_predictor
@@ -66,7 +67,7 @@ def image_entries(folder: Path, modalities: list[str]) -> list[Entry]:
 
 
 def _predict_entry(predictor: Predictor, folder: Path, entry: Entry, images: Path, coco: CocoResults) -> dict[str, Any]:
-    problems: Problems = []
+    problems = Problems()
     sample = entry.read(problems)
     raise_problems(folder, problems)
     assert sample is not None

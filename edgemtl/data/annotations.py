@@ -11,66 +11,70 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
+from .label_size import UPRIGHT, Size, StoredImage, place_on_labels
+from .problems import Problem, Problems, raise_problems
 from .sample import BoxLabels, Label, Labels, Sample
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
-MAX_PRINTED = 20
-"""How many problems an error prints; their count is always printed."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A problem in the data: the file, the line (0: the whole file), and a message."""
-
-    file: Path
-    line: int
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.message}" if self.line else f"{self.file}: {self.message}"
-
-
-Problems = list[Problem]
-Size = tuple[int, int]
-"""Height and width, pixels."""
 LabelReader = Callable[[Size | None, Problems], Label | None]
 """Reads a label of an image of that size, if it is known; None, with a problem added, when it cannot be read."""
 
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One sample in files: its image files by modality ("rgb", "ir"), and the readers of its labels by task."""
+    """One sample in files: its image files by modality ("rgb", "ir"), and the readers of its labels by task.
+
+    The labels are those of the first image. ``stated_size`` is the image size that the labels name, or what reads it;
+    None where they name none. ``exif`` is one of `label_size.ON_IMAGE` where it is known which image the labels are of.
+    """
 
     name: str
     images: dict[str, Path]
     labels: Mapping[str, LabelReader]
     is_day: bool | None = None
+    stated_size: Size | Callable[[], Size | None] | None = None
+    exif: str = ""
 
     def read(self, problems: Problems) -> Sample | None:
         """Decode the images and their labels; None when the images cannot be used."""
-        images = {modality: read_image(modality, file, problems) for modality, file in self.images.items()}
-        decoded = {modality: image for modality, image in images.items() if image is not None}
-        size = self._size(decoded, problems)
+        stored = {modality: read_image(modality, file, problems) for modality, file in self.images.items()}
+        images = self._place({m: image for m, image in stored.items() if image is not None}, problems)
+        size = next(iter(images.values())).shape[:2] if images else None
         labels = {task: read(size, problems) for task, read in self.labels.items()}
         if size is None:
             return None
         readable = {task: label for task, label in labels.items() if label is not None}
-        return Sample(decoded, cast(Labels, readable), self.is_day, self.name)
+        return Sample(images, cast(Labels, readable), self.is_day, self.name)
 
-    def _size(self, images: dict[str, NDArray[Any]], problems: Problems) -> Size | None:
-        """Return the size that all the images have, if they all have one."""
-        if len(images) < len(self.images):
-            return None
-        first, *others = images
-        height, width = images[first].shape[:2]
+    def _place(self, stored: dict[str, StoredImage], problems: Problems) -> dict[str, NDArray[Any]]:
+        """Return the images in the pixels of their labels, if all of them can be; else none."""
+        if len(stored) < len(self.images):
+            return {}
+        first, *others = stored
+        stated = self.stated_size() if callable(self.stated_size) else self.stated_size
+        sizes = [stated] if stated else []
+        turns = any(image.orientation != UPRIGHT for image in stored.values())
+        has_labels = turns and self._look_at_labels(sizes)
+        reference = place_on_labels(stored[first], sizes, has_labels, self.exif, self.images[first], problems)
+        if reference is None:
+            return {}
+        size = (reference.shape[0], reference.shape[1])
+        images = {first: reference}
         for other in others:
-            h, w = images[other].shape[:2]
-            if (h, w) != (height, width):
-                sizes = f"{other} is {w}x{h}, its {first} image {width}x{height}"
-                problems.append(Problem(self.images[other], 0, f"{sizes}: sizes must be equal"))
-                return None
-        return height, width
+            image = stored[other].upright() if stored[other].upright_size == size else stored[other].pixels
+            h, w = image.shape[:2]
+            if (h, w) != size:
+                sizes_text = f"{other} is {w}x{h}, its {first} image {size[1]}x{size[0]}"
+                problems.append(Problem(self.images[other], 0, f"{sizes_text}: sizes must be equal"))
+                return {}
+            images[other] = image
+        return images
+
+    def _look_at_labels(self, sizes: list[Size]) -> bool:
+        """Return whether any label depends on where pixels are; add the sizes of label maps to ``sizes``."""
+        labels = [read(None, Problems()) for read in self.labels.values()]
+        sizes += [(x.shape[0], x.shape[1]) for x in labels if isinstance(x, np.ndarray) and x.ndim > 1]
+        return any(isinstance(label, BoxLabels) or (label is not None and label.ndim > 1) for label in labels)
 
 
 @dataclass
@@ -80,7 +84,7 @@ class Index:
     root: Path
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     splits: dict[str, list[Entry]] = field(default_factory=dict)
-    problems: Problems = field(default_factory=list)
+    problems: Problems = field(default_factory=Problems)
 
     def problem(self, file: Path, message: str, line: int = 0) -> None:
         """Add a problem."""
@@ -94,22 +98,11 @@ class Index:
         return not missing
 
     def raise_problems(self) -> None:
-        """Raise `DataError` if there are any."""
+        """Raise `DataError` if anything is wrong."""
         raise_problems(self.root, self.problems)
 
 
-def raise_problems(root: Path, problems: Problems) -> None:
-    """Raise `DataError` with the first twenty problems of a dataset, if there are any."""
-    if not problems:
-        return
-    lines = [str(problem) for problem in problems[:MAX_PRINTED]]
-    if len(problems) > MAX_PRINTED:
-        lines.append(f"and {len(problems) - MAX_PRINTED} more")
-    count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-    raise DataError("\n".join([f"{root}: {count}; mend the files and run `edgemtl data check` again", *lines]))
-
-
-def read_image(modality: str, file: Path, problems: Problems) -> NDArray[Any] | None:
+def read_image(modality: str, file: Path, problems: Problems) -> StoredImage | None:
     """Decode an image: "rgb" (H, W, 3) uint8 in that order, "ir" (H, W) uint8 or uint16."""
     is_colour = modality == "rgb"
     image = cv2.imread(str(file), cv2.IMREAD_COLOR if is_colour else cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE)
@@ -118,7 +111,7 @@ def read_image(modality: str, file: Path, problems: Problems) -> NDArray[Any] | 
     elif not is_colour and image.dtype not in (np.uint8, np.uint16):
         problems.append(Problem(file, 0, f"has {8 * image.itemsize} bits a value; thermal has 8 or 16"))
     else:
-        return np.ascontiguousarray(image[:, :, ::-1]) if is_colour else image
+        return StoredImage(np.ascontiguousarray(image[:, :, ::-1]) if is_colour else image)
     return None
 
 

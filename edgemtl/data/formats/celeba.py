@@ -17,7 +17,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..annotations import Entry, Index, LabelReader, Problem, Problems, Size, constant_label
+from ..annotations import Entry, Index, LabelReader, constant_label
+from ..label_size import Size
+from ..problems import Problem, Problems
 
 SEMANTIC = ("other", "hair", "skin")
 SKIN = ("skin", "nose", "l_ear", "r_ear", "l_eye", "r_eye", "l_brow", "r_brow", "mouth", "u_lip", "l_lip")

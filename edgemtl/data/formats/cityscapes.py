@@ -17,7 +17,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..annotations import Entry, Index, LabelReader, Problem, Problems, Size
+from ..annotations import Entry, Index, LabelReader
+from ..label_size import Size, has_size
+from ..problems import Problem, Problems
 from ..sample import IGNORE
 
 SEMANTIC = tuple(
@@ -64,11 +66,7 @@ def _read_map(file: Path, size: Size | None, problems: Problems) -> NDArray[Any]
     if values is None or values.ndim != 2:
         problems.append(Problem(file, 0, "cannot be read as an image of one channel"))
         return None
-    if size and values.shape != size:
-        height, width = values.shape
-        problems.append(Problem(file, 0, f"is {width}x{height}, its image {size[1]}x{size[0]}"))
-        return None
-    return values
+    return values if has_size(file, (values.shape[0], values.shape[1]), size, problems) else None
 
 
 def _semantic(file: Path, size: Size | None, problems: Problems) -> NDArray[np.uint8] | None:

@@ -13,7 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..annotations import Entry, Index, Problem, Problems, Size, clip_boxes
+from ..annotations import Entry, Index, clip_boxes
+from ..label_size import Size
+from ..problems import Problem, Problems
 from ..sample import BoxLabels
 
 PATTERNS = ("annotations/instances_{0}*.json", "annotations/{0}.json", "{0}/_annotations.coco.json", "{0}.json")

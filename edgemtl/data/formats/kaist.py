@@ -15,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..annotations import Entry, Index, LabelReader, Problem, Problems, Size, read_list
+from ..annotations import Entry, Index, LabelReader, read_list
+from ..label_size import Size
+from ..problems import Problem, Problems
 from ..readers.voc_xml import VocXml
 from ..sample import BoxLabels
 

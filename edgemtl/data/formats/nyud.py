@@ -16,7 +16,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..annotations import Entry, Index, Problem, Problems, Size, read_list
+from ..annotations import Entry, Index, read_list
+from ..label_size import Size, has_size
+from ..problems import Problem, Problems
 from ..sample import IGNORE
 
 SEMANTIC = tuple(
@@ -58,9 +60,7 @@ def _read(task: str, file: Path, size: Size | None, problems: Problems) -> NDArr
         )
         if label is None:
             raise ValueError("cannot be read as an image")
-        if size and label.shape[:2] != size:
-            raise ValueError(f"is {label.shape[1]}x{label.shape[0]}, its image {size[1]}x{size[0]}")
-        return _label(task, label)
+        return _label(task, label) if has_size(file, label.shape[:2], size, problems) else None
     except (OSError, ValueError) as error:
         problems.append(Problem(file, 0, str(error)))
         return None

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from ..annotations import Problem, Problems, Size, clip_boxes
+from ..annotations import clip_boxes
+from ..label_size import Size
+from ..problems import Problem, Problems
 from ..sample import BoxLabels
 
 

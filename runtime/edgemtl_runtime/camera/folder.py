@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-import numpy as np
-
 from ..errors import CameraError, UsageError, flag, missing
 from ..frame import Frame, StampSource
+from ..image_file import ImageFileError
+from ..pixels import as_frame, read_stored
 from .base import NO_EVENTS, CameraEvents, PlaybackCamera, checked_size
 from .clock import Epoch, Pace
 from .options import NOMINAL_FPS, Options, take, take_word
@@ -61,16 +61,11 @@ class FolderCamera(PlaybackCamera):
         return checked_size(self._read(), lambda frame: str(self.folder / frame.name))
 
     def _read(self) -> Iterator[Frame]:
-        import cv2
-
-        from .opencv import rgb
-
         for index, file in enumerate(self.files):
-            image = cv2.imread(str(file), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
-            if image is None:
-                raise CameraError(f"{file}: cannot be read as an image; remove or replace it")
-            if image.dtype not in (np.uint8, np.uint16):
-                raise CameraError(f"{file}: has {8 * image.itemsize} bits a value; give images of 8 or 16 bits")
+            try:
+                image = as_frame(read_stored(file).upright())
+            except ImageFileError as error:
+                raise CameraError(f"{flag(self.name, file)}: {error}") from None
             unix_ns = 0 if self.stamps == "rate" else self._capture_ns(file)
             pace, sample = self.pace, normalised(file.stem) if self.sample_index else ""
             position = self.sample_index[sample] if self.sample_index else index
@@ -79,7 +74,7 @@ class FolderCamera(PlaybackCamera):
                 return
             source: StampSource = "rate" if self.stamps == "rate" else "file"
             now_ns = time.monotonic_ns()
-            yield Frame(rgb(image), stamp_ns, self.name, index, source, file.stem, now_ns, unix_ns, sample_id=sample)
+            yield Frame(image, stamp_ns, self.name, index, source, file.stem, now_ns, unix_ns, sample_id=sample)
 
     def _capture_ns(self, file: Path) -> int:
         """Return the capture time of an image, Unix nanoseconds, from its name or its EXIF data."""
