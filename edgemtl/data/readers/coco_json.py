@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..label_size import Size
 from ..problems import Problem, Problems
-from .coco_text import decode
+from .coco_text import decode, others
 
 Floats = NDArray[np.float64]
 Boxes = Floats
@@ -114,7 +114,7 @@ def read_coco_json(file: Path, problems: Problems) -> CocoJson | None:
     xywh = np.array([row.bbox for row in annotations], np.float64).reshape(-1, 4)
     if infinite := np.flatnonzero(~np.isfinite(xywh).all(1)).tolist():
         message = f"annotations[{infinite[0]}].bbox is {xywh[infinite[0]].tolist()}: four finite numbers are wanted"
-        problems.append(Problem(file, 0, message + _others(len(infinite))))
+        problems.append(Problem(file, 0, message + others(len(infinite))))
     if len(problems) > before:
         return None
     sizes = np.array([row.size or (np.inf, np.inf) for row in rows.images]).reshape(-1, 2)[images_of]
@@ -166,7 +166,7 @@ def _unique(
     elif repeated:
         first, second, value = repeated[0]
         message = f"{section}[{first}] and {section}[{second}] both have the {key} {value!r}; each needs its own"
-        problems.append(Problem(file, 0, message + _others(len(repeated))))
+        problems.append(Problem(file, 0, message + others(len(repeated))))
     return places
 
 
@@ -186,17 +186,13 @@ def _places(
     for id_, count in counts.items():
         place = next(place for place in unknown if ids[place] == id_)
         message = f"annotations[{place}] has {key} {id_!r}, which is no id in {section} ({_span(known)})"
-        problems.append(Problem(file, 0, message + _others(count)))
+        problems.append(Problem(file, 0, message + others(count)))
     return places
 
 
 def _span(known: Iterable[int | str]) -> str:
     texts = list(map(str, known))
     return ", ".join(texts) if len(texts) <= 8 else f"{len(texts)}: {', '.join(texts[:3])} … {texts[-1]}"
-
-
-def _others(count: int) -> str:
-    return f" (and {count - 1} more of this kind)" if count > 1 else ""
 
 
 def _kept(
@@ -252,3 +248,11 @@ def _check_convention(xywh: Floats, sizes: Floats, file: Path, problems: Problem
         message = f"reach out of {reaches_out.mean():.0%} of their images, and as two corners [x0, y0, x1, y1] of none"
     if message:
         problems.append(Problem(file, 0, f"the boxes {message}; COCO's bbox is [x, y, width, height] in pixels"))
+
+
+def with_classes(content: CocoJson, classes: tuple[str, ...]) -> CocoJson:
+    """Return a file with the class ids of ``classes``, which has all of the file's."""
+    boxes = content.boxes.copy()
+    ids = np.array([classes.index(name) for name in content.classes])
+    boxes[:, 0] = ids[boxes[:, 0].astype(np.int64)]
+    return replace(content, classes=classes, boxes=boxes)

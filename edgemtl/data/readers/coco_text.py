@@ -33,6 +33,11 @@ WANTED = {
 MAX_SHOWN = 60
 
 
+def others(count: int) -> str:
+    """Return the end of a message that stands for ``count`` problems of its kind."""
+    return f" (and {count - 1} more of this kind)" if count > 1 else ""
+
+
 def decode(file: Path, type_: type[T], problems: Problems) -> T | None:
     """Return a file of COCO's as a type, or None with a problem added; numbers in quotes are numbers."""
     try:
