@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .label_size import UPRIGHT, Size, StoredImage, place_on_labels
+from edgemtl_runtime import pixels
+from edgemtl_runtime.image_file import ImageFileError
+from edgemtl_runtime.pixels import UPRIGHT, StoredImage
+
+from .label_size import Size, place_on_image, place_on_labels
 from .problems import Problem, Problems, raise_problems
 from .sample import BoxLabels, Label, Labels, Sample
 
@@ -37,8 +40,7 @@ class Entry:
 
     def read(self, problems: Problems) -> Sample | None:
         """Decode the images and their labels; None when the images cannot be used."""
-        stored = {modality: read_image(modality, file, problems) for modality, file in self.images.items()}
-        images = self._place({m: image for m, image in stored.items() if image is not None}, problems)
+        images = self._read_images(problems)
         size = next(iter(images.values())).shape[:2] if images else None
         labels = {task: read(size, problems) for task, read in self.labels.items()}
         if size is None:
@@ -46,29 +48,29 @@ class Entry:
         readable = {task: label for task, label in labels.items() if label is not None}
         return Sample(images, cast(Labels, readable), self.is_day, self.name)
 
-    def _place(self, stored: dict[str, StoredImage], problems: Problems) -> dict[str, NDArray[Any]]:
-        """Return the images in the pixels of their labels, if all of them can be; else none."""
-        if len(stored) < len(self.images):
+    def _read_images(self, problems: Problems) -> dict[str, NDArray[Any]]:
+        """Return the images in the pixels of their labels, if all of them can be used; else none."""
+        stored = {modality: read_stored(file, problems) for modality, file in self.images.items()}
+        decoded = {modality: image for modality, image in stored.items() if image is not None}
+        if len(decoded) < len(self.images):
             return {}
-        first, *others = stored
+        first, *others = decoded
         stated = self.stated_size() if callable(self.stated_size) else self.stated_size
         sizes = [stated] if stated else []
-        turns = any(image.orientation != UPRIGHT for image in stored.values())
-        has_labels = turns and self._look_at_labels(sizes)
-        reference = place_on_labels(stored[first], sizes, has_labels, self.exif, self.images[first], problems)
+        has_labels = decoded[first].orientation != UPRIGHT and self._look_at_labels(sizes)
+        reference = place_on_labels(decoded[first], sizes, has_labels, self.exif, self.images[first], problems)
         if reference is None:
             return {}
-        size = (reference.shape[0], reference.shape[1])
-        images = {first: reference}
+        placed = {first: reference} | {other: place_on_image(decoded[other], reference.size) for other in others}
         for other in others:
-            image = stored[other].upright() if stored[other].upright_size == size else stored[other].pixels
-            h, w = image.shape[:2]
-            if (h, w) != size:
-                sizes_text = f"{other} is {w}x{h}, its {first} image {size[1]}x{size[0]}"
+            if placed[other].size != reference.size:
+                (h, w), (height, width) = placed[other].size, reference.size
+                sizes_text = f"{other} is {w}x{h}, its {first} image {width}x{height}"
                 problems.append(Problem(self.images[other], 0, f"{sizes_text}: sizes must be equal"))
                 return {}
-            images[other] = image
-        return images
+        images = {m: to_modality(m, image, self.images[m], problems) for m, image in placed.items()}
+        usable = {m: image for m, image in images.items() if image is not None}
+        return usable if len(usable) == len(images) else {}
 
     def _look_at_labels(self, sizes: list[Size]) -> bool:
         """Return whether any label depends on where pixels are; add the sizes of label maps to ``sizes``."""
@@ -102,17 +104,22 @@ class Index:
         raise_problems(self.root, self.problems)
 
 
-def read_image(modality: str, file: Path, problems: Problems) -> StoredImage | None:
-    """Decode an image: "rgb" (H, W, 3) uint8 in that order, "ir" (H, W) uint8 or uint16."""
-    is_colour = modality == "rgb"
-    image = cv2.imread(str(file), cv2.IMREAD_COLOR if is_colour else cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE)
-    if image is None:
-        problems.append(Problem(file, 0, "cannot be read as an image"))
-    elif not is_colour and image.dtype not in (np.uint8, np.uint16):
-        problems.append(Problem(file, 0, f"has {8 * image.itemsize} bits a value; thermal has 8 or 16"))
-    else:
-        return StoredImage(np.ascontiguousarray(image[:, :, ::-1]) if is_colour else image)
-    return None
+def read_stored(file: Path, problems: Problems) -> StoredImage | None:
+    """Decode an image file, or add a problem."""
+    try:
+        return pixels.read_stored(file)
+    except ImageFileError as error:
+        problems.append(Problem(file, 0, str(error)))
+        return None
+
+
+def to_modality(modality: str, image: StoredImage, file: Path, problems: Problems) -> NDArray[Any] | None:
+    """Return a modality's image, as `edgemtl_runtime.pixels` describes it, or add a problem."""
+    try:
+        return pixels.as_modality(image, modality)
+    except ImageFileError as error:
+        problems.append(Problem(file, 0, str(error)))
+        return None
 
 
 def images_in(folder: Path, index: Index) -> dict[str, Path]:

@@ -8,68 +8,29 @@ upright one: only the size that their labels state tells which.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from edgemtl_runtime.pixels import UPRIGHT, StoredImage
 
 from .problems import Problem, Problems
 
 Size = tuple[int, int]
 """Height and width, pixels."""
-UPRIGHT = 1
 ON_UPRIGHT, ON_STORED = ON_IMAGE = ("upright", "stored")
 """The image that labels were made on, where it is known."""
-FIRST_QUARTER_TURN = 5
-"""EXIF orientations from this one on exchange width and height."""
-
-
-@dataclass(frozen=True, eq=False)
-class StoredImage:
-    """An image as its file stores it, and its EXIF orientation (1 to 8)."""
-
-    pixels: NDArray[Any]
-    orientation: int = UPRIGHT
-
-    @property
-    def size(self) -> Size:
-        """The size as stored."""
-        return self.pixels.shape[0], self.pixels.shape[1]
-
-    @property
-    def upright_size(self) -> Size:
-        """The size of the upright image."""
-        height, width = self.size
-        return (width, height) if self.orientation >= FIRST_QUARTER_TURN else (height, width)
-
-    def upright(self) -> NDArray[Any]:
-        """Return the pixels as a person holds the image."""
-        return turned(self.pixels, self.orientation)
-
-
-def turned(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Return stored pixels (H, W) or (H, W, C) upright, by their EXIF orientation."""
-    if orientation >= FIRST_QUARTER_TURN:
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
 
 
 def place_on_labels(
     image: StoredImage, sizes: Iterable[Size], has_labels: bool, exif: str, file: Path, problems: Problems
-) -> NDArray[Any] | None:
-    """Return an image in the pixels of its labels, or None with a problem added.
+) -> StoredImage | None:
+    """Return an image in the pixels of its labels, with nothing left to turn, or None with a problem added.
 
     ``sizes`` are those that the labels state; ``has_labels`` is whether any label depends on where pixels are; ``exif``
     is `ON_UPRIGHT` or `ON_STORED` where it is known what the labels were made on, else "".
     """
     if exif in ON_IMAGE and image.orientation != UPRIGHT:
-        image = StoredImage(image.upright() if exif == ON_UPRIGHT else image.pixels)
+        image = _upright(image) if exif == ON_UPRIGHT else _stored(image)
     stated = dict.fromkeys(sizes)
     for size in stated:
         if size not in (image.size, image.upright_size):
@@ -79,7 +40,7 @@ def place_on_labels(
             problems.append(Problem(file, 0, f"is {actual}, its labels were made for {_text(size)}"))
             return None
     if image.orientation == UPRIGHT or not has_labels:
-        return image.upright()
+        return _upright(image)
     if image.size == image.upright_size or not stated:
         problems.append(
             Problem(
@@ -94,7 +55,20 @@ def place_on_labels(
     if len(stated) > 1:
         problems.append(Problem(file, 0, f"has labels for {' and for '.join(map(_text, stated))}: sizes must be equal"))
         return None
-    return image.upright() if image.upright_size in stated else image.pixels
+    return _upright(image) if image.upright_size in stated else _stored(image)
+
+
+def place_on_image(image: StoredImage, size: Size) -> StoredImage:
+    """Return another modality's image turned to ``size``, if either of its sizes is that; else upright."""
+    return _stored(image) if image.upright_size != size == image.size else _upright(image)
+
+
+def _upright(image: StoredImage) -> StoredImage:
+    return image if image.orientation == UPRIGHT else replace(image, pixels=image.upright(), orientation=UPRIGHT)
+
+
+def _stored(image: StoredImage) -> StoredImage:
+    return replace(image, orientation=UPRIGHT)
 
 
 def has_size(file: Path, shape: Size, size: Size | None, problems: Problems, what: str = "") -> bool:

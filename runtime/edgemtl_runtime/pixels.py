@@ -29,6 +29,8 @@ from .image_file import ImageFileError, inspect, without_orientation
 Array = NDArray[Any]
 COLOUR = "rgb"
 """The modality of colour images; images of any other one have one channel."""
+UPRIGHT = 1
+"""The EXIF orientation of an image that is stored upright."""
 LOSSY_SPREAD = 16
 """Levels by which the channels of a grey pixel may differ after lossy compression."""
 COLOURED_SHARE = 0.1

@@ -11,9 +11,9 @@ import pytest
 
 from edgemtl.data import annotations
 from edgemtl.data.annotations import Entry, constant_label
-from edgemtl.data.label_size import StoredImage, turned
 from edgemtl.data.problems import Problems
 from edgemtl.data.sample import BoxLabels, Label
+from edgemtl_runtime.pixels import StoredImage, turned
 
 STORED = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
 """Two rows of three pixels."""
@@ -29,7 +29,7 @@ def read(
     exif: str = "",
 ) -> np.ndarray | str:
     """Return the image as an entry reads it, or the problem."""
-    monkeypatch.setattr(annotations, "read_image", lambda *_: StoredImage(STORED, orientation))
+    monkeypatch.setattr(annotations, "read_stored", lambda *_: StoredImage(STORED, orientation))
     problems = Problems()
     labels = {"boxes": partial(constant_label, label)}
     sample = Entry("a", {"rgb": Path("a.jpg")}, labels, stated_size=size, exif=exif).read(problems)
