@@ -96,6 +96,9 @@ def _unite_classes(read: dict[str, list[tuple[LabelFile, CocoJson]]], result: In
 
 
 def _index_split(result: Index, split: str, files: list[tuple[LabelFile, CocoJson]], label_policy: str) -> None:
+    for _, content in files:
+        if not content.is_labelled and split != "test":
+            result.problem(content.file, "has no annotations")
     views = views_of(files, result)
     add_partners(views, result)
     check_pairs(views, split, result)

@@ -122,8 +122,8 @@ class ImageFolders:
                 self.listed[folder] = frozenset()
         return name in self.listed[folder]
 
-    def locate(self, names: Sequence[str]) -> list[tuple[Path, PurePosixPath] | None]:
-        """Return the folder and the path in it of each image, None where it is in no folder.
+    def locate(self, names: Sequence[str]) -> list[Path | None]:
+        """Return the file of each image, None where it is in no folder.
 
         The folders that hold most of the images come first. Of a path of another machine, or an address, the longest
         end that exists is taken.
@@ -133,16 +133,22 @@ class ImageFolders:
         ordered = sorted(self.folders, key=lambda folder: -hits[folder])
         return [self._locate(path, ordered) for path in paths]
 
-    def _locate(self, path: PurePosixPath, ordered: list[Path]) -> tuple[Path, PurePosixPath] | None:
+    def _locate(self, path: PurePosixPath, ordered: list[Path]) -> Path | None:
         if path.is_absolute() and self.holds(str(path)):
-            return Path(path).parent, PurePosixPath(path.name)
-        parts = path.relative_to("/").parts if path.is_absolute() else path.parts
+            return Path(path)
+        parts = path.parts[1:] if path.is_absolute() else path.parts
         for start in range(len(parts)):
             end = PurePosixPath(*parts[start:])
             for folder in ordered:
                 if self.holds(f"{folder}/{end}"):
-                    return folder, end
+                    return Path(os.path.normpath(folder / end)) if ".." in parts else folder / end
         return None
+
+    def inner(self, file: Path) -> PurePosixPath:
+        """Return an image's path in the innermost of the folders that it is in."""
+        depth = len(file.parents)
+        bases = [len(folder.parts) for folder in self.folders if file.is_relative_to(folder)]
+        return PurePosixPath(*file.parts[max(bases, default=depth) :])
 
 
 def _path(name: str) -> PurePosixPath:
@@ -156,15 +162,15 @@ def image_folders(root: Path, label_file: LabelFile) -> list[Path]:
     So are those of another camera, if the file is of one.
     """
     parent = label_file.file.parent
-    named, other = [], []
+    own_names = {*GENERIC_FOLDERS, label_file.file.stem.rpartition("_")[2]}
+    named: list[Path] = []
+    other: list[Path] = []
     for folder in folders(root):
         parts = folder.relative_to(root).parts
         split, modality = named_by(parts, SPLIT_WORDS), named_by(parts, MODALITY_WORDS)
-        if (label_file.split and split not in ("", label_file.split)) or (
-            label_file.modality and modality not in ("", label_file.modality)
-        ):
-            continue
-        if (split or modality) and split == label_file.split:
+        is_of_camera = modality in ("", label_file.modality) or not label_file.modality
+        is_named = folder.name in own_names or bool(named_by(parts[-1:], SPLIT_WORDS | MODALITY_WORDS))
+        if is_named and is_of_camera and split == label_file.split:
             # A camera that nothing names is the colour one, if there is one.
             (named if modality in ("", "rgb", label_file.modality) else other).append(folder)
     generic = [base / name for base in (parent, root) for name in GENERIC_FOLDERS if (base / name).is_dir()]

@@ -47,6 +47,8 @@ class Views:
 
     def samples(self) -> list[str]:
         """Return the samples that every camera has an image of."""
+        if not self.images:
+            return []
         first, *rest = self.images.values()
         return [name for name in first if all(name in images for images in rest)]
 
@@ -80,26 +82,49 @@ def _cornered(row: tuple[float, ...]) -> tuple[float, ...]:
     return class_id, x - w / 2, y - h / 2, x + w / 2, y + h / 2
 
 
+@dataclass(frozen=True, eq=False)
+class NamedImages:
+    """The images of a JSON file that exist, by their place in it: camera, path in its folder, and file."""
+
+    label_file: LabelFile
+    content: CocoJson
+    images: dict[int, tuple[str, PurePosixPath, Path]]
+
+    @property
+    def modalities(self) -> set[str]:
+        """The cameras of the images."""
+        return {modality for modality, _, _ in self.images.values()}
+
+
 def views_of(files: Sequence[tuple[LabelFile, CocoJson]], result: Index) -> Views:
     """Return the images that the files of a split name, and their boxes; an image that does not exist is a problem."""
-    located = [(label_file, content, _locate(label_file, content, result)) for label_file, content in files]
-    modalities = {modality for _, _, rows in located for modality, _, _ in rows.values()}
+    named = [_locate(label_file, content, result) for label_file, content in files]
+    are_pairs = len(set().union(*(images.modalities for images in named))) > 1
     views = Views()
-    for label_file, content, rows in located:
-        in_file = {modality for modality, _, _ in rows.values()}
-        for place, (modality, path, file) in rows.items():
-            row = content.images[place]
-            name = sample_name(path) if len(modalities) > 1 else str(path.with_suffix(""))
-            images = views.images.setdefault(modality, {})
-            before = images.get(name)
-            if before is not None and (before.file != file or len(files) == 1):
-                result.problem(content.file, f"names {file} and {before.file}, which are one sample '{name}'")
-                continue
-            images[name] = ImageFile(file, row.size, _exif(row))
-            if content.is_labelled:
-                of_camera = label_file.modality or (modality if len(in_file) > 1 else "")
-                views.boxes.setdefault(of_camera, {})[name] = content.boxes_of(place)
+    for images in named:
+        _add_images(views, images, are_pairs, result)
     return views
+
+
+def _add_images(views: Views, named: NamedImages, are_pairs: bool, result: Index) -> None:
+    content = named.content
+    own_modality = named.label_file.modality
+    has_cameras = len(named.modalities) > 1
+    names: set[tuple[str, str]] = set()
+    rows: dict[Path, str] = {}
+    for place, (modality, path, file) in named.images.items():
+        row = content.images[place]
+        if rows.setdefault(file, row.path) != row.path:
+            result.problem(content.file, f"names {rows[file]} and {row.path}, and only {file} is there for both")
+            continue
+        name = sample_name(path) if are_pairs else str(path.with_suffix(""))
+        if (modality, name) in names:
+            name = str(file.relative_to(result.root) if file.is_relative_to(result.root) else file)
+        names.add((modality, name))
+        views.images.setdefault(modality, {})[name] = ImageFile(file, row.size, _exif(row))
+        if content.is_labelled:
+            of_camera = own_modality or (modality if has_cameras else "")
+            views.boxes.setdefault(of_camera, {})[name] = content.boxes_of(place)
 
 
 def _exif(row: ImageRow) -> str:
@@ -107,27 +132,24 @@ def _exif(row: ImageRow) -> str:
     return ON_STORED if COCO_HOST in (row.coco_url or "") else ""
 
 
-def _locate(label_file: LabelFile, content: CocoJson, result: Index) -> dict[int, tuple[str, PurePosixPath, Path]]:
-    """Return modality, path in its folder and file of each image that exists, by its place."""
+def _locate(label_file: LabelFile, content: CocoJson, result: Index) -> NamedImages:
     folders = image_folders(result.root, label_file)
-    places = ImageFolders(folders).locate([row.path for row in content.images])
-    missing = [row.path for row, place in zip(content.images, places, strict=True) if place is None]
+    on_disk = ImageFolders(folders)
+    files = on_disk.locate([row.path for row in content.images])
+    missing = [row.path for row, file in zip(content.images, files, strict=True) if file is None]
     if missing:
         kind = "an address, whose image is not downloaded, and it" if "://" in missing[0] else "which"
         where = ", ".join(str(folder.relative_to(result.root)) for folder in folders[:6])
-        result.problem(
-            content.file, f"names {missing[0]}, {kind} is in none of the folders {where}" + others(len(missing))
-        )
-    rows = {}
+        message = f"names {missing[0]}, {kind} is in none of the folders {where}"
+        result.problem(content.file, message + others(len(missing)))
     modality_of: dict[Path, str] = {}
-    for place, found in enumerate(places):
-        if found is not None:
-            folder, path = found
-            file = folder / path
+    images = {}
+    for place, file in enumerate(files):
+        if file is not None:
             if file.parent not in modality_of:
                 modality_of[file.parent] = label_file.modality or _modality(file.parent, result.root)
-            rows[place] = modality_of[file.parent], path, file
-    return rows
+            images[place] = modality_of[file.parent], on_disk.inner(file), file
+    return NamedImages(label_file, content, images)
 
 
 def _modality(folder: Path, root: Path) -> str:

@@ -182,7 +182,7 @@ def _places(
     places = np.array([known.get(_comparable(id_), -1) for id_ in ids], np.int64)
     section = "images" if key == "image_id" else "categories"
     unknown = np.flatnonzero(places < 0).tolist()
-    counts = Counter(ids[place] for place in unknown)
+    counts = Counter(ids[place] for place in unknown if known)
     for id_, count in counts.items():
         place = next(place for place in unknown if ids[place] == id_)
         message = f"annotations[{place}] has {key} {id_!r}, which is no id in {section} ({_span(known)})"
@@ -222,7 +222,7 @@ def _repeats(annotations: list[AnnotationRow]) -> NDArray[np.bool_]:
     known: set[tuple[object, ...]] = set()
     repeats = np.zeros(len(annotations), bool)
     for place, row in enumerate(annotations):
-        if counts[row.id] > 1:
+        if row.id is not None and counts[row.id] > 1:
             content = (row.id, row.image_id, row.category_id, row.bbox)
             repeats[place] = content in known
             known.add(content)

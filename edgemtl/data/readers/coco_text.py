@@ -66,7 +66,7 @@ def _decode_text(text: bytes | memoryview, type_: type[T]) -> T:
         return msgspec.json.decode(text, type=type_, strict=False)
     except msgspec.ValidationError as error:
         raise ValueError(_misfit(bytes(text), str(error))) from None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         content = _plain(bytes(text))  # which reads NaN, and names the line of what it cannot read
     try:
         return msgspec.convert(content, type_, strict=False)
