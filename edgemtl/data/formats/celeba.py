@@ -17,9 +17,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgemtl_runtime.image_file import ImageFileError
+
 from ..annotations import Entry, Index, LabelReader, constant_label
 from ..label_size import Size
 from ..problems import Problem, Problems
+from ..readers.label_image import read_label_channel
 
 SEMANTIC = ("other", "hair", "skin")
 SKIN = ("skin", "nose", "l_ear", "r_ear", "l_eye", "r_eye", "l_brow", "r_brow", "mouth", "u_lip", "l_lip")
@@ -89,9 +92,10 @@ def _semantic(folder: Path, number: int, size: Size | None, problems: Problems) 
         file = folder / f"{number:05d}_{part}.png"
         if not file.is_file():
             continue  # a part that is not visible has no file
-        mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
-        if mask is None:
-            problems.append(Problem(file, 0, "cannot be read as an image"))
+        try:
+            mask = read_label_channel(file, as_shown=True)
+        except ImageFileError as error:
+            problems.append(Problem(file, 0, str(error)))
             continue
         resized = cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST)
         ids[resized > 127] = SEMANTIC.index("hair" if part == "hair" else "skin")

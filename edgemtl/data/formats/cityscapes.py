@@ -13,13 +13,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from edgemtl_runtime.image_file import ImageFileError
 
 from ..annotations import Entry, Index, LabelReader
 from ..label_size import Size, has_size
 from ..problems import Problem, Problems
+from ..readers.label_image import read_label_channel
 from ..sample import IGNORE
 
 SEMANTIC = tuple(
@@ -62,9 +64,10 @@ def index(root: Path, label_policy: str) -> Index:
 
 
 def _read_map(file: Path, size: Size | None, problems: Problems) -> NDArray[Any] | None:
-    values = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
-    if values is None or values.ndim != 2:
-        problems.append(Problem(file, 0, "cannot be read as an image of one channel"))
+    try:
+        values = read_label_channel(file)
+    except ImageFileError as error:
+        problems.append(Problem(file, 0, str(error)))
         return None
     return values if has_size(file, (values.shape[0], values.shape[1]), size, problems) else None
 

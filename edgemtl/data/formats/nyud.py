@@ -12,13 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from edgemtl_runtime.image_file import ImageFileError
 
 from ..annotations import Entry, Index, read_list
 from ..label_size import Size, has_size
 from ..problems import Problem, Problems
+from ..readers.label_image import read_label_channel
 from ..sample import IGNORE
 
 SEMANTIC = tuple(
@@ -55,13 +57,9 @@ def index(root: Path, label_policy: str) -> Index:
 
 def _read(task: str, file: Path, size: Size | None, problems: Problems) -> NDArray[Any] | None:
     try:
-        label = (
-            cv2.imread(str(file), cv2.IMREAD_UNCHANGED) if file.suffix == ".png" else np.load(file, allow_pickle=False)
-        )
-        if label is None:
-            raise ValueError("cannot be read as an image")
+        label = read_label_channel(file) if file.suffix == ".png" else np.load(file, allow_pickle=False)
         return _label(task, label) if has_size(file, label.shape[:2], size, problems) else None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImageFileError) as error:
         problems.append(Problem(file, 0, str(error)))
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -38,16 +39,15 @@ RAW = ("Y16", "GREY")
 """Formats of one sample per pixel, which OpenCV is asked not to convert."""
 GREY = (b"Y800", b"GREY", b"Y1\x00\x10")
 """Pixel formats of FFmpeg that OpenCV does not convert: 8 bits, and 16 bits little endian."""
+DEEP = re.compile(
+    rb"Y1\0[\x09-\x10]|[\x09-\x10]\0001Y|G3\0[\x09-\x10]|[\x09-\x10]\0003G|(RGB|BGR)0|0(RGB|BGR)|(RB|BR)A@"
+)
+"""Pixel formats of FFmpeg with 9 to 16 bits in grey or RGB, of which OpenCV keeps 8."""
 
 
 def rgb(image: NDArray[Any]) -> NDArray[Any]:
-    """Return an OpenCV image in RGB order, grey as it is, without an alpha channel."""
-    if image.ndim == 2:
-        return image
-    if image.dtype == np.uint16:  # colour images have 8 bits here; 16 are for thermal ones
-        image = (image >> 8).astype(np.uint8)
-    converted: NDArray[Any] = cv2.cvtColor(image, cv2.COLOR_BGRA2RGB if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
-    return converted
+    """Return a captured image (H, W[, 3]) of 8 bits in RGB order, grey as it is."""
+    return image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
 
 class VideoCamera(PlaybackCamera):
@@ -67,6 +67,12 @@ class VideoCamera(PlaybackCamera):
             raise CameraError(f"{self.label}: cannot be opened as a video")
         self.capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
         pixel_format = int(self.capture.get(cv2.CAP_PROP_CODEC_PIXEL_FORMAT)).to_bytes(8, "little", signed=True)[:4]
+        if pixel_format not in GREY and DEEP.fullmatch(pixel_format):
+            self.capture.release()
+            raise UsageError(
+                f"{self.label}: has more than 8 bits a value, and OpenCV would keep 8: pip install "
+                "'edgemtl-runtime[streams]'"
+            )
         self.grey = pixel_format in GREY or pixel_format.startswith(b"Y1")
         if pixel_format in GREY:
             self.capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
