@@ -213,7 +213,7 @@ SKIPPED: dict[str, tuple[dict[str, Any], str]] = {
     "outside": ({"bbox": [64, 2, 3, 4]}, "boxes outside their image"),
     "left of it": ({"bbox": [-9, 2, 9, 4]}, "boxes outside their image"),
     "a crowd": ({"iscrowd": 1}, "crowds (iscrowd)"),
-    "ignored": ({"ignore": True}, "objects marked ignore"),
+    "ignored": ({"ignore": True}, "objects marked ignore or difficult"),
     "repeated": ({}, "repeated annotations (of one id, image, category and box)"),
 }
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from ..annotations import Index, clip_boxes, images_in
+from ..annotations import Index, images_in
 from ..label_size import ON_STORED, Size
 from ..problems import Problems
 from ..readers.coco_json import Boxes, CocoJson, ImageRow
 from ..readers.coco_text import others
+from ..readers.pixel_boxes import pixel_boxes
 from ..readers.yolo_text import union
 from ..sample import BoxLabels
 from .coco_files import MODALITY_WORDS, ImageFolders, LabelFile, image_folders, named_by, sibling
@@ -66,10 +67,7 @@ class CocoBoxes:
         for view in self.views[1:]:
             both = union([_centred(row) for row in rows], [_centred(tuple(row)) for row in view.tolist()])
             rows = [_cornered(row) for row in both]
-        boxes, num_outside = clip_boxes(rows, size)
-        if num_outside:
-            problems.skip("boxes outside their image", self.file, count=num_outside)
-        return boxes
+        return pixel_boxes(rows, size, self.file, problems)
 
 
 def _centred(row: tuple[float, ...]) -> tuple[float, ...]:

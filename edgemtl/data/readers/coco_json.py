@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ..label_size import Size
 from ..problems import Problem, Problems
 from .coco_text import decode, others
+from .pixel_boxes import IGNORED, NO_AREA, OUTSIDE
 
 Floats = NDArray[np.float64]
 Boxes = Floats
@@ -201,9 +202,9 @@ def _kept(
     """Return the places of the annotations that are objects to train on; the others are skipped with a count."""
     reasons = {
         "crowds (iscrowd)": np.array([bool(row.iscrowd) for row in annotations], bool),
-        "objects marked ignore": np.array([bool(row.ignore) for row in annotations], bool),
-        "boxes without area": (xywh[:, 2:] <= 0).any(1),
-        "boxes outside their image": (xywh[:, :2] >= sizes[:, ::-1]).any(1) | (xywh[:, :2] + xywh[:, 2:] <= 0).any(1),
+        IGNORED: np.array([bool(row.ignore) for row in annotations], bool),
+        NO_AREA: (xywh[:, 2:] <= 0).any(1),
+        OUTSIDE: (xywh[:, :2] >= sizes[:, ::-1]).any(1) | (xywh[:, :2] + xywh[:, 2:] <= 0).any(1),
         "repeated annotations (of one id, image, category and box)": _repeats(annotations),
     }
     kept = np.ones(len(annotations), bool)
