@@ -370,7 +370,8 @@ def coco2017(root: Path) -> None:
         "000000000030": (40, 64, 3),
     }
     for split in ("train", "val"):
-        images, annotations = [], []
+        images: list[Content] = []
+        annotations: list[Content] = []
         for stem, shape in shapes.items():
             image(root / f"{split}2017" / f"{stem}.jpg", *shape)
             images.append(

@@ -18,6 +18,7 @@ from edgemtl.data.formats import index
 
 HEIGHT, WIDTH = SIZE
 Change = Callable[[Path], object]
+VIEWS = (("visible", 3), ("infrared", 1))
 
 
 def first(root: Path, pattern: str) -> Path:
@@ -145,7 +146,7 @@ WRONG: dict[str, tuple[str, Change, str]] = {
     ),
     "CelebA without masks": (
         "celeba",
-        lambda root: [file.unlink() for file in root.rglob("00003_*.png")],
+        lambda root: list(map(Path.unlink, root.rglob("00003_*.png"))),
         "has no mask 00003_skin.png",
     ),
     "CelebA's masks of another shape": (
@@ -171,7 +172,6 @@ WRONG: dict[str, tuple[str, Change, str]] = {
     "CelebA's split, cut off": ("celeba", lambda root: celeba_split(root, "3.jpg 3"), ":5: expected three fields"),
     "COCO of another size": ("coco", larger("train2017/*.jpg"), "is 128x96, its labels were made for 64x48"),
 }
-VIEWS = (("visible", 3), ("infrared", 1))
 
 
 def celeba_split(root: Path, line: str) -> None:
@@ -251,6 +251,7 @@ def test_class_ids_in_a_palette(tmp_path: Path, bits: int) -> None:
     cityscapes(tmp_path)
     file = first(tmp_path, "*_labelIds.png")
     ids = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+    assert ids is not None
     palette = Image.fromarray(np.minimum(ids, 2**bits - 1)).convert("P")
     palette.putdata(np.minimum(ids, 2**bits - 1).ravel().tolist())
     palette.putpalette([value % 256 for value in range(7, 775)])

@@ -84,7 +84,8 @@ def _semantic(file: Path, size: Size | None, problems: Problems) -> NDArray[np.u
     if unknown:
         problems.append(Problem(file, 0, f"has the label ids {unknown[:5]}; labelIds are 0 to 33, and 255"))
         return None
-    return TABLE[ids]
+    classes: NDArray[np.uint8] = TABLE[ids]
+    return classes
 
 
 def _depth(file: Path, camera: Path, size: Size | None, problems: Problems) -> NDArray[np.float32] | None:
@@ -95,9 +96,9 @@ def _depth(file: Path, camera: Path, size: Size | None, problems: Problems) -> N
         if not 0 < product < math.inf:
             raise ValueError(f"baseline times fx is {product:g}")
     except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
-        found = f"{error} is missing" if isinstance(error, KeyError) else reason(error)
+        what = f"{error} is missing" if isinstance(error, KeyError) else reason(error)
         wanted = "extrinsic.baseline, in metres, and intrinsic.fx, in pixels, are wanted"
-        problems.append(Problem(camera, 0, f"cannot be read as a camera calibration: {found}; {wanted}"))
+        problems.append(Problem(camera, 0, f"cannot be read as a camera calibration: {what}; {wanted}"))
         return None
     if raw is None:
         return None

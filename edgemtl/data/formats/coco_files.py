@@ -47,9 +47,9 @@ def words(text: str) -> list[str]:
 def named_by(parts: Sequence[str], names: dict[str, str]) -> str:
     """Return what the last part of a path that has such a word names, or nothing where it names two."""
     for part in reversed(parts):
-        found = {names[word] for word in words(part) if word in names}
-        if found:
-            return found.pop() if len(found) == 1 else ""
+        named = {names[word] for word in words(part) if word in names}
+        if named:
+            return named.pop() if len(named) == 1 else ""
     return ""
 
 
@@ -95,13 +95,13 @@ def _json_files(root: Path) -> Iterator[Path]:
 
 def folders(root: Path, depth: int = DEPTH) -> list[Path]:
     """Return a folder and those in it, so deep; hidden ones are left out."""
-    found = [root]
+    tree = [root]
     if depth:
         with os.scandir(root) as entries:
             inner = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
         for name in inner:
-            found += folders(root / name, depth - 1)
-    return found
+            tree += folders(root / name, depth - 1)
+    return tree
 
 
 @dataclass
@@ -186,9 +186,9 @@ def sibling(folder: Path, root: Path, names: Sequence[str], replaced: Sequence[s
         return None
     parts = folder.relative_to(root).parts
     candidates = []
-    for place in reversed(range(len(parts))):
-        if parts[place].lower() in replaced:
-            candidates += [root.joinpath(*parts[:place], name, *parts[place + 1 :]) for name in names]
+    for depth in reversed(range(len(parts))):
+        if parts[depth].lower() in replaced:
+            candidates += [root.joinpath(*parts[:depth], name, *parts[depth + 1 :]) for name in names]
     candidates += [root.joinpath(name, *parts) for name in names]
     split = named_by(parts, SPLIT_WORDS)
     candidates += [root / name / split for name in names if split]

@@ -110,8 +110,8 @@ def _add_images(views: Views, named: NamedImages, are_pairs: bool, result: Index
     has_cameras = len(named.modalities) > 1
     names: set[tuple[str, str]] = set()
     rows: dict[Path, str] = {}
-    for place, (modality, path, file) in named.images.items():
-        row = content.images[place]
+    for index, (modality, path, file) in named.images.items():
+        row = content.images[index]
         if rows.setdefault(file, row.path) != row.path:
             result.problem(content.file, f"names {rows[file]} and {row.path}, and only {file} is there for both")
             continue
@@ -122,7 +122,7 @@ def _add_images(views: Views, named: NamedImages, are_pairs: bool, result: Index
         views.images.setdefault(modality, {})[name] = ImageFile(file, row.size, _exif(row))
         if content.is_labelled:
             of_camera = own_modality or (modality if has_cameras else "")
-            views.boxes.setdefault(of_camera, {})[name] = content.boxes_of(place)
+            views.boxes.setdefault(of_camera, {})[name] = content.boxes_of(index)
 
 
 def _exif(row: ImageRow) -> str:
@@ -142,11 +142,11 @@ def _locate(label_file: LabelFile, content: CocoJson, result: Index) -> NamedIma
         result.problem(content.file, message + others(len(missing)))
     modality_of: dict[Path, str] = {}
     images = {}
-    for place, file in enumerate(files):
+    for index, file in enumerate(files):
         if file is not None:
             if file.parent not in modality_of:
                 modality_of[file.parent] = label_file.modality or _modality(file.parent, result.root)
-            images[place] = modality_of[file.parent], on_disk.inner(file), file
+            images[index] = modality_of[file.parent], on_disk.inner(file), file
     return NamedImages(label_file, content, images)
 
 

@@ -137,20 +137,20 @@ def _classes(
     """
     headings = {row.supercategory for row in categories}
     kept = []
-    for place, row in enumerate(categories):
-        if row.supercategory == NO_SUPERCATEGORY and row.name in headings and place not in used:
+    for index, row in enumerate(categories):
+        if row.supercategory == NO_SUPERCATEGORY and row.name in headings and index not in used:
             problems.skip("categories that head others and have no objects", file, detail=f"{row.name!r}")
         else:
-            kept.append(place)
-    _unique("categories", "name", [categories[place].name.strip() for place in kept], file, problems)
-    kept.sort(key=lambda place: (isinstance(categories[place].id, str), _comparable(categories[place].id)))
+            kept.append(index)
+    _unique("categories", "name", [categories[index].name.strip() for index in kept], file, problems)
+    kept.sort(key=lambda index: (isinstance(categories[index].id, str), _comparable(categories[index].id)))
     if not kept:
         problems.append(Problem(file, 0, "lists no categories"))
     if any(row.keypoints for row in categories):
         problems.skip("categories with keypoints, whose boxes alone are read", file)
     class_of = np.full(len(categories), -1, np.int64)
     class_of[kept] = np.arange(len(kept))
-    return tuple(categories[place].name.strip() for place in kept), class_of
+    return tuple(categories[index].name.strip() for index in kept), class_of
 
 
 def _unique(
@@ -159,9 +159,9 @@ def _unique(
     """Return the place of each value; a problem where one is empty or not unique, with its places."""
     places: dict[int | str, int] = {}
     repeated = []
-    for place, value in enumerate(map(_comparable, values) if key == "id" else values):
-        if (first := places.setdefault(value, place)) != place:
-            repeated.append((first, place, value))
+    for index, value in enumerate(map(_comparable, values) if key == "id" else values):
+        if (first := places.setdefault(value, index)) != index:
+            repeated.append((first, index, value))
     if "" in places:
         problems.append(Problem(file, 0, f"{section}[{places['']}] has no {key}"))
     elif repeated:
@@ -183,10 +183,10 @@ def _places(
     places = np.array([known.get(_comparable(id_), -1) for id_ in ids], np.int64)
     section = "images" if key == "image_id" else "categories"
     unknown = np.flatnonzero(places < 0).tolist()
-    counts = Counter(ids[place] for place in unknown if known)
+    counts = Counter(ids[index] for index in unknown if known)
     for id_, count in counts.items():
-        place = next(place for place in unknown if ids[place] == id_)
-        message = f"annotations[{place}] has {key} {id_!r}, which is no id in {section} ({_span(known)})"
+        index = next(index for index in unknown if ids[index] == id_)
+        message = f"annotations[{index}] has {key} {id_!r}, which is no id in {section} ({_span(known)})"
         problems.append(Problem(file, 0, message + others(count)))
     return places
 
@@ -222,10 +222,10 @@ def _repeats(annotations: list[AnnotationRow]) -> NDArray[np.bool_]:
     counts = Counter(row.id for row in annotations if row.id is not None)
     known: set[tuple[object, ...]] = set()
     repeats = np.zeros(len(annotations), bool)
-    for place, row in enumerate(annotations):
+    for index, row in enumerate(annotations):
         if row.id is not None and counts[row.id] > 1:
             content = (row.id, row.image_id, row.category_id, row.bbox)
-            repeats[place] = content in known
+            repeats[index] = content in known
             known.add(content)
     return repeats
 

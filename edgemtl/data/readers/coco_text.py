@@ -95,15 +95,15 @@ def _misfit(text: bytes, message: str) -> str:
     kind = _kind(sections)
     if kind or not {"images", "categories"} <= sections.keys():
         return f"{kind or 'holds ' + (', '.join(list(sections)[:8]) or 'nothing')}; {shape}"
-    what, _, place = message.partition(" - at `$.")
-    place = place.rstrip("`")
+    what, _, path = message.partition(" - at `$.")
+    path = path.rstrip("`")
     missing = re.fullmatch(r"Object missing required field `(\w+)`", what)
     if missing:
-        return f"{place} has no {missing[1]}; wanted: {WANTED.get(missing[1], 'a value')}"
-    found = _value(sections, place)
-    field = re.findall(r"[A-Za-z_]+", place)[-1]
-    wanted = "a list" if place in SECTIONS else WANTED.get(field) or what.removeprefix("Expected ").partition(",")[0]
-    return f"{place} is {found}; wanted: {wanted}"
+        return f"{path} has no {missing[1]}; wanted: {WANTED.get(missing[1], 'a value')}"
+    value = _value(sections, path)
+    field = re.findall(r"[A-Za-z_]+", path)[-1]
+    wanted = "a list" if path in SECTIONS else WANTED.get(field) or what.removeprefix("Expected ").partition(",")[0]
+    return f"{path} is {value}; wanted: {wanted}"
 
 
 def _kind(sections: dict[str, msgspec.Raw]) -> str:
@@ -123,9 +123,9 @@ def _rows(section: msgspec.Raw | None) -> list[dict[str, Any]]:
         return []
 
 
-def _value(sections: dict[str, msgspec.Raw], place: str) -> str:
+def _value(sections: dict[str, msgspec.Raw], path: str) -> str:
     """Return what stands at a place such as "annotations[17].bbox[0]", in short."""
-    section, *steps = re.findall(r"[A-Za-z_]+|\d+", place)
+    section, *steps = re.findall(r"[A-Za-z_]+|\d+", path)
     value: Any = msgspec.json.decode(sections[section])
     for step in steps:
         value = value[int(step)] if step.isdecimal() else value[step]
