@@ -18,7 +18,7 @@ import edgemtl_models
 from edgemtl_models import MultiTask
 from edgemtl_runtime.atomic import AtomicFolder, check_folder
 
-from . import config_file, distributed
+from . import config_file, distributed, ranks
 from .checkpoint import Checkpoint, as_json, check_same
 from .config import Config
 from .console import print_message, progress_bar
@@ -29,6 +29,7 @@ from .errors import ConfigError
 from .evaluate import evaluate
 from .finish import guarded, predictor_of, primary_metrics, write_run
 from .pretrained import freeze, load_pretrained
+from .rng import isolated_rng
 from .run import Run, interface_of
 from .run_files import CONFIG, METRICS, RUN, WEIGHTS
 from .stop import Stop
@@ -73,6 +74,8 @@ def train(
         raise ConfigError(
             f"batch_size={config.batch_size} images cannot be shared out among {distributed.world_size()} processes"
         )
+    if line := ranks.ignored_environment():
+        print_message(line)
     job = _Job(config, Path(out), data, evaluate, resume)
     checkpoint = Checkpoint(job.out, config, keep)
     if resume and (run := finished(config, job.out)):
@@ -146,9 +149,9 @@ def _train_into(output: AtomicFolder | None, job: _Job, checkpoint: Checkpoint) 
 
 def begin(config: Config, data: dict[str, Dataset]) -> tuple[Trainer, Batches]:
     """Return a training before its first step, and its batches."""
-    torch.manual_seed(config.seed)
     tasks = choose_tasks(config, data["train"])
-    network = _build(config, tasks)
+    with isolated_rng(config.seed):
+        network = _build(config, tasks)
     if config.init_from:
         load_pretrained(network, config.init_from)
     freeze(network, config.freeze)

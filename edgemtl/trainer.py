@@ -23,6 +23,7 @@ from .methods.meta_sparsity import MetaSparsity
 from .methods.mtml import MTML
 from .methods.regularizers import build_regularizers
 from .pretrained import freeze_statistics
+from .rng import STEP, isolated_rng, seed_of
 from .run import Interface
 from .tasks import Task
 from .training_log import TrainingLog
@@ -87,6 +88,10 @@ class Trainer:
 
     def train_step(self, batch: Batch) -> dict[str, float]:
         """Take one step on a batch; return its log row. Raises `ConfigError` when a loss is no longer finite."""
+        with isolated_rng(seed_of(self.config.seed, STEP, self.step, distributed.rank()), self.device):
+            return self._train_step(batch)
+
+    def _train_step(self, batch: Batch) -> dict[str, float]:
         lr = self._schedule_lr()
         batch = batch.to(self.device)
         self.optimizer.zero_grad(set_to_none=True)
