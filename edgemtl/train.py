@@ -96,6 +96,7 @@ def train(
             if output:
                 output.commit()
         except BaseException as error:
+            checkpoint.close_log()
             if summary := checkpoint.summary(error):
                 print_message(summary)
             raise
@@ -121,6 +122,7 @@ def _train_into(output: AtomicFolder | None, job: _Job, checkpoint: Checkpoint) 
     trainer, batches = begin(config, data)
     if job.resume:
         started -= checkpoint.load_into(trainer)
+    checkpoint.open_log(trainer.log)
     workers = config.data.num_workers
     if workers < 0:  # a processor that computes the steps has nothing to spare for others
         cores = (os.cpu_count() or 1) // distributed.world_size()
@@ -194,7 +196,7 @@ def _fit(
 
 def _evaluate_if_due(trainer: Trainer, val: Dataset | None) -> float:
     """Evaluate the averaged network after a step, where that is due and was not done; return the seconds taken."""
-    row = trainer.log.rows[-1] if trainer.log.rows else {}
+    row = trainer.log.last()
     done = any(name.startswith(VAL) for name in row)
     if val is None or not distributed.is_main() or not row or not trainer.is_eval_due or done:
         return 0.0
@@ -202,7 +204,7 @@ def _evaluate_if_due(trainer: Trainer, val: Dataset | None) -> float:
     with guarded(f"step {trainer.step} could not be evaluated"):
         average = copy.deepcopy(trainer.ema.network).cpu()
         metrics = primary_metrics(evaluate(predictor_of(average, trainer.interface), val), trainer)
-        row |= {f"{VAL}{name}": value for name, value in metrics.items()}
+        trainer.log.annotate({f"{VAL}{name}": value for name, value in metrics.items()})
     return time.monotonic() - paused
 
 
