@@ -21,6 +21,7 @@ from . import config_file
 from .config import Config
 from .errors import EdgemtlError
 from .metric_report import Reports, from_json
+from .rng import isolated_rng
 from .run_files import CONFIG, WEIGHTS, check_run, read_metrics
 from .tasks import TASKS
 
@@ -60,7 +61,10 @@ class Run:
             with safe_open(folder / WEIGHTS, "pt") as file:
                 interface = read_interface(file.metadata()["interface"])
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            network = edgemtl_models.build(interface.network, interface.channels(), config.input_size, pretrained=False)
+            with isolated_rng(config.seed):
+                network = edgemtl_models.build(
+                    interface.network, interface.channels(), config.input_size, pretrained=False
+                )
             network.load_state_dict(state)
             metrics = read_metrics(folder)
         except (
