@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import msgspec
 
 from .errors import EdgemtlError, missing
+from .text import shortened
 
 if TYPE_CHECKING:
     import yaml
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 MAX_BYTES = 4 << 20
 MAX_DEPTH = 64
 MAX_VALUES = 500_000
-MAX_REASON_LENGTH = 300
 T = TypeVar("T")
 
 
@@ -51,12 +51,7 @@ def decode_json(data: bytes, type_: Any = Any) -> Any:
 
 def reason(error: BaseException) -> str:
     """Return an error's message in one short line."""
-    return printable(" ".join(str(error).split()))[:MAX_REASON_LENGTH] or type(error).__name__
-
-
-def printable(text: str) -> str:
-    """Replace unprintable characters by "?": text from a file may move a terminal's cursor."""
-    return "".join(character if character.isprintable() or character == "\n" else "?" for character in text)
+    return shortened(error) or type(error).__name__
 
 
 def read_yaml(file: Path, error: type[EdgemtlError] = EdgemtlError) -> Any:
