@@ -104,7 +104,8 @@ def contact_sheet(images: list[Image], title: str = "") -> Image:
         for image in images
     ]
     cells += [np.zeros_like(cells[0])] * (-len(cells) % columns)
-    sheet = np.vstack([np.hstack(cells[i : i + columns]) for i in range(0, len(cells), columns)])
+    rows = [np.hstack(cells[i : i + columns]) for i in range(0, len(cells), columns)]
+    sheet = np.asarray(np.vstack(rows), np.uint8)
     return with_title(sheet, title, 0.6) if title else sheet
 
 
