@@ -134,36 +134,60 @@ def misalignment(
     return encoded(figure, 150, file_format)
 
 
-def task_changes(runs: Sequence[str], changes: Mapping[str, Sequence[Sequence[float]]], file_format: str) -> bytes:
-    """Draw each task's relative change against its single-task network, a group of bars a run.
+def comparison(
+    runs: Sequence[str],
+    metrics: Mapping[str, Sequence[Sequence[float]]],
+    changes: Mapping[str, Sequence[Sequence[float]]],
+    against: str,
+    file_format: str = "png",
+) -> bytes:
+    """Draw runs side by side: a panel of bars a metric, and one of the tasks' relative changes where there are some.
 
-    ``changes`` has for each bar (a task, or "Δm", the mean) the values of every run's seeds, none where it has no such
-    task. The error bars are standard deviations over seeds.
+    ``metrics`` and ``changes`` (of tasks and "Δm", their mean) have for every run the values of its seeds, none where
+    it has no such task. The error bars are standard deviations over seeds.
     """
-    figure = new_figure(2.6 + 1.5 * len(runs), 3.6)
-    axes = figure.add_subplot()
-    width = 0.8 / len(changes)
-    for index, (name, by_run) in enumerate(changes.items()):
+    columns = max(1, min(PANELS_PER_ROW, len(metrics)))
+    lines = -(-len(metrics) // columns)
+    total = lines + bool(changes)
+    width_in = max(3.4 * columns, 2.6 + 1.2 * len(runs) if changes else 0, 4.5)
+    figure = new_figure(width_in, (2.6 + 0.012 * len(runs) * max(map(len, runs))) * total)
+    grid = figure.add_gridspec(total, columns)
+    for index, (name, by_run) in enumerate(metrics.items()):
+        axes = figure.add_subplot(grid[index // columns, index % columns])
+        _bars(axes, runs, {name: by_run})
+        axes.set_title(name, fontsize=9)
+    if changes:
+        axes = figure.add_subplot(grid[lines, :])
+        _bars(axes, runs, changes)
+        axes.axhline(0, color="black", linewidth=0.8)
+        axes.set_title(f"change against {against}, %  (+ is better)", fontsize=9)
+        axes.legend(fontsize=8, frameon=False, ncols=len(changes), loc="best")
+    return encoded(figure, 150, file_format)
+
+
+def _bars(axes: Axes, runs: Sequence[str], bars: Mapping[str, Sequence[Sequence[float]]]) -> None:
+    """Draw a group of bars a run, with standard deviations where there are several seeds."""
+    width = 0.8 / len(bars)
+    for index, (name, by_run) in enumerate(bars.items()):
         deviations = [stdev(values) if len(values) > 1 else 0.0 for values in by_run]
         axes.bar(
-            [x + (index - (len(changes) - 1) / 2) * width for x in range(len(runs))],
+            [x + (index - (len(bars) - 1) / 2) * width for x in range(len(runs))],
             [fmean(values) if values else 0.0 for values in by_run],
             width * 0.92,
             yerr=deviations if any(deviations) else None,
             label=name,
-            color="0.25" if name == "Δm" else f"C{index}",
+            color="0.25" if name == "Δm" else "tab:blue" if len(bars) == 1 else f"C{index}",
             error_kw={"elinewidth": 0.8},
         )
-    axes.axhline(0, color="black", linewidth=0.8)
-    axes.set_xticks(range(len(runs)), runs, fontsize=8)
-    axes.set_ylabel("change against single, %  (+ is better)", fontsize=8)
-    axes.tick_params(axis="y", labelsize=8)
+    slanted = max(map(len, runs)) * len(runs) > 36
+    axes.set_xticks(
+        range(len(runs)), runs, fontsize=7, rotation=30 if slanted else 0, ha="right" if slanted else "center"
+    )
+    axes.tick_params(axis="y", labelsize=7)
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    figure.legend(fontsize=8, loc="outside right upper", frameon=False)
-    return encoded(figure, 150, file_format)
 
 
 def layer_stage(layer: str) -> str:
