@@ -16,7 +16,7 @@ from .config import Config, Data
 from .delta_m import delta_m, references
 from .errors import EdgemtlError
 from .metric_report import from_json
-from .plots import comparison
+from .plots import BarPanel, bar_panels
 from .run_files import CONFIG, read_metrics
 from .tables import Table
 from .tasks import TASKS
@@ -58,11 +58,11 @@ class Column:
     values: dict[str, list[float]]
 
     def cell(self, name: str, digits: int) -> str:
-        """Return a metric as its mean and, of several seeds, its standard deviation."""
+        """Return a metric as its mean and, where seeds differ, their standard deviation."""
         values = self.values.get(name, [])
         if not values:
             return "-"
-        if len(values) == 1:
+        if len(set(values)) == 1:
             return f"{values[0]:,.{digits}f}"
         return f"{fmean(values):,.{digits}f} ± {stdev(values):.{digits}f}"
 
@@ -189,13 +189,18 @@ def has_changes(compared: Sequence[Column]) -> bool:
 
 def draw(compared: Sequence[Column], against: str = "single-task networks", file_format: str = "png") -> bytes:
     """Draw each task's primary metric, and where there is a Δm each task's change ``against`` the references."""
+    runs = [column.name for column in compared]
     metrics: dict[str, list[list[float]]] = {}
     for task in dict.fromkeys(task for column in compared for task in column.config.tasks):
         name, arrow = TASKS[task].primary, "↑" if TASKS[task].higher_is_better else "↓"
         if any(column.values.get(name) for column in compared):
             metrics[f"{task}: {name} {arrow}"] = [column.values.get(name, []) for column in compared]
-    names = dict.fromkeys(n for c in compared for n in c.values if n.startswith(CHANGE) and n != MEAN_CHANGE)
-    changes = {name.removeprefix(CHANGE): [c.values.get(name, []) for c in compared] for name in names}
+    changed = [column for column in compared if MEAN_CHANGE in column.values]
+    names = dict.fromkeys(n for c in changed for n in c.values if n.startswith(CHANGE) and n != MEAN_CHANGE)
+    changes = {name.removeprefix(CHANGE): [c.values.get(name, []) for c in changed] for name in names}
+    panels = [BarPanel(name, runs, {name: values}) for name, values in metrics.items()]
     if changes:
-        changes["Δm"] = [column.values.get(MEAN_CHANGE, []) for column in compared]
-    return comparison([column.name for column in compared], metrics, changes, against, file_format)
+        changes["Δm"] = [column.values[MEAN_CHANGE] for column in changed]
+        title = f"change against {against}, %  (+ is better)"
+        panels.append(BarPanel(title, [column.name for column in changed], changes))
+    return bar_panels(panels, file_format)

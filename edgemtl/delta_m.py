@@ -36,9 +36,37 @@ FREE = (
     "checkpoint_interval_s",
     "num_threads",
     "seed",
+    "tensorboard",
 )
 """Keys that may differ between a run and its reference."""
 FREE_DATA = ("cache_mb", "num_workers", "source", "label_policy")
+FIXED = (
+    "network",
+    "modalities",
+    "init_from",
+    "keep_sparsity",
+    "freeze",
+    "input_size",
+    "data",
+    "steps",
+    "epochs",
+    "batch_size",
+    "lr",
+    "warmup_steps",
+    "weight_decay",
+    "grad_clip_norm",
+    "ema_decay",
+    "unimodal_aux_loss",
+    "augment",
+    "thermal_range",
+    "precision",
+)
+"""Keys that may not: a test holds that every key is in one of the two."""
+FIXED_DATA = (
+    "val_fraction",
+    "balance_light",
+    "synthetic",
+)
 Figures = dict[str, float]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
@@ -134,34 +135,36 @@ def misalignment(
     return encoded(figure, 150, file_format)
 
 
-def comparison(
-    runs: Sequence[str],
-    metrics: Mapping[str, Sequence[Sequence[float]]],
-    changes: Mapping[str, Sequence[Sequence[float]]],
-    against: str,
-    file_format: str = "png",
-) -> bytes:
-    """Draw runs side by side: a panel of bars a metric, and one of the tasks' relative changes where there are some.
+@dataclass(frozen=True)
+class BarPanel:
+    """A panel of bars: ``bars`` has by name the values of every run's seeds, none where a run has no such value."""
 
-    ``metrics`` and ``changes`` (of tasks and "Δm", their mean) have for every run the values of its seeds, none where
-    it has no such task. The error bars are standard deviations over seeds.
+    title: str
+    runs: Sequence[str]
+    bars: Mapping[str, Sequence[Sequence[float]]]
+
+
+def bar_panels(panels: Sequence[BarPanel], file_format: str = "png") -> bytes:
+    """Draw runs side by side, each panel a group of bars a run; one of several bars a run has a row to itself.
+
+    The error bars are standard deviations over seeds.
     """
-    columns = max(1, min(PANELS_PER_ROW, len(metrics)))
-    lines = -(-len(metrics) // columns)
-    total = lines + bool(changes)
-    width_in = max(3.4 * columns, 2.6 + 1.2 * len(runs) if changes else 0, 4.5)
-    figure = new_figure(width_in, (2.6 + 0.012 * len(runs) * max(map(len, runs))) * total)
-    grid = figure.add_gridspec(total, columns)
-    for index, (name, by_run) in enumerate(metrics.items()):
-        axes = figure.add_subplot(grid[index // columns, index % columns])
-        _bars(axes, runs, {name: by_run})
-        axes.set_title(name, fontsize=9)
-    if changes:
-        axes = figure.add_subplot(grid[lines, :])
-        _bars(axes, runs, changes)
+    narrow = [panel for panel in panels if len(panel.bars) == 1]
+    wide = [panel for panel in panels if len(panel.bars) > 1]
+    columns = max(1, min(PANELS_PER_ROW, len(narrow)))
+    lines = -(-len(narrow) // columns)
+    runs = max(len(panel.runs) for panel in panels)
+    figure = new_figure(max(3.4 * columns, 2.6 + 1.2 * runs if wide else 4.5), 3.2 * (lines + len(wide)))
+    grid = figure.add_gridspec(lines + len(wide), columns)
+    for index, panel in enumerate([*narrow, *wide]):
+        is_wide = index >= len(narrow)
+        row = lines + index - len(narrow) if is_wide else index // columns
+        axes = figure.add_subplot(grid[row, :] if is_wide else grid[row, index % columns])
+        _bars(axes, panel.runs, panel.bars)
         axes.axhline(0, color="black", linewidth=0.8)
-        axes.set_title(f"change against {against}, %  (+ is better)", fontsize=9)
-        axes.legend(fontsize=8, frameon=False, ncols=len(changes), loc="best")
+        axes.set_title(panel.title, fontsize=9)
+        if is_wide:
+            axes.legend(fontsize=8, frameon=False, ncols=len(panel.bars), loc="best")
     return encoded(figure, 150, file_format)
 
 

@@ -43,7 +43,8 @@ class RunCost(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mflop: float
     mflop_after_removal: float
     inputs: tuple[Input, ...]
-    onnx_sha256: str
+    onnx_sha256: str = ""
+    """Of the file that latency is measured of; "" where there is none yet."""
 
     def metrics(self) -> dict[str, float]:
         """Return the sizes by name."""
@@ -70,7 +71,7 @@ def run_costs(
     failures: dict[Path, str] = {}
     for done, folder in enumerate(folders, 1):
         try:
-            costs[folder], models[folder] = _cost(folder, cache)
+            costs[folder], models[folder] = _cost(folder, cache, with_latency)
         except Exception as error:  # a network that cannot be shrunk or exported still has its metrics
             failures[folder] = first_line(error)
         progress(done)
@@ -81,22 +82,22 @@ def run_costs(
     return out, failures
 
 
-def _cost(folder: Path, cache: Path) -> tuple[RunCost, Path]:
+def _cost(folder: Path, cache: Path, with_onnx: bool) -> tuple[RunCost, Path]:
     """Return a run's cost and the ONNX file of its network after removal, from the cache where it has them."""
     key = _digest((folder / WEIGHTS).read_bytes(), version("edgemtl"), version("torch"))
     record, model = cache / f"{key}.json", cache / f"{key}.onnx"
     try:
         cost = msgspec.json.decode(record.read_bytes(), type=RunCost)
-        if _digest(model.read_bytes()) == cost.onnx_sha256:
+        if not with_onnx or _digest(model.read_bytes()) == cost.onnx_sha256:
             return cost, model
     except (OSError, msgspec.MsgspecError):
         pass
     run = Run.open(folder)
-    interface = run.interface
-    shrunk = edgemtl_export.shrink(
-        run.network, (), example_inputs(interface.inputs), align=Options().channel_multiple, verify=False
-    )
-    write_onnx(Deployed(shrunk.module(), interface.inputs, interface.heads), model)
+    inputs = run.interface.inputs
+    multiple = Options().channel_multiple
+    shrunk = edgemtl_export.shrink(run.network, (), example_inputs(inputs), align=multiple, verify=False)
+    if with_onnx:
+        write_onnx(Deployed(shrunk.module(), inputs, run.interface.heads), model)
     report = shrunk.report
     nonzero = sum(int(p.count_nonzero()) for name, p in run.network.named_parameters() if name in shrunk.keep)
     cost = RunCost(
@@ -105,8 +106,8 @@ def _cost(folder: Path, cache: Path) -> tuple[RunCost, Path]:
         report.parameters_after,
         report.flops_before / 1e6,
         report.flops_after / 1e6,
-        interface.inputs,
-        _digest(model.read_bytes()),
+        inputs,
+        _digest(model.read_bytes()) if with_onnx else "",
     )
     write_file(record, msgspec.json.encode(cost))
     return cost, model
