@@ -81,7 +81,7 @@ def _calibrate_into(
         from .recording import Recording
         from .rig.calibrate import calibrate
         from .rig.points import from_points, read_points
-        from .rig.register import as_png, preview
+        from .rig.register import as_png, captioned, preview
 
     log_events(args.quiet)
     with Signals() as signals:
@@ -100,7 +100,7 @@ def _calibrate_into(
     rig = replace(rig, frame_ids=frame_ids).renamed(*names)
     rig.write(files)
     if preview_file:
-        preview_file.write(as_png(preview(rig, *views[0])))
+        preview_file.write(as_png(captioned(preview(rig, *views[0]))))
     print(json.dumps(report | {"rig": str(args.out)}) if args.json else f"{table}\nwrote {args.out}")
     return 0
 
