@@ -28,6 +28,7 @@ PANEL_PX = 440
 SHEET_PX = 1800
 """A contact sheet is at most this wide, or one sample wide where that is more."""
 GAP_PX = 6
+MOST_PX = 1280
 PALETTE_PX = 5_000_000
 """Pixels of a contact sheet above which a PNG has a palette of 256 colours."""
 RELATIVE = ("relative",)
@@ -60,12 +61,14 @@ def draw_results(
 ) -> Image:
     """Return a sample's images with results of its size drawn on, in rows of ``columns`` panels.
 
-    Panels are ``width`` pixels wide, by default as `draw` has them. ``limits`` are those of a depth's colours, by
-    default its own. Labels have no scores.
+    Panels are ``width`` pixels wide, by default as `draw` has them but at most 1280. ``limits`` are those of a depth's
+    colours, by default its own. Labels have no scores.
     """
     frames = {name: Frame(image, 0, name, 0) for name, image in sample.images.items()}
     pair, results = FramePair(frames), Result(heads, next(iter(frames)), 0, 0, 0, sample.name)
-    size = replace(canvas(pair, results, width or MIN_WIDTH, width), scores=not are_labels, depth_range=limits)
+    size = replace(
+        canvas(pair, results, width or MIN_WIDTH, width or MOST_PX), scores=not are_labels, depth_range=limits
+    )
     return draw(pair, results, size, columns)
 
 
