@@ -97,9 +97,11 @@ def unique_names(folders: Sequence[Path]) -> list[str]:
     """Return the last part of each folder's path, or as many as tell it from the others."""
     paths = [folder.absolute().parts for folder in folders]
     names = []
-    for own in paths:
-        count = next(n for n in range(1, len(own) + 1) if n == len(own) or sum(p[-n:] == own[-n:] for p in paths) == 1)
-        names.append("/".join(own[-count:]))
+    for parts in paths:
+        count = next(
+            n for n in range(1, len(parts) + 1) if n == len(parts) or sum(p[-n:] == parts[-n:] for p in paths) == 1
+        )
+        names.append("/".join(parts[-count:]))
     return names
 
 
