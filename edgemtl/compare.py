@@ -94,7 +94,7 @@ def _read(folder: Path) -> TrainedRun:
 
 
 def unique_names(folders: Sequence[Path]) -> list[str]:
-    """Return the last part of each folder's path, or as many as tell it from the others."""
+    """Return the last part of each folder's path, or as many as make it unique."""
     paths = [folder.absolute().parts for folder in folders]
     names = []
     for parts in paths:
