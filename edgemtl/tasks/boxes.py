@@ -70,16 +70,9 @@ class BoxMetric:
     """COCO AP over all score thresholds (Lin et al. 2014), by torchmetrics, and KAIST's log-average miss rate."""
 
     def __init__(self, classes: tuple[str, ...]) -> None:
-        from torchmetrics.detection import MeanAveragePrecision
-
         self.classes = classes
-        self.ap = MeanAveragePrecision(
-            backend="faster_coco_eval",
-            class_metrics=True,
-            extended_summary=True,
-            sync_on_compute=False,  # one process evaluates it all
-        )
-        self.ap.warn_on_many_detections = False
+        self.predicted: list[dict[str, Tensor]] = []
+        self.truth: list[dict[str, Tensor]] = []
         self.matches = Matches(len(classes))
 
     def update(self, prediction: result.HeadResult, sample: Sample) -> None:
@@ -94,8 +87,29 @@ class BoxMetric:
             "labels": torch.from_numpy(prediction.classes),
         }
         target = {"boxes": torch.from_numpy(labels.xyxy), "labels": torch.from_numpy(labels.classes)}
-        self.ap.update([predicted], [target])
+        self.predicted.append(predicted)
+        self.truth.append(target)
         self.matches.update(prediction, labels)
+
+    def merge(self, other: BoxMetric) -> None:
+        """Add another one's images, after those of this one."""
+        self.predicted += other.predicted
+        self.truth += other.truth
+        self.matches.merge(other.matches)
+
+    def _coco(self) -> dict[str, Tensor]:
+        from torchmetrics.detection import MeanAveragePrecision
+
+        ap = MeanAveragePrecision(
+            backend="faster_coco_eval",
+            class_metrics=True,
+            extended_summary=True,
+            sync_on_compute=False,  # one process has it all
+        )
+        ap.warn_on_many_detections = False
+        ap.update(self.predicted, self.truth)
+        coco: dict[str, Tensor] = ap.compute()
+        return coco
 
     def compute(self) -> dict[str, float]:
         """Return the metrics; those without any objects are skipped.
@@ -106,7 +120,7 @@ class BoxMetric:
         """
         if not self.matches.objects:
             return {}
-        coco = self.ap.compute()
+        coco = self._coco()
         # (IoU thresholds from 0.5, recall, class, area range, most detections): the first IoU, all areas, most boxes
         precision = coco["precision"][0, :, :, 0, -1].numpy()
         out = {"ap": float(coco["map"]), "ap50": float(coco["map_50"])}
