@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from .console import print_message
 from .errors import ConfigError, EdgemtlError
 from .log_file import TrainingLog
 from .renamed_keys import renamed
+from .run import Interface
 from .stop import Stop
 from .trainer import Trainer, TrainState
 
@@ -113,6 +114,7 @@ class Checkpoint:
             return
         state = trainer.state()
         values = state.values | {"seconds": seconds, "config": msgspec.to_builtins(self.config)}
+        values["meaning"] = meaning(trainer.interface)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
         try:
             write_file(self.file, save(tensors, {HEADER: json.dumps(values)}))
@@ -131,6 +133,7 @@ class Checkpoint:
                 f"{self.file}: a state of version 0.1, which cannot be resumed; finish it with that version, "
                 "or start from the beginning with --overwrite"
             )
+        check_meaning(values.get("meaning", {}), meaning(trainer.interface))
         try:
             with safe_open(self.file, "pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -231,6 +234,26 @@ def check_same(existing: Values, config: Config, owner: str) -> None:
 def differs(existing: Values, config: Config) -> str:
     """Return the first key in which an existing configuration differs, nothing where they are the same."""
     return next((key for key, value in lasting(config).items() if existing.get(key) != value), "")
+
+
+def meaning(interface: Interface) -> dict[str, list[str]]:
+    """Return what a network's inputs and outputs stand for, in order: its cameras, and the classes of each head."""
+    cameras = {"the cameras": [spec.name for spec in interface.inputs]}
+    return cameras | {f"the classes of {head.name}": list(head.classes) for head in interface.heads}
+
+
+def check_meaning(existing: Mapping[str, list[str]], now: Mapping[str, list[str]]) -> None:
+    """Raise `EdgemtlError` where the data have other classes or cameras than when a training was stopped.
+
+    A state of an earlier version, which does not hold them, passes.
+    """
+    for what in (existing.keys() | now.keys()) if existing else ():
+        before, after = (", ".join(part[what]) if what in part else "none" for part in (existing, now))
+        if before != after:
+            raise EdgemtlError(
+                f"--resume: {what} were {before} when this training was stopped, they are {after} now; "
+                "give the same data and network, or --overwrite"
+            )
 
 
 def as_json(config: Config) -> Values:

@@ -154,11 +154,11 @@ def begin(config: Config, data: dict[str, Dataset]) -> tuple[Trainer, Batches]:
     tasks = choose_tasks(config, data["train"])
     with isolated_rng(config.seed):
         network = _build(config, tasks)
+    interface = interface_of(network, config, tuple(task.head() for task in tasks.values()))
     if config.init_from:
-        load_pretrained(network, config.init_from)
+        load_pretrained(network, interface, config.init_from)
     freeze(network, config.freeze)
     distributed.broadcast(network.state_dict().values())
-    interface = interface_of(network, config, tuple(task.head() for task in tasks.values()))
     inputs = {spec.name: spec for spec in interface.inputs}
     for samples in data.values():
         check_inputs(inputs, samples)

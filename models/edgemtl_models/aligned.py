@@ -19,7 +19,7 @@ from .backbone import Backbone
 from .fusion import Pyramid
 from .registration import Registration, shifted_back
 from .staging import stages
-from .trunk import Feature, StreamFeatures, Trunk
+from .trunk import Feature, Slices, StreamFeatures, Trunk
 
 STAGES = ("stage2", "stage3", "stage4", "neck")
 """The parts of streams that can be tied, in order: stage k ends at stride 2^k, and the neck is the rest."""
@@ -179,6 +179,30 @@ class AlignedTrunk(Trunk):
             for path, modules in self._untied().items()
             for name, _ in modules[0].named_parameters(recurse=False)
         ]
+
+    def modality_slices(self) -> Slices:
+        """Return both dimensions of the gates' convolutions: weights by modality, of features by modality."""
+        rows = dict.fromkeys(self.modalities, 1)
+        slices: Slices = {}
+        for level, width in zip(self.fuse_at, self.widths, strict=True):
+            slices[f"gates.{level}.weigh.weight"] = {0: rows, 1: dict.fromkeys(self.modalities, width)}
+            slices[f"gates.{level}.weigh.bias"] = {0: rows}
+        return slices
+
+    def tied_parameters(self) -> dict[str, str]:
+        """Return the parameters of the tied convolutions in the other streams, and the first stream's."""
+        first, *others = self.modalities
+        return {
+            f"streams.{modality}.{path}.{name}": f"streams.{first}.{path}.{name}"
+            for path in self.shared_paths()
+            for name, _ in self.streams[first].get_submodule(path).named_parameters()
+            for modality in others
+        }
+
+    def shared_paths(self) -> list[str]:
+        """Return the paths of the convolutions that are stored once."""
+        other = self.streams[self.modalities[-1]]
+        return [path for path, module in other.named_modules() if isinstance(module, SharedConv)]
 
     def alignable(self) -> dict[str, list[nn.Conv2d]]:
         """Return the convolutions whose weights may be tied and are not yet, one of each modality, by path."""

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 Feature = Literal["alignment", "unimodal_aux_loss", "distillation"]
 """What only trunks with a full stream for each modality support."""
+Slices = dict[str, dict[int, dict[str, int]]]
+"""By parameter and dimension, how many entries belong to each modality, in the order they stand in."""
 
 
 class StreamFeatures(NamedTuple):
@@ -63,6 +65,14 @@ class Trunk(nn.Module):
     def twins(self) -> list[list[str]]:
         """Return groups of parameters, by name, that are each other's counterparts in the modalities' streams."""
         return []
+
+    def modality_slices(self) -> Slices:
+        """Return the dimensions of parameters along which the modalities' channels stand one after the other."""
+        return {}
+
+    def tied_parameters(self) -> dict[str, str]:
+        """Return the parameters that are stored once for all modalities: the others' names, and the stored one."""
+        return {}
 
     def alignable(self) -> dict[str, list[nn.Conv2d]]:
         """Return the convolutions whose weights may be tied, one of each modality, by their path in a stream."""
