@@ -16,6 +16,7 @@ from ..data.batch import Batch
 from ..data.box_targets import BatchBoxTarget, BoxTarget
 from ..data.sample import Sample
 from .base import LossSum
+from .class_metric import class_metric
 from .matches import Matches, bootstrap_interval
 
 
@@ -131,11 +132,11 @@ class BoxMetric:
             values = precision[:, column]
             values = values[values > -1]
             if len(values):
-                out[f"ap50_{self.classes[index]}"] = float(np.mean(values))
+                out[class_metric("ap50", self.classes[index], out)] = float(np.mean(values))
         out |= {f"ap_{size}": float(coco[f"map_{size}"]) for size in ("small", "medium", "large")}
         rates = {name: matches.miss_rate() for name, matches in zip(self.classes, by_class, strict=True)}
         known = {name: rate for name, rate in rates.items() if not np.isnan(rate)}
         if known:
             out["miss_rate"] = float(np.mean(list(known.values())))
-            out |= {f"miss_rate_{name}": rate for name, rate in known.items()}
+            out |= {class_metric("miss_rate", name, out): rate for name, rate in known.items()}
         return {name: value for name, value in out.items() if value >= 0}

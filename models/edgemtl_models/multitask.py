@@ -39,6 +39,7 @@ class InputSpec:
 class MultiTask(nn.Module):
     """``forward(rgb=…, ir=…)`` on normalised (B, C, H, W) images gives a dict of the heads' outputs by name.
 
+    ``inputs`` are by modality. An image is given by its modality, or where a head has that name by `input_name`.
     ``trunk`` and ``heads`` are separate parameter sets, as the sharing methods need them.
     """
 
@@ -57,8 +58,12 @@ class MultiTask(nn.Module):
 
     def forward(self, **images: Tensor) -> Outputs:
         """Return the raw output of every head, by name."""
-        features = self.trunk(images)
+        features = self.trunk({modality: images[self.input_name(modality)] for modality in self.inputs})
         return {name: self.read(name, features) for name in self.heads}
+
+    def input_name(self, modality: str) -> str:
+        """Return the name of a modality's input: another one than any head's, since both are names of one graph."""
+        return f"{modality}_image" if modality in self.heads else modality
 
     def read(self, head: str, features: list[Tensor]) -> Any:
         """Return a head's raw output on the trunk's features."""
