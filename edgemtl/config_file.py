@@ -13,7 +13,8 @@ import yaml
 
 from edgemtl_runtime.limits import parse_yaml, read_yaml, reason
 
-from .config import Config, bounds_of, fields_of, plain
+from .config import Config
+from .config_bounds import bounds_of, fields_of, plain
 from .errors import ConfigError, nearest_hint
 from .renamed_keys import OTHER_TOOLS, renamed
 
