@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -194,25 +194,20 @@ def check_partners(images: dict[str, dict[str, Path]], folders: dict[str, Path],
 
 
 def read_list(file: Path, index: Index) -> list[str]:
-    """Return the lines of a list of images, without the empty ones."""
+    """Return the lines of a list of images, without the empty ones; one that is repeated counts once."""
     try:
-        return [line.strip() for line in file.read_text().splitlines() if line.strip()]
+        text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         index.problem(file, f"cannot be read as a list of images: {error}")
         return []
+    places: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        name = line.strip()
+        if name and places.setdefault(name, number) != number:
+            index.problems.skip("repeated lines of lists of images", file, number, name)
+    return list(places)
 
 
 def constant_label(label: Label, size: Size | None, problems: Problems) -> Label:
     """Return a label that has been read already; bound to it, this is a `LabelReader`."""
     return label
-
-
-def clip_boxes(rows: Sequence[tuple[float, ...]], size: Size | None) -> tuple[BoxLabels, int]:
-    """Return boxes of (class, x0, y0, x1, y1) in pixels, clipped to the image, and how many have no area in it."""
-    table = np.array(rows, np.float64).reshape(-1, 5)
-    xyxy = table[:, 1:].astype(np.float32)
-    if size is not None:
-        h, w = size
-        xyxy = xyxy.clip(0, np.array([w, h, w, h], np.float32))
-    has_area = (xyxy[:, 2:] > xyxy[:, :2]).all(1)
-    return BoxLabels(xyxy[has_area], table[has_area, 0].astype(np.int64)), int((~has_area).sum())
