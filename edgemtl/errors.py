@@ -11,3 +11,13 @@ class DataError(EdgemtlError):
 
 class ConfigError(EdgemtlError):
     """A configuration that cannot be read or does not hold together."""
+
+
+def brief(error: BaseException) -> str:
+    """Return an error as part of a line: its message, with its type where the message alone says little."""
+    text = " ".join(str(error).split())[:300]
+    return (
+        text
+        if text and not isinstance(error, LookupError | AttributeError)
+        else f"{type(error).__name__} {text}".strip()
+    )

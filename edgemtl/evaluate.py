@@ -22,12 +22,13 @@ from edgemtl_runtime.letterbox import Letterbox
 from edgemtl_runtime.result import HeadResult
 
 from . import distributed
+from .console import print_message
 from .corruptions import CLEAN, Corruption, Suite
 from .data.datasets import THREADS
 from .data.loader import check_inputs, fitted_images
 from .data.read_ahead import read_ahead
 from .data.sample import Dataset, Sample
-from .errors import EdgemtlError
+from .errors import EdgemtlError, brief
 from .metric_report import MetricReport, Reports
 from .run import Interface, Run
 from .run_files import is_run
@@ -193,7 +194,20 @@ def reports_of(parts: Sequence[Collected], suite: Suite) -> Reports:
                     whole[subset][task].merge(metric)
             whole.setdefault(subset, by_task)
     order = [subset for subset in ("all", "day", "night", *suite) if subset in whole]
-    return {s: MetricReport({task: metric.compute() for task, metric in whole[s].items()}) for s in order}
+    return {subset: MetricReport(_computed(whole[subset])) for subset in order}
+
+
+def _computed(metrics: Mapping[str, Metric]) -> dict[str, dict[str, float]]:
+    """Return each task's metrics; where one's cannot be computed, a line says so, and the others are kept."""
+    by_task: dict[str, dict[str, float]] = {}
+    for task, metric in metrics.items():
+        try:
+            by_task[task] = {name: float(value) for name, value in metric.compute().items()}
+        except Exception as error:
+            print_message(f"warning: the metrics of {task} could not be computed ({brief(error)})")
+    if not by_task:
+        raise EdgemtlError("no metric could be computed")
+    return by_task
 
 
 def _labelled_tasks(predictor: SamplePredictor, samples: Dataset) -> dict[str, Task]:

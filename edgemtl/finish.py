@@ -12,6 +12,7 @@ from .config import Config
 from .console import print_message, progress_bar
 from .data.sample import Dataset
 from .delta_m import delta_m, references
+from .errors import brief
 from .evaluate import Predictor, evaluate, of_network
 from .metric_report import Reports, from_json, to_json
 from .plots import training_curves
@@ -38,9 +39,10 @@ def write_run(
     if val is not None:
         with guarded("the run could not be evaluated", out):
             _evaluate(trainer, metrics, of_network(network, interface, device=trainer.device), val)
-            if config.method != "single":
-                change = delta_m(from_json(metrics)["all"].flat(), references(config, out.parent), list(trainer.tasks))
-                metrics |= {"delta_m": change} if change else {}
+    if "val" in metrics and config.method != "single":
+        with guarded("Δm could not be computed", out):
+            change = delta_m(from_json(metrics)["all"].flat(), references(config, out.parent), list(trainer.tasks))
+            metrics |= {"delta_m": change} if change else {}
     if "val" in metrics and val is not None:
         with guarded("the report could not be written", out):
             shown = of_network(network, interface, None)
@@ -63,9 +65,8 @@ def guarded(failure: str, out: Path | None = None) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # whatever it is, hours of training are not lost by it
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
         remedy = f"the weights are kept: `edgemtl eval {out}` evaluates them" if out else "the training goes on"
-        print_message(f"warning: {failure} ({reason}); {remedy}")
+        print_message(f"warning: {failure} ({brief(error)}); {remedy}")
 
 
 def _evaluate(trainer: Trainer, metrics: dict[str, Any], predictor: Predictor, val: Dataset) -> None:

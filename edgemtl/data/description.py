@@ -23,13 +23,15 @@ from .registration import Registered
 
 SPLITS = ("train", "val", "test")
 MODALITIES = ("rgb", "ir")
+IMAGED = ("depth",)
+"""Modalities whose images have to be named, as train_depth: the folder of that name holds labels."""
 CLASS_KEYS = {"names": "boxes", "semantic": "semantic", "attributes": "attributes"}
 """Keys that list a task's classes."""
 MISSING = ("problem", "unlabelled", "empty")
 DEPTHS = ("metric", "relative")
 TASK_FOLDERS = ("labels", "labels_rgb", "labels_ir", "semantic", "depth", "normals", "edges")
 """Folders of labels; ``folders`` may give them other names."""
-SPLIT_KEYS = (*SPLITS, *(f"{split}_{modality}" for split in SPLITS for modality in MODALITIES))
+SPLIT_KEYS = (*SPLITS, *(f"{split}_{modality}" for split in SPLITS for modality in (*MODALITIES, *IMAGED)))
 REGISTRATIONS = ("rig", "ir_to_rgb", "resize")
 KEYS = ("path", *SPLIT_KEYS, *CLASS_KEYS, "depth", "folders", "missing_labels", "modality", "exif", *REGISTRATIONS)
 OTHERS_KEYS = frozenset(
@@ -147,7 +149,7 @@ def _description(file: Path, values: Mapping[str, Any], problems: Problems) -> D
         classes,
         _folders(values.get("folders")),
         _one_of(values, "missing_labels", MISSING),
-        _one_of(values, "modality", MODALITIES),
+        _one_of(values, "modality", (*MODALITIES, *IMAGED)),
         _one_of(values, "exif", ON_IMAGE),
         _registered(values, file.parent, base),
         keypoints,
@@ -185,12 +187,13 @@ def _folders(value: object) -> dict[str, str]:
 def _split(values: Mapping[str, Any], base: Path, split: str) -> dict[str, tuple[str, ...]]:
     """Return where a split's images are, by modality: what is named, else the folders that exist."""
     given = {}
-    for modality in MODALITIES:
+    named = [key.removeprefix(f"{split}_") for key in values if key.startswith(f"{split}_")]
+    for modality in dict.fromkeys([*MODALITIES, *(modality for modality in named if modality in IMAGED)]):
         keys = [f"{split}_{modality}", *([split] if modality == MODALITIES[0] else [])]
         value = next((values[key] for key in keys if values.get(key)), None)
         if value is not None:
             given[modality] = _paths(keys[-1], value)
-        elif (base / modality / split).is_dir():
+        elif modality in MODALITIES and (base / modality / split).is_dir():
             given[modality] = (f"{modality}/{split}",)
     return given
 

@@ -23,6 +23,8 @@ Outputs = dict[str, Any]
 """Raw outputs by head: a tensor each, or in training what a head of boxes gives to its loss."""
 T = TypeVar("T")
 FUSIONS = ("concat", "early", "mid", "aligned")
+DEPTH = "depth"
+"""The modality of distances: where a description has no stream of it, it is like the one of one channel."""
 STRIDE = 32
 """The coarsest feature's stride, which heights and widths are multiples of."""
 
@@ -121,6 +123,9 @@ def build(
     if height % STRIDE or width % STRIDE:
         raise ValueError(f"size {height}x{width} does not divide by {STRIDE}; take the next multiple")
     streams = description["streams"]
+    if DEPTH in modalities and DEPTH not in streams:
+        like = next((stream for stream in streams.values() if stream["channels"] == 1), None)
+        streams = streams | ({DEPTH: like} if like else {})
     if strange := [modality for modality in modalities if modality not in streams]:
         raise ValueError(f"{name} has no stream '{strange[0]}'; it has: {', '.join(streams)}")
     description = description | {"streams": {m: s for m, s in streams.items() if not modalities or m in modalities}}

@@ -52,7 +52,7 @@ def predictor() -> Predictor:
 
 
 def test_batches_give_the_figures_of_single_images(predictor: Predictor) -> None:
-    samples = Uneven(5, SIZE, 0)
+    samples = Uneven(3, SIZE, 0)
     suite = dict(list(misalignments(predictor.inputs).items())[:1])
     sizes: list[int] = []
     run = predictor.engine.run
@@ -63,11 +63,11 @@ def test_batches_give_the_figures_of_single_images(predictor: Predictor) -> None
             return run(inputs)
 
     figures = []
-    for batch_size in (1, 3):
+    for batch_size in (1, 2):
         batched = Predictor(Counted(), tuple(predictor.inputs.values()), predictor.heads, None, batch_size)
         figures.append(flat(evaluate(batched, samples, corruptions=suite)))
-    assert sizes == [1] * 5 * 2 + [3] * 2 + [2] * 2
-    assert figures[0].keys() == figures[1].keys() == {"all", "day", "night", *suite}
+    assert sizes == [1] * 3 * 2 + [2] * 2 + [1] * 2
+    assert figures[0].keys() == figures[1].keys() >= {"all", *suite}
     for subset, values in figures[0].items():
         for name, value in values.items():  # where an untrained network's scores have a ridge is a matter of rounding
             tolerance = 3e-2 if name.startswith("edge_ods") else 2e-3
@@ -128,3 +128,31 @@ def test_samples_are_read_ahead_by_threads_and_no_more_than_needed(predictor: Pr
         failing = Failing(predictor.engine, tuple(predictor.inputs.values()), predictor.heads, None, 2)
         evaluate(failing, Named(300, SIZE, 0))
     assert 2 <= len(readers) < 30 and "MainThread" not in readers
+
+
+class Fixed:
+    """A metric of one value."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def update(self, prediction: object, sample: Sample) -> None:
+        """Take nothing in."""
+
+    def merge(self, other: Fixed) -> None:
+        """Add nothing."""
+
+    def compute(self) -> dict[str, float]:
+        if isinstance(self.value, Exception):
+            raise self.value
+        return {"value": self.value}  # type: ignore[dict-item]
+
+
+def test_a_metric_that_cannot_be_computed_costs_itself_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    """And one of NumPy's numbers is a number, which JSON can hold."""
+    broken, whole = Fixed(KeyError("ap50")), Fixed(np.float32(0.5))
+    report = reports_of([{"all": {"boxes": broken, "semantic": whole}}], {})["all"]
+    assert report.by_task == {"semantic": {"value": 0.5}} and type(report["semantic"]["value"]) is float
+    assert "the metrics of boxes could not be computed (KeyError 'ap50')" in capsys.readouterr().err
+    with pytest.raises(EdgemtlError, match="no metric could be computed"):
+        reports_of([{"all": {"boxes": broken}}], {})

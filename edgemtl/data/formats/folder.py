@@ -4,7 +4,8 @@ data.yaml            names (of the boxes), semantic, attributes: lists or {id: n
                      path; train, val, test and train_ir, …: folders of images, .txt lists of images, or several of them
                      folders: {TASK: its folder's name}; depth: metric | relative, whose scale means nothing
                      missing_labels: problem | unlabelled | empty, what an image without a label file means
-                     modality: ir, of a single thermal camera; exif: upright | stored, what the labels were made on
+                     train_depth, …: images of distances as an input; modality: ir, of a single thermal camera;
+                     exif: upright | stored, what the labels were made on
                      rig: FILE, ir_to_rgb: [[…]] or resize: true, for cameras of unequal sizes
 rgb/SPLIT/STEM.jpg   ir/SPLIT/STEM.png           the cameras' views, IR with 8 or 16 bits
 labels/SPLIT/STEM.txt                            "class cx cy w h", normalised; labels_rgb/ and labels_ir/ next to it
