@@ -16,8 +16,5 @@ class ConfigError(EdgemtlError):
 def brief(error: BaseException) -> str:
     """Return an error as part of a line: its message, with its type where the message alone says little."""
     text = " ".join(str(error).split())[:300]
-    return (
-        text
-        if text and not isinstance(error, LookupError | AttributeError)
-        else f"{type(error).__name__} {text}".strip()
-    )
+    named = not text or isinstance(error, LookupError | AttributeError)
+    return f"{type(error).__name__} {text}".strip() if named else text
