@@ -14,7 +14,7 @@ class ConfigError(EdgemtlError):
 
 
 def brief(error: BaseException) -> str:
-    """Return an error as part of a line: its message, with its type where the message alone says little."""
+    """Return an error as part of a line: its message, after its type where that is needed."""
     text = " ".join(str(error).split())[:300]
     named = not text or isinstance(error, LookupError | AttributeError)
     return f"{type(error).__name__} {text}".strip() if named else text

@@ -198,7 +198,7 @@ def reports_of(parts: Sequence[Collected], suite: Suite) -> Reports:
 
 
 def _computed(metrics: Mapping[str, Metric]) -> dict[str, dict[str, float]]:
-    """Return each task's metrics; where one's cannot be computed, a line says so, and the others are kept."""
+    """Return each task's metrics; one that cannot be computed is skipped with a warning."""
     by_task: dict[str, dict[str, float]] = {}
     for task, metric in metrics.items():
         try:
