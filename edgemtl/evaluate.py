@@ -170,17 +170,17 @@ def collect(
     Parts are whole batches, and the same batches for any number of processes: so are the results.
     """
     batches = -(-len(samples) // predictor.batch_size)
-    bounds = [min(batches * r // world_size * predictor.batch_size, len(samples)) for r in (rank, rank + 1)]
+    first, end = (min(batches * r // world_size * predictor.batch_size, len(samples)) for r in (rank, rank + 1))
     metrics: Collected = {}
-    with closing(read_ahead(samples.__getitem__, range(*bounds), THREADS)) as read:
-        for start in range(*bounds, predictor.batch_size):
-            batch = list(islice(read, min(predictor.batch_size, bounds[1] - start)))
+    with closing(read_ahead(samples.__getitem__, range(first, end), THREADS)) as read:
+        for start in range(first, end, predictor.batch_size):
+            batch = list(islice(read, min(predictor.batch_size, end - start)))
             _update(metrics, tasks, "", batch, predictor.predict(batch, [CLEAN] * len(batch)))
             for name, variants in suite.items():
                 states = [variants[index % len(variants)] for index in range(start, start + len(batch))]
                 _update(metrics, tasks, name, batch, predictor.predict(batch, states))
             if progress:
-                progress(min((start - bounds[0] + len(batch)) * world_size, len(samples)))
+                progress(min((start - first + len(batch)) * world_size, len(samples)))
     return metrics
 
 

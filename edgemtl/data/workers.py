@@ -1,11 +1,11 @@
 """Worker processes that prepare batches ahead of the steps that need them.
 
 They are forked, so that they share what was decoded before, and datasets and plugins need not be importable. Processes
-of a server that imports all anew would inherit no lock, but begin after 12 s on two cores in place of 0.1 s. What another
-thread holds at the fork stays held in the child for ever: so a worker prints nothing, and one that gives no batch is
-named and replaced. A batch depends on the seed and its step only: another process makes the same. OpenCV's threads are
-switched off in the workers, not before the fork: one of three programs that did so, while another thread used OpenCV,
-ended with a floating-point exception.
+of a server that imports all anew would inherit no lock, but begin after 12 s on two cores in place of 0.1 s. What
+another thread holds at the fork stays held in the child for ever: so a worker prints nothing, and one that gives no
+batch is named and replaced. A batch depends on the seed and its step only: another process makes the same. OpenCV's
+threads are switched off in the workers, not before the fork: one of three programs that did so, while another thread
+used OpenCV, ended with a floating-point exception.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ MAX_HUNG = 3
 class Workers:
     """Iterates over the batches that ``prepare(step)`` returns, by ``count`` processes.
 
-    ``step`` goes from ``start`` up to, not with, ``stop``. An error of ``prepare`` is raised as it is; `EdgemtlError` where workers end or hang again and again.
+    ``step`` goes from ``start`` up to, not with, ``stop``. An error of ``prepare`` is raised as it is; `EdgemtlError`
+    where workers end, or hang again and again.
     """
 
     def __init__(
