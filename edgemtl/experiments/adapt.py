@@ -52,7 +52,10 @@ def _curve(config: Config, folder: Path, task: str, name: str, resume: bool) -> 
     run = train(config, folder, resume=resume)
     if "evals" not in run.metrics:
         raise EdgemtlError(f"{name}: is trained, but could not be evaluated; see the warning, then --resume")
-    return [(row["step"], row[task]) for row in run.metrics["evals"]]
+    if curve := [(row["step"], row[task]) for row in run.metrics["evals"] if task in row]:
+        return curve
+    primary = TASKS[task].primary
+    raise EdgemtlError(f"{name}: is trained, but val gives no {primary}: it has nothing labelled for {task}")
 
 
 def reached(curve: Curve, value: float, higher_is_better: bool) -> int | None:

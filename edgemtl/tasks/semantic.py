@@ -67,6 +67,10 @@ class SemanticMetric:
         pairs = labels[known].astype(np.int64) * n + prediction.labels[known]
         self.confusion += np.bincount(pairs, minlength=n * n).reshape(n, n)
 
+    def merge(self, other: SemanticMetric) -> None:
+        """Add another one's counts."""
+        self.confusion += other.confusion
+
     def compute(self) -> dict[str, float]:
         """Return ``miou`` over the classes that labels have, ``pixel_accuracy``, ``iou_CLASS``; {} without labels.
 

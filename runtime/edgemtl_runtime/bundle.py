@@ -155,6 +155,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             names = [part.name for part in parts]
             if len(set(names)) < len(names) or len(names) > MOST_PARTS:
                 raise ValueError(f"two {what}s have one name, or there are more than {MOST_PARTS}")
+        if shared := {spec.name for spec in self.inputs} & {head.name for head in self.heads}:
+            raise ValueError(f"an input and a head are both named {min(shared)[:100]!a}")
         if len(self.files) > MOST_PARTS:
             raise ValueError(f"lists {len(self.files)} files, more than {MOST_PARTS}")
         for text in (self.name, self.producer, self.licence, *self.rejected, *self.rejected.values()):
