@@ -20,7 +20,7 @@ from pathlib import Path
 from ..annotations import Entry, Index, LabelReader
 from ..readers.coco_json import CocoJson, read_coco_json, with_classes
 from .coco_files import LabelFile, label_files, other_files
-from .coco_views import CocoBoxes, add_partners, check_pairs, sources, views_of
+from .coco_views import CocoBoxes, add_partners, sources, views_of
 
 SPLITS = ("train", "val", "test")
 SHAPE = "boxes are read from instances_train….json, train.json, train/_annotations.coco.json or the like"
@@ -101,12 +101,11 @@ def _index_split(result: Index, split: str, files: list[tuple[LabelFile, CocoJso
             result.problem(content.file, "has no annotations")
     views = views_of(files, result)
     add_partners(views, result)
-    check_pairs(views, split, result)
     counted = sources(views, label_policy, result)
     entries = []
-    for name in views.samples():
-        images = {modality: views.images[modality][name] for modality in views.modalities}
-        first = images[views.modalities[0]]
+    for name in views.samples:
+        images = {m: views.images[m][name] for m in views.modalities if name in views.images[m]}
+        first = next(iter(images.values()))
         labels: dict[str, LabelReader] = {}
         if boxes := tuple(source[name] for source in counted if name in source):
             labels["boxes"] = CocoBoxes(boxes, files[0][1].file)

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from ..annotations import Index, images_in
 from ..label_size import ON_STORED, Size
-from ..problems import Problems
+from ..problems import Problem, Problems
 from ..readers.coco_json import Boxes, CocoJson, ImageRow
 from ..readers.coco_text import others
 from ..readers.pixel_boxes import pixel_boxes
@@ -39,34 +39,44 @@ class Views:
     """The images of a split by camera and sample; the boxes by the camera that they are of ("": of none)."""
 
     images: dict[str, dict[str, ImageFile]] = field(default_factory=dict)
-    boxes: dict[str, dict[str, Boxes]] = field(default_factory=dict)
+    boxes: dict[str, dict[str, Labelled]] = field(default_factory=dict)
 
     @property
     def modalities(self) -> list[str]:
         """The cameras, the colour one first."""
         return sorted(self.images, reverse=True)
 
+    @property
     def samples(self) -> list[str]:
-        """Return the samples that every camera has an image of."""
-        if not self.images:
-            return []
-        first, *rest = self.images.values()
-        return [name for name in first if all(name in images for images in rest)]
+        """The samples that any camera has an image of."""
+        return list(dict.fromkeys(name for modality in self.modalities for name in self.images[modality]))
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Boxes, and the size of the image that they were made for, if it is stated."""
+
+    boxes: Boxes
+    stated_size: Size | None
 
 
 @dataclass(frozen=True)
 class CocoBoxes:
     """Reads the boxes of a sample, of one view or two; objects that both show count once."""
 
-    views: tuple[Boxes, ...]
+    views: tuple[Labelled, ...]
     file: Path
 
-    def __call__(self, size: Size | None, problems: Problems) -> BoxLabels:
+    def __call__(self, size: Size | None, problems: Problems) -> BoxLabels | None:
         """Return the boxes in pixels, clipped to the image."""
-        rows = [tuple(row) for row in self.views[0].tolist()]
-        for view in self.views[1:]:
-            both = union([_centred(row) for row in rows], [_centred(tuple(row)) for row in view.tolist()])
-            rows = [_cornered(row) for row in both]
+        rows: list[tuple[float, ...]] = []
+        for index, view in enumerate(self.views):
+            if size and view.stated_size and view.stated_size != size:
+                sizes = f"{view.stated_size[1]}x{view.stated_size[0]}, the sample's image is {size[1]}x{size[0]}"
+                problems.append(Problem(self.file, 0, f"has boxes for an image of {sizes}"))
+                return None
+            new = [tuple(row) for row in view.boxes.tolist()]
+            rows = [_cornered(row) for row in union([*map(_centred, rows)], [*map(_centred, new)])] if index else new
         return pixel_boxes(rows, size, self.file, problems)
 
 
@@ -122,7 +132,7 @@ def _add_images(views: Views, named: NamedImages, are_pairs: bool, result: Index
         views.images.setdefault(modality, {})[name] = ImageFile(file, row.size, _exif(row))
         if content.is_labelled:
             of_camera = own_modality or (modality if has_cameras else "")
-            views.boxes.setdefault(of_camera, {})[name] = content.boxes_of(index)
+            views.boxes.setdefault(of_camera, {})[name] = Labelled(content.boxes_of(index), row.size)
 
 
 def _exif(row: ImageRow) -> str:
@@ -165,7 +175,7 @@ def sample_name(path: PurePosixPath) -> str:
 def add_partners(views: Views, result: Index) -> None:
     """Add the other camera's images where those of one stand next to a folder of the other's name.
 
-    rgb/train has ir/train, train2017 has thermal/train2017; an image without a partner is a problem.
+    rgb/train has ir/train, and train2017 has thermal/train2017.
     """
     if len(views.images) != 1:
         return
@@ -186,25 +196,7 @@ def add_partners(views: Views, result: Index) -> None:
         views.images[other] = partners
 
 
-def check_pairs(views: Views, split: str, result: Index) -> None:
-    """Add a problem for images without a partner of the other camera."""
-    if len(views.images) < 2:
-        return
-    for modality, images in views.images.items():
-        other = next(m for m in views.images if m != modality)
-        alone = [image for name, image in images.items() if name not in views.images[other]]
-        if len(alone) == len(images):
-            result.problem(
-                alone[0].file,
-                f"split '{split}': the images of {modality} and {other} share no name, so none are pairs; read the "
-                "folder of one camera, or name its JSON file in a data.yaml (annotations: {train: FILE})",
-            )
-            return
-        if alone:
-            result.problem(alone[0].file, f"has no {other} partner" + others(len(alone)))
-
-
-def sources(views: Views, label_policy: str, result: Index) -> list[dict[str, Boxes]]:
+def sources(views: Views, label_policy: str, result: Index) -> list[dict[str, Labelled]]:
     """Return the boxes that count, by sample, of one camera or several; those of another camera alone are a problem."""
     if label_policy in views.boxes:
         return [views.boxes[label_policy]]
@@ -217,4 +209,4 @@ def sources(views: Views, label_policy: str, result: Index) -> list[dict[str, Bo
         )
         result.problem(result.root, message)
         return []
-    return list(views.boxes.values())
+    return [views.boxes[camera] for camera in sorted(views.boxes, reverse=True)]
