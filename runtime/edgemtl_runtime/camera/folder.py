@@ -17,8 +17,8 @@ from ..pixels import as_frame, read_stored
 from .base import NO_EVENTS, CameraEvents, PlaybackCamera, checked_size
 from .clock import Epoch, Pace
 from .options import NOMINAL_FPS, Options, take, take_word
+from .source import IMAGES, no_images
 
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 EXIF_TIME, EXIF_SUBSEC, EXIF_IFD = 0x9003, 0x9291, 0x8769
 """DateTimeOriginal, SubSecTimeOriginal, and the directory that holds them (Exif 2.32)."""
 log = logging.getLogger("edgemtl_runtime")
@@ -27,13 +27,14 @@ log = logging.getLogger("edgemtl_runtime")
 class FolderCamera(PlaybackCamera):
     """The images of a folder in the natural order of their names (2 before 10); 16-bit ones keep their bits.
 
-    Stamps are of a rate, with ``?stamps=name`` the names' nanoseconds, with ``?stamps=exif`` the images' EXIF times.
+    With ``names``, a pattern, those that have such a name. Stamps are of a rate, with ``?stamps=name`` the names'
+    nanoseconds, with ``?stamps=exif`` the images' EXIF times.
     """
 
-    def __init__(self, name: str, folder: Path, epoch: Epoch, options: Options) -> None:
+    def __init__(self, name: str, folder: Path, epoch: Epoch, options: Options, names: str = "") -> None:
         from . import opencv  # noqa: F401 - raises what to install where OpenCV is missing
 
-        self.name, self.uri, self.folder = name, str(folder), folder
+        self.name, self.uri, self.folder = name, str(folder / names), folder
         numbers = {key: value for key, value in options.items() if key not in ("stamps", "pair")}
         (fps,) = take(numbers, str(folder), fps=0)
         self.stamps = take_word(options, str(folder), "stamps", ("rate", "name", "exif"))
@@ -43,11 +44,11 @@ class FolderCamera(PlaybackCamera):
         self.live = fps > 0
         self.rate = fps or NOMINAL_FPS
         self.pace = Pace(epoch, fps or NOMINAL_FPS, self.live)
-        visible = (file for file in folder.iterdir() if not file.name.startswith("."))
+        visible = (file for file in folder.glob(names or "*") if not file.name.startswith("."))
         images = (file for file in visible if file.suffix.lower() in IMAGES and not file.is_dir())
         self.files = sorted(images, key=lambda file: (natural(file.stem), file.name))
         if not self.files:
-            raise CameraError(f"{self.label}: holds no images ({', '.join(IMAGES)})")
+            raise CameraError(f"{self.label}: {'no image has such a name' if names else no_images(folder)}")
         if self.stamps == "name":
             wrong = [file.name for file in self.files if not (file.stem.isascii() and file.stem.isdigit())]
             if wrong:

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from ..errors import CameraError, EdgemtlError, UsageError, flag, missing
 from ..frame import UNKNOWN_NS, Frame, StampSource
+from .address import encoded
 from .base import NO_EVENTS, CameraEvents, LiveCamera, PlaybackCamera, checked_size
 from .clock import PLAUSIBLE_NS, ArrivalClock, Epoch, Pace, SourceClock
 from .options import NOMINAL_FPS, Options, check_known, take
 from .redaction import redact
+from .source import present_devices
 
 os.environ.setdefault(
     "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "2"
@@ -118,12 +120,12 @@ class VideoCamera(PlaybackCamera):
 class _CaptureCamera(LiveCamera):
     """Frames of an open `cv2.VideoCapture`, stamped on arrival where a subclass has no better time."""
 
-    def __init__(self, name: str, uri: str, capture: Any) -> None:
+    def __init__(self, name: str, uri: str, capture: Any, hint: str = "") -> None:
         super().__init__(name, uri)
         self.capture = capture
         self.arrivals = ArrivalClock()
         if not capture.isOpened():
-            raise CameraError(f"{self.label}: cannot be opened; check that it is there and not in use")
+            raise CameraError(f"{self.label}: cannot be opened; check that it is there and not in use{hint}")
 
     def _frames(self) -> Iterator[Frame]:
         index = 0
@@ -165,7 +167,7 @@ class DeviceCamera(_CaptureCamera):
                 f"{flag(name, device)}: option format={pixel_format} is not one of V4L2's, as MJPG, YUYV, GREY or Y16"
             )
         capture = _quietly(lambda: cv2.VideoCapture(int(device) if device.isdigit() else device))
-        super().__init__(name, uri, capture)
+        super().__init__(name, uri, capture, present_devices())
         if pixel_format:
             capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*pixel_format.ljust(4)))
         for key, value in (
@@ -215,7 +217,9 @@ class StreamCamera(_CaptureCamera):
         has_threads = "CAP_PROP_N_THREADS" in vars(cv2)  # since OpenCV 4.8
         if has_threads:  # threads by frames would hold some of them back
             parameters += [cv2.CAP_PROP_N_THREADS, 1]
-        super().__init__(name, redact(url), _quietly(lambda: cv2.VideoCapture(url, cv2.CAP_FFMPEG, parameters)))
+        super().__init__(
+            name, redact(url), _quietly(lambda: cv2.VideoCapture(encoded(url), cv2.CAP_FFMPEG, parameters))
+        )
         fourcc = round(self.capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=True).lower()
         self.has_timestamps = url.startswith("rtsp") and fourcc in (b"h264", b"avc1", b"hevc", b"hev1")
         self.has_frame_types = has_threads and "CAP_PROP_FRAME_TYPE" in vars(cv2)

@@ -23,6 +23,7 @@ from ..pixels import decode as decode_file
 from .base import LiveCamera
 from .clock import PLAUSIBLE_NS
 from .options import Options, check_known, take
+from .source import present_devices
 
 READ_S = 2.0
 """A device that gives no frame for longer is lost."""
@@ -74,7 +75,7 @@ class V4l2Camera(LiveCamera):
         except Exception as error:  # OSError of the kernel, and errors of linuxpy
             self._release()
             raise CameraError(
-                f"{self.label}: cannot be opened ({error}); check that it is there and not in use"
+                f"{self.label}: cannot be opened ({error}); check that it is there and not in use{present_devices()}"
             ) from None
         self.format = self.capture.get_format()
         self.pixel_format = _fourcc(self.format.pixel_format).strip()
