@@ -111,4 +111,7 @@ def _index_split(result: Index, split: str, files: list[tuple[LabelFile, CocoJso
             labels["boxes"] = CocoBoxes(boxes, files[0][1].file)
         stated = next((image.stated_size for image in images.values() if image.stated_size), None)
         entries.append(Entry(name, {m: image.file for m, image in images.items()}, labels, None, stated, first.exif))
+    if entries and not any(len(entry.images) == len(views.modalities) for entry in entries):
+        message = f"split '{split}': the images of {' and '.join(views.modalities)} share no name, so none are pairs"
+        result.problem(files[0][1].file, message)
     result.splits[split] = entries
