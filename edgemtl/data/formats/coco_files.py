@@ -110,6 +110,8 @@ class ImageFolders:
 
     folders: list[Path]
     listed: dict[str, frozenset[str]] = field(default_factory=dict)
+    depths: dict[Path, int] = field(default_factory=dict)
+    """How many parts of an image's path lead to the innermost folder, by the image's own folder."""
 
     def holds(self, file: str) -> bool:
         """Whether a file exists."""
@@ -146,9 +148,10 @@ class ImageFolders:
 
     def inner(self, file: Path) -> PurePosixPath:
         """Return an image's path in the innermost of the folders that it is in."""
-        depth = len(file.parents)
-        bases = [len(folder.parts) for folder in self.folders if file.is_relative_to(folder)]
-        return PurePosixPath(*file.parts[max(bases, default=depth) :])
+        if file.parent not in self.depths:
+            depths = [len(folder.parts) for folder in self.folders if file.is_relative_to(folder)]
+            self.depths[file.parent] = max(depths, default=len(file.parts) - 1)
+        return PurePosixPath(*file.parts[self.depths[file.parent] :])
 
 
 def _path(name: str) -> PurePosixPath:
