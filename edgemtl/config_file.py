@@ -13,7 +13,8 @@ import yaml
 from edgemtl_runtime.limits import parse_yaml, read_yaml, reason
 from edgemtl_runtime.text import shortened
 
-from .config import Config, fields_of, plain
+from .config import Config
+from .config_bounds import fields_of, plain
 from .config_values import Scalar, invalid, place_of, read_value
 from .errors import ConfigError, nearest_hint
 from .other_tools import known_elsewhere

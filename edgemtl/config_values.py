@@ -14,7 +14,7 @@ from msgspec import inspect
 
 from edgemtl_runtime.text import printable, shortened
 
-from .config import bounds_of, fields_of, plain
+from .config_bounds import bounds_of, fields_of, plain
 from .errors import ConfigError, nearest_hint
 
 TRUTH = {"true": True, "yes": True, "on": True, "y": True, "1": True}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from msgspec import inspect
 
-from .config import Config, fields_of, plain
+from .config import Config
+from .config_bounds import fields_of, plain
 
 OTHER_TOOLS = {
     "imgsz": "input_size=[HEIGHT,WIDTH]",

@@ -117,7 +117,7 @@ def finished(config: Config, out: Path) -> Run | None:
 def _train_into(output: AtomicFolder | None, job: _Job, checkpoint: Checkpoint) -> None:
     started = time.monotonic()
     config = job.config
-    data = job.data or open_datasets(config)
+    data = job.data or open_datasets(config, check_labels=True)
     val = data["val"] if job.evaluate else None
     trainer, batches = begin(config, data)
     if job.resume:
