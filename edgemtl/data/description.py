@@ -31,7 +31,12 @@ TASK_FOLDERS = ("labels", "labels_rgb", "labels_ir", "semantic", "depth", "norma
 """Folders of labels; ``folders`` may give them other names."""
 SPLIT_KEYS = (*SPLITS, *(f"{split}_{modality}" for split in SPLITS for modality in MODALITIES))
 REGISTRATIONS = ("rig", "ir_to_rgb", "resize")
-KEYS = ("path", *SPLIT_KEYS, *CLASS_KEYS, "depth", "folders", "missing_labels", "modality", "exif", *REGISTRATIONS)
+ANNOTATIONS = "annotations"
+"""Key of the JSON files of COCO's format."""
+KEYS = (
+    *("path", *SPLIT_KEYS, *CLASS_KEYS, ANNOTATIONS, "depth", "folders", "missing_labels", "modality", "exif"),
+    *REGISTRATIONS,
+)
 OTHERS_KEYS = frozenset(
     """
     nc download kpt_shape kpt_names flip_idx channels roboflow minival author date license licence version description
@@ -57,6 +62,8 @@ class Description:
     registered: Registered | None = None
     keypoints: int = 0
     """Numbers after the four of a box that are keypoints, by ``kpt_shape``."""
+    annotations: dict[str, str] = field(default_factory=dict)
+    """COCO's JSON files by split, or split and camera ("train_ir"); that of "" is their folder, or the only one."""
 
     def folder_name(self, name: str) -> str:
         """Return the name of a folder of labels."""
@@ -151,6 +158,7 @@ def _description(file: Path, values: Mapping[str, Any], problems: Problems) -> D
         _one_of(values, "exif", ON_IMAGE),
         _registered(values, file.parent, base),
         keypoints,
+        _annotations(values.get(ANNOTATIONS)),
     )
 
 
@@ -169,6 +177,19 @@ def _one_of(values: Mapping[str, Any], key: str, known: Iterable[str]) -> str:
     if value is not None and value not in tuple(known):
         raise ValueError(f"{key} '{value}' is not one of {', '.join(known)}")
     return str(value or "")
+
+
+def _annotations(value: object) -> dict[str, str]:
+    if isinstance(value, str):
+        return {"": value}
+    given = value if isinstance(value, dict) else {}
+    unknown = [str(key) for key in given if key not in SPLIT_KEYS]
+    if unknown or not all(isinstance(path, str) for path in given.values()) or (value is not None and not given):
+        raise ValueError(
+            f"annotations is '{str(value)[:60]}'; COCO's JSON files by split are wanted, as {{train: a.json, val: "
+            "b.json}, with {train_ir: c.json} of a second camera, or their folder"
+        )
+    return {str(key): str(path) for key, path in given.items()}
 
 
 def _folders(value: object) -> dict[str, str]:

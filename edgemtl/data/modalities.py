@@ -84,5 +84,7 @@ def _report_none(index: Index, split: str, kept: Sequence[str]) -> None:
     first = next(iter(index.splits[split][0].images.values()))
     listed = " and ".join(f"{modality} '{name}'" for modality, name in names.items())
     index.problem(
-        first, f"no sample of split '{split}' has an image of every camera: the names must be equal, {listed}"
+        first,
+        f"no sample of split '{split}' has an image of every camera: the names must be equal, {listed}; "
+        f"modalities=[{kept[0]}] trains on one of them",
     )

@@ -132,7 +132,7 @@ def test_several_files_of_a_split(tmp_path: Path) -> None:
     file.rename(file.with_name("instances_train.json"))
     line = problems(tmp_path)[0]
     assert (
-        "has 2 files for split 'train': annotations/instances_train.json, annotations/instances_train2014.json" in line
+        "has 2 files of split 'train': annotations/instances_train.json, annotations/instances_train2014.json" in line
     )
 
 

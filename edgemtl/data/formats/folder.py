@@ -147,23 +147,16 @@ def _check_task(result: Index, description: Description, task: str, first: _Spli
 
     Names of classes without any label are a problem, and labels without names.
     """
-    counts = {name: sum(task in entry.labels for entry in entries) for name, entries in result.splits.items()}
     key = next((key for key, named in CLASS_KEYS.items() if named == task), "")
     is_named = task in result.classes
-    if not any(counts.values()):
-        result.classes.pop(task, None)
-        if key and is_named and not (task == "attributes" and table.is_wrong):
-            result.problem(description.file, _without_labels(key, task, first))
-        elif key and task != "attributes" and first.folder(task).is_dir():
-            result.problem(description.file, f"is missing '{key}', the classes of {first.folder(task)}")
-        elif task in READERS and (near := similar_folder(first.folder(task))):
-            result.problem(near, f"is read by nothing: name it {task}, or give folders: {{{task}: {near.name}}}")
+    if result.keep_task(task, first.folder(task)):
         return
-    result.classes.setdefault(task, ())
-    for split in [name for name, count in counts.items() if not count and name != SPLITS[-1]]:
-        total = sum(counts.values())
-        result.problems.skip(f"labels of {task}, as split '{split}' has none", first.folder(task), count=total)
-        result.drop_task(task)
+    if key and is_named and not (task == "attributes" and table.is_wrong):
+        result.problem(description.file, _without_labels(key, task, first))
+    elif key and task != "attributes" and first.folder(task).is_dir():
+        result.problem(description.file, f"is missing '{key}', the classes of {first.folder(task)}")
+    elif task in READERS and (near := similar_folder(first.folder(task))):
+        result.problem(near, f"is read by nothing: name it {task}, or give folders: {{{task}: {near.name}}}")
 
 
 def _without_labels(key: str, task: str, first: _Split) -> str:
