@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from coco_sets import boxes, coco2017, content, image, problems, samples, write
+from PIL import Image
 
 from edgemtl.cli import main
+from edgemtl.config_file import load
+from edgemtl.data.datasets import open_datasets
 from edgemtl.data.formats import index
+from edgemtl.errors import DataError
 
 NAMES = {
     "flat": "a.jpg",
@@ -108,9 +113,37 @@ def test_cocos_own_folder_is_read_unedited(tmp_path: Path, capsys: pytest.Captur
 
 @pytest.mark.fault("D9")
 def test_cocos_val2017_alone(tmp_path: Path) -> None:
+    """It is divided, as a training split would be."""
     coco2017(tmp_path)
     (tmp_path / "annotations" / "instances_train2017.json").unlink()
-    assert len(samples(tmp_path, "val")) == 3
+    source = f"data.source={tmp_path}"
+    with pytest.raises(DataError, match=r"split 'train' has no images; data.val_fraction=0.2 divides the images of"):
+        open_datasets(load(None, [source]))
+    splits = open_datasets(load(None, [source, "data.val_fraction=0.3", "modalities=[rgb]"]), check_labels=True)
+    assert {split: len(part) for split, part in splits.items() if len(part)} == {"train": 2, "val": 1}
+
+
+@pytest.mark.fault("D9")
+@pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "P", "LA"])
+def test_images_of_any_number_of_channels(tmp_path: Path, mode: str) -> None:
+    """COCO's own are of one channel or three, those of others of four as well."""
+    file = tmp_path / "train" / ("a.jpg" if mode == "CMYK" else "a.png")
+    file.parent.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    Image.fromarray(pixels).convert("L" if mode == "LA" else "RGB").convert(mode).save(file)
+    write(tmp_path / "train.json", content(file.name))
+    assert samples(tmp_path)["a"].images["rgb"].shape == (48, 64, 3)
+
+
+@pytest.mark.fault("D8")
+@pytest.mark.parametrize("name", ["annotations/instances_train2017.json", "train.json"])
+def test_a_file_itself_is_a_source(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    image(tmp_path / "train" / "a.jpg")
+    write(tmp_path / name, content("a.jpg"))
+    write(tmp_path / "annotations" / "instances_train2014.json", content("lost.jpg"))
+    assert list(samples(tmp_path / name)) == ["a"]
+    monkeypatch.chdir((tmp_path / name).parent)
+    assert list(samples(Path(Path(name).name))) == ["a"]
 
 
 @pytest.mark.fault("D8")

@@ -165,7 +165,7 @@ def add_partners(views: Views, description: Description, split: str, result: Ind
 
 def sources(views: Views, label_policy: str, description: Description, problems: Problems) -> list[dict[str, Labelled]]:
     """Return the boxes that count, by sample, of one camera or several; those of another camera alone are a problem."""
-    cameras = sorted(views.boxes, reverse=True)
+    cameras = sorted(views.boxes, key=lambda camera: camera == "ir")
     if label_policy in views.images:
         cameras = next(([camera] for camera in (label_policy, "") if camera in views.boxes), cameras)
     if cameras and len(views.images) > 1:
