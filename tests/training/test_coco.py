@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -238,3 +240,29 @@ def test_a_file_of_any_length_is_indexed_in_bounded_memory(tmp_path: Path) -> No
     file = write(tmp_path / "train.json", value)
     read = read_coco_json(file, Problems())
     assert read is not None and read.boxes.nbytes == 5000 * 5 * 8 and len(read.boxes_of(499)) == 10
+
+
+def test_the_work_of_an_index_grows_with_its_images(tmp_path: Path) -> None:
+    """COCO has 118,000: what is done once an image may not look at all of them."""
+    calls = []
+    for count in (50, 400):
+        root = tmp_path / str(count)
+        names = [f"{n}.jpg" for n in range(count)]
+        for name in names:
+            image(root / "train" / name, 4, 4)
+        write(root / "train.json", content(*names))
+        lines = 0
+
+        def count_line(frame: FrameType, event: str, argument: object) -> Any:
+            nonlocal lines
+            lines += event == "line" and "edgemtl" in frame.f_code.co_filename
+            return count_line
+
+        before = sys.gettrace()
+        sys.settrace(count_line)
+        try:
+            index(root)
+        finally:
+            sys.settrace(before)
+        calls.append(lines)
+    assert calls[1] < 10 * calls[0]

@@ -45,7 +45,7 @@ def matches(root: Path) -> bool:
 
 
 def _keys(file: Path) -> frozenset[str]:
-    """Return the keys of a description, none where it cannot be read: `describe` says why."""
+    """Return the keys of a description, none where it cannot be read, which `describe` reports."""
     try:
         return frozenset(parse_yaml(read_bounded(file)))
     except (EdgemtlError, ValueError, TypeError):
@@ -131,8 +131,9 @@ def _index_split(
     add_partners(views, description, split, result)
     counted = sources(views, label_policy, description, result.problems)
     entries = []
+    modalities = views.modalities
     for name in views.samples:
-        images = {m: views.images[m][name] for m in views.modalities if name in views.images[m]}
+        images = {m: views.images[m][name] for m in modalities if name in views.images[m]}
         first = next(iter(images.values()))
         labels = maps.readers(first.file, name)
         if boxes := tuple(source[name] for source in counted if name in source):

@@ -105,7 +105,7 @@ def views_of(
 
 
 def _add_images(views: Views, named: NamedImages, are_pairs: bool, base: Path, problems: Problems) -> None:
-    content = named.content
+    content, has_cameras = named.content, len(named.modalities) > 1
     names: set[tuple[str, str]] = set()
     rows: dict[Path, str] = {}
     for index, (modality, path, file) in named.images.items():
@@ -120,7 +120,7 @@ def _add_images(views: Views, named: NamedImages, are_pairs: bool, base: Path, p
         names.add((modality, name))
         views.images.setdefault(modality, {})[name] = ImageFile(file, row.size, _exif(row))
         if content.is_labelled:
-            of_camera = named.label_file.modality or (modality if len(named.modalities) > 1 else "")
+            of_camera = named.label_file.modality or (modality if has_cameras else "")
             views.boxes.setdefault(of_camera, {})[name] = Labelled(content.boxes_of(index), row.size)
 
 
