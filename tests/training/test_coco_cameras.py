@@ -247,7 +247,7 @@ def test_label_maps_with_boxes_of_coco(tmp_path: Path, images: str) -> None:
     read = samples(tmp_path)
     assert set(read["a"].labels) == {"boxes", "semantic", "depth", "attributes"}
     assert set(read["b"].labels) == {"boxes", "attributes"} and read["b"].is_day is False
-    assert (read["a"].label("depth") == 2.5).all() and (read["a"].label("semantic") == 1).all()
+    assert np.all(read["a"].labels["depth"] == 2.5) and np.all(read["a"].labels["semantic"] == 1)
     image(tmp_path / "val" / "a.jpg")
     write(tmp_path / "annotations" / "val.json", content("a.jpg"))
     result = index(tmp_path)
