@@ -81,7 +81,11 @@ def describe(root: Path, problems: Problems) -> Description | None:
             return _description(file, _parse(file), problems)
         if (exported := read_export(root)) is not None:
             return _description(*exported, problems)
-        raise DataError("it does not exist; write one with the names of the classes: names: [person, car]")
+        around = next((folder for folder in root.absolute().parents[:3] if (folder / DESCRIPTION).is_file()), None)
+        hint = (
+            f"there is one in {around}" if around else "write one with the names of the classes: names: [person, car]"
+        )
+        raise DataError(f"it does not exist; {hint}")
     except (EdgemtlError, OSError, TypeError, ValueError) as error:
         message = str(error).splitlines()[0].removeprefix(f"{file}: ")
         problems.append(Problem(file, 0, f"cannot be read as a data description: {message}"))

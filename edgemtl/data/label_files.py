@@ -48,7 +48,7 @@ class LabelFiles:
             folder = image.parent
         stems = self._stems(folder, suffixes)
         self.matched.setdefault(folder, set()).add(key)
-        return LabelFile(folder / stems.get(key, f"{key}{suffixes[0]}"), key in stems, bool(stems) or folder.is_dir())
+        return LabelFile(folder / stems.get(key, f"{key}{suffixes[0]}"), key in stems, bool(stems) or _is_empty(folder))
 
     def folder(self, name: str, images: Path) -> Path:
         """Return the folder ``name`` that belongs to a folder of images."""
@@ -80,6 +80,11 @@ class LabelFiles:
                     problems.skip("files that are no labels", file)
                 else:
                     problems.skip("label files without an image", file)
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether a folder exists and holds nothing: labels of images without objects, and not labels of another type."""
+    return folder.is_dir() and not any(folder.iterdir())
 
 
 def skip_unread_folders(description: Description, problems: Problems) -> None:

@@ -57,7 +57,7 @@ def sample(root: Path, *words: str) -> Sample:
         ({1: "car", 2: "bus"}, "the ids are 1 to 2; ids count from 0"),
         ({0: "car", 2: "bus"}, "no name for id 1, and one for id 2"),
         ({"car": 0, "bus": 1}, "'car' is no id; it is a mapping of names to ids: turn it round"),
-        ({"0": "car"}, "'0' is no id"),
+        ({0.5: "car"}, "'0.5' is no id"),
         (["car\nbus"], "has signs that do not print"),
     ],
 )
@@ -70,7 +70,7 @@ def test_names_are_a_list_of_distinct_words(value: object, expected: str) -> Non
 def test_names_are_read_in_the_order_of_their_ids() -> None:
     assert class_names("names", {1: "bus", 0: "car "}) == ("car", "bus")
     assert class_names("semantic", {0: "road", 255: "unknown"}) == ("road",)
-    assert class_names("names", ["yes", "0"]) == ("yes", "0")
+    assert class_names("names", {"0": "yes", "1": "0"}) == class_names("names", ["yes", "0"]) == ("yes", "0")
 
 
 @pytest.mark.fault("D4")
@@ -253,3 +253,55 @@ def test_a_table_of_attributes_as_spreadsheets_write_it(pairs: Path) -> None:
 def test_the_pairs_of_the_tests_have_no_problem(tmp_path: Path) -> None:
     dataset = index(write_pairs(tmp_path, 1, 1))
     assert not dataset.problems and not dataset.problems.skipped
+
+
+@pytest.mark.fault("D8")
+def test_paths_of_another_machine(tmp_path: Path) -> None:
+    write_yolo(tmp_path)
+    file = tmp_path / "data.yaml"
+    text = file.read_text()
+    file.write_text(text.replace("images/train", "images\\train"))
+    assert not index(tmp_path).problems
+    file.write_text(text.replace("images/train", "/content/mine/images/train"))
+    assert "does not exist; train names it; images/train is there: write train: images/train" in str(
+        index(tmp_path).problems[0]
+    )
+    file.write_text(text.replace("images/train", "list.txt"))
+    (tmp_path / "list.txt").write_text("C:\\mine\\images\\train\\a.png\n")
+    assert [entry.name for entry in index(tmp_path).splits["train"]] == ["train/a"]
+    (tmp_path / "list.txt").write_text("/b.png\n/c.png\n")
+    (problem,) = index(tmp_path).problems
+    assert str(problem) == f"{tmp_path}/list.txt:1: names /b.png, which does not exist (and 1 more like it)"
+
+
+@pytest.mark.fault("D8")
+def test_the_folder_of_images_is_not_the_dataset(tmp_path: Path) -> None:
+    write_yolo(tmp_path)
+    assert f"it does not exist; there is one in {tmp_path}" in str(index(tmp_path / "images" / "train").problems[0])
+    (tmp_path / "data.yaml").rename(tmp_path / "a.yaml")
+    assert not index(tmp_path).problems
+    (tmp_path / "b.yaml").touch()
+    assert "give one of a.yaml, b.yaml" in str(index(tmp_path).problems[0])
+
+
+@pytest.mark.fault("D5")
+def test_labels_of_another_type_are_named(tmp_path: Path) -> None:
+    write_yolo(tmp_path)
+    for split in ("train", "val"):
+        file = tmp_path / "labels" / split / "a.txt"
+        file.rename(file.with_suffix(".xml"))
+    (problem,) = index(tmp_path).problems
+    assert "labels/train holds none for these images: it has .xml, and text files of YOLO, .txt are wanted" in str(
+        problem
+    )
+
+
+@pytest.mark.fault("D8")
+def test_data_of_one_split_are_divided(tmp_path: Path) -> None:
+    write_yolo(tmp_path)
+    (tmp_path / "data.yaml").write_text("names: [car, bus]\ntrain: images\n")
+    words = [f"data.source={tmp_path}"]
+    with pytest.raises(DataError, match=r"split 'val' has no images; data\.val_fraction=0\.2 takes a fifth"):
+        open_datasets(load(None, words))
+    splits = open_datasets(load(None, [*words, "data.val_fraction=0.5"]), check_labels=True)
+    assert len(splits["train"]) == len(splits["val"]) == 1
