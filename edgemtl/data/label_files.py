@@ -35,6 +35,8 @@ class LabelFiles:
 
     description: Description
     split: str
+    folders: dict[tuple[str, Path], Path] = field(default_factory=dict)
+    """Folders of labels by name and folder of images."""
     listed: dict[Path, dict[str, str]] = field(default_factory=dict)
     """Names of files by stem, of each folder that was looked into."""
     matched: dict[Path, set[str]] = field(default_factory=dict)
@@ -42,10 +44,13 @@ class LabelFiles:
 
     def find(self, name: str, image: Path, suffixes: tuple[str, ...]) -> LabelFile:
         """Return the file of an image in the folder ``name``."""
-        folder = self.folder(name, image.parent)
-        key = image.stem
-        if not folder.is_dir() and name == "labels" and self._lie_beside(image.parent):
-            folder = image.parent
+        key, searched = image.stem, (name, image.parent)
+        if searched not in self.folders:
+            folder = self.folder(name, image.parent)
+            if not folder.is_dir() and name == "labels" and self._lie_beside(image.parent):
+                folder = image.parent
+            self.folders[searched] = folder
+        folder = self.folders[searched]
         stems = self._stems(folder, suffixes)
         self.matched.setdefault(folder, set()).add(key)
         return LabelFile(folder / stems.get(key, f"{key}{suffixes[0]}"), key in stems, bool(stems) or _is_empty(folder))
