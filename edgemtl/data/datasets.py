@@ -146,7 +146,7 @@ def _open(source: Source, config: Config, needed: tuple[str, ...], check_labels:
     dataset_index.splits = entries
     if check_labels and "boxes" in dataset_index.classes and "boxes" in config.tasks and source.gives("boxes"):
         for split in needed:
-            count_boxes(dataset_index, split)
+            count_boxes(dataset_index, split, entries[split])
         dataset_index.raise_problems()
     if check_labels:
         for skipped in dataset_index.problems.skipped:

@@ -81,33 +81,32 @@ class Description:
 
 def describe(root: Path, problems: Problems) -> Description | None:
     """Return the description of a folder, or of a data.yaml itself; None, with problems added, where it is wrong."""
-    file = root
+    file = root if root.is_file() else root / DESCRIPTION
     try:
-        file, values = _read(root)
-        return _description(file, values, problems)
+        file = _yaml_file(root) or file
+        if file.is_file():
+            return _description(file, _parse(file), problems)
+        if (exported := read_export(root)) is not None:
+            return _description(*exported, problems)
+        around = next((folder for folder in root.absolute().parents[:3] if (folder / DESCRIPTION).is_file()), None)
+        hint = (
+            f"there is one in {around}" if around else "write one with the names of the classes: names: [person, car]"
+        )
+        raise DataError(f"it does not exist; {hint}")
     except (EdgemtlError, OSError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0].removeprefix(f"{file}: ")
-        problems.append(Problem(file, 0, f"cannot be read as a data description: {reason}"))
+        message = str(error).splitlines()[0].removeprefix(f"{file}: ")
+        problems.append(Problem(file, 0, f"cannot be read as a data description: {message}"))
         return None
 
 
-def _read(root: Path) -> tuple[Path, dict[str, Any]]:
-    """Return the file of a description and its keys."""
-    if root.is_file():
-        return root, _parse(root)
-    if (root / DESCRIPTION).is_file():
-        return root / DESCRIPTION, _parse(root / DESCRIPTION)
-    others = sorted([*root.glob("*.yaml"), *root.glob("*.yml")])
-    if len(others) == 1:
-        return others[0], _parse(others[0])
-    if len(others) > 1:
-        names = ", ".join(file.name for file in others[:4])
-        raise DataError(f"{root / DESCRIPTION}: does not exist; give one of {names} in place of the folder")
-    if (exported := read_export(root)) is not None:
-        return exported
-    raise DataError(
-        f"{root / DESCRIPTION}: does not exist; write one with the names of the classes: names: [person, car]"
-    )
+def _yaml_file(root: Path) -> Path | None:
+    """Return the YAML file of a folder that has one alone, under another name than data.yaml; else None."""
+    if root.is_file() or (root / DESCRIPTION).is_file():
+        return None
+    files = sorted([*root.glob("*.yaml"), *root.glob("*.yml")])
+    if len(files) > 1:
+        raise DataError(f"it does not exist; give one of {', '.join(file.name for file in files[:4])} for the folder")
+    return next(iter(files), None)
 
 
 def _parse(file: Path) -> dict[str, Any]:
