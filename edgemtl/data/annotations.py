@@ -136,6 +136,21 @@ class Index:
                 replace(entry, labels={t: read for t, read in entry.labels.items() if t != task}) for entry in entries
             ]
 
+    def keep_task(self, task: str, labels: Path) -> bool:
+        """Keep a task that every split but "test" has labels of, else count those that are skipped.
+
+        ``labels`` is where they are. Returns whether there are any.
+        """
+        counts = {split: sum(task in entry.labels for entry in entries) for split, entries in self.splits.items()}
+        if not any(counts.values()):
+            self.classes.pop(task, None)
+            return False
+        self.classes.setdefault(task, ())
+        for split in [split for split, count in counts.items() if not count and split != "test"]:
+            self.problems.skip(f"labels of {task}, as split '{split}' has none", labels, count=sum(counts.values()))
+            self.drop_task(task)
+        return True
+
     def raise_problems(self) -> None:
         """Raise `DataError` if anything is wrong."""
         raise_problems(self.root, self.problems)

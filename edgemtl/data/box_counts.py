@@ -14,12 +14,12 @@ CHUNK = 256
 THREADS = 4
 
 
-def count_boxes(index: Index, split: str) -> int:
+def count_boxes(index: Index, split: str, samples: Sequence[Entry]) -> int:
     """Return how many boxes a split has, without decoding an image; adds the problems of its label files.
 
     In a training split without any there is nothing to train, which is a problem.
     """
-    entries = [entry for entry in index.splits[split] if "boxes" in entry.labels]
+    entries = [entry for entry in samples if "boxes" in entry.labels]
     chunks = [entries[start : start + CHUNK] for start in range(0, len(entries), CHUNK)]
     total = 0
     with ThreadPoolExecutor(THREADS) as pool:
@@ -27,15 +27,16 @@ def count_boxes(index: Index, split: str) -> int:
             total += count
             index.problems.extend(problems)
     if not index.problems:
-        check_any_box(index, split, total)
+        check_any_box(index, split, len(samples), total)
     return total
 
 
-def check_any_box(index: Index, split: str, total: int) -> None:
+def check_any_box(index: Index, split: str, num_images: int, total: int) -> None:
     """Add a problem where the training split is labelled, and has no box."""
-    if split == "train" and not total and "boxes" in index.classes and index.splits[split]:
-        count = len(index.splits[split])
-        index.problem(index.root, f"none of the {count} images of split 'train' has a box: nothing could be trained")
+    if split == "train" and not total and "boxes" in index.classes and num_images:
+        index.problem(
+            index.root, f"none of the {num_images} images of split 'train' has a box: nothing could be trained"
+        )
 
 
 def _count(entries: Sequence[Entry]) -> tuple[int, Problems]:

@@ -86,8 +86,8 @@ def check(path: str | Path, label_policy: str = "fused", modality: str = "") -> 
             if sample is not None:
                 statistics.add(sample)
         dataset_index.problems.extend(problems)
-        if not problems:
-            check_any_box(dataset_index, split, int(statistics.boxes.sum()))
+        if not dataset_index.problems:
+            check_any_box(dataset_index, split, len(entries), int(statistics.boxes.sum()))
         by_split[split] = statistics.to_dict()
     return dataset_index, by_split
 

@@ -42,6 +42,8 @@ def class_names(key: str, value: object) -> tuple[str, ...]:
 
 
 def _in_order(key: str, names: dict[object, object]) -> list[object]:
+    if all(isinstance(id_, str) and id_.isdecimal() for id_ in names):
+        names = {int(str(id_)): name for id_, name in names.items()}
     wrong = next((id_ for id_ in names if isinstance(id_, bool) or not isinstance(id_, int)), None)
     if wrong is not None:
         turned = "; it is a mapping of names to ids: turn it round" if isinstance(wrong, str) else ""

@@ -130,20 +130,23 @@ def _open(source: Source, config: Config, needed: tuple[str, ...], check_labels:
             raise DataError(f"{source.source} has no {task} labels; it has {labelled}")
     data, entries = config.data, dict(dataset_index.splits)
     if data.val_fraction:
-        train = entries.get("train", [])
+        has_train = bool(entries.get("train"))  # COCO's val2017 alone is divided like a training split
+        train = entries.get("train" if has_train else "val", [])
         kept = round(len(train) * (1 - data.val_fraction))
-        entries = {"train": train[:kept], "val": train[kept:], "test": entries.get("val", [])}
+        entries = {"train": train[:kept], "val": train[kept:], "test": entries.get("val", []) if has_train else []}
         if not entries["train"] or not entries["val"]:
             raise DataError(
                 f"{source.source}: data.val_fraction={data.val_fraction:g} of {len(train)} images leaves no split"
             )
     for split in needed:
         if not entries.get(split):
-            hint = "; data.val_fraction=0.2 takes a fifth of the training images" if split == "val" else ""
+            has_other = bool(entries.get("val" if split == "train" else "train"))
+            hint = "; data.val_fraction=0.2 divides the images of the other" if has_other else ""
             raise DataError(f"{source.source}: split '{split}' has no images{hint}")
+    dataset_index.splits = entries
     if check_labels and "boxes" in dataset_index.classes and "boxes" in config.tasks and source.gives("boxes"):
         for split in needed:
-            count_boxes(dataset_index, split)
+            count_boxes(dataset_index, split, entries[split])
         dataset_index.raise_problems()
     if check_labels:
         for skipped in dataset_index.problems.skipped:

@@ -33,7 +33,12 @@ TASK_FOLDERS = ("labels", "labels_rgb", "labels_ir", "semantic", "depth", "norma
 """Folders of labels; ``folders`` may give them other names."""
 SPLIT_KEYS = (*SPLITS, *(f"{split}_{modality}" for split in SPLITS for modality in (*MODALITIES, *IMAGED)))
 REGISTRATIONS = ("rig", "ir_to_rgb", "resize")
-KEYS = ("path", *SPLIT_KEYS, *CLASS_KEYS, "depth", "folders", "missing_labels", "modality", "exif", *REGISTRATIONS)
+ANNOTATIONS = "annotations"
+"""Key of the JSON files of COCO's format."""
+KEYS = (
+    *("path", *SPLIT_KEYS, *CLASS_KEYS, ANNOTATIONS, "depth", "folders", "missing_labels", "modality", "exif"),
+    *REGISTRATIONS,
+)
 OTHERS_KEYS = frozenset(
     """
     nc download kpt_shape kpt_names flip_idx channels roboflow minival author date license licence version description
@@ -59,6 +64,8 @@ class Description:
     registered: Registered | None = None
     keypoints: int = 0
     """Numbers after the four of a box that are keypoints, by ``kpt_shape``."""
+    annotations: dict[str, str] = field(default_factory=dict)
+    """COCO's JSON files by split, or split and camera ("train_ir"); that of "" is their folder, or the only one."""
 
     def folder_name(self, name: str) -> str:
         """Return the name of a folder of labels."""
@@ -76,33 +83,32 @@ class Description:
 
 def describe(root: Path, problems: Problems) -> Description | None:
     """Return the description of a folder, or of a data.yaml itself; None, with problems added, where it is wrong."""
-    file = root
+    file = root if root.is_file() else root / DESCRIPTION
     try:
-        file, values = _read(root)
-        return _description(file, values, problems)
+        file = _yaml_file(root) or file
+        if file.is_file():
+            return _description(file, _parse(file), problems)
+        if (exported := read_export(root)) is not None:
+            return _description(*exported, problems)
+        around = next((folder for folder in root.absolute().parents[:3] if (folder / DESCRIPTION).is_file()), None)
+        hint = (
+            f"there is one in {around}" if around else "write one with the names of the classes: names: [person, car]"
+        )
+        raise DataError(f"it does not exist; {hint}")
     except (EdgemtlError, OSError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0].removeprefix(f"{file}: ")
-        problems.append(Problem(file, 0, f"cannot be read as a data description: {reason}"))
+        message = str(error).splitlines()[0].removeprefix(f"{file}: ")
+        problems.append(Problem(file, 0, f"cannot be read as a data description: {message}"))
         return None
 
 
-def _read(root: Path) -> tuple[Path, dict[str, Any]]:
-    """Return the file of a description and its keys."""
-    if root.is_file():
-        return root, _parse(root)
-    if (root / DESCRIPTION).is_file():
-        return root / DESCRIPTION, _parse(root / DESCRIPTION)
-    others = sorted([*root.glob("*.yaml"), *root.glob("*.yml")])
-    if len(others) == 1:
-        return others[0], _parse(others[0])
-    if len(others) > 1:
-        names = ", ".join(file.name for file in others[:4])
-        raise DataError(f"{root / DESCRIPTION}: does not exist; give one of {names} in place of the folder")
-    if (exported := read_export(root)) is not None:
-        return exported
-    raise DataError(
-        f"{root / DESCRIPTION}: does not exist; write one with the names of the classes: names: [person, car]"
-    )
+def _yaml_file(root: Path) -> Path | None:
+    """Return the YAML file of a folder that has one alone, under another name than data.yaml; else None."""
+    if root.is_file() or (root / DESCRIPTION).is_file():
+        return None
+    files = sorted([*root.glob("*.yaml"), *root.glob("*.yml")])
+    if len(files) > 1:
+        raise DataError(f"it does not exist; give one of {', '.join(file.name for file in files[:4])} for the folder")
+    return next(iter(files), None)
 
 
 def _parse(file: Path) -> dict[str, Any]:
@@ -153,6 +159,7 @@ def _description(file: Path, values: Mapping[str, Any], problems: Problems) -> D
         _one_of(values, "exif", ON_IMAGE),
         _registered(values, file.parent, base),
         keypoints,
+        _annotations(values.get(ANNOTATIONS)),
     )
 
 
@@ -171,6 +178,19 @@ def _one_of(values: Mapping[str, Any], key: str, known: Iterable[str]) -> str:
     if value is not None and value not in tuple(known):
         raise ValueError(f"{key} '{value}' is not one of {', '.join(known)}")
     return str(value or "")
+
+
+def _annotations(value: object) -> dict[str, str]:
+    if isinstance(value, str):
+        return {"": value}
+    given = value if isinstance(value, dict) else {}
+    unknown = [str(key) for key in given if key not in SPLIT_KEYS]
+    if unknown or not all(isinstance(path, str) for path in given.values()) or (value is not None and not given):
+        raise ValueError(
+            f"annotations is '{str(value)[:60]}'; COCO's JSON files by split are wanted, as {{train: a.json, val: "
+            "b.json}, with {train_ir: c.json} of a second camera, or their folder"
+        )
+    return {str(key): str(path) for key, path in given.items()}
 
 
 def _folders(value: object) -> dict[str, str]:

@@ -54,9 +54,16 @@ def candidates(base: Path, text: str) -> list[Path]:
 
     Roboflow writes ../train/images into the folder that holds train/; CVAT and Darknet write data/ before paths.
     """
-    given = Path(os.path.expandvars(text)).expanduser()
+    given = Path(os.path.expandvars(text.replace("\\", "/"))).expanduser()
     paths = [base / given]
     parts = given.parts
     if parts and parts[0] in ("..", "data"):
         paths.append(base.joinpath(*parts[1:]))
     return paths
+
+
+def moved(base: Path, text: str) -> Path | None:
+    """Return what lies below ``base`` under the longest end of another machine's path, None where nothing does."""
+    parts = Path(text.replace("\\", "/")).parts
+    ends = (base.joinpath(*parts[start:]) for start in range(1, len(parts)))
+    return next((path for path in ends if path.exists()), None)

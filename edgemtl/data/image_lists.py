@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .exports import candidates
+from .exports import candidates, moved
 from .problems import Problem, Problems
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
@@ -39,7 +39,12 @@ def is_image(file: Path, problems: Problems) -> bool:
 
 def walk(folder: Path) -> Iterator[Path]:
     """Yield the files of a folder and of its sub-folders in the order of their names; hidden folders are not read."""
+    walked: set[str] = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(parent)) in walked:  # a link to a folder around it
+            folders.clear()
+            continue
+        walked.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(parent, name) for name in sorted(files))
 
@@ -53,16 +58,26 @@ def image_set(texts: Sequence[str], base: Path, key: str, modality: str, problem
         if "*" in text and not paths:
             listed, root = sorted(base.glob(text)), None
         elif not paths:
-            problems.append(Problem(_normal(candidates(base, text)[0]), 0, f"does not exist; {key} names it"))
+            near = moved(base, text)
+            hint = f"; {near.relative_to(base)} is there: write {key}: {near.relative_to(base)}" if near else ""
+            problems.append(Problem(_normal(candidates(base, text)[0]), 0, f"does not exist; {key} names it{hint}"))
             return None
         elif paths[0].is_dir():
             root = _images_within(_normal(paths[0]), modality)
-            listed = [file for file in walk(root) if is_image(file, problems)]
+            listed = _images_below(root, problems)
         else:
             listed, root = _read_list(_normal(paths[0]), base, problems), None
             is_complete = False
         _add(files, listed, root if len(texts) == 1 else None, base, problems)
     return ImageSet(files, is_complete)
+
+
+def _images_below(folder: Path, problems: Problems) -> list[Path]:
+    """Return the images of a folder and its sub-folders; labels next to them are no files to skip."""
+    files = list(walk(folder))
+    images = {file.with_suffix("") for file in files if file.suffix.lower() in IMAGE_SUFFIXES}
+    labels = {file for file in files if file.suffix.lower() == ".txt" and file.with_suffix("") in images}
+    return [file for file in files if file not in labels and is_image(file, problems)]
 
 
 def _images_within(folder: Path, modality: str) -> Path:
@@ -85,7 +100,7 @@ def _read_list(file: Path, base: Path, problems: Problems) -> list[Path]:
         if not (text := line.strip()):
             continue
         paths = [path for folder in (base, file.parent) for path in candidates(folder, text)]
-        image = next((path for path in paths if path.is_file()), None)
+        image = next((path for path in paths if path.is_file()), None) or moved(base, text)
         if image is None:
             problems.append(Problem(file, number, f"names {text[:200]}, which does not exist"), f"names nothing {file}")
         elif is_image(image, problems):
@@ -125,4 +140,4 @@ def sample_name(file: Path, root: Path | None, base: Path) -> str:
 
 def image_folder(parts: Sequence[str]) -> int | None:
     """Return the index of the last part of a path that is a folder of images, None if none is."""
-    return next((index for index in reversed(range(len(parts))) if parts[index] in IMAGE_FOLDERS), None)
+    return next((index for index in reversed(range(len(parts))) if parts[index].lower() in IMAGE_FOLDERS), None)

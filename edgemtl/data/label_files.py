@@ -8,9 +8,10 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from .description import TASK_FOLDERS, Description
-from .image_lists import ImageSet, image_folder
+from .image_lists import IMAGE_FOLDERS, ImageSet, image_folder
 from .problems import Problems
 
+THERMAL_NAMES = ("thermal", "infrared", "lwir", "tir", "t", "ir_images", "thermal_images")
 LISTS = frozenset(["classes", "obj", "notes", "readme", "labels", "train", "val", "test", "predefined_classes"])
 """Stems of text files that lie among labels and are none."""
 
@@ -34,6 +35,8 @@ class LabelFiles:
 
     description: Description
     split: str
+    folders: dict[tuple[str, Path], Path] = field(default_factory=dict)
+    """Folders of labels by name and folder of images."""
     listed: dict[Path, dict[str, str]] = field(default_factory=dict)
     """Names of files by stem, of each folder that was looked into."""
     matched: dict[Path, set[str]] = field(default_factory=dict)
@@ -41,13 +44,16 @@ class LabelFiles:
 
     def find(self, name: str, image: Path, suffixes: tuple[str, ...]) -> LabelFile:
         """Return the file of an image in the folder ``name``."""
-        folder = self.folder(name, image.parent)
-        key = image.stem
-        if not folder.is_dir() and name == "labels" and self._lie_beside(image.parent):
-            folder = image.parent
+        key, searched = image.stem, (name, image.parent)
+        if searched not in self.folders:
+            folder = self.folder(name, image.parent)
+            if not folder.is_dir() and name == "labels" and self._lie_beside(image.parent):
+                folder = image.parent
+            self.folders[searched] = folder
+        folder = self.folders[searched]
         stems = self._stems(folder, suffixes)
         self.matched.setdefault(folder, set()).add(key)
-        return LabelFile(folder / stems.get(key, f"{key}{suffixes[0]}"), key in stems, bool(stems) or folder.is_dir())
+        return LabelFile(folder / stems.get(key, f"{key}{suffixes[0]}"), key in stems, bool(stems) or _is_empty(folder))
 
     def folder(self, name: str, images: Path) -> Path:
         """Return the folder ``name`` that belongs to a folder of images."""
@@ -79,6 +85,26 @@ class LabelFiles:
                     problems.skip("files that are no labels", file)
                 else:
                     problems.skip("label files without an image", file)
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether a folder exists and holds nothing: labels of images without objects, and not labels of another type."""
+    return folder.is_dir() and not any(folder.iterdir())
+
+
+def skip_unread_folders(description: Description, problems: Problems) -> None:
+    """Count the folders next to those of images that hold splits as well, and that nothing reads."""
+    base, splits = description.base, list(description.splits)
+    named = {Path(text).parts[0] for views in description.splits.values() for texts in views.values() for text in texts}
+    known = {*IMAGE_FOLDERS, *TASK_FOLDERS, *description.folders.values(), *named}
+    for folder in sorted(base.iterdir()):
+        if folder.name in known or folder.name.startswith(".") or not any((folder / s).is_dir() for s in splits):
+            continue
+        if folder.name.lower() in THERMAL_NAMES:
+            hint = f"train_ir: {folder.name}/{splits[0]} reads it as that of a second camera"
+            problems.skip("folders of thermal images that no key names", folder, detail=hint)
+        else:
+            problems.skip("folders that nothing reads", folder)
 
 
 def similar_folder(folder: Path) -> Path | None:

@@ -61,15 +61,20 @@ def keep_complete(index: Index, wanted: Collection[str] = (), needed: Collection
             index.problems.skip(reason, first.images[modality], count=sum(counts.values()))
             kept.remove(modality)
     for split, entries in index.splits.items():
-        complete = [_with(entry, kept) for entry in entries if all(modality in entry.images for modality in kept)]
+        complete = [_with(entry, kept) for entry in entries if not _missing(entry, kept, present)]
         if entries and not complete:
             _report_none(index, split, kept)
         for entry in entries:
-            missing = [modality for modality in kept if modality not in entry.images]
+            missing = _missing(entry, kept, present)
             if missing and complete:
                 has, file = next(iter(entry.images.items()))
                 index.problems.skip(f"{has} images without an {missing[0]} image of the same name", file)
         index.splits[split] = complete
+
+
+def _missing(entry: Entry, kept: Sequence[str], present: Sequence[str]) -> list[str]:
+    """Return the modalities that a sample lacks; where images are registered onto another one, it needs that too."""
+    return [modality for modality in (present if entry.registered else kept) if modality not in entry.images]
 
 
 def _with(entry: Entry, kept: Collection[str]) -> Entry:
@@ -84,5 +89,7 @@ def _report_none(index: Index, split: str, kept: Sequence[str]) -> None:
     first = next(iter(index.splits[split][0].images.values()))
     listed = " and ".join(f"{modality} '{name}'" for modality, name in names.items())
     index.problem(
-        first, f"no sample of split '{split}' has an image of every camera: the names must be equal, {listed}"
+        first,
+        f"no sample of split '{split}' has an image of every camera: the names must be equal, {listed}; "
+        f"modalities=[{kept[0]}] trains on one of them",
     )

@@ -24,7 +24,7 @@ from pathlib import Path
 from ..annotations import Entry, Index, LabelReader, constant_label
 from ..description import CLASS_KEYS, SPLITS, Description, describe
 from ..image_lists import ImageSet, image_folder, image_set
-from ..label_files import LabelFiles, similar_folder
+from ..label_files import LabelFiles, similar_folder, skip_unread_folders
 from ..policies import FOLDERS
 from ..readers.maps import MAP_SUFFIXES, READERS, read_map
 from ..readers.table import Table, read_table
@@ -49,6 +49,8 @@ def index(root: Path, label_policy: str) -> Index:
         result.problem(description.file, "names no folder of images, and there is no rgb/train nor ir/train")
     if description.registered and label_policy != "fused":
         result.problem(description.file, f"label_policy={label_policy} reads labels of images before registration")
+    if description.modality and any(len(views) > 1 for views in description.splits.values()):
+        result.problem(description.file, f"modality: {description.modality} is of one camera, and there are two")
     table = read_table(description.attributes_file, result.classes.get("attributes", ()), result.problems)
     splits = []
     for split in description.splits:
@@ -60,12 +62,14 @@ def index(root: Path, label_policy: str) -> Index:
             _check_task(result, description, task, splits[0], table)
         names = [entry.name for entries in result.splits.values() for entry in entries]
         table.check_names(names, result.problems)
+        skip_unread_folders(description, result.problems)
     return result
 
 
 def _images(result: Index, description: Description, split: str) -> dict[str, ImageSet] | None:
     """Return a split's images by modality; None, mostly with a problem added, where there are none."""
     views: dict[str, ImageSet] = {}
+    num_problems = len(result.problems)
     for modality, texts in description.splits[split].items():
         key = split if modality == "rgb" else f"{split}_{modality}"
         if split == SPLITS[-1] and not description.exists(texts):
@@ -77,8 +81,9 @@ def _images(result: Index, description: Description, split: str) -> dict[str, Im
         is_sole = len(description.splits[split]) == 1
         views[(is_sole and description.modality) or modality] = view
     if views and not any(view.files for view in views.values()):
-        texts = next(iter(description.splits[split].values()))
-        result.problem(description.base / texts[0], f"split '{split}' is empty")
+        if len(result.problems) == num_problems:
+            texts = next(iter(description.splits[split].values()))
+            result.problem(description.base / texts[0], f"split '{split}' is empty")
         return None
     return views or None
 
@@ -148,23 +153,16 @@ def _check_task(result: Index, description: Description, task: str, first: _Spli
 
     Names of classes without any label are a problem, and labels without names.
     """
-    counts = {name: sum(task in entry.labels for entry in entries) for name, entries in result.splits.items()}
     key = next((key for key, named in CLASS_KEYS.items() if named == task), "")
     is_named = task in result.classes
-    if not any(counts.values()):
-        result.classes.pop(task, None)
-        if key and is_named and not (task == "attributes" and table.is_wrong):
-            result.problem(description.file, _without_labels(key, task, first))
-        elif key and task != "attributes" and first.folder(task).is_dir():
-            result.problem(description.file, f"is missing '{key}', the classes of {first.folder(task)}")
-        elif task in READERS and (near := similar_folder(first.folder(task))):
-            result.problem(near, f"is read by nothing: name it {task}, or give folders: {{{task}: {near.name}}}")
+    if result.keep_task(task, first.folder(task)):
         return
-    result.classes.setdefault(task, ())
-    for split in [name for name, count in counts.items() if not count and name != SPLITS[-1]]:
-        total = sum(counts.values())
-        result.problems.skip(f"labels of {task}, as split '{split}' has none", first.folder(task), count=total)
-        result.drop_task(task)
+    if key and is_named and not (task == "attributes" and table.is_wrong):
+        result.problem(description.file, _without_labels(key, task, first))
+    elif key and task != "attributes" and first.folder(task).is_dir():
+        result.problem(description.file, f"is missing '{key}', the classes of {first.folder(task)}")
+    elif task in READERS and (near := similar_folder(first.folder(task))):
+        result.problem(near, f"is read by nothing: name it {task}, or give folders: {{{task}: {near.name}}}")
 
 
 def _without_labels(key: str, task: str, first: _Split) -> str:
@@ -173,9 +171,12 @@ def _without_labels(key: str, task: str, first: _Split) -> str:
     if task == "attributes":
         return f"names {key}, and no row of {expected} is of an image"
     state = "holds none for these images" if expected.is_dir() else "does not exist"
+    if expected.is_dir() and (others := sorted({file.suffix for file in expected.iterdir() if file.suffix})):
+        wanted = "text files of YOLO, .txt" if task == "boxes" else ", ".join(MAP_SUFFIXES)
+        state += f": it has {', '.join(others)}, and {wanted} are wanted"
     message = f"names the classes of {task} ({key}), and there are no labels: {expected} {state}"
-    others = [policy for policy, views in FOLDERS.items() if len(views) == 1 and policy != first.label_policy]
-    for policy in others if task == "boxes" else []:
+    policies = [policy for policy, views in FOLDERS.items() if len(views) == 1 and policy != first.label_policy]
+    for policy in policies if task == "boxes" else []:
         if first.labels.folder(FOLDERS[policy][0], first.first.parent).is_dir():
             return f"{message}; {FOLDERS[policy][0]} is there, which data.label_policy={policy} reads"
     if not expected.is_dir() and (near := similar_folder(expected)):
