@@ -38,7 +38,7 @@ FREE = (
     "seed",
 )
 """Keys that may differ between a run and its reference."""
-FREE_DATA = ("cache_mb", "num_workers", "source", "label_policy")
+FREE_DATA = ("cache_mb", "num_workers", "source", "label_policy", "modality")
 Figures = dict[str, float]
 
 
@@ -51,7 +51,7 @@ def protocol(config: Config, task: str) -> dict[str, Any]:
     settings: dict[str, Any] = msgspec.to_builtins(config)
     fixed = {key: value for key, value in settings.items() if key not in FREE}
     data = {key: value for key, value in settings["data"].items() if key not in FREE_DATA}
-    sources = [(s.source, s.label_policy) for s in config.data.sources if config.steps or s.gives(task)]
+    sources = [(s.source, s.label_policy, s.modality) for s in config.data.sources if config.steps or s.gives(task)]
     return fixed | {"data": data, "sources": sources}
 
 

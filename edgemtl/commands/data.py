@@ -23,11 +23,13 @@ def add(commands: Commands) -> None:
     check = data.add_parser("check", help="count what a dataset holds and list every problem in it")
     check.add_argument("path", type=Path, help="its folder, or its data.yaml")
     labels_option(check, "fused")
+    modality_option(check)
     json_option(check)
     check.set_defaults(command=_check)
     show = data.add_parser("show", help="write a contact sheet of images with their labels drawn on")
     show.add_argument("path", type=Path, help="its folder, or its data.yaml")
     labels_option(show, "fused")
+    modality_option(show)
     show.add_argument("--split", choices=("train", "val", "test"), default="train")
     show.add_argument("--count", type=int, default=12, help="images, evenly spaced over the split (%(default)s)")
     show.add_argument("--out", type=Path, help="image to write (default: sheet.png, else sheet-2.png …)")
@@ -43,6 +45,12 @@ def labels_option(command: argparse.ArgumentParser, default: str | None) -> None
     command.add_argument("--labels", choices=POLICIES, default=default, help=f"label policy ({shown})")
 
 
+def modality_option(command: argparse.ArgumentParser) -> None:
+    """Add the option for what a single camera sees."""
+    text = "what a single camera sees (default: rgb, or ir where it has 16-bit counts)"
+    command.add_argument("--modality", choices=("rgb", "ir"), default="", help=text)
+
+
 def _check(args: argparse.Namespace) -> int:
     from .checks import check_source
 
@@ -50,7 +58,7 @@ def _check(args: argparse.Namespace) -> int:
     from ..console import print_table
     from ..data.check import check, rows
 
-    index, counts = check(args.path, args.labels)
+    index, counts = check(args.path, args.labels, args.modality)
     if args.json:
         problems = [str(problem) for problem in index.problems]
         skipped = [skipped.to_dict() for skipped in index.problems.skipped]
@@ -58,8 +66,8 @@ def _check(args: argparse.Namespace) -> int:
         return 2 if index.problems else 0
     if counts:
         print_table(rows(counts), f"{args.path} ({args.labels} labels)")
-    for skipped in index.problems.skipped:
-        print(skipped)
+    for line in map(str, index.problems.skipped):
+        print(line)
     index.raise_problems()
     print("no problems")
     return 0
@@ -74,11 +82,13 @@ def _show(args: argparse.Namespace) -> int:
 
     from ..data.datasets import FileDataset, evenly_spaced
     from ..data.formats import index
+    from ..data.modalities import keep_complete
     from ..errors import EdgemtlError
     from ..visualize import contact_sheet, draw_labels, with_title
 
     with output_file(args.out, SHEET, args.overwrite) as out:
-        dataset = index(args.path, args.labels)
+        dataset = index(args.path, args.labels, args.modality)
+        keep_complete(dataset, needed=(args.split,))
         dataset.raise_problems()
         if not dataset.splits.get(args.split):
             raise EdgemtlError(f"{args.path}: split '{args.split}' has no images")

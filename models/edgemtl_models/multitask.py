@@ -16,7 +16,7 @@ from .description import check_description, parse, read, renamed
 from .fusion import ConcatTrunk, EarlyFusionTrunk, MidFusionTrunk
 from .heads import DenseHead, ImageHead
 from .taps import DEEPEST, HeadTapTrunk
-from .trunk import Feature, Trunk
+from .trunk import Feature, Slices, Trunk
 from .yolo import BoxHead
 
 Outputs = dict[str, Any]
@@ -71,6 +71,10 @@ class MultiTask(nn.Module):
     def twins(self) -> list[list[str]]:
         """Return groups of parameters, by name, that are each other's counterparts in the modalities' streams."""
         return [[f"trunk.{name}" for name in names] for names in self.trunk.twins()]
+
+    def modality_slices(self) -> Slices:
+        """Return the dimensions of parameters along which the modalities' channels stand one after the other."""
+        return {f"trunk.{name}": dims for name, dims in self.trunk.modality_slices().items()}
 
 
 def _read_by(trunk: Trunk, head: str, values: Sequence[T]) -> list[T]:
@@ -153,9 +157,7 @@ def _trunk(description: dict[str, Any], heads: set[str], pretrained: bool) -> Tr
     bottom_up, channels = "boxes" in heads, {modality: stream["channels"] for modality, stream in streams.items()}
     if kind == "early" and len(streams) > 1:
         both = next(iter(streams.values())) | {"channels": sum(channels.values())}
-        return EarlyFusionTrunk(
-            list(streams), _backbone(name, " and ".join(streams), both, pretrained), neck, bottom_up
-        )
+        return EarlyFusionTrunk(channels, _backbone(name, " and ".join(streams), both, pretrained), neck, bottom_up)
     backbones = {modality: _backbone(name, modality, stream, pretrained) for modality, stream in streams.items()}
     if head_taps:
         return HeadTapTrunk(backbones, channels, neck, head_taps)
