@@ -91,10 +91,10 @@ def _jpeg(data: bytes) -> ImageFile:
                 orientation = _exif_orientation(segment[6:])
         at += 2 + length
         if marker == SOS:
-            found = SCAN_END.search(data, at)
-            if found is None:
+            end_marker = SCAN_END.search(data, at)
+            if end_marker is None:
                 raise _incomplete("JPEG", len(data), "the end of its image")
-            at = found.start()
+            at = end_marker.start()
             if data[at + 1] != EOI and data[at + 1] not in AFTER_SCAN:
                 raise ImageFileError(
                     f"is a damaged JPEG file: its image breaks off at byte {at} of {len(data)}; copy or record it again"
@@ -131,7 +131,7 @@ def _tiff(data: bytes) -> ImageFile:
 
 
 def without_orientation(data: bytes) -> bytes:
-    """Return a TIFF file whose orientation tag says upright: some decoders would turn its image, some do not."""
+    """Return a TIFF file with the orientation tag of an upright image: some decoders turn images by it, some do not."""
     order = "<" if data[:2] == b"II" else ">"
     (at,) = struct.unpack_from(f"{order}I", data, 4)
     (entries,) = struct.unpack_from(f"{order}H", data, at)
@@ -153,8 +153,8 @@ def _tags(data: bytes) -> Iterator[tuple[int, tuple[int, ...]]]:
             continue
         form = f"{order}{min(count, MOST_VALUES)}{TIFF_TYPES[kind]}"
         inline = struct.calcsize(form) <= 4
-        place = entry + 8 if inline else struct.unpack_from(f"{order}I", data, entry + 8)[0]
-        yield tag, struct.unpack_from(form, data, place)
+        offset = entry + 8 if inline else struct.unpack_from(f"{order}I", data, entry + 8)[0]
+        yield tag, struct.unpack_from(form, data, offset)
 
 
 def _exif_orientation(data: bytes) -> int:

@@ -68,7 +68,7 @@ class StoredImage:
         return self.size[::-1] if self.orientation >= 5 else self.size
 
     def upright(self) -> Array:
-        """Return the pixels turned as the orientation says (EXIF 2.32, 4.6.4), as viewers show them."""
+        """Return the pixels turned by the orientation (EXIF 2.32, 4.6.4), as viewers show them."""
         return turned(self.pixels, self.orientation)
 
 
@@ -220,7 +220,7 @@ _QUIET = [0, 0]
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep OpenCV's own lines about a file away: an error of ours says in one line what they say in five."""
+    """Keep OpenCV's own lines about a file away: an error of ours is one line, theirs are five."""
     import cv2
 
     with _LOCK:
