@@ -183,7 +183,9 @@ def _one_channel(pixels: Array) -> Array | None:
     for other in (pixels[:, :, 1], pixels[:, :, 2]):
         # The corner first: most colour images differ there, and the whole is not compared.
         for part in (np.s_[:8, :8], np.s_[:]):
-            if np.abs(first[part].astype(np.float64) - other[part]).max() > EQUAL_COUNTS:
+            with np.errstate(invalid="ignore"):  # of infinite values
+                difference = np.abs(first[part].astype(np.float64) - other[part]).max()
+            if not difference <= EQUAL_COUNTS:
                 return None
     return np.ascontiguousarray(first)
 

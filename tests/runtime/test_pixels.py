@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 from collections.abc import Callable
@@ -216,6 +217,19 @@ def test_a_cut_file_is_rejected_or_whole(name: str, share: float) -> None:
         assert "\n" not in str(error)
     else:
         assert np.array_equal(found.pixels, decode(data).pixels)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    name=st.sampled_from(sorted(COMPLETE)),
+    spots=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4),
+)
+def test_damaged_bytes_are_an_image_or_one_error(name: str, spots: list[tuple[float, int]]) -> None:
+    data = bytearray(COMPLETE[name])
+    for share, value in spots:
+        data[int(share * min(len(data), 400))] = value
+    with contextlib.suppress(ImageFileError):
+        as_modality(decode(bytes(data)), "rgb")
 
 
 @pytest.mark.fault("D6")
