@@ -341,3 +341,23 @@ def test_ids_of_labels_are_those_that_the_file_stores(tmp_path: Path) -> None:
     with pytest.raises(ImageFileError, match="3 channels of 8 bits, colours; labels have one channel, or a palette"):
         read_label_channel(tmp_path / "colours.png")
     assert np.array_equal(read_image(tmp_path / "colours.png", "rgb"), COLOUR)
+
+
+@pytest.mark.fault("D3")
+def test_a_run_rejects_another_kind_of_image_in_one_line(
+    toy_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from edgemtl_runtime.cli import main
+
+    for name, image in (("colour", COLOUR), ("counts", COUNTS)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.png").write_bytes(by_opencv(".png", image))
+    for words, expected in (
+        (("--rgb", "counts", "--ir", "counts"), "--rgb: frame 0 is 1 channel of 16 bits"),
+        (("--rgb", "colour", "--ir", "colour"), "--ir: frame 0 is a colour image"),
+    ):
+        paths = [word if word.startswith("--") else str(tmp_path / word) for word in words]
+        assert main(["run", str(toy_bundle), *paths, "--quiet"]) == 2
+        lines = [line for line in capsys.readouterr().err.splitlines() if expected in line]
+        assert len(lines) == 1
+    assert main(["run", str(toy_bundle), "--rgb", str(tmp_path / "colour"), "--ir", str(tmp_path / "counts")]) == 0
