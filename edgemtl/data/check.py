@@ -88,7 +88,7 @@ def check(path: str | Path, label_policy: str = "fused", modality: str = "") -> 
                 statistics.add(sample)
         add_damage(entries, problems)
         dataset_index.problems.extend(problems)
-        if not problems:
+        if not dataset_index.problems:
             check_any_box(dataset_index, split, int(statistics.boxes.sum()))
         by_split[split] = statistics.to_dict()
     return dataset_index, by_split

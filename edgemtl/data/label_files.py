@@ -8,9 +8,10 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from .description import TASK_FOLDERS, Description
-from .image_lists import ImageSet, image_folder
+from .image_lists import IMAGE_FOLDERS, ImageSet, image_folder
 from .problems import Problems
 
+THERMAL_NAMES = ("thermal", "infrared", "lwir", "tir", "t", "ir_images", "thermal_images")
 LISTS = frozenset(["classes", "obj", "notes", "readme", "labels", "train", "val", "test", "predefined_classes"])
 """Stems of text files that lie among labels and are none."""
 
@@ -79,6 +80,21 @@ class LabelFiles:
                     problems.skip("files that are no labels", file)
                 else:
                     problems.skip("label files without an image", file)
+
+
+def skip_unread_folders(description: Description, problems: Problems) -> None:
+    """Count the folders next to those of images that hold splits as well, and that nothing reads."""
+    base, splits = description.base, list(description.splits)
+    named = {Path(text).parts[0] for views in description.splits.values() for texts in views.values() for text in texts}
+    known = {*IMAGE_FOLDERS, *TASK_FOLDERS, *description.folders.values(), *named}
+    for folder in sorted(base.iterdir()):
+        if folder.name in known or folder.name.startswith(".") or not any((folder / s).is_dir() for s in splits):
+            continue
+        if folder.name.lower() in THERMAL_NAMES:
+            hint = f"train_ir: {folder.name}/{splits[0]} reads it as that of a second camera"
+            problems.skip("folders of thermal images that no key names", folder, detail=hint)
+        else:
+            problems.skip("folders that nothing reads", folder)
 
 
 def similar_folder(folder: Path) -> Path | None:

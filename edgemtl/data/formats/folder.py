@@ -23,7 +23,7 @@ from pathlib import Path
 from ..annotations import Entry, Index, LabelReader, constant_label
 from ..description import CLASS_KEYS, SPLITS, Description, describe
 from ..image_lists import ImageSet, image_folder, image_set
-from ..label_files import LabelFiles, similar_folder
+from ..label_files import LabelFiles, similar_folder, skip_unread_folders
 from ..policies import FOLDERS
 from ..readers.maps import MAP_SUFFIXES, READERS, read_map
 from ..readers.table import Table, read_table
@@ -59,6 +59,7 @@ def index(root: Path, label_policy: str) -> Index:
             _check_task(result, description, task, splits[0], table)
         names = [entry.name for entries in result.splits.values() for entry in entries]
         table.check_names(names, result.problems)
+        skip_unread_folders(description, result.problems)
     return result
 
 
