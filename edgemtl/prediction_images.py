@@ -18,7 +18,7 @@ DESCRIPTION, DESCRIPTIONS = "data.yaml", (".yaml", ".yml")
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """The images of one sample: ``name`` and ``file`` tell it apart, and ``split`` is "" where it is of no dataset."""
+    """The images of one sample: ``name`` and ``file`` are its own, ``split`` is "" where it is of no dataset."""
 
     name: str
     file: str
@@ -60,13 +60,13 @@ def _of_folder(folder: Path, modalities: list[str]) -> tuple[list[Unlabelled], P
         if len(modalities) > 1:
             raise DataError(f"{folder}: needs the folders {' and '.join(f'{m}/' for m in modalities)}, a camera each")
         folders = {modalities[0]: folder}
-    found = Index(folder)
-    files = {modality: images_in(path, found) for modality, path in folders.items()}
-    check_partners(files, folders, found)
-    raise_problems(folder, found.problems)
+    folder_index = Index(folder)
+    files = {modality: images_in(path, folder_index) for modality, path in folders.items()}
+    check_partners(files, folders, folder_index)
+    raise_problems(folder, folder_index.problems)
     stems = sorted(next(iter(files.values())))
     entries = [Entry(stem, {m: files[m][stem] for m in modalities}, {}) for stem in stems]
-    return [_plain(entry) for entry in entries], found.problems
+    return [_plain(entry) for entry in entries], folder_index.problems
 
 
 def _of_dataset(source: Path, modalities: list[str], split: str) -> tuple[list[Unlabelled], Problems]:

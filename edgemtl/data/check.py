@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .annotations import Index
 from .box_counts import check_any_box
+from .damage import add_damage
 from .datasets import read_all
 from .formats import index
 from .modalities import keep_complete
@@ -85,6 +86,7 @@ def check(path: str | Path, label_policy: str = "fused", modality: str = "") -> 
         for sample in read_all(entries, problems, f"reading {split}"):
             if sample is not None:
                 statistics.add(sample)
+        add_damage(entries, problems)
         dataset_index.problems.extend(problems)
         if not dataset_index.problems:
             check_any_box(dataset_index, split, len(entries), int(statistics.boxes.sum()))
