@@ -20,6 +20,7 @@ from . import distributed
 from .config import Config
 from .console import print_message
 from .errors import ConfigError, EdgemtlError
+from .log_file import TrainingLog
 from .renamed_keys import renamed
 from .run import Interface
 from .stop import Stop
@@ -29,6 +30,7 @@ FREE = ("checkpoint_interval_s", "tensorboard")
 """Keys that may change when a training is resumed."""
 HEADER, OLD_HEADER = "train_state", "told"
 """The entry of the file's metadata that holds the values; version 0.1 had another, and other tensors with it."""
+LOG_SUFFIX = ".log.jsonl"
 UNREADABLE = (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError)
 Values = dict[str, Any]
 
@@ -47,6 +49,8 @@ class Checkpoint:
     def __init__(self, out: str | Path, config: Config, keep: bool = True) -> None:
         """Without ``keep`` nothing is saved."""
         self.out, self.file, self.config, self.keep = Path(out), unfinished(out), config, keep
+        self.log_file = self.file.with_name(f"{self.file.name}{LOG_SUFFIX}")
+        self.log: TrainingLog | None = None
         self.saved_at = time.monotonic()
         self.step = -1
         """The step whose state is on the disk, -1 for none."""
@@ -156,12 +160,29 @@ class Checkpoint:
             with suppress(EdgemtlError, OSError), Lock(resolve_parent(self.out)):
                 if not differs(self._values()["config"], self.config):
                     self.file.unlink()
+                    self.log_file.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Remove the state: the run is finished."""
         if distributed.is_main() and self.keep and os.path.lexists(self.file):
             self._values()
             self.file.unlink()
+            self.close_log()
+
+    def open_log(self, log: TrainingLog) -> None:
+        """Let the main process write the log of the training next to its state."""
+        if not distributed.is_main():
+            log.discard()
+        elif self.keep:
+            self.log = log
+            log.open(self.log_file)
+
+    def close_log(self) -> None:
+        """Close the log, and remove it where there is no state that it belongs to."""
+        if self.log:
+            self.log.close()
+            if not os.path.lexists(self.file):
+                self.log_file.unlink(missing_ok=True)
 
 
 def read_values(file: Path) -> Values:

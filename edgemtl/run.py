@@ -21,6 +21,7 @@ from . import config_file
 from .config import Config
 from .errors import EdgemtlError
 from .metric_report import Reports, from_json
+from .rng import isolated_rng
 from .run_files import CONFIG, WEIGHTS, check_run, read_metrics
 from .tasks import TASKS
 
@@ -87,7 +88,8 @@ def read_network(file: Path) -> tuple[Interface, MultiTask]:
         interface = read_interface(opened.metadata()["interface"])
         state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     size = interface.inputs[0].height, interface.inputs[0].width
-    network = edgemtl_models.build(interface.network, interface.channels(), size, pretrained=False)
+    with isolated_rng(0):
+        network = edgemtl_models.build(interface.network, interface.channels(), size, pretrained=False)
     network.load_state_dict(state)
     return interface, network
 

@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..annotations import Problem, Problems, Size
+from ..label_size import Size, has_size
+from ..problems import Problem, Problems
 from ..sample import IGNORE
 
 Array = NDArray[Any]
@@ -74,9 +75,8 @@ def read_map(task: str, file: Path, classes: tuple[str, ...], size: Size | None,
     try:
         if image is None:
             raise ValueError("cannot be read as an image")
-        if size and image.shape[:2] != size:
-            sizes = f"{image.shape[1]}x{image.shape[0]}, its image {size[1]}x{size[0]}"
-            raise ValueError(f"{task} is {sizes}: sizes must be equal")
+        if not has_size(file, image.shape[:2], size, problems, task):
+            return None
         return READERS[task](image, classes)
     except ValueError as error:
         problems.append(Problem(file, 0, str(error)))
