@@ -103,6 +103,7 @@ def _add_export(commands: Commands) -> None:
     export.add_argument(
         "--engine-out", metavar="FILE", type=Path, help="with --tensorrt: copy the fastest plain plan here"
     )
+    export.add_argument("--verbose", action="store_true", help="list the layers that lost channels, and the proof")
     json_option(export)
     add_examples(
         export,
@@ -207,8 +208,13 @@ def _export_and_report(args: argparse.Namespace, backend: str) -> int:
     if args.json:
         print(json.dumps(_as_json(bundle, shrunk, engine, version)))
     else:
-        _print_report(bundle, shrunk, engine)
-        print(f"wrote {bundle.path}" + (f" and {version}" if version else ""))
+        from ..summary import export_summary
+
+        written = [f"wrote {bundle.path}" + (f" and {version}" if version else "")]
+        if engine:
+            fastest = f"{engine.precision}, {engine.fastest_ms:.2f} ms; {engine.plan}"
+            written.insert(0, f"fastest engine of {engine.backend}: {fastest}")
+        print(export_summary(bundle, shrunk, args.run, written, args.verbose))
     return 0
 
 
@@ -239,19 +245,3 @@ def _as_json(bundle: Bundle, shrunk: Shrunk, engine: BuiltEngine | None, version
         "rejected": rejected,
         "refused": rejected,  # for one version more
     }
-
-
-def _print_report(bundle: Bundle, shrunk: Shrunk, engine: BuiltEngine | None) -> None:
-    print(shrunk.report)
-    parity = bundle.manifest.parity
-    raw = ", ".join(f"{name} {value:.1e}" for name, value in parity["raw_max_abs"].items())
-    agreement = ", ".join(f"{name} {value:.2%}" for name, value in parity["agreement"].items())
-    print(f"on {parity['frames']} held-out images: raw heads differ by at most {raw}; outputs agree: {agreement}")
-    for name, precision in bundle.manifest.precisions.items():
-        by_head = precision.get("scores", {})
-        scores = [f"{head} {metric} {v:.4f}" for head, metrics in by_head.items() for metric, v in metrics.items()]
-        print(f"{name}: {precision['bytes'] / 1000:,.0f} kB{', ' if scores else ''}{', '.join(scores)}")
-    for name, reason in bundle.manifest.rejected.items():
-        print(f"{name} rejected: {reason}")
-    if engine:
-        print(f"fastest engine of {engine.backend}: {engine.precision}, {engine.fastest_ms:.2f} ms; {engine.plan}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from edgemtl_runtime.atomic import AtomicFile, BusyError, is_free, numbered, unfinished
 from edgemtl_runtime.cli_parser import add_examples, answer_words
+from edgemtl_runtime.limits import reason
 from edgemtl_runtime.renamed_options import renamed
 
 from ..config import TASK_NAMES
@@ -125,8 +126,6 @@ def _train(args: argparse.Namespace) -> int:
 
 def _train_and_report(config: Config, args: argparse.Namespace, data: Splits | None) -> int:
     from .. import ranks
-    from ..console import print_table
-    from ..metric_report import table
 
     runs = _train_runs(config, args.out, args.resume, args.overwrite, data)
     if not ranks.is_main():
@@ -136,12 +135,18 @@ def _train_and_report(config: Config, args: argparse.Namespace, data: Splits | N
     run = runs[0]
     if args.json:
         print(json.dumps({"run": str(run.path), **run.metrics}))
-    elif not run.reports:
-        print(f"{run.path}: {run.metrics['steps']} steps; not evaluated: `edgemtl eval {run.path}`")
     else:
-        print_table(table(run.reports), f"{run.path}: {run.metrics['steps']} steps")
-        if changes := run.metrics.get("delta_m"):
-            print("against single: " + ", ".join(f"{name} {value:+.2f} %" for name, value in changes.items()))
+        from ..console import print_message
+        from ..sizes import sizes_of
+        from ..summary import training_summary
+
+        sizes = None
+        if config.sparse or config.keep_sparsity or config.alignment.target or config.alignment.strength:
+            try:
+                sizes = sizes_of(run)
+            except Exception as error:  # the run is there, whatever its sizes cannot be computed for
+                print_message(f"warning: the sizes after removal are not known ({reason(error)})")
+        print(training_summary(run, sizes))
     return 0
 
 
@@ -190,6 +195,8 @@ def _report_single(runs: list[Run], as_json: bool) -> int:
         print(json.dumps({run.config.tasks[0]: {"run": str(run.path), **run.metrics} for run in runs}))
     else:
         print_table(rows(columns([run.path for run in runs])), "single-task networks")
+        parent = runs[0].path.parent
+        print(f"reports: {parent}/*/report.html\nnext: edgemtl compare {parent} RUN, a multi-task run next to it")
     return 0
 
 

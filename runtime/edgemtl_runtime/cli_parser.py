@@ -86,16 +86,16 @@ class Parser(argparse.ArgumentParser):
         return f"{shown}: there is no such option; {hint}"
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        choices = None if action.choices is None else [str(choice) for choice in action.choices]
-        if choices is None or value in (action.choices or ()):
+        values = None if action.choices is None else [str(choice) for choice in action.choices]
+        if values is None or value in (action.choices or ()):
             return
-        near = nearest_hint(str(value), choices)
+        near = nearest_hint(str(value), values)
         if isinstance(action, argparse._SubParsersAction):
-            hint = near if near.startswith("; did") else f"; they are {', '.join(choices)}"
+            hint = near if near.startswith("; did") else f"; they are {', '.join(values)}"
             raise self._invalid(f"there is no command '{shortened(value, 40)}'{hint}")
         hint = near if near.startswith("; did") else ""
         raise self._invalid(
-            f"{'/'.join(action.option_strings)} {shortened(value, 40)}: is not one of {', '.join(choices)}{hint}"
+            f"{'/'.join(action.option_strings)} {shortened(value, 40)}: is not one of {', '.join(values)}{hint}"
         )
 
     def _get_value(self, action: argparse.Action, arg_string: str) -> Any:

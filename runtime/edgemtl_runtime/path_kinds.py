@@ -50,6 +50,6 @@ def _is_bundle(path: Path) -> bool:
 
 def _inside(path: Path, file: str) -> str:
     """Return the first folders in a folder that hold a file, in words."""
-    names = sorted(islice((found.parent.name for found in path.glob(f"*/{file}")), 1000))
+    names = sorted(islice((match.parent.name for match in path.glob(f"*/{file}")), 1000))
     more = " and more" if len(names) > MAX_LISTED else ""
     return ", ".join(names[:MAX_LISTED]) + more
