@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgemtl_runtime.cli_parser import add_examples
+
 from .outputs import check_suffix, json_option, output_file, overwrite_option
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ def add(commands: Commands) -> None:
     labels_option(check, "fused")
     modality_option(check)
     json_option(check)
+    add_examples(check, "DATASET", "DATASET/data.yaml --json")
     check.set_defaults(command=_check)
     show = data.add_parser("show", help="write a contact sheet of images with their labels drawn on")
     show.add_argument("path", type=Path, help="its folder, or its data.yaml")
@@ -34,6 +37,7 @@ def add(commands: Commands) -> None:
     show.add_argument("--count", type=int, default=12, help="images, evenly spaced over the split (%(default)s)")
     show.add_argument("--out", type=Path, help="image to write (default: sheet.jpg, else sheet-2.jpg …)")
     overwrite_option(show)
+    add_examples(show, "DATASET --split val --count 20 --out sheet.png")
     show.set_defaults(command=_show)
 
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from edgemtl_runtime.atomic import AtomicFile
 from edgemtl_runtime.bundle import MODELS
+from edgemtl_runtime.cli_parser import add_examples, answer_words
 from edgemtl_runtime.renamed_options import renamed
 
+from ..other_tools import option_hint
 from .data import labels_option
 from .outputs import figure_file, json_option, overwrite_option
 
@@ -44,6 +46,13 @@ def _add_eval(commands: Commands) -> None:
         "--precision", choices=list(MODELS), default="fp32", help="of a bundle's networks (%(default)s)"
     )
     json_option(evaluation)
+    add_examples(
+        evaluation,
+        "runs/mine",
+        "street --data DATASET --split test --precision int8",
+        "runs/mine --missing-modality --misaligned --out misaligned.png",
+    )
+    answer_words(evaluation, option_hint)
     evaluation.set_defaults(command=_eval)
 
 
@@ -60,6 +69,7 @@ def _add_compare(commands: Commands) -> None:
     compare.add_argument("--out", type=Path, metavar="FILE.png", help="draw metrics and changes as well")
     overwrite_option(compare)
     json_option(compare)
+    add_examples(compare, "runs/mine runs/pruned", "runs --out compared.png")
     compare.set_defaults(command=_compare)
 
 
@@ -77,6 +87,8 @@ def _add_predict(commands: Commands) -> None:
         "--out", type=Path, required=True, help="folder to write: pictures/, results.jsonl, boxes.json"
     )
     overwrite_option(predict)
+    add_examples(predict, "runs/mine PICTURES --out predicted", "street PICTURES --out seen")
+    answer_words(predict, option_hint)
     predict.set_defaults(command=_predict)
 
 
@@ -197,11 +209,13 @@ def _costs(folders: list[Path], with_latency: bool) -> dict[Path, dict[str, floa
 
 def _predict(args: argparse.Namespace) -> int:
     from ..errors import DataError
-    from .checks import check_run_or_bundle
+    from ..run_files import PREDICTION
+    from .checks import check_out, check_run_or_bundle
 
     check_run_or_bundle(args.path)
     if not args.folder.exists():
         raise DataError(f"{args.folder}: there is no such folder")
+    check_out(args.out, PREDICTION, overwrite=args.overwrite)
     from ..console import print_message
     from ..predict import predict
 

@@ -14,11 +14,10 @@ from ..errors import EdgemtlError
 from ..finish import guarded
 from ..group import group, is_finished
 from ..plots import metric_over_steps
+from ..run_files import ADAPTATION
 from ..tasks import TASKS
 from ..train import train
 
-ADAPTATION = "adaptation"
-"""The name of such a folder in its listing (`edgemtl_runtime.atomic`)."""
 Curve = list[tuple[int, float]]
 """(steps taken, the new task's primary metric) of each evaluation."""
 

@@ -23,12 +23,12 @@ from .manifest_schema import (
     with_new_keys,
 )
 from .onnx_file import check_onnx
+from .path_kinds import MANIFEST, instead_of_bundle
 from .renamed_names import renamed_attribute
 
 TYPE_CHECKING = False
 BUNDLE = "bundle"
 """The content type under which `edgemtl_runtime.atomic` lists such a folder."""
-MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 MODELS = {"fp32": MODEL, "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
 """The file of each precision that a bundle may hold; inputs and outputs are the same in all."""
@@ -220,7 +220,7 @@ class Bundle:
         folder = Path(path)
         file = folder / MANIFEST
         if not folder.is_dir() or not file.is_file():
-            raise BundleError(f"{folder}: no bundle here ({MANIFEST} is missing); make one with `edgemtl export`")
+            raise BundleError(f"{folder}: no bundle here {instead_of_bundle(folder)}")
         manifest = _read_manifest(file)
         for name, expected in manifest.files.items():
             if not _PLAIN_NAME.fullmatch(name):
