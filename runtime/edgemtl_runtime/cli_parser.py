@@ -87,7 +87,7 @@ class Parser(argparse.ArgumentParser):
         return f"{shown}: there is no such option; {hint}"
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        values = None if action.values is None else [str(name) for name in action.values]
+        values = None if action.choices is None else [str(name) for name in action.choices]
         if values is None or value in (action.choices or ()):
             return
         near = nearest_hint(str(value), values)
