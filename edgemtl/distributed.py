@@ -11,18 +11,17 @@ In a single process every function returns its arguments unchanged.
 from __future__ import annotations
 
 import atexit
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from .ranks import is_main, rank, world_size
+from .ranks import is_main, local_rank, rank, world_size
 
 __all__ = [
     "all_reduce",
@@ -30,6 +29,7 @@ __all__ = [
     "barrier",
     "broadcast",
     "device",
+    "gather",
     "is_main",
     "process_group",
     "rank",
@@ -37,6 +37,7 @@ __all__ = [
     "world_size",
 ]
 
+T = TypeVar("T")
 TIMEOUT = timedelta(days=1)
 """How long the others wait while the main process reads data, saves or evaluates."""
 
@@ -45,7 +46,7 @@ def device() -> torch.device:
     """Return the device of this process: its GPU, or the CPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    return torch.device("cuda", local_rank() % torch.cuda.device_count())
 
 
 @contextmanager
@@ -100,6 +101,15 @@ def broadcast(tensors: Iterable[Tensor]) -> None:
     if world_size() > 1:
         for tensor in tensors:
             distributed.broadcast(tensor, 0)
+
+
+def gather(value: T) -> list[T]:
+    """Return every process's value, by rank, in the main process; the others get an empty list."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    distributed.gather_object(value, values if is_main() else None)
+    return values if is_main() else []
 
 
 class _Sum(torch.autograd.Function):

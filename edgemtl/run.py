@@ -21,6 +21,7 @@ from . import config_file
 from .config import Config
 from .errors import EdgemtlError
 from .metric_report import Reports, from_json
+from .rng import isolated_rng
 from .run_files import CONFIG, WEIGHTS, check_run, read_metrics
 from .tasks import TASKS
 
@@ -57,11 +58,7 @@ class Run:
         check_run(folder)
         config = config_file.load(folder / CONFIG)
         try:
-            with safe_open(folder / WEIGHTS, "pt") as file:
-                interface = read_interface(file.metadata()["interface"])
-                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            network = edgemtl_models.build(interface.network, interface.channels(), config.input_size, pretrained=False)
-            network.load_state_dict(state)
+            interface, network = read_network(folder / WEIGHTS)
             metrics = read_metrics(folder)
         except (
             SafetensorError,
@@ -85,6 +82,18 @@ class Run:
         return Deployed(self.network, self.interface.inputs, self.interface.heads)
 
 
+def read_network(file: Path) -> tuple[Interface, MultiTask]:
+    """Read a run's weights, and build the network that they describe; raises an error of any library's for others."""
+    with safe_open(file, "pt") as opened:
+        interface = read_interface(opened.metadata()["interface"])
+        state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    size = interface.inputs[0].height, interface.inputs[0].width
+    with isolated_rng(0):
+        network = edgemtl_models.build(interface.network, interface.channels(), size, pretrained=False)
+    network.load_state_dict(state)
+    return interface, network
+
+
 def read_interface(text: str) -> Interface:
     """Read an interface from JSON of any version; raises `ValueError` for another one."""
     raw = decode_json(text.encode())
@@ -99,17 +108,17 @@ def interface_of(network: MultiTask, config: Config, heads: tuple[Head, ...]) ->
     optional = (config.augment.modality_dropout > 0 or config.unimodal_aux_loss) and len(network.inputs) > 1
     inputs = tuple(
         Input(
-            name,
+            network.input_name(modality),
             height,
             width,
             spec.channels,
             spec.mean,
             spec.std,
-            name,
+            modality,
             thermal_range=config.thermal_range,
             may_be_missing=optional,
         )
-        for name, spec in network.inputs.items()
+        for modality, spec in network.inputs.items()
     )
     return Interface(network.description, inputs, heads)
 

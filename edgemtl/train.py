@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import resource
 import time
@@ -18,7 +17,7 @@ import edgemtl_models
 from edgemtl_models import MultiTask
 from edgemtl_runtime.atomic import AtomicFolder, check_folder
 
-from . import config_file, distributed
+from . import config_file, distributed, ranks
 from .checkpoint import Checkpoint, as_json, check_same
 from .config import Config
 from .console import print_message, progress_bar
@@ -26,9 +25,10 @@ from .data.datasets import open_datasets
 from .data.loader import Batches, Loader, check_inputs
 from .data.sample import Dataset
 from .errors import ConfigError
-from .evaluate import evaluate
-from .finish import guarded, predictor_of, primary_metrics, write_run
+from .evaluate import evaluate, of_network
+from .finish import evaluate_part, guarded, primary_metrics, write_run
 from .pretrained import freeze, load_pretrained
+from .rng import isolated_rng
 from .run import Run, interface_of
 from .run_files import CONFIG, METRICS, RUN, WEIGHTS
 from .stop import Stop
@@ -73,6 +73,8 @@ def train(
         raise ConfigError(
             f"batch_size={config.batch_size} images cannot be shared out among {distributed.world_size()} processes"
         )
+    if line := ranks.ignored_environment():
+        print_message(line)
     job = _Job(config, Path(out), data, evaluate, resume)
     checkpoint = Checkpoint(job.out, config, keep)
     if resume and (run := finished(config, job.out)):
@@ -93,6 +95,7 @@ def train(
             if output:
                 output.commit()
         except BaseException as error:
+            checkpoint.close_log()
             if summary := checkpoint.summary(error):
                 print_message(summary)
             raise
@@ -113,11 +116,12 @@ def finished(config: Config, out: Path) -> Run | None:
 def _train_into(output: AtomicFolder | None, job: _Job, checkpoint: Checkpoint) -> None:
     started = time.monotonic()
     config = job.config
-    data = job.data or open_datasets(config)
+    data = job.data or open_datasets(config, check_labels=True)
     val = data["val"] if job.evaluate else None
     trainer, batches = begin(config, data)
     if job.resume:
         started -= checkpoint.load_into(trainer)
+    checkpoint.open_log(trainer.log)
     workers = config.data.num_workers
     if workers < 0:  # a processor that computes the steps has nothing to spare for others
         cores = (os.cpu_count() or 1) // distributed.world_size()
@@ -129,6 +133,7 @@ def _train_into(output: AtomicFolder | None, job: _Job, checkpoint: Checkpoint) 
     board = TensorBoard(config.tensorboard if distributed.is_main() else "", job.out.name, first_step)
     seconds = _fit(trainer, loader, checkpoint, board, started, val)
     if output is None:
+        evaluate_part(trainer, val)
         return
     metrics: dict[str, Any] = {
         "steps": trainer.steps,
@@ -146,14 +151,14 @@ def _train_into(output: AtomicFolder | None, job: _Job, checkpoint: Checkpoint) 
 
 def begin(config: Config, data: dict[str, Dataset]) -> tuple[Trainer, Batches]:
     """Return a training before its first step, and its batches."""
-    torch.manual_seed(config.seed)
     tasks = choose_tasks(config, data["train"])
-    network = _build(config, tasks)
+    with isolated_rng(config.seed):
+        network = _build(config, tasks)
+    interface = interface_of(network, config, tuple(task.head() for task in tasks.values()))
     if config.init_from:
-        load_pretrained(network, config.init_from)
+        load_pretrained(network, interface, config.init_from)
     freeze(network, config.freeze)
     distributed.broadcast(network.state_dict().values())
-    interface = interface_of(network, config, tuple(task.head() for task in tasks.values()))
     inputs = {spec.name: spec for spec in interface.inputs}
     for samples in data.values():
         check_inputs(inputs, samples)
@@ -191,15 +196,15 @@ def _fit(
 
 def _evaluate_if_due(trainer: Trainer, val: Dataset | None) -> float:
     """Evaluate the averaged network after a step, where that is due and was not done; return the seconds taken."""
-    row = trainer.log.rows[-1] if trainer.log.rows else {}
+    row = trainer.log.last()
     done = any(name.startswith(VAL) for name in row)
-    if val is None or not distributed.is_main() or not row or not trainer.is_eval_due or done:
+    if val is None or not row or not trainer.is_eval_due or done:
         return 0.0
     paused = time.monotonic()
     with guarded(f"step {trainer.step} could not be evaluated"):
-        average = copy.deepcopy(trainer.ema.network).cpu()
-        metrics = primary_metrics(evaluate(predictor_of(average, trainer.interface), val), trainer)
-        row |= {f"{VAL}{name}": value for name, value in metrics.items()}
+        predictor = of_network(trainer.ema.network, trainer.interface)
+        metrics = primary_metrics(evaluate(predictor, val, shared=True), trainer)
+        trainer.log.annotate({f"{VAL}{name}": value for name, value in metrics.items()})
     return time.monotonic() - paused
 
 

@@ -9,9 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .annotations import Index, Problems
+from .annotations import Index
+from .box_counts import check_any_box
+from .damage import add_damage
 from .datasets import read_all
 from .formats import index
+from .modalities import keep_complete
+from .problems import Problems
 from .sample import IGNORE, Sample
 
 LIGHT = {True: "day", False: "night", None: "unknown"}
@@ -71,17 +75,21 @@ def _shares(names: tuple[str, ...], counts: NDArray[np.int64], totals: NDArray[n
     return dict(zip(names, (counts / np.maximum(totals, 1)).round(4).tolist(), strict=True))
 
 
-def check(path: str | Path, label_policy: str = "fused") -> tuple[Index, dict[str, Statistics]]:
+def check(path: str | Path, label_policy: str = "fused", modality: str = "") -> tuple[Index, dict[str, Statistics]]:
     """Read a whole dataset; return its index, with the problems of all its files, and its statistics by split."""
-    dataset_index = index(path, label_policy)
+    dataset_index = index(path, label_policy, modality)
+    keep_complete(dataset_index)
     by_split = {}
     for split, entries in dataset_index.splits.items():
         statistics = SplitStatistics(dataset_index.classes)
-        problems: Problems = []
+        problems = Problems()
         for sample in read_all(entries, problems, f"reading {split}"):
             if sample is not None:
                 statistics.add(sample)
-        dataset_index.problems += problems
+        add_damage(entries, problems)
+        dataset_index.problems.extend(problems)
+        if not dataset_index.problems:
+            check_any_box(dataset_index, split, len(entries), int(statistics.boxes.sum()))
         by_split[split] = statistics.to_dict()
     return dataset_index, by_split
 

@@ -62,6 +62,12 @@ class AttributeMetric:
             self.scores.append(prediction.scores)
             self.labels.append(sample.labels["attributes"])
 
+    def merge(self, other: AttributeMetric) -> None:
+        """Add another one's scores and labels."""
+        self.scores += other.scores
+        self.labels += other.labels
+        self.threshold = other.threshold if other.scores else self.threshold
+
     def compute(self) -> dict[str, float]:
         """Return ``attribute_map``, ``attribute_f1`` and ``ap_NAME`` of each; {} without labels."""
         from torchmetrics.functional.classification import binary_average_precision, binary_f1_score

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,9 @@ class Metric(Protocol):
 
     def update(self, prediction: HeadResult, sample: Sample) -> None:
         """Add the result and the labels of one image; an image without labels does not count."""
+
+    def merge(self, other: Self) -> None:
+        """Add the images that another metric of the same task was given, after those of this one."""
 
     def compute(self) -> dict[str, float]:
         """Return the metrics by name; {} when no image had a label."""

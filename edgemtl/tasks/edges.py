@@ -85,6 +85,12 @@ class EdgeMetric:
         disc = (np.hypot(x, y) <= tolerance_px).astype(np.uint8)
         self.recalled += _counts(cv2.dilate(thin, disc), edge, known)[1]
 
+    def merge(self, other: EdgeMetric) -> None:
+        """Add another one's counts."""
+        self.pixels += other.pixels
+        self.ridges += other.ridges
+        self.recalled += other.recalled
+
     def compute(self) -> dict[str, float]:
         """Return both with their thresholds; {} where no pixel is an edge."""
         true = self.pixels[1].sum()

@@ -16,13 +16,15 @@ from .description import check_description, parse, read, renamed
 from .fusion import ConcatTrunk, EarlyFusionTrunk, MidFusionTrunk
 from .heads import DenseHead, ImageHead
 from .taps import DEEPEST, HeadTapTrunk
-from .trunk import Feature, Trunk
+from .trunk import Feature, Slices, Trunk
 from .yolo import BoxHead
 
 Outputs = dict[str, Any]
 """Raw outputs by head: a tensor each, or in training what a head of boxes gives to its loss."""
 T = TypeVar("T")
 FUSIONS = ("concat", "early", "mid", "aligned")
+DEPTH = "depth"
+"""The modality of distances: where a description has no stream of it, it is like the one of one channel."""
 STRIDE = 32
 """The coarsest feature's stride, which heights and widths are multiples of."""
 
@@ -39,6 +41,7 @@ class InputSpec:
 class MultiTask(nn.Module):
     """``forward(rgb=…, ir=…)`` on normalised (B, C, H, W) images gives a dict of the heads' outputs by name.
 
+    ``inputs`` are by modality. An image is given by its modality, or where a head has that name by `input_name`.
     ``trunk`` and ``heads`` are separate parameter sets, as the sharing methods need them.
     """
 
@@ -57,8 +60,12 @@ class MultiTask(nn.Module):
 
     def forward(self, **images: Tensor) -> Outputs:
         """Return the raw output of every head, by name."""
-        features = self.trunk(images)
+        features = self.trunk({modality: images[self.input_name(modality)] for modality in self.inputs})
         return {name: self.read(name, features) for name in self.heads}
+
+    def input_name(self, modality: str) -> str:
+        """Return the name of a modality's input: another one than any head's, since both are names of one graph."""
+        return f"{modality}_image" if modality in self.heads else modality
 
     def read(self, head: str, features: list[Tensor]) -> Any:
         """Return a head's raw output on the trunk's features."""
@@ -71,6 +78,10 @@ class MultiTask(nn.Module):
     def twins(self) -> list[list[str]]:
         """Return groups of parameters, by name, that are each other's counterparts in the modalities' streams."""
         return [[f"trunk.{name}" for name in names] for names in self.trunk.twins()]
+
+    def modality_slices(self) -> Slices:
+        """Return the dimensions of parameters along which the modalities' channels stand one after the other."""
+        return {f"trunk.{name}": dims for name, dims in self.trunk.modality_slices().items()}
 
 
 def _read_by(trunk: Trunk, head: str, values: Sequence[T]) -> list[T]:
@@ -112,6 +123,9 @@ def build(
     if height % STRIDE or width % STRIDE:
         raise ValueError(f"size {height}x{width} does not divide by {STRIDE}; take the next multiple")
     streams = description["streams"]
+    if DEPTH in modalities and DEPTH not in streams:
+        like = next((stream for stream in streams.values() if stream["channels"] == 1), None)
+        streams = streams | ({DEPTH: like} if like else {})
     if strange := [modality for modality in modalities if modality not in streams]:
         raise ValueError(f"{name} has no stream '{strange[0]}'; it has: {', '.join(streams)}")
     description = description | {"streams": {m: s for m, s in streams.items() if not modalities or m in modalities}}
@@ -153,9 +167,7 @@ def _trunk(description: dict[str, Any], heads: set[str], pretrained: bool) -> Tr
     bottom_up, channels = "boxes" in heads, {modality: stream["channels"] for modality, stream in streams.items()}
     if kind == "early" and len(streams) > 1:
         both = next(iter(streams.values())) | {"channels": sum(channels.values())}
-        return EarlyFusionTrunk(
-            list(streams), _backbone(name, " and ".join(streams), both, pretrained), neck, bottom_up
-        )
+        return EarlyFusionTrunk(channels, _backbone(name, " and ".join(streams), both, pretrained), neck, bottom_up)
     backbones = {modality: _backbone(name, modality, stream, pretrained) for modality, stream in streams.items()}
     if head_taps:
         return HeadTapTrunk(backbones, channels, neck, head_taps)

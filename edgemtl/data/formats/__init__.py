@@ -8,6 +8,7 @@ from typing import Protocol, cast
 
 from ...errors import DataError
 from ..annotations import Index
+from ..modalities import assign
 from ..policies import POLICIES
 
 NAMES = ("llvip", "flir", "m3fd", "kaist", "nyud", "cityscapes", "celeba", "coco", "folder")
@@ -24,12 +25,17 @@ class Format(Protocol):
         """Index the splits "train", "val" and "test", with the problems of the files."""
 
 
-def index(path: str | Path, label_policy: str = "fused") -> Index:
-    """Index a dataset by the first format that matches its folder; ``label_policy`` is one of `POLICIES`."""
+def index(path: str | Path, label_policy: str = "fused", modality: str = "") -> Index:
+    """Index a dataset by the first format that matches its folder; ``label_policy`` is one of `POLICIES`.
+
+    ``modality`` is that of a single camera; without it, 16-bit counts are recognised as thermal.
+    """
     if label_policy not in POLICIES:
         raise DataError(f"label policy '{label_policy}' is not one of {', '.join(POLICIES)}")
     root = Path(path)
     if not root.exists():
         raise DataError(f"{root}: there is no such folder")
     formats = (cast(Format, import_module(f".{name}", __name__)) for name in NAMES)
-    return next(format_ for format_ in formats if format_.matches(root)).index(root, label_policy)
+    result = next(format_ for format_ in formats if format_.matches(root)).index(root, label_policy)
+    assign(result, modality)
+    return result
