@@ -1,7 +1,9 @@
 """Exact removal on many networks, against Torch-Pruning and torch-simplify on the same zeros in the same run.
 
-make bench-shrink         51 networks x 3 patterns of zeros -> benchmarks/results/shrink.json, docs/shrinking.md
-make bench-shrink-wide    other families, ours alone     -> benchmarks/results/shrink-wide.json, docs/shrinking.md
+python benchmarks/shrink.py           51 networks x 3 patterns of zeros -> benchmarks/results/shrink.json
+python benchmarks/shrink.py --wide    other families, ours alone        -> benchmarks/results/shrink-wide.json
+
+`make bench-shrink` runs both; each writes docs/shrinking.md from what results there are.
 
 Rows are written as they come, and a run goes on where the last one stopped; `--fresh` measures all again, names those.
 """
@@ -33,6 +35,9 @@ from edgemtl_export import channel_groups, shrink
 HERE = Path(__file__).parent
 FLOAT32 = 1e-4
 SEEDS = 8
+TOOLS = {"edgemtl --branches cut": "cut", "edgemtl": "keep"}
+"""Our own cases, and the branches of each."""
+PEERS = ("torch-pruning", "torch-simplify")
 Case = dict[str, Any]
 
 
@@ -95,6 +100,16 @@ def onnx_error(net: nn.Module, program: Any, fresh: list[tuple[Tensor, ...]]) ->
 
 
 def measure(name: str, peers: bool, onnx: bool) -> list[Case]:
+    """Return all cases of one network; where it cannot be built or exported, a crash for each."""
+    try:
+        return measure_network(name, peers, onnx)
+    except Exception as error:  # whatever a network or its library raises: the others go on
+        traceback.print_exc()
+        crash = {"model": name, "ok": False, "error": f"{type(error).__name__}: {error}"[:300]}
+        return [{**crash, "mode": mode, "tool": tool} for mode in MODES for tool in (*TOOLS, *(PEERS if peers else ()))]
+
+
+def measure_network(name: str, peers: bool, onnx: bool) -> list[Case]:
     """Return all cases of one network; it is exported once for its three patterns of zeros."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -112,8 +127,8 @@ def measure(name: str, peers: bool, onnx: bool) -> list[Case]:
         base["params_removable"] = cases[-1].get("params_removable")
         if peers:
             run = partial(torch_pruning, net, inputs, groups, mode)
-            cases.append(peer({**base, "tool": "torch-pruning"}, net, fresh, run))
-            cases.append(peer({**base, "tool": "torch-simplify"}, net, fresh, lambda: torch_simplify(net, inputs)))
+            runs = (run, lambda: torch_simplify(net, inputs))
+            cases += [peer({**base, "tool": t}, net, fresh, r) for t, r in zip(PEERS, runs, strict=True)]
     return cases
 
 
@@ -139,7 +154,7 @@ def ours(
 ) -> list[Case]:
     """Return our cases: by position (with the proof), and with branches cut."""
     cases = []
-    for tool, branches in (("edgemtl --branches cut", "cut"), ("edgemtl", "keep")):
+    for tool, branches in TOOLS.items():
         case, proved = {**base, "tool": tool}, branches == "keep"
         try:
             if proved:

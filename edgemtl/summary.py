@@ -79,7 +79,9 @@ def export_summary(bundle: Bundle, shrunk: Shrunk, run: Path, written: Sequence[
         f"as the run on {parity['frames']} held-out images: raw heads within {raw:.1e}; equal outputs: {agreement}"
     )
     if verbose:
-        parts.append(str(shrunk.report))
+        parts.append(str(shrunk.report))  # with its warnings
+    elif warnings := shrunk.report.warnings:
+        parts.append("\n".join(f"warning: {warning}" for warning in warnings))
     cameras = " ".join(flag(spec.name, "SRC") for spec in manifest.inputs)
     next_ = f"next: edgemtl run {shlex.quote(str(bundle.path))} {cameras} --show"
     return "\n\n".join([*parts, "\n".join([*written, next_])])
