@@ -71,8 +71,8 @@ def export_summary(bundle: Bundle, shrunk: Shrunk, run: Path, written: Sequence[
         pinned = ", ".join(f"{count} by {reason}" for reason, count in sorted(shrunk.report.pinned.items()))
         parts[-1] += f"\nchannels that had to stay: {pinned}"
     parts.append(as_text(precision_rows(bundle)))
-    if rejected := [f"{name} rejected: {reason}" for name, reason in manifest.rejected.items()]:
-        parts.append("\n".join(rejected))
+    if verdicts := precision_verdicts(bundle):
+        parts.append("\n".join(verdicts))
     raw = max(parity["raw_max_abs"].values(), default=0.0)
     agreement = ", ".join(f"{name} {value:.2%}" for name, value in parity["agreement"].items() if value is not None)
     parts.append(
@@ -85,6 +85,29 @@ def export_summary(bundle: Bundle, shrunk: Shrunk, run: Path, written: Sequence[
     cameras = " ".join(flag(spec.name, "SRC") for spec in manifest.inputs)
     next_ = f"next: edgemtl run {shlex.quote(str(bundle.path))} {cameras} --show"
     return "\n\n".join([*parts, "\n".join([*written, next_])])
+
+
+def precision_verdicts(bundle: Bundle) -> list[str]:
+    """Return a line for each precision that was rejected or not decided, and the heads that no metric judges."""
+    manifest = bundle.manifest
+    lines = []
+    for name, reason in manifest.rejected.items():
+        undecided = reason.startswith("undecided")
+        lines.append(
+            f"{name} {reason}; not written: hold out more, or give --keep-undecided"
+            if undecided
+            else f"{name} rejected: {reason}"
+        )
+    lines += [
+        f"{name} undecided, written as asked: {figures['undecided']}"
+        for name, figures in manifest.precisions.items()
+        if "undecided" in figures
+    ]
+    judged = manifest.precisions.get("fp32", {}).get("scores")
+    unscored = [head.name for head in manifest.heads if judged is not None and head.name not in judged]
+    if unscored:
+        lines.append(f"no metric of {', '.join(unscored)} on the held-out split: judged by agreement with fp32 alone")
+    return lines
 
 
 def precision_rows(bundle: Bundle) -> Table:

@@ -82,7 +82,7 @@ def _detached(tensor: Tensor) -> Tensor:
 
 def _uncopyable(module: nn.Module) -> list[object]:
     """Return the attributes of a module that copying fails on."""
-    found = []
+    uncopyable = []
     for name, value in vars(module).items():
         if name in ("_parameters", "_buffers", "_modules"):
             continue
@@ -90,8 +90,8 @@ def _uncopyable(module: nn.Module) -> list[object]:
             with _DetachedCopies(True):
                 copy.deepcopy(value)
         except Exception:  # whatever its own copying raises
-            found.append(value)
-    return found
+            uncopyable.append(value)
+    return uncopyable
 
 
 class _DetachedCopies(TorchFunctionMode):

@@ -56,7 +56,7 @@ def widen_arguments(node: fx.Node, args: Any, kwargs: Any) -> tuple[Any, dict[st
 
 
 def is_random(node: fx.Node) -> bool:
-    """Whether an operator draws random numbers, as far as its arguments tell."""
+    """Whether an operator draws random numbers with these arguments."""
     target = node.target
     if not isinstance(target, torch._ops.OpOverload) or torch.Tag.nondeterministic_seeded not in target.tags:
         return False
