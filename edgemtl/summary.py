@@ -88,7 +88,7 @@ def export_summary(bundle: Bundle, shrunk: Shrunk, run: Path, written: Sequence[
 
 
 def precision_verdicts(bundle: Bundle) -> list[str]:
-    """Return a line for each precision that was rejected or not decided, and the heads that no metric judges."""
+    """Return a line for each precision that was rejected or not decided, and the heads without a metric."""
     manifest = bundle.manifest
     lines = []
     for name, reason in manifest.rejected.items():
@@ -103,10 +103,10 @@ def precision_verdicts(bundle: Bundle) -> list[str]:
         for name, figures in manifest.precisions.items()
         if "undecided" in figures
     ]
-    judged = manifest.precisions.get("fp32", {}).get("scores")
-    unscored = [head.name for head in manifest.heads if judged is not None and head.name not in judged]
+    scores = manifest.precisions.get("fp32", {}).get("scores")
+    unscored = [head.name for head in manifest.heads if scores is not None and head.name not in scores]
     if unscored:
-        lines.append(f"no metric of {', '.join(unscored)} on the held-out split: judged by agreement with fp32 alone")
+        lines.append(f"no metric of {', '.join(unscored)} on the held-out split: held to fp32's outputs alone")
     return lines
 
 

@@ -89,7 +89,7 @@ class AccuracyGate:
 
 
 def too_few_labels(reference: dict[str, Score]) -> str:
-    """Return which heads have too few labels to judge int8 on; empty where each has enough, or does not say."""
+    """Return which heads have too few labels for int8; empty where each has enough, or their number is not known."""
     few = []
     for head, score in reference.items():
         counts = ((score.images, MIN_IMAGES, "labelled images"), (score.objects, MIN_OBJECTS, "objects"))

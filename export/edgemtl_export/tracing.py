@@ -56,7 +56,7 @@ def export_module(
 
 
 def evaluation_copy(model: nn.Module, share: bool = True) -> nn.Module:
-    """Return a copy on the CPU in evaluation mode, which shares the tensors that lie there already unless told not to.
+    """Return a copy on the CPU in evaluation mode, which shares the tensors that lie there already.
 
     Tensors that were computed under autograd (an old weight norm's weight, a kept activation) are copied as values;
     what cannot be copied (a lock, a file) is the same object in both.
