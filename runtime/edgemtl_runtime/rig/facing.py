@@ -68,7 +68,7 @@ def align_orientation(rgb: Lens, ir: Lens, board: Board) -> tuple[Lens, list[int
 
 
 def mirrored_back(rgb: Lens, ir: Lens, board: Board) -> Hypothesis | None:
-    """Return the best hypothesis for ir images mirrored left to right, None where the board tells by itself."""
+    """Return the best hypothesis for ir images mirrored left to right, None where a mirrored board is not detected."""
     flipped = _mirrored(ir, board)
     return None if flipped is None else _best_hypothesis(rgb, flipped, board)
 
