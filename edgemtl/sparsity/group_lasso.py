@@ -39,8 +39,9 @@ from ..config import Sparsity
 from ..errors import ConfigError
 from .blocks import ChannelBlocks
 from .costs import cost_metric, profile
+from .group_rows import GroupRows, ProximalStep
 from .partition import penalised_groups
-from .proximal import adamw_metric, prox, prox_in_metric, zero_thresholds
+from .proximal import prox, prox_in_metric
 
 Params = dict[str, Tensor]
 """Parameters by the network's own names."""
@@ -96,10 +97,12 @@ class ChannelSparsity:
         """With a target: the share of the cost that pruning each group would remove now."""
         self.frozen = False
         self.network, self.parameters = network, self.partition.parameters(network)
+        self.by_rows = GroupRows(network, self.partition)
 
     def to(self, device: torch.device) -> None:
         """Move its tensors to the device of the network."""
         self.partition.to(device)
+        self.by_rows.to(device)
         self.pruned, self.level = self.pruned.to(device), self.level.to(device)
         self.log_strength, self.scale = self.log_strength.to(device), self.scale.to(device)
         self.importance, self.cost_reduction = self.importance.to(device), self.cost_reduction.to(device)
@@ -114,8 +117,8 @@ class ChannelSparsity:
         if self.frozen or not self.target:
             return
         named = zip(self.partition.names, self.parameters, strict=True)
-        terms = [p * grads[name] if name in grads else torch.zeros_like(p) for name, p in named]
-        self.importance.lerp_(self.partition.sums(self.partition.gather(terms)).square(), MEMORY)
+        gradients = [grads[name] if name in grads else torch.zeros_like(p) for name, p in named]
+        self.importance.lerp_(self.by_rows.products(self.parameters, gradients).square(), MEMORY)
 
     @torch.no_grad()
     def after_step(self, step: int, lr: float, optimizer: torch.optim.AdamW) -> None:
@@ -125,9 +128,8 @@ class ChannelSparsity:
             return
         if not self.is_active(step):
             return
-        w = self.partition.gather(self.parameters).detach()
-        metric = self.partition.gather(adamw_metric(optimizer, self.parameters))
-        threshold = zero_thresholds(metric, w, self.partition) / self.partition.root_size
+        proximal = ProximalStep(self.by_rows, optimizer, self.parameters)
+        threshold = proximal.threshold / self.partition.root_size
         protected = self._protected(self.importance if self.target else threshold)
         scheduled = torch.zeros_like(self.pruned)
         if self.target:
@@ -140,14 +142,15 @@ class ChannelSparsity:
         tau = lr * self.strengths().detach()[self.level]
         # With blocks the schedule alone prunes: the penalty must not take single groups out of a block.
         kept = protected | (threshold <= tau) if self.target and self.blocks.blocked else protected
-        w, zero = prox_in_metric(metric, w, (tau * self.partition.root_size).masked_fill(kept, 0.0), self.partition)
+        tau = (tau * self.partition.root_size).masked_fill(kept, 0.0)
+        zero = proximal.threshold <= tau
         self._set_pruned((zero | scheduled) & ~(protected & (threshold > 0)))
-        self.partition.write(self._masked(w), self.parameters)
+        proximal.write(tau, self.pruned)
         self.frozen = bool(self.target) and self.pruned_share >= self.target
 
     def mask(self, network: nn.Module) -> None:
         """Make the pruned groups exactly zero in a network of the same parameters."""
-        self.partition.scale(network, (~self.pruned).to(self.partition.root_size))
+        self.by_rows.zero(self.partition.parameters(network), self.pruned)
 
     def project(self, params: Params) -> Params:
         """Return parameters with the pruned groups zero, once the pattern is frozen."""
