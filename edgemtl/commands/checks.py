@@ -68,7 +68,7 @@ def check_data(config: Config) -> Splits:
     """Open the data of a training; raises `EdgemtlError` where they do not fit its tasks and network."""
     from ..data.datasets import open_datasets
 
-    splits = open_datasets(config)
+    splits = open_datasets(config, check_labels=True)
     labelled, modalities = splits["train"].classes, splits["train"].modalities
     if not any(name in labelled for name in config.tasks):
         raise ConfigError(f"the data have labels for {', '.join(labelled) or 'none'} of tasks={list(config.tasks)}")
