@@ -14,7 +14,21 @@ from .bundle import ThermalRange
 from .frame import Frame, FramePair, PreparedFrame, Size
 from .letterbox import Letterbox, to_uint8
 from .palette import PALETTE, colour
-from .result import NO_TRACK, Attributes, Boxes, DepthMap, EdgeMap, HeadResult, LabelMap, NormalMap, Result
+from .result import (
+    NO_TRACK,
+    Attributes,
+    Boxes,
+    DepthMap,
+    EdgeMap,
+    HeadResult,
+    LabelMap,
+    NormalMap,
+    Points,
+    Result,
+    ScalarMap,
+    Scalars,
+    VectorMap,
+)
 
 GROUND = np.array(
     [
@@ -27,6 +41,10 @@ GROUND = np.array(
 UNKNOWN = "unknown"
 """The class of pixels without a label, drawn black."""
 MIN_WIDTH = 320
+MAPS = (DepthMap, NormalMap, EdgeMap, ScalarMap, VectorMap)
+"""Results that are separate panels."""
+ASCII = str.maketrans({"°": "deg ", "µ": "u", "μ": "u", "²": "2", "³": "3", "·": " ", "Ω": "ohm"})
+"""Signs of units that OpenCV's fonts lack."""
 
 
 def label_palette(label: LabelMap, boxes: Boxes | None) -> NDArray[np.uint8]:
@@ -95,16 +113,23 @@ def camera_panel(
     for head in shown:
         if isinstance(head, Boxes):
             draw_boxes(panel, head, size.scale, size.text)
-        elif isinstance(head, Attributes) and camera == present[0]:
-            for line, (text, tone) in enumerate(attribute_lines(head)):
-                write(panel, text, (4, round((14 + 14 * line) * size.text / 0.35)), size.text + 0.05, tone)
+        elif isinstance(head, Points):
+            draw_points(panel, head, size.scale, size.text)
+    lines = [line for head in shown for line in text_lines(head)] if camera == present[0] else []
+    for index, (text, tone) in enumerate(lines):
+        write(panel, text, (4, round((14 + 14 * index) * size.text / 0.35)), size.text + 0.05, tone)
     return panel
 
 
 def map_panel(head: HeadResult, size: Canvas) -> NDArray[np.uint8] | None:
-    """Return depth, normals or edges as a separate panel, (H, W, 3) uint8 RGB; None for other heads."""
+    """Return a map as a separate panel, (H, W, 3) uint8 RGB, numbers with their scale; None for other heads."""
     image = map_image(head)
-    return None if image is None else _resized(image, size)
+    if image is None:
+        return None
+    panel = _resized(image, size)
+    if isinstance(head, ScalarMap | VectorMap):
+        draw_scale(panel, *_ends(head), head.units, size.text)
+    return panel
 
 
 def draw(pair: FramePair, result: Result) -> NDArray[np.uint8]:
@@ -142,6 +167,11 @@ def _size(pair: FramePair, result: Result) -> Size:
             return head.depth_m.shape[0], head.depth_m.shape[1]
         if isinstance(head, NormalMap):
             return head.normals.shape[0], head.normals.shape[1]
+        if isinstance(head, EdgeMap):
+            return head.scores.shape[0], head.scores.shape[1]
+        if isinstance(head, ScalarMap | VectorMap):
+            height, width = _numbers(head).shape
+            return height, width
     return next(iter(pair.frames.values())).size
 
 
@@ -151,7 +181,10 @@ def _resized(image: NDArray[np.uint8], size: Canvas) -> NDArray[np.uint8]:
 
 
 def map_image(head: HeadResult) -> NDArray[np.uint8] | None:
-    """Return a map as an (H, W, 3) RGB image: warm colours are near, normals as RGB, pixels without a value black."""
+    """Return a map as an (H, W, 3) RGB image, None for other results: pixels without a value are black.
+
+    Warm colours are near or high, of vectors long; normals are shown as RGB.
+    """
     if isinstance(head, DepthMap):
         known = (head.depth_m > 0) & np.isfinite(head.depth_m)
         near = -np.log(np.where(known, head.depth_m, 1.0))
@@ -163,7 +196,47 @@ def map_image(head: HeadResult) -> NDArray[np.uint8] | None:
         return (127.5 * (1 + head.normals * np.array([1, -1, -1], np.float32)) * faces).astype(np.uint8)
     if isinstance(head, EdgeMap):
         return np.repeat((255 * head.scores).astype(np.uint8)[:, :, None], 3, 2)
+    if isinstance(head, ScalarMap | VectorMap):
+        numbers, (low, high) = _numbers(head), _ends(head)
+        known = np.isfinite(numbers)
+        grey = (255 * np.clip((np.where(known, numbers, low) - low) / (high - low), 0, 1)).astype(np.uint8)
+        return np.asarray(cv2.applyColorMap(grey, cv2.COLORMAP_TURBO)[:, :, ::-1] * known[:, :, None], np.uint8)
     return None
+
+
+def _numbers(head: ScalarMap | VectorMap) -> NDArray[np.float32]:
+    """Return what the colours of a map show: its numbers, or the lengths of its vectors."""
+    return head.values if isinstance(head, ScalarMap) else np.linalg.norm(head.vectors, axis=2)
+
+
+def _ends(head: ScalarMap | VectorMap) -> tuple[float, float]:
+    """Return the numbers at the ends of a map's colour scale."""
+    if head.value_range is not None:
+        return head.value_range
+    numbers = _numbers(head)
+    known = numbers[np.isfinite(numbers)]
+    low, high = np.percentile(known, (2, 98)).tolist() if known.size else (0.0, 1.0)
+    return low, max(high, low + 1e-6 * max(1.0, abs(low)))
+
+
+def draw_scale(panel: NDArray[Any], low: float, high: float, units: str, size: float) -> None:
+    """Draw a colour scale with the numbers at its ends into the top right corner of an RGB image, in place."""
+    height, width = round(24 * size), min(panel.shape[1] // 3, round(260 * size))
+    bar = np.repeat(np.linspace(0, 255, width).astype(np.uint8)[None], height, 0)
+    left = panel.shape[1] - width - 4
+    panel[4 : 4 + height, left : left + width] = cv2.applyColorMap(bar, cv2.COLORMAP_TURBO)[:, :, ::-1]
+    text = f"{low:.3g} to {high:.3g} {units}".translate(ASCII).strip()
+    write(panel, text, (left, 4 + height + round(36 * size)), size, (255, 255, 255))
+
+
+def text_lines(head: HeadResult) -> list[tuple[str, tuple[int, int, int]]]:
+    """Return the lines of text, and their colours, of what holds for the image as a whole."""
+    if isinstance(head, Attributes):
+        return attribute_lines(head)
+    if isinstance(head, Scalars):
+        numbers = zip(head.names, head.values.tolist(), strict=True)
+        return [(f"{name} {value:.3g} {head.units}".translate(ASCII).strip(), (255,) * 3) for name, value in numbers]
+    return []
 
 
 def attribute_lines(head: Attributes) -> list[tuple[str, tuple[int, int, int]]]:
@@ -188,6 +261,15 @@ def draw_boxes(panel: NDArray[Any], boxes: Boxes, factor: float, size: float = 0
         number = "" if track == NO_TRACK else f"#{track} "
         text = f"{number}{boxes.names[index]} {score:.2f}"
         write(panel, text, (x0 + 1, max(y0 - 3, round(29 * size))), size, tone)
+
+
+def draw_points(panel: NDArray[Any], points: Points, factor: float, size: float = 0.35) -> None:
+    """Draw points as crosses with class and score onto an RGB image that is enlarged by ``factor``, in place."""
+    for (x, y), score, index in zip(points.xy.tolist(), points.scores, points.classes, strict=True):
+        centre, tone = (round(x * factor), round(y * factor)), colour(int(index))
+        cv2.drawMarker(panel, centre, tone, cv2.MARKER_CROSS, round(30 * size), max(1, round(3 * size)), cv2.LINE_AA)
+        text = f"{points.names[index]} {score:.2f}"
+        write(panel, text, (centre[0] + round(18 * size), centre[1] + round(12 * size)), size, tone)
 
 
 def write(panel: NDArray[Any], text: str, origin: tuple[int, int], size: float, tone: tuple[int, int, int]) -> None:
