@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgemtl_runtime import result
-from edgemtl_runtime.draw import UNKNOWN, draw, write
+from edgemtl_runtime.draw import draw, write
 from edgemtl_runtime.frame import Frame, FramePair
 from edgemtl_runtime.result import HeadResult, Result
 
-from .data.sample import IGNORE, BoxLabels, Label, Sample
+from .data.sample import Label, Sample
+from .tasks import TASKS
 
 Image = NDArray[np.uint8]
 """(H, W, 3) RGB."""
@@ -22,20 +22,8 @@ SHEET_PX = 4000
 
 
 def perfect_result(task: str, label: Label, classes: tuple[str, ...]) -> HeadResult:
-    """Return a label as the result of a perfect head; unknown pixels are a class of their own, or zero."""
-    if isinstance(label, BoxLabels):
-        return result.Boxes(label.xyxy, np.ones(len(label.classes), np.float32), label.classes, classes)
-    if task == "semantic":
-        return result.LabelMap(np.where(label == IGNORE, len(classes), label).astype(np.uint8), (*classes, UNKNOWN))
-    if task == "depth":
-        return result.DepthMap(label)
-    if task == "normals":
-        return result.NormalMap(label)
-    if task == "edges":
-        return result.EdgeMap(np.where(label == IGNORE, 0.3, label).astype(np.float32), 0.5)
-    known = ~np.isnan(label)
-    names = tuple(name for name, is_known in zip(classes, known, strict=True) if is_known)
-    return result.Attributes(label[known].astype(np.float32), names, 0.5)
+    """Return a label as the result of a perfect head."""
+    return TASKS[task](classes).as_result(label)
 
 
 def draw_results(sample: Sample, heads: dict[str, HeadResult]) -> Image:

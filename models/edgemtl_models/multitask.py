@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -14,10 +14,9 @@ from .aligned import LEVELS, AlignedTrunk
 from .backbone import BACKBONES, Backbone
 from .description import check_description, parse, read, renamed
 from .fusion import ConcatTrunk, EarlyFusionTrunk, MidFusionTrunk
-from .heads import DenseHead, ImageHead
+from .head_kinds import HEAD_KINDS, HeadInput
 from .taps import DEEPEST, HeadTapTrunk
 from .trunk import Feature, Trunk
-from .yolo import BoxHead
 
 Outputs = dict[str, Any]
 """Raw outputs by head: a tensor each, or in training what a head of boxes gives to its loss."""
@@ -93,6 +92,7 @@ def build(
     head_taps: dict[str, str] | None = None,
     fusion: dict[str, Any] | None = None,
     pretrained: bool = True,
+    default_heads: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> MultiTask:
     """Build a network with the heads named in ``channels``: how many classes, maps or numbers each puts out.
 
@@ -102,7 +102,8 @@ def build(
     then. ``fusion`` is how the streams are fused: {"kind": "concat"}, at each level before one neck, the default;
     {"kind": "early"}, as the channels of one image; {"kind": "mid", "level": level}, at that level; or {"kind":
     "aligned", "fuse_at": levels, "align": [first, last], "registration_radius": cells}, after a neck each (`aligned`).
-    ``pretrained=False`` leaves out the start weights, for loading a trained state. Raises `ValueError` with the reason
+    ``pretrained=False`` leaves out the start weights, for loading a trained state. ``default_heads`` are the
+    descriptions of heads that the network's own does not list. Raises `ValueError` with the reason
     when the network cannot be built.
     """
     description = renamed(network) if isinstance(network, dict) else _describe(network)
@@ -123,9 +124,7 @@ def build(
         modality: InputSpec(stream["channels"], tuple(stream["mean"]), tuple(stream["std"]))
         for modality, stream in description["streams"].items()
     }
-    for head in channels:
-        if head not in description["heads"]:
-            raise ValueError(f"{name} has no head '{head}'; it has: {', '.join(description['heads'])}")
+    description = description | {"heads": _describe_heads(description, channels, default_heads or {})}
     wanted = {head: description["heads"][head] for head in channels}
     if head_taps or description.get("head_taps"):
         head_taps = {head: (head_taps or description["head_taps"]).get(head, DEEPEST) for head in channels}
@@ -134,7 +133,7 @@ def build(
     heads = {}
     for head, options in wanted.items():
         widths, strides = (_read_by(trunk, head, values) for values in (trunk.widths, trunk.strides))
-        heads[head] = _head(name, head, widths, strides, channels[head], size, **options)
+        heads[head] = _head(name, head, HeadInput(widths, strides, size), channels[head], options)
     return MultiTask(trunk, heads, inputs, description)
 
 
@@ -150,7 +149,9 @@ def _trunk(description: dict[str, Any], heads: set[str], pretrained: bool) -> Tr
         raise ValueError(
             f"head_taps leave streams that stay apart; those of fusion '{kind}' do not: give one of the two"
         )
-    bottom_up, channels = "boxes" in heads, {modality: stream["channels"] for modality, stream in streams.items()}
+    kinds = [HEAD_KINDS[kind] for kind in heads]
+    bottom_up = any(kind.bottom_up for kind in kinds)
+    channels = {modality: stream["channels"] for modality, stream in streams.items()}
     if kind == "early" and len(streams) > 1:
         both = next(iter(streams.values())) | {"channels": sum(channels.values())}
         return EarlyFusionTrunk(
@@ -163,7 +164,7 @@ def _trunk(description: dict[str, Any], heads: set[str], pretrained: bool) -> Tr
         return MidFusionTrunk(backbones, channels, neck, fusion.get("level", "p3"), bottom_up)
     if kind == "aligned" and len(streams) > 1:
         options = {key: fusion[key] for key in ("align", "shared", "registration_radius") if key in fusion}
-        levels = fusion.get("fuse_at") or (LEVELS if "dense" in heads else LEVELS[1:])
+        levels = fusion.get("fuse_at") or (LEVELS if any(kind.reads_finest for kind in kinds) else LEVELS[1:])
         return AlignedTrunk(backbones, channels, neck, levels, **options, bottom_up=bottom_up)
     return ConcatTrunk(backbones, neck, bottom_up)
 
@@ -178,30 +179,28 @@ def _backbone(name: str, modality: str, stream: dict[str, Any], pretrained: bool
     return BACKBONES[kind](stream["channels"], **options)
 
 
-def _head(
-    name: str,
-    head: str,
-    widths: list[int],
-    strides: list[int],
-    channels: int,
-    size: tuple[int, int],
-    kind: str,
-    **options: Any,
-) -> nn.Module:
-    if kind == "boxes":
-        read = [(width, stride) for width, stride in zip(widths, strides, strict=True) if stride > 4]
-        if not read:
-            raise ValueError(f"{name}: {head} reads strides 8 and on; its head tap cannot be at stride 4")
-        boxes = BoxHead([width for width, _ in read], [stride for _, stride in read], channels, **options)
-        boxes.bias_init(*size)
-        return boxes
-    if kind == "dense":
-        if strides != [4 << index for index in range(len(strides))]:
-            raise ValueError(f"{name}: {head} reads all strides from 4 on; fuse_at needs {', '.join(LEVELS)}")
-        return DenseHead(widths, channels, **options)
-    if kind == "picture":
-        return ImageHead(widths[-1], channels, **options)
-    raise ValueError(f"unknown head type '{kind}'; known: boxes, dense, picture")
+def _describe_heads(
+    description: dict[str, Any], heads: Collection[str], defaults: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return the descriptions of the network's heads and of those that are asked for besides."""
+    described = dict(description["heads"])
+    for head in heads:
+        if head not in described:
+            if head not in defaults:
+                raise ValueError(f"{description['name']} has no head '{head}'; it has: {', '.join(described)}")
+            described[head] = dict(defaults[head])
+        kind = described[head]["kind"]
+        if kind not in HEAD_KINDS:
+            raise ValueError(f"unknown head type '{kind}'; known: {', '.join(HEAD_KINDS)}")
+    return described
+
+
+def _head(name: str, head: str, reads: HeadInput, outputs: int, options: Mapping[str, Any]) -> nn.Module:
+    options = dict(options)
+    try:
+        return HEAD_KINDS[options.pop("kind")].build(reads, outputs, **options)
+    except ValueError as error:
+        raise ValueError(f"{name}: {head}: {error}") from error
 
 
 def _describe(name: str) -> dict[str, Any]:

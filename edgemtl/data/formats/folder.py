@@ -26,6 +26,7 @@ from typing import Any
 from edgemtl_runtime.limits import parse_yaml, read_bounded
 
 from ...errors import EdgemtlError
+from ...tasks import TASKS
 from ..annotations import IMAGE_SUFFIXES, Entry, Index, LabelReader, constant_label, pair_by_stem
 from ..policies import FOLDERS
 from ..readers.maps import READERS, read_map
@@ -35,12 +36,15 @@ from ..readers.yolo_text import YoloText
 SPLITS = ("train", "val", "test")
 IMAGE_FOLDERS = ("rgb", "ir", "images")
 """Names of image folders, in whose stead a task's folder stands."""
-CLASS_KEYS = {"names": "boxes", "semantic": "semantic", "attributes": "attributes"}
-"""Keys of data.yaml that list a task's classes."""
-KEYS = ["path", *SPLITS, *(f"{split}_ir" for split in SPLITS), *CLASS_KEYS, "depth", "folders", "missing_labels"]
+KEYS = ["path", *SPLITS, *(f"{split}_ir" for split in SPLITS), "folders", "missing_labels"]
+"""Keys of data.yaml; those of tasks' classes come on top."""
 MISSING = ("problem", "unlabelled", "empty")
-DEPTHS = ("metric", "relative")
 DESCRIPTION = "data.yaml"
+
+
+def class_keys() -> dict[str, str]:
+    """Return the keys of data.yaml that list a task's classes, and the tasks."""
+    return {task.class_key: name for name, task in TASKS.items() if task.class_key}
 
 
 @dataclass(frozen=True)
@@ -100,9 +104,11 @@ def _check_splits(result: Index, description: Description, label_policy: str) ->
         if folders.keys() != description.splits[first].keys():
             ours, others = ("+".join(description.splits[s]) for s in (split, first))
             result.problem(next(iter(folders.values())), f"split '{split}' is {ours}, split '{first}' is {others}")
-        for key, name in (("names", FOLDERS[label_policy][0]), ("semantic", "semantic")):
-            folder = description.label_folder(split, name)
-            if folder.is_dir() and CLASS_KEYS[key] not in description.classes and split == first:
+        for key, task in class_keys().items():
+            if task == "attributes" or TASKS[task](()).channels:  # a table; a task that may do without classes
+                continue
+            folder = description.label_folder(split, FOLDERS[label_policy][0] if task == "boxes" else task)
+            if folder.is_dir() and task not in description.classes and split == first:
                 result.problem(description.file, f"is missing '{key}', the classes of {folder}")
 
 
@@ -123,30 +129,27 @@ def _describe(root: Path, result: Index) -> Description | None:
     file = root if root.suffix in (".yaml", ".yml") else root / DESCRIPTION
     try:
         meta: dict[str, Any] = dict(parse_yaml(read_bounded(file)))
-        classes = {task: _names(meta[key]) for key, task in CLASS_KEYS.items() if meta.get(key)}
+        classes = {task: TASKS[task].read_classes(meta[key]) for key, task in class_keys().items() if meta.get(key)}
+        classes = {task: names for task, names in classes.items() if names}
         path = os.path.expandvars(str(meta.get("path", ".")))
         base = (file.parent / Path(path).expanduser()).resolve()
         folders = {str(task): str(name) for task, name in dict(meta.get("folders") or {}).items()}
-        if meta.get("depth", DEPTHS[0]) == DEPTHS[1]:
-            classes["depth"] = (DEPTHS[1],)
         missing = str(meta.get("missing_labels", MISSING[0]))
     except (EdgemtlError, OSError, KeyError, TypeError, ValueError) as error:
         reason = f"is missing {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         result.problem(file, f"cannot be read as a data description: {reason}")
         return None
-    message = ""
+    message, keys = "", [*KEYS, *class_keys()]
     if "$" in path:
         message = f"path {path}: the variable is not set"
     elif not base.is_dir():
         message = f"path {base} is no folder"
     elif missing not in MISSING:
         message = f"missing_labels '{missing}' is not one of {', '.join(MISSING)}"
-    elif meta.get("depth", DEPTHS[0]) not in DEPTHS:
-        message = f"depth '{meta['depth']}' is not one of {', '.join(DEPTHS)}"
     elif unknown := sorted(folders.keys() - {*READERS, "labels", "labels_rgb", "labels_ir"}):
         message = f"folders names '{unknown[0]}'; known: {', '.join(READERS)}, labels"
     elif typos := [
-        (key, near) for key in meta if key not in KEYS and (near := get_close_matches(str(key), KEYS, 1, 0.75))
+        (key, near) for key in meta if key not in keys and (near := get_close_matches(str(key), keys, 1, 0.75))
     ]:
         message = f"unknown key '{typos[0][0]}'; did you mean '{typos[0][1][0]}'?"
     if message:
@@ -167,11 +170,6 @@ def _image_folders(meta: Mapping[str, Any], base: Path, split: str) -> dict[str,
     return folders
 
 
-def _names(names: list[object] | dict[int, object]) -> tuple[str, ...]:
-    ordered = names if isinstance(names, list) else [names[i] for i in range(len(names))]
-    return tuple(str(name) for name in ordered)
-
-
 def _index_split(result: Index, description: Description, split: str, label_policy: str, table: Table) -> None:
     folders = description.splits[split]
     for folder in folders.values():
@@ -186,7 +184,7 @@ def _index_split(result: Index, description: Description, split: str, label_poli
         return
     label_folders = {name: description.label_folder(split, name) for name in (*READERS, *FOLDERS[label_policy])}
     for name, folder in label_folders.items():
-        for file in sorted(folder.glob("*.png" if name in READERS else "*.txt")):
+        for file in sorted(folder.glob(f"*{READERS[name].suffix}" if name in READERS else "*.txt")):
             if file.stem not in stems:
                 result.problem(file, "labels an image that does not exist")
     entries = []
@@ -211,8 +209,8 @@ def _label_readers(
             files = tuple(file for file in files if file.is_file())
         if description.missing != "unlabelled" or all(file.is_file() for file in files):
             readers["boxes"] = YoloText(files, description.classes["boxes"])
-    for task in READERS:
-        file = label_folders[task] / f"{stem}.png"
-        if (task != "semantic" or task in description.classes) and file.is_file():
-            readers[task] = partial(read_map, task, file, description.classes.get(task, ()))
+    for task, label_files in READERS.items():
+        file, classes = label_folders[task] / f"{stem}{label_files.suffix}", description.classes.get(task, ())
+        if TASKS[task](classes).channels and file.is_file():
+            readers[task] = partial(read_map, task, file, classes)
     return readers

@@ -1,4 +1,6 @@
-"""Label maps as PNG files, one an image and task, in a folder named like the task; a missing file is no label.
+"""Label files, one an image and task, in a folder named like the task; a missing file is no label.
+
+Tasks say in `tasks.base.Task.label_files` how theirs are read; those of the built-in ones are maps:
 
 semantic/SPLIT/STEM.png   8 bits: class ids as data.yaml names them, 255 where unknown
 depth/SPLIT/STEM.png      16 bits: millimetres, 0 where unknown
@@ -8,7 +10,7 @@ edges/SPLIT/STEM.png      8 bits: 0 where there is none, 255 on an edge, 128 whe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ...tasks import TASKS
+from ...tasks.base import LabelFiles
 from ..annotations import Problem, Problems, Size
 from ..sample import IGNORE
 
@@ -59,17 +63,30 @@ def read_edges(image: Array, classes: tuple[str, ...]) -> Array:
     return edges
 
 
-READERS: dict[str, Callable[[Array, tuple[str, ...]], Array]] = {
-    "semantic": read_semantic,
-    "depth": read_depth,
-    "normals": read_normals,
-    "edges": read_edges,
-}
-"""Readers of the decoded files by task."""
+class LabelReaders(Mapping[str, LabelFiles]):
+    """The label files of every task that has its own, by the task's name: a view of `tasks.TASKS`."""
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, task in TASKS.items() if task.label_files is not None)
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __getitem__(self, name: str) -> LabelFiles:
+        files = TASKS[name].label_files
+        if files is None:
+            raise KeyError(name)
+        return files
 
 
-def read_map(task: str, file: Path, classes: tuple[str, ...], size: Size | None, problems: Problems) -> Array | None:
+READERS = LabelReaders()
+
+
+def read_map(task: str, file: Path, classes: tuple[str, ...], size: Size | None, problems: Problems) -> Any | None:
     """Return a task's label of one image of ``size``, or None with a problem added."""
+    label_files = READERS[task]
+    if label_files.decode is None:
+        return _read_other(label_files, file, classes, size, problems)
     image = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
     try:
         if image is None:
@@ -77,8 +94,20 @@ def read_map(task: str, file: Path, classes: tuple[str, ...], size: Size | None,
         if size and image.shape[:2] != size:
             sizes = f"{image.shape[1]}x{image.shape[0]}, its image {size[1]}x{size[0]}"
             raise ValueError(f"{task} is {sizes}: sizes must be equal")
-        return READERS[task](image, classes)
+        return label_files.decode(image, classes)
     except ValueError as error:
+        problems.append(Problem(file, 0, str(error)))
+        return None
+
+
+def _read_other(
+    label_files: LabelFiles, file: Path, classes: tuple[str, ...], size: Size | None, problems: Problems
+) -> Any | None:
+    if size is None or label_files.read is None:  # the image has a problem of its own
+        return None
+    try:
+        return label_files.read(file, classes, size)
+    except (OSError, ValueError) as error:
         problems.append(Problem(file, 0, str(error)))
         return None
 
