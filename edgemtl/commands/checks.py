@@ -8,9 +8,12 @@ from pathlib import Path
 from edgemtl_runtime.atomic import check_folder
 from edgemtl_runtime.bundle import MANIFEST
 
-from ..config import TASK_NAMES, Config
+from ..config import Config
 from ..errors import ConfigError, DataError, EdgemtlError
+from ..methods import EXPERIMENTS, METHODS
+from ..methods.weighting import TASK_WEIGHTINGS
 from ..run_files import RUN, check_run, is_run
+from ..tasks import TASKS
 
 SYNTHETIC = "streets"
 """The data source that is no path."""
@@ -19,8 +22,10 @@ SYNTHETIC = "streets"
 def check_config(config: Config, resume: bool = False) -> None:
     """Raise `EdgemtlError` where a configuration names a task, network or file that does not exist."""
     for name in config.tasks:
-        if name not in TASK_NAMES:
-            raise ConfigError(f"tasks: '{name}' is not one of {', '.join(TASK_NAMES)}")
+        TASKS.check(name, "tasks:")
+    if config.method not in EXPERIMENTS:
+        METHODS.check(config.method, "method:")
+    TASK_WEIGHTINGS.check(config.task_weighting, "task_weighting:")
     _check_network(config.network)
     if resume:  # a finished run is returned without its data
         return

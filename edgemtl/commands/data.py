@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .outputs import check_suffix, json_option, output_file, overwrite_option
+from .plugin_options import load_plugins, plugin_option
 
 if TYPE_CHECKING:
     from .outputs import Commands
@@ -23,11 +24,13 @@ def add(commands: Commands) -> None:
     check = data.add_parser("check", help="count what a dataset holds and list every problem in it")
     check.add_argument("path", type=Path, help="its folder, or its data.yaml")
     labels_option(check, "fused")
+    plugin_option(check)
     json_option(check)
     check.set_defaults(command=_check)
     show = data.add_parser("show", help="write a contact sheet of images with their labels drawn on")
     show.add_argument("path", type=Path, help="its folder, or its data.yaml")
     labels_option(show, "fused")
+    plugin_option(show)
     show.add_argument("--split", choices=("train", "val", "test"), default="train")
     show.add_argument("--count", type=int, default=12, help="images, evenly spaced over the split (%(default)s)")
     show.add_argument("--out", type=Path, help="image to write (default: sheet.png, else sheet-2.png …)")
@@ -47,6 +50,7 @@ def _check(args: argparse.Namespace) -> int:
     from .checks import check_source
 
     check_source(str(args.path))
+    load_plugins(args)
     from ..console import print_table
     from ..data.check import check, rows
 
@@ -67,6 +71,7 @@ def _show(args: argparse.Namespace) -> int:
 
     check_suffix(args.out or SHEET, IMAGES)
     check_source(str(args.path))
+    load_plugins(args)
     import cv2
 
     from ..data.datasets import FileDataset, evenly_spaced

@@ -13,6 +13,7 @@ from edgemtl_runtime.renamed_options import renamed
 
 from .data import labels_option
 from .outputs import figure_file, json_option, overwrite_option
+from .plugin_options import load_plugins, plugin_option, plugin_options
 
 if TYPE_CHECKING:
     from ..config import Config, LabelPolicy
@@ -43,6 +44,7 @@ def _add_eval(commands: Commands) -> None:
     evaluation.add_argument(
         "--precision", choices=list(MODELS), default="fp32", help="of a bundle's networks (%(default)s)"
     )
+    plugin_options(evaluation)
     json_option(evaluation)
     evaluation.set_defaults(command=_eval)
 
@@ -52,6 +54,7 @@ def _add_compare(commands: Commands) -> None:
     compare.add_argument("runs", nargs="+", metavar="RUN", type=Path, help="runs, or folders of runs")
     compare.add_argument("--out", type=Path, metavar="FILE.png", help="draw the changes against single as well")
     overwrite_option(compare)
+    plugin_option(compare)
     json_option(compare)
     compare.set_defaults(command=_compare)
 
@@ -64,6 +67,7 @@ def _add_predict(commands: Commands) -> None:
         "--out", type=Path, required=True, help="folder to write: pictures/, results.jsonl, boxes.json"
     )
     overwrite_option(predict)
+    plugin_options(predict)
     predict.set_defaults(command=_predict)
 
 
@@ -81,6 +85,7 @@ def _eval(args: argparse.Namespace) -> int:
         raise EdgemtlError("a bundle does not know its data: give --data PATH, or --data streets")
     if args.data:
         check_source(args.data)
+    load_plugins(args, [args.path])
     with figure_file(args.out, args.overwrite) as figure:
         return _evaluate_and_report(args, figure)
 
@@ -143,6 +148,7 @@ def _compare(args: argparse.Namespace) -> int:
     from ..run_files import runs_in
 
     folders = [folder for path in args.runs for folder in runs_in(path)]
+    load_plugins(args)
     with figure_file(args.out, args.overwrite) as figure:
         return _compare_and_report(folders, args, figure)
 
@@ -168,6 +174,7 @@ def _predict(args: argparse.Namespace) -> int:
     check_run_or_bundle(args.path)
     if not args.folder.is_dir():
         raise DataError(f"{args.folder}: there is no such folder")
+    load_plugins(args, [args.path])
     from ..predict import predict
 
     count = predict(args.path, args.folder, args.out, args.overwrite)

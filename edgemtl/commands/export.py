@@ -12,6 +12,7 @@ from edgemtl_runtime.atomic import AtomicFile
 from edgemtl_runtime.renamed_options import renamed
 
 from .outputs import check_suffix, comma_separated, json_option, output_file, overwrite_option
+from .plugin_options import load_plugins, plugin_options
 
 if TYPE_CHECKING:
     from edgemtl_export import Shrunk
@@ -52,9 +53,7 @@ def _add_shrink(commands: Commands) -> None:
         shrink.add_argument(f"--{name}", metavar="|".join(values), default=values[0], help=text)
     shrink.add_argument("--outputs", metavar="NAME,NAME", help="keep these outputs only (default: all)")
     shrink.add_argument("--no-verify", action="store_true", help="skip the proof that the outputs are the same")
-    shrink.add_argument(
-        "--trust", action="store_true", help="open a PROGRAM.pt2 that may run custom code while it is loaded"
-    )
+    plugin_options(shrink, ", and open a PROGRAM.pt2 that may run custom code while it is loaded")
     json_option(shrink)
     shrink.set_defaults(command=_shrink)
 
@@ -94,6 +93,7 @@ def _add_export(commands: Commands) -> None:
     export.add_argument(
         "--engine-out", metavar="FILE", type=Path, help="with --tensorrt: copy the fastest plain plan here"
     )
+    plugin_options(export)
     json_option(export)
     export.set_defaults(command=_export)
 
@@ -112,6 +112,7 @@ def _shrink(args: argparse.Namespace) -> int:
     if args.out is not None:
         check_suffix(args.out, (PROGRAM,))
     check_run_or_program(args.path)
+    load_plugins(args, [args.path])
     return _shrink_and_report(args, outputs)
 
 
@@ -153,6 +154,7 @@ def _export(args: argparse.Namespace) -> int:
     if args.engine_out and not args.tensorrt:
         raise EdgemtlError("--engine-out is of an engine: give --tensorrt too")
     check_run(args.run)
+    load_plugins(args, [args.run])
     return _export_and_report(args)
 
 

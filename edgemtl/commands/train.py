@@ -13,6 +13,7 @@ from edgemtl_runtime.atomic import AtomicFile, BusyError, is_free, numbered, unf
 from edgemtl_runtime.renamed_options import renamed
 
 from .outputs import json_option, overwrite_option
+from .plugin_options import TRUST, load_configured, load_plugins, plugin_options
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -45,6 +46,7 @@ def _add_train(commands: Commands) -> None:
     train.add_argument("--out", type=Path, help="run folder (default: runs/NETWORK, else runs/NETWORK-2 …)")
     train.add_argument("--resume", action="store_true", help="resume a training that was interrupted")
     overwrite_option(train)
+    train.add_argument("--trust", action="store_true", help=TRUST)
     json_option(train, "print the metrics as one JSON object, nothing else")
     train.set_defaults(command=_train)
 
@@ -63,6 +65,7 @@ def _add_adapt(commands: Commands) -> None:
     adapt.add_argument("--out", type=Path, required=True, help="folder to write: a run for each start, adapt.png")
     adapt.add_argument("--resume", action="store_true", help="resume trainings that were interrupted")
     overwrite_option(adapt)
+    plugin_options(adapt)
     json_option(adapt)
     adapt.set_defaults(command=_adapt)
 
@@ -92,7 +95,7 @@ def _train(args: argparse.Namespace) -> int:
     overrides, file = list(args.overrides), args.config
     if "=" in file and not Path(file).exists():
         overrides, file = [file, *overrides], None
-    config = load(file, overrides)
+    config = load_configured(load(file, overrides), file, overrides, args.trust)
     check_config(config, args.resume)
     check_out(args.out, config, args.resume, args.overwrite)
     return _train_and_report(config, args)
@@ -172,6 +175,7 @@ def _adapt(args: argparse.Namespace) -> int:
 
     overrides = [start for start in args.starts if "=" in start and not Path(start).exists()]
     starts = [start for start in args.starts if start not in overrides]
+    load_plugins(args, map(Path, starts))
     configs = adaptation_configs(starts, args.task, overrides, args.single_task)
     for config in configs.values():
         check_config(config, args.resume)

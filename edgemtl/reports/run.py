@@ -22,8 +22,6 @@ from ..visualize import draw_labels, draw_results
 from .html import image, jpeg, page, paragraph, section
 
 SAMPLES = 6
-PER_CLASS = ("ap50", "iou", "ap")
-"""First parts of the names of metrics that are given for each class."""
 
 
 def write_run_report(
@@ -74,7 +72,8 @@ def summary(config: Config, metrics: dict[str, Any]) -> str:
 def tables(reports: Reports) -> list[Table]:
     """Return a table of the overall metrics, primary ones first, and one for each metric that classes have."""
     names = list(reports["all"].flat())
-    per_class = Counter(name.partition("_")[0] for name in names if name.partition("_")[0] in PER_CLASS)
+    known = {task.per_class for task in TASKS.values()} - {""}
+    per_class = Counter(name.partition("_")[0] for name in names if name.partition("_")[0] in known)
     overall = [name for name in names if name.partition("_")[0] not in per_class or "_" not in name]
     primary = {task.primary: "↑" if task.higher_is_better else "↓" for task in TASKS.values()}
     overall.sort(key=lambda name: name not in primary)

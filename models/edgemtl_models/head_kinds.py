@@ -1,13 +1,15 @@
-"""Kinds of heads by the name that a network's description gives: what each reads of the trunk, and how it is built."""
+"""Kinds of heads by the name that a network's description gives, and all the parts that one may name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import nn
 
 from .aligned import LEVELS
+from .backbone import BACKBONES, Backbone
 from .heads import DenseHead, ImageHead
 from .yolo import BoxHead
 
@@ -41,10 +43,10 @@ def _boxes(reads: HeadInput, classes: int, reg_max: int = 1) -> nn.Module:
     return head
 
 
-def _dense(reads: HeadInput, outputs: int, width: int = 32) -> nn.Module:
+def _dense(reads: HeadInput, outputs: int, width: int = 32, offset: float = 0.0, scale: float = 1.0) -> nn.Module:
     if reads.strides != [4 << index for index in range(len(reads.strides))]:
         raise ValueError(f"it reads all strides from 4 on; fuse_at needs {', '.join(LEVELS)}")
-    return DenseHead(reads.widths, outputs, width)
+    return DenseHead(reads.widths, outputs, width, offset, scale)
 
 
 def _picture(reads: HeadInput, outputs: int, width: int = 64) -> nn.Module:
@@ -56,3 +58,15 @@ HEAD_KINDS: dict[str, HeadKind] = {
     "dense": HeadKind(_dense),
     "picture": HeadKind(_picture, reads_finest=False),
 }
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a network's description may name: backbones and kinds of heads; and the heads of which it need not speak."""
+
+    backbones: Mapping[str, Callable[..., Backbone]] = field(default_factory=lambda: BACKBONES)
+    head_kinds: Mapping[str, HeadKind] = field(default_factory=lambda: HEAD_KINDS)
+    default_heads: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+DEFAULT_PARTS = Parts()

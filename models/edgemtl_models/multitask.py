@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from .aligned import LEVELS, AlignedTrunk
-from .backbone import BACKBONES, Backbone
+from .backbone import Backbone
 from .description import check_description, parse, read, renamed
 from .fusion import ConcatTrunk, EarlyFusionTrunk, MidFusionTrunk
-from .head_kinds import HEAD_KINDS, HeadInput
+from .head_kinds import DEFAULT_PARTS, HeadInput, HeadKind, Parts
 from .taps import DEEPEST, HeadTapTrunk
 from .trunk import Feature, Trunk
 
@@ -92,7 +92,7 @@ def build(
     head_taps: dict[str, str] | None = None,
     fusion: dict[str, Any] | None = None,
     pretrained: bool = True,
-    default_heads: Mapping[str, Mapping[str, Any]] | None = None,
+    parts: Parts = DEFAULT_PARTS,
 ) -> MultiTask:
     """Build a network with the heads named in ``channels``: how many classes, maps or numbers each puts out.
 
@@ -102,8 +102,8 @@ def build(
     then. ``fusion`` is how the streams are fused: {"kind": "concat"}, at each level before one neck, the default;
     {"kind": "early"}, as the channels of one image; {"kind": "mid", "level": level}, at that level; or {"kind":
     "aligned", "fuse_at": levels, "align": [first, last], "registration_radius": cells}, after a neck each (`aligned`).
-    ``pretrained=False`` leaves out the start weights, for loading a trained state. ``default_heads`` are the
-    descriptions of heads that the network's own does not list. Raises `ValueError` with the reason
+    ``pretrained=False`` leaves out the start weights, for loading a trained state. ``parts`` are the backbones and
+    heads that the description may name. Raises `ValueError` with the reason
     when the network cannot be built.
     """
     description = renamed(network) if isinstance(network, dict) else _describe(network)
@@ -124,20 +124,21 @@ def build(
         modality: InputSpec(stream["channels"], tuple(stream["mean"]), tuple(stream["std"]))
         for modality, stream in description["streams"].items()
     }
-    description = description | {"heads": _describe_heads(description, channels, default_heads or {})}
+    description = description | {"heads": _describe_heads(description, channels, parts)}
     wanted = {head: description["heads"][head] for head in channels}
     if head_taps or description.get("head_taps"):
         head_taps = {head: (head_taps or description["head_taps"]).get(head, DEEPEST) for head in channels}
         description = description | {"head_taps": head_taps}
-    trunk = _trunk(description, {head["kind"] for head in wanted.values()}, pretrained)
+    trunk = _trunk(description, [parts.head_kinds[head["kind"]] for head in wanted.values()], pretrained, parts)
     heads = {}
     for head, options in wanted.items():
         widths, strides = (_read_by(trunk, head, values) for values in (trunk.widths, trunk.strides))
-        heads[head] = _head(name, head, HeadInput(widths, strides, size), channels[head], options)
+        kind = parts.head_kinds[options["kind"]]
+        heads[head] = _head(f"{name}: {head}", kind, HeadInput(widths, strides, size), channels[head], options)
     return MultiTask(trunk, heads, inputs, description)
 
 
-def _trunk(description: dict[str, Any], heads: set[str], pretrained: bool) -> Trunk:
+def _trunk(description: dict[str, Any], heads: Sequence[HeadKind], pretrained: bool, parts: Parts) -> Trunk:
     """Return the trunk that a description asks for, for heads of these types."""
     name, streams, neck = str(description["name"]), description["streams"], description["neck"]
     head_taps = description.get("head_taps")
@@ -149,58 +150,55 @@ def _trunk(description: dict[str, Any], heads: set[str], pretrained: bool) -> Tr
         raise ValueError(
             f"head_taps leave streams that stay apart; those of fusion '{kind}' do not: give one of the two"
         )
-    kinds = [HEAD_KINDS[kind] for kind in heads]
-    bottom_up = any(kind.bottom_up for kind in kinds)
+    bottom_up = any(head.bottom_up for head in heads)
     channels = {modality: stream["channels"] for modality, stream in streams.items()}
     if kind == "early" and len(streams) > 1:
         both = next(iter(streams.values())) | {"channels": sum(channels.values())}
         return EarlyFusionTrunk(
-            list(streams), _backbone(name, " and ".join(streams), both, pretrained), neck, bottom_up
+            list(streams), _backbone(name, " and ".join(streams), both, pretrained, parts), neck, bottom_up
         )
-    backbones = {modality: _backbone(name, modality, stream, pretrained) for modality, stream in streams.items()}
+    backbones = {modality: _backbone(name, modality, stream, pretrained, parts) for modality, stream in streams.items()}
     if head_taps:
         return HeadTapTrunk(backbones, channels, neck, head_taps)
     if kind == "mid" and len(streams) > 1:
         return MidFusionTrunk(backbones, channels, neck, fusion.get("level", "p3"), bottom_up)
     if kind == "aligned" and len(streams) > 1:
         options = {key: fusion[key] for key in ("align", "shared", "registration_radius") if key in fusion}
-        levels = fusion.get("fuse_at") or (LEVELS if any(kind.reads_finest for kind in kinds) else LEVELS[1:])
+        levels = fusion.get("fuse_at") or (LEVELS if any(head.reads_finest for head in heads) else LEVELS[1:])
         return AlignedTrunk(backbones, channels, neck, levels, **options, bottom_up=bottom_up)
     return ConcatTrunk(backbones, neck, bottom_up)
 
 
-def _backbone(name: str, modality: str, stream: dict[str, Any], pretrained: bool) -> Backbone:
+def _backbone(name: str, modality: str, stream: dict[str, Any], pretrained: bool, parts: Parts) -> Backbone:
     options = dict(stream["backbone"])
     kind = options.pop("kind")
-    if kind not in BACKBONES:
-        raise ValueError(f"{name}: stream '{modality}' asks for backbone '{kind}'; known: {', '.join(BACKBONES)}")
+    if kind not in parts.backbones:
+        known = ", ".join(parts.backbones)
+        raise ValueError(f"{name}: stream '{modality}' asks for backbone '{kind}'; known: {known}")
     if not pretrained:
         options.pop("weights", None)
-    return BACKBONES[kind](stream["channels"], **options)
+    return parts.backbones[kind](stream["channels"], **options)
 
 
-def _describe_heads(
-    description: dict[str, Any], heads: Collection[str], defaults: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
+def _describe_heads(description: dict[str, Any], heads: Collection[str], parts: Parts) -> dict[str, Any]:
     """Return the descriptions of the network's heads and of those that are asked for besides."""
     described = dict(description["heads"])
     for head in heads:
         if head not in described:
-            if head not in defaults:
+            if head not in parts.default_heads:
                 raise ValueError(f"{description['name']} has no head '{head}'; it has: {', '.join(described)}")
-            described[head] = dict(defaults[head])
+            described[head] = dict(parts.default_heads[head])
         kind = described[head]["kind"]
-        if kind not in HEAD_KINDS:
-            raise ValueError(f"unknown head type '{kind}'; known: {', '.join(HEAD_KINDS)}")
+        if kind not in parts.head_kinds:
+            raise ValueError(f"unknown head type '{kind}'; known: {', '.join(parts.head_kinds)}")
     return described
 
 
-def _head(name: str, head: str, reads: HeadInput, outputs: int, options: Mapping[str, Any]) -> nn.Module:
-    options = dict(options)
+def _head(name: str, kind: HeadKind, reads: HeadInput, outputs: int, options: Mapping[str, Any]) -> nn.Module:
     try:
-        return HEAD_KINDS[options.pop("kind")].build(reads, outputs, **options)
+        return kind.build(reads, outputs, **{key: value for key, value in options.items() if key != "kind"})
     except ValueError as error:
-        raise ValueError(f"{name}: {head}: {error}") from error
+        raise ValueError(f"{name}: {error}") from error
 
 
 def _describe(name: str) -> dict[str, Any]:

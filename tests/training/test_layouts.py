@@ -15,7 +15,7 @@ from edgemtl.cli import main
 from edgemtl.config_file import load
 from edgemtl.data.check import check
 from edgemtl.data.datasets import open_datasets
-from edgemtl.data.formats import NAMES, index
+from edgemtl.data.formats import FORMATS, index
 from edgemtl.data.formats.cityscapes import IDS
 from edgemtl.data.sample import IGNORE, Sample
 
@@ -150,7 +150,7 @@ def coco(root: Path) -> None:
         write(root / "annotations" / f"instances_{split}2017.json", json.dumps(content))
 
 
-WRITERS: dict[str, Callable[[Path], None]] = {name: globals()[name] for name in NAMES if name != "folder"}
+WRITERS: dict[str, Callable[[Path], None]] = {name: globals()[name] for name in FORMATS if name != "folder"}
 COUNTS = {
     "llvip": (2, 1),
     "flir": (2, 1),
