@@ -21,6 +21,12 @@ def build(network: str | dict[str, Any], channels: dict[str, int], size: tuple[i
     return edgemtl_models.build(network, channels, size, parts=_parts(channels), **options)
 
 
+def reads_finest(network: MultiTask, head: str) -> bool:
+    """Whether a head reads the features at stride 4."""
+    kind: str = network.description["heads"][head]["kind"]
+    return _parts([head]).head_kinds[kind].reads_finest
+
+
 def _parts(heads: Iterable[str]) -> Parts:
     for table, added, kind in ((BACKBONES, plugins.BACKBONES, "backbone"), (HEAD_KINDS, plugins.HEADS, "head")):
         if taken := sorted(table.keys() & set(added)):

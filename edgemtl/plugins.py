@@ -158,17 +158,30 @@ def load_installed() -> None:
             _state.loaded[entry.name] = Plugin(entry.name, _package(entry))
 
 
-def load_named(files: Iterable[str], named_in: str, trust: bool) -> None:
-    """Load plugins that a file names which the user may not have written; raises `EdgemtlError` without ``trust``."""
+def load_named(files: Iterable[str], named_in: str, trust: bool, option: str = "--plugin {}") -> None:
+    """Load plugins that a file names which the user may not have written; raises `EdgemtlError` without ``trust``.
+
+    ``option`` is what the user writes to name them himself.
+    """
     for file in files:
         if is_loaded(file):
             continue
         if not trust:
             raise EdgemtlError(
-                f"{named_in} names the plugin {file}, whose code would run: if you trust it add --trust, "
-                f"or give it yourself, as plugins=[{file}] or --plugin {file}"
+                f"{named_in} names the plugin {file}, whose code would run: if you trust it add --trust or "
+                + option.format(file)
             )
         load(file)
+
+
+def unload(name: str) -> None:
+    """Remove what a plugin has registered; networks, runs and objects that were made with it stay as they are."""
+    registries: list[Registry[Any]] = [TASKS, METHODS, TASK_WEIGHTINGS, REGULARIZERS, BACKBONES, HEADS]
+    if formats := sys.modules.get("edgemtl.data.formats"):  # which takes OpenCV to import
+        registries.append(formats.FORMATS)
+    for registry in registries:
+        registry.discard(name)
+    _state.loaded.pop(name, None)
 
 
 def is_loaded(file: str) -> bool:
@@ -212,11 +225,7 @@ def _registering(name: str, shown: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        registries: list[Registry[Any]] = [TASKS, METHODS, TASK_WEIGHTINGS, REGULARIZERS, BACKBONES, HEADS]
-        if formats := sys.modules.get("edgemtl.data.formats"):
-            registries.append(formats.FORMATS)
-        for registry in registries:
-            registry.discard(name)
+        unload(name)
         if not isinstance(error, Exception):
             raise
         raise ConfigError(f"plugin {shown}: {_line_of(error, name)}{error or type(error).__name__}") from error

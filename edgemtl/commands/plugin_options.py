@@ -62,7 +62,7 @@ def load_configured(config: Config, file: str | None, overrides: Sequence[str], 
         for path in paths:
             plugins.load(path)
     else:
-        plugins.load_named(paths, str(file), trust)
+        plugins.load_named(paths, str(file), trust, "plugins=[{}]")
     for run in map(Path, (config.init_from, *config.teachers.values())):
         if is_run(run):
             run_plugins.load_of_run(run, trust)

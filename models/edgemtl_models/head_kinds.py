@@ -49,14 +49,14 @@ def _dense(reads: HeadInput, outputs: int, width: int = 32, offset: float = 0.0,
     return DenseHead(reads.widths, outputs, width, offset, scale)
 
 
-def _picture(reads: HeadInput, outputs: int, width: int = 64) -> nn.Module:
+def _image(reads: HeadInput, outputs: int, width: int = 64) -> nn.Module:
     return ImageHead(reads.widths[-1], outputs, width)
 
 
 HEAD_KINDS: dict[str, HeadKind] = {
     "boxes": HeadKind(_boxes, reads_finest=False, bottom_up=True),
     "dense": HeadKind(_dense),
-    "picture": HeadKind(_picture, reads_finest=False),
+    "picture": HeadKind(_image, reads_finest=False),
 }
 
 
