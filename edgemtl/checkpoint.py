@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,9 @@ from . import distributed, run_plugins
 from .config import Config
 from .console import print_message
 from .errors import ConfigError, EdgemtlError
+from .log_file import TrainingLog
 from .renamed_keys import renamed
+from .run import Interface
 from .stop import Stop
 from .trainer import Trainer, TrainState
 
@@ -28,6 +30,7 @@ FREE = ("checkpoint_interval_s", "tensorboard")
 """Keys that may change when a training is resumed."""
 HEADER, OLD_HEADER = "train_state", "told"
 """The entry of the file's metadata that holds the values; version 0.1 had another, and other tensors with it."""
+LOG_SUFFIX = ".log.jsonl"
 UNREADABLE = (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError)
 Values = dict[str, Any]
 
@@ -46,6 +49,8 @@ class Checkpoint:
     def __init__(self, out: str | Path, config: Config, keep: bool = True) -> None:
         """Without ``keep`` nothing is saved."""
         self.out, self.file, self.config, self.keep = Path(out), unfinished(out), config, keep
+        self.log_file = self.file.with_name(f"{self.file.name}{LOG_SUFFIX}")
+        self.log: TrainingLog | None = None
         self.saved_at = time.monotonic()
         self.step = -1
         """The step whose state is on the disk, -1 for none."""
@@ -110,6 +115,7 @@ class Checkpoint:
         state = trainer.state()
         values = state.values | {"seconds": seconds, "config": msgspec.to_builtins(self.config)}
         values["plugins"] = run_plugins.used(self.config, trainer.interface.network)
+        values["meaning"] = meaning(trainer.interface)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
         try:
             write_file(self.file, save(tensors, {HEADER: json.dumps(values)}))
@@ -128,6 +134,7 @@ class Checkpoint:
                 f"{self.file}: a state of version 0.1, which cannot be resumed; finish it with that version, "
                 "or start from the beginning with --overwrite"
             )
+        check_meaning(values.get("meaning", {}), meaning(trainer.interface))
         try:
             with safe_open(self.file, "pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -155,12 +162,29 @@ class Checkpoint:
             with suppress(EdgemtlError, OSError), Lock(resolve_parent(self.out)):
                 if not differs(self._values()["config"], self.config):
                     self.file.unlink()
+                    self.log_file.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Remove the state: the run is finished."""
         if distributed.is_main() and self.keep and os.path.lexists(self.file):
             self._values()
             self.file.unlink()
+            self.close_log()
+
+    def open_log(self, log: TrainingLog) -> None:
+        """Let the main process write the log of the training next to its state."""
+        if not distributed.is_main():
+            log.discard()
+        elif self.keep:
+            self.log = log
+            log.open(self.log_file)
+
+    def close_log(self) -> None:
+        """Close the log, and remove it where there is no state that it belongs to."""
+        if self.log:
+            self.log.close()
+            if not os.path.lexists(self.file):
+                self.log_file.unlink(missing_ok=True)
 
 
 def read_values(file: Path) -> Values:
@@ -212,6 +236,26 @@ def check_same(existing: Values, config: Config, owner: str) -> None:
 def differs(existing: Values, config: Config) -> str:
     """Return the first key in which an existing configuration differs, nothing where they are the same."""
     return next((key for key, value in lasting(config).items() if existing.get(key) != value), "")
+
+
+def meaning(interface: Interface) -> dict[str, list[str]]:
+    """Return what a network's inputs and outputs stand for, in order: its cameras, and the classes of each head."""
+    cameras = {"the cameras": [spec.name for spec in interface.inputs]}
+    return cameras | {f"the classes of {head.name}": list(head.classes) for head in interface.heads}
+
+
+def check_meaning(existing: Mapping[str, list[str]], now: Mapping[str, list[str]]) -> None:
+    """Raise `EdgemtlError` where the data have other classes or cameras than when a training was stopped.
+
+    A state of an earlier version, which does not hold them, passes.
+    """
+    for what in (existing.keys() | now.keys()) if existing else ():
+        before, after = (", ".join(part[what]) if what in part else "none" for part in (existing, now))
+        if before != after:
+            raise EdgemtlError(
+                f"--resume: {what} were {before} when this training was stopped, they are {after} now; "
+                "give the same data and network, or --overwrite"
+            )
 
 
 def as_json(config: Config) -> Values:

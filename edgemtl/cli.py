@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from edgemtl_runtime import cli as runtime_cli
@@ -13,6 +14,7 @@ from edgemtl_runtime.cli_engines import add_engines
 from edgemtl_runtime.cli_record import add_record
 from edgemtl_runtime.cli_run import add_run
 
+from . import ranks
 from .commands import data, eval, export, train
 from .commands.outputs import overwrite_option
 
@@ -22,7 +24,10 @@ DEMO = Path("out/demo")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     args = parser().parse_args(argv)
-    return runtime_cli.guarded(lambda: int(args.command(args)), "edgemtl")
+    # A launcher's processes train together; any other command is a process by itself, wherever it is called.
+    processes = nullcontext() if args.command in train.DISTRIBUTED else ranks.single_process()
+    with processes:
+        return runtime_cli.guarded(lambda: int(args.command(args)), "edgemtl")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -240,7 +240,7 @@ class Config(Section, frozen=True):
         dict[str, str],
         about("the block of the backbones that a head reads, like {edges: stage8}; there is no pyramid then"),
     ] = {}
-    init_from: Annotated[str, about("a run, or a .safetensors file, whose tensors are loaded where they fit")] = ""
+    init_from: Annotated[str, about("a run, or a .safetensors file, whose tensors are loaded by meaning")] = ""
     keep_sparsity: Annotated[bool, about("whether channels that are zero in init_from stay zero")] = False
     freeze: Annotated[tuple[str, ...], about("parts that are not trained, like [trunk] or [heads.depth]")] = ()
     fusion: Fusion = Fusion()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +11,13 @@ import msgspec
 import yaml
 
 from edgemtl_runtime.limits import parse_yaml, read_yaml, reason
+from edgemtl_runtime.text import shortened
 
-from .config import Config, bounds_of, fields_of, plain
+from .config import Config, fields_of, plain
+from .config_values import Scalar, invalid, place_of, read_value
 from .errors import ConfigError, nearest_hint
-from .renamed_keys import OTHER_TOOLS, renamed
+from .other_tools import known_elsewhere
+from .renamed_keys import renamed
 
 HEAD = """\
 # A training. `edgemtl train {name}` reads this file; arguments like lr=1e-3 or data.source=FOLDER override it.
@@ -25,26 +27,52 @@ HEAD = """\
 
 def load(file: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file with overrides (``sparsity.target=0.6``); raises `ConfigError` with what to do."""
-    tree = read_yaml(Path(file), ConfigError) if file else {}
-    if tree is None:
-        tree = {}
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{file}: holds no keys; write lines like 'epochs: 45'")
+    tree = _read(Path(file)) if file else {}
     tree = renamed(tree, Path(file).name if file else "")
     for override in overrides:
         _set(tree, override)
     tree = renamed(tree)
     _check_keys(tree, Config, "")
+    config_type = msgspec.inspect.type_info(Config)
     try:
-        config = msgspec.convert(tree, Config)
+        config = msgspec.convert(read_value(tree, config_type, ""), Config)
     except (msgspec.ValidationError, RecursionError, OverflowError) as error:
-        raise ConfigError(f"{file or 'configuration'}: {_out_of_bounds(error, tree) or reason(error)}") from error
+        text = reason(error).partition(" - at `$")[0]
+        raise ConfigError(f"{_places(text, tree) or file or 'configuration'}: {text}") from error
     for key, names in (("loss_weights", config.loss_weights), ("head_taps", config.head_taps)):
         for task in names:
             if task not in config.tasks:
                 hint = nearest_hint(task, list(config.tasks))
-                raise ConfigError(f"{file or 'configuration'}: {key} names '{task}'{hint}")
+                raise invalid(tree[key], f"{key} names '{task}'{hint}")
     return config
+
+
+def _places(text: str, tree: dict[str, Any]) -> str:
+    """Return where the keys that a text names were written."""
+    places: list[str] = []
+    for name in re.findall(r"[a-z_]+(?:\.[a-z_]+)*", text):
+        value: Any = tree
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        places.append(place_of(value))
+    return ", ".join(dict.fromkeys(filter(None, places)))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """Return the tree of a file, its scalars as they were written."""
+    if file.is_dir():
+        known = f"; its configuration is {file / 'config.yaml'}" if (file / "config.yaml").is_file() else ""
+        raise ConfigError(f"{file}: is a folder, and no configuration file{known}")
+
+    def scalar(node: yaml.ScalarNode) -> Scalar:
+        return Scalar.of(node.value, f"{file}:{node.start_mark.line + 1}", bool(node.style))
+
+    tree = read_yaml(file, ConfigError, scalar)
+    if tree is None or (isinstance(tree, Scalar) and tree.is_null):
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{file}: holds no keys; write lines like 'epochs: 45'")
+    return tree
 
 
 def save(config: Config, file: Path) -> None:
@@ -83,22 +111,22 @@ def _flow(value: Any) -> str:
 
 
 def _set(tree: dict[str, Any], override: str) -> None:
-    """Set one key of a tree from ``key=value``, the value in YAML."""
+    """Set one key of a tree from ``key=value``, the value a scalar, or a list or mapping as YAML has them."""
     key, equals, text = override.partition("=")
+    word, text = shortened(override, 80), text.strip()
     if not equals or not key:
-        raise ConfigError(f"'{override}' is not key=value, like epochs=45 or sparsity.target=0.6")
+        raise ConfigError(f"'{word}' is not key=value, like epochs=45 or sparsity.target=0.6")
     *path, last = key.split(".")
     for part in path:
         tree = tree.setdefault(part, {})
         if not isinstance(tree, dict):
-            raise ConfigError(f"'{override}': {part} holds a value, not keys")
-    try:
-        tree[last] = parse_yaml(text)
-    except ValueError as error:
-        raise ConfigError(f"'{override}': the value cannot be read") from error
-    if isinstance(tree[last], str):  # YAML reads 1e-3 as a string
-        with contextlib.suppress(ValueError):
-            tree[last] = float(tree[last])
+            raise ConfigError(f"'{word}': {part} holds a value, not keys")
+    tree[last] = Scalar.of(text, word)
+    if text[:1] in ("[", "{") or (len(text) > 1 and text[0] == text[-1] and text[0] in "'\""):
+        try:
+            tree[last] = parse_yaml(text, lambda node: Scalar.of(node.value, word, bool(node.style)))
+        except ValueError as error:
+            raise ConfigError(f"'{word}': the value cannot be read; do its brackets and quotes close?") from error
 
 
 def _check_keys(tree: dict[str, Any], section: type[msgspec.Struct], prefix: str) -> None:
@@ -106,32 +134,9 @@ def _check_keys(tree: dict[str, Any], section: type[msgspec.Struct], prefix: str
     fields = fields_of(section)
     for key, value in tree.items():
         if key not in fields:
-            known_as = OTHER_TOOLS.get(str(key)) if not prefix else None
+            known_as = known_elsewhere(str(key), value) if not prefix else ""
             hint = f": here it is {known_as}" if known_as else nearest_hint(str(key), list(fields))
-            raise ConfigError(f"unknown key '{prefix}{key}'{hint}")
+            raise invalid({key: value}, f"unknown key '{prefix}{key}'{hint}")
         type_ = plain(fields[key])
         if isinstance(value, dict) and isinstance(type_, msgspec.inspect.StructType):
             _check_keys(value, type_.cls, f"{prefix}{key}.")
-
-
-def _out_of_bounds(error: Exception, tree: dict[str, Any]) -> str:
-    """Return the message about a number outside of its bounds, where that is msgspec's error."""
-    match = re.search(r"at `\$\.([\w.]+)(?:\[(\d+)\])?`", str(error))
-    if not match:
-        return ""
-    value: Any = tree
-    type_: msgspec.inspect.Type = msgspec.inspect.type_info(Config)
-    for name in match[1].split("."):
-        type_ = plain(type_)
-        if not isinstance(type_, msgspec.inspect.StructType) or not isinstance(value, dict) or name not in value:
-            return ""
-        value, type_ = value[name], fields_of(type_.cls)[name]
-    name, type_ = match[1], plain(type_)
-    if match[2] and isinstance(type_, msgspec.inspect.TupleType):
-        name, value, type_ = f"{name}[{match[2]}]", value[int(match[2])], type_.item_types[int(match[2])]
-    bounds = bounds_of(type_)
-    if bounds is None or isinstance(value, bool) or not isinstance(value, int | float):
-        return ""
-    if bounds[0] <= value <= bounds[1]:
-        return ""
-    return f"{name}={str(value)[:40]} is not between {bounds[0]:g} and {bounds[1]:g}"

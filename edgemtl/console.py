@@ -11,14 +11,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from . import ranks
 from .tables import Table, as_text
 
-console = Console(stderr=True, quiet=not ranks.is_main())
+console = Console(stderr=True)
 ProgressBar = Callable[[int, dict[str, float]], None]
 """Called with the number of steps done and the metrics to show next to it."""
 
 
 def print_message(text: str) -> None:
-    """Print a line on standard error."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    """Print a line on standard error, once for all processes."""
+    if ranks.is_main():
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_table(table: Table, title: str = "") -> None:
@@ -30,7 +31,7 @@ def print_table(table: Table, title: str = "") -> None:
 @contextmanager
 def progress_bar(title: str, total: int) -> Iterator[ProgressBar]:
     """Show a progress bar, or a line at every tenth where standard error is no terminal."""
-    if not console.is_terminal:
+    if not (console.is_terminal and ranks.is_main()):
         yield lambda done, metrics: _print_tenth(title, done, total, metrics)
         return
     columns = (

@@ -84,28 +84,30 @@ class RandomCorruptions:
     def __init__(self, settings: Augment, inputs: dict[str, Input]) -> None:
         self.settings, self.inputs = settings, inputs
 
-    def __call__(self, item: Item, another: Callable[[], Item] | None) -> Item:
+    def __call__(self, item: Item, generator: torch.Generator, another: Callable[[], Item] | None) -> Item:
         """Corrupt an item; ``another`` gives one of another sample, for a camera that has frozen."""
         s, images, names = self.settings, dict(item.images), list(self.inputs)
         if len(names) < 2:
             return item
         if s.max_misalignment or s.max_misalignment_deg:
             for name in names[1:]:
-                right, down, turn = (2 * torch.rand(3, dtype=torch.float64) - 1).tolist()
+                right, down, turn = (2 * torch.rand(3, dtype=torch.float64, generator=generator) - 1).tolist()
                 reach = s.max_misalignment * images[name].shape[-1]
                 shift_px, rotation_deg = (right * reach, down * reach), turn * s.max_misalignment_deg
                 images[name] = misaligned(images[name], shift_px, rotation_deg, self.inputs[name].blank)
         missing = item.missing
-        if s.modality_dropout and float(torch.rand(())) < s.modality_dropout:
-            missing = int(torch.randint(len(names), ()))
-            fill = s.modality_dropout_fill[int(torch.randint(len(s.modality_dropout_fill), ()))]
-            images[names[missing]] = self._filled(images[names[missing]], fill, names[missing], another)
+        if s.modality_dropout and float(torch.rand((), generator=generator)) < s.modality_dropout:
+            missing = int(torch.randint(len(names), (), generator=generator))
+            fill = s.modality_dropout_fill[int(torch.randint(len(s.modality_dropout_fill), (), generator=generator))]
+            images[names[missing]] = self._filled(images[names[missing]], fill, names[missing], generator, another)
         return replace(item, images=images, missing=missing)
 
-    def _filled(self, image: Tensor, fill: str, name: str, another: Callable[[], Item] | None) -> Tensor:
+    def _filled(
+        self, image: Tensor, fill: str, name: str, generator: torch.Generator, another: Callable[[], Item] | None
+    ) -> Tensor:
         """Return what stands for the image of a missing modality."""
         if fill == "frozen" and another:
             return another().images[name]
         if fill == "noise":
-            return torch.randint(0, 256, image.shape, dtype=torch.uint8)
+            return torch.randint(0, 256, image.shape, dtype=torch.uint8, generator=generator)
         return torch.full_like(image, self.inputs[name].blank)

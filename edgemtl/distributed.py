@@ -11,7 +11,6 @@ In a single process every function returns its arguments unchanged.
 from __future__ import annotations
 
 import atexit
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
@@ -22,7 +21,7 @@ from torch import Tensor, distributed
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from .ranks import is_main, rank, world_size
+from .ranks import is_main, local_rank, rank, world_size
 
 __all__ = [
     "all_reduce",
@@ -45,7 +44,7 @@ def device() -> torch.device:
     """Return the device of this process: its GPU, or the CPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    return torch.device("cuda", local_rank() % torch.cuda.device_count())
 
 
 @contextmanager

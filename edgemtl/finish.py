@@ -39,7 +39,7 @@ def write_run(
     run_plugins.write(folder, config, interface.network)
     with guarded("the curves could not be drawn", out):
         trainer.log.write(folder)
-        (folder / "curves.png").write_bytes(training_curves(trainer.log.rows))
+        (folder / "curves.png").write_bytes(training_curves(trainer.log.plotted()))
     if val is not None:
         with guarded("the run could not be evaluated", out):
             _evaluate(trainer, metrics, predictor_of(network, interface), val)
@@ -93,6 +93,5 @@ def logged_evals(trainer: Trainer) -> list[dict[str, float]]:
     """Return the evaluations during the training: the steps taken, and each task's primary metric."""
     return [
         {"step": row["step"] + 1, **{n.removeprefix(VAL): v for n, v in row.items() if n.startswith(VAL)}}
-        for row in trainer.log.rows
-        if any(name.startswith(VAL) for name in row)
+        for row in trainer.log.evaluations()
     ]

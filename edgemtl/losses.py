@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch.func import functional_call
 from torch.utils._pytree import tree_leaves, tree_map
 
 from edgemtl_models import MultiTask
+from edgemtl_models.trunk import StreamFeatures
 
 from . import distributed
 from .config import Config
@@ -33,20 +34,36 @@ class TaskLosses(NamedTuple):
     """The outputs of the trunk."""
     head_inputs: list[Tensor]
     """What the heads read: the features, or copies of them that are detached from the trunk."""
+    auxiliary: Tensor | None = None
+    """A loss of the features themselves, which no task weighting weights: distillation."""
+
+
+class FeatureLoss(Protocol):
+    """A loss of the features of a trunk that has a stream for each modality."""
+
+    def __call__(self, features: StreamFeatures, images: dict[str, Tensor]) -> Tensor:
+        """Return this process's part of the loss (scalar) of a forward pass on images by modality."""
 
 
 class MultiTaskLoss:
     """Forward pass and losses of the tasks that a batch has labels of."""
 
     def __init__(
-        self, network: MultiTask, tasks: dict[str, Task], inputs: list[str], config: Config, device: torch.device
+        self,
+        network: MultiTask,
+        tasks: dict[str, Task],
+        inputs: list[str],
+        config: Config,
+        device: torch.device,
+        feature_loss: FeatureLoss | None = None,
     ) -> None:
         self.network, self.tasks, self.device = network, tasks, device
+        self.feature_loss = feature_loss
         self.weights, self.inputs = config.loss_weights, inputs
         self.unimodal = config.unimodal_aux_loss
         if self.unimodal and not network.supports("unimodal_aux_loss"):
             raise ConfigError("unimodal_aux_loss is of two full streams: give fusion.kind=aligned, and two modalities")
-        self.forward_pass = _ForwardPass(network, inputs, self.unimodal)
+        self.forward_pass = _ForwardPass(network, inputs, self.unimodal, feature_loss is not None)
         self.autocast = computes_in_bf16(config.precision, device)
 
     def __call__(
@@ -55,30 +72,35 @@ class MultiTaskLoss:
         tasks: list[str] | None = None,
         params: Params | None = None,
         detach_features: bool = False,
+        with_auxiliary: bool = True,
     ) -> TaskLosses:
         """Return the losses of ``tasks``, all where none are named.
 
-        ``params`` replace the network's own parameters; its batch statistics then stay as they are. With
-        ``detach_features`` the heads read detached copies of the trunk's features, so that a backward pass stops there.
+        ``params`` replace the network's own parameters; its batch statistics then stay as they are, and there is no
+        auxiliary loss. With ``detach_features`` the heads read detached copies of the trunk's features, so that a
+        backward pass stops there.
         """
+        auxiliary = None
         tasks = list(self.tasks) if tasks is None else tasks
         with (
             torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast),
             distributed.synced_batch_statistics(),
         ):
             if params is None:
-                outputs, features, head_inputs = self.forward_pass(batch, tasks, detach_features)
+                outputs, features, head_inputs, streams = self.forward_pass(batch, tasks, detach_features)
+                if self.feature_loss and streams and with_auxiliary:
+                    auxiliary = self.feature_loss(streams, {name: batch.images[name] for name in self.inputs})
             else:
                 statistics = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
                 state = {f"network.{name}": tensor for name, tensor in (statistics | params).items()}
-                outputs, features, head_inputs = functional_call(
+                outputs, features, head_inputs, _ = functional_call(
                     self.forward_pass, state, (batch, tasks, detach_features)
                 )
         outputs = tree_map(_at_least_single, outputs)
         if self.unimodal:
             batch = batch.repeat_targets(1 + len(self.inputs))
         sums = {name: self.tasks[name].loss(output, batch) for name, output in outputs.items()}
-        return TaskLosses(reduce_losses(self.tasks, outputs, sums), features, head_inputs)
+        return TaskLosses(reduce_losses(self.tasks, outputs, sums), features, head_inputs, auxiliary)
 
     @torch.no_grad()
     def reevaluate(self, batch: Batch) -> Losses:
@@ -93,20 +115,21 @@ class MultiTaskLoss:
 class _ForwardPass(nn.Module):
     """The network as a module that also returns the features between trunk and heads, for `functional_call`."""
 
-    def __init__(self, network: MultiTask, inputs: list[str], unimodal: bool) -> None:
+    def __init__(self, network: MultiTask, inputs: list[str], unimodal: bool, with_streams: bool) -> None:
         super().__init__()
-        self.network, self.inputs, self.unimodal = network, inputs, unimodal
+        self.network, self.inputs, self.unimodal, self.with_streams = network, inputs, unimodal, with_streams
 
     def forward(
         self, batch: Batch, tasks: list[str], detach_features: bool
-    ) -> tuple[dict[str, Any], list[Tensor], list[Tensor]]:
+    ) -> tuple[dict[str, Any], list[Tensor], list[Tensor], StreamFeatures | None]:
         images = {name: batch.images[name] for name in self.inputs}
-        if self.unimodal:
-            features = self.network.trunk.unimodal_features(images, batch.missing)
-        else:
+        streams = self.network.trunk.stream_features(images) if self.unimodal or self.with_streams else None
+        if streams is None:
             features = self.network.trunk(images)
+        else:
+            features = streams.unimodal(batch.missing) if self.unimodal else streams.fused
         head_inputs = [f.detach().requires_grad_() for f in features] if detach_features else features
-        return {name: self.network.read(name, head_inputs) for name in tasks}, features, head_inputs
+        return {name: self.network.read(name, head_inputs) for name in tasks}, features, head_inputs, streams
 
 
 def finite_losses(losses: Losses, step: int, lr: float) -> dict[str, float]:

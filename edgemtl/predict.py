@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from edgemtl_runtime.atomic import AtomicFolder
 from edgemtl_runtime.result import Boxes
 
 from .console import progress_bar
-from .data.annotations import Entry, Index, Problems, check_partners, images_in, raise_problems
+from .data.problems import Problems, Skipped, raise_problems
 from .data.sample import Sample
 from .errors import DataError
 from .evaluate import Predictor, open_predictor
+from .prediction_images import Unlabelled, find_images
 from .reports.html import png
 from .visualize import draw_results
 
@@ -23,59 +25,56 @@ PREDICTION = "prediction"
 IMAGES, BOXES, RESULTS = "pictures", "boxes.json", "results.jsonl"
 
 
-def predict(model: Path, folder: Path, out: Path, overwrite: bool = False) -> int:
-    """Run a network on a folder of images; write drawn images, results.jsonl and, where it has boxes, boxes.json.
+@dataclass(frozen=True)
+class Prediction:
+    """How many samples were predicted, and what was skipped, by reason."""
 
-    One modality's images lie in the folder itself or in its rgb/ or ir/, two modalities' in both, under equal stems.
-    With ``overwrite`` a prediction of ours at ``out`` is replaced. Returns how many samples there were.
+    count: int
+    skipped: list[Skipped]
+
+
+def predict(model: Path, source: Path, out: Path, overwrite: bool = False, split: str = "") -> Prediction:
+    """Run a network on images; write drawn images, results.jsonl and, where it has boxes, boxes.json.
+
+    `find_images` describes ``source`` and ``split``. Images that cannot be read are skipped; where none can,
+    `DataError` is raised. With ``overwrite`` a prediction of ours at ``out`` is replaced.
     """
-    coco = CocoResults()
+    coco, count, unreadable = CocoResults(), 0, Problems()
     with AtomicFolder(out, PREDICTION, overwrite) as output, ExitStack() as bars:
         predictor = open_predictor(model, threshold=None)
-        entries = image_entries(folder, [spec.modality for spec in predictor.inputs.values()])
-        bar = bars.enter_context(progress_bar("predicting", len(entries)))
-        (output.folder / IMAGES).mkdir()
+        images, skipped = find_images(source, [spec.modality for spec in predictor.inputs.values()], split)
+        bar = bars.enter_context(progress_bar("predicting", len(images)))
         with (output.folder / RESULTS).open("w") as lines:
-            for done, entry in enumerate(entries):
-                record = _predict_entry(predictor, folder, entry, output.folder / IMAGES, coco)
-                lines.write(json.dumps(record) + "\n")
-                bar(done + 1, {})
+            for done, image in enumerate(images, 1):
+                sample = image.entry.read(unreadable)
+                if sample is not None:
+                    count += 1
+                    lines.write(json.dumps(_predict_sample(predictor, image, sample, output.folder, coco)) + "\n")
+                bar(done, {})
+        if not count:
+            raise_problems(source, unreadable)
+            raise DataError(f"{source}: holds no images")
+        for problem in unreadable:
+            skipped.skip("images that cannot be used", problem.file, problem.line, problem.message)
         if coco.names:
             (output.folder / BOXES).write_text(json.dumps(coco.to_dict()) + "\n")
         output.commit()
-    return len(entries)
+    return Prediction(count, skipped.skipped)
 
 
-def image_entries(folder: Path, modalities: list[str]) -> list[Entry]:
-    """Return the samples in a folder of images; raises `DataError` when an image has no partner."""
-    if not folder.is_dir():
-        raise DataError(f"{folder}: there is no such folder")
-    index = Index(folder)
-    folders = {m: folder / m for m in modalities if (folder / m).is_dir()}
-    if len(folders) < len(modalities):
-        if len(modalities) > 1:
-            raise DataError(f"{folder}: needs the folders {' and '.join(f'{m}/' for m in modalities)}, a camera each")
-        folders = {modalities[0]: folder}
-    files = {modality: images_in(path, index) for modality, path in folders.items()}
-    check_partners(files, folders, index)
-    raise_problems(folder, index.problems)
-    stems = sorted(next(iter(files.values())))
-    if not stems:
-        raise DataError(f"{folder}: holds no pictures")
-    return [Entry(stem, {m: files[m][stem] for m in modalities}, {}) for stem in stems]
-
-
-def _predict_entry(predictor: Predictor, folder: Path, entry: Entry, images: Path, coco: CocoResults) -> dict[str, Any]:
-    problems: Problems = []
-    sample = entry.read(problems)
-    raise_problems(folder, problems)
-    assert sample is not None
+def _predict_sample(
+    predictor: Predictor, image: Unlabelled, sample: Sample, out: Path, coco: CocoResults
+) -> dict[str, Any]:
+    """Draw a sample's results, add its boxes, and return its line of results.jsonl."""
     heads = predictor(sample)
-    (images / f"{entry.name}.png").write_bytes(png(draw_results(sample, heads)))
+    drawn = out / IMAGES / f"{image.name}.png"
+    drawn.parent.mkdir(parents=True, exist_ok=True)
+    drawn.write_bytes(png(draw_results(sample, heads)))
     for head in heads.values():
         if isinstance(head, Boxes):
-            coco.add(next(iter(entry.images.values())).name, sample, head)
-    return {"name": entry.name, "heads": {name: head.to_dict() for name, head in heads.items()}}
+            coco.add(image.file, sample, head)
+    record: dict[str, Any] = {"name": image.name, "heads": {name: head.to_dict() for name, head in heads.items()}}
+    return record | ({"split": image.split} if image.split else {})
 
 
 class CocoResults:

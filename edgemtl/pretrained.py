@@ -1,51 +1,98 @@
-"""Initial weights: those of another run or a file of weights, with parts of the network frozen."""
+"""Initial weights: those of another run or a file of weights, with parts of the network frozen.
+
+Tensors are matched by name, and where a dimension carries classes or modalities, entry by entry (`named_axes`): with
+the classes or cameras in another order, fewer or more of them, what is known of each is kept.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from edgemtl_models import MultiTask
 
 from .console import print_message
 from .errors import ConfigError
-from .run import Run
+from .initial_weights import read_initial_weights
+from .named_axes import canonical_names, copy_by_labels, named_state
+from .run import Interface
+
+MAX_LISTED = 6
+"""How many parts of a network a message lists."""
 
 
-def load_pretrained(network: nn.Module, source: str) -> None:
-    """Copy from the run, or the file of weights, ``source`` what matches by name and shape; report what does not.
+def load_pretrained(network: MultiTask, interface: Interface, source: str) -> None:
+    """Copy from the run, or the file of weights, ``source`` what has the same meaning; report what has none there.
 
-    So new classes or heads start from their initialisation while everything else continues. Raises `ConfigError` when
-    nothing matches.
+    So new classes, heads or cameras start from their initialisation while everything else continues. Raises
+    `ConfigError` when nothing matches.
     """
-    pretrained = _read(Path(source)) if Path(source).is_file() else Run.open(Path(source)).network.state_dict()
-    state = network.state_dict()
-    matching: dict[str, Tensor] = {n: t for n, t in pretrained.items() if n in state and state[n].shape == t.shape}
+    weights = read_initial_weights(Path(source))
+    names, target = canonical_names(network), named_state(network, interface if weights.interface else None)
+    given = {names.get(name, name): tensor for name, tensor in weights.state.tensors.items()}
+    rejected = tuple(f"heads.{head}." for head in _other_tasks(interface, weights.interface))
+    matching = {}
+    for name, canonical in names.items():
+        if canonical in given and not name.startswith(rejected):
+            axes, source_axes = (state.axes.get(canonical, {}) for state in (target, weights.state))
+            if copy := copy_by_labels(target.tensors[canonical], given[canonical], axes, source_axes):
+                matching[name] = copy
     if not matching:
         raise ConfigError(f"init_from={source}: nothing in it fits this network by name and shape")
-    network.load_state_dict(state | matching)
-    new = sorted({".".join(name.split(".")[:2]) for name in state.keys() - matching.keys()})
-    summary = f"loaded from {source}: {len(matching)} of {len(state)} tensors"
-    print_message(summary + (f"; new: {', '.join(new)}" if new else ""))
+    network.load_state_dict(network.state_dict() | {name: copy.tensor for name, copy in matching.items()})
+    whole = sum(copy.is_whole for copy in matching.values())
+    parts = [f"loaded from {source}: {whole} of {len(names)} tensors"]
+    if weights.interface is None:
+        parts += _unchecked(interface)
+        new_parts: tuple[str, ...] = ()
+    else:
+        parts += _differences(interface, weights.interface)
+        heads = {head.name for head in interface.heads} - {head.name for head in weights.interface.heads}
+        cameras = _cameras(interface) - _cameras(weights.interface)
+        new_parts = (*(f"heads.{head}." for head in heads), *(f".{camera}." for camera in cameras), *rejected)
+    others = {name for name in names.keys() - matching.keys() if not any(part in name for part in new_parts)}
+    if new := sorted({".".join(name.split(".")[:3]) for name in others}):
+        more = f" and {len(new) - MAX_LISTED} more" if len(new) > MAX_LISTED else ""
+        parts.append(f"new: {', '.join(new[:MAX_LISTED])}{more}")
+    print_message("; ".join(parts))
 
 
-def _read(file: Path) -> dict[str, Tensor]:
-    """Read a file of tensors by name; raises `ConfigError` when it is none."""
-    try:
-        state: dict[str, Any] = (
-            load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
-        )
-        state = state.get("state_dict", state)
-        return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
-    except (SafetensorError, OSError, RuntimeError, UnpicklingError, EOFError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:150]
-        raise ConfigError(f"init_from={file}: no tensors in it ({reason}); give a run or .safetensors") from error
+def _other_tasks(interface: Interface, source: Interface | None) -> set[str]:
+    """Return the heads whose name stands for another task in the source."""
+    tasks = {head.name: head.task for head in source.heads} if source else {}
+    return {head.name for head in interface.heads if tasks.get(head.name, head.task) != head.task}
+
+
+def _cameras(interface: Interface) -> set[str]:
+    return {spec.name for spec in interface.inputs}
+
+
+def _differences(interface: Interface, source: Interface) -> list[str]:
+    """Return in words what starts from its initialisation, and what of the source is not used."""
+    wanted, given = ({head.name: head for head in part.heads} for part in (interface, source))
+    other = _other_tasks(interface, source)
+    new = [f"new head: {name}" for name in wanted if name not in given or name in other]
+    new += [f"new camera: {name}" for name in sorted(_cameras(interface) - _cameras(source))]
+    unused = [f"head {name}" for name in given if name not in wanted]
+    unused += [f"camera {name}" for name in sorted(_cameras(source) - _cameras(interface))]
+    for name in wanted.keys() & given.keys() - other:
+        classes, known = wanted[name].classes, given[name].classes
+        if added := [label for label in classes if label not in known]:
+            new.append(f"new classes of {name}: {', '.join(added)}")
+        if dropped := [label for label in known if label not in classes]:
+            unused.append(f"classes of {name}: {', '.join(dropped)}")
+    return new + [f"not used: {part}" for part in unused]
+
+
+def _unchecked(interface: Interface) -> list[str]:
+    """Return in words what a file without a description leaves open: which class, or camera, an entry is of."""
+    heads = [head.name for head in interface.heads if len(head.classes) > 1]
+    parts = [
+        *(["the classes of " + ", ".join(heads)] if heads else []),
+        *(["the cameras"] if len(interface.inputs) > 1 else []),
+    ]
+    return [f"it names no classes: {' and '.join(parts)} are taken to be in today's order"] if parts else []
 
 
 def freeze(network: MultiTask, parts: tuple[str, ...]) -> None:

@@ -56,28 +56,6 @@ RENAMED = {
 }
 """The keys of version 0.1 by section, and today's."""
 
-OTHER_TOOLS = {
-    "imgsz": "input_size",
-    "img_size": "input_size",
-    "lr0": "lr",
-    "learning_rate": "lr",
-    "workers": "data.num_workers",
-    "optimizer": "not chosen: AdamW",
-    "amp": "precision",
-    "warmup_epochs": "warmup_steps",
-    "name": "--out RUN",
-    "project": "--out RUN",
-    "resume": "--resume",
-    "model": "network",
-    "pretrained": "init_from",
-    "weights_decay": "weight_decay",
-    "grad_clip": "grad_clip_norm",
-    "gradient_clip_val": "grad_clip_norm",
-    "max_epochs": "epochs",
-    "max_steps": "steps",
-}
-"""Keys of other training tools, and ours."""
-
 
 def renamed(tree: dict[str, Any], file: str = "") -> dict[str, Any]:
     """Return a configuration with today's keys; raises `ConfigError` where a key is given by both of its names."""

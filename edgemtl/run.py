@@ -20,6 +20,7 @@ from . import config_file, networks, run_plugins
 from .config import Config
 from .errors import EdgemtlError
 from .metric_report import Reports, from_json
+from .rng import isolated_rng
 from .run_files import CONFIG, WEIGHTS, check_run, read_metrics
 from .tasks import TASKS
 
@@ -59,11 +60,7 @@ class Run:
         run_plugins.check(folder, run_plugins.read(folder))
         config = config_file.load(folder / CONFIG)
         try:
-            with safe_open(folder / WEIGHTS, "pt") as file:
-                interface = read_interface(file.metadata()["interface"])
-                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            network = networks.build(interface.network, interface.channels(), config.input_size, pretrained=False)
-            network.load_state_dict(state)
+            interface, network = read_network(folder / WEIGHTS)
             metrics = read_metrics(folder)
         except (
             SafetensorError,
@@ -85,6 +82,18 @@ class Run:
     def deployed(self) -> Deployed:
         """Return the network with the inputs and outputs of a bundle, not shrunk."""
         return Deployed(self.network, self.interface.inputs, self.interface.heads)
+
+
+def read_network(file: Path) -> tuple[Interface, MultiTask]:
+    """Read a run's weights, and build the network that they describe; raises an error of any library's for others."""
+    with safe_open(file, "pt") as opened:
+        interface = read_interface(opened.metadata()["interface"])
+        state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    size = interface.inputs[0].height, interface.inputs[0].width
+    with isolated_rng(0):
+        network = networks.build(interface.network, interface.channels(), size, pretrained=False)
+    network.load_state_dict(state)
+    return interface, network
 
 
 def read_interface(text: str) -> Interface:

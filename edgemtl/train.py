@@ -17,7 +17,7 @@ import torch
 from edgemtl_models import MultiTask
 from edgemtl_runtime.atomic import AtomicFolder, check_folder
 
-from . import config_file, distributed, networks
+from . import config_file, distributed, networks, ranks
 from .checkpoint import Checkpoint, as_json, check_same
 from .config import Config
 from .console import print_message, progress_bar
@@ -28,6 +28,7 @@ from .errors import ConfigError
 from .evaluate import evaluate
 from .finish import guarded, predictor_of, primary_metrics, write_run
 from .pretrained import freeze, load_pretrained
+from .rng import isolated_rng
 from .run import Run, interface_of
 from .run_files import CONFIG, METRICS, RUN, WEIGHTS
 from .stop import Stop
@@ -72,6 +73,8 @@ def train(
         raise ConfigError(
             f"batch_size={config.batch_size} images cannot be shared out among {distributed.world_size()} processes"
         )
+    if line := ranks.ignored_environment():
+        print_message(line)
     job = _Job(config, Path(out), data, evaluate, resume)
     checkpoint = Checkpoint(job.out, config, keep)
     if resume and (run := finished(config, job.out)):
@@ -92,6 +95,7 @@ def train(
             if output:
                 output.commit()
         except BaseException as error:
+            checkpoint.close_log()
             if summary := checkpoint.summary(error):
                 print_message(summary)
             raise
@@ -117,6 +121,7 @@ def _train_into(output: AtomicFolder | None, job: _Job, checkpoint: Checkpoint) 
     trainer, batches = begin(config, data)
     if job.resume:
         started -= checkpoint.load_into(trainer)
+    checkpoint.open_log(trainer.log)
     workers = config.data.num_workers
     if workers < 0:  # a processor that computes the steps has nothing to spare for others
         cores = (os.cpu_count() or 1) // distributed.world_size()
@@ -145,14 +150,14 @@ def _train_into(output: AtomicFolder | None, job: _Job, checkpoint: Checkpoint) 
 
 def begin(config: Config, data: dict[str, Dataset]) -> tuple[Trainer, Batches]:
     """Return a training before its first step, and its batches."""
-    torch.manual_seed(config.seed)
     tasks = choose_tasks(config, data["train"])
-    network = _build(config, tasks)
+    with isolated_rng(config.seed):
+        network = _build(config, tasks)
+    interface = interface_of(network, config, tuple(task.head() for task in tasks.values()))
     if config.init_from:
-        load_pretrained(network, config.init_from)
+        load_pretrained(network, interface, config.init_from)
     freeze(network, config.freeze)
     distributed.broadcast(network.state_dict().values())
-    interface = interface_of(network, config, tuple(task.head() for task in tasks.values()))
     inputs = {spec.name: spec for spec in interface.inputs}
     for samples in data.values():
         check_inputs(inputs, samples)
@@ -190,7 +195,7 @@ def _fit(
 
 def _evaluate_if_due(trainer: Trainer, val: Dataset | None) -> float:
     """Evaluate the averaged network after a step, where that is due and was not done; return the seconds taken."""
-    row = trainer.log.rows[-1] if trainer.log.rows else {}
+    row = trainer.log.last()
     done = any(name.startswith(VAL) for name in row)
     if val is None or not distributed.is_main() or not row or not trainer.is_eval_due or done:
         return 0.0
@@ -198,7 +203,7 @@ def _evaluate_if_due(trainer: Trainer, val: Dataset | None) -> float:
     with guarded(f"step {trainer.step} could not be evaluated"):
         average = copy.deepcopy(trainer.ema.network).cpu()
         metrics = primary_metrics(evaluate(predictor_of(average, trainer.interface), val), trainer)
-        row |= {f"{VAL}{name}": value for name, value in metrics.items()}
+        trainer.log.annotate({f"{VAL}{name}": value for name, value in metrics.items()})
     return time.monotonic() - paused
 
 

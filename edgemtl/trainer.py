@@ -16,14 +16,15 @@ from . import distributed
 from .config import Config
 from .data.batch import Batch
 from .ema import EMA
+from .log_file import TrainingLog
 from .losses import MultiTaskLoss, finite_losses
 from .methods import METHODS
 from .methods.distillation import Distillation
 from .methods.regularizers import build_regularizers
 from .pretrained import freeze_statistics
+from .rng import STEP, isolated_rng, seed_of
 from .run import Interface
 from .tasks import Task
-from .training_log import TrainingLog
 
 FINAL_LR = 0.01
 """The learning rate at the end, as a share of the highest."""
@@ -69,7 +70,8 @@ class Trainer:
         self.distillation = Distillation(network, config, self.device) if config.teachers else None
         self.parameters = dict(network.named_parameters())
         self.optimizer = torch.optim.AdamW(self._parameter_groups(), lr=config.lr)
-        loss = MultiTaskLoss(network, tasks, [spec.name for spec in interface.inputs], config, self.device)
+        inputs = [spec.name for spec in interface.inputs]
+        loss = MultiTaskLoss(network, tasks, inputs, config, self.device, self.distillation)
         method = METHODS.require(config.method, "method:")
         self.method = method(loss, config, self.optimizer, list(self.regularizers.values()))
         if extra := self.method.parameters():
@@ -79,14 +81,16 @@ class Trainer:
 
     def train_step(self, batch: Batch) -> dict[str, float]:
         """Take one step on a batch; return its log row. Raises `ConfigError` when a loss is no longer finite."""
+        with isolated_rng(seed_of(self.config.seed, STEP, self.step, distributed.rank()), self.device):
+            return self._train_step(batch)
+
+    def _train_step(self, batch: Batch) -> dict[str, float]:
         lr = self._schedule_lr()
         batch = batch.to(self.device)
         self.optimizer.zero_grad(set_to_none=True)
         losses = self.method.backward(batch, self.step)  # forward, losses, backward by the task weighting
         row = finite_losses(losses, self.step, self.config.lr)
         if losses:  # a batch without any label trains nothing
-            if self.distillation:
-                row["distill"] = self.distillation.backward(batch)
             distributed.all_reduce_gradients(self.parameters.values())
             grads = {name: p.grad for name, p in self.parameters.items() if p.grad is not None}
             for regularizer in self.regularizers.values():
@@ -144,7 +148,9 @@ class Trainer:
         flat = {f"{part}.{name}": value for part, values in state.items() for name, value in values.items()}
         tensors = {name: value for name, value in flat.items() if isinstance(value, Tensor)}
         values = {name: value for name, value in flat.items() if name not in tensors}
-        return TrainState(tensors, values | {"step": self.step, "ema_updates": self.ema.updates, "log": self.log.rows})
+        return TrainState(
+            tensors, values | {"step": self.step, "ema_updates": self.ema.updates, "log": self.log.state()}
+        )
 
     def load_state(self, state: TrainState) -> None:
         """Restore what `state` returned; raises KeyError or RuntimeError when that was another training."""
@@ -158,7 +164,8 @@ class Trainer:
         self.method.load_state_dict(parts.get("method", {}))
         for name, regularizer in self.regularizers.items():
             regularizer.load_state_dict(parts.get(f"regularizer-{name}", {}))
-        self.ema.updates, self.log.rows = state.values["ema_updates"], state.values["log"]
+        self.ema.updates = state.values["ema_updates"]
+        self.log.load_state(state.values["log"])
         self.step = state.values["step"]
         for _ in range(self.step // self.steps_per_epoch):
             self._end_epoch()

@@ -1,4 +1,4 @@
-"""The training log: a row a step, written as ``log.csv``, and the names of its columns."""
+"""The training log as a run has it, a row a step in ``log.csv``, and the names of its columns."""
 
 from __future__ import annotations
 
@@ -25,29 +25,6 @@ RENAMED_PREFIXES = {
     "alignment ": "alignment_strength/",
 }
 """Columns of version 0.1, and today's."""
-
-
-class TrainingLog:
-    """One row a step: the step, the learning rate, and the metrics of the step."""
-
-    def __init__(self) -> None:
-        self.rows: list[Row] = []
-
-    def add(self, step: int, lr: float, metrics: Row) -> None:
-        """Append the row of a step."""
-        self.rows.append({"step": step, "lr": lr, **metrics})
-
-    def last(self) -> Row:
-        """Return a copy of the last row, {} before the first."""
-        return dict(self.rows[-1]) if self.rows else {}
-
-    def write(self, folder: Path) -> None:
-        """Write ``log.csv``."""
-        names = list(dict.fromkeys(name for row in self.rows for name in row))
-        with (folder / "log.csv").open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, names)
-            writer.writeheader()
-            writer.writerows(self.rows)
 
 
 def read_log(file: Path) -> list[Row]:

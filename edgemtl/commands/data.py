@@ -57,10 +57,13 @@ def _check(args: argparse.Namespace) -> int:
     index, counts = check(args.path, args.labels)
     if args.json:
         problems = [str(problem) for problem in index.problems]
-        print(json.dumps({"path": str(args.path), "splits": counts, "problems": problems}))
+        skipped = [skipped.to_dict() for skipped in index.problems.skipped]
+        print(json.dumps({"path": str(args.path), "splits": counts, "problems": problems, "skipped": skipped}))
         return 2 if index.problems else 0
     if counts:
         print_table(rows(counts), f"{args.path} ({args.labels} labels)")
+    for skipped in index.problems.skipped:
+        print(skipped)
     index.raise_problems()
     print("no problems")
     return 0

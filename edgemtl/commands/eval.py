@@ -62,7 +62,13 @@ def _add_compare(commands: Commands) -> None:
 def _add_predict(commands: Commands) -> None:
     predict = commands.add_parser("predict", help="run a run or a bundle on images without labels")
     predict.add_argument("path", metavar="RUN|BUNDLE", type=Path)
-    predict.add_argument("folder", metavar="FOLDER", type=Path, help="images, or of two cameras rgb/ and ir/")
+    predict.add_argument(
+        "folder",
+        metavar="IMAGES",
+        type=Path,
+        help="a folder of images, of two cameras rgb/ and ir/; an image; or a dataset's folder or data.yaml",
+    )
+    predict.add_argument("--split", default="", help="of a dataset: predict this one alone (default: all)")
     predict.add_argument(
         "--out", type=Path, required=True, help="folder to write: pictures/, results.jsonl, boxes.json"
     )
@@ -172,11 +178,14 @@ def _predict(args: argparse.Namespace) -> int:
     from .checks import check_run_or_bundle
 
     check_run_or_bundle(args.path)
-    if not args.folder.is_dir():
+    if not args.folder.exists():
         raise DataError(f"{args.folder}: there is no such folder")
     load_plugins(args, [args.path])
+    from ..console import print_message
     from ..predict import predict
 
-    count = predict(args.path, args.folder, args.out, args.overwrite)
-    print(f"wrote {args.out}: {count} images")
+    prediction = predict(args.path, args.folder, args.out, args.overwrite, args.split)
+    for skipped in prediction.skipped:
+        print_message(str(skipped))
+    print(f"wrote {args.out}: {prediction.count} images")
     return 0

@@ -90,6 +90,7 @@ def _init(args: argparse.Namespace) -> int:
 
 def _train(args: argparse.Namespace) -> int:
     from ..config_file import load
+    from ..used_keys import check_used
     from .checks import check_config, check_out
 
     overrides, file = list(args.overrides), args.config
@@ -97,6 +98,8 @@ def _train(args: argparse.Namespace) -> int:
         overrides, file = [file, *overrides], None
     config = load_configured(load(file, overrides), file, overrides, args.trust)
     check_config(config, args.resume)
+    if not args.resume:  # the configuration of an older training may hold what nothing used
+        check_used(config)
     check_out(args.out, config, args.resume, args.overwrite)
     return _train_and_report(config, args)
 
@@ -171,6 +174,7 @@ def _report_single(runs: list[Run], as_json: bool) -> int:
 
 def _adapt(args: argparse.Namespace) -> int:
     from ..experiments.adapt_config import adaptation_configs
+    from ..used_keys import check_used
     from .checks import check_config
 
     overrides = [start for start in args.starts if "=" in start and not Path(start).exists()]
@@ -179,6 +183,7 @@ def _adapt(args: argparse.Namespace) -> int:
     configs = adaptation_configs(starts, args.task, overrides, args.single_task)
     for config in configs.values():
         check_config(config, args.resume)
+        check_used(config, [override.partition("=")[0] for override in overrides])
     return _adapt_and_report(configs, args)
 
 
@@ -200,3 +205,7 @@ def _adapt_and_report(configs: dict[str, Config], args: argparse.Namespace) -> i
     goal = "" if args.reach is None else f", steps to {args.reach:g}"
     print_table(rows, f"{args.task}: {TASKS[args.task].primary}{goal}")
     return 0
+
+
+DISTRIBUTED = (_train, _adapt)
+"""The commands that several processes of a launcher run together."""

@@ -2,75 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
+from edgemtl_runtime import pixels
+from edgemtl_runtime.image_file import ImageFileError
+from edgemtl_runtime.pixels import UPRIGHT, StoredImage
+
+from .label_size import Size, place_on_image, place_on_labels
+from .problems import Problem, Problems, raise_problems
 from .sample import BoxLabels, Label, Labels, Sample
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
-MAX_PRINTED = 20
-"""How many problems an error prints; their count is always printed."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A problem in the data: the file, the line (0: the whole file), and a message."""
-
-    file: Path
-    line: int
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.message}" if self.line else f"{self.file}: {self.message}"
-
-
-Problems = list[Problem]
-Size = tuple[int, int]
-"""Height and width, pixels."""
 LabelReader = Callable[[Size | None, Problems], Label | None]
 """Reads a label of an image of that size, if it is known; None, with a problem added, when it cannot be read."""
 
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One sample in files: its image files by modality ("rgb", "ir"), and the readers of its labels by task."""
+    """One sample in files: its image files by modality ("rgb", "ir"), and the readers of its labels by task.
+
+    The labels are those of the first image. ``stated_size`` is the image size that the labels name, or what reads it;
+    None where they name none. ``exif`` is one of `label_size.ON_IMAGE` where it is known which image the labels are of.
+    """
 
     name: str
     images: dict[str, Path]
     labels: Mapping[str, LabelReader]
     is_day: bool | None = None
+    stated_size: Size | Callable[[], Size | None] | None = None
+    exif: str = ""
 
     def read(self, problems: Problems) -> Sample | None:
         """Decode the images and their labels; None when the images cannot be used."""
-        images = {modality: read_image(modality, file, problems) for modality, file in self.images.items()}
-        decoded = {modality: image for modality, image in images.items() if image is not None}
-        size = self._size(decoded, problems)
+        images = self._read_images(problems)
+        size = next(iter(images.values())).shape[:2] if images else None
         labels = {task: read(size, problems) for task, read in self.labels.items()}
         if size is None:
             return None
         readable = {task: label for task, label in labels.items() if label is not None}
-        return Sample(decoded, cast(Labels, readable), self.is_day, self.name)
+        return Sample(images, cast(Labels, readable), self.is_day, self.name)
 
-    def _size(self, images: dict[str, NDArray[Any]], problems: Problems) -> Size | None:
-        """Return the size that all the images have, if they all have one."""
-        if len(images) < len(self.images):
-            return None
-        first, *others = images
-        height, width = images[first].shape[:2]
+    def _read_images(self, problems: Problems) -> dict[str, NDArray[Any]]:
+        """Return the images in the pixels of their labels, if all of them can be used; else none."""
+        stored = {modality: read_stored(file, problems) for modality, file in self.images.items()}
+        decoded = {modality: image for modality, image in stored.items() if image is not None}
+        if len(decoded) < len(self.images):
+            return {}
+        first, *others = decoded
+        stated = self.stated_size() if callable(self.stated_size) else self.stated_size
+        sizes = [stated] if stated else []
+        has_labels = decoded[first].orientation != UPRIGHT and self._look_at_labels(sizes)
+        reference = place_on_labels(decoded[first], sizes, has_labels, self.exif, self.images[first], problems)
+        if reference is None:
+            return {}
+        placed = {first: reference} | {other: place_on_image(decoded[other], reference.size) for other in others}
         for other in others:
-            h, w = images[other].shape[:2]
-            if (h, w) != (height, width):
-                sizes = f"{other} is {w}x{h}, its {first} image {width}x{height}"
-                problems.append(Problem(self.images[other], 0, f"{sizes}: sizes must be equal"))
-                return None
-        return height, width
+            if placed[other].size != reference.size:
+                (h, w), (height, width) = placed[other].size, reference.size
+                sizes_text = f"{other} is {w}x{h}, its {first} image {width}x{height}"
+                problems.append(Problem(self.images[other], 0, f"{sizes_text}: sizes must be equal"))
+                return {}
+        images = {m: to_modality(m, image, self.images[m], problems) for m, image in placed.items()}
+        usable = {m: image for m, image in images.items() if image is not None}
+        return usable if len(usable) == len(images) else {}
+
+    def _look_at_labels(self, sizes: list[Size]) -> bool:
+        """Return whether any label depends on where pixels are; add the sizes of label maps to ``sizes``."""
+        labels = [read(None, Problems()) for read in self.labels.values()]
+        sizes += [(x.shape[0], x.shape[1]) for x in labels if isinstance(x, np.ndarray) and x.ndim > 1]
+        return any(isinstance(label, BoxLabels) or (label is not None and label.ndim > 1) for label in labels)
 
 
 @dataclass
@@ -80,7 +86,7 @@ class Index:
     root: Path
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     splits: dict[str, list[Entry]] = field(default_factory=dict)
-    problems: Problems = field(default_factory=list)
+    problems: Problems = field(default_factory=Problems)
 
     def problem(self, file: Path, message: str, line: int = 0) -> None:
         """Add a problem."""
@@ -94,32 +100,26 @@ class Index:
         return not missing
 
     def raise_problems(self) -> None:
-        """Raise `DataError` if there are any."""
+        """Raise `DataError` if anything is wrong."""
         raise_problems(self.root, self.problems)
 
 
-def raise_problems(root: Path, problems: Problems) -> None:
-    """Raise `DataError` with the first twenty problems of a dataset, if there are any."""
-    if not problems:
-        return
-    lines = [str(problem) for problem in problems[:MAX_PRINTED]]
-    if len(problems) > MAX_PRINTED:
-        lines.append(f"and {len(problems) - MAX_PRINTED} more")
-    count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-    raise DataError("\n".join([f"{root}: {count}; mend the files and run `edgemtl data check` again", *lines]))
+def read_stored(file: Path, problems: Problems) -> StoredImage | None:
+    """Decode an image file, or add a problem."""
+    try:
+        return pixels.read_stored(file)
+    except ImageFileError as error:
+        problems.append(Problem(file, 0, str(error)))
+        return None
 
 
-def read_image(modality: str, file: Path, problems: Problems) -> NDArray[Any] | None:
-    """Decode an image: "rgb" (H, W, 3) uint8 in that order, "ir" (H, W) uint8 or uint16."""
-    is_colour = modality == "rgb"
-    image = cv2.imread(str(file), cv2.IMREAD_COLOR if is_colour else cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE)
-    if image is None:
-        problems.append(Problem(file, 0, "cannot be read as an image"))
-    elif not is_colour and image.dtype not in (np.uint8, np.uint16):
-        problems.append(Problem(file, 0, f"has {8 * image.itemsize} bits a value; thermal has 8 or 16"))
-    else:
-        return np.ascontiguousarray(image[:, :, ::-1]) if is_colour else image
-    return None
+def to_modality(modality: str, image: StoredImage, file: Path, problems: Problems) -> NDArray[Any] | None:
+    """Return a modality's image, as `edgemtl_runtime.pixels` describes it, or add a problem."""
+    try:
+        return pixels.as_modality(image, modality)
+    except ImageFileError as error:
+        problems.append(Problem(file, 0, str(error)))
+        return None
 
 
 def images_in(folder: Path, index: Index) -> dict[str, Path]:
@@ -159,25 +159,20 @@ def check_partners(images: dict[str, dict[str, Path]], folders: dict[str, Path],
 
 
 def read_list(file: Path, index: Index) -> list[str]:
-    """Return the lines of a list of images, without the empty ones."""
+    """Return the lines of a list of images, without the empty ones; one that is repeated counts once."""
     try:
-        return [line.strip() for line in file.read_text().splitlines() if line.strip()]
+        text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         index.problem(file, f"cannot be read as a list of images: {error}")
         return []
+    places: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        name = line.strip()
+        if name and places.setdefault(name, number) != number:
+            index.problems.skip("repeated lines of lists of images", file, number, name)
+    return list(places)
 
 
 def constant_label(label: Label, size: Size | None, problems: Problems) -> Label:
     """Return a label that has been read already; bound to it, this is a `LabelReader`."""
     return label
-
-
-def clip_boxes(rows: Sequence[tuple[float, ...]], size: Size | None) -> tuple[BoxLabels, int]:
-    """Return boxes of (class, x0, y0, x1, y1) in pixels, clipped to the image, and how many have no area in it."""
-    table = np.array(rows, np.float64).reshape(-1, 5)
-    xyxy = table[:, 1:].astype(np.float32)
-    if size is not None:
-        h, w = size
-        xyxy = xyxy.clip(0, np.array([w, h, w, h], np.float32))
-    has_area = (xyxy[:, 2:] > xyxy[:, :2]).all(1)
-    return BoxLabels(xyxy[has_area], table[has_area, 0].astype(np.int64)), int((~has_area).sum())

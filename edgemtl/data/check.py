@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..tasks import TASKS
-from .annotations import Index, Problems
+from .annotations import Index
 from .datasets import read_all
 from .formats import index
+from .problems import Problems
 from .sample import Sample
 
 LIGHT = {True: "day", False: "night", None: "unknown"}
@@ -60,11 +61,11 @@ def check(path: str | Path, label_policy: str = "fused") -> tuple[Index, dict[st
     by_split = {}
     for split, entries in dataset_index.splits.items():
         statistics = SplitStatistics(dataset_index.classes)
-        problems: Problems = []
+        problems = Problems()
         for sample in read_all(entries, problems, f"reading {split}"):
             if sample is not None:
                 statistics.add(sample)
-        dataset_index.problems += problems
+        dataset_index.problems.extend(problems)
         by_split[split] = statistics.to_dict()
     return dataset_index, by_split
 

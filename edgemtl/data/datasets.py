@@ -12,8 +12,9 @@ from ..config import Config, Data, Source
 from ..console import progress_bar
 from ..errors import DataError
 from ..synthetic.streets import HELD_OUT, Streets
-from .annotations import Entry, Index, Problems, raise_problems
+from .annotations import Entry, Index
 from .formats import index
+from .problems import Problems, raise_problems
 from .sample import Dataset, Sample
 
 THREADS = min(8, os.cpu_count() or 1)
@@ -36,7 +37,7 @@ class FileDataset:
         return len(self.entries)
 
     def __getitem__(self, index: int) -> Sample:
-        problems: Problems = []
+        problems = Problems()
         sample = self.entries[index].read(problems)
         raise_problems(self.root, problems)
         assert sample is not None
@@ -144,13 +145,13 @@ def read_all(entries: Sequence[Entry], problems: Problems, title: str = "reading
             while len(pending) < 4 * THREADS and done + len(pending) < len(entries):
                 pending.append(pool.submit(_read, entries[done + len(pending)]))
             sample, new_problems = pending.popleft().result()
-            problems += new_problems
+            problems.extend(new_problems)
             bar(done + 1, {})
             yield sample
 
 
 def _read(entry: Entry) -> tuple[Sample | None, Problems]:
-    problems: Problems = []
+    problems = Problems()
     return entry.read(problems), problems
 
 

@@ -8,7 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import lru_cache
 
 import numpy as np
@@ -26,9 +26,11 @@ from ..config import Config
 from ..console import progress_bar
 from ..corruptions import CLEAN, Corruption
 from ..errors import ConfigError
+from ..rng import ITEM, ORDER, generator_of
 from .augment import Augmenter, to_item
 from .batch import PRESENT, Batch, Item
 from .datasets import THREADS
+from .read_ahead import read_ahead
 from .sample import Dataset, Sample
 from .targets import SampleTarget, Target
 
@@ -36,8 +38,8 @@ from .targets import SampleTarget, Target
 class Batches:
     """The batch of every step, of augmented training items; of several processes, this one's part of it.
 
-    All random numbers come from torch's global state, seeded again for every item, so that a batch depends on nothing
-    but the seed and the step, whichever process prepares it.
+    Every item has its own random numbers, so that a batch depends on nothing but the seed and the step, whichever
+    process or thread prepares it.
     """
 
     def __init__(
@@ -56,8 +58,7 @@ class Batches:
             fraction = f"episodes.query_fraction={config.episodes.query_fraction}"
             raise ConfigError(f"{fraction} leaves none of {self.num_query} images to train")
         self.by_light = _by_light(dataset) if config.data.balance_light else []
-        self.items: dict[int, Item] = {}
-        self.budget = config.data.cache_mb * 2**20
+        self.cache = Cache(config.data.cache_mb * 2**20)
 
     def __len__(self) -> int:
         return self.steps
@@ -71,24 +72,26 @@ class Batches:
     def fill(self) -> None:
         """Read and fit samples ahead, by several threads, until the cache is full."""
         count = len(self.dataset)
-        with ThreadPoolExecutor(THREADS) as pool, progress_bar("reading", count) as bar:
-            for done, index in enumerate(range(0, count, 4 * THREADS)):
-                if self.budget <= 0:
+        with progress_bar("reading", count) as bar, closing(read_ahead(self._read, range(count), THREADS)) as items:
+            for index, item in enumerate(items):
+                if not self.cache.add(index, item):
                     return
-                for _ in pool.map(self._fitted, range(index, min(index + 4 * THREADS, count))):
-                    pass
-                bar(min((done + 1) * 4 * THREADS, count), {})
+                bar(index + 1, {})
 
     def _item(self, position: int, mosaic: float) -> Item:
         """Return an augmented item by its position in the training, a permutation of the samples an epoch."""
         rank, members = self._pool(position)
         epoch, index = divmod(rank, len(members))
-        torch.default_generator.manual_seed(self._seed(1, position))
+        rng = generator_of(self.config.seed, ITEM, position)
         others: list[Item] = []
-        if mosaic and float(torch.rand(())) < mosaic:
-            others = [self._fitted(members[i]) for i in torch.randint(0, len(members), (3,)).tolist()]
+        if mosaic and float(torch.rand((), generator=rng)) < mosaic:
+            others = [self._fitted(members[i]) for i in torch.randint(0, len(members), (3,), generator=rng).tolist()]
         item = self._fitted(members[self._permutation(epoch, members[0], len(members))[index]])
-        return self.augment(item, others, lambda: self._fitted(members[int(torch.randint(len(members), ()))]))
+
+        def another() -> Item:
+            return self._fitted(members[int(torch.randint(len(members), (), generator=rng))])
+
+        return self.augment(item, others, rng, another)
 
     def _pool(self, position: int) -> tuple[int, Sequence[int]]:
         """Return a position's rank among those filled from the same samples, and the indices of these samples.
@@ -109,21 +112,35 @@ class Batches:
 
     @lru_cache(maxsize=4)  # noqa: B019
     def _permutation(self, epoch: int, first: int, count: int) -> list[int]:
-        generator = torch.Generator().manual_seed(self._seed(0, epoch, *([first] if first else [])))
-        order: list[int] = torch.randperm(count, generator=generator).tolist()
+        rng = generator_of(self.config.seed, ORDER, epoch, *([first] if first else []))
+        order: list[int] = torch.randperm(count, generator=rng).tolist()
         return order
 
-    def _seed(self, *key: int) -> int:
-        return int(np.random.SeedSequence([self.config.seed, *key]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
     def _fitted(self, index: int) -> Item:
-        if index in self.items:
-            return self.items[index]
-        item = to_item(self.dataset[index], self.inputs, self.target_types)
-        if item.nbytes <= self.budget:
+        item = self.cache.items.get(index)
+        if item is None:
+            item = self._read(index)
+            self.cache.add(index, item)
+        return item
+
+    def _read(self, index: int) -> Item:
+        return to_item(self.dataset[index], self.inputs, self.target_types)
+
+
+class Cache:
+    """Decoded items by index, as many as fit into ``budget`` bytes; the first that does not fit makes it full."""
+
+    def __init__(self, budget: int) -> None:
+        self.items: dict[int, Item] = {}
+        self.budget, self.is_full = budget, budget <= 0
+
+    def add(self, index: int, item: Item) -> bool:
+        """Keep an item if there is room for it; return whether it was kept."""
+        self.is_full = self.is_full or item.nbytes > self.budget
+        if not self.is_full:
             self.budget -= item.nbytes
             self.items[index] = item
-        return item
+        return not self.is_full
 
 
 def _by_light(dataset: Dataset) -> list[list[int]]:
@@ -166,6 +183,7 @@ class Loader:
             num_workers=self.workers,
             multiprocessing_context=context,
             pin_memory=pinned,
+            generator=torch.Generator(),  # of the seeds of the workers' global generators, which nothing draws from
         ):
             if isinstance(batch, BaseException):
                 raise batch

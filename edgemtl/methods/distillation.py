@@ -16,24 +16,22 @@ import torch
 from torch import Tensor
 
 from edgemtl_models import MultiTask
-from edgemtl_models.trunk import Trunk
+from edgemtl_models.registration import shifted_back
+from edgemtl_models.trunk import StreamFeatures, Trunk
 
 from .. import distributed
 from ..config import Config
-from ..data.batch import Batch
 from ..errors import ConfigError
-from ..losses import computes_in_bf16
 from ..run import Run
 
 
 class Distillation:
-    """Adds the gradient of the loss above; it runs the trunk a second time."""
+    """The loss above, on the features of the training step's own forward pass, registered as they are fused."""
 
     def __init__(self, network: MultiTask, config: Config, device: torch.device) -> None:
         if not network.supports("distillation"):
             raise ConfigError("teachers are for two full streams: give fusion.kind=aligned, and two modalities")
-        self.trunk, self.weight, self.device = network.trunk, config.distill_weight, device
-        self.autocast = computes_in_bf16(config.precision, device)
+        self.trunk, self.weight = network.trunk, config.distill_weight
         self.streams = list(network.inputs)
         self.teachers = {stream: self._open(stream, path).to(device) for stream, path in config.teachers.items()}
 
@@ -50,23 +48,20 @@ class Distillation:
             raise ConfigError(f"teachers.{stream}: {path} has {widths} channels, the network {self.trunk.widths}")
         return teacher.requires_grad_(False)
 
-    def backward(self, batch: Batch) -> float:
-        """Add the gradient of the loss on a batch to ``.grad`` and return the loss."""
-        images = {stream: batch.images[stream] for stream in self.streams}
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            with distributed.synced_batch_statistics():
-                levels = self.trunk.modality_features(images).values()
-            with torch.no_grad():
-                targets = {stream: teacher({stream: images[stream]}) for stream, teacher in self.teachers.items()}
+    def __call__(self, features: StreamFeatures, images: dict[str, Tensor]) -> Tensor:
+        """Return this process's part of the loss (scalar) of a forward pass on images by modality."""
         terms = []
-        for stream, target in targets.items():
-            strides = list(self.teachers[stream].strides)
-            for stride, features in zip(self.trunk.strides, levels, strict=True):
-                student, teacher_level = features[self.streams.index(stream)], target[strides.index(stride)]
-                terms.append(1 - correlation(student.float(), teacher_level.float()).mean())
-        loss = self.weight * torch.stack(terms).mean() / distributed.world_size()
-        loss.backward()
-        return float(loss.detach()) * distributed.world_size()
+        for stream, teacher in self.teachers.items():
+            index = self.streams.index(stream)
+            with torch.no_grad():
+                targets = dict(zip(teacher.strides, teacher({stream: images[stream]}), strict=True))
+            shift = features.shifts[index]
+            for stride, level in zip(self.trunk.strides, features.streams, strict=True):
+                target = targets[stride].float()
+                if shift is not None:  # the student's features were shifted back, in cells of stride 8
+                    target = shifted_back(target, shift.detach().float() * 8 / stride)
+                terms.append(1 - correlation(level[index].float(), target).mean())
+        return self.weight * torch.stack(terms).mean() / distributed.world_size()
 
 
 def correlation(a: Tensor, b: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 from torch.optim import AdamW
 
+from .. import distributed
 from ..config import Config
 from ..data.batch import Batch
 from ..losses import Losses, MultiTaskLoss, TaskLosses
@@ -29,6 +30,8 @@ class Joint:
         self.regularizers = tuple(regularizers)
         weighting = TASK_WEIGHTINGS.require(config.task_weighting, "task_weighting:")
         self.weighting = weighting(list(loss.tasks), config.seed)
+        self.auxiliary: dict[str, float] = {}
+        """The auxiliary loss of the last step by its column in the log."""
         self.shared = [p for p in loss.network.trunk.parameters() if p.requires_grad]
         self.prepare()
 
@@ -41,10 +44,16 @@ class Joint:
 
     def backward(self, batch: Batch, step: int) -> Losses:
         """Add the gradients of a step to ``.grad``; return the losses by task, {} of a batch without labels."""
-        losses, features, head_inputs = self.loss(batch, detach_features=self.weighting.detach_features)
-        if losses:
-            self.weighting.backward(TaskLosses(self.loss.weighted(losses), features, head_inputs), self.shared)
-        return losses
+        passed = self.loss(batch, detach_features=self.weighting.detach_features)
+        if passed.losses:
+            self.note_auxiliary(passed)
+            self.weighting.backward(passed._replace(losses=self.loss.weighted(passed.losses)), self.shared)
+        return passed.losses
+
+    def note_auxiliary(self, passed: TaskLosses) -> None:
+        """Remember the auxiliary loss of a forward pass for the log."""
+        if passed.auxiliary is not None:
+            self.auxiliary = {"distill": float(passed.auxiliary.detach()) * distributed.world_size()}
 
     def after_step(self, batch: Batch) -> None:
         """Take in the optimiser step on a batch."""
@@ -57,7 +66,7 @@ class Joint:
     def metrics(self) -> dict[str, float]:
         """Return the columns of a step's log row."""
         weights = {} if self.config.task_weighting == "equal" else self.weighting.weights
-        return {f"loss_weight/{name}": weight for name, weight in weights.items()}
+        return self.auxiliary | {f"loss_weight/{name}": weight for name, weight in weights.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Return what changes during the training: tensors, and values that JSON can hold."""

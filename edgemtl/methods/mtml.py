@@ -28,7 +28,7 @@ from torch import Tensor
 from .. import distributed
 from ..data.batch import Batch
 from ..errors import ConfigError
-from ..losses import Losses, Params
+from ..losses import Losses, Params, TaskLosses
 from ..sparsity.proximal import adamw_metric
 from .joint import Joint
 
@@ -49,6 +49,7 @@ class MTML(Joint):
                 f"batch_size={config.batch_size} cannot be halved into support and query; take at least 2"
             )
         self.episodes = config.episodes
+        self.needs_auxiliary = True
         self.trainable = {n: p for n, p in self.loss.network.named_parameters() if p.requires_grad}
 
     @property
@@ -60,6 +61,7 @@ class MTML(Joint):
         """Add the gradients of the episodes; return each task's query loss."""
         support, query = halves(batch, self.config.batch_size) if self.episodes.inner_steps else (batch, batch)
         query_losses: Losses = {}
+        self.needs_auxiliary = True
         for subset in sample_subsets(list(self.loss.tasks), self.episodes.subsets, self.config.seed, step):
             query_losses |= self._episode(subset, support, query)
         return query_losses
@@ -67,8 +69,10 @@ class MTML(Joint):
     def _episode(self, subset: list[str], support: Batch, query: Batch) -> Losses:
         """Add the gradient of one episode; return its query losses."""
         adapted = self.adapt(subset, support)
-        losses = self.loss(query, subset, adapted).losses
+        passed = self.loss(query, subset, adapted, with_auxiliary=self.needs_auxiliary)
+        losses = passed.losses
         if losses:
+            self._add_auxiliary_gradient(passed)
             by: Params = dict(self.trainable) if adapted is None or self.episodes.second_order else adapted
             total = self.weighting.combine(self.loss.weighted(losses))
             self._add_query_gradient(total, by, 1 - self.support_grad_weight if adapted is not None else 1.0)
@@ -82,8 +86,10 @@ class MTML(Joint):
         adapted: Params | None = None
         for _ in range(self.episodes.inner_steps):
             params: Params = dict(self.trainable) if adapted is None else adapted
-            losses = self.loss(support, subset, adapted).losses
+            passed = self.loss(support, subset, adapted, with_auxiliary=self.needs_auxiliary)
+            losses = passed.losses
             if losses:
+                self._add_auxiliary_gradient(passed)
                 total = self.weighting.combine(self.loss.weighted(losses))
                 parts = ("trunk.", *(f"heads.{task}." for task in losses))
                 reached = {n: w for n, w in params.items() if n.startswith(parts)}
@@ -125,6 +131,14 @@ class MTML(Joint):
     def extra_parameters(self) -> list[Tensor]:
         """Return what the query trains in addition to the network."""
         return list(self.weighting.parameters())
+
+    def _add_auxiliary_gradient(self, passed: TaskLosses) -> None:
+        """Add the gradient of the auxiliary loss of the first pass at θ itself."""
+        if passed.auxiliary is not None:
+            self.needs_auxiliary = False
+            self.note_auxiliary(passed)
+            if passed.auxiliary.requires_grad:
+                passed.auxiliary.backward(retain_graph=True)
 
     def _add_query_gradient(self, total: Tensor, by: Params, weight: float) -> None:
         """Add the gradient of a query loss: ``weight`` of it by the parameters, all of it by the extra ones."""

@@ -19,7 +19,7 @@ from .backbone import Backbone
 from .fusion import Pyramid
 from .registration import Registration, shifted_back
 from .staging import stages
-from .trunk import Feature, Trunk
+from .trunk import Feature, Slices, StreamFeatures, Trunk
 
 STAGES = ("stage2", "stage3", "stage4", "neck")
 """The parts of streams that can be tied, in order: stage k ends at stride 2^k, and the neck is the rest."""
@@ -131,51 +131,36 @@ class AlignedTrunk(Trunk):
 
     def forward(self, images: dict[str, Tensor]) -> list[Tensor]:
         """Return the fused features at ``strides`` for one image a modality, (B, C, H, W) each."""
-        blank = blank_logits(images, self.modalities)
-        return [self.gates[level](unimodal, blank) for level, unimodal in self._levels(images, blank).items()]
+        return self.stream_features(images).fused
 
     def supports(self, _feature: Feature) -> bool:
         """All of them."""
         return True
 
-    def unimodal_features(self, images: dict[str, Tensor], missing: Tensor | None = None) -> list[Tensor]:
-        """Return the fused features, then each modality's own; of a missing modality the fused ones stand for its own.
-
-        Shapes are (B * (1 + modalities), C, H, W). ``missing`` (B,) is the index of the modality that an image does not
-        show, -1 where it shows all.
-        """
+    def stream_features(self, images: dict[str, Tensor]) -> StreamFeatures:
+        """Return the fused features and each modality's own, registered where the trunk registers."""
         blank = blank_logits(images, self.modalities)
-        out = []
-        for level, unimodal in self._levels(images, blank).items():
-            fused = self.gates[level](unimodal, blank)
-            if missing is not None:
-                masks = [(missing == index).view(-1, 1, 1, 1) for index in range(len(unimodal))]
-                unimodal = [torch.where(mask, fused, f) for mask, f in zip(masks, unimodal, strict=True)]
-            out.append(torch.cat([fused, *unimodal]))
-        return out
-
-    def modality_features(self, images: dict[str, Tensor]) -> dict[str, list[Tensor]]:
-        """Return each modality's features at each of the levels that are fused, unregistered."""
-        return self._levels(images, None)
-
-    def _levels(self, images: dict[str, Tensor], blank: Tensor | None) -> dict[str, list[Tensor]]:
         streams = self._streams()
         fine = [streams[modality].fine(images[modality]) for modality in self.modalities]
-        if self.registration and blank is not None:
-            fine = [fine[0], *(self._registered(fine[0], other, blank) for other in fine[1:])]
-        features = [stream(*finest) for stream, finest in zip(streams.values(), fine, strict=True)]
-        return {level: [levels[level] for levels in features] for level in self.fuse_at}
+        shifts: list[Tensor | None] = [None] * len(fine)
+        if self.registration:
+            for index in range(1, len(fine)):
+                fine[index], shifts[index] = self._registered(fine[0], fine[index], blank)
+        by_modality = [stream(*finest) for stream, finest in zip(streams.values(), fine, strict=True)]
+        levels = [[levels[level] for levels in by_modality] for level in self.fuse_at]
+        fused = [self.gates[level](own, blank) for level, own in zip(self.fuse_at, levels, strict=True)]
+        return StreamFeatures(fused, levels, shifts)
 
     def _streams(self) -> dict[str, Stream]:
         return {name: stream for name, stream in self.streams.items() if isinstance(stream, Stream)}
 
-    def _registered(self, reference: Fine, other: Fine, blank: Tensor) -> Fine:
-        """Return features registered to the reference modality's, or as they are where a modality is blank."""
+    def _registered(self, reference: Fine, other: Fine, blank: Tensor) -> tuple[Fine, Tensor]:
+        """Return features registered to the reference modality's, and the shift; no shift where a modality is blank."""
         assert self.registration
         visible = (1 - blank.sum((1, 2, 3)) / BLANK).clamp(min=0)[:, None]
         shift = visible * self.registration(reference[1], other[1])
         p2, p3 = other
-        return shifted_back(p2, 2 * shift), shifted_back(p3, shift)
+        return (shifted_back(p2, 2 * shift), shifted_back(p3, shift)), shift
 
     def _untied(self) -> dict[str, list[nn.Module]]:
         """Return the modules from stage 2 on of which each stream has one, by path in a stream."""
@@ -194,6 +179,30 @@ class AlignedTrunk(Trunk):
             for path, modules in self._untied().items()
             for name, _ in modules[0].named_parameters(recurse=False)
         ]
+
+    def modality_slices(self) -> Slices:
+        """Return both dimensions of the gates' convolutions: weights by modality, of features by modality."""
+        rows = dict.fromkeys(self.modalities, 1)
+        slices: Slices = {}
+        for level, width in zip(self.fuse_at, self.widths, strict=True):
+            slices[f"gates.{level}.weigh.weight"] = {0: rows, 1: dict.fromkeys(self.modalities, width)}
+            slices[f"gates.{level}.weigh.bias"] = {0: rows}
+        return slices
+
+    def tied_parameters(self) -> dict[str, str]:
+        """Return the parameters of the tied convolutions in the other streams, and the first stream's."""
+        first, *others = self.modalities
+        return {
+            f"streams.{modality}.{path}.{name}": f"streams.{first}.{path}.{name}"
+            for path in self.shared_paths()
+            for name, _ in self.streams[first].get_submodule(path).named_parameters()
+            for modality in others
+        }
+
+    def shared_paths(self) -> list[str]:
+        """Return the paths of the convolutions that are stored once."""
+        other = self.streams[self.modalities[-1]]
+        return [path for path, module in other.named_modules() if isinstance(module, SharedConv)]
 
     def alignable(self) -> dict[str, list[nn.Conv2d]]:
         """Return the convolutions whose weights may be tied and are not yet, one of each modality, by path."""

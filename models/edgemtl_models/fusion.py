@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .backbone import Backbone
 from .staging import stages
-from .trunk import Trunk
+from .trunk import Slices, Trunk
 from .yolo import SPPF, C3k2, Conv
 
 
@@ -69,18 +69,31 @@ class ConcatTrunk(Pyramid):
         streams = [backbone(images[name]) for name, backbone in self.backbones.items()]
         return self.features([torch.cat(level, 1) for level in zip(*streams, strict=True)])
 
+    def modality_slices(self) -> Slices:
+        """Return the columns of the fusing convolutions."""
+        return {f"fuse.{level}.conv.weight": {1: widths} for level, widths in enumerate(self._level_widths())}
+
+    def _level_widths(self) -> list[dict[str, int]]:
+        widths = {name: backbone.widths for name, backbone in self.backbones.items() if isinstance(backbone, Backbone)}
+        return [{name: levels[k] for name, levels in widths.items()} for k in range(3)]
+
 
 class EarlyFusionTrunk(Pyramid):
     """One backbone on the modalities' images, concatenated along their channels."""
 
-    def __init__(self, modalities: list[str], backbone: Backbone, widths: list[int], bottom_up: bool = True) -> None:
+    def __init__(self, channels: dict[str, int], backbone: Backbone, widths: list[int], bottom_up: bool = True) -> None:
         nn.Module.__init__(self)
-        self.modalities, self.backbone = modalities, backbone
+        self.channels, self.backbone = channels, backbone
         self._lay_out(backbone.widths, widths, bottom_up)
 
     def forward(self, images: dict[str, Tensor]) -> list[Tensor]:
         """Return the features at strides 4, 8, 16 and 32 for one image a modality, (B, C, H, W) each."""
-        return self.features(self.backbone(torch.cat([images[name] for name in self.modalities], 1)))
+        return self.features(self.backbone(torch.cat([images[name] for name in self.channels], 1)))
+
+    def modality_slices(self) -> Slices:
+        """Return the columns of the first convolution."""
+        path = next(path for path, module in self.backbone.named_modules() if isinstance(module, nn.Conv2d))
+        return {f"backbone.{path}.weight": {1: self.channels}}
 
 
 LEVELS = ("p2", "p3", "p4")
@@ -113,6 +126,7 @@ class MidFusionTrunk(Pyramid):
             {modality: nn.ModuleList(parts[k] for k in range(1, last + 1)) for modality, parts in split.items()}
         )
         self.join = Conv(sum(levels[last - 2]), levels[last - 2][0], 1)
+        self._level_widths = [dict(zip(backbones, level, strict=True)) for level in levels[: last - 1]]
         self.rest = nn.ModuleList(first[k] for k in range(last + 1, 5))
         self._lay_out([sum(level) if k < last else level[0] for k, level in enumerate(levels, 2)], widths, bottom_up)
 
@@ -129,3 +143,11 @@ class MidFusionTrunk(Pyramid):
         for stage in self.rest:
             fused.append(stage(fused[-1]))
         return self.features(fused)
+
+    def modality_slices(self) -> Slices:
+        """Return the columns of the convolutions over the levels that every modality has."""
+        *finer, last = self._level_widths
+        return {
+            **{f"fuse.{level}.conv.weight": {1: widths} for level, widths in enumerate(finer)},
+            "join.conv.weight": {1: last},
+        }

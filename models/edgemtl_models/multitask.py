@@ -16,7 +16,7 @@ from .description import check_description, parse, read, renamed
 from .fusion import ConcatTrunk, EarlyFusionTrunk, MidFusionTrunk
 from .head_kinds import DEFAULT_PARTS, HeadInput, HeadKind, Parts
 from .taps import DEEPEST, HeadTapTrunk
-from .trunk import Feature, Trunk
+from .trunk import Feature, Slices, Trunk
 
 Outputs = dict[str, Any]
 """Raw outputs by head: a tensor each, or in training what a head of boxes gives to its loss."""
@@ -70,6 +70,10 @@ class MultiTask(nn.Module):
     def twins(self) -> list[list[str]]:
         """Return groups of parameters, by name, that are each other's counterparts in the modalities' streams."""
         return [[f"trunk.{name}" for name in names] for names in self.trunk.twins()]
+
+    def modality_slices(self) -> Slices:
+        """Return the dimensions of parameters along which the modalities' channels stand one after the other."""
+        return {f"trunk.{name}": dims for name, dims in self.trunk.modality_slices().items()}
 
 
 def _read_by(trunk: Trunk, head: str, values: Sequence[T]) -> list[T]:
@@ -154,9 +158,8 @@ def _trunk(description: dict[str, Any], heads: Sequence[HeadKind], pretrained: b
     channels = {modality: stream["channels"] for modality, stream in streams.items()}
     if kind == "early" and len(streams) > 1:
         both = next(iter(streams.values())) | {"channels": sum(channels.values())}
-        return EarlyFusionTrunk(
-            list(streams), _backbone(name, " and ".join(streams), both, pretrained, parts), neck, bottom_up
-        )
+        backbone = _backbone(name, " and ".join(streams), both, pretrained, parts)
+        return EarlyFusionTrunk(channels, backbone, neck, bottom_up)
     backbones = {modality: _backbone(name, modality, stream, pretrained, parts) for modality, stream in streams.items()}
     if head_taps:
         return HeadTapTrunk(backbones, channels, neck, head_taps)

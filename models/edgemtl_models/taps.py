@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .backbone import Backbone
 from .staging import PROBE, module_sequence
-from .trunk import Trunk
+from .trunk import Slices, Trunk
 from .yolo import SPPF, Conv
 
 DEEPEST = "stage32"
@@ -80,10 +80,13 @@ class HeadTapTrunk(Trunk):
             self._reads[head] = [self.taps.index(p) for p in route]
         self.strides = [32 if p == DEEPEST else first[p][0] for p in self.taps]
         self.widths = [widths[(4, 8, 16, 32).index(stride)] for stride in self.strides]
+        self._slices: Slices = {}
         self.fuse = nn.ModuleDict()
         for path, width in zip(self.taps, self.widths, strict=True):
             if path != DEEPEST:
-                self.fuse[_key(path)] = Conv(sum(blocks[path][1] for blocks in known.values()), width, 1)
+                channels_at = {modality: blocks[path][1] for modality, blocks in known.items()}
+                self._slices[f"fuse.{_key(path)}.conv.weight"] = {1: channels_at}
+                self.fuse[_key(path)] = Conv(sum(channels_at.values()), width, 1)
         if DEEPEST in self.taps:
             self.stage32 = nn.Sequential(Conv(widths[2], widths[3], 3, 2), SPPF(widths[3], widths[3]))
             self.before32 = self.taps.index(ends[16])
@@ -100,6 +103,10 @@ class HeadTapTrunk(Trunk):
     def reads(self) -> dict[str, list[int]]:
         """The indices of the features that each head reads."""
         return self._reads
+
+    def modality_slices(self) -> Slices:
+        """Return the columns of the fusing convolutions."""
+        return self._slices
 
     @property
     def fuse_at(self) -> list[str]:

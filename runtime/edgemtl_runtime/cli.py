@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from .errors import EdgemtlError
 from .signals import DefaultSignals, Interrupts
+from .text import printable
 
 
 def guarded(command: Callable[[], int], program: str) -> int:
@@ -31,8 +32,6 @@ def guarded(command: Callable[[], int], program: str) -> int:
                 return _interrupted(program, interrupts.number)
             if not isinstance(error, (EdgemtlError, OSError)):
                 raise
-            from .limits import printable  # which takes long to import
-
             # A full disk, a folder that may not be written: not ours, but no reason for a traceback
             print(f"{program}: {printable(str(error))}", file=sys.stderr)
             return 2 if isinstance(error, EdgemtlError) else 1

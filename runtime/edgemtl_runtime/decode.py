@@ -69,8 +69,8 @@ def label_map(output: NDArray[Any], head: Head, letterbox: Letterbox, least: Thr
 
 @decoder("depth_map")
 def depth_map(output: NDArray[Any], head: Head, letterbox: Letterbox, least: Thresholds) -> DepthMap:
-    """Decode a (height, width) map of depths in metres."""
-    return DepthMap(letterbox.map_to_camera(output))
+    """Decode a (height, width) map of depths, in metres unless the head's class is ``relative``."""
+    return DepthMap(letterbox.map_to_camera(output), relative="relative" in head.classes)
 
 
 @decoder("normal_map")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import msgspec
 
 from .errors import EdgemtlError, missing
+from .text import shortened
 
 if TYPE_CHECKING:
     import yaml
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 4 << 20
 MAX_DEPTH = 64
 MAX_VALUES = 500_000
-MAX_REASON_LENGTH = 300
+SCALAR_TAGS = ("str", "int", "float", "bool", "null", "timestamp", "value", "binary")
 T = TypeVar("T")
 
 
@@ -51,25 +52,25 @@ def decode_json(data: bytes, type_: Any = Any) -> Any:
 
 def reason(error: BaseException) -> str:
     """Return an error's message in one short line."""
-    return printable(" ".join(str(error).split()))[:MAX_REASON_LENGTH] or type(error).__name__
+    return shortened(error) or type(error).__name__
 
 
-def printable(text: str) -> str:
-    """Replace unprintable characters by "?": text from a file may move a terminal's cursor."""
-    return "".join(character if character.isprintable() or character == "\n" else "?" for character in text)
+def read_yaml(
+    file: Path, error: type[EdgemtlError] = EdgemtlError, scalar: Callable[[yaml.ScalarNode], object] | None = None
+) -> Any:
+    """Return the plain values of a YAML file; raises ``error`` that names the file.
 
-
-def read_yaml(file: Path, error: type[EdgemtlError] = EdgemtlError) -> Any:
-    """Return the plain values of a YAML file; raises ``error`` that names the file."""
+    With ``scalar`` every scalar, keys too, is what that makes of its node, and no key may stand twice.
+    """
     data = read_bounded(file, error=error)
     try:
-        return parse_yaml(data)
+        return parse_yaml(data, scalar)
     except ValueError as invalid:
         raise error(f"{file}: no YAML that can be read ({invalid})") from None
 
 
-def parse_yaml(data: bytes | str) -> Any:
-    """Return the plain values of a YAML text; raises `ValueError` in one line.
+def parse_yaml(data: bytes | str, scalar: Callable[[yaml.ScalarNode], object] | None = None) -> Any:
+    """Return the plain values of a YAML text, its scalars as for `read_yaml`; raises `ValueError` in one line.
 
     Raises `EdgemtlError` where PyYAML is not installed.
     """
@@ -82,9 +83,29 @@ def parse_yaml(data: bytes | str) -> Any:
     loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
     try:
         _check_events(yaml.parse(data, Loader=loader))
-        return yaml.load(data, Loader=loader)
+        return yaml.load(data, Loader=_scalar_loader(loader, scalar) if scalar else loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise ValueError(f"line {mark.line + 1 if mark else 1}: {shortened(error.problem or error.context)}") from None
     except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError, KeyError, AttributeError) as error:
         raise ValueError(reason(error)) from None
+
+
+def _scalar_loader(loader: type[Any], scalar: Callable[[yaml.ScalarNode], object]) -> type[Any]:
+    """Return a loader of which ``scalar`` makes the scalars, of whatever type YAML 1.1 takes them to be."""
+
+    class ScalarLoader(loader):  # type: ignore[misc]
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
+            lines: dict[str, int] = {}
+            for key, _ in node.value:
+                line = key.start_mark.line + 1
+                if isinstance(key.value, str) and lines.setdefault(key.value, line) != line:
+                    raise ValueError(f"line {line}: '{key.value}' stands in line {lines[key.value]} already")
+            return super().construct_mapping(node, deep)
+
+    for tag in SCALAR_TAGS:
+        ScalarLoader.add_constructor(f"tag:yaml.org,2002:{tag}", lambda _, node: scalar(node))
+    return ScalarLoader
 
 
 def _check_events(events: Iterable[yaml.Event]) -> None:

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bundle import Input
-from .errors import EdgemtlError
+from .errors import CameraError, EdgemtlError, flag
 from .frame import Frame, FramePair, PreparedFrame, fields_of
 from .letterbox import Letterbox, to_uint8
+from .pixels import PixelError, as_modality
 
 if TYPE_CHECKING:
     from .frame import Size
@@ -52,9 +53,15 @@ class Preprocessor:
                     self._registration(self.rig.ir.size, spec)
 
     def network_input(self, frame: Frame) -> NDArray[np.uint8]:
-        """Return a frame's network input, (height, width, C); raises `CameraError` where its size is not the rig's."""
+        """Return a frame's network input, (height, width, C); raises `CameraError`.
+
+        That is where it is no image of the input's modality, or its size is not the rig's.
+        """
         spec = self.inputs[frame.camera]
-        image = to_uint8(frame.image, spec.thermal_range)
+        try:
+            image = to_uint8(as_modality(frame.image, spec.modality), spec.thermal_range)
+        except PixelError as error:
+            raise CameraError(f"{flag(frame.camera)}: frame {frame.name or frame.index} {error}") from None
         if self.is_registered(frame.camera):
             return self._registration(frame.size, spec).image(image, spec.channels, spec.blank)
         if self.rig is not None and frame.camera == self.rig.reference and frame.size != self.reference_size:

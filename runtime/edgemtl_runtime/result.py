@@ -130,9 +130,10 @@ class LabelMap(Recorded):
 
 @dataclass(frozen=True, eq=False)
 class DepthMap(Recorded):
-    """Depth along the optical axis: ``depth_m`` (H, W) float32, metres."""
+    """Depth along the optical axis: ``depth_m`` (H, W) float32, metres; if ``relative``, up to a factor an image."""
 
     depth_m: NDArray[np.float32]
+    relative: bool = False
 
     def __post_init__(self) -> None:
         _check_map("a depth map", self.depth_m, 2)

@@ -37,10 +37,11 @@ HEADS = tuple(
 CHANNELS = {"boxes": 3, "semantic": 3, "depth": 1, "normals": 3, "edges": 1, "attributes": 3}
 NETWORKS = [
     ("rgbir-n", {"kind": "aligned", "registration_radius": 2}),  # all that another one has, and registration
-    *(pytest.param(name, {}, marks=pytest.mark.slow) for name in edgemtl_models.zoo()),
+    *((name, {}) for name in edgemtl_models.zoo()),
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "fusion"), NETWORKS, ids=lambda v: v if isinstance(v, str) else v.get("kind", ""))
 def test_every_network_builds_in_every_precision(name: str, fusion: dict[str, Any], tmp_path: Path) -> None:
     torch.manual_seed(0)

@@ -46,6 +46,7 @@ def test_the_configuration_is_triton_s_own_and_versions_follow(toy_bundle: Path,
     assert sorted(p.name for p in (tmp_path / "repo/street").iterdir()) == ["1", "2", "config.pbtxt"]
 
 
+@pytest.mark.slow
 def test_a_dynamic_batch_is_gathered_by_triton_and_has_the_outputs_of_single_images(tiny_run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     options = Options(dynamic_batch=True)
     bundle, _ = export(tiny_run, tmp_path / "bundle", None, options)

@@ -76,7 +76,7 @@ def test_make_demo(tmp_path: Path) -> None:
     assert Run.open(out / "run").metrics["steps"] == 30
 
 
-@pytest.mark.parametrize("room", ["runtime", "export"])
+@pytest.mark.parametrize("room", ["runtime", pytest.param("export", marks=pytest.mark.slow)])
 def test_the_examples_of_the_rooms(room: str, tmp_path: Path, toy_bundle: Path) -> None:
     (tmp_path / "bundle").symlink_to(toy_bundle)
     promised: list[str] = []

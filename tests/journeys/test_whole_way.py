@@ -105,6 +105,7 @@ def test_judging_a_folder_of_other_pictures(
     assert json.loads(capsys.readouterr().out)["pictures"] == 4
 
 
+@pytest.mark.slow
 def test_export_builds_and_checks_an_engine_where_a_gpu_is(
     tiny_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

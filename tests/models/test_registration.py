@@ -72,7 +72,8 @@ def test_beside_a_blank_camera_nothing_moves() -> None:
             p2, p3 = trunk.streams["ir"].fine(images["ir"])
             dark = torch.tensor([blank == "rgb", blank == "ir"]).view(1, 2, 1, 1) * -1e4
             first = trunk.streams["rgb"].fine(images["rgb"])
-            for kept, own in zip(trunk._registered(first, (p2, p3), dark), (p2, p3), strict=True):
+            registered, _ = trunk._registered(first, (p2, p3), dark)
+            for kept, own in zip(registered, (p2, p3), strict=True):
                 torch.testing.assert_close(kept, own)
 
 

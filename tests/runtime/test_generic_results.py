@@ -96,7 +96,7 @@ def test_maps_are_panels_and_the_rest_is_drawn_on_the_cameras() -> None:
     grey = np.full((48, 80), 90, np.uint8)
     pair = FramePair({"rgb": Frame(np.stack([grey] * 3, 2), 0, "rgb", 0), "ir": Frame(grey, 0, "ir", 0)})
     drawn = draw(pair, Result(decoded, "rgb", 0, 0, 0))
-    assert drawn.shape == (48 * 4, 80 * 4 * 4, 3)  # two cameras, two maps
+    assert drawn.shape[1] == 2 * 80 * 5  # two cameras and two maps, two in a row, 400 pixels wide each
     assert {name for name, result in decoded.items() if map_image(result) is not None} == {"temperature", "flow"}
     image = map_image(decoded["temperature"])
     assert image is not None and image[0, 0, 2] > image[0, 0, 0] and image[0, 79, 0] > image[0, 79, 2]  # blue, red

@@ -165,7 +165,7 @@ def test_a_video_may_be_left_at_any_moment(toy_bundle: Path, tmp_path: Path) -> 
     rgb, ir = write_frames(tmp_path / "rgb", 60), write_frames(tmp_path / "ir", 60, channels=1)
     pipeline(toy_bundle, rgb, ir).run([Video(tmp_path / "v.mp4", 30)])
     for stop in (1, 5, 9):
-        pipe = pipeline(toy_bundle, tmp_path / "v.mp4", tmp_path / "v.mp4")
+        pipe = pipeline(toy_bundle, tmp_path / "v.mp4", ir)
         for index, _ in enumerate(pipe):
             if index == stop:
                 break

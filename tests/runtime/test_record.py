@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from conftest import write_frames
 from mcap.reader import make_reader
+from processes import wait_for
 from test_sources import write_mcap, write_video
 
 from edgemtl_runtime.camera import open_cameras
@@ -274,10 +275,7 @@ def running(words: list[str], until: Path, size: int = 2000) -> subprocess.Popen
     """Start a command and return it once a file has grown."""
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
-    end = time.monotonic() + 60
-    while not (until.exists() and until.stat().st_size > size):
-        assert time.monotonic() < end and process.poll() is None, process.communicate()
-        time.sleep(0.01)
+    wait_for(lambda: until.exists() and until.stat().st_size > size, process)
     return process
 
 
@@ -307,6 +305,10 @@ def test_a_kill_at_any_time_leaves_existing_files(toy_bundle: Path, tmp_path: Pa
     """Lines are whole, older recordings stand, and what was being written can be read to its last chunk."""
     write_mcap(tmp_path / "r.mcap")
     older = (tmp_path / "r.mcap").read_bytes()
+
+    def pairs() -> int:
+        return len(list((tmp_path / "data").glob("ir/train/*.png")))  # the second of a pair is named last
+
     for size in (1, 20_000, 50_000):
         lines = tmp_path / f"{size}.jsonl"
         words = ["run", str(toy_bundle), *LIVE, "--jsonl", str(lines), "--mcap", str(tmp_path / "r.mcap")]
@@ -317,10 +319,9 @@ def test_a_kill_at_any_time_leaves_existing_files(toy_bundle: Path, tmp_path: Pa
         assert rows and [row["index"] for row in rows] == list(range(rows[0]["index"], rows[0]["index"] + len(rows)))
         assert (tmp_path / "r.mcap").read_bytes() == older
         words = ["record", *LIVE, "--out", str(tmp_path / "data")]
-        done = len(list((tmp_path / "data").glob("ir/train/*.png")))  # the second of a pair is named last
+        enough = pairs() + 5
         process = running(words, tmp_path / "data" / "data.yaml", 1)
-        while len(list((tmp_path / "data").glob("ir/train/*.png"))) < done + 5:
-            time.sleep(0.01)
+        wait_for(lambda enough=enough: pairs() >= enough, process)  # type: ignore[misc]
         process.kill()
         process.communicate()
         whole = [cv2.imread(str(file), -1) is not None for file in (tmp_path / "data").glob("*/train/[0-9]*.png")]

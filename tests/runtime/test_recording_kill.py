@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import wait_for
 from recorders import COMMAND, KINDS, LIVE, count_of, feed
 
 from edgemtl_runtime.camera.mcap import topics
@@ -21,10 +22,7 @@ pytestmark = pytest.mark.realtime
 def started(words: list[str], folder: Path, pattern: str) -> subprocess.Popen[str]:
     """Start a command and return it once a file has content."""
     process = subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    end = time.monotonic() + 60
-    while not any(file.stat().st_size for file in folder.glob(pattern)):
-        assert time.monotonic() < end and process.poll() is None, process.communicate()
-        time.sleep(0.01)
+    wait_for(lambda: any(file.stat().st_size for file in folder.glob(pattern)), process)
     return process
 
 
@@ -37,8 +35,8 @@ def test_kills_at_any_time_lose_no_more_than_a_second(toy_bundle: Path, tmp_path
     for _ in range(3):
         before = set(tmp_path.glob("[!.]*.jsonl"))
         process = started(words, tmp_path, "*.jsonl")
-        while set(tmp_path.glob("[!.]*.jsonl")) == before:  # a file has its name from the first result on
-            time.sleep(0.01)
+        # a file has its name from the first result on
+        wait_for(lambda before=before: set(tmp_path.glob("[!.]*.jsonl")) != before, process)  # type: ignore[misc]
         time.sleep(1.5 + rng.random())
         process.kill()
         process.communicate()

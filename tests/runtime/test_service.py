@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mcap.reader import make_reader
+from processes import wait_for
 
 from edgemtl_runtime.rig import CameraModel, Rig
 from edgemtl_runtime.sink import CLOSE_S
@@ -103,11 +104,9 @@ class Supervisor:
 
     def has_written(self, count: int, seconds: float = 20) -> None:
         """Wait until so many more lines are written."""
-        expected, end = self.lines() + count, time.monotonic() + seconds
-        while self.lines() < expected:
-            assert self.process is not None and self.process.poll() is None, self.process.communicate()
-            assert time.monotonic() < end, list(self.state.iterdir())
-            time.sleep(0.02)
+        expected = self.lines() + count
+        assert self.process is not None
+        wait_for(lambda: self.lines() >= expected, self.process, seconds)
 
     def lines(self) -> int:
         """Count the lines of all files."""

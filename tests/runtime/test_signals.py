@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import wait_for
 
 from edgemtl_runtime.cli import guarded
 from edgemtl_runtime.engine import onnxruntime
@@ -37,9 +38,7 @@ def seconds_to_results(bundle: Path, lines: Path) -> float:
     """Return how long a run takes to its first results."""
     process = started(["run", str(bundle), *LIVE, "--jsonl", str(lines)])
     begun = time.monotonic()
-    while not (lines.exists() and lines.stat().st_size):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.005)
+    wait_for(lambda: lines.exists() and lines.stat().st_size, process)
     took = time.monotonic() - begun
     process.kill()
     process.communicate()

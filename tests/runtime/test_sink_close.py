@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import wait_for
 from recorders import KINDS, LIVE, count_of, sinks_of
 
 from edgemtl_runtime.bundle import Bundle
@@ -97,10 +98,7 @@ def test_the_summary_is_printed_though_a_sink_hangs(toy_bundle: Path, tmp_path: 
     )
     with (tmp_path / "fifo").open("rb") as reader:
         fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
-        end = time.monotonic() + 60
-        while frames_of_parts(tmp_path) < 60:
-            assert time.monotonic() < end and process.poll() is None, process.communicate()
-            time.sleep(0.1)
+        wait_for(lambda: frames_of_parts(tmp_path) >= 60, process)
         begun = time.monotonic()
         process.send_signal(signal.SIGTERM)
         out, error = process.communicate(timeout=60)

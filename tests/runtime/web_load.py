@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -102,13 +101,14 @@ def main() -> None:
     """Load a page and print how it went."""
     half_open, viewers, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     code = PAGE.format(tests=str(Path(__file__).parent))
-    page = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=os.environ)
+    page = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert page.stdout is not None
     port = int(page.stdout.readline())
     load = Load(port)
     threads = [threading.Thread(target=load.viewer, args=(63,), daemon=True)]
     threads[0].start()
-    while load.answers < 4:
+    end = time.monotonic() + 60
+    while load.answers < 4 and time.monotonic() < end:
         time.sleep(0.05)
     alone_mb = memory_mb(page.pid)
     threads += [threading.Thread(target=load.viewer, args=(n,), daemon=True) for n in range(1, viewers)]

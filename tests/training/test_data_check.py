@@ -131,7 +131,7 @@ def float_ir(root: Path) -> Path:
     old = first(root, "ir")
     old.unlink()
     file = old.with_suffix(".tiff")
-    cv2.imwrite(str(file), np.zeros((96, 128), np.float32))
+    cv2.imwrite(str(file), np.full((96, 128), 36.6, np.float32))
     return file
 
 
@@ -192,7 +192,7 @@ PROBLEMS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "colour without thermal": (lose_ir, "has no ir partner"),
     "thermal without colour": (lose_rgb, "has no rgb partner"),
     "unequal sizes": (resize_ir, "ir is 10x10, its rgb image 128x96"),
-    "unreadable": (spoil, "cannot be read as an image"),
+    "unreadable": (spoil, "is an incomplete PNG file"),
     "outside": (write_label("0 0.5 0.5 0.1 0.1\n1 1.2 0.5 0.1 0.1\n"), ":2: box outside [0, 1]"),
     "negative": (write_label("0 0.5 0.5 -0.1 0.1\n"), ":1: box outside [0, 1]"),
     "no area": (write_label("0 0.5 0.5 0 0.1\n"), ":1: box outside [0, 1] or without area"),
@@ -208,7 +208,10 @@ PROBLEMS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "two of a stem": (twin, "has the same stem as"),
     "no image": (stray, "is not an image of a known type"),
     "orphan label": (orphan, "labels an image that does not exist"),
-    "float thermal": (float_ir, "has 32 bits a value; thermal has 8 or 16"),
+    "float thermal": (
+        float_ir,
+        "1 channel of 32 floating-point bits, values from 36.6 to 36.6; thermal has whole numbers",
+    ),
     "half a segmentation": (half_semantic, "has no semantic labels, the other one has"),
     "depth in 8 bits": (shallow, "one channel of 16 bits, in millimetres, not 1 channels of 8 bits"),
     "map of another size": (small_edges, "edges is 10x10, its image 128x96"),

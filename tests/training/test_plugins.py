@@ -202,9 +202,10 @@ def test_installed_plugins_are_loaded_and_a_broken_one_is_left_out(
 
 
 def test_a_configuration_keeps_plugins_and_their_options(tmp_path: Path) -> None:
-    config = load(None, ["plugins=[a.py,b.py]", "options.random.depth=2"])
+    config = load(None, ["plugins=[a.py,b.py]", "options.random={depth: 2, on: true, mode: fast, lr: 1e-3}"])
     save(config, tmp_path / "config.yaml")
-    assert load(tmp_path / "config.yaml") == config and config.options == {"random": {"depth": 2}}
+    assert load(tmp_path / "config.yaml") == config and config.plugins == ("a.py", "b.py")
+    assert config.options == {"random": {"depth": 2, "on": True, "mode": "fast", "lr": 0.001}}
     assert "plugins: []" in starter("x.yaml")
 
 

@@ -12,6 +12,8 @@ import pytest
 import several
 import torch
 
+from edgemtl import ranks
+from edgemtl.cli import main
 from edgemtl.config_file import load
 from edgemtl.errors import ConfigError
 from edgemtl.run import Run
@@ -86,7 +88,54 @@ def test_runs_are_renamed_once_every_process_has_read_them(tmp_path: Path) -> No
     ran([*TWO, str(tmp_path / "late.py"), "train", *words])
 
 
+def launch(monkeypatch: pytest.MonkeyPatch, rank: int = 0) -> None:
+    """Set what `torchrun` sets for one of two processes."""
+    for name, value in {"RANK": rank, "WORLD_SIZE": 2, "LOCAL_RANK": rank, "MASTER_PORT": 29500}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+
+
 def test_a_batch_must_be_large_enough_to_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    launch(monkeypatch)
     with pytest.raises(ConfigError, match="cannot be shared out among 2 processes"):
         train(load(None, ["batch_size=1"]), tmp_path / "run")
+
+
+@pytest.mark.fault("L9")
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"RANK": "1", "WORLD_SIZE": "4"}, "LOCAL_RANK, MASTER_ADDR, MASTER_PORT is not set"),
+        (
+            {"RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"},
+            "LOCAL_RANK is not set",
+        ),
+        ({"WORLD_SIZE": "four"}, "WORLD_SIZE=four without a launcher"),
+        (
+            {"RANK": "x", "WORLD_SIZE": "4", "LOCAL_RANK": "0", "MASTER_ADDR": "a", "MASTER_PORT": "1"},
+            "is no number",
+        ),
+        ({"RANK": "3"}, ""),
+        ({"WORLD_SIZE": "1", "RANK": "0"}, ""),
+        ({"OMPI_COMM_WORLD_SIZE": "4", "SLURM_NTASKS": "4", "SLURM_PROCID": "2"}, ""),
+    ],
+)
+def test_several_processes_are_those_of_a_launcher(
+    environment: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ranks.LAUNCHER:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert (ranks.world_size(), ranks.rank(), ranks.is_main()) == (1, 0, True)
+    assert expected in ranks.ignored_environment() and bool(expected) == bool(ranks.ignored_environment())
+
+
+@pytest.mark.fault("L9")
+def test_a_launched_process_knows_its_rank_in_training_alone(
+    tiny_run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    launch(monkeypatch, rank=1)
+    assert (ranks.world_size(), ranks.rank(), ranks.is_main()) == (2, 1, False) and not ranks.ignored_environment()
+    assert main(["eval", str(tiny_run.path)]) == 0
+    assert "miou" in capsys.readouterr().out and ranks.rank() == 1

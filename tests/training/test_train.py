@@ -186,7 +186,7 @@ def test_a_run_is_continued_with_new_classes_and_a_frozen_trunk(
     words += [f"init_from={source}", "freeze=[trunk]", "tasks=[boxes,semantic,depth]", "task_weighting=upgrad"]
     run = train(load(None, words), tmp_path / "run", evaluate=False)
     printed = capsys.readouterr().err
-    assert "loaded from" in printed and "new: heads.depth" in printed
+    assert "loaded from" in printed and "new head: depth" in printed
     before, after = tiny_run.network.state_dict(), run.network.state_dict()
     for name, tensor in before.items():
         if name.startswith("trunk."):

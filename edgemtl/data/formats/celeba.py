@@ -17,7 +17,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..annotations import Entry, Index, LabelReader, Problem, Problems, Size, constant_label
+from edgemtl_runtime.image_file import ImageFileError
+
+from ..annotations import Entry, Index, LabelReader, constant_label
+from ..label_size import Size
+from ..problems import Problem, Problems
+from ..readers.label_image import read_label_channel
 
 SEMANTIC = ("other", "hair", "skin")
 SKIN = ("skin", "nose", "l_ear", "r_ear", "l_eye", "r_eye", "l_brow", "r_brow", "mouth", "u_lip", "l_lip")
@@ -37,7 +42,15 @@ def index(root: Path, label_policy: str) -> Index:
     names, rows = _attributes(root / ATTRIBUTES, result)
     if names:
         result.classes["attributes"] = names
-    numbers = sorted(int(file.stem) for file in (root / IMAGES).glob("*.jpg") if file.stem.isdecimal())
+    numbers = []
+    for file in sorted((root / IMAGES).iterdir()):
+        if file.suffix == ".jpg" and file.stem.isdecimal() and file.name == f"{int(file.stem)}.jpg":
+            numbers.append(int(file.stem))
+        else:
+            result.problems.skip("files that are no N.jpg", file)
+    numbers.sort()
+    if not numbers:
+        result.problem(root / IMAGES, "holds no images N.jpg")
     parts = _partition(root, numbers, result)
     result.splits = {split: [] for split in PARTS.values()}
     for number in numbers:
@@ -50,18 +63,25 @@ def index(root: Path, label_policy: str) -> Index:
 
 
 def _attributes(file: Path, result: Index) -> tuple[tuple[str, ...], dict[int, NDArray[np.float32]]]:
-    if not file.is_file():
-        return (), {}
-    lines = file.read_text().splitlines()
+    lines = _read_lines(file, result) if file.is_file() else []
     names = tuple(lines[1].split()) if len(lines) > 1 else ()
     rows = {}
     for number, line in enumerate(lines[2:], 3):
         image, *values = line.split() or [""]
-        if len(values) != len(names) or not set(values) <= {"1", "-1"}:
-            result.problem(file, f"expected an image and {len(names)} of 1 and -1, found '{line[:40]}'", number)
+        stem = Path(image).stem
+        if not stem.isdecimal() or len(values) != len(names) or not set(values) <= {"1", "-1"}:
+            result.problem(file, f"expected N.jpg and {len(names)} of 1 and -1, found '{line[:40]}'", number)
             continue
-        rows[int(Path(image).stem)] = np.array([float(value == "1") for value in values], np.float32)
+        rows[int(stem)] = np.array([float(value == "1") for value in values], np.float32)
     return names, rows
+
+
+def _read_lines(file: Path, result: Index) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        result.problem(file, f"cannot be read as text: {error}")
+        return []
 
 
 def _partition(root: Path, numbers: list[int], result: Index) -> dict[int, str]:
@@ -71,26 +91,47 @@ def _partition(root: Path, numbers: list[int], result: Index) -> dict[int, str]:
         tenth = max(1, len(numbers) // 10)
         cut = len(numbers) - tenth
         return {n: "train" if i < cut - tenth else "test" if i < cut else "val" for i, n in enumerate(numbers)}
-    original = dict(line.split() for line in partition.read_text().splitlines() if line.strip())
-    files = {int(line.split()[0]): line.split()[2] for line in mapping.read_text().splitlines()[1:] if line.strip()}
-    for number in numbers:
-        if original.get(files.get(number, "")) not in PARTS:
-            result.problem(mapping, f"does not lead from image {number} to a line of {PARTITION}")
+    original = {fields[0]: fields[1] for fields in _fields(partition, "NNNNNN.jpg and 0, 1 or 2", 2, 0, result)}
+    rows = _fields(mapping, "three fields: N, its number in CelebA, NNNNNN.jpg", 3, 1, result)
+    files = {int(fields[0]): fields[2] for fields in rows if fields[0].isdecimal()}
+    lost = [number for number in numbers if original.get(files.get(number, "")) not in PARTS]
+    if lost:
+        more = f" (and {len(lost) - 1} more of this kind)" if len(lost) > 1 else ""
+        result.problem(mapping, f"does not lead from image {lost[0]} to a line of {PARTITION}{more}")
     return {n: PARTS.get(original.get(files.get(n, ""), ""), "train") for n in numbers}
 
 
-def _semantic(folder: Path, number: int, size: Size | None, problems: Problems) -> NDArray[np.uint8]:
+def _fields(file: Path, expected: str, count: int, header: int, result: Index) -> list[list[str]]:
+    """Return the fields of a table's lines after its header; a line of fewer is a problem."""
+    rows = []
+    for number, line in enumerate(_read_lines(file, result)[header:], header + 1):
+        if fields := line.split():
+            if len(fields) < count:
+                result.problem(file, f"expected {expected}, found '{line[:40]}'", number)
+            else:
+                rows.append(fields)
+    return rows
+
+
+def _semantic(folder: Path, number: int, size: Size | None, problems: Problems) -> NDArray[np.uint8] | None:
     """Return the classes at the image's size: skin, the parts of the face with it, and hair over them."""
-    size = size or (512, 512)
-    ids = np.zeros(size, np.uint8)
-    for part in (*SKIN, "hair"):
-        file = folder / f"{number:05d}_{part}.png"
-        if not file.is_file():
-            continue  # a part that is not visible has no file
-        mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
-        if mask is None:
-            problems.append(Problem(file, 0, "cannot be read as an image"))
-            continue
-        resized = cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST)
+    height, width = size or (512, 512)
+    ids = np.zeros((height, width), np.uint8)
+    files = {part: folder / f"{number:05d}_{part}.png" for part in (*SKIN, "hair")}
+    files = {part: file for part, file in files.items() if file.is_file()}  # a part that is not visible has no file
+    if not files:
+        problems.append(Problem(folder, 0, f"has no mask {number:05d}_skin.png, nor one of another part of this face"))
+        return None
+    for part, file in files.items():
+        try:
+            mask = read_label_channel(file, as_shown=True)
+        except ImageFileError as error:
+            problems.append(Problem(file, 0, str(error)))
+            return None
+        if mask.shape[0] * width != mask.shape[1] * height and size is not None:
+            shapes = f"{mask.shape[1]}x{mask.shape[0]}, its image {width}x{height}"
+            problems.append(Problem(file, 0, f"is {shapes}: a mask is of the same shape, of any size"))
+            return None
+        resized = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
         ids[resized > 127] = SEMANTIC.index("hair" if part == "hair" else "skin")
     return ids

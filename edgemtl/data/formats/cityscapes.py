@@ -9,15 +9,21 @@ Depth is baseline · focal length / disparity; the disparity d of a pixel p > 0 
 from __future__ import annotations
 
 import json
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..annotations import Entry, Index, LabelReader, Problem, Problems, Size
+from edgemtl_runtime.image_file import ImageFileError
+from edgemtl_runtime.limits import reason
+
+from ..annotations import Entry, Index, LabelReader
+from ..label_size import Size, has_size
+from ..problems import Problem, Problems
+from ..readers.label_image import read_label_channel
 from ..sample import IGNORE
 
 SEMANTIC = tuple(
@@ -30,6 +36,8 @@ IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 """The label id of each class; every other one is ignored."""
 TABLE = np.full(256, IGNORE, np.uint8)
 TABLE[list(IDS)] = np.arange(len(IDS))
+KNOWN = {*range(34), IGNORE}
+"""The label ids that there are; 255 stands for -1, a number plate."""
 MAX_DEPTH_M = 655.0
 """Farther is not known: a disparity that small is rounding."""
 
@@ -40,7 +48,7 @@ def matches(root: Path) -> bool:
 
 
 def index(root: Path, label_policy: str) -> Index:
-    """Index the images; depth where disparity and camera exist."""
+    """Index the images; depth where disparity exists, which needs its camera."""
     result = Index(root, {"semantic": SEMANTIC})
     for split in ("train", "val"):
         result.splits[split] = []
@@ -52,7 +60,7 @@ def index(root: Path, label_policy: str) -> Index:
             if not result.require([ids]):
                 continue
             read: dict[str, LabelReader] = {"semantic": partial(_semantic, ids)}
-            if disparity.is_file() and camera.is_file():
+            if disparity.is_file() and result.require([camera]):
                 read["depth"] = partial(_depth, disparity, camera)
                 result.classes["depth"] = ()
             result.splits[split].append(Entry(stem, {"rgb": image}, read))
@@ -60,29 +68,37 @@ def index(root: Path, label_policy: str) -> Index:
 
 
 def _read_map(file: Path, size: Size | None, problems: Problems) -> NDArray[Any] | None:
-    values = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
-    if values is None or values.ndim != 2:
-        problems.append(Problem(file, 0, "cannot be read as an image of one channel"))
+    try:
+        values = read_label_channel(file)
+    except ImageFileError as error:
+        problems.append(Problem(file, 0, str(error)))
         return None
-    if size and values.shape != size:
-        height, width = values.shape
-        problems.append(Problem(file, 0, f"is {width}x{height}, its image {size[1]}x{size[0]}"))
-        return None
-    return values
+    return values if has_size(file, (values.shape[0], values.shape[1]), size, problems) else None
 
 
 def _semantic(file: Path, size: Size | None, problems: Problems) -> NDArray[np.uint8] | None:
     ids = _read_map(file, size, problems)
-    return None if ids is None else TABLE[ids]
+    if ids is None:
+        return None
+    unknown = sorted(set(np.unique(ids).tolist()) - KNOWN)
+    if unknown:
+        problems.append(Problem(file, 0, f"has the label ids {unknown[:5]}; labelIds are 0 to 33, and 255"))
+        return None
+    classes: NDArray[np.uint8] = TABLE[ids]
+    return classes
 
 
 def _depth(file: Path, camera: Path, size: Size | None, problems: Problems) -> NDArray[np.float32] | None:
     raw = _read_map(file, size, problems)
     try:
-        calibration = json.loads(camera.read_text())
+        calibration = json.loads(camera.read_text(encoding="utf-8-sig"))
         product = float(calibration["extrinsic"]["baseline"]) * float(calibration["intrinsic"]["fx"])
+        if not 0 < product < math.inf:
+            raise ValueError(f"baseline times fx is {product:g}")
     except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
-        problems.append(Problem(camera, 0, f"cannot be read as a camera calibration: {error!r}"))
+        what = f"{error} is missing" if isinstance(error, KeyError) else reason(error)
+        wanted = "extrinsic.baseline, in metres, and intrinsic.fx, in pixels, are wanted"
+        problems.append(Problem(camera, 0, f"cannot be read as a camera calibration: {what}; {wanted}"))
         return None
     if raw is None:
         return None

@@ -1,77 +1,115 @@
-"""COCO's object detection JSON (Lin et al. 2014): images of one modality and their boxes.
+"""COCO's object detection JSON (Lin et al. 2014): images of one camera or two, their boxes, and label maps with them.
 
-annotations/{instances_train*,train}.json and {instances_val*,val}.json, or {train,val}/_annotations.coco.json
-train*/ val*/ images/ or the folder itself hold the images that ``file_name`` names
+annotations/instances_train2017.json   train2017/                      as COCO has them
+train/_annotations.coco.json           train/                          as Roboflow writes them; valid is "val"
+annotations/train.json                 images/train/, train/, images/  and other names with the word of a split
+result.json, labels.json …             images/, data/                  one file of no split is "train"
+annotations/instances_train_ir.json    ir/train/                       a second camera: a file with its word, or …
+rgb/train/                             ir/train/, thermal/train/       … images next to those that the file names
+depth/train/STEM.png …                                                 maps of other tasks, as `readers.maps` describes
 
-Crowds are skipped; categories are ordered by their ids, those without any object too.
+Boxes alone are read from the files (`readers.coco_json`). Where both cameras have a file, ``label_policy`` selects
+whose boxes count; "fused" takes both, unless a file is of no camera.
 """
 
 from __future__ import annotations
 
-import json
-from functools import partial
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from ..annotations import Entry, Index, Problem, Problems, Size, clip_boxes
-from ..sample import BoxLabels
+from ..annotations import Entry, Index, LabelReader
+from ..readers.coco_json import CocoJson, read_coco_json, with_classes
+from .coco_files import LabelFile, label_files, other_files
+from .coco_views import CocoBoxes, add_partners, check_pairs, sources, views_of
 
-PATTERNS = ("annotations/instances_{0}*.json", "annotations/{0}.json", "{0}/_annotations.coco.json", "{0}.json")
-SPLITS = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
+SPLITS = ("train", "val", "test")
+SHAPE = "boxes are read from instances_train….json, train.json, train/_annotations.coco.json or the like"
 
 
 def matches(root: Path) -> bool:
     """Whether the folder has this format."""
-    return root.is_dir() and not (root / "data.yaml").is_file() and _file(root, "train") is not None
-
-
-def _file(root: Path, split: str) -> Path | None:
-    names = [pattern.format(name) for name in SPLITS[split] for pattern in PATTERNS]
-    return next((file for name in names for file in sorted(root.glob(name))), None)
+    return root.is_dir() and not (root / "data.yaml").is_file() and bool(label_files(root) or other_files(root))
 
 
 def index(root: Path, label_policy: str) -> Index:
     """Index the images of every split that has a file."""
     result = Index(root)
-    for split in SPLITS:
-        file = _file(root, split)
-        if file is not None:
-            _read_split(root, split, file, result)
+    files = _by_split(label_files(root), result)
+    if not files and not result.problems:
+        names = ", ".join(str(file.relative_to(root)) for file in other_files(root)[:4])
+        result.problem(root, f"{names}: no file of boxes; {SHAPE}")
+    read: dict[str, list[tuple[LabelFile, CocoJson]]] = {}
+    for split, of_split in files.items():
+        for file in of_split:
+            if (content := read_coco_json(file.file, result.problems)) is not None:
+                read.setdefault(split, []).append((file, content))
+    result.classes["boxes"] = _unite_classes(read, result)
+    for split, pairs in read.items():
+        _index_split(result, split, pairs, label_policy)
     return result
 
 
-def _read_split(root: Path, split: str, file: Path, result: Index) -> None:
-    try:
-        content = json.loads(file.read_text())
-        categories = sorted(content["categories"], key=lambda category: category["id"])
-        names = tuple(str(category["name"]) for category in categories)
-        index_of = {category["id"]: i for i, category in enumerate(categories)}
-        images = {image["id"]: image for image in content["images"]}
-        boxes: dict[Any, list[tuple[float, ...]]] = {number: [] for number in images}
-        for item in content["annotations"]:
-            if not item.get("iscrowd"):
-                x, y, w, h = (float(value) for value in item["bbox"])
-                boxes[item["image_id"]].append((index_of[item["category_id"]], x, y, x + w, y + h))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        result.problem(file, f"cannot be read as COCO's JSON: {error!r}"[:200])
-        return
-    if result.classes.setdefault("boxes", names) != names:
-        result.problem(file, f"has other categories than the other splits: {', '.join(names)[:100]}")
-        return
-    folders = [file.parent, *(root / f for f in SPLITS[split]), *sorted(root.glob(f"{split}*/")), root / "images", root]
-    result.splits[split] = []
-    for number, image in images.items():
-        name = str(image["file_name"])
-        image_file = next((folder / name for folder in folders if (folder / name).is_file()), None)
-        if image_file is None:
-            result.problem(file, f"names {name}, which is in none of the folders of images")
+def _by_split(files: Iterable[LabelFile], result: Index) -> dict[str, list[LabelFile]]:
+    """Return the files by split, one a camera; several of one split and camera are a problem."""
+    candidates: dict[tuple[str, str], list[LabelFile]] = {}
+    for file in files:
+        candidates.setdefault((file.split, file.modality), []).append(file)
+    has_splits = any(split for split, _ in candidates)
+    by_split: dict[str, list[LabelFile]] = {}
+    for (split, _), alike in sorted(candidates.items(), key=lambda pair: [*SPLITS, ""].index(pair[0][0])):
+        if has_splits and not split:
+            result.problems.skip("JSON files of no split", alike[0].file, count=len(alike))
             continue
-        entry = Entry(Path(name).stem, {"rgb": image_file}, {"boxes": partial(_boxes, file, name, boxes[number])})
-        result.splits[split].append(entry)
+        kept = alike if len(alike) == 1 else [file for file in alike if _has_folder(file, result.root)]
+        if len(kept) != 1:
+            names = ", ".join(str(file.file.relative_to(result.root)) for file in alike[:4])
+            of_split = f"split '{split}'" if split else "one split"
+            result.problem(result.root, f"has {len(alike)} files for {of_split}: {names}; keep one of them")
+            continue
+        if len(alike) > 1:
+            result.problems.skip("JSON files of images that are not present", alike[0].file, count=len(alike) - 1)
+        by_split.setdefault(split or "train", []).append(kept[0])
+    return by_split
 
 
-def _boxes(file: Path, name: str, rows: list[tuple[float, ...]], size: Size | None, problems: Problems) -> BoxLabels:
-    boxes, num_outside = clip_boxes(rows, size)
-    if num_outside:
-        problems.append(Problem(file, 0, f"{num_outside} boxes of {name} have no area inside the image"))
-    return boxes
+def _has_folder(file: LabelFile, root: Path) -> bool:
+    """Whether there is a folder of images of the file's own name: train2017/ of instances_train2017.json."""
+    return (root / file.file.stem.rpartition("_")[2]).is_dir()
+
+
+def _unite_classes(read: dict[str, list[tuple[LabelFile, CocoJson]]], result: Index) -> tuple[str, ...]:
+    """Give every file the first one's classes; others may list fewer, in another order, but none that is new."""
+    classes: tuple[str, ...] = ()
+    first = Path()
+    for split, files in read.items():
+        united = []
+        for label_file, content in files:
+            if not classes:
+                classes, first = content.classes, content.file
+            new = [name for name in content.classes if name not in classes]
+            if new:
+                result.problem(content.file, f"has the categories {', '.join(new)[:100]}, which {first} does not have")
+            else:
+                united.append((label_file, with_classes(content, classes)))
+        read[split] = united
+    return classes
+
+
+def _index_split(result: Index, split: str, files: list[tuple[LabelFile, CocoJson]], label_policy: str) -> None:
+    for _, content in files:
+        if not content.is_labelled and split != "test":
+            result.problem(content.file, "has no annotations")
+    views = views_of(files, result)
+    add_partners(views, result)
+    check_pairs(views, split, result)
+    counted = sources(views, label_policy, result)
+    entries = []
+    for name in views.samples():
+        images = {modality: views.images[modality][name] for modality in views.modalities}
+        first = images[views.modalities[0]]
+        labels: dict[str, LabelReader] = {}
+        if boxes := tuple(source[name] for source in counted if name in source):
+            labels["boxes"] = CocoBoxes(boxes, files[0][1].file)
+        stated = next((image.stated_size for image in images.values() if image.stated_size), None)
+        entries.append(Entry(name, {m: image.file for m, image in images.items()}, labels, None, stated, first.exif))
+    result.splits[split] = entries

@@ -33,5 +33,5 @@ def index(root: Path, label_policy: str) -> Index:
             files = {"rgb": images / f"{stem}_RGB.jpg", "ir": images / f"{stem}_PreviewData.jpeg"}
             if result.require(files.values()):
                 boxes = VocXml(root / "Annotations" / f"{stem}_PreviewData.xml", CLASSES, ALIASES)
-                result.splits[split].append(Entry(stem, files, {"boxes": boxes}))
+                result.splits[split].append(Entry(stem, files, {"boxes": boxes}, None, boxes.stated_size))
     return result

@@ -10,14 +10,11 @@ twentieth image is taken. Only "person" is an object; groups ("people"), cyclist
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from ..annotations import Entry, Index, LabelReader, Problem, Problems, Size, read_list
+from ..annotations import Entry, Index, read_list
+from ..readers.bbgt_text import BbGtText
 from ..readers.voc_xml import VocXml
-from ..sample import BoxLabels
 
 CLASSES = ("person",)
 ALIASES = {"people": None, "cyclist": None, "person?": None, "person?a": None}
@@ -28,6 +25,7 @@ ANNOTATIONS = (
     "annotations-xml",
     "annotations",
 )
+TEXTS = ANNOTATIONS[-1]
 DAY = ("set00", "set01", "set02", "set06", "set07", "set08")
 SPLITS = {"train": range(6), "val": range(6, 12)}
 EVERY = 20
@@ -54,7 +52,13 @@ def index(root: Path, label_policy: str) -> Index:
             views = {"rgb": "visible", "ir": "lwir"}
             files = {m: root / "images" / inner.parent / view / f"{inner.name}.jpg" for m, view in views.items()}
             if result.require(files.values()):
-                entry = Entry(name, files, {"boxes": _boxes(annotations, name)}, inner.parts[0] in DAY)
+                is_day = inner.parts[0] in DAY
+                text = annotations / f"{name}.txt"
+                if text.is_file() or annotations.name == TEXTS:
+                    entry = Entry(name, files, {"boxes": BbGtText(text, CLASSES, ALIASES)}, is_day)
+                else:
+                    boxes = VocXml(annotations / f"{name}.xml", CLASSES, ALIASES)
+                    entry = Entry(name, files, {"boxes": boxes}, is_day, boxes.stated_size)
                 result.splits[split].append(entry)
     return result
 
@@ -69,33 +73,3 @@ def _names(root: Path, split: str, sets: range, result: Index) -> list[str]:
             stems = sorted(file.stem for file in view.glob("*.jpg"))
             names += [f"set{number:02d}/{view.parent.name}/{stem}" for stem in stems[EVERY - 1 :: EVERY]]
     return names
-
-
-def _boxes(annotations: Path, name: str) -> LabelReader:
-    text = annotations / f"{name}.txt"
-    return BbGt(text) if text.is_file() else VocXml(annotations / f"{name}.xml", CLASSES, ALIASES)
-
-
-@dataclass(frozen=True)
-class BbGt:
-    """Reads "% bbGt version=3": a first line, then "name x y w h …" a box, in pixels."""
-
-    file: Path
-
-    def __call__(self, size: Size | None, problems: Problems) -> BoxLabels | None:
-        """Return the persons."""
-        rows = []
-        for number, line in enumerate(self.file.read_text().splitlines(), 1):
-            fields = line.split()
-            if not fields or fields[0].startswith("%") or fields[0] in ALIASES:
-                continue
-            try:
-                if fields[0] not in CLASSES:
-                    raise ValueError
-                x, y, w, h = (float(field) for field in fields[1:5])
-            except ValueError:
-                problems.append(Problem(self.file, number, f"expected 'person x y w h …', found '{line[:60]}'"))
-                continue
-            rows.append((x, y, x + w, y + h))
-        xyxy = np.array(rows, np.float32).reshape(-1, 4)
-        return BoxLabels(xyxy, np.zeros(len(rows), np.int64))

@@ -23,8 +23,8 @@ def index(root: Path, label_policy: str) -> Index:
     result = Index(root, {"boxes": CLASSES})
     for split, folder in (("train", "train"), ("val", "test")):
         views = {"rgb": root / "visible" / folder, "ir": root / "infrared" / folder}
-        result.splits[split] = [
-            Entry(stem, files, {"boxes": VocXml(root / "Annotations" / f"{stem}.xml", CLASSES, {})}, False)
-            for stem, files in pair_by_stem(views, result).items()
-        ]
+        result.splits[split] = []
+        for stem, files in pair_by_stem(views, result).items():
+            boxes = VocXml(root / "Annotations" / f"{stem}.xml", CLASSES, {})
+            result.splits[split].append(Entry(stem, files, {"boxes": boxes}, False, boxes.stated_size))
     return result

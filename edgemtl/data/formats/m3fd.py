@@ -30,7 +30,7 @@ def index(root: Path, label_policy: str) -> Index:
     for split, stems in _split(root, list(pairs), result).items():
         for stem in stems:
             boxes = VocXml(root / "Annotation" / f"{stem}.xml", CLASSES, {})
-            result.splits[split].append(Entry(stem, pairs[stem], {"boxes": boxes}))
+            result.splits[split].append(Entry(stem, pairs[stem], {"boxes": boxes}, None, boxes.stated_size))
     return result
 
 

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from ...tasks import TASKS
 from ...tasks.base import LabelFiles
-from ..annotations import Problem, Problems, Size
+from ..label_size import Size, has_size
+from ..problems import Problem, Problems
 from ..sample import IGNORE
 
 Array = NDArray[Any]
@@ -91,9 +92,8 @@ def read_map(task: str, file: Path, classes: tuple[str, ...], size: Size | None,
     try:
         if image is None:
             raise ValueError("cannot be read as an image")
-        if size and image.shape[:2] != size:
-            sizes = f"{image.shape[1]}x{image.shape[0]}, its image {size[1]}x{size[0]}"
-            raise ValueError(f"{task} is {sizes}: sizes must be equal")
+        if not has_size(file, image.shape[:2], size, problems, task):
+            return None
         return label_files.decode(image, classes)
     except ValueError as error:
         problems.append(Problem(file, 0, str(error)))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..annotations import Problem
+from ..problems import Problem, Problems
 
 VALUES = {"0": 0.0, "1": 1.0, "": float("nan")}
 
@@ -25,7 +25,7 @@ class Row:
 Table = dict[str, Row]
 
 
-def read_table(file: Path, names: tuple[str, ...], problems: list[Problem]) -> Table:
+def read_table(file: Path, names: tuple[str, ...], problems: Problems) -> Table:
     """Return the rows by stem, with the attributes ``names``; adds to ``problems``."""
     if not file.is_file():
         return {}

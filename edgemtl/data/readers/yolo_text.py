@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..annotations import Problem, Problems, Size
+from ..label_size import Size
+from ..problems import Problem, Problems
 from ..sample import BoxLabels
 
 Row = tuple[float, ...]

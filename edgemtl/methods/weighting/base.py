@@ -29,7 +29,8 @@ class TaskWeighting:
 
     def backward(self, step: TaskLosses, shared: list[nn.Parameter]) -> None:
         """Add the gradients of a forward pass to ``.grad``; ``shared`` are the parameters of the trunk."""
-        self.combine(step.losses).backward()
+        total = self.combine(step.losses)
+        (total if step.auxiliary is None else total + step.auxiliary).backward()
 
     def combine(self, losses: Losses) -> Tensor:
         """Return the one loss (scalar) that several losses make; not defined where gradients are weighted."""

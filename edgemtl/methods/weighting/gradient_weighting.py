@@ -26,7 +26,9 @@ class GradientWeighting(TaskWeighting):
 
     def backward(self, step: TaskLosses, shared: list[nn.Parameter]) -> None:
         """Add the heads' gradients, and the weighted sum of the tasks' gradients of the trunk."""
-        losses, features, head_inputs = step
+        losses, features, head_inputs, auxiliary = step
+        if auxiliary is not None and auxiliary.requires_grad:
+            auxiliary.backward(retain_graph=True)
         rows: list[tuple[Tensor, ...]] = []
         for loss in losses.values():
             for copy in head_inputs:
@@ -49,9 +51,8 @@ class GradientWeighting(TaskWeighting):
         )
         self.weights = dict(zip(losses, weights.tolist(), strict=True))
         for index, parameter in enumerate(shared):
-            parameter.grad = torch.stack(
-                [w * row[index] for w, row in zip(self.weights.values(), rows, strict=True)]
-            ).sum(0)
+            total = torch.stack([w * row[index] for w, row in zip(self.weights.values(), rows, strict=True)]).sum(0)
+            parameter.grad = total if parameter.grad is None else parameter.grad + total
 
     def weighting(self, gramian: Tensor) -> Tensor:
         """Return a weight a task, (T,), for the (T, T) inner products of the gradients."""

@@ -1,16 +1,18 @@
 """Cameras by URI: a device, a stream, a file, a folder of images, a recording, or a test pattern.
 
-v4l2:///dev/video0      a camera device, stamped by its driver; ?width= ?height= ?fps= ?format=MJPG|YUYV|GREY|Y16
+/dev/video0             a camera device, also v4l2:///dev/video0, stamped by its driver; ?width= ?height= ?fps=
+                        ?format=MJPG|YUYV|GREY|Y16
 0                       the same by number
 csi://0                 a CSI camera of a Jetson or Raspberry Pi, by GStreamer; ?width= ?height= ?fps=
 gst:PIPELINE            what a GStreamer pipeline gives; ?format=RGB|GRAY8|GRAY16_LE
-rtsp://host/stream      a stream, also http:// (MJPEG); ?transport=udp; ?clock=ntp where the camera and this machine
-                        are set by one NTP; its own query stays as it is
+rtsp://host/stream      a stream, also http:// (MJPEG, or one image a request); ?transport=udp; ?clock=ntp where the
+                        camera and this machine are set by one NTP; its own query stays as it is
 drive.mp4               a video file; ?fps=20 paces it, ?fps=0 is as fast as it is used
-frames/night            a folder of images, in the order of their names; ?fps=20 paces it; ?stamps=name: those are
-                        nanoseconds of capture, ?stamps=exif: the images hold it; two folders are paired by the names
-                        of their images, with ?pair=order by their order
-mcap:drive.mcap#/ir     an image topic of an MCAP file, bag:FOLDER#/ir of a ROS 2 bag; ?speed=1 plays it live
+frames/night            a folder of images, or some of them (frames/*.png), in the order of their names; ?fps=20 paces
+                        it; ?stamps=name: those are nanoseconds of capture, ?stamps=exif: the images hold it; two
+                        folders are paired by the names of their images, with ?pair=order by their order
+drive.mcap#/ir          an image topic of an MCAP file, FOLDER#/ir of a ROS 2 bag, also with mcap: or bag: before it;
+                        ?speed=1 plays it live
 pattern:                plain moving shapes; ?fps=20&frames=100&width=320&height=240
 
 Of every source: ?rotate=90|180|270 rotates the images clockwise, ?offset_ms=-120 is added to the stamps, ?repeats=keep
@@ -25,7 +27,7 @@ from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..errors import CameraError, flag
+from ..errors import CameraError
 from .base import Camera as Camera
 from .base import CameraBase
 from .clock import Epoch
@@ -33,6 +35,7 @@ from .options import COMMON, Options, split_options
 from .redaction import redact as redact
 from .redaction import secrets_in, without
 from .secrets import fill
+from .source import normalised, source_of
 
 Opener = Callable[[], CameraBase]
 
@@ -66,7 +69,7 @@ def open_camera(uri: str, name: str, epoch: Epoch | None = None, *, wait: bool =
     from .reconnect import Reconnecting
     from .wrappers import Adjusted, redacting
 
-    uri, filled = fill(uri, name)
+    uri, filled = fill(normalised(uri), name)
     secrets = sorted({*filled, *secrets_in(uri)}, key=len, reverse=True)
     address, options = split_options(uri)
     common = {key: options.pop(key) for key in COMMON if key in options}
@@ -84,31 +87,28 @@ def open_camera(uri: str, name: str, epoch: Epoch | None = None, *, wait: bool =
 
 def _opener(address: str, name: str, epoch: Epoch, options: Options) -> tuple[bool, Opener]:
     """Return whether an address is of a live source, to be opened again when it fails, and what opens it."""
-    scheme = address.partition(":")[0]
-    if address == "pattern:":
-        from .pattern import PatternCamera
-
-        return False, lambda: PatternCamera(name, epoch, options)
-    if scheme in ("mcap", "bag"):
-        from .bag import BagCamera
-
-        return False, lambda: BagCamera(name, address, epoch, options)
-    if scheme in ("gst", "csi"):
+    source = source_of(address, name)
+    if source.kind == "device":
+        return True, _device(source.address, name, options)
+    if source.kind == "stream":
+        return True, _stream(source.address, name, options)
+    if source.kind == "pipeline":
         from .gstreamer import GStreamerCamera
 
-        return True, lambda: GStreamerCamera(name, address, options)
-    if scheme == "v4l2" or (address.isascii() and address.isdigit() and len(address) < 4):
-        return True, _device(address.removeprefix("v4l2://"), name, options)
-    if "://" in address and scheme != "file":
-        return True, _stream(address, name, options)
-    path = Path(address.removeprefix("file://").removeprefix("file:"))
-    if path.is_dir():
+        return True, lambda: GStreamerCamera(name, source.address, options)
+    if source.kind == "recording":
+        from .bag import BagCamera
+
+        return False, lambda: BagCamera(name, source.path, source.address, epoch, options)
+    if source.kind == "images":
         from .folder import FolderCamera
 
-        return False, lambda: FolderCamera(name, path, epoch, options)
-    if path.is_file():
-        return False, _video(path, name, epoch, options)
-    raise CameraError(f"{flag(name, redact(address))}: no such folder or file, nor a camera number, URL or 'pattern:'")
+        return False, lambda: FolderCamera(name, source.path, epoch, options, source.address)
+    if source.kind == "video":
+        return False, _video(source.path, name, epoch, options)
+    from .pattern import PatternCamera
+
+    return False, lambda: PatternCamera(name, epoch, options)
 
 
 def _device(device: str, name: str, options: Options) -> Opener:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from ..errors import UsageError
 
@@ -36,6 +36,16 @@ def host_begin(url: str) -> int:
     plain = "@" not in authority and re.fullmatch(r"[^:]*(:[0-9]+)?|\[.*\](:[0-9]+)?", authority)
     start = len(scheme) + len(mark)
     return start if not at or plain else start + len(user) + len(at)
+
+
+def encoded(url: str) -> str:
+    """Return a URL whose user and password are percent-encoded, for libraries that end them at any "/", "?" or "#"."""
+    begin, start = host_begin(url), url.find("://") + 3
+    user, mark, password = url[start:begin].removesuffix("@").partition(":")
+    if not user:
+        return url
+    plain = [quote(unquote(part), safe="") for part in (user, password)]
+    return f"{url[:start]}{plain[0]}{mark}{plain[1]}@{url[begin:]}"
 
 
 def split(label: str, url: str) -> Address:

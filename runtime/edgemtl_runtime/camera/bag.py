@@ -25,23 +25,19 @@ Pixels = NDArray[Any]
 
 
 class BagCamera(PlaybackCamera):
-    """Image topic of an MCAP file or ROS 2 bag: ``mcap:FILE#topic`` or ``bag:FOLDER#topic``; ``?speed=1`` is live.
+    """Image topic of an MCAP file or of the folder of a ROS 2 bag; ``?speed=1`` is live.
 
     Recordings that are opened together keep their times to each other: the earliest begins first.
     """
 
-    def __init__(self, name: str, uri: str, epoch: Epoch, options: Options) -> None:
+    def __init__(self, name: str, path: Path, topic: str, epoch: Epoch, options: Options) -> None:
         from . import mcap
 
-        scheme, _, rest = uri.partition(":")
-        file, _, topic = rest.partition("#")
-        path = Path(file)
-        if not (path.is_file() if scheme == "mcap" else path.is_dir()):
-            raise CameraError(f"{flag(name, uri)}: there is no such {'file' if scheme == 'mcap' else 'folder'}")
+        uri = f"{'bag' if path.is_dir() else 'mcap'}:{path}{topic and '#'}{topic}"
         (self.speed,) = take(options, uri, speed=0)
         self.name, self.uri, self.live = name, uri, self.speed > 0
         self.pace = Pace(epoch, 1.0, self.live, self.speed)
-        read = mcap.frames if scheme == "mcap" else mcap.bag_frames
+        read = mcap.bag_frames if path.is_dir() else mcap.frames
         self.messages = read(path, topic)
         first = next(self.messages, None)
         if first is None:

@@ -10,15 +10,15 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-import numpy as np
-
 from ..errors import CameraError, UsageError, flag, missing
 from ..frame import Frame, StampSource
+from ..image_file import ImageFileError
+from ..pixels import as_frame, read_stored
 from .base import NO_EVENTS, CameraEvents, PlaybackCamera, checked_size
 from .clock import Epoch, Pace
 from .options import NOMINAL_FPS, Options, take, take_word
+from .source import IMAGES, no_images
 
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 EXIF_TIME, EXIF_SUBSEC, EXIF_IFD = 0x9003, 0x9291, 0x8769
 """DateTimeOriginal, SubSecTimeOriginal, and the directory that holds them (Exif 2.32)."""
 log = logging.getLogger("edgemtl_runtime")
@@ -27,13 +27,14 @@ log = logging.getLogger("edgemtl_runtime")
 class FolderCamera(PlaybackCamera):
     """The images of a folder in the natural order of their names (2 before 10); 16-bit ones keep their bits.
 
-    Stamps are of a rate, with ``?stamps=name`` the names' nanoseconds, with ``?stamps=exif`` the images' EXIF times.
+    With ``names``, a pattern, those that have such a name. Stamps are of a rate, with ``?stamps=name`` the names'
+    nanoseconds, with ``?stamps=exif`` the images' EXIF times.
     """
 
-    def __init__(self, name: str, folder: Path, epoch: Epoch, options: Options) -> None:
+    def __init__(self, name: str, folder: Path, epoch: Epoch, options: Options, names: str = "") -> None:
         from . import opencv  # noqa: F401 - raises what to install where OpenCV is missing
 
-        self.name, self.uri, self.folder = name, str(folder), folder
+        self.name, self.uri, self.folder = name, str(folder / names), folder
         numbers = {key: value for key, value in options.items() if key not in ("stamps", "pair")}
         (fps,) = take(numbers, str(folder), fps=0)
         self.stamps = take_word(options, str(folder), "stamps", ("rate", "name", "exif"))
@@ -43,11 +44,11 @@ class FolderCamera(PlaybackCamera):
         self.live = fps > 0
         self.rate = fps or NOMINAL_FPS
         self.pace = Pace(epoch, fps or NOMINAL_FPS, self.live)
-        visible = (file for file in folder.iterdir() if not file.name.startswith("."))
+        visible = (file for file in folder.glob(names or "*") if not file.name.startswith("."))
         images = (file for file in visible if file.suffix.lower() in IMAGES and not file.is_dir())
         self.files = sorted(images, key=lambda file: (natural(file.stem), file.name))
         if not self.files:
-            raise CameraError(f"{self.label}: holds no images ({', '.join(IMAGES)})")
+            raise CameraError(f"{self.label}: {'no image has such a name' if names else no_images(folder)}")
         if self.stamps == "name":
             wrong = [file.name for file in self.files if not (file.stem.isascii() and file.stem.isdigit())]
             if wrong:
@@ -61,16 +62,11 @@ class FolderCamera(PlaybackCamera):
         return checked_size(self._read(), lambda frame: str(self.folder / frame.name))
 
     def _read(self) -> Iterator[Frame]:
-        import cv2
-
-        from .opencv import rgb
-
         for index, file in enumerate(self.files):
-            image = cv2.imread(str(file), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
-            if image is None:
-                raise CameraError(f"{file}: cannot be read as an image; remove or replace it")
-            if image.dtype not in (np.uint8, np.uint16):
-                raise CameraError(f"{file}: has {8 * image.itemsize} bits a value; give images of 8 or 16 bits")
+            try:
+                image = as_frame(read_stored(file).upright())
+            except ImageFileError as error:
+                raise CameraError(f"{flag(self.name, file)}: {error}") from None
             unix_ns = 0 if self.stamps == "rate" else self._capture_ns(file)
             pace, sample = self.pace, normalised(file.stem) if self.sample_index else ""
             position = self.sample_index[sample] if self.sample_index else index
@@ -79,7 +75,7 @@ class FolderCamera(PlaybackCamera):
                 return
             source: StampSource = "rate" if self.stamps == "rate" else "file"
             now_ns = time.monotonic_ns()
-            yield Frame(rgb(image), stamp_ns, self.name, index, source, file.stem, now_ns, unix_ns, sample_id=sample)
+            yield Frame(image, stamp_ns, self.name, index, source, file.stem, now_ns, unix_ns, sample_id=sample)
 
     def _capture_ns(self, file: Path) -> int:
         """Return the capture time of an image, Unix nanoseconds, from its name or its EXIF data."""

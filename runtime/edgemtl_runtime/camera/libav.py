@@ -8,9 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CameraError
+from ..pixels import as_frame
 
 if TYPE_CHECKING:
     import av
+
+COUNTS = ("gray10le", "gray12le", "gray14le")
+"""Grey formats of counts below 16 bits, which a conversion would stretch."""
 
 
 def open_container(label: str, url: str, timeout: tuple[float, float] | None = None, **options: str) -> Any:
@@ -43,8 +47,11 @@ def to_image(frame: av.VideoFrame) -> NDArray[Any]:
     pixel_format = frame.format.name
     # From 17 on PyAV converts with a thread a core; for frames this small starting them takes longer than the work.
     single: dict[str, Any] = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
+    deep = frame.format.components[0].bits > 8
     if pixel_format.startswith("gray"):
-        deep = frame.format.components[0].bits > 8
-        grey = frame.to_ndarray(format="gray16le" if deep else "gray", **single)
-        return np.ascontiguousarray(grey)
+        if pixel_format in COUNTS:
+            return np.ascontiguousarray(frame.to_ndarray())
+        return np.ascontiguousarray(frame.to_ndarray(format="gray16le" if deep else "gray", **single))
+    if deep and frame.format.is_rgb:  # three equal channels are thermal counts
+        return as_frame(np.ascontiguousarray(frame.to_ndarray(format="rgb48le", **single)))
     return np.ascontiguousarray(frame.to_ndarray(format="rgb24", **single))

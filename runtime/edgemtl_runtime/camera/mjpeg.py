@@ -36,18 +36,22 @@ class NotMultipart(UsageError):
     """The address does not answer with multipart/x-mixed-replace."""
 
 
+class SingleImage(UsageError):
+    """The address answers with one image."""
+
+
 class MjpegCamera(LiveCamera):
     """A camera that sends JPEGs over one HTTP connection; truncated ones are reported as dropped."""
 
     def __init__(self, name: str, url: str, options: Options) -> None:
         super().__init__(name, redact(url))
         check_known(options, url, [])
-        self.response = _open(self.label, url)
+        self.response = open_url(self.label, url)
         content_type = self.response.headers.get_content_type()
         if content_type != "multipart/x-mixed-replace":
             self.response.close()
-            if content_type in ("image/jpeg", "image/png"):
-                raise UsageError(f"{self.label}: is a single image; give the address of the camera's MJPEG stream")
+            if content_type.startswith("image/"):
+                raise SingleImage(f"{self.label}: is a single image")
             raise NotMultipart(f"{self.label}: is {content_type}")
         boundary = self.response.headers.get_param("boundary") or "--"
         self.boundary = b"--" + str(boundary).strip('"').removeprefix("--").encode()
@@ -75,7 +79,7 @@ class MjpegCamera(LiveCamera):
                 index += 1
         except (OSError, http.client.HTTPException) as error:
             if not self.closed:
-                raise CameraError(f"{self.label}: stopped after {index} frames ({_reason(error)})") from None
+                raise CameraError(f"{self.label}: stopped after {index} frames ({reason(error)})") from None
 
     def _release(self) -> None:
         self.response.close()
@@ -141,7 +145,8 @@ class MjpegCamera(LiveCamera):
         self.buffer += data
 
 
-def _open(label: str, url: str) -> Any:
+def open_url(label: str, url: str) -> Any:
+    """Return the answer of a URL, by Basic or Digest authentication where it has a user; raises `CameraError`."""
     address = split(label, url)
     plain = f"http://{address.authority}{quote(address.rest, safe='/%?=&;:+,@!$*()~-._')}"
     passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
@@ -161,14 +166,15 @@ def _open(label: str, url: str) -> Any:
             raise CameraError(f"{label}: the camera asks for a password ({hint})") from None
         raise CameraError(f"{label}: the camera answers {error.code} {error.reason}; check the address") from None
     except (OSError, ValueError, IndexError, http.client.HTTPException) as error:
-        raise CameraError(f"{label}: cannot be opened ({_reason(error)}); check that it is there") from None
+        raise CameraError(f"{label}: cannot be opened ({reason(error)}); check that it is there") from None
     connection = getattr(getattr(response.fp, "raw", None), "_sock", None)  # urllib has no read time-out
     if connection is not None:
         connection.settimeout(READ_S)
     return response
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
+    """Return the reason of a network's error, without the URL."""
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(cause, TimeoutError):
         return f"nothing for {READ_S:g} s"

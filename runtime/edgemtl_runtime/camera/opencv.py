@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -14,10 +15,12 @@ from numpy.typing import NDArray
 
 from ..errors import CameraError, EdgemtlError, UsageError, flag, missing
 from ..frame import UNKNOWN_NS, Frame, StampSource
+from .address import encoded
 from .base import NO_EVENTS, CameraEvents, LiveCamera, PlaybackCamera, checked_size
 from .clock import PLAUSIBLE_NS, ArrivalClock, Epoch, Pace, SourceClock
 from .options import NOMINAL_FPS, Options, check_known, take
 from .redaction import redact
+from .source import present_devices
 
 os.environ.setdefault(
     "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "2"
@@ -38,16 +41,15 @@ RAW = ("Y16", "GREY")
 """Formats of one sample per pixel, which OpenCV is asked not to convert."""
 GREY = (b"Y800", b"GREY", b"Y1\x00\x10")
 """Pixel formats of FFmpeg that OpenCV does not convert: 8 bits, and 16 bits little endian."""
+DEEP = re.compile(
+    rb"Y1\0[\x09-\x10]|[\x09-\x10]\0001Y|G3\0[\x09-\x10]|[\x09-\x10]\0003G|(RGB|BGR)0|0(RGB|BGR)|(RB|BR)A@"
+)
+"""Pixel formats of FFmpeg with 9 to 16 bits in grey or RGB, of which OpenCV keeps 8."""
 
 
 def rgb(image: NDArray[Any]) -> NDArray[Any]:
-    """Return an OpenCV image in RGB order, grey as it is, without an alpha channel."""
-    if image.ndim == 2:
-        return image
-    if image.dtype == np.uint16:  # colour images have 8 bits here; 16 are for thermal ones
-        image = (image >> 8).astype(np.uint8)
-    converted: NDArray[Any] = cv2.cvtColor(image, cv2.COLOR_BGRA2RGB if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
-    return converted
+    """Return a captured image (H, W[, 3]) of 8 bits in RGB order, grey as it is."""
+    return image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
 
 class VideoCamera(PlaybackCamera):
@@ -67,6 +69,12 @@ class VideoCamera(PlaybackCamera):
             raise CameraError(f"{self.label}: cannot be opened as a video")
         self.capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
         pixel_format = int(self.capture.get(cv2.CAP_PROP_CODEC_PIXEL_FORMAT)).to_bytes(8, "little", signed=True)[:4]
+        if pixel_format not in GREY and DEEP.fullmatch(pixel_format):
+            self.capture.release()
+            raise UsageError(
+                f"{self.label}: has more than 8 bits a value, and OpenCV would keep 8: pip install "
+                "'edgemtl-runtime[streams]'"
+            )
         self.grey = pixel_format in GREY or pixel_format.startswith(b"Y1")
         if pixel_format in GREY:
             self.capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
@@ -112,12 +120,12 @@ class VideoCamera(PlaybackCamera):
 class _CaptureCamera(LiveCamera):
     """Frames of an open `cv2.VideoCapture`, stamped on arrival where a subclass has no better time."""
 
-    def __init__(self, name: str, uri: str, capture: Any) -> None:
+    def __init__(self, name: str, uri: str, capture: Any, hint: str = "") -> None:
         super().__init__(name, uri)
         self.capture = capture
         self.arrivals = ArrivalClock()
         if not capture.isOpened():
-            raise CameraError(f"{self.label}: cannot be opened; check that it is there and not in use")
+            raise CameraError(f"{self.label}: cannot be opened; check that it is there and not in use{hint}")
 
     def _frames(self) -> Iterator[Frame]:
         index = 0
@@ -159,7 +167,7 @@ class DeviceCamera(_CaptureCamera):
                 f"{flag(name, device)}: option format={pixel_format} is not one of V4L2's, as MJPG, YUYV, GREY or Y16"
             )
         capture = _quietly(lambda: cv2.VideoCapture(int(device) if device.isdigit() else device))
-        super().__init__(name, uri, capture)
+        super().__init__(name, uri, capture, present_devices())
         if pixel_format:
             capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*pixel_format.ljust(4)))
         for key, value in (
@@ -209,7 +217,9 @@ class StreamCamera(_CaptureCamera):
         has_threads = "CAP_PROP_N_THREADS" in vars(cv2)  # since OpenCV 4.8
         if has_threads:  # threads by frames would hold some of them back
             parameters += [cv2.CAP_PROP_N_THREADS, 1]
-        super().__init__(name, redact(url), _quietly(lambda: cv2.VideoCapture(url, cv2.CAP_FFMPEG, parameters)))
+        super().__init__(
+            name, redact(url), _quietly(lambda: cv2.VideoCapture(encoded(url), cv2.CAP_FFMPEG, parameters))
+        )
         fourcc = round(self.capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=True).lower()
         self.has_timestamps = url.startswith("rtsp") and fourcc in (b"h264", b"avc1", b"hevc", b"hev1")
         self.has_frame_types = has_threads and "CAP_PROP_FRAME_TYPE" in vars(cv2)

@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from ..errors import CameraError
+from ..errors import CameraError, UsageError
 from ..frame import UNKNOWN_NS, Frame
+from .address import encoded
 from .base import LiveCamera
 from .clock import ArrivalClock, SourceClock
 from .libav import open_container, reason, to_image
@@ -32,12 +33,16 @@ def open_stream(name: str, url: str, options: Options) -> LiveCamera:
         except NotSupported:
             return AvStreamCamera(name, url, options)
     if url.startswith("http://"):
-        from .mjpeg import MjpegCamera, NotMultipart
+        from .mjpeg import MjpegCamera, NotMultipart, SingleImage
 
         try:
             return MjpegCamera(name, url, options)
         except NotMultipart:
             return AvStreamCamera(name, url, options)
+        except SingleImage:
+            from .snapshot import SnapshotCamera
+
+            return SnapshotCamera(name, url, options)
     return AvStreamCamera(name, url, options)
 
 
@@ -55,11 +60,14 @@ class AvStreamCamera(LiveCamera):
         rtsp_options = {"rtsp_transport": transport} if url.startswith("rtsp") else {}
         # What FFmpeg probes before the first frame costs that much time at every opening.
         probe = {"analyzeduration": "500000", "probesize": "1000000"}
-        self.container = open_container(self.label, url, (OPEN_S, READ_S), **rtsp_options, **probe)
+        self.container = open_container(self.label, encoded(url), (OPEN_S, READ_S), **rtsp_options, **probe)
         if (self.container.duration or 0) > 0 and "rtsp" not in self.container.format.name:
             seconds = self.container.duration / 1e6
             self.container.close()
             raise CameraError(f"{self.label}: is a recording of {seconds:.0f} s; download it and give the file")
+        if self.container.format.name.endswith("_pipe"):
+            self.container.close()
+            raise UsageError(f"{self.label}: is a single image; give it as http://, or the address of the video stream")
         self.stream = self.container.streams.video[0]
         self.stream.thread_type = "SLICE"  # threads by frames would hold some of them back
         codec = self.stream.codec_context.name

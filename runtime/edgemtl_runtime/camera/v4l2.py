@@ -17,9 +17,13 @@ from numpy.typing import NDArray
 
 from ..errors import CameraError, UsageError, missing
 from ..frame import Frame, StampSource
+from ..image_file import ImageFileError
+from ..pixels import as_frame
+from ..pixels import decode as decode_file
 from .base import LiveCamera
 from .clock import PLAUSIBLE_NS
 from .options import Options, check_known, take
+from .source import present_devices
 
 READ_S = 2.0
 """A device that gives no frame for longer is lost."""
@@ -71,7 +75,7 @@ class V4l2Camera(LiveCamera):
         except Exception as error:  # OSError of the kernel, and errors of linuxpy
             self._release()
             raise CameraError(
-                f"{self.label}: cannot be opened ({error}); check that it is there and not in use"
+                f"{self.label}: cannot be opened ({error}); check that it is there and not in use{present_devices()}"
             ) from None
         self.format = self.capture.get_format()
         self.pixel_format = _fourcc(self.format.pixel_format).strip()
@@ -130,11 +134,11 @@ def decode(pixel_format: str, data: bytes, layout: Any) -> NDArray[Any] | None:
     """Return a buffer as an RGB or grey image, None if incomplete; ``layout`` holds width, height and stride."""
     import cv2
 
-    from .opencv import rgb
-
     if pixel_format in ("MJPG", "JPEG"):
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR) if data else None
-        return None if image is None else rgb(image)
+        try:
+            return as_frame(decode_file(data).pixels)
+        except ImageFileError:
+            return None
     height, width = int(layout.height), int(layout.width)
     bytes_per_pixel = {"GREY": 1, "RGB3": 3, "BGR3": 3}.get(pixel_format, 2)
     stride = int(getattr(layout, "bytes_per_line", 0)) or width * bytes_per_pixel

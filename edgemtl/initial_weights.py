@@ -1,0 +1,87 @@
+"""Files that a training can start from: a run, its weights, or a file of tensors by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from edgemtl_runtime.text import shortened
+
+from .errors import ConfigError, EdgemtlError
+from .named_axes import NamedState, named_state
+from .run import Interface, read_network
+from .run_files import WEIGHTS, check_run
+
+PARTS = ("state_dict", "model_state_dict", "model", "ema", "network")
+"""Where trainers put the tensors in a checkpoint of torch.save."""
+WRAPPERS = ("module.", "model.", "_orig_mod.")
+"""Prefixes that DistributedDataParallel, Lightning and torch.compile add to every name."""
+UNREADABLE = (SafetensorError, OSError, RuntimeError, UnpicklingError, EOFError, AttributeError, ValueError, TypeError)
+
+
+@dataclass(frozen=True, eq=False)
+class InitialWeights:
+    """Tensors by name, and what they are of, where the file describes it."""
+
+    state: NamedState
+    interface: Interface | None = None
+
+
+def read_initial_weights(source: Path) -> InitialWeights:
+    """Read a run or a file of weights; raises `ConfigError` or `EdgemtlError` when it is neither."""
+    if not source.is_file():
+        check_run(source)
+        return _described(source / WEIGHTS)
+    try:
+        if source.suffix != ".safetensors":
+            return InitialWeights(NamedState(_tensors(torch.load(source, "cpu", weights_only=True)), {}))
+        with safe_open(source, "pt") as file:
+            if "interface" in (file.metadata() or {}):
+                return _described(source)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return InitialWeights(NamedState(_tensors(tensors), {}))
+    except UNREADABLE as error:
+        raise ConfigError(
+            f"init_from={source}: no tensors in it ({_reason(error)}); give a run or .safetensors"
+        ) from error
+
+
+def _described(file: Path) -> InitialWeights:
+    try:
+        interface, network = read_network(file)
+    except UNREADABLE as error:
+        raise EdgemtlError(f"{file}: damaged weights of a run ({shortened(error, 150)}); train again") from error
+    return InitialWeights(named_state(network, interface), interface)
+
+
+def _tensors(state: Any) -> dict[str, Tensor]:
+    """Return the tensors by name, from where trainers put them and without the prefixes that wrappers add."""
+    for part in PARTS:
+        if isinstance(state, Mapping) and isinstance(state.get(part), Mapping):
+            state = state[part]
+    if not isinstance(state, Mapping):
+        raise ValueError(f"it holds a {type(state).__name__}, not tensors by name")
+    tensors = {str(name): tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
+    if not tensors:
+        raise ValueError("nothing in it is a tensor")
+    while prefix := next((p for p in WRAPPERS if all(name.startswith(p) for name in tensors)), ""):
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _reason(error: Exception) -> str:
+    """Return why a file could not be read; of torch's long advice about pickles only the class that was found."""
+    text = shortened(error, 10_000)
+    if match := re.search(r"GLOBAL (\S+)", text):
+        return f"it holds objects of {match[1]}, not tensors alone: save its state_dict"
+    if "eights" in text and "only" in text:
+        return "it holds other objects than tensors: save its state_dict"
+    return shortened(error, 150)
