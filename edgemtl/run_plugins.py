@@ -14,6 +14,7 @@ from edgemtl_runtime.limits import decode_json, read_bounded, reason
 from . import plugins
 from .console import print_message
 from .errors import EdgemtlError
+from .methods import REGULARIZERS
 
 if TYPE_CHECKING:
     from .config import Config
@@ -29,7 +30,7 @@ def used(config: Config, network: Mapping[str, Any]) -> dict[str, str]:
         "task": config.tasks,
         "method": [config.method],
         "task weighting": [config.task_weighting],
-        "regulariser": list(plugins.REGULARIZERS.origins),
+        "regulariser": list(REGULARIZERS.origins),
         "backbone": [stream["backbone"]["kind"] for stream in streams.values()],
         "head": [heads[task]["kind"] for task in config.tasks if task in heads],
     }
