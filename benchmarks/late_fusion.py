@@ -6,7 +6,7 @@ become one, weighted by their scores; a box of one modality alone stays as it is
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +16,7 @@ from torchvision.ops import box_iou
 from edgemtl.corruptions import CLEAN, Corruption
 from edgemtl.data.sample import Sample
 from edgemtl.evaluate import Predictor
-from edgemtl_runtime.result import Boxes
+from edgemtl_runtime.result import Boxes, HeadResult
 
 IOU = 0.5
 SCORES: dict[str, Callable[[float, float], float]] = {
@@ -33,6 +33,11 @@ class LateFusion:
         first = next(iter(predictors.values()))
         self.inputs = {name: spec for p in predictors.values() for name, spec in p.inputs.items()}
         self.heads = first.heads
+        self.batch_size = 1
+
+    def predict(self, samples: Sequence[Sample], corruptions: Sequence[Corruption]) -> list[dict[str, HeadResult]]:
+        """Return the merged boxes of each sample."""
+        return [dict(self(s, c)) for s, c in zip(samples, corruptions, strict=True)]
 
     def __call__(self, sample: Sample, corruption: Corruption = CLEAN) -> dict[str, Boxes]:
         """Return the merged boxes, best first."""

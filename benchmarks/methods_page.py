@@ -16,10 +16,11 @@ from edgemtl.tasks import TASKS
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = DOCS / "methods-measured.md"
 COSTS = {
-    "params_trunk": "trunk's parameters",
-    "flops": "FLOPs",
-    "latency_by_8_to_dense": "latency of what is exported, of the dense one's",
+    "params_trunk": ("trunk's parameters, thousands", 1e3),
+    "flops": ("MFLOP", 1e6),
+    "latency_by_8_to_dense": ("latency of what is exported, relative to dense", 1.0),
 }
+"""Costs of the shrunk network by the key of a row: the label of an axis, and its unit."""
 COLOURS = ("blue", "orange", "green", "red", "purple", "black", "brown", "deeppink", "olive", "cyan", "navy")
 """Of methods in a plot; grey is the grid's."""
 ROUNDING = 0.005
@@ -196,26 +197,27 @@ def draw(matrix: Matrix, methods: list[str], file: Path) -> None:
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 3, sharey=True)
     others = [method for method in methods if not on_grid(method)]
-    for panel, (key, words) in zip(axes, COSTS.items(), strict=True):
+    for panel, (key, (label, unit)) in zip(axes, COSTS.items(), strict=True):
         grid = []
         for method in methods:
             group = matrix.of(method)
             if not group:
                 continue
-            gained, x = matrix.gains(method), fmean(r[key] for r in group)
+            gained, x = matrix.gains(method), fmean(r[key] for r in group) / unit
             error = stdev(gained) / len(gained) ** 0.5 if len(gained) > 1 else 0.0
             fixed = on_grid(method)
             if fixed:
                 grid.append((x, fmean(gained)))
-            label = None if fixed else method
+            name = None if fixed else method
             colour = "0.6" if fixed else COLOURS[others.index(method) % len(COLOURS)]
-            panel.errorbar(x, fmean(gained), error, fmt="o", color=colour, label=label, capsize=2)
+            panel.errorbar(x, fmean(gained), error, fmt="o", color=colour, label=name, capsize=2)
         if grid:
             panel.plot(*zip(*sorted(grid), strict=True), color="0.6", zorder=0, label="sparse, a grid of strengths")
-        panel.set_xlabel(words)
+        panel.set_xlabel(label)
         panel.grid(alpha=0.3)
-    axes[0].set_ylabel("Δm, %")
-    axes[0].legend(fontsize=7)
+    axes[0].set_ylabel("Δm against single, %")
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside right upper", fontsize=8, frameon=False)
     figure.savefig(file, dpi=110)
 
 

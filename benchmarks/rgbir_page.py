@@ -132,17 +132,18 @@ def panels(count: int) -> tuple[Any, Any]:
 def draw_costs(variants: Variants, file: Path) -> None:
     """Draw AP50 against parameters and latency."""
     figure, axes = panels(2)
-    words = {"params": "parameters, thousands", "latency_to_mid": "latency, of mid's"}
+    words = {"params": "parameters, thousands", "latency_to_mid": "latency, relative to mid"}
     for panel, (key, label) in zip(axes, words.items(), strict=True):
         for name in (n for n in variants.names if not n.startswith("aligned ")):
             x, y = (variants.mean(name, key) or 0) / (1e3 if key == "params" else 1), variants.mean(name, "ap50") or 0
             low, high = variants.interval(name)
             mark = "D" if name == OURS else "s" if "aligned" in name or name == "shared" else "o"
-            panel.errorbar(x, y, [[y - low], [high - y]], fmt=mark, capsize=2, markersize=5, elinewidth=0.7)
-            panel.annotate(name, (x, y), xytext=(4, 3), textcoords="offset points", fontsize=7)
+            bars = [[y - low], [high - y]]
+            panel.errorbar(x, y, bars, fmt=mark, capsize=2, markersize=5, elinewidth=0.7, label=name)
         panel.set_xlabel(label, fontsize=8)
         panel.set_ylabel("AP50, 90 % interval", fontsize=8)
-        panel.margins(x=0.16)
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside right upper", fontsize=8, frameon=False)
     figure.savefig(file, dpi=110)
 
 

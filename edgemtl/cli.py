@@ -11,6 +11,7 @@ from pathlib import Path
 from edgemtl_runtime import cli as runtime_cli
 from edgemtl_runtime.cli_calibrate import add_calibrate
 from edgemtl_runtime.cli_engines import add_engines
+from edgemtl_runtime.cli_parser import Parser, Version, add_examples
 from edgemtl_runtime.cli_record import add_record
 from edgemtl_runtime.cli_run import add_run
 
@@ -18,7 +19,16 @@ from . import ranks
 from .commands import data, eval, export, train
 from .commands.outputs import overwrite_option
 
-DEMO = Path("out/demo")
+DEMO_OUT = Path("out/demo")
+START = """\
+to begin with:
+  edgemtl demo                               everything on drawn streets, in minutes
+  edgemtl data check FOLDER                  what a dataset holds, and every problem in it
+  edgemtl init mine; edgemtl train mine.yaml --out runs/mine
+  edgemtl export runs/mine --out street      the bundle that a robot runs
+  edgemtl run street --rgb 0 --ir 1 --show
+  edgemtl COMMAND --help                     options and examples of a command
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,9 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Return the whole command line."""
-    top = argparse.ArgumentParser(
-        "edgemtl", description="Train, shrink and run one compact multi-task network on colour and thermal cameras."
+    top: argparse.ArgumentParser = Parser(
+        "edgemtl",
+        description="Train, shrink and run one compact multi-task network on colour and thermal cameras.",
+        epilog=START,
     )
+    top.add_argument("--version", action=Version, distribution="edgemtl")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     for group in (train, data, eval, export):
         group.add(commands)
@@ -43,9 +56,12 @@ def parser() -> argparse.ArgumentParser:
     add_calibrate(commands)
     add_engines(commands)
     demo = commands.add_parser("demo", help="everything on drawn streets: train, shrink, export, evaluate, run")
-    demo.add_argument("--out", type=Path, help=f"folder to write (default: {DEMO}, where an older demo is replaced)")
+    demo.add_argument(
+        "--out", type=Path, help=f"folder to write (default: {DEMO_OUT}, an older demo there is replaced)"
+    )
     overwrite_option(demo)
     demo.add_argument("--steps", type=int, default=0, help="training steps (default: 400)")
+    add_examples(demo, "", "--steps 60 --out out/short --overwrite")
     demo.set_defaults(command=_demo)
     return top
 
@@ -55,9 +71,14 @@ def _demo(args: argparse.Namespace) -> int:
 
     if args.steps < 0:
         raise EdgemtlError("--steps is not negative")
+    from .commands.checks import check_out
+    from .run_files import DEMO
+
+    overwrite = args.overwrite or args.out is None
+    check_out(args.out or DEMO_OUT, DEMO, overwrite=overwrite)
     from .demo import demo
 
-    demo(args.out or DEMO, args.steps, args.overwrite or args.out is None)
+    demo(args.out or DEMO_OUT, args.steps, overwrite)
     return 0
 
 

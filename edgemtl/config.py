@@ -6,7 +6,6 @@ here.
 
 from __future__ import annotations
 
-import functools
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -14,15 +13,13 @@ from msgspec import Meta
 
 from edgemtl_runtime.bundle import ThermalRange
 
+from .config_bounds import about, check_bounds, fields_of
+
 LabelPolicy = Literal["fused", "rgb", "ir", "union"]
+Modality = Literal["", "rgb", "ir"]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Strength = Annotated[float, Meta(ge=0, le=1e6)]
 SideLength = Annotated[int, Meta(ge=32, le=8192)]
-
-
-def about(description: str, ge: float | None = None, le: float | None = None) -> Meta:
-    """Return the description and the bounds, both included, of a key."""
-    return Meta(description=description, ge=ge, le=le)
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,37 +27,7 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         for name, type_ in fields_of(type(self)).items():
-            _check(name, getattr(self, name), type_)
-
-
-@functools.cache
-def fields_of(section: type[msgspec.Struct]) -> dict[str, msgspec.inspect.Type]:
-    """Return the type, with bounds and description, of each key of a section."""
-    info = msgspec.inspect.type_info(section)
-    assert isinstance(info, msgspec.inspect.StructType)
-    return {field.encode_name: field.type for field in info.fields}
-
-
-def plain(type_: msgspec.inspect.Type) -> msgspec.inspect.Type:
-    """Return a type without its description."""
-    return type_.type if isinstance(type_, msgspec.inspect.Metadata) else type_
-
-
-def _check(name: str, value: Any, type_: msgspec.inspect.Type) -> None:
-    type_ = plain(type_)
-    if isinstance(type_, msgspec.inspect.TupleType):
-        for index, (item, item_type) in enumerate(zip(value, type_.item_types, strict=True)):
-            _check(f"{name}[{index}]", item, item_type)
-    if (bounds := bounds_of(type_)) and not bounds[0] <= value <= bounds[1]:
-        raise ValueError(f"{name}={value} is not between {bounds[0]:g} and {bounds[1]:g}")
-
-
-def bounds_of(type_: msgspec.inspect.Type) -> tuple[float, float] | None:
-    """Return the least and the greatest value of a number that has bounds."""
-    type_ = plain(type_)
-    if not isinstance(type_, msgspec.inspect.IntType | msgspec.inspect.FloatType):
-        return None
-    return None if type_.ge is None or type_.le is None else (type_.ge, type_.le)
+            check_bounds(name, getattr(self, name), type_)
 
 
 class Source(Section, frozen=True):
@@ -68,6 +35,7 @@ class Source(Section, frozen=True):
 
     source: str
     label_policy: LabelPolicy = "fused"
+    modality: Modality = ""
     tasks: tuple[str, ...] = ()
     """The tasks whose labels are taken from here; all that there are where none is named."""
 
@@ -88,11 +56,14 @@ class Data(Section, frozen=True):
 
     source: Annotated[
         str | tuple[Source, ...],
-        about("streets (drawn), a folder or its data.yaml, or a list of {source, label_policy, tasks}"),
+        about("streets (drawn), a folder or its data.yaml, or a list of {source, label_policy, modality, tasks}"),
     ] = "streets"
     label_policy: Annotated[
         LabelPolicy, about("whose boxes count where each camera has its own: fused, rgb, ir, union")
     ] = "fused"
+    modality: Annotated[
+        Modality, about("what a single camera sees: rgb or ir; empty: rgb, or ir where it has 16-bit counts")
+    ] = ""
     val_fraction: Annotated[
         float, about("share of the training images, the last ones, to evaluate on in place of val, then test", 0, 0.9)
     ] = 0.0
@@ -106,7 +77,7 @@ class Data(Section, frozen=True):
     @property
     def sources(self) -> tuple[Source, ...]:
         """The datasets, one or several."""
-        return (Source(self.source, self.label_policy),) if isinstance(self.source, str) else self.source
+        return (Source(self.source, self.label_policy, self.modality),) if isinstance(self.source, str) else self.source
 
 
 class Augment(Section, frozen=True):

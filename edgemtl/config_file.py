@@ -13,8 +13,9 @@ import yaml
 from edgemtl_runtime.limits import parse_yaml, read_yaml, reason
 from edgemtl_runtime.text import shortened
 
-from .config import Config, fields_of, plain
-from .config_values import Scalar, invalid, place_of, read_value
+from .config import Config
+from .config_bounds import fields_of, plain
+from .config_values import Scalar, invalid, origin_of, read_value
 from .errors import ConfigError, nearest_hint
 from .other_tools import known_elsewhere
 from .renamed_keys import renamed
@@ -54,7 +55,7 @@ def _places(text: str, tree: dict[str, Any]) -> str:
         value: Any = tree
         for part in name.split("."):
             value = value.get(part) if isinstance(value, dict) else None
-        places.append(place_of(value))
+        places.append(origin_of(value))
     return ", ".join(dict.fromkeys(filter(None, places)))
 
 

@@ -1,7 +1,7 @@
-"""Values of a configuration from text, by the type of their key: as YAML 1.2 has them, and as users write them.
+"""Values of a configuration, read from text by the type of their key, in any spelling of YAML.
 
 YAML 1.1, which PyYAML reads, takes `1e-3` for text, `on` for a truth value and `2024` for a number whatever is wanted.
-So every scalar stays the text that was written (`Scalar`), with its place, until the type of its key is known.
+So every scalar stays the text that was written (`Scalar`), with its origin, until the type of its key is known.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from msgspec import inspect
 
 from edgemtl_runtime.text import printable, shortened
 
-from .config import bounds_of, fields_of, plain
+from .config_bounds import bounds_of, fields_of, plain
 from .errors import ConfigError, nearest_hint
 
 TRUTH = {"true": True, "yes": True, "on": True, "y": True, "1": True}
@@ -27,15 +27,15 @@ SPECIAL = {".inf": "inf", "+.inf": "inf", "-.inf": "-inf", ".nan": "nan"}
 class Scalar(str):
     """A scalar as it was written, and where: in a line of a file, or in a word of the command line."""
 
-    __slots__ = ("is_quoted", "place")
+    __slots__ = ("is_quoted", "origin")
     is_quoted: bool
-    place: str
+    origin: str
 
     @classmethod
-    def of(cls, text: str, place: str, is_quoted: bool = False) -> Scalar:
-        """Return a scalar with its place: "mine.yaml:3", or "epochs=four"."""
+    def of(cls, text: str, origin: str, is_quoted: bool = False) -> Scalar:
+        """Return a scalar with its origin: "mine.yaml:3", or "epochs=four"."""
         scalar = cls(text)
-        scalar.place, scalar.is_quoted = place, is_quoted
+        scalar.origin, scalar.is_quoted = origin, is_quoted
         return scalar
 
     @property
@@ -44,27 +44,27 @@ class Scalar(str):
         return not self.is_quoted and self.lower() in NULL
 
     def part(self, text: str) -> Scalar:
-        """Return a part of this, at the same place."""
-        return Scalar.of(text, self.place, self.is_quoted)
+        """Return a part of this, at the same origin."""
+        return Scalar.of(text, self.origin, self.is_quoted)
 
 
-def place_of(value: object) -> str:
+def origin_of(value: object) -> str:
     """Return where a value was written, by its first scalar; nothing where it has none."""
     if isinstance(value, Scalar):
-        return value.place
+        return value.origin
     parts = [p for pair in value.items() for p in pair] if isinstance(value, dict) else value
-    return next(filter(None, map(place_of, parts)), "") if isinstance(parts, list | tuple) else ""
+    return next(filter(None, map(origin_of, parts)), "") if isinstance(parts, list | tuple) else ""
 
 
 def invalid(value: object, message: str) -> ConfigError:
-    """Return the error about a value, with its place in front where the message does not begin with it."""
-    place = place_of(value)
+    """Return the error about a value, with its origin in front where the message does not begin with it."""
+    origin = origin_of(value)
     text = shortened(message)
-    return ConfigError(text if not place or text.startswith(place) else f"{printable(place)}: {text}")
+    return ConfigError(text if not origin or text.startswith(origin) else f"{printable(origin)}: {text}")
 
 
 def read_value(value: Any, type_: inspect.Type, key: str) -> Any:
-    """Return a value of a tree of scalars as the type of its key; raises `ConfigError` that names key and place."""
+    """Return a value of a tree of scalars as the type of its key; raises `ConfigError` that names key and origin."""
     type_ = plain(type_)
     if isinstance(type_, inspect.UnionType):
         type_ = _member(type_, value)

@@ -37,9 +37,37 @@ FREE = (
     "checkpoint_interval_s",
     "num_threads",
     "seed",
+    "tensorboard",
 )
 """Keys that may differ between a run and its reference."""
-FREE_DATA = ("cache_mb", "num_workers", "source", "label_policy")
+FREE_DATA = ("cache_mb", "num_workers", "source", "label_policy", "modality")
+FIXED = (
+    "network",
+    "modalities",
+    "init_from",
+    "keep_sparsity",
+    "freeze",
+    "input_size",
+    "data",
+    "steps",
+    "epochs",
+    "batch_size",
+    "lr",
+    "warmup_steps",
+    "weight_decay",
+    "grad_clip_norm",
+    "ema_decay",
+    "unimodal_aux_loss",
+    "augment",
+    "thermal_range",
+    "precision",
+)
+"""Keys that may not: a test holds that every key is in one of the two."""
+FIXED_DATA = (
+    "val_fraction",
+    "balance_light",
+    "synthetic",
+)
 Figures = dict[str, float]
 
 
@@ -52,7 +80,7 @@ def protocol(config: Config, task: str) -> dict[str, Any]:
     settings: dict[str, Any] = msgspec.to_builtins(config)
     fixed = {key: value for key, value in settings.items() if key not in FREE}
     data = {key: value for key, value in settings["data"].items() if key not in FREE_DATA}
-    sources = [(s.source, s.label_policy) for s in config.data.sources if config.steps or s.gives(task)]
+    sources = [(s.source, s.label_policy, s.modality) for s in config.data.sources if config.steps or s.gives(task)]
     return fixed | {"data": data, "sources": sources}
 
 

@@ -36,12 +36,11 @@ from .metric_report import Reports
 from .reports.demo import write_report
 from .reports.html import png
 from .run import Run
+from .run_files import DEMO
 from .synthetic.streets import HELD_OUT, street
 from .tables import Table
 from .train import peak_mb, train
 
-DEMO = "demo"
-"""The type of such a folder, for `edgemtl_runtime.atomic`."""
 STEPS = 400
 STREAM_FPS = 10.0
 STREAM_SECONDS = 5.0

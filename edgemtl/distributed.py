@@ -14,7 +14,7 @@ import atexit
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
@@ -29,6 +29,7 @@ __all__ = [
     "barrier",
     "broadcast",
     "device",
+    "gather",
     "is_main",
     "process_group",
     "rank",
@@ -36,6 +37,7 @@ __all__ = [
     "world_size",
 ]
 
+T = TypeVar("T")
 TIMEOUT = timedelta(days=1)
 """How long the others wait while the main process reads data, saves or evaluates."""
 
@@ -99,6 +101,15 @@ def broadcast(tensors: Iterable[Tensor]) -> None:
     if world_size() > 1:
         for tensor in tensors:
             distributed.broadcast(tensor, 0)
+
+
+def gather(value: T) -> list[T]:
+    """Return every process's value, by rank, in the main process; the others get an empty list."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    distributed.gather_object(value, values if is_main() else None)
+    return values if is_main() else []
 
 
 class _Sum(torch.autograd.Function):

@@ -19,8 +19,7 @@ from edgemtl_runtime.atomic import AtomicFolder
 from edgemtl_runtime.bundle import BUNDLE, Bundle, Head
 from edgemtl_runtime.engine.autotune import autotune
 from edgemtl_runtime.engine.build import build_engine
-from edgemtl_runtime.engine.config import engine_configs, unavailable_reason
-from edgemtl_runtime.engine.trt_build import BACKENDS
+from edgemtl_runtime.engine.config import engine_configs
 
 from .data.datasets import open_datasets
 from .data.loader import fitted_images
@@ -141,19 +140,6 @@ class FunctionEngine:
     """A function as an engine."""
 
     run: Inference
-
-
-def tensorrt_backend() -> str:
-    """Return the backend that builds engines on this machine; raises `EdgemtlError` with the reasons of all others."""
-    reasons = {name: unavailable_reason(name) for name in BACKENDS}
-    for name, reason in reasons.items():
-        if not reason:
-            return name
-    text = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-    raise EdgemtlError(
-        f"--tensorrt: no engine can be built and checked here ({text}). Export with `--backend tensorrt --precisions "
-        "fp16,int8`, then `edgemtl-runtime build BUNDLE` where the GPU is"
-    )
 
 
 @dataclass(frozen=True)

@@ -8,19 +8,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edgemtl_export.deployed import Deployed
-from edgemtl_models import MultiTask
-
 from . import run_plugins
 from .config import Config
 from .console import print_message, progress_bar
 from .data.sample import Dataset
 from .delta_m import delta_m, references
-from .evaluate import Predictor, evaluate
+from .errors import brief
+from .evaluate import Predictor, evaluate, of_network
 from .metric_report import Reports, from_json, to_json
 from .plots import training_curves
 from .reports.run import write_run_report
-from .run import Interface, write_weights
+from .run import write_weights
 from .run_files import METRICS
 from .trainer import Trainer
 from .training_log import VAL
@@ -42,16 +40,25 @@ def write_run(
         (folder / "curves.png").write_bytes(training_curves(trainer.log.plotted()))
     if val is not None:
         with guarded("the run could not be evaluated", out):
-            _evaluate(trainer, metrics, predictor_of(network, interface), val)
-            if config.method != "single":
-                change = delta_m(from_json(metrics)["all"].flat(), references(config, out.parent), list(trainer.tasks))
-                metrics |= {"delta_m": change} if change else {}
+            _evaluate(trainer, metrics, of_network(network, interface, device=trainer.device), val)
+    if "val" in metrics and config.method != "single":
+        with guarded("Δm could not be computed", out):
+            change = delta_m(from_json(metrics)["all"].flat(), references(config, out.parent), list(trainer.tasks))
+            metrics |= {"delta_m": change} if change else {}
     if "val" in metrics and val is not None:
         with guarded("the report could not be written", out):
-            shown = _predictor(network, interface, None)
+            shown = of_network(network, interface, None)
             write_run_report(folder, config, metrics, network, shown, val, list(trainer.tasks))
     (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n")
     return metrics
+
+
+def evaluate_part(trainer: Trainer, val: Dataset | None) -> None:
+    """Take part in the evaluation at the end of a training, which the main process writes down."""
+    if val is not None:
+        network, interface = trainer.finish()
+        with guarded("the run could not be evaluated"):
+            evaluate(of_network(network, interface, device=trainer.device), val, shared=True)
 
 
 @contextmanager
@@ -60,32 +67,21 @@ def guarded(failure: str, out: Path | None = None) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # whatever it is, hours of training are not lost by it
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
         remedy = f"the weights are kept: `edgemtl eval {out}` evaluates them" if out else "the training goes on"
-        print_message(f"warning: {failure} ({reason}); {remedy}")
+        print_message(f"warning: {failure} ({brief(error)}); {remedy}")
 
 
 def _evaluate(trainer: Trainer, metrics: dict[str, Any], predictor: Predictor, val: Dataset) -> None:
     with progress_bar("evaluating", len(val)) as bar:
-        reports = evaluate(predictor, val, lambda n: bar(n, {}))
+        reports = evaluate(predictor, val, lambda n: bar(n, {}), shared=True)
     metrics["evals"] = [*logged_evals(trainer), {"step": trainer.steps, **primary_metrics(reports, trainer)}]
     metrics["judged"] = metrics["evals"]  # the key of version 0.1, written for one version more
     metrics |= to_json(reports)
 
 
-def predictor_of(network: MultiTask, interface: Interface) -> Predictor:
-    """Return the predictor of an evaluation: boxes of every score count."""
-    return _predictor(network, interface, 0.0)
-
-
-def _predictor(network: MultiTask, interface: Interface, threshold: float | None) -> Predictor:
-    deployed = Deployed(network, interface.inputs, interface.heads)
-    return Predictor(deployed, interface.inputs, interface.heads, threshold)
-
-
 def primary_metrics(reports: Reports, trainer: Trainer) -> dict[str, float]:
     """Return each task's primary metric over the whole split, where it has one."""
-    values = {name: reports["all"].primary(name) for name in trainer.tasks}
+    values = {name: reports["all"].primary(name) for name in trainer.tasks} if reports else {}
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from .errors import ConfigError, EdgemtlError
 from .named_axes import NamedState, named_state
 from .run import Interface, read_network
 from .run_files import WEIGHTS, check_run
+from .torch_file import foreign_class
 
 PARTS = ("state_dict", "model_state_dict", "model", "ema", "network")
 """Where trainers put the tensors in a checkpoint of torch.save."""
@@ -49,9 +49,8 @@ def read_initial_weights(source: Path) -> InitialWeights:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return InitialWeights(NamedState(_tensors(tensors), {}))
     except UNREADABLE as error:
-        raise ConfigError(
-            f"init_from={source}: no tensors in it ({_reason(error)}); give a run or .safetensors"
-        ) from error
+        reason = foreign_class(source) or shortened(error, 150) or type(error).__name__
+        raise ConfigError(f"init_from={source}: no tensors in it ({reason}); give a run or .safetensors") from error
 
 
 def _described(file: Path) -> InitialWeights:
@@ -75,13 +74,3 @@ def _tensors(state: Any) -> dict[str, Tensor]:
     while prefix := next((p for p in WRAPPERS if all(name.startswith(p) for name in tensors)), ""):
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     return tensors
-
-
-def _reason(error: Exception) -> str:
-    """Return why a file could not be read; of torch's long advice about pickles only the class that was found."""
-    text = shortened(error, 10_000)
-    if match := re.search(r"GLOBAL (\S+)", text):
-        return f"it holds objects of {match[1]}, not tensors alone: save its state_dict"
-    if "eights" in text and "only" in text:
-        return "it holds other objects than tensors: save its state_dict"
-    return shortened(error, 150)

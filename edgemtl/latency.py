@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +15,30 @@ from edgemtl_runtime.engine.onnxruntime import OrtEngine
 
 WARM_UP = 5
 """Runs before the first that counts."""
+REPEATS = 60
 
 
-def latencies_ms(
-    models: dict[str, Path], inputs: dict[str, NDArray[Any]], repeats: int = 60, threads: int = 1
-) -> dict[str, float]:
-    """Return the median latency of each ONNX file, ms, measured in turns: A B C A B C …"""
-    engines = {name: OrtEngine(file, threads) for name, file in models.items()}
+@dataclass(frozen=True, eq=False)
+class Timed:
+    """An ONNX file and the inputs that it is timed on."""
+
+    model: Path
+    inputs: dict[str, NDArray[Any]]
+
+
+def latencies_ms(models: Mapping[str, Path], inputs: dict[str, NDArray[Any]], threads: int = 1) -> dict[str, float]:
+    """Return the median latency of each ONNX file on the same inputs, ms, measured in turns."""
+    return latencies_of({name: Timed(file, inputs) for name, file in models.items()}, threads)
+
+
+def latencies_of(timed: Mapping[str, Timed], threads: int = 1) -> dict[str, float]:
+    """Return the median latency of each network, ms, measured in turns: A B C A B C …"""
+    engines = {name: OrtEngine(one.model, threads) for name, one in timed.items()}
     latencies_ns: dict[str, list[int]] = {name: [] for name in engines}
-    for repeat in range(repeats + WARM_UP):
+    for repeat in range(REPEATS + WARM_UP):
         for name, engine in engines.items():
             start = time.perf_counter_ns()
-            engine.run(inputs)
+            engine.run(timed[name].inputs)
             if repeat >= WARM_UP:
                 latencies_ns[name].append(time.perf_counter_ns() - start)
     return {name: float(np.median(values)) / 1e6 for name, values in latencies_ns.items()}

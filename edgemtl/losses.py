@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -52,11 +53,12 @@ class MultiTaskLoss:
         self,
         network: MultiTask,
         tasks: dict[str, Task],
-        inputs: list[str],
+        inputs: Mapping[str, str],
         config: Config,
         device: torch.device,
         feature_loss: FeatureLoss | None = None,
     ) -> None:
+        """``inputs`` are the names of the images in a batch by modality."""
         self.network, self.tasks, self.device = network, tasks, device
         self.feature_loss = feature_loss
         self.weights, self.inputs = config.loss_weights, inputs
@@ -89,7 +91,7 @@ class MultiTaskLoss:
             if params is None:
                 outputs, features, head_inputs, streams = self.forward_pass(batch, tasks, detach_features)
                 if self.feature_loss and streams and with_auxiliary:
-                    auxiliary = self.feature_loss(streams, {name: batch.images[name] for name in self.inputs})
+                    auxiliary = self.feature_loss(streams, images_of(batch, self.inputs))
             else:
                 statistics = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
                 state = {f"network.{name}": tensor for name, tensor in (statistics | params).items()}
@@ -115,14 +117,14 @@ class MultiTaskLoss:
 class _ForwardPass(nn.Module):
     """The network as a module that also returns the features between trunk and heads, for `functional_call`."""
 
-    def __init__(self, network: MultiTask, inputs: list[str], unimodal: bool, with_streams: bool) -> None:
+    def __init__(self, network: MultiTask, inputs: Mapping[str, str], unimodal: bool, with_streams: bool) -> None:
         super().__init__()
         self.network, self.inputs, self.unimodal, self.with_streams = network, inputs, unimodal, with_streams
 
     def forward(
         self, batch: Batch, tasks: list[str], detach_features: bool
     ) -> tuple[dict[str, Any], list[Tensor], list[Tensor], StreamFeatures | None]:
-        images = {name: batch.images[name] for name in self.inputs}
+        images = images_of(batch, self.inputs)
         streams = self.network.trunk.stream_features(images) if self.unimodal or self.with_streams else None
         if streams is None:
             features = self.network.trunk(images)
@@ -130,6 +132,11 @@ class _ForwardPass(nn.Module):
             features = streams.unimodal(batch.missing) if self.unimodal else streams.fused
         head_inputs = [f.detach().requires_grad_() for f in features] if detach_features else features
         return {name: self.network.read(name, head_inputs) for name in tasks}, features, head_inputs, streams
+
+
+def images_of(batch: Batch, inputs: Mapping[str, str]) -> dict[str, Tensor]:
+    """Return a batch's images by modality, for a trunk."""
+    return {modality: batch.images[name] for modality, name in inputs.items()}
 
 
 def finite_losses(losses: Losses, step: int, lr: float) -> dict[str, float]:

@@ -28,9 +28,17 @@ class MetricReport:
         return self.by_task.get(task, {}).get(TASKS[task].primary) if task in TASKS else None
 
     def flat(self) -> dict[str, float]:
-        """Return the metrics of all tasks by name; no two tasks have one of the same name."""
-        return {name: value for metrics in self.by_task.values() for name, value in metrics.items()}
+        """Return the metrics of all tasks by name; one that has the name of another task's is TASK/NAME."""
+        flat: dict[str, float] = {}
+        for task, metrics in self.by_task.items():
+            for name, value in metrics.items():
+                owned = _OWNERS.get(name, task) == task and name not in flat
+                flat[name if owned else f"{task}/{name}"] = value
+        return flat
 
+
+_OWNERS = {f"ap_{size}": "boxes" for size in ("small", "medium", "large")}
+"""Tasks whose metrics keep their names although an attribute's may be the same, whatever is known of a subset."""
 
 Reports = dict[str, MetricReport]
 """Reports by subset: "all", "day" and "night" where the light is known, and each corruption that was asked for."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
+
 from msgspec import inspect
 
-from .config import Config, fields_of, plain
+from .config import Config
+from .config_bounds import fields_of, plain
+from .renamed_keys import RENAMED
 
 OTHER_TOOLS = {
     "imgsz": "input_size=[HEIGHT,WIDTH]",
@@ -105,3 +109,61 @@ def known_elsewhere(key: str, value: object = None) -> str:
         if isinstance(struct := plain(type_), inspect.StructType) and plain_key in fields_of(struct.cls)
     ]
     return " or ".join(sections[:3])
+
+
+def setting_hint(name: str, value: str) -> str:
+    """Return the word that stands for an option like ``--epochs 4`` of a training; nothing where it is unknown."""
+    key = name.lstrip("-").replace("-", "_")
+    renamed_key = RENAMED[""].get(key, key)
+    if _is_key(renamed_key):
+        return f"settings are words: write {renamed_key}={value or 'VALUE'}"
+    known = known_elsewhere(key, value)
+    if _is_key(known):
+        return f"settings are words: write {known}={value or 'VALUE'}"
+    if known:
+        return f"here it is {known}"
+    near = difflib.get_close_matches(key, fields_of(Config), n=1, cutoff=0.75)
+    return f"settings are words: did you mean {near[0]}={value or 'VALUE'}?" if near else ""
+
+
+def _is_key(key: str) -> bool:
+    """Whether a configuration has a key, like "epochs" or "sparsity.target"."""
+    section, _, name = key.partition(".")
+    type_ = fields_of(Config).get(section)
+    if type_ is None or not name:
+        return type_ is not None
+    struct = plain(type_)
+    return isinstance(struct, inspect.StructType) and name in fields_of(struct.cls)
+
+
+OPTIONS = {
+    "model": "the run or bundle is the first word",
+    "weights": "the run or bundle is the first word",
+    "source": "the images are a word after the run or bundle",
+    "imgsz": "the size is that of the training (input_size)",
+    "conf": "of a live run: `edgemtl run BUNDLE --threshold HEAD=SCORE`",
+    "iou": "not chosen: boxes need no suppression of overlaps",
+    "device": "not chosen: a run is computed where torch finds a device, a bundle by ONNX Runtime",
+    "format": "always a bundle with ONNX; --tensorrt builds engines from it",
+    "include": "always a bundle with ONNX; --tensorrt builds engines from it",
+    "half": "--precisions fp16",
+    "fp16": "--precisions fp16",
+    "int8": "--precisions int8",
+    "dynamic": "--dynamic-batch",
+    "batch": "--dynamic-batch leaves the batch size open",
+    "opset": "not chosen: one opset, which every engine of ours reads",
+    "simplify": "always: removal leaves a graph without needless operators",
+    "task": "the tasks are those of the run",
+    "save": "--out is always written",
+    "project": "--out",
+    "name": "--out",
+    "output": "--out",
+    "exist_ok": "--overwrite",
+    "force": "--overwrite",
+}
+"""Options of other tools for what follows a training, and ours."""
+
+
+def option_hint(name: str, _value: str) -> str:
+    """Return what stands for another tool's option of an evaluation, prediction or export here."""
+    return OPTIONS.get(name.lstrip("-").replace("-", "_"), "")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
@@ -15,7 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PANELS_PER_ROW = 4
+PANELS_PER_ROW = 3
+MIN_POINTS = 3
+"""Fewer evaluations while training are no curve; the report has them as a table."""
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:
@@ -37,7 +41,8 @@ def encoded(figure: Figure, dpi: int = 100, file_format: str = "png") -> bytes:
 
 def training_curves(rows: Sequence[Mapping[str, float]]) -> bytes:
     """Draw every column of a training log over the steps, smoothed, a panel each or one a group."""
-    names = [n for n in dict.fromkeys(name for row in rows for name in row) if n != "step"]
+    counts = Counter(name for row in rows for name in row)
+    names = [n for n in counts if n != "step" and not (n.startswith(VAL) and counts[n] < MIN_POINTS)]
     grouped = {prefix: [name for name in names if name.startswith(prefix)] for prefix in GROUPS}
     panels = [("", [name]) for name in names if not name.startswith(tuple(GROUPS))]
     panels += [(prefix, members) for prefix, members in grouped.items() if members]
@@ -130,54 +135,91 @@ def misalignment(
     return encoded(figure, 150, file_format)
 
 
-def task_changes(runs: Sequence[str], changes: Mapping[str, Sequence[Sequence[float]]], file_format: str) -> bytes:
-    """Draw each task's relative change against its single-task network, a group of bars a run.
+@dataclass(frozen=True)
+class BarPanel:
+    """A panel of bars: ``bars`` has by name the values of every run's seeds, none where a run has no such value."""
 
-    ``changes`` has for each bar (a task, or "Δm", the mean) the values of every run's seeds, none where it has no such
-    task. The error bars are standard deviations over seeds.
+    title: str
+    runs: Sequence[str]
+    bars: Mapping[str, Sequence[Sequence[float]]]
+
+
+def bar_panels(panels: Sequence[BarPanel], file_format: str = "png") -> bytes:
+    """Draw runs side by side, each panel a group of bars a run; one of several bars a run has a row to itself.
+
+    The error bars are standard deviations over seeds.
     """
-    figure = new_figure(2.6 + 1.5 * len(runs), 3.6)
-    axes = figure.add_subplot()
-    width = 0.8 / len(changes)
-    for index, (name, by_run) in enumerate(changes.items()):
+    narrow = [panel for panel in panels if len(panel.bars) == 1]
+    wide = [panel for panel in panels if len(panel.bars) > 1]
+    columns = max(1, min(PANELS_PER_ROW, len(narrow)))
+    lines = -(-len(narrow) // columns)
+    runs = max(len(panel.runs) for panel in panels)
+    figure = new_figure(max(3.4 * columns, 2.6 + 1.2 * runs if wide else 4.5), 3.2 * (lines + len(wide)))
+    grid = figure.add_gridspec(lines + len(wide), columns)
+    for index, panel in enumerate([*narrow, *wide]):
+        is_wide = index >= len(narrow)
+        row = lines + index - len(narrow) if is_wide else index // columns
+        axes = figure.add_subplot(grid[row, :] if is_wide else grid[row, index % columns])
+        _bars(axes, panel.runs, panel.bars)
+        axes.axhline(0, color="black", linewidth=0.8)
+        axes.set_title(panel.title, fontsize=9)
+        if is_wide:
+            axes.legend(fontsize=8, frameon=False, ncols=len(panel.bars), loc="best")
+    return encoded(figure, 150, file_format)
+
+
+def _bars(axes: Axes, runs: Sequence[str], bars: Mapping[str, Sequence[Sequence[float]]]) -> None:
+    """Draw a group of bars a run, with standard deviations where there are several seeds."""
+    width = 0.8 / len(bars)
+    for index, (name, by_run) in enumerate(bars.items()):
         deviations = [stdev(values) if len(values) > 1 else 0.0 for values in by_run]
         axes.bar(
-            [x + (index - (len(changes) - 1) / 2) * width for x in range(len(runs))],
+            [x + (index - (len(bars) - 1) / 2) * width for x in range(len(runs))],
             [fmean(values) if values else 0.0 for values in by_run],
             width * 0.92,
             yerr=deviations if any(deviations) else None,
             label=name,
-            color="0.25" if name == "Δm" else f"C{index}",
+            color="0.25" if name == "Δm" else "tab:blue" if len(bars) == 1 else f"C{index}",
             error_kw={"elinewidth": 0.8},
         )
-    axes.axhline(0, color="black", linewidth=0.8)
-    axes.set_xticks(range(len(runs)), runs, fontsize=8)
-    axes.set_ylabel("change against single, %  (+ is better)", fontsize=8)
-    axes.tick_params(axis="y", labelsize=8)
+    slanted = max(map(len, runs)) * len(runs) > 36
+    axes.set_xticks(
+        range(len(runs)), runs, fontsize=7, rotation=30 if slanted else 0, ha="right" if slanted else "center"
+    )
+    axes.tick_params(axis="y", labelsize=7)
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    figure.legend(fontsize=8, loc="outside right upper", frameon=False)
-    return encoded(figure, 150, file_format)
 
 
-def channels_by_layer(
-    before: Sequence[int], after: Sequence[int], stages: Sequence[str] = (), height_in: float = 2.6
-) -> bytes:
+def layer_stage(layer: str) -> str:
+    """Return the part of the network that a layer belongs to, for an axis: ``rgb.stage8``, ``top16``, ``boxes``."""
+    parts = [part for part in layer.split(".") if part not in ("trunk", "backbones", "heads")]
+    return ".".join(parts[:2]) if len(parts) > 2 and parts[0] in ("rgb", "ir") else parts[0]
+
+
+def channels_by_layer(before: Sequence[int], after: Sequence[int], stages: Sequence[str], height_in: float) -> bytes:
     """Draw the channels of every layer before (grey) and after (blue) pruning; ``stages`` name the layers' parts."""
     figure = new_figure(11, height_in)
     axes = figure.add_subplot()
     layers = range(len(before))
-    axes.bar(layers, before, color="0.85", width=0.9)
-    axes.bar(layers, after, color="tab:blue", width=0.9)
-    if stages:
-        starts = [i for i in layers if not i or stages[i] != stages[i - 1]]
-        axes.set_xticks(starts, [stages[i] for i in starts], rotation=60, ha="right", fontsize=7)
-        axes.tick_params(axis="y", labelsize=7)
-    else:
-        axes.set_xlabel("convolutions, from the input on", fontsize=8)
-        axes.tick_params(labelsize=7)
-    axes.set_ylabel("channels", fontsize=8)
+    axes.bar(layers, before, color="0.85", width=0.9, label="before pruning")
+    axes.bar(layers, after, color="tab:blue", width=0.9, label="after")
+    starts = [i for i in layers if not i or stages[i] != stages[i - 1]]
+    ends = [*starts[1:], len(before)]
+    for start in starts[1:]:
+        axes.axvline(start - 0.5, color="0.75", linewidth=0.6)
+    apart = len(before) / 85  # a line of text is as wide as that many bars
+    ticks: list[tuple[float, str]] = []
+    for start, end in zip(starts, ends, strict=True):
+        middle = (start + end - 1) / 2
+        if not ticks or middle - ticks[-1][0] >= apart:
+            ticks.append((middle, stages[start]))
+    axes.set_xticks([x for x, _ in ticks], [name for _, name in ticks], rotation=90, fontsize=7)
+    axes.tick_params(axis="y", labelsize=7)
+    axes.set_xlabel("layers, from the input on, by part of the network", fontsize=8)
+    axes.set_ylabel("output channels", fontsize=8)
     axes.margins(x=0.01)
-    return encoded(figure)
+    figure.legend(fontsize=7, loc="outside upper right", frameon=False, ncols=2)
+    return encoded(figure, 110)

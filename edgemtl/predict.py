@@ -18,10 +18,9 @@ from .errors import DataError
 from .evaluate import Predictor, open_predictor
 from .prediction_images import Unlabelled, find_images
 from .reports.html import png
+from .run_files import PREDICTION
 from .visualize import draw_results
 
-PREDICTION = "prediction"
-"""The name of such a folder in its inventory (`edgemtl_runtime.atomic`)."""
 IMAGES, BOXES, RESULTS = "pictures", "boxes.json", "results.jsonl"
 
 

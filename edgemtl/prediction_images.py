@@ -7,18 +7,18 @@ from pathlib import Path
 
 from edgemtl_runtime.camera.source import no_images
 
-from .data.annotations import IMAGE_SUFFIXES, Entry, Index, check_partners, images_in
+from .data.annotations import Entry, Index, check_partners, images_in
 from .data.formats import index
+from .data.image_lists import IMAGE_SUFFIXES
 from .data.problems import Problems, raise_problems
 from .errors import DataError
 
 DESCRIPTION, DESCRIPTIONS = "data.yaml", (".yaml", ".yml")
-STRAY = "files that are no images"
 
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """The images of one sample: ``name`` and ``file`` tell it apart, and ``split`` is "" where it is of no dataset."""
+    """The images of one sample: ``name`` and ``file`` are its own, ``split`` is "" where it is of no dataset."""
 
     name: str
     file: str
@@ -60,17 +60,13 @@ def _of_folder(folder: Path, modalities: list[str]) -> tuple[list[Unlabelled], P
         if len(modalities) > 1:
             raise DataError(f"{folder}: needs the folders {' and '.join(f'{m}/' for m in modalities)}, a camera each")
         folders = {modalities[0]: folder}
-    found = Index(folder)
-    strays = [file for path in folders.values() for file in sorted(path.iterdir()) if _is_stray(file)]
-    for file in strays:
-        found.problems.skip(STRAY, file)
-    files = {modality: images_in(path, found) for modality, path in folders.items()}
-    found.problems.wrong = [problem for problem in found.problems if problem.file not in strays]
-    check_partners(files, folders, found)
-    raise_problems(folder, found.problems)
+    folder_index = Index(folder)
+    files = {modality: images_in(path, folder_index) for modality, path in folders.items()}
+    check_partners(files, folders, folder_index)
+    raise_problems(folder, folder_index.problems)
     stems = sorted(next(iter(files.values())))
     entries = [Entry(stem, {m: files[m][stem] for m in modalities}, {}) for stem in stems]
-    return [_plain(entry) for entry in entries], found.problems
+    return [_plain(entry) for entry in entries], folder_index.problems
 
 
 def _of_dataset(source: Path, modalities: list[str], split: str) -> tuple[list[Unlabelled], Problems]:
@@ -106,7 +102,3 @@ def _holds_images(folder: Path) -> bool:
 
 def _is_image(file: Path) -> bool:
     return file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
-
-
-def _is_stray(file: Path) -> bool:
-    return not file.name.startswith(".") and not _is_image(file) and file.is_file()

@@ -110,17 +110,17 @@ def interface_of(network: MultiTask, config: Config, heads: tuple[Head, ...]) ->
     optional = (config.augment.modality_dropout > 0 or config.unimodal_aux_loss) and len(network.inputs) > 1
     inputs = tuple(
         Input(
-            name,
+            network.input_name(modality),
             height,
             width,
             spec.channels,
             spec.mean,
             spec.std,
-            name,
+            modality,
             thermal_range=config.thermal_range,
             may_be_missing=optional,
         )
-        for name, spec in network.inputs.items()
+        for modality, spec in network.inputs.items()
     )
     return Interface(network.description, inputs, heads)
 

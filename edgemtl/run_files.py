@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from edgemtl_runtime.limits import read_bounded, reason
+from edgemtl_runtime.path_kinds import instead_of_run
 
 from .errors import EdgemtlError
 from .training_log import renamed
 
 RUN = "run"
 """The type of such a folder, for `edgemtl_runtime.atomic`."""
+SINGLE, LOMT, ADAPTATION = "single training", "lomt training", "adaptation"
+PREDICTION, DEMO = "prediction", "demo"
+"""The types of other folders of ours."""
 CONFIG, WEIGHTS, METRICS = "config.yaml", "weights.safetensors", "metrics.json"
 MAX_METRICS_BYTES = 64 << 20
 RENAMED_METRICS = {"judged": "evals"}
@@ -28,7 +32,18 @@ def check_run(folder: Path) -> None:
     """Raise `EdgemtlError` with the first file that a run needs and the folder lacks."""
     for name in (CONFIG, WEIGHTS, METRICS):
         if not (folder / name).is_file():
-            raise EdgemtlError(f"{folder}: no run here ({name} is missing); make one with `edgemtl train`")
+            raise EdgemtlError(f"{folder}: no run here {instead_of_run(folder, name)}")
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Return the description in a run's weights, as JSON has it; {} where there is none that can be read."""
+    try:
+        with (folder / WEIGHTS).open("rb") as file:  # of safetensors: the length of a JSON header, then the header
+            header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), MAX_METRICS_BYTES)))
+        description = json.loads(header["__metadata__"]["interface"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return description if isinstance(description, dict) else {}
 
 
 def runs_in(path: Path) -> list[Path]:

@@ -18,12 +18,10 @@ from edgemtl_export import NotEqualError, Shrunk
 from edgemtl_export.inputs import example_inputs
 from edgemtl_export.outputs import UnknownOutputError
 from edgemtl_export.pt2 import NoProgramError, UntrustedError, load_program
-from edgemtl_runtime.atomic import AtomicFile, outermost_artefact
+from edgemtl_runtime.atomic import AtomicFile
 
 from .errors import EdgemtlError
 from .run import Run
-
-SUFFIX = ".pt2"
 
 
 def shrink(path: Path, out: AtomicFile, outputs: Sequence[str] | None, trust: bool = False, **options: Any) -> Shrunk:
@@ -54,16 +52,6 @@ def first_line(error: object) -> str:
     """Return the first sentence of an error, without the advice and the traces after it."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return re.split(r"(?<=\w)\. ", lines[0])[0][:200]
-
-
-def default_output(path: Path) -> Path:
-    """Return the file that is written where none is given: next to a program, or next to a run, never in it."""
-    named = path if path.name not in ("", "..") else path.resolve()
-    if not path.is_dir():
-        return named.with_name(f"{named.name.removesuffix(SUFFIX)}.shrunk{SUFFIX}")
-    name = f"{named.name}-shrunk{SUFFIX}"
-    outer = outermost_artefact(named)  # a run may be a part of something larger that is ours
-    return (named if outer is None else outer).with_name(name)
 
 
 def open_model(path: Path, trust: bool = False) -> tuple[nn.Module | ExportedProgram, dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import resource
 import time
@@ -25,8 +24,8 @@ from .data.datasets import open_datasets
 from .data.loader import Batches, Loader, check_inputs
 from .data.sample import Dataset
 from .errors import ConfigError
-from .evaluate import evaluate
-from .finish import guarded, predictor_of, primary_metrics, write_run
+from .evaluate import evaluate, of_network
+from .finish import evaluate_part, guarded, primary_metrics, write_run
 from .pretrained import freeze, load_pretrained
 from .rng import isolated_rng
 from .run import Run, interface_of
@@ -116,7 +115,7 @@ def finished(config: Config, out: Path) -> Run | None:
 def _train_into(output: AtomicFolder | None, job: _Job, checkpoint: Checkpoint) -> None:
     started = time.monotonic()
     config = job.config
-    data = job.data or open_datasets(config)
+    data = job.data or open_datasets(config, check_labels=True)
     val = data["val"] if job.evaluate else None
     trainer, batches = begin(config, data)
     if job.resume:
@@ -133,6 +132,7 @@ def _train_into(output: AtomicFolder | None, job: _Job, checkpoint: Checkpoint) 
     board = TensorBoard(config.tensorboard if distributed.is_main() else "", job.out.name, first_step)
     seconds = _fit(trainer, loader, checkpoint, board, started, val)
     if output is None:
+        evaluate_part(trainer, val)
         return
     metrics: dict[str, Any] = {
         "steps": trainer.steps,
@@ -197,12 +197,12 @@ def _evaluate_if_due(trainer: Trainer, val: Dataset | None) -> float:
     """Evaluate the averaged network after a step, where that is due and was not done; return the seconds taken."""
     row = trainer.log.last()
     done = any(name.startswith(VAL) for name in row)
-    if val is None or not distributed.is_main() or not row or not trainer.is_eval_due or done:
+    if val is None or not row or not trainer.is_eval_due or done:
         return 0.0
     paused = time.monotonic()
     with guarded(f"step {trainer.step} could not be evaluated"):
-        average = copy.deepcopy(trainer.ema.network).cpu()
-        metrics = primary_metrics(evaluate(predictor_of(average, trainer.interface), val), trainer)
+        predictor = of_network(trainer.ema.network, trainer.interface)
+        metrics = primary_metrics(evaluate(predictor, val, shared=True), trainer)
         trainer.log.annotate({f"{VAL}{name}": value for name, value in metrics.items()})
     return time.monotonic() - paused
 

@@ -70,7 +70,7 @@ class Trainer:
         self.distillation = Distillation(network, config, self.device) if config.teachers else None
         self.parameters = dict(network.named_parameters())
         self.optimizer = torch.optim.AdamW(self._parameter_groups(), lr=config.lr)
-        inputs = [spec.name for spec in interface.inputs]
+        inputs = {spec.modality: spec.name for spec in interface.inputs}
         loss = MultiTaskLoss(network, tasks, inputs, config, self.device, self.distillation)
         method = METHODS.require(config.method, "method:")
         self.method = method(loss, config, self.optimizer, list(self.regularizers.values()))

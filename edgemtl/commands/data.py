@@ -7,13 +7,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgemtl_runtime.cli_parser import add_examples
+
 from .outputs import check_suffix, json_option, output_file, overwrite_option
 from .plugin_options import load_plugins, plugin_option
 
 if TYPE_CHECKING:
     from .outputs import Commands
 
-SHEET = Path("sheet.png")
+SHEET = Path("sheet.jpg")
 IMAGES = (".png", ".jpg", ".jpeg", ".webp")
 """Formats of a contact sheet, by suffix."""
 
@@ -24,17 +26,21 @@ def add(commands: Commands) -> None:
     check = data.add_parser("check", help="count what a dataset holds and list every problem in it")
     check.add_argument("path", type=Path, help="its folder, or its data.yaml")
     labels_option(check, "fused")
+    modality_option(check)
     plugin_option(check)
     json_option(check)
+    add_examples(check, "DATASET", "DATASET/data.yaml --json")
     check.set_defaults(command=_check)
     show = data.add_parser("show", help="write a contact sheet of images with their labels drawn on")
     show.add_argument("path", type=Path, help="its folder, or its data.yaml")
     labels_option(show, "fused")
+    modality_option(show)
     plugin_option(show)
     show.add_argument("--split", choices=("train", "val", "test"), default="train")
     show.add_argument("--count", type=int, default=12, help="images, evenly spaced over the split (%(default)s)")
-    show.add_argument("--out", type=Path, help="image to write (default: sheet.png, else sheet-2.png …)")
+    show.add_argument("--out", type=Path, help="image to write (default: sheet.jpg, else sheet-2.jpg …)")
     overwrite_option(show)
+    add_examples(show, "DATASET --split val --count 20 --out sheet.png")
     show.set_defaults(command=_show)
 
 
@@ -46,6 +52,12 @@ def labels_option(command: argparse.ArgumentParser, default: str | None) -> None
     command.add_argument("--labels", choices=POLICIES, default=default, help=f"label policy ({shown})")
 
 
+def modality_option(command: argparse.ArgumentParser) -> None:
+    """Add the option for what a single camera sees."""
+    text = "what a single camera sees (default: rgb, or ir where it has 16-bit counts)"
+    command.add_argument("--modality", choices=("rgb", "ir"), default="", help=text)
+
+
 def _check(args: argparse.Namespace) -> int:
     from .checks import check_source
 
@@ -54,7 +66,7 @@ def _check(args: argparse.Namespace) -> int:
     from ..console import print_table
     from ..data.check import check, rows
 
-    index, counts = check(args.path, args.labels)
+    index, counts = check(args.path, args.labels, args.modality)
     if args.json:
         problems = [str(problem) for problem in index.problems]
         skipped = [skipped.to_dict() for skipped in index.problems.skipped]
@@ -62,8 +74,8 @@ def _check(args: argparse.Namespace) -> int:
         return 2 if index.problems else 0
     if counts:
         print_table(rows(counts), f"{args.path} ({args.labels} labels)")
-    for skipped in index.problems.skipped:
-        print(skipped)
+    for line in map(str, index.problems.skipped):
+        print(line)
     index.raise_problems()
     print("no problems")
     return 0
@@ -75,25 +87,25 @@ def _show(args: argparse.Namespace) -> int:
     check_suffix(args.out or SHEET, IMAGES)
     check_source(str(args.path))
     load_plugins(args)
-    import cv2
 
     from ..data.datasets import FileDataset, evenly_spaced
     from ..data.formats import index
+    from ..data.modalities import keep_complete
     from ..errors import EdgemtlError
-    from ..visualize import contact_sheet, draw_labels, with_title
+    from ..visualize import contact_sheet, draw_labels, encode_sheet, with_title
 
     with output_file(args.out, SHEET, args.overwrite) as out:
-        dataset = index(args.path, args.labels)
+        dataset = index(args.path, args.labels, args.modality)
+        keep_complete(dataset, needed=(args.split,))
         dataset.raise_problems()
         if not dataset.splits.get(args.split):
             raise EdgemtlError(f"{args.path}: split '{args.split}' has no images")
         samples = FileDataset(dataset, dataset.splits[args.split])
         chosen = [samples[index] for index in evenly_spaced(len(samples), args.count)]
-        pixels = contact_sheet([with_title(draw_labels(sample, samples.classes), sample.name) for sample in chosen], 2)
-        written, data = cv2.imencode(out.given.suffix.lower(), pixels[:, :, ::-1])
-        if not written:
-            height, width = pixels.shape[:2]
-            raise EdgemtlError(f"--out {out.given}: an image of {width}x{height} cannot be written")
-        out.write(data.tobytes())
+        title = f"{args.path}: labels of {len(chosen)} of {len(samples)} images of split '{args.split}'"
+        if len(samples.modalities) > 1 and "boxes" in samples.classes:
+            title += f", {args.labels} boxes"
+        images = [with_title(draw_labels(sample, samples.classes), sample.name) for sample in chosen]
+        out.write(encode_sheet(contact_sheet(images, title), out.given.suffix.lower()))
     print(f"wrote {out.given}: {len(chosen)} of {len(samples)} images of split '{args.split}'")
     return 0

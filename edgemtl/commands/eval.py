@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from edgemtl_runtime.atomic import AtomicFile
 from edgemtl_runtime.bundle import MODELS
+from edgemtl_runtime.cli_parser import add_examples, answer_words
 from edgemtl_runtime.renamed_options import renamed
 
+from ..other_tools import option_hint
 from .data import labels_option
 from .outputs import figure_file, json_option, overwrite_option
 from .plugin_options import load_plugins, plugin_option, plugin_options
@@ -46,16 +48,31 @@ def _add_eval(commands: Commands) -> None:
     )
     plugin_options(evaluation)
     json_option(evaluation)
+    add_examples(
+        evaluation,
+        "runs/mine",
+        "street --data DATASET --split test --precision int8",
+        "runs/mine --missing-modality --misaligned --out misaligned.png",
+    )
+    answer_words(evaluation, option_hint)
     evaluation.set_defaults(command=_eval)
 
 
 def _add_compare(commands: Commands) -> None:
     compare = commands.add_parser("compare", help="runs side by side: their metrics, and each task's change")
     compare.add_argument("runs", nargs="+", metavar="RUN", type=Path, help="runs, or folders of runs")
-    compare.add_argument("--out", type=Path, metavar="FILE.png", help="draw the changes against single as well")
+    compare.add_argument(
+        "--baseline",
+        type=Path,
+        metavar="RUN",
+        help="run, or folder of runs, that changes are against (default: single)",
+    )
+    compare.add_argument("--no-latency", dest="latency", action="store_false", help="do not time the networks")
+    compare.add_argument("--out", type=Path, metavar="FILE.png", help="draw metrics and changes as well")
     overwrite_option(compare)
     plugin_option(compare)
     json_option(compare)
+    add_examples(compare, "runs/mine runs/pruned", "runs --out compared.png")
     compare.set_defaults(command=_compare)
 
 
@@ -74,6 +91,8 @@ def _add_predict(commands: Commands) -> None:
     )
     overwrite_option(predict)
     plugin_options(predict)
+    add_examples(predict, "runs/mine PICTURES --out predicted", "street PICTURES --out seen")
+    answer_words(predict, option_hint)
     predict.set_defaults(command=_predict)
 
 
@@ -154,32 +173,55 @@ def _compare(args: argparse.Namespace) -> int:
     from ..run_files import runs_in
 
     folders = [folder for path in args.runs for folder in runs_in(path)]
+    baseline = runs_in(args.baseline) if args.baseline else []
     load_plugins(args)
     with figure_file(args.out, args.overwrite) as figure:
-        return _compare_and_report(folders, args, figure)
+        return _compare_and_report(folders, baseline, args, figure)
 
 
-def _compare_and_report(folders: list[Path], args: argparse.Namespace, figure: AtomicFile | None) -> int:
-    from ..compare import columns, draw, rows
-    from ..console import print_table
+def _compare_and_report(
+    folders: list[Path], baseline: list[Path], args: argparse.Namespace, figure: AtomicFile | None
+) -> int:
+    from ..compare import columns, draw, has_changes, rows
+    from ..console import print_message, print_table
 
-    compared = columns(folders)
+    columns(folders, baseline=baseline)  # what is wrong with a run is reported before its network is measured
+    compared = columns(folders, _costs(folders, args.latency), baseline)
     if args.json:
         print(json.dumps({column.name: {"seeds": column.seeds, **column.values} for column in compared}))
     else:
         print_table(rows(compared))
+    if not has_changes(compared):
+        print_message(
+            "no Δm: no single-task runs (method=single) of the same protocol next to these; or --baseline RUN"
+        )
     if figure:
-        figure.write(draw(compared, figure.given.suffix[1:].lower()))
+        against = str(args.baseline) if baseline else "single-task networks"
+        figure.write(draw(compared, against, figure.given.suffix[1:].lower()))
     return 0
+
+
+def _costs(folders: list[Path], with_latency: bool) -> dict[Path, dict[str, float]]:
+    """Return the runs' costs; of a run whose network cannot be measured none, with a line that gives the reason."""
+    from ..console import print_message, progress_bar
+    from ..run_cost import run_costs
+
+    with progress_bar("removing channels", len(folders)) as bar:
+        costs, failures = run_costs(folders, with_latency, lambda done: bar(done, {}))
+    for folder, reason in failures.items():
+        print_message(f"{folder}: its network could not be measured ({reason})")
+    return costs
 
 
 def _predict(args: argparse.Namespace) -> int:
     from ..errors import DataError
-    from .checks import check_run_or_bundle
+    from ..run_files import PREDICTION
+    from .checks import check_out, check_run_or_bundle
 
     check_run_or_bundle(args.path)
     if not args.folder.exists():
         raise DataError(f"{args.folder}: there is no such folder")
+    check_out(args.out, PREDICTION, overwrite=args.overwrite)
     load_plugins(args, [args.path])
     from ..console import print_message
     from ..predict import predict

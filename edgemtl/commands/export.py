@@ -8,9 +8,12 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgemtl_runtime.atomic import AtomicFile
+from edgemtl_runtime.atomic import AtomicFile, outermost_artefact
+from edgemtl_runtime.bundle import BUNDLE
+from edgemtl_runtime.cli_parser import add_examples, answer_words
 from edgemtl_runtime.renamed_options import renamed
 
+from ..other_tools import option_hint
 from .outputs import check_suffix, comma_separated, json_option, output_file, overwrite_option
 from .plugin_options import load_plugins, plugin_options
 
@@ -55,6 +58,12 @@ def _add_shrink(commands: Commands) -> None:
     shrink.add_argument("--no-verify", action="store_true", help="skip the proof that the outputs are the same")
     plugin_options(shrink, ", and open a PROGRAM.pt2 that may run custom code while it is loaded")
     json_option(shrink)
+    add_examples(
+        shrink,
+        "runs/pruned",
+        "network.pt2 --align 8 --out small.pt2",
+    )
+    answer_words(shrink, option_hint)
     shrink.set_defaults(command=_shrink)
 
 
@@ -93,8 +102,16 @@ def _add_export(commands: Commands) -> None:
     export.add_argument(
         "--engine-out", metavar="FILE", type=Path, help="with --tensorrt: copy the fastest plain plan here"
     )
+    export.add_argument("--verbose", action="store_true", help="list the layers that lost channels, and the proof")
     plugin_options(export)
     json_option(export)
+    add_examples(
+        export,
+        "runs/pruned --out street",
+        "runs/pruned --out street --precisions fp16,int8 --max-drop 0.02",
+        "runs/pruned --out street --heads boxes --tensorrt",
+    )
+    answer_words(export, option_hint)
     export.set_defaults(command=_export)
 
 
@@ -117,10 +134,10 @@ def _shrink(args: argparse.Namespace) -> int:
 
 
 def _shrink_and_report(args: argparse.Namespace, outputs: list[str] | None) -> int:
-    from ..shrink import default_output, shrink
-    from ..shrink_report import as_json, as_text
+    with output_file(args.out, default_program(args.path), args.overwrite) as out:
+        from ..shrink import shrink
+        from ..shrink_report import as_json, as_text
 
-    with output_file(args.out, default_output(args.path), args.overwrite) as out:
         shrunk = shrink(
             args.path,
             out,
@@ -140,9 +157,20 @@ def _shrink_and_report(args: argparse.Namespace, outputs: list[str] | None) -> i
     return 0
 
 
+def default_program(path: Path) -> Path:
+    """Return the file that is written where none is given: next to a program, or next to a run, never in it."""
+    named = path if path.name not in ("", "..") else path.resolve()
+    if not path.is_dir():
+        return named.with_name(f"{named.name.removesuffix(PROGRAM)}.shrunk{PROGRAM}")
+    name = f"{named.name}-shrunk{PROGRAM}"
+    outer = outermost_artefact(named)  # a run may be a part of something larger that is ours
+    return (named if outer is None else outer).with_name(name)
+
+
 def _export(args: argparse.Namespace) -> int:
     from ..errors import EdgemtlError
     from ..run_files import check_run
+    from .checks import check_heads, check_out, tensorrt_backend
 
     for name in comma_separated(args.precisions):
         if name not in ("fp16", "int8"):
@@ -154,16 +182,17 @@ def _export(args: argparse.Namespace) -> int:
     if args.engine_out and not args.tensorrt:
         raise EdgemtlError("--engine-out is of an engine: give --tensorrt too")
     check_run(args.run)
+    check_heads(args.run, comma_separated(args.heads))
+    check_out(args.out, BUNDLE, overwrite=args.overwrite)
     load_plugins(args, [args.run])
-    return _export_and_report(args)
+    return _export_and_report(args, tensorrt_backend() if args.tensorrt else "")
 
 
-def _export_and_report(args: argparse.Namespace) -> int:
+def _export_and_report(args: argparse.Namespace, backend: str) -> int:
     from ..console import print_message, progress_stages
-    from ..export import build_engines, export, tensorrt_backend
+    from ..export import build_engines, export
     from ..run import Run
 
-    backend = tensorrt_backend() if args.tensorrt else ""
     run = Run.open(args.run)
     with AtomicFile(args.engine_out, args.overwrite) if args.engine_out else nullcontext() as plan:
         with nullcontext(lambda *_: None) if args.json else progress_stages() as progress:
@@ -181,8 +210,13 @@ def _export_and_report(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(_as_json(bundle, shrunk, engine, version)))
     else:
-        _print_report(bundle, shrunk, engine)
-        print(f"wrote {bundle.path}" + (f" and {version}" if version else ""))
+        from ..summary import export_summary
+
+        written = [f"wrote {bundle.path}" + (f" and {version}" if version else "")]
+        if engine:
+            fastest = f"{engine.precision}, {engine.fastest_ms:.2f} ms; {engine.plan}"
+            written.insert(0, f"fastest engine of {engine.backend}: {fastest}")
+        print(export_summary(bundle, shrunk, args.run, written, args.verbose))
     return 0
 
 
@@ -213,19 +247,3 @@ def _as_json(bundle: Bundle, shrunk: Shrunk, engine: BuiltEngine | None, version
         "rejected": rejected,
         "refused": rejected,  # for one version more
     }
-
-
-def _print_report(bundle: Bundle, shrunk: Shrunk, engine: BuiltEngine | None) -> None:
-    print(shrunk.report)
-    parity = bundle.manifest.parity
-    raw = ", ".join(f"{name} {value:.1e}" for name, value in parity["raw_max_abs"].items())
-    agreement = ", ".join(f"{name} {value:.2%}" for name, value in parity["agreement"].items())
-    print(f"on {parity['frames']} held-out images: raw heads differ by at most {raw}; outputs agree: {agreement}")
-    for name, precision in bundle.manifest.precisions.items():
-        by_head = precision.get("scores", {})
-        scores = [f"{head} {metric} {v:.4f}" for head, metrics in by_head.items() for metric, v in metrics.items()]
-        print(f"{name}: {precision['bytes'] / 1000:,.0f} kB{', ' if scores else ''}{', '.join(scores)}")
-    for name, reason in bundle.manifest.rejected.items():
-        print(f"{name} rejected: {reason}")
-    if engine:
-        print(f"fastest engine of {engine.backend}: {engine.precision}, {engine.fastest_ms:.2f} ms; {engine.plan}")

@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgemtl_runtime.atomic import AtomicFile, BusyError, is_free, numbered, unfinished
+from edgemtl_runtime.cli_parser import add_examples, answer_words
+from edgemtl_runtime.limits import reason
 from edgemtl_runtime.renamed_options import renamed
 
+from ..other_tools import setting_hint
+from ..tasks import TASKS
 from .outputs import json_option, overwrite_option
 from .plugin_options import TRUST, load_configured, load_plugins, plugin_options
 
 if TYPE_CHECKING:
     from ..config import Config
+    from ..data.datasets import Splits
     from ..run import Run
     from .outputs import Commands
 
@@ -32,6 +37,7 @@ def _add_init(commands: Commands) -> None:
     init = commands.add_parser("init", help="write a configuration to start from, every key with a comment")
     init.add_argument("name", metavar="NAME", type=Path, help="NAME.yaml is written")
     init.add_argument("--schema", action="store_true", help="write NAME.schema.json too, for editors")
+    add_examples(init, "mine", "mine --schema")
     init.set_defaults(command=_init)
 
 
@@ -39,15 +45,26 @@ def _add_train(commands: Commands) -> None:
     train = commands.add_parser(
         "train",
         help="train a network",
-        description="Train by the configuration CONFIG; pairs like epochs=45 or sparsity.target=0.6 override it.",
+        description="Train by the configuration CONFIG; pairs like epochs=45 or sparsity.target=0.6 override it.\n"
+        "`edgemtl init NAME` writes a file with every key, its default and what it may be.",
     )
     train.add_argument("config", metavar="CONFIG", help="YAML file, or the first key=value")
-    train.add_argument("overrides", nargs="*", metavar="key=value")
-    train.add_argument("--out", type=Path, help="run folder (default: runs/NETWORK, else runs/NETWORK-2 …)")
+    train.add_argument("overrides", nargs="*", default=[], metavar="key=value")
+    train.add_argument(
+        "--out", metavar="RUN", type=Path, help="run folder (default: runs/NETWORK, else runs/NETWORK-2 …)"
+    )
     train.add_argument("--resume", action="store_true", help="resume a training that was interrupted")
     overwrite_option(train)
     train.add_argument("--trust", action="store_true", help=TRUST)
     json_option(train, "print the metrics as one JSON object, nothing else")
+    add_examples(
+        train,
+        "mine.yaml --out runs/mine",
+        "data.source=DATASET tasks=boxes,depth epochs=45 lr=1e-3 --out runs/two",
+        "mine.yaml init_from=runs/mine sparsity.target=0.7 --out runs/pruned",
+        "mine.yaml --out runs/mine --resume",
+    )
+    answer_words(train, setting_hint)
     train.set_defaults(command=_train)
 
 
@@ -58,7 +75,7 @@ def _add_adapt(commands: Commands) -> None:
         description="Train a task from several starts (runs, or 'scratch') and report its metric over the steps.",
     )
     adapt.add_argument("starts", nargs="+", metavar="RUN|scratch|key=value")
-    adapt.add_argument("--task", required=True, metavar="NEW")
+    adapt.add_argument("--task", required=True, metavar="NEW", help=f"of {', '.join(TASKS)}")
     adapt.add_argument("--single-task", action="store_true", help="without the run's other tasks")
     renamed(adapt, "--alone", "--single-task")
     adapt.add_argument("--reach", type=float, metavar="VALUE", help="report the steps to a metric, such as single's")
@@ -67,6 +84,8 @@ def _add_adapt(commands: Commands) -> None:
     overwrite_option(adapt)
     plugin_options(adapt)
     json_option(adapt)
+    add_examples(adapt, "runs/mine scratch --task depth --out runs/depth epochs=5")
+    answer_words(adapt, setting_hint)
     adapt.set_defaults(command=_adapt)
 
 
@@ -90,8 +109,9 @@ def _init(args: argparse.Namespace) -> int:
 
 def _train(args: argparse.Namespace) -> int:
     from ..config_file import load
+    from ..run_files import LOMT, RUN, SINGLE
     from ..used_keys import check_used
-    from .checks import check_config, check_out
+    from .checks import check_config, check_data, check_out
 
     overrides, file = list(args.overrides), args.config
     if "=" in file and not Path(file).exists():
@@ -100,16 +120,17 @@ def _train(args: argparse.Namespace) -> int:
     check_config(config, args.resume)
     if not args.resume:  # the configuration of an older training may hold what nothing used
         check_used(config)
-    check_out(args.out, config, args.resume, args.overwrite)
-    return _train_and_report(config, args)
+    kind = {"single": SINGLE, "lomt": LOMT}.get(config.method, RUN)
+    if args.out:
+        check_out(args.out, kind, args.resume, args.overwrite)
+    data = None if args.resume else check_data(config)
+    return _train_and_report(config, args, data if kind == RUN else None)
 
 
-def _train_and_report(config: Config, args: argparse.Namespace) -> int:
+def _train_and_report(config: Config, args: argparse.Namespace, data: Splits | None) -> int:
     from .. import ranks
-    from ..console import print_table
-    from ..metric_report import table
 
-    runs = _train_runs(config, args.out, args.resume, args.overwrite)
+    runs = _train_runs(config, args.out, args.resume, args.overwrite, data)
     if not ranks.is_main():
         return 0
     if config.method == "single":
@@ -117,16 +138,22 @@ def _train_and_report(config: Config, args: argparse.Namespace) -> int:
     run = runs[0]
     if args.json:
         print(json.dumps({"run": str(run.path), **run.metrics}))
-    elif not run.reports:
-        print(f"{run.path}: {run.metrics['steps']} steps; not evaluated: `edgemtl eval {run.path}`")
     else:
-        print_table(table(run.reports), f"{run.path}: {run.metrics['steps']} steps")
-        if changes := run.metrics.get("delta_m"):
-            print("against single: " + ", ".join(f"{name} {value:+.2f} %" for name, value in changes.items()))
+        from ..console import print_message
+        from ..sizes import sizes_of
+        from ..summary import training_summary
+
+        sizes = None
+        if config.sparse or config.keep_sparsity or config.alignment.target or config.alignment.strength:
+            try:
+                sizes = sizes_of(run)
+            except Exception as error:  # the run is there, whatever its sizes cannot be computed for
+                print_message(f"warning: the sizes after removal are not known ({reason(error)})")
+        print(training_summary(run, sizes))
     return 0
 
 
-def _train_runs(config: Config, out: Path | None, resume: bool, overwrite: bool) -> list[Run]:
+def _train_runs(config: Config, out: Path | None, resume: bool, overwrite: bool, data: Splits | None) -> list[Run]:
     """Train into a folder, or into the first free one of the default name."""
     from .. import ranks
     from ..experiments.lomt import train_lomt
@@ -136,7 +163,9 @@ def _train_runs(config: Config, out: Path | None, resume: bool, overwrite: bool)
     def into(folder: Path) -> list[Run]:
         if config.method == "single":
             return train_single(config, folder, resume, overwrite)
-        return [(train_lomt if config.method == "lomt" else train)(config, folder, resume=resume, overwrite=overwrite)]
+        if config.method == "lomt":
+            return [train_lomt(config, folder, resume, overwrite)]
+        return [train(config, folder, data, resume=resume, overwrite=overwrite)]
 
     default = Path("runs") / Path(config.network).stem
     if out or overwrite:
@@ -169,13 +198,16 @@ def _report_single(runs: list[Run], as_json: bool) -> int:
         print(json.dumps({run.config.tasks[0]: {"run": str(run.path), **run.metrics} for run in runs}))
     else:
         print_table(rows(columns([run.path for run in runs])), "single-task networks")
+        parent = runs[0].path.parent
+        print(f"reports: {parent}/*/report.html\nnext: edgemtl compare {parent} RUN, a multi-task run next to it")
     return 0
 
 
 def _adapt(args: argparse.Namespace) -> int:
     from ..experiments.adapt_config import adaptation_configs
+    from ..run_files import ADAPTATION
     from ..used_keys import check_used
-    from .checks import check_config
+    from .checks import check_config, check_out
 
     overrides = [start for start in args.starts if "=" in start and not Path(start).exists()]
     starts = [start for start in args.starts if start not in overrides]
@@ -184,6 +216,7 @@ def _adapt(args: argparse.Namespace) -> int:
     for config in configs.values():
         check_config(config, args.resume)
         check_used(config, [override.partition("=")[0] for override in overrides])
+    check_out(args.out, ADAPTATION, args.resume, args.overwrite)
     return _adapt_and_report(configs, args)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,11 +14,14 @@ from edgemtl_runtime import pixels
 from edgemtl_runtime.image_file import ImageFileError
 from edgemtl_runtime.pixels import UPRIGHT, StoredImage
 
+from ..errors import EdgemtlError
+from .image_lists import is_image
 from .label_size import Size, place_on_image, place_on_labels
 from .problems import Problem, Problems, raise_problems
+from .registration import Registered
 from .sample import BoxLabels, Label, Labels, Sample
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+Image = NDArray[Any]
 LabelReader = Callable[[Size | None, Problems], Label | None]
 """Reads a label of an image of that size, if it is known; None, with a problem added, when it cannot be read."""
 
@@ -29,6 +32,7 @@ class Entry:
 
     The labels are those of the first image. ``stated_size`` is the image size that the labels name, or what reads it;
     None where they name none. ``exif`` is one of `label_size.ON_IMAGE` where it is known which image the labels are of.
+    ``registered`` brings the other images onto the first one's pixels.
     """
 
     name: str
@@ -37,6 +41,7 @@ class Entry:
     is_day: bool | None = None
     stated_size: Size | Callable[[], Size | None] | None = None
     exif: str = ""
+    registered: Registered | None = None
 
     def read(self, problems: Problems) -> Sample | None:
         """Decode the images and their labels; None when the images cannot be used."""
@@ -48,29 +53,53 @@ class Entry:
         readable = {task: label for task, label in labels.items() if label is not None}
         return Sample(images, cast(Labels, readable), self.is_day, self.name)
 
-    def _read_images(self, problems: Problems) -> dict[str, NDArray[Any]]:
+    def size_of_labels(self) -> Size | None:
+        """Return the image size that the labels name, None where they name none."""
+        return self.stated_size() if callable(self.stated_size) else self.stated_size
+
+    def _read_images(self, problems: Problems) -> dict[str, Image]:
         """Return the images in the pixels of their labels, if all of them can be used; else none."""
         stored = {modality: read_stored(file, problems) for modality, file in self.images.items()}
         decoded = {modality: image for modality, image in stored.items() if image is not None}
         if len(decoded) < len(self.images):
             return {}
         first, *others = decoded
-        stated = self.stated_size() if callable(self.stated_size) else self.stated_size
+        stated = self.size_of_labels()
         sizes = [stated] if stated else []
         has_labels = decoded[first].orientation != UPRIGHT and self._look_at_labels(sizes)
         reference = place_on_labels(decoded[first], sizes, has_labels, self.exif, self.images[first], problems)
         if reference is None:
             return {}
-        placed = {first: reference} | {other: place_on_image(decoded[other], reference.size) for other in others}
+        images = {first: to_modality(first, reference, self.images[first], problems)}
         for other in others:
-            if placed[other].size != reference.size:
-                (h, w), (height, width) = placed[other].size, reference.size
-                sizes_text = f"{other} is {w}x{h}, its {first} image {width}x{height}"
-                problems.append(Problem(self.images[other], 0, f"{sizes_text}: sizes must be equal"))
-                return {}
-        images = {m: to_modality(m, image, self.images[m], problems) for m, image in placed.items()}
-        usable = {m: image for m, image in images.items() if image is not None}
+            image = to_modality(other, place_on_image(decoded[other], reference.size), self.images[other], problems)
+            images[other] = None if image is None else self._registered(other, image, reference.size, problems)
+        usable = {modality: image for modality, image in images.items() if image is not None}
         return usable if len(usable) == len(images) else {}
+
+    def _registered(self, modality: str, image: Image, size: Size, problems: Problems) -> Image | None:
+        """Return another camera's image in the pixels of the first one's, or None with a problem added."""
+        file, first = self.images[modality], next(iter(self.images))
+        if self.registered is not None:
+            try:
+                return self.registered(image, size)
+            except EdgemtlError as error:
+                problems.append(Problem(file, 0, str(error)), "registration")
+                return None
+        if image.shape[:2] == size:
+            return image
+        (height, width), (h, w) = size, image.shape[:2]
+        problems.append(
+            Problem(
+                file,
+                0,
+                f"{modality} is {w}x{h}, its {first} image {width}x{height}: sizes must be equal; data.yaml brings "
+                "cameras together by rig: FILE, ir_to_rgb: [[…]] (a homography), or resize: true where they see the "
+                "same view",
+            ),
+            f"unequal sizes of {modality} and {first}",
+        )
+        return None
 
     def _look_at_labels(self, sizes: list[Size]) -> bool:
         """Return whether any label depends on where pixels are; add the sizes of label maps to ``sizes``."""
@@ -99,6 +128,29 @@ class Index:
             self.problem(file, "does not exist")
         return not missing
 
+    def drop_task(self, task: str) -> None:
+        """Leave out a task and its labels."""
+        self.classes.pop(task, None)
+        for split, entries in self.splits.items():
+            self.splits[split] = [
+                replace(entry, labels={t: read for t, read in entry.labels.items() if t != task}) for entry in entries
+            ]
+
+    def keep_task(self, task: str, labels: Path) -> bool:
+        """Keep a task that every split but "test" has labels of, else count those that are skipped.
+
+        ``labels`` is where they are. Returns whether there are any.
+        """
+        counts = {split: sum(task in entry.labels for entry in entries) for split, entries in self.splits.items()}
+        if not any(counts.values()):
+            self.classes.pop(task, None)
+            return False
+        self.classes.setdefault(task, ())
+        for split in [split for split, count in counts.items() if not count and split != "test"]:
+            self.problems.skip(f"labels of {task}, as split '{split}' has none", labels, count=sum(counts.values()))
+            self.drop_task(task)
+        return True
+
     def raise_problems(self) -> None:
         """Raise `DataError` if anything is wrong."""
         raise_problems(self.root, self.problems)
@@ -113,7 +165,7 @@ def read_stored(file: Path, problems: Problems) -> StoredImage | None:
         return None
 
 
-def to_modality(modality: str, image: StoredImage, file: Path, problems: Problems) -> NDArray[Any] | None:
+def to_modality(modality: str, image: StoredImage, file: Path, problems: Problems) -> Image | None:
     """Return a modality's image, as `edgemtl_runtime.pixels` describes it, or add a problem."""
     try:
         return pixels.as_modality(image, modality)
@@ -123,14 +175,12 @@ def to_modality(modality: str, image: StoredImage, file: Path, problems: Problem
 
 
 def images_in(folder: Path, index: Index) -> dict[str, Path]:
-    """Return the images of a folder by stem; a file of another type, or a second one of a stem, is a problem."""
+    """Return the images of a folder by stem; a second one of a stem is a problem, other files are skipped."""
     images: dict[str, Path] = {}
     for file in sorted(folder.iterdir()):
-        if file.name.startswith("."):
+        if file.is_dir() or not is_image(file, index.problems):
             continue
-        if file.suffix.lower() not in IMAGE_SUFFIXES:
-            index.problem(file, f"is not an image of a known type ({', '.join(IMAGE_SUFFIXES)})")
-        elif file.stem in images:
+        if file.stem in images:
             index.problem(file, f"has the same stem as {images[file.stem].name}")
         else:
             images[file.stem] = file

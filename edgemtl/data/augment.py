@@ -14,7 +14,7 @@ from edgemtl_runtime.letterbox import Letterbox, to_uint8
 from ..config import Augment
 from ..corruptions import RandomCorruptions
 from .batch import Item, mosaic
-from .geometry import Affine, HorizontalFlip, ResizedCrop
+from .geometry import Affine, Geometry, HorizontalFlip, ResizedCrop
 from .image_ops import adjust_colour
 from .sample import Sample
 from .targets import SampleTarget
@@ -37,6 +37,24 @@ def to_item(sample: Sample, inputs: dict[str, Input], target_types: Mapping[str,
         if task in sample.labels
     }
     return Item(images, targets, source=sample.name)
+
+
+DISTANCES = "depth"
+"""The modality whose images are distances: their values are no brightness, and what is enlarged is nearer."""
+
+
+def nearer(image: Tensor, spec: Input, zoom: float) -> Tensor:
+    """Return an image of distances enlarged by ``zoom``, as the labels of depth are; 0 where they are not known.
+
+    Where its range is of percentiles it holds no distances any more, and stays as it is.
+    """
+    if spec.modality != DISTANCES or spec.thermal_range.kind != "radiometric":
+        return image
+    low, high = spec.thermal_range.low, spec.thermal_range.high
+    distances = low + torch.arange(256, dtype=torch.float64) / 255 * (high - low)
+    table = ((distances / zoom - low) / (high - low) * 255).round().clamp(0, 255).to(torch.uint8)
+    table[0] = 0
+    return table[image.long()]
 
 
 class Augmenter:
@@ -65,7 +83,11 @@ class Augmenter:
         )
         if self.settings.flip and float(torch.rand((), generator=generator)) < 0.5:
             item = item.transform(HorizontalFlip(self.size), self.blank)
-        item = replace(item, images={name: self.colour_jitter(item.images[name], generator) for name in self.inputs})
+        images = {
+            name: image if self.inputs[name].modality == DISTANCES else self.colour_jitter(image, generator)
+            for name, image in item.images.items()
+        }
+        item = replace(item, images=images)
         return self.corrupt(item, generator, another)
 
     def colour_jitter(self, image: Tensor, generator: torch.Generator) -> Tensor:
@@ -81,7 +103,7 @@ class Augmenter:
         turn, across, down, zoom = (2 * torch.rand(4, dtype=torch.float64, generator=generator) - 1).tolist()
         shift_px = (round(across * s.translate * w), round(down * s.translate * h))
         affine = Affine(self.size, turn * s.rotate_deg, shift_px, 1 + zoom * s.scale)
-        return item.transform(affine, self.blank).clip()
+        return self._moved(item, affine)
 
     def random_crop(self, item: Item, generator: torch.Generator) -> Item:
         """Cut a window out of a mosaic, one to two images wide, and scale it to the network's input size."""
@@ -90,4 +112,9 @@ class Augmenter:
         crop_h, crop_w = int(h * extent), int(w * extent)
         top = int(torch.randint(0, 2 * h - crop_h + 1, (), generator=generator))
         left = int(torch.randint(0, 2 * w - crop_w + 1, (), generator=generator))
-        return item.transform(ResizedCrop(top, left, (crop_h, crop_w), self.size), self.blank).clip()
+        return self._moved(item, ResizedCrop(top, left, (crop_h, crop_w), self.size))
+
+    def _moved(self, item: Item, geometry: Geometry) -> Item:
+        moved = item.transform(geometry, self.blank).clip()
+        images = {name: nearer(image, self.inputs[name], geometry.zoom) for name, image in moved.images.items()}
+        return replace(moved, images=images)

@@ -8,8 +8,11 @@ from typing import Any
 
 from ..tasks import TASKS
 from .annotations import Index
+from .box_counts import check_any_box
+from .damage import add_damage
 from .datasets import read_all
 from .formats import index
+from .modalities import keep_complete
 from .problems import Problems
 from .sample import Sample
 
@@ -55,9 +58,10 @@ class SplitStatistics:
         return statistics
 
 
-def check(path: str | Path, label_policy: str = "fused") -> tuple[Index, dict[str, Statistics]]:
+def check(path: str | Path, label_policy: str = "fused", modality: str = "") -> tuple[Index, dict[str, Statistics]]:
     """Read a whole dataset; return its index, with the problems of all its files, and its statistics by split."""
-    dataset_index = index(path, label_policy)
+    dataset_index = index(path, label_policy, modality)
+    keep_complete(dataset_index)
     by_split = {}
     for split, entries in dataset_index.splits.items():
         statistics = SplitStatistics(dataset_index.classes)
@@ -65,8 +69,11 @@ def check(path: str | Path, label_policy: str = "fused") -> tuple[Index, dict[st
         for sample in read_all(entries, problems, f"reading {split}"):
             if sample is not None:
                 statistics.add(sample)
+        add_damage(entries, problems)
         dataset_index.problems.extend(problems)
         by_split[split] = statistics.to_dict()
+        if not dataset_index.problems:
+            check_any_box(dataset_index, split, len(entries), sum(by_split[split].get("boxes", {}).values()))
     return dataset_index, by_split
 
 

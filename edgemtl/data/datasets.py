@@ -9,11 +9,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 from ..config import Config, Data, Source
-from ..console import progress_bar
+from ..console import print_message, progress_bar
 from ..errors import DataError
 from ..synthetic.streets import HELD_OUT, Streets
 from .annotations import Entry, Index
+from .box_counts import count_boxes
 from .formats import index
+from .modalities import keep_complete
 from .problems import Problems, raise_problems
 from .sample import Dataset, Sample
 
@@ -86,14 +88,17 @@ class ConcatDataset:
         raise IndexError(index)
 
 
-def open_datasets(config: Config, needed: tuple[str, ...] = ("train", "val")) -> Splits:
-    """Open the splits that there are of "train", "val" and "test"; raises `DataError` with all problems."""
+def open_datasets(config: Config, needed: tuple[str, ...] = ("train", "val"), check_labels: bool = False) -> Splits:
+    """Open the splits that there are of "train", "val" and "test"; raises `DataError` with all problems.
+
+    With ``check_labels`` all boxes are read once, before a training begins, and what is skipped is printed.
+    """
     data = config.data
     if data.source == "streets":
         return _synthetic(config)
     if not data.sources:
         raise DataError("data.source lists nothing")
-    opened = [_open(source, data, needed) for source in data.sources]
+    opened = [_open(source, config, needed, check_labels) for source in data.sources]
     if len(opened) == 1:
         return opened[0]
     names = [source.source for source in data.sources]
@@ -113,27 +118,39 @@ def _synthetic(config: Config) -> Splits:
     return {"train": train, "val": Streets(num_val, config.input_size, HELD_OUT, config.tasks)}
 
 
-def _open(source: Source, data: Data, needed: tuple[str, ...]) -> Splits:
+def _open(source: Source, config: Config, needed: tuple[str, ...], check_labels: bool) -> Splits:
     if source.source == "streets":
         raise DataError("synthetic streets cannot be mixed with other sources: data.source=streets")
-    dataset_index = index(source.source, source.label_policy)
+    dataset_index = index(source.source, source.label_policy, source.modality)
+    keep_complete(dataset_index, config.modalities, needed)
     dataset_index.raise_problems()
     for task in source.tasks:
         if task not in dataset_index.classes:
             labelled = ", ".join(dataset_index.classes) or "none"
             raise DataError(f"{source.source} has no {task} labels; it has {labelled}")
-    entries = dict(dataset_index.splits)
+    data, entries = config.data, dict(dataset_index.splits)
     if data.val_fraction:
-        train = entries.get("train", [])
+        has_train = bool(entries.get("train"))  # COCO's val2017 alone is divided like a training split
+        train = entries.get("train" if has_train else "val", [])
         kept = round(len(train) * (1 - data.val_fraction))
-        entries = {"train": train[:kept], "val": train[kept:], "test": entries.get("val", [])}
+        entries = {"train": train[:kept], "val": train[kept:], "test": entries.get("val", []) if has_train else []}
         if not entries["train"] or not entries["val"]:
             raise DataError(
                 f"{source.source}: data.val_fraction={data.val_fraction:g} of {len(train)} images leaves no split"
             )
     for split in needed:
         if not entries.get(split):
-            raise DataError(f"{source.source}: split '{split}' has no images")
+            has_other = bool(entries.get("val" if split == "train" else "train"))
+            hint = "; data.val_fraction=0.2 divides the images of the other" if has_other else ""
+            raise DataError(f"{source.source}: split '{split}' has no images{hint}")
+    dataset_index.splits = entries
+    if check_labels and "boxes" in dataset_index.classes and "boxes" in config.tasks and source.gives("boxes"):
+        for split in needed:
+            count_boxes(dataset_index, split, entries[split])
+        dataset_index.raise_problems()
+    if check_labels:
+        for skipped in dataset_index.problems.skipped:
+            print_message(str(skipped))
     return {split: FileDataset(dataset_index, part, source.tasks) for split, part in entries.items()}
 
 

@@ -47,9 +47,10 @@ def place_on_labels(
                 file,
                 0,
                 f"has the EXIF orientation {image.orientation}, and nothing tells whether its labels were made on the "
-                "image as stored or turned: write it turned (ImageMagick: mogrify -auto-orient), or without its "
-                "orientation (exiftool -Orientation=)",
-            )
+                "image as stored or turned: give exif: upright or stored in data.yaml, or write it turned (by "
+                "ImageMagick: mogrify -auto-orient) or without the orientation (exiftool -Orientation=)",
+            ),
+            "EXIF orientation",
         )
         return None
     if len(stated) > 1:

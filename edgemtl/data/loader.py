@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 import queue
 import threading
 import time
@@ -13,9 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-import torch.utils.data
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
 
 from edgemtl_export.inputs import normalise
 from edgemtl_runtime.bundle import Input
@@ -33,6 +30,7 @@ from .datasets import THREADS
 from .read_ahead import read_ahead
 from .sample import Dataset, Sample
 from .targets import SampleTarget, Target
+from .workers import Workers
 
 
 class Batches:
@@ -164,30 +162,16 @@ class Loader:
         self.stop = threading.Event()
 
     def __iter__(self) -> Iterator[Batch]:
-        source = self._from_processes() if self.workers else self._from_thread()
+        source = (
+            iter(Workers(self.batches.__getitem__, self.start, len(self.batches), self.workers))
+            if self.workers
+            else self._from_thread()
+        )
         requested, is_first = time.monotonic(), True
         for batch in source:
             self.waited_s += 0.0 if is_first else time.monotonic() - requested
             yield batch
             requested, is_first = time.monotonic(), False
-
-    def _from_processes(self) -> Iterator[Batch]:
-        steps = range(self.start, len(self.batches))
-        # Forked, so that they share what was read before.
-        context = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
-        pinned = torch.cuda.is_available()
-        for batch in DataLoader(
-            _ErrorsAsItems(self.batches),
-            batch_size=None,
-            sampler=steps,
-            num_workers=self.workers,
-            multiprocessing_context=context,
-            pin_memory=pinned,
-            generator=torch.Generator(),  # of the seeds of the workers' global generators, which nothing draws from
-        ):
-            if isinstance(batch, BaseException):
-                raise batch
-            yield batch
 
     def _from_thread(self) -> Iterator[Batch]:
         thread = threading.Thread(target=self._prepare, name="loader", daemon=True)
@@ -214,19 +198,6 @@ class Loader:
                 self.ready.put(self.batches[step])
         except BaseException as error:  # handed to the training thread, which raises it
             self.ready.put(error)
-
-
-class _ErrorsAsItems(torch.utils.data.Dataset[Batch | BaseException]):
-    """Returns an error as an item: DataLoader would raise it with its whole traceback as the message."""
-
-    def __init__(self, batches: Batches) -> None:
-        self.batches = batches
-
-    def __getitem__(self, step: int) -> Batch | BaseException:
-        try:
-            return self.batches[step]
-        except Exception as error:
-            return error
 
 
 def collate(items: Sequence[Item], inputs: dict[str, Input], target_types: Mapping[str, type[SampleTarget]]) -> Batch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -11,7 +11,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def read_ahead(read: Callable[[int], T], indices: Iterable[int], threads: int) -> Iterator[T]:
+def read_ahead(read: Callable[[int], T], indices: Iterable[int], threads: int) -> Generator[T, None, None]:
     """Yield ``read(index)`` in the order of ``indices``, with so many reads under way at most.
 
     What was not begun when the caller stops is not read.

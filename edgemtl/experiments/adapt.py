@@ -14,11 +14,10 @@ from ..errors import EdgemtlError
 from ..finish import guarded
 from ..group import group, is_finished
 from ..plots import metric_over_steps
+from ..run_files import ADAPTATION
 from ..tasks import TASKS
 from ..train import train
 
-ADAPTATION = "adaptation"
-"""The name of such a folder in its listing (`edgemtl_runtime.atomic`)."""
 Curve = list[tuple[int, float]]
 """(steps taken, the new task's primary metric) of each evaluation."""
 
@@ -52,7 +51,10 @@ def _curve(config: Config, folder: Path, task: str, name: str, resume: bool) -> 
     run = train(config, folder, resume=resume)
     if "evals" not in run.metrics:
         raise EdgemtlError(f"{name}: is trained, but could not be evaluated; see the warning, then --resume")
-    return [(row["step"], row[task]) for row in run.metrics["evals"]]
+    if curve := [(row["step"], row[task]) for row in run.metrics["evals"] if task in row]:
+        return curve
+    primary = TASKS[task].primary
+    raise EdgemtlError(f"{name}: is trained, but val gives no {primary}: it has nothing labelled for {task}")
 
 
 def reached(curve: Curve, value: float, higher_is_better: bool) -> int | None:

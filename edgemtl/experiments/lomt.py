@@ -36,11 +36,10 @@ from ..finish import guarded
 from ..group import group, is_finished
 from ..plots import layer_profiles
 from ..run import Run
+from ..run_files import LOMT
 from ..train import train
 from .single import single_task
 
-LOMT = "lomt training"
-"""The name of such a folder in its listing (`edgemtl_runtime.atomic`)."""
 Profile = dict[str, float]
 """The share of active groups of every layer, by path, in the order they run in."""
 

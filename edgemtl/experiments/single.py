@@ -11,10 +11,8 @@ from ..config import Config
 from ..console import print_message
 from ..group import group, is_finished
 from ..run import Run
+from ..run_files import SINGLE
 from ..train import train
-
-SINGLE = "single training"
-"""The name of such a folder in its listing (`edgemtl_runtime.atomic`)."""
 
 
 def single_task(config: Config, task: str) -> Config:

@@ -13,24 +13,28 @@ from edgemtl_runtime.stats import Stats
 
 from ..data.sample import Dataset, Sample
 from ..evaluate import open_predictor
-from ..metric_report import Reports, table
-from ..plots import channels_by_layer
+from ..machine import cpu_name
+from ..metric_report import Reports
+from ..plots import channels_by_layer, layer_stage
 from ..run import Run
-from ..tables import Table, as_html
+from ..tables import Table
 from ..visualize import draw_results
-from .html import image, page, paragraph, png, section
+from .html import image, jpeg, page, paragraph, png, section, table
+from .metrics import INTERVAL_NOTE, task_tables
 
 DENSE_SPARSE_SHRUNK = (
     "Dense: trained at full width for comparison. Sparse: the channels are zero but still computed. Shrunk: the same "
-    "outputs without them. Latency is ONNX Runtime's on one thread of this machine, all three by turns."
+    "outputs without them. Latency is ONNX Runtime's on one thread of {cpu}, all three in turns."
 )
 HELD_OUT = (
-    "Held-out streets, never trained on. Left: the colour camera, the label map over it. Right: the thermal camera."
+    "What the bundle predicts on held-out streets, never trained on. Left: the colour camera, the label map over it. "
+    "Right: the thermal camera."
 )
 STREAMS = (
     "stream.mp4 next to this page shows them. The bundle ran on two folders of images, paired by time, as fast as "
     "they could be read."
 )
+PANEL_PX = 480
 SAMPLES = 4
 """Images by day, and as many by night."""
 
@@ -49,22 +53,28 @@ def write_report(
     """Write the report of a demo, and next to it ``result.png`` with two predictions by day and two by night."""
     predictor = open_predictor(bundle.path, threshold=None)
     by_light = {name: _with_objects(samples, name == "day") for name in ("day", "night")}
-    images = {name: [draw_results(s, predictor(s)) for s in chosen] for name, chosen in by_light.items()}
+    images = {n: [draw_results(s, predictor(s), PANEL_PX) for s in chosen] for n, chosen in by_light.items()}
     (file.parent / "result.png").write_bytes(png(np.vstack([np.hstack(row[:2]) for row in images.values()])))
-    grids = {
-        name: "".join(image(png(pixels), f"street {s.name}") for pixels, s in zip(images[name], chosen, strict=True))
+    by_day, by_night = (
+        "".join(image(jpeg(pixels), f"street {s.name}") for pixels, s in zip(images[name], chosen, strict=True))
         for name, chosen in by_light.items()
-    }
+    )
+    pruned = 1 - shrunk.report.parameters_after / shrunk.report.parameters_before
+    title = f"One small network on two cameras: drawn streets, {pruned:.0%} of the parameters pruned, on {cpu_name()}"
+    metrics = [
+        f"<h3>{task}</h3>" + '<div class="side">' + "".join(map(table, tables)) + "</div>"
+        for task, tables in task_tables(reports).items()
+    ]
     file.write_text(
         page(
             "edgemtl demo",
-            "One small network on two cameras",
+            title,
             paragraph(_summary(run, reports, shrunk)),
-            section("Dense, sparse, shrunk", as_html(comparison), paragraph(DENSE_SPARSE_SHRUNK)),
-            section("By day", f'<div class="grid">{grids["day"]}</div>'),
-            section("By night", f'<div class="grid">{grids["night"]}</div>', paragraph(HELD_OUT)),
-            section("The bundle, by class and light", as_html(table(reports))),
-            section("Channels by layer", image(_layer_chart(shrunk), "channels before (grey) and after (blue)")),
+            section("Dense, sparse, shrunk", table(comparison), paragraph(DENSE_SPARSE_SHRUNK.format(cpu=cpu_name()))),
+            section("By day", paragraph(HELD_OUT), by_day),
+            section("By night", by_night),
+            section("The bundle, by task, class and light", *metrics, paragraph(INTERVAL_NOTE)),
+            section("Channels by layer", image(_layer_chart(shrunk, run), "channels before (grey) and after (blue)")),
             section(
                 "Training",
                 image((run.path / "curves.png").read_bytes(), "sparse, then shrunk"),
@@ -91,13 +101,8 @@ def _with_objects(samples: Dataset, is_day: bool) -> list[Sample]:
     return [s for s in every if s.is_day is is_day and len(s.labels["boxes"].classes)][:SAMPLES]
 
 
-def _layer_chart(shrunk: Shrunk) -> bytes:
-    layers = shrunk.report.layers
-    stages = [_stage(layer.name) for layer in layers]
+def _layer_chart(shrunk: Shrunk, run: Run) -> bytes:
+    order = {name: index for index, (name, _) in enumerate(run.network.named_modules())}
+    layers = sorted(shrunk.report.layers, key=lambda layer: order.get(layer.name.removesuffix(".weight"), len(order)))
+    stages = [layer_stage(layer.name) for layer in layers]
     return channels_by_layer([layer.before for layer in layers], [layer.after for layer in layers], stages, 3.4)
-
-
-def _stage(layer: str) -> str:
-    """Return the part of the network that a weight belongs to, for the axis: ``rgb.stage8``, ``top16``, ``boxes``."""
-    parts = layer.replace("trunk.", "").replace("backbones.", "").replace("heads.", "").split(".")
-    return ".".join(parts[:2]) if parts[0] in ("rgb", "ir") else parts[0]

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import base64
 import html
+from collections.abc import Mapping
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..tables import Table, as_html
+
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 68em; padding: 0 1em; color: #222 }
-h1 { font-size: 1.5em } h2 { font-size: 1.15em; margin-top: 2em }
+h1 { font-size: 1.5em } h2 { font-size: 1.15em; margin-top: 2em } h3 { font-size: 1em; margin: 1.2em 0 .4em }
 table { border-collapse: collapse; margin: 1em 0 }
 th, td { padding: .3em .9em; text-align: right; border-bottom: 1px solid #ddd }
 th:first-child, td:first-child { text-align: left } th { border-bottom: 2px solid #999 }
 figure { margin: 0 0 1em } figcaption { color: #555; font-size: .9em } img { max-width: 100% }
-.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(30em, 1fr)); gap: 1em } .grid img { width: 100% }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); gap: .4em 1em }
+.pair img { width: 100% } .scroll { overflow-x: auto } .facts td { text-align: left }
 .side { display: flex; flex-wrap: wrap; gap: 0 4em; align-items: flex-start }
 pre { background: #f4f4f4; padding: .8em; overflow-x: auto }
 """
@@ -40,6 +44,22 @@ def paragraph(text: str) -> str:
 def section(title: str, *parts: str) -> str:
     """Return a heading and its content, which is HTML."""
     return f"<h2>{html.escape(title)}</h2>" + "".join(parts)
+
+
+def pair(title: str, *images: tuple[bytes, str]) -> str:
+    """Return image files with captions next to each other where there is room, below a title."""
+    return f"<h3>{html.escape(title)}</h3>" + f'<div class="pair">{"".join(image(*one) for one in images)}</div>'
+
+
+def facts(rows: Mapping[str, str]) -> str:
+    """Return a table of names and what they are."""
+    cells = "".join(f"<tr><th>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>" for name, text in rows.items())
+    return f'<table class="facts">{cells}</table>'
+
+
+def table(rows: Table) -> str:
+    """Return a table that scrolls by itself where the page is too narrow for it."""
+    return f'<div class="scroll">{as_html(rows)}</div>'
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import nn
 
-from ..config import Config
-from ..data.datasets import evenly_spaced
+from ..config import Config, Data
+from ..data.datasets import evenly_spaced, name_of
 from ..data.sample import Dataset
 from ..evaluate import Predictor
-from ..metric_report import Reports, from_json, metric_row
-from ..plots import channels_by_layer
-from ..tables import Table, as_html
+from ..machine import device_name
+from ..metric_report import from_json
+from ..plots import channels_by_layer, layer_stage
 from ..tasks import TASKS
-from ..visualize import draw_labels, draw_results
-from .html import image, jpeg, page, paragraph, section
+from ..visualize import depth_limits, draw_results, label_results
+from .html import facts, image, jpeg, page, pair, paragraph, section, table
+from .metrics import INTERVAL_NOTE, has_intervals, task_tables
 
 SAMPLES = 6
+PANEL_PX = 480
+"""Width of the panels of labels and predictions; a page has room for two next to each other."""
 
 
 def write_run_report(
@@ -34,83 +35,117 @@ def write_run_report(
     tasks: Sequence[str],
 ) -> None:
     """Write ``report.html`` into a run's folder, which has its ``curves.png``; ``samples`` are those of ``metrics``."""
-    overall, *by_class = tables(from_json(metrics))
-    title = f"{config.network}: {', '.join(tasks)}"
+    title = f"{config.network} on {short_name(config.data)}: {', '.join(tasks)}"
+    if pruned := share_pruned(config, metrics):
+        title += f", {pruned}"
     file = page(
         title,
         title,
-        paragraph(summary(config, metrics)),
-        section("Metrics", '<div class="side">', *(as_html(table) for table in (overall, *by_class)), "</div>"),
+        facts(run_facts(config, metrics, network, samples)),
+        *_metrics(metrics),
         *_task_changes(metrics),
         section(
             "Labels and predictions",
-            paragraph("Held-out images, evenly spaced over the split: the labels above, the predictions below."),
-            f'<div class="{"grid" if len(tasks) < 3 else ""}">',
+            paragraph("Held-out images, evenly spaced over the split; depths of a pair in the same colours."),
             *(_sample(predictor, samples, index, tasks) for index in evenly_spaced(len(samples), SAMPLES)),
-            "</div>",
         ),
-        section("Training", image((folder / "curves.png").read_bytes(), "every step, and smoothed")),
+        section(
+            "Training", image((folder / "curves.png").read_bytes(), "over the steps: each step grey, smoothed blue")
+        ),
+        *_evaluations(metrics),
         *_active_channels(config, network),
     )
     (folder / "report.html").write_text(file)
 
 
-def summary(config: Config, metrics: dict[str, Any]) -> str:
-    """Return a run's size, duration and settings in a sentence or two."""
-    minutes = metrics["seconds"] / 60
+def run_facts(config: Config, metrics: Mapping[str, Any], network: nn.Module, samples: Dataset) -> dict[str, str]:
+    """Return a run's data, device, size, duration and settings by name."""
     height, width = config.input_size
-    text = (
-        f"{metrics['parameters']:,} parameters at {width}×{height} pixels, {metrics['steps']} steps in {minutes:.1f} "
-        f"minutes ({metrics['seconds_epoch']:g} s an epoch, {metrics['data_wait']:.1%} of it waiting for data), "
-        f"task weighting {config.task_weighting}, seed {config.seed}."
-    )
+    parameters = int(metrics["parameters"])
+    nonzero = sum(int(p.detach().count_nonzero()) for p in network.parameters())
+    zeros = f", {nonzero:,} of them not zero" if nonzero < 0.99 * parameters else ""
+    rows = {
+        "data": f"{name_of(config.data)}; metrics on {len(samples):,} held-out images",
+        "parameters": f"{parameters:,}{zeros}",
+        "input": f"{width}×{height} pixels, {' and '.join(config.modalities or samples.modalities)}",
+        **({"pruned": pruned} if (pruned := share_pruned(config, metrics)) else {}),
+        "device": device_name(),
+        "training": f"{metrics['steps']:,} steps in {metrics['seconds'] / 60:.1f} minutes, "
+        f"{metrics['seconds_epoch']:g} s an epoch, {metrics['data_wait']:.1%} of it waiting for data",
+        "method": f"{config.method}, task weighting {config.task_weighting}, seed {config.seed}",
+    }
     if changes := metrics.get("delta_m"):
-        text += f" Against single-task networks: Δm {changes['delta_m']:+.2f} %."
-    return text
+        rows["Δm"] = f"{changes['delta_m']:+.2f} % against single-task networks"
+    return rows
 
 
-def tables(reports: Reports) -> list[Table]:
-    """Return a table of the overall metrics, primary ones first, and one for each metric that classes have."""
-    names = list(reports["all"].flat())
-    known = {task.per_class for task in TASKS.values()} - {""}
-    per_class = Counter(name.partition("_")[0] for name in names if name.partition("_")[0] in known)
-    overall = [name for name in names if name.partition("_")[0] not in per_class or "_" not in name]
-    primary = {task.primary: "↑" if task.higher_is_better else "↓" for task in TASKS.values()}
-    overall.sort(key=lambda name: name not in primary)
-    labels = {name: f"{name} {primary.get(name, '')}".strip() for name in overall}
-    out = [[["", *reports], *(metric_row(reports, name, label) for name, label in labels.items())]]
-    for metric in per_class:
-        members = [name for name in names if name.startswith(f"{metric}_")]
-        rows = [metric_row(reports, name, name.removeprefix(f"{metric}_")) for name in members]
-        if rows:
-            out.append([[metric.upper(), *reports], *rows])
-    return out
+def short_name(data: Data) -> str:
+    """Return the data's name without the folders that it lies in."""
+    return " + ".join(Path(source.source).name or source.source for source in data.sources)
+
+
+def share_pruned(config: Config, metrics: Mapping[str, Any]) -> str:
+    """Return the share of its cost that a sparse training pruned, in words; "" for another training."""
+    share = metrics.get("loss", {}).get("pruned")
+    if share is None:
+        return ""
+    cost = {"parameters": "the parameters", "flops": "the FLOPs", "ms": "the latency"}[config.sparsity.metric]
+    return f"{share:.0%} of {cost} pruned"
+
+
+def _metrics(metrics: dict[str, Any]) -> list[str]:
+    reports = from_json(metrics)
+    parts = []
+    for task, tables in task_tables(reports).items():
+        parts.append(f'<h3>{task}</h3><div class="side">{"".join(table(rows) for rows in tables)}</div>')
+    if has_intervals(reports):
+        parts.append(paragraph(INTERVAL_NOTE))
+    return [section("Metrics", *parts)]
+
+
+def _evaluations(metrics: dict[str, Any]) -> list[str]:
+    """Return a table of the evaluations while training, where there was one before the last."""
+    evals = metrics.get("evals", [])
+    if len(evals) < 2:
+        return []
+    tasks = [name for name in evals[-1] if name != "step"]
+    primary = {
+        t: f"{t}: {TASKS[t].primary} {'↑' if TASKS[t].higher_is_better else '↓'}" if t in TASKS else t for t in tasks
+    }
+    rows = [[f"{e['step']:,.0f}", *(f"{e[t]:.3f}" if t in e else "-" for t in tasks)] for e in evals]
+    return [section("Evaluations", table([["step", *primary.values()], *rows]))]
 
 
 def _task_changes(metrics: dict[str, Any]) -> list[str]:
     changes = metrics.get("delta_m")
     if not changes:
         return []
-    rows = [["task", "change, %"], *([name, f"{value:+.2f}"] for name, value in changes.items())]
+    rows = [
+        ["task", "change, %"],
+        *(["Δm, the mean" if n == "delta_m" else n, f"{v:+.2f}"] for n, v in changes.items()),
+    ]
     text = "The primary metric of each task against a single-task network under the same protocol; + is better."
-    return [section("Multi-task against single-task", paragraph(text), as_html(rows))]
+    return [section("Multi-task against single-task", paragraph(text), table(rows))]
 
 
 def _sample(predictor: Predictor, samples: Dataset, index: int, tasks: Sequence[str]) -> str:
+    """Return the labels of a sample and its predictions next to each other."""
     sample = samples[index]
-    labels = draw_labels(sample, {task: samples.classes[task] for task in tasks})
-    predictions = draw_results(sample, predictor(sample))
-    width = max(labels.shape[1], predictions.shape[1])
-    both = [np.pad(pixels, ((0, 4), (0, width - pixels.shape[1]), (0, 0))) for pixels in (labels, predictions)]
-    return image(jpeg(np.vstack(both)), sample.name)
+    labels = label_results(sample, {task: samples.classes[task] for task in tasks})
+    limits = depth_limits(labels)
+    left = draw_results(sample, labels, PANEL_PX, 1, limits, are_labels=True)
+    right = draw_results(sample, predictor(sample), PANEL_PX, 1, limits)
+    name = sample.name or str(index)
+    return pair(name, (jpeg(left), f"{name}: labels"), (jpeg(right), f"{name}: predictions"))
 
 
 def _active_channels(config: Config, network: nn.Module) -> list[str]:
     """Return a chart of every convolution's channels that are not zero, of a network that was pruned."""
     if not (config.sparse or config.keep_sparsity):
         return []
-    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
-    channels = [m.out_channels for m in convolutions]
-    active = [int(m.weight.detach().flatten(1).any(1).sum()) for m in convolutions]
-    caption = f"{sum(active):,} of {sum(channels):,} channels are not zero (blue)"
-    return [section("Active channels", image(channels_by_layer(channels, active), caption))]
+    convolutions = {name: m for name, m in network.named_modules() if isinstance(m, nn.Conv2d)}
+    channels = [m.out_channels for m in convolutions.values()]
+    active = [int(m.weight.detach().flatten(1).any(1).sum()) for m in convolutions.values()]
+    caption = f"{sum(active):,} of {sum(channels):,} output channels of the convolutions are not zero (blue)"
+    chart = channels_by_layer(channels, active, [layer_stage(name) for name in convolutions], 3.4)
+    return [section("Active channels", image(chart, caption))]

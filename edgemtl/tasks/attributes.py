@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Attributes(SimpleTask):
     """The task of image attributes."""
 
-    primary, higher_is_better, per_class = "attribute_map", True, "ap"
+    primary, higher_is_better, per_class = "attribute_map", True, ("ap",)
     class_key = "attributes"
     default_head: ClassVar[Mapping[str, Any]] = {"kind": "picture", "width": 64}
 
@@ -101,6 +101,12 @@ class AttributeMetric:
             self.threshold = prediction.threshold
             self.scores.append(prediction.scores)
             self.labels.append(sample.labels["attributes"])
+
+    def merge(self, other: AttributeMetric) -> None:
+        """Add another one's scores and labels."""
+        self.scores += other.scores
+        self.labels += other.labels
+        self.threshold = other.threshold if other.scores else self.threshold
 
     def compute(self) -> dict[str, float]:
         """Return ``attribute_map``, ``attribute_f1`` and ``ap_NAME`` of each; {} without labels."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from edgemtl_runtime.bundle import Head
 from edgemtl_runtime.result import HeadResult
 
+from ..data.class_names import class_names
 from .label_files import LabelFiles
 from .statistics import LabelStatistics, NoStatistics
 
@@ -39,7 +40,9 @@ class LossSum:
     @classmethod
     def of(cls, values: Tensor) -> LossSum:
         """Return the sum of one value a unit."""
-        return cls(values.sum().view(1), values.new_full((1,), float(values.numel())))
+        import torch
+
+        return cls(values.sum().view(1), torch.full((1,), float(values.numel()), device=values.device))
 
     def mean(self) -> Tensor:
         """Return the loss (scalar)."""
@@ -52,6 +55,9 @@ class Metric(Protocol):
     def update(self, prediction: HeadResult, sample: Sample) -> None:
         """Add the result and the labels of one image; an image without labels does not count."""
 
+    def merge(self, other: Self) -> None:
+        """Add the images that another metric of the same task was given, after those of this one."""
+
     def compute(self) -> dict[str, float]:
         """Return the metrics by name; {} when no image had a label."""
 
@@ -63,8 +69,8 @@ class Task(Protocol):
     """The metric that stands for the task."""
     higher_is_better: ClassVar[bool]
     """The primary metric's direction."""
-    per_class: ClassVar[str]
-    """The metric that every class has, as NAME_CLASS; empty where there is none."""
+    per_class: ClassVar[tuple[str, ...]]
+    """The metrics that every class has, as METRIC_CLASS."""
     label_files: ClassVar[LabelFiles | None]
     """The labels in a folder; None where a format of datasets reads them by itself."""
     class_key: ClassVar[str]
@@ -80,7 +86,7 @@ class Task(Protocol):
 
     @classmethod
     def read_classes(cls, value: Any) -> tuple[str, ...]:
-        """Return the classes that the value of ``class_key`` lists; raises `ValueError` or KeyError."""
+        """Return the classes that the value of ``class_key`` lists; raises `ValueError`."""
 
     @property
     def target_type(self) -> type[SampleTarget]:
@@ -113,7 +119,7 @@ class SimpleTask:
 
     sums: int = 1
     channels: int = 1
-    per_class: ClassVar[str] = ""
+    per_class: ClassVar[tuple[str, ...]] = ()
     label_files: ClassVar[LabelFiles | None] = None
     class_key: ClassVar[str] = ""
     default_head: ClassVar[Mapping[str, Any]] = {"kind": "dense", "width": 32}
@@ -123,9 +129,8 @@ class SimpleTask:
 
     @classmethod
     def read_classes(cls, value: Any) -> tuple[str, ...]:
-        """Return the names of a list, or of a dictionary by number from 0."""
-        names = value if isinstance(value, list) else [value[index] for index in range(len(value))]
-        return tuple(str(name) for name in names)
+        """Return the names of a list, or of a dictionary by id from 0."""
+        return class_names(cls.class_key, value)
 
     def statistics(self) -> LabelStatistics:
         """Return no statistics."""

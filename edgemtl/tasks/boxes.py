@@ -11,6 +11,7 @@ from edgemtl_runtime import result
 from edgemtl_runtime.bundle import Head
 
 from .base import LossSum, SimpleTask
+from .class_metric import class_metric
 from .statistics import Figures, LabelStatistics
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 class Boxes(SimpleTask):
     """The task of object detection, without NMS."""
 
-    primary, higher_is_better, per_class = "ap50", True, "ap50"
+    primary, higher_is_better, per_class = "ap50", True, ("ap50", "miss_rate")
     class_key = "names"
     default_head: ClassVar[Mapping[str, Any]] = {"kind": "boxes", "reg_max": 1}
     sums = 2
@@ -110,18 +111,11 @@ class BoxMetric:
     """COCO AP over all score thresholds (Lin et al. 2014), by torchmetrics, and KAIST's log-average miss rate."""
 
     def __init__(self, classes: tuple[str, ...]) -> None:
-        from torchmetrics.detection import MeanAveragePrecision
-
         from .matches import Matches
 
         self.classes = classes
-        self.ap = MeanAveragePrecision(
-            backend="faster_coco_eval",
-            class_metrics=True,
-            extended_summary=True,
-            sync_on_compute=False,  # one process evaluates it all
-        )
-        self.ap.warn_on_many_detections = False
+        self.predicted: list[dict[str, Tensor]] = []
+        self.truth: list[dict[str, Tensor]] = []
         self.matches = Matches(len(classes))
 
     def update(self, prediction: result.HeadResult, sample: Sample) -> None:
@@ -138,8 +132,29 @@ class BoxMetric:
             "labels": torch.from_numpy(prediction.classes),
         }
         target = {"boxes": torch.from_numpy(labels.xyxy), "labels": torch.from_numpy(labels.classes)}
-        self.ap.update([predicted], [target])
+        self.predicted.append(predicted)
+        self.truth.append(target)
         self.matches.update(prediction, labels)
+
+    def merge(self, other: BoxMetric) -> None:
+        """Add another one's images, after those of this one."""
+        self.predicted += other.predicted
+        self.truth += other.truth
+        self.matches.merge(other.matches)
+
+    def _coco(self) -> dict[str, Tensor]:
+        from torchmetrics.detection import MeanAveragePrecision
+
+        ap = MeanAveragePrecision(
+            backend="faster_coco_eval",
+            class_metrics=True,
+            extended_summary=True,
+            sync_on_compute=False,  # one process has it all
+        )
+        ap.warn_on_many_detections = False
+        ap.update(self.predicted, self.truth)
+        coco: dict[str, Tensor] = ap.compute()
+        return coco
 
     def compute(self) -> dict[str, float]:
         """Return the metrics; those without any objects are skipped.
@@ -152,7 +167,7 @@ class BoxMetric:
 
         if not self.matches.objects:
             return {}
-        coco = self.ap.compute()
+        coco = self._coco()
         # (IoU thresholds from 0.5, recall, class, area range, most detections): the first IoU, all areas, most boxes
         precision = coco["precision"][0, :, :, 0, -1].numpy()
         out = {"ap": float(coco["map"]), "ap50": float(coco["map_50"])}
@@ -163,11 +178,11 @@ class BoxMetric:
             values = precision[:, column]
             values = values[values > -1]
             if len(values):
-                out[f"ap50_{self.classes[index]}"] = float(np.mean(values))
+                out[class_metric("ap50", self.classes[index], out)] = float(np.mean(values))
         out |= {f"ap_{size}": float(coco[f"map_{size}"]) for size in ("small", "medium", "large")}
         rates = {name: matches.miss_rate() for name, matches in zip(self.classes, by_class, strict=True)}
         known = {name: rate for name, rate in rates.items() if not np.isnan(rate)}
         if known:
             out["miss_rate"] = float(np.mean(list(known.values())))
-            out |= {f"miss_rate_{name}": rate for name, rate in known.items()}
+            out |= {class_metric("miss_rate", name, out): rate for name, rate in known.items()}
         return {name: value for name, value in out.items() if value >= 0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,7 +53,7 @@ class Depth(SimpleTask):
 
     def as_result(self, label: NDArray[np.float32]) -> result.DepthMap:
         """Return the depths, 0 where not known."""
-        return result.DepthMap(label)
+        return result.DepthMap(label, relative=self.relative)
 
     def head(self) -> Head:
         """Return the head as it stands in a bundle's manifest."""
@@ -94,7 +95,8 @@ class DepthMetric:
     def __init__(self, scaled: bool = False) -> None:
         self.scaled = scaled
         self.pixels = 0
-        self.relative = self.square = self.close = 0.0
+        self.sums: list[tuple[float, float, float]] = []
+        """Of each image: relative errors, squared errors, pixels within δ1; their exact sums know no order."""
 
     def update(self, prediction: result.HeadResult, sample: Sample) -> None:
         """Add the depths of one image, in the pixels of its labels."""
@@ -107,14 +109,20 @@ class DepthMetric:
         if self.scaled and len(truth):
             depth_m = depth_m * np.exp(np.median(np.log(truth) - np.log(np.maximum(depth_m, 1e-9))))
         self.pixels += len(truth)
-        self.relative += float((np.abs(depth_m - truth) / truth).sum())
-        self.square += float(((depth_m - truth) ** 2).sum())
-        self.close += float((np.maximum(depth_m / truth, truth / depth_m) < 1.25).sum())
+        relative = float((np.abs(depth_m - truth) / truth).sum())
+        square = float(((depth_m - truth) ** 2).sum())
+        close = float((np.maximum(depth_m / truth, truth / depth_m) < 1.25).sum())
+        self.sums.append((relative, square, close))
+
+    def merge(self, other: DepthMetric) -> None:
+        """Add another one's pixels."""
+        self.pixels += other.pixels
+        self.sums += other.sums
 
     def compute(self) -> dict[str, float]:
         """Return ``abs_rel``, ``rmse_m`` and ``delta1``; {} without labels."""
         if not self.pixels:
             return {}
-        n = self.pixels
-        metrics = {"abs_rel": self.relative / n, "rmse_m": (self.square / n) ** 0.5, "delta1": self.close / n}
+        relative, square, close = (math.fsum(values) / self.pixels for values in zip(*self.sums, strict=True))
+        metrics = {"abs_rel": relative, "rmse_m": square**0.5, "delta1": close}
         return {name: value for name, value in metrics.items() if not (self.scaled and name == "rmse_m")}

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edgemtl_runtime import result
 from edgemtl_runtime.bundle import Head
+from edgemtl_runtime.draw.scales import UNKNOWN_EDGE
 
 from ..data.readers.maps import read_edges
 from ..data.sample import IGNORE, Sample
@@ -29,7 +30,7 @@ class Edges(SimpleTask):
     """The task of edge detection."""
 
     primary, higher_is_better = "edge_f1", True
-    label_files = LabelFiles(read_edges)
+    label_files = LabelFiles(read_edges, as_shown=True)
 
     @property
     def target_type(self) -> type[SampleTarget]:
@@ -40,7 +41,7 @@ class Edges(SimpleTask):
 
     def as_result(self, label: NDArray[np.uint8]) -> result.EdgeMap:
         """Return the edges; what is not known is between both."""
-        return result.EdgeMap(np.where(label == IGNORE, 0.3, label).astype(np.float32), 0.5)
+        return result.EdgeMap(np.where(label == IGNORE, UNKNOWN_EDGE, label).astype(np.float32), 0.5)
 
     def head(self) -> Head:
         """Return the head as it stands in a bundle's manifest."""
@@ -100,6 +101,12 @@ class EdgeMetric:
         y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
         disc = (np.hypot(x, y) <= tolerance_px).astype(np.uint8)
         self.recalled += _counts(cv2.dilate(thin, disc), edge, known)[1]
+
+    def merge(self, other: EdgeMetric) -> None:
+        """Add another one's counts."""
+        self.pixels += other.pixels
+        self.ridges += other.ridges
+        self.recalled += other.recalled
 
     def compute(self) -> dict[str, float]:
         """Return both with their thresholds; {} where no pixel is an edge."""

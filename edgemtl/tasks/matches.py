@@ -49,6 +49,12 @@ class Matches:
             image = np.full(len(of_class), len(self.objects) - 1)
             self.parts.append((np.full(len(of_class), class_id), boxes.scores[of_class], matched, image))
 
+    def merge(self, other: Matches) -> None:
+        """Add another one's images, after those of this one."""
+        first = len(self.objects)
+        self.objects += other.objects
+        self.parts += [(classes, scores, matched, image + first) for classes, scores, matched, image in other.parts]
+
     def by_class(self) -> list[ClassMatches]:
         """Return the matches of each class."""
         objects = np.stack(self.objects)

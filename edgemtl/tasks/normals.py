@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +27,7 @@ class Normals(SimpleTask):
     """The task of surface normal estimation: unit vectors, x right, y down, z forward."""
 
     primary, higher_is_better = "angle_mean_deg", False
-    label_files = LabelFiles(read_normals)
+    label_files = LabelFiles(read_normals, as_shown=True)
     channels = 3
 
     @property
@@ -73,7 +74,8 @@ class NormalMetric:
 
     def __init__(self) -> None:
         self.counts = np.zeros(round(180 / STEP_DEG) + 1, np.int64)
-        self.sum = 0.0
+        self.sums_deg: list[float] = []
+        """Of each image; their exact sum does not depend on how the images are shared out."""
 
     def update(self, prediction: result.HeadResult, sample: Sample) -> None:
         """Add the normals of one image, in the pixels of its labels."""
@@ -85,8 +87,13 @@ class NormalMetric:
         known = length > 0.5
         cosine = (prediction.normals * labels).sum(2)[known].astype(np.float64) / length[known]
         angles_deg = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
-        self.sum += float(angles_deg.sum())
+        self.sums_deg.append(float(angles_deg.sum()))
         self.counts += np.bincount((angles_deg / STEP_DEG).astype(np.int64), minlength=len(self.counts))
+
+    def merge(self, other: NormalMetric) -> None:
+        """Add another one's angles."""
+        self.counts += other.counts
+        self.sums_deg += other.sums_deg
 
     def compute(self) -> dict[str, float]:
         """Return mean and median angle, ``within_11``, ``within_22`` and ``within_30``; {} without labels."""
@@ -95,5 +102,5 @@ class NormalMetric:
             return {}
         below = np.cumsum(self.counts)
         median = float(np.searchsorted(below, (total + 1) // 2) + 0.5) * STEP_DEG
-        metrics = {"angle_mean_deg": self.sum / total, "angle_median_deg": median}
+        metrics = {"angle_mean_deg": math.fsum(self.sums_deg) / total, "angle_median_deg": median}
         return metrics | {f"within_{int(w)}": float(below[round(w / STEP_DEG) - 1] / total) for w in WITHIN_DEG}

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Semantic(SimpleTask):
     """The task of semantic segmentation."""
 
-    primary, higher_is_better, per_class = "miou", True, "iou"
+    primary, higher_is_better, per_class = "miou", True, ("iou",)
     label_files = LabelFiles(read_semantic)
     class_key = "semantic"
 
@@ -109,13 +109,24 @@ class SemanticMetric:
         pairs = labels[known].astype(np.int64) * n + prediction.labels[known]
         self.confusion += np.bincount(pairs, minlength=n * n).reshape(n, n)
 
+    def merge(self, other: SemanticMetric) -> None:
+        """Add another one's counts."""
+        self.confusion += other.confusion
+
     def compute(self) -> dict[str, float]:
-        """Return ``miou`` over the classes that occur, ``pixel_accuracy`` and ``iou_CLASS``; {} without labels."""
+        """Return ``miou`` over the classes that labels have, ``pixel_accuracy``, ``iou_CLASS``; {} without labels.
+
+        A class that only predictions have is wrong where it was predicted, in the union of the class that is labelled
+        there; it is no class of the mean. (mmseg and torchmetrics count it as 0, so that one pixel changes the mean by
+        a class; with labels of every class all agree.)
+        """
         if not self.confusion.sum():
             return {}
         intersection = np.diag(self.confusion)
         union = self.confusion.sum(0) + self.confusion.sum(1) - intersection
-        iou = {f"iou_{self.classes[c]}": float(intersection[c] / union[c]) for c in np.flatnonzero(union)}
+        iou = {
+            f"iou_{self.classes[c]}": float(intersection[c] / union[c]) for c in np.flatnonzero(self.confusion.sum(1))
+        }
         whole = {
             "miou": float(np.mean(list(iou.values()))),
             "pixel_accuracy": float(intersection.sum() / self.confusion.sum()),

@@ -36,7 +36,8 @@ class Deployed(nn.Module):
         return tuple(DECODERS[head.decoder](raw[head.name], self.size) for head in self.heads)
 
     def run(self, images: Arrays) -> Arrays:
-        """Run on arrays by input name, as an engine of the runtime does."""
-        with torch.inference_mode():
-            outputs = self(*(torch.from_numpy(images[spec.name]) for spec in self.inputs))
-        return {head.name: out.numpy() for head, out in zip(self.heads, outputs, strict=True)}
+        """Run on arrays by input name, as an engine of the runtime does: in full single precision, on any device."""
+        device = next((tensor.device for tensor in self.network.state_dict().values()), torch.device("cpu"))
+        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            outputs = self(*(torch.from_numpy(images[spec.name]).to(device) for spec in self.inputs))
+        return {head.name: out.cpu().numpy() for head, out in zip(self.heads, outputs, strict=True)}

@@ -24,7 +24,11 @@ def write_onnx(deployed: Deployed, file: Path, *, dynamic_batch: bool = False) -
     """Write a deployed network as ONNX with named uint8 NHWC inputs and named outputs, and check the file.
 
     With ``dynamic_batch`` the first dimension of every input and output is dynamic; the network must be traced so.
+    Raises `ValueError` where an input and an output have one name: every value of an ONNX graph has a name of its own.
     """
+    if shared := {spec.name for spec in deployed.inputs} & {head.name for head in deployed.heads}:
+        name = min(shared)
+        raise ValueError(f"an input and an output are both named '{name}'; name the input {name}_image")
     batch = 2 if dynamic_batch else 1  # a batch of one would be taken for a constant
     examples = tuple(torch.zeros(batch, s.height, s.width, s.channels, dtype=torch.uint8) for s in deployed.inputs)
     size = dynamic_batch_size()

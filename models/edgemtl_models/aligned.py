@@ -148,7 +148,7 @@ class AlignedTrunk(Trunk):
                 fine[index], shifts[index] = self._registered(fine[0], fine[index], blank)
         by_modality = [stream(*finest) for stream, finest in zip(streams.values(), fine, strict=True)]
         levels = [[levels[level] for levels in by_modality] for level in self.fuse_at]
-        fused = [self.gates[level](own, blank) for level, own in zip(self.fuse_at, levels, strict=True)]
+        fused = [self.gates[level](features, blank) for level, features in zip(self.fuse_at, levels, strict=True)]
         return StreamFeatures(fused, levels, shifts)
 
     def _streams(self) -> dict[str, Stream]:

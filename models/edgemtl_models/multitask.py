@@ -22,6 +22,8 @@ Outputs = dict[str, Any]
 """Raw outputs by head: a tensor each, or in training what a head of boxes gives to its loss."""
 T = TypeVar("T")
 FUSIONS = ("concat", "early", "mid", "aligned")
+DEPTH = "depth"
+"""The modality of distances: where a description has no stream of it, it is like the one of one channel."""
 STRIDE = 32
 """The coarsest feature's stride, which heights and widths are multiples of."""
 
@@ -38,6 +40,7 @@ class InputSpec:
 class MultiTask(nn.Module):
     """``forward(rgb=…, ir=…)`` on normalised (B, C, H, W) images gives a dict of the heads' outputs by name.
 
+    ``inputs`` are by modality. An image is given by its modality, or where a head has that name by `input_name`.
     ``trunk`` and ``heads`` are separate parameter sets, as the sharing methods need them.
     """
 
@@ -56,8 +59,12 @@ class MultiTask(nn.Module):
 
     def forward(self, **images: Tensor) -> Outputs:
         """Return the raw output of every head, by name."""
-        features = self.trunk(images)
+        features = self.trunk({modality: images[self.input_name(modality)] for modality in self.inputs})
         return {name: self.read(name, features) for name in self.heads}
+
+    def input_name(self, modality: str) -> str:
+        """Return the name of a modality's input: another one than any head's, since both are names of one graph."""
+        return f"{modality}_image" if modality in self.heads else modality
 
     def read(self, head: str, features: list[Tensor]) -> Any:
         """Return a head's raw output on the trunk's features."""
@@ -117,6 +124,9 @@ def build(
     if height % STRIDE or width % STRIDE:
         raise ValueError(f"size {height}x{width} does not divide by {STRIDE}; take the next multiple")
     streams = description["streams"]
+    if DEPTH in modalities and DEPTH not in streams:
+        like = next((stream for stream in streams.values() if stream["channels"] == 1), None)
+        streams = streams | ({DEPTH: like} if like else {})
     if strange := [modality for modality in modalities if modality not in streams]:
         raise ValueError(f"{name} has no stream '{strange[0]}'; it has: {', '.join(streams)}")
     description = description | {"streams": {m: s for m, s in streams.items() if not modalities or m in modalities}}

@@ -34,7 +34,7 @@ class StreamFeatures(NamedTuple):
         for fused, streams in zip(self.fused, self.streams, strict=True):
             if missing is not None:
                 masks = [(missing == index).view(-1, 1, 1, 1) for index in range(len(streams))]
-                streams = [torch.where(mask, fused, own) for mask, own in zip(masks, streams, strict=True)]
+                streams = [torch.where(mask, fused, stream) for mask, stream in zip(masks, streams, strict=True)]
             out.append(torch.cat([fused, *streams]))
         return out
 

@@ -23,12 +23,12 @@ from .manifest_schema import (
     with_new_keys,
 )
 from .onnx_file import check_onnx
+from .path_kinds import MANIFEST, instead_of_bundle
 from .renamed_names import renamed_attribute
 
 TYPE_CHECKING = False
 BUNDLE = "bundle"
 """The content type under which `edgemtl_runtime.atomic` lists such a folder."""
-MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 MODELS = {"fp32": MODEL, "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
 """The file of each precision that a bundle may hold; inputs and outputs are the same in all."""
@@ -162,6 +162,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             names = [part.name for part in parts]
             if len(set(names)) < len(names) or len(names) > MOST_PARTS:
                 raise ValueError(f"two {what}s have one name, or there are more than {MOST_PARTS}")
+        if shared := {spec.name for spec in self.inputs} & {head.name for head in self.heads}:
+            raise ValueError(f"an input and a head are both named {min(shared)[:100]!a}")
         if len(self.files) > MOST_PARTS:
             raise ValueError(f"lists {len(self.files)} files, more than {MOST_PARTS}")
         for text in (self.name, self.producer, self.licence, *self.rejected, *self.rejected.values()):
@@ -225,7 +227,7 @@ class Bundle:
         folder = Path(path)
         file = folder / MANIFEST
         if not folder.is_dir() or not file.is_file():
-            raise BundleError(f"{folder}: no bundle here ({MANIFEST} is missing); make one with `edgemtl export`")
+            raise BundleError(f"{folder}: no bundle here {instead_of_bundle(folder)}")
         manifest = _read_manifest(file)
         for name, expected in manifest.files.items():
             if not _PLAIN_NAME.fullmatch(name):

@@ -5,6 +5,7 @@ What takes long to import is imported once signals are handled.
 
 from __future__ import annotations
 
+import argparse
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +13,13 @@ from collections.abc import Callable, Sequence
 from .errors import EdgemtlError
 from .signals import DefaultSignals, Interrupts
 from .text import printable
+
+START = """\
+to begin with:
+  edgemtl-runtime doctor                                     what this machine can run, and what to install
+  edgemtl-runtime run BUNDLE --rgb 0 --ir 1 --serve :8080    two cameras, results on a web page
+  edgemtl-runtime COMMAND --help                             options and examples of a command
+"""
 
 
 def guarded(command: Callable[[], int], program: str) -> int:
@@ -45,18 +53,17 @@ def _interrupted(program: str, number: int) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     with DefaultSignals():
-        import argparse
-
         from .cli_board import add_board
         from .cli_calibrate import add_calibrate
         from .cli_engines import add_engines
+        from .cli_parser import Parser, Version
         from .cli_record import add_record
         from .cli_recover import add_recover
         from .cli_run import add_run
 
-        parser = argparse.ArgumentParser(
-            "edgemtl-runtime", description="Run edgemtl bundles on a robot, without torch."
-        )
+        about = "Run edgemtl bundles on a robot, without torch."
+        parser: argparse.ArgumentParser = Parser("edgemtl-runtime", description=about, epilog=START)
+        parser.add_argument("--version", action=Version, distribution="edgemtl-runtime")
         commands = parser.add_subparsers(required=True, metavar="COMMAND")
         for add in (add_run, add_record, add_calibrate, add_recover, add_board, add_engines):
             add(commands)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from .cli_parser import add_examples
 from .errors import EdgemtlError
 
 BOARDS = "checkerboard:9x6:0.03 or charuco:7x5:0.04:0.03[:DICT_4X4_50], circles:7x5:0.03, acircles:4x11:0.02"
@@ -20,6 +21,7 @@ def add_board(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     board.add_argument("--board", metavar="KIND:COLUMNSxROWS:METRES", required=True, help=BOARDS)
     board.add_argument("--out", metavar="FILE.pdf|FILE.png", type=Path, required=True)
     board.add_argument("--dpi", type=float, default=300.0, help="dots an inch (%(default)g)")
+    add_examples(board, "--board charuco:7x5:0.04:0.03 --out board.pdf")
     board.set_defaults(command=command_board)
 
 

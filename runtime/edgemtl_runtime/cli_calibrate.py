@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .atomic import AtomicFile
+from .cli_parser import add_examples
 from .cli_run import add_cameras, drops_text, given_cameras, log_events, open_given
 from .errors import EdgemtlError
 from .renamed_options import renamed
@@ -49,6 +50,11 @@ def add_calibrate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     calibrate.add_argument("--overwrite", action="store_true", help="replace files of these names that are there")
     renamed(calibrate, "--apart", "--min-interval")
     renamed(calibrate, "--picture", "--preview")
+    add_examples(
+        calibrate,
+        "--rgb 0 --ir 1 --board charuco:7x5:0.04:0.03 --distance 4 --out rig.yaml",
+        "--rgb rgb.png --ir ir.png --points matched.csv --out rig.yaml --preview both.png",
+    )
     calibrate.set_defaults(command=command_calibrate)
 
 
@@ -81,7 +87,7 @@ def _calibrate_into(
         from .recording import Recording
         from .rig.calibrate import calibrate
         from .rig.points import from_points, read_points
-        from .rig.register import as_png, preview
+        from .rig.register import as_png, captioned, preview
 
     log_events(args.quiet)
     with Signals() as signals:
@@ -100,7 +106,7 @@ def _calibrate_into(
     rig = replace(rig, frame_ids=frame_ids).renamed(*names)
     rig.write(files)
     if preview_file:
-        preview_file.write(as_png(preview(rig, *views[0])))
+        preview_file.write(as_png(captioned(preview(rig, *views[0]))))
     print(json.dumps(report | {"rig": str(args.out)}) if args.json else f"{table}\nwrote {args.out}")
     return 0
 

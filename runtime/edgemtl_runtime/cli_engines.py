@@ -16,6 +16,7 @@ import msgspec
 
 from .atomic import AtomicFile
 from .bundle import MODELS, Bundle, Input
+from .cli_parser import add_examples
 from .errors import EdgemtlError
 from .renamed_names import with_old_keys
 from .signals import DefaultSignals, with_default_signals
@@ -57,10 +58,12 @@ def add_engines(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     build.add_argument("--engine-out", type=Path, metavar="FILE", help="copy the plain plan here as well")
     build.add_argument("--overwrite", action="store_true", help="replace the file of --engine-out, if it exists")
     build.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    add_examples(build, "street", "street --backend tensorrt --precision fp16")
     build.set_defaults(command=command_build)
     inspect = commands.add_parser("inspect", help="print what a bundle holds, and which engines are built of it")
     inspect.add_argument("bundle", type=Path)
     inspect.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    add_examples(inspect, "street")
     inspect.set_defaults(command=command_inspect)
     bench = commands.add_parser(
         "bench",
@@ -71,9 +74,11 @@ def add_engines(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     bench.add_argument("--backend", metavar="NAME", default="", help="this one only (default: all that work here)")
     bench.add_argument("--seconds", type=float, default=10.0, help="of timing, all networks together (%(default)s)")
     bench.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    add_examples(bench, "street --seconds 20", "street --json")
     bench.set_defaults(command=command_bench)
     doctor = commands.add_parser("doctor", help="print what this machine can run, and what to install")
     doctor.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    add_examples(doctor, "")
     doctor.set_defaults(command=command_doctor)
 
 

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .cli_parser import add_examples
 from .cli_run import (
     add_cameras,
     add_limits,
@@ -48,6 +49,11 @@ def add_record(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--min-interval", type=float, default=0.0, metavar="S", help="least time in seconds between pairs that are kept"
     )
     renamed(record, "--apart", "--min-interval")
+    add_examples(
+        record,
+        "--rgb 0 --ir 1 --out drive.mcap --split-mb 2000 --keep-mb 50000",
+        "--rgb rtsp://10.0.0.2/main --ir gst:... --out dataset --min-interval 2 --count 500",
+    )
     record.set_defaults(command=command_record)
 
 

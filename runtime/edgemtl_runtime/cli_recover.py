@@ -8,6 +8,7 @@ from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 
+from .cli_parser import add_examples
 from .errors import EdgemtlError
 from .recording_recovery import recovery_for
 from .sink.partial_file import PartialFile, rename_no_replace
@@ -23,6 +24,7 @@ def add_recover(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     recover.add_argument("file", metavar="FILE", type=Path, help="the recording, or the hidden .part of one")
     recover.add_argument("--out", metavar="FILE", type=Path, help="what to write (default: NAME-recovered.EXT)")
     recover.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    add_examples(recover, "drive.mcap", ".drive.part.mp4 --out drive.mp4")
     recover.set_defaults(command=command_recover)
 
 

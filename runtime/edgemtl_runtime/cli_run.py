@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from .bundle import MODELS, Bundle, is_plain_name
 from .camera import Camera, redact
 from .camera import __doc__ as SOURCES
+from .cli_parser import add_examples, answer_words
 from .errors import SHORT_FLAGS, EdgemtlError, flag
 from .pipeline import DEFAULT_TOLERANCE_MS
-from .policy import QueuePolicy
+from .policy import QueueMode, QueuePolicy
 from .renamed_options import renamed
 from .signals import DefaultSignals, Signals
 
@@ -80,7 +81,9 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )
     run.add_argument("bundle", type=Path, help="folder that `edgemtl export` wrote")
     add_cameras(run)
-    run.add_argument("--queue-policy", default="auto", help="auto, latest, queue or every: what waits (%(default)s)")
+    run.add_argument(
+        "--queue-policy", choices=get_args(QueueMode), default="auto", help="what waits for the network (%(default)s)"
+    )
     run.add_argument("--queue-size", type=int, default=8, help="pairs that wait at the most, with queue (%(default)s)")
     renamed(run, "--policy", "--queue-policy")
     renamed(run, "--depth", "--queue-size")
@@ -120,7 +123,39 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         help="ros2: as ROS 2's own rmw_zenoh has them",
     )
     sinks.add_argument("--prefix", help="first part of zenoh's keys (edgemtl), or a namespace of ROS 2 (none)")
+    add_examples(
+        run,
+        "street --rgb 0 --ir 1 --show",
+        "street --rgb rtsp://10.0.0.2/main --ir rtsp://10.0.0.3/main --rig rig.yaml --serve :8080",
+        "street --rgb mcap:drive.mcap#/rgb --ir mcap:drive.mcap#/ir --jsonl results.jsonl",
+        "street --rgb pattern: --ir pattern: --json",
+    )
+    answer_words(run, camera_hint)
     run.set_defaults(command=command_run)
+
+
+OTHER_TOOLS = {
+    "source": "--rgb SRC and --ir SRC name the cameras",
+    "input": "--rgb SRC and --ir SRC name the cameras",
+    "model": "the bundle is the first word: run BUNDLE",
+    "weights": "the bundle is the first word: run BUNDLE",
+    "conf": "--threshold HEAD=SCORE, as in --threshold boxes=0.4",
+    "conf-thres": "--threshold HEAD=SCORE, as in --threshold boxes=0.4",
+    "device": "--backend NAME chooses; `edgemtl-runtime doctor` lists them",
+    "view-img": "--show opens a window",
+    "save": "--video FILE, --jsonl FILE or --mcap FILE write results",
+    "save-txt": "--jsonl FILE writes results",
+    "output": "--video FILE, --jsonl FILE or --mcap FILE write results",
+    "out": "--video FILE, --jsonl FILE or --mcap FILE write results",
+    "imgsz": "a bundle has one input size, of its training",
+    "half": "--precision fp16",
+}
+"""Options of other tools, and ours."""
+
+
+def camera_hint(name: str, value: str) -> str:
+    """Return what stands for another tool's option of a live run here; nothing where it is unknown."""
+    return OTHER_TOOLS.get(name.lstrip("-").replace("_", "-"), "")
 
 
 def command_run(args: argparse.Namespace) -> int:

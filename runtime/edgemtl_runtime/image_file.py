@@ -21,6 +21,7 @@ SIGNATURES = {
 }
 ORIENTATION, STRIP_OFFSETS, STRIP_BYTES, TILE_OFFSETS, TILE_BYTES = 0x0112, 273, 279, 324, 325
 """Tags of an image file directory (TIFF 6.0, section 8; EXIF 2.32)."""
+TAGS = (ORIENTATION, STRIP_OFFSETS, STRIP_BYTES, TILE_OFFSETS, TILE_BYTES)
 TIFF_TYPES = {1: "B", 3: "H", 4: "I"}
 """Unsigned whole numbers by their field type."""
 MOST_VALUES = 1 << 20
@@ -29,6 +30,8 @@ SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """A marker that ends a scan: neither a stuffed byte nor a restart marker nor fill."""
 AFTER_SCAN = frozenset((0xC4, 0xDA, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)))
 """Markers that may follow a scan: tables, another scan, the number of lines, comments."""
+INFO_HEADER, UNCOMPRESSED = 40, (0, 3)
+"""The length of a BMP's header from which its fields are known, and the values of its compression for plain rows."""
 EOI, SOS, APP1 = 0xD9, 0xDA, 0xE1
 
 
@@ -73,10 +76,8 @@ def _incomplete(kind: str, size: int, wanted: str = "its end") -> ImageFileError
 def _jpeg(data: bytes) -> ImageFile:
     at, orientation, has_counts = 2, 1, False
     while True:
-        while data[at] == 0xFF and data[at + 1] == 0xFF:  # fill
+        while data[at] != 0xFF or data[at + 1] in (0x00, 0xFF):  # fill, and what decoders skip
             at += 1
-        if data[at] != 0xFF:
-            raise ImageFileError(f"is a damaged JPEG file: no marker at byte {at}; copy or record it again")
         marker = data[at + 1]
         if marker == EOI:
             return ImageFile("JPEG", orientation, has_counts)
@@ -91,10 +92,10 @@ def _jpeg(data: bytes) -> ImageFile:
                 orientation = _exif_orientation(segment[6:])
         at += 2 + length
         if marker == SOS:
-            found = SCAN_END.search(data, at)
-            if found is None:
+            end_marker = SCAN_END.search(data, at)
+            if end_marker is None:
                 raise _incomplete("JPEG", len(data), "the end of its image")
-            at = found.start()
+            at = end_marker.start()
             if data[at + 1] != EOI and data[at + 1] not in AFTER_SCAN:
                 raise ImageFileError(
                     f"is a damaged JPEG file: its image breaks off at byte {at} of {len(data)}; copy or record it again"
@@ -115,9 +116,11 @@ def _png(data: bytes) -> ImageFile:
 
 
 def _bmp(data: bytes) -> ImageFile:
-    (size,) = struct.unpack_from("<I", data, 2)
-    if size > len(data):
-        raise _incomplete("BMP", len(data), f"what it states, {size} bytes,")
+    offset, header, width, height, _, bits, compression = struct.unpack_from("<IIiiHHI", data, 10)
+    row = (width * bits + 31) // 32 * 4
+    end = offset + row * abs(height)
+    if header >= INFO_HEADER and compression in UNCOMPRESSED and end > len(data):
+        raise _incomplete("BMP", len(data), f"its image, which ends at byte {end},")
     return ImageFile("BMP")
 
 
@@ -131,7 +134,7 @@ def _tiff(data: bytes) -> ImageFile:
 
 
 def without_orientation(data: bytes) -> bytes:
-    """Return a TIFF file whose orientation tag says upright: some decoders would turn its image, some do not."""
+    """Return a TIFF file with the orientation tag of an upright image: some decoders turn images by it, some do not."""
     order = "<" if data[:2] == b"II" else ">"
     (at,) = struct.unpack_from(f"{order}I", data, 4)
     (entries,) = struct.unpack_from(f"{order}H", data, at)
@@ -149,12 +152,12 @@ def _tags(data: bytes) -> Iterator[tuple[int, tuple[int, ...]]]:
     (entries,) = struct.unpack_from(f"{order}H", data, at)
     for entry in range(at + 2, at + 2 + 12 * entries, 12):
         tag, kind, count = struct.unpack_from(f"{order}HHI", data, entry)
-        if kind not in TIFF_TYPES:
+        if kind not in TIFF_TYPES or tag not in TAGS:  # a note that points past the end harms no image
             continue
         form = f"{order}{min(count, MOST_VALUES)}{TIFF_TYPES[kind]}"
         inline = struct.calcsize(form) <= 4
-        place = entry + 8 if inline else struct.unpack_from(f"{order}I", data, entry + 8)[0]
-        yield tag, struct.unpack_from(form, data, place)
+        offset = entry + 8 if inline else struct.unpack_from(f"{order}I", data, entry + 8)[0]
+        yield tag, struct.unpack_from(form, data, offset)
 
 
 def _exif_orientation(data: bytes) -> int:

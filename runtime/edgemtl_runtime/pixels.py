@@ -68,7 +68,7 @@ class StoredImage:
         return self.size[::-1] if self.orientation >= 5 else self.size
 
     def upright(self) -> Array:
-        """Return the pixels turned as the orientation says (EXIF 2.32, 4.6.4), as viewers show them."""
+        """Return the pixels turned by the orientation (EXIF 2.32, 4.6.4), as viewers show them."""
         return turned(self.pixels, self.orientation)
 
 
@@ -183,7 +183,9 @@ def _one_channel(pixels: Array) -> Array | None:
     for other in (pixels[:, :, 1], pixels[:, :, 2]):
         # The corner first: most colour images differ there, and the whole is not compared.
         for part in (np.s_[:8, :8], np.s_[:]):
-            if np.abs(first[part].astype(np.float64) - other[part]).max() > EQUAL_COUNTS:
+            with np.errstate(invalid="ignore"):  # of infinite values
+                difference = np.abs(first[part].astype(np.float64) - other[part]).max()
+            if not difference <= EQUAL_COUNTS:
                 return None
     return np.ascontiguousarray(first)
 
@@ -220,7 +222,7 @@ _QUIET = [0, 0]
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep OpenCV's own lines about a file away: an error of ours says in one line what they say in five."""
+    """Keep OpenCV's own lines about a file away: an error of ours is one line, theirs are five."""
     import cv2
 
     with _LOCK:

@@ -106,6 +106,16 @@ def test_what_cannot_be_read_is_named_in_one_line(home: Path, uri: str, expected
     assert str(caught.value).startswith(("--rgb", uri))
 
 
+def test_a_pattern_is_colour_or_thermal_by_name_or_by_option() -> None:
+    shapes = {}
+    for name, options in (("rgb", ""), ("ir", ""), ("warm", "&channels=1"), ("ir", "&channels=3")):
+        frame = next(iter(open_camera(f"pattern:?frames=1&fps=0{options}", name).frames()))
+        shapes[name + options] = frame.image.shape
+    assert list(shapes.values()) == [(240, 320, 3), (240, 320), (240, 320), (240, 320, 3)]
+    with pytest.raises(CameraError, match="channels is 3"):
+        open_camera("pattern:?channels=2", "rgb")
+
+
 def test_devices_are_devices_however_they_are_written() -> None:
     for uri in ("/dev/video0", "v4l2:///dev/video0", "V4L2:/dev/video0", "v4l2:0", "v4l2://0", " 0 "):
         source = source_of(normalised(uri), "rgb")

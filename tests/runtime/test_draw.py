@@ -12,15 +12,19 @@ from edgemtl_runtime.draw import camera_panel, cameras, canvas, draw, map_panel,
 from edgemtl_runtime.result import Boxes, DepthMap
 
 
-def test_a_drawing_is_its_panels_side_by_side() -> None:
+def test_a_drawing_is_its_panels_in_rows_with_a_footer_below_each() -> None:
     pair, result = sample()
     size = canvas(pair, result)
     panels = [camera_panel(pair, result, name) for name in ("rgb", "ir")]
     panels += [p for head in result.heads.values() if (p := map_panel(head, size)) is not None]
     whole = draw(pair, result)
-    assert len(panels) == 5 and whole.shape == (size.height, 5 * size.width, 3)
-    upper = np.concatenate(panels, 1)[: size.height - 20]  # below, every panel's name is written
-    assert np.array_equal(whole[: size.height - 20], upper)
+    assert len(panels) == 5 and size.width >= 400
+    row = whole.shape[0] // 2  # three panels and two
+    assert whole.shape == (2 * row, 3 * size.width, 3) and 20 < row - size.height < 100
+    for index, panel in enumerate(panels):
+        top, left = row * (index // 3), size.width * (index % 3)
+        assert np.array_equal(whole[top : top + size.height, left : left + size.width], panel)
+    assert draw(pair, result, columns=1).shape == (5 * row, size.width, 3)
 
 
 @pytest.mark.parametrize("missing", ["rgb", "ir"])

@@ -26,7 +26,7 @@ from edgemtl_runtime.rig.find import find_board
 from edgemtl_runtime.rig.misalignment import Misalignment
 from edgemtl_runtime.rig.points import from_points, read_points
 from edgemtl_runtime.rig.projection import rgb_pixels_to_ir
-from edgemtl_runtime.rig.register import Registration, preview
+from edgemtl_runtime.rig.register import Registration, captioned, preview
 
 lenses = st.tuples(
     st.floats(-0.4, 0.3), st.floats(-0.1, 0.15), st.floats(-2e-3, 2e-3), st.floats(-2e-3, 2e-3), st.floats(-0.02, 0.02)
@@ -357,6 +357,17 @@ def test_the_picture_to_judge_by_shows_both(tmp_path: Path) -> None:
     assert shown.shape == (480, 1280, 3)
     assert np.array_equal(cv2.imread(str(tmp_path / "look.png"))[:, :, ::-1], shown)
     assert np.array_equal(shown[:32, :32], rgb[:32, :32]) and ((shown[:, 640:] == (60, 255, 60)).all(2)).sum() > 500
+
+
+@pytest.mark.fault("C4")
+@pytest.mark.parametrize("size", [(120, 160), (480, 640)])
+def test_a_written_preview_has_what_to_look_for_below_each_half(size: tuple[int, int]) -> None:
+    shown = np.zeros((size[0], 2 * size[1], 3), np.uint8)
+    image = captioned(shown)
+    factor = image.shape[1] // shown.shape[1]
+    assert image.shape[1] >= 800 and image.shape[0] > factor * size[0]
+    below = image[factor * size[0] :]
+    assert all((half == 255).any() for half in np.split(below, 2, 1))
 
 
 def real_pairs(root: Path, count: int) -> list[tuple[Array, Array]]:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,22 @@ def test_a_new_result_is_waited_for_and_comes_with_its_images(web: Web) -> None:
         **dict.fromkeys(("boxes", "semantic", "attributes"), "overlay"),
         **dict.fromkeys(("depth", "normals", "edges"), "map"),
     }
+
+
+@pytest.mark.fault("C4")
+def test_every_panel_whose_colours_are_values_has_its_scale(web: Web) -> None:
+    pair, result = sample()
+    counts = np.linspace(21_000, 24_000, 48 * 64).reshape(48, 64).astype(np.uint16)
+    pair.frames["ir"] = replace(pair.frames["ir"], image=counts)
+    web.write(pair, result)
+    scales = latest(web)["views"]["scales"]
+    assert scales.keys() == {"ir", "depth", "normals", "edges"}
+    assert scales["ir"]["ticks"][-1][1].endswith(" counts") and scales["ir"]["colours"][-1] == "#ffffff"
+    assert all(text.endswith(" m") for _, text in scales["depth"]["ticks"]) and 8 < len(scales["depth"]["colours"]) < 40
+    assert ["up", "#7fff7f"] in scales["normals"]["entries"]
+    result.heads["depth"] = replace(result.heads["depth"], relative=True)
+    web.write(pair, replace(result, index=1))
+    assert all(text.endswith("× median") for _, text in latest(web, "after=0")["views"]["scales"]["depth"]["ticks"])
 
 
 def test_without_a_new_result_the_state_is_reported_after_two_seconds(state: RunState) -> None:

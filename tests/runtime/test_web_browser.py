@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -203,6 +205,33 @@ def test_a_lost_camera_is_seen_at_once_and_its_detail_is_text(
     live("ir")
     assert wait_until(lambda: page.run(veil)).split() == ["lost", "unplugged", "<b>here</b>"]
     assert page.run("return document.querySelector('#link').textContent") == "running, a camera is lost"
+    assert not page("/se/log", {"type": "browser"})
+
+
+TICKS = """
+const area = tick => [tick.getBoundingClientRect().left, tick.getBoundingClientRect().right, tick.textContent];
+return [...document.querySelectorAll('.scale:not([hidden]) .ticks')].map(ticks => [...ticks.children].map(area));
+"""
+
+
+@pytest.mark.fault("C4")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_scales_are_legible_on_a_phone_in_light_and_dark(
+    scheme: str, web: Web, live: Callable[[str], None], page: Browser
+) -> None:
+    feature = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    page("/goog/cdp/execute", {"cmd": "Emulation.setEmulatedMedia", "params": feature})
+    page.resize(360, 800)
+    page("/url", {"url": web.url})
+    wait_until(lambda: page.run(IMAGES) == 5 and len(page.run(TICKS)) == 3, 20)  # of ir, depth and edges
+    for ticks in page.run(TICKS):
+        assert all(0 <= left < right <= 360 for left, right, _ in ticks)
+        ordered = sorted(ticks)
+        assert all(one[1] < other[0] for one, other in pairwise(ordered))
+    texts = [[text for *_, text in ticks] for ticks in page.run(TICKS)]
+    assert texts[0][-1] == "255 grey level" and texts[1][0].endswith(" m") and texts[1][-1].endswith(" m")
+    ground = page.run("return getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", ground))) > 600) == (scheme == "light")
     assert not page("/se/log", {"type": "browser"})
 
 

@@ -105,7 +105,7 @@ class Study:
         example = {"rgb": torch.zeros(2, FEATURES, 1, 1)}
         self.sparsity = ChannelSparsity(self.network, example, sparsity, steps) if self.config.sparse else None
         tasks = {name: Regression(name) for name in TASKS}
-        self.loss_fn = MultiTaskLoss(self.network, tasks, ["rgb"], self.config, torch.device("cpu"))
+        self.loss_fn = MultiTaskLoss(self.network, tasks, {"rgb": "rgb"}, self.config, torch.device("cpu"))
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=lr, weight_decay=0)
         regularizers = [self.sparsity] if self.sparsity else []
         self.method: Joint = METHODS[method](self.loss_fn, self.config, self.optimizer, regularizers)

@@ -140,7 +140,7 @@ def test_a_run_has_its_report(tiny_run: Run) -> None:
     figures = tiny_run.metrics["val"]["all"]
     for told in ("ap50 ↑", f"{figures['miou']:.3f}", f"{tiny_run.metrics['parameters']:,}", "Active channels"):
         assert told in page
-    assert page.count("data:image/jpeg;base64") == 6 and page.count("data:image/png;base64") == 2
+    assert page.count("data:image/jpeg;base64") == 12 and page.count("data:image/png;base64") == 2
     assert 'src="http' not in page and len(page) < 4e6
     names = [name.removeprefix("iou_") for name in figures if name.startswith("iou_")]
     assert len(names) >= 3 and all(f"<td>{name}</td>" in page for name in names)
@@ -148,11 +148,11 @@ def test_a_run_has_its_report(tiny_run: Run) -> None:
 
 def test_a_sheet_without_a_name_counts_up(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("sheet.png").write_text("mine")
+    Path("sheet.jpg").write_text("mine")
     for _ in range(2):
         assert main(["data", "show", str(pairs), "--count", "1"]) == 0
-    assert sorted(file.name for file in tmp_path.glob("*.png")) == ["sheet-2.png", "sheet-3.png", "sheet.png"]
-    assert Path("sheet.png").read_text() == "mine"
+    assert sorted(file.name for file in tmp_path.glob("*.jpg")) == ["sheet-2.jpg", "sheet-3.jpg", "sheet.jpg"]
+    assert Path("sheet.jpg").read_text() == "mine"
 
 
 WRITES = ("--out", "--engine-out", "--preview", "--triton")

@@ -131,7 +131,7 @@ def test_what_is_distilled_is_registered_and_the_teacher_alike(teachers: dict[st
         assert features.shifts[0] is None and torch.equal(features.shifts[1], torch.tensor([[2.0, 0.0]] * 4))  # type: ignore[arg-type]
         registered = float(distillation(features, images))
         not_registered = float(distillation(features._replace(shifts=[None, None]), images))
-    assert registered < 0.5 * not_registered
+    assert registered < 0.75 * not_registered
 
 
 @pytest.mark.parametrize(

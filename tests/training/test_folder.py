@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -49,9 +50,20 @@ def test_sixteen_bits_reach_the_thermal_range(pairs: Path) -> None:
     assert len(item.images["ir"].unique()) > 250
 
 
-def test_segmentation_that_is_only_named_is_none(pairs: Path) -> None:
-    shutil.rmtree(pairs / "semantic")
-    assert "semantic" not in opened(pairs)["train"].classes
+@pytest.mark.fault("D5")
+@pytest.mark.parametrize(
+    ("lost", "renamed", "expected"),
+    [
+        ("semantic", None, "names the classes of semantic (semantic), and there are no labels"),
+        ("semantic", "semantics", "semantics/ is there: name it semantic, or give folders: {semantic: semantics}"),
+        ("labels", None, "labels_rgb is there, which data.label_policy=rgb reads"),
+        ("attributes.csv", None, "names attributes, and no row of"),
+    ],
+)
+def test_names_without_any_label_are_a_problem(pairs: Path, lost: str, renamed: str | None, expected: str) -> None:
+    (pairs / lost).rename(pairs / renamed if renamed else pairs.parent / "away")
+    with pytest.raises(DataError, match=re.escape(expected)):
+        opened(pairs)
 
 
 def test_union_keeps_one_of_two_that_are_the_same() -> None:
@@ -121,7 +133,10 @@ def test_images_of_one_modality_alone(pairs: Path) -> None:
 
 
 def test_a_yolo_folder_is_read_as_it_is(pairs: Path, tmp_path: Path) -> None:
-    """images/ and labels/ inside each split, no label file for images without objects, keys of other tools."""
+    """images/ and labels/ inside each split, no label file for images without objects, keys of other tools.
+
+    As YOLO's own tools do, an image without a label file is taken for one without objects, and counted.
+    """
     root = tmp_path / "yolo"
     for split in ("train", "val"):
         shutil.copytree(pairs / "rgb" / split, root / split / "images")
@@ -131,15 +146,19 @@ def test_a_yolo_folder_is_read_as_it_is(pairs: Path, tmp_path: Path) -> None:
     (root / "data.yaml").write_text(
         "train: train/images\nval: val/images\nnc: 3\nnames: [person, car, bicycle]\nroboflow: {version: 1}\n"
     )
-    assert "missing or unreadable label file" in str(check(root)[0].problems[0])
-    for policy, first_label in (("empty", 0), ("unlabelled", None)):
-        (root / "data.yaml").write_text((root / "data.yaml").read_text() + f"missing_labels: {policy}\n")
+    text = (root / "data.yaml").read_text()
+    for policy, first_label in (("", 0), ("empty", 0), ("unlabelled", None)):
+        (root / "data.yaml").write_text(text + f"missing_labels: {policy}\n")
         dataset_index, statistics = check(root)
         assert not dataset_index.problems and statistics["train"]["labelled"]["boxes"] == (
-            6 if policy == "empty" else 5
+            5 if policy == "unlabelled" else 6
         )
+        counted = "" if policy == "unlabelled" else "read 1 images without a label file as images without objects"
+        assert "".join(map(str, dataset_index.problems.skipped)).startswith(counted)
         boxes = sample(root, 0).labels.get("boxes")
         assert (None if boxes is None else len(boxes.classes)) == first_label
+    (root / "data.yaml").write_text(text + "missing_labels: problem\n")
+    assert "missing or unreadable label file" in str(check(root)[0].problems[0])
 
 
 def test_a_description_elsewhere_may_rename_folders(

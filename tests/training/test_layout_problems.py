@@ -17,6 +17,7 @@ from edgemtl.data.check import check
 from edgemtl.data.formats import index
 
 HEIGHT, WIDTH = SIZE
+PERSON = ("person", 4, 8, 20, 40)
 Change = Callable[[Path], object]
 VIEWS = (("visible", 3), ("infrared", 1))
 
@@ -266,7 +267,7 @@ def test_class_ids_in_a_palette(tmp_path: Path, bits: int) -> None:
 def test_kaist_in_xml_states_its_size(tmp_path: Path) -> None:
     kaist(tmp_path)
     for file in (tmp_path / "annotations").rglob("*.txt"):
-        voc(tmp_path / "annotations-xml-15" / file.relative_to(tmp_path / "annotations").with_suffix(".xml"))
+        voc(tmp_path / "annotations-xml-15" / file.relative_to(tmp_path / "annotations").with_suffix(".xml"), PERSON)
     assert not check(tmp_path)[0].problems
     for view, channels in (("visible", 3), ("lwir", 1)):
         write_image(first(tmp_path, f"{view}/*.jpg"), channels, (96, 128))

@@ -50,7 +50,7 @@ def test_a_stray_file_is_skipped_and_counted(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     images, problems = found(tmp_path, "rgb")
     assert [(image.name, image.file, image.split) for image in images] == [("a", "a.JPG", ""), ("b", "b.png", "")]
-    assert [skipped.count for skipped in problems.skipped] == [2]
+    assert [skipped.count for skipped in problems.skipped] == [4]
 
 
 def test_one_image_is_enough(tmp_path: Path) -> None:

@@ -109,7 +109,8 @@ def test_a_full_disk_leaves_the_last_good_state(
     train(load(None, WORDS), unfinished.with_name("run"), resume=True, evaluate=False)
     assert "could not be saved" in capsys.readouterr().err
     assert unfinished.read_bytes() == before
-    assert sorted(file.name for file in unfinished.parent.iterdir()) == [".run.unfinished", "run"]
+    log = f"{unfinished.name}.log.jsonl"
+    assert sorted(file.name for file in unfinished.parent.iterdir()) == [unfinished.name, log, "run"]
 
 
 def test_another_configuration_is_rejected(unfinished: Path, capsys: pytest.CaptureFixture[str]) -> None:

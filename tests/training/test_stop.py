@@ -115,7 +115,8 @@ def test_a_signal_keeps_the_state(
         assert main(command) == 128 + number
     error = capsys.readouterr().err
     assert f"the state after step {step} is kept: the same command with --resume goes on" in error
-    assert [file.name for file in tmp_path.iterdir()] == [".run.unfinished"]
+    state = {".run.unfinished", ".run.unfinished.log.jsonl"}
+    assert {file.name for file in tmp_path.iterdir()} == state
     assert read_values(tmp_path / ".run.unfinished")["step"] == step
     assert main([*command, "--resume"]) == 0
     assert f"going on from step {step}" in capsys.readouterr().err
@@ -186,7 +187,7 @@ def test_an_error_keeps_the_last_whole_step(
     ("owner", "name", "call", "message"),
     [
         (finish, "evaluate", 1, "the run could not be evaluated"),
-        (finish, "references", 1, "the run could not be evaluated"),
+        (finish, "references", 1, "Δm could not be computed"),
         (finish, "write_run_report", 1, "the report could not be written"),
         (train, "evaluate", 1, "step 3 could not be evaluated"),
     ],

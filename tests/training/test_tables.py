@@ -10,6 +10,7 @@ import pytest
 
 from edgemtl import plots
 from edgemtl.metric_report import MetricReport
+from edgemtl.plots import BarPanel
 from edgemtl.tables import as_html, as_markdown, as_text
 from edgemtl.training_log import read_log
 
@@ -43,10 +44,15 @@ def test_every_figure_is_an_image() -> None:
         plots.metric_over_steps({"run": [(1, 0.1), (2, 0.3)]}, "depth"),
         plots.layer_profiles(profiles, {"depth": "stage8"}, 0.01),
         plots.misalignment(reports, ["boxes"], [2], [1]),
-        plots.task_changes(["a", "b"], {"boxes": [[1.0, 2.0], []], "Δm": [[1.0], [0.5]]}, "png"),
-        plots.channels_by_layer([8, 16], [8, 4]),
+        plots.bar_panels(
+            [
+                BarPanel("ap50", ["a", "b"], {"ap50": [[0.5, 0.6], []]}),
+                BarPanel("x", ["b"], {"y": [[1.0]], "Δm": [[2.0]]}),
+            ]
+        ),
+        plots.bar_panels([BarPanel("ap50", ["a"], {"ap50": [[0.5]]})]),
         plots.channels_by_layer([8, 16], [8, 4], ["rgb.stage4", "boxes"], 3.4),
     ):
         pixels = cv2.imdecode(np.frombuffer(figure, np.uint8), cv2.IMREAD_COLOR)
         assert pixels is not None and pixels.std() > 5
-    assert plots.task_changes(["a"], {"Δm": [[1.0]]}, "svg").lstrip().startswith(b"<?xml")
+    assert plots.bar_panels([BarPanel("x", ["a"], {"x": [[1.0]]})], "svg").lstrip().startswith(b"<?xml")

@@ -8,6 +8,7 @@ from typing import Protocol
 from ...errors import DataError
 from ...registry import Registry
 from ..annotations import Index
+from ..modalities import assign
 from ..policies import POLICIES
 
 
@@ -26,12 +27,17 @@ FORMATS: Registry[Format] = Registry("dataset format", {name: f"{__name__}.{name
 """Matched with a folder in this order, those of plugins before; "folder" matches any."""
 
 
-def index(path: str | Path, label_policy: str = "fused") -> Index:
-    """Index a dataset by the first format that matches its folder; ``label_policy`` is one of `POLICIES`."""
+def index(path: str | Path, label_policy: str = "fused", modality: str = "") -> Index:
+    """Index a dataset by the first format that matches its folder; ``label_policy`` is one of `POLICIES`.
+
+    ``modality`` is that of a single camera; without it, 16-bit counts are recognised as thermal.
+    """
     if label_policy not in POLICIES:
         raise DataError(f"label policy '{label_policy}' is not one of {', '.join(POLICIES)}")
     root = Path(path)
     if not root.exists():
         raise DataError(f"{root}: there is no such folder")
     formats = (FORMATS[name] for name in [*FORMATS.origins, *_NAMES])
-    return next(format_ for format_ in formats if format_.matches(root)).index(root, label_policy)
+    result = next(format_ for format_ in formats if format_.matches(root)).index(root, label_policy)
+    assign(result, modality)
+    return result

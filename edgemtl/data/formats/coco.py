@@ -6,110 +6,150 @@ annotations/train.json                 images/train/, train/, images/  and other
 result.json, labels.json …             images/, data/                  one file of no split is "train"
 annotations/instances_train_ir.json    ir/train/                       a second camera: a file with its word, or …
 rgb/train/                             ir/train/, thermal/train/       … images next to those that the file names
-depth/train/STEM.png …                                                 maps of other tasks, as `readers.maps` describes
+depth/train/STEM.png, attributes.csv                                   labels of other tasks, as `folder` has them
+data.yaml                              annotations: the files by split ({train: a.json, train_ir: b.json}), or their
+                                       folder; and all keys of `folder`, each optional
 
-Boxes alone are read from the files (`readers.coco_json`). Where both cameras have a file, ``label_policy`` selects
-whose boxes count; "fused" takes both, unless a file is of no camera.
+Boxes alone are read from the files (`readers.coco_json`). Where cameras have a file each, ``label_policy`` selects
+whose boxes count; "fused" and "union" take those of all, and an object that two views show once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
-from ..annotations import Entry, Index, LabelReader
-from ..readers.coco_json import CocoJson, read_coco_json, with_classes
-from .coco_files import LabelFile, label_files, other_files
-from .coco_views import CocoBoxes, add_partners, check_pairs, sources, views_of
+from edgemtl_runtime.limits import parse_yaml, read_bounded
 
-SPLITS = ("train", "val", "test")
+from ...errors import EdgemtlError
+from ..annotations import Entry, Index, constant_label
+from ..description import ANNOTATIONS, DESCRIPTION, Description, describe
+from ..problems import Problem, Problems
+from ..readers.coco_json import CocoJson, read_coco_json, with_classes
+from ..readers.table import Table, read_table
+from .coco_files import LabelFile, by_split, described, described_files, is_annotations, label_files, other_files
+from .coco_maps import LabelMaps
+from .coco_views import CocoBoxes, add_partners, sources, views_of
+
 SHAPE = "boxes are read from instances_train….json, train.json, train/_annotations.coco.json or the like"
+Contents = dict[str, list[tuple[LabelFile, CocoJson]]]
+"""What the files of each split hold."""
 
 
 def matches(root: Path) -> bool:
-    """Whether the folder has this format."""
-    return root.is_dir() and not (root / "data.yaml").is_file() and bool(label_files(root) or other_files(root))
+    """Whether this is such a folder, a JSON file, or a data.yaml that names some; one with ``names`` is of YOLO."""
+    if root.is_file():
+        return root.suffix.lower() == ".json" or ANNOTATIONS in _keys(root)
+    keys = _keys(root / DESCRIPTION)
+    return ANNOTATIONS in keys or ("names" not in keys and bool(label_files(root) or other_files(root)))
+
+
+def _keys(file: Path) -> frozenset[str]:
+    """Return the keys of a description, none where it cannot be read, which `describe` reports."""
+    try:
+        return frozenset(parse_yaml(read_bounded(file)))
+    except (EdgemtlError, ValueError, TypeError):
+        return frozenset()
 
 
 def index(root: Path, label_policy: str) -> Index:
     """Index the images of every split that has a file."""
     result = Index(root)
-    files = _by_split(label_files(root), result)
-    if not files and not result.problems:
-        names = ", ".join(str(file.relative_to(root)) for file in other_files(root)[:4])
-        result.problem(root, f"{names}: no file of boxes; {SHAPE}")
-    read: dict[str, list[tuple[LabelFile, CocoJson]]] = {}
-    for split, of_split in files.items():
-        for file in of_split:
-            if (content := read_coco_json(file.file, result.problems)) is not None:
-                read.setdefault(split, []).append((file, content))
-    result.classes["boxes"] = _unite_classes(read, result)
-    for split, pairs in read.items():
-        _index_split(result, split, pairs, label_policy)
+    description = _describe(root, result.problems)
+    if description is None:
+        return result
+    result.classes = dict(description.classes)
+    contents = _read(root, description, result)
+    table = read_table(description.attributes_file, result.classes.get("attributes", ()), result.problems)
+    maps = LabelMaps(description)
+    for split, files in contents.items():
+        _index_split(result, description, split, files, label_policy, maps, table)
+    maps.check(result)
     return result
 
 
-def _by_split(files: Iterable[LabelFile], result: Index) -> dict[str, list[LabelFile]]:
-    """Return the files by split, one a camera; several of one split and camera are a problem."""
-    candidates: dict[tuple[str, str], list[LabelFile]] = {}
-    for file in files:
-        candidates.setdefault((file.split, file.modality), []).append(file)
-    has_splits = any(split for split, _ in candidates)
-    by_split: dict[str, list[LabelFile]] = {}
-    for (split, _), alike in sorted(candidates.items(), key=lambda pair: [*SPLITS, ""].index(pair[0][0])):
-        if has_splits and not split:
-            result.problems.skip("JSON files of no split", alike[0].file, count=len(alike))
-            continue
-        kept = alike if len(alike) == 1 else [file for file in alike if _has_folder(file, result.root)]
-        if len(kept) != 1:
-            names = ", ".join(str(file.file.relative_to(result.root)) for file in alike[:4])
-            of_split = f"split '{split}'" if split else "one split"
-            result.problem(result.root, f"has {len(alike)} files for {of_split}: {names}; keep one of them")
-            continue
-        if len(alike) > 1:
-            result.problems.skip("JSON files of images that are not present", alike[0].file, count=len(alike) - 1)
-        by_split.setdefault(split or "train", []).append(kept[0])
-    return by_split
+def _describe(root: Path, problems: Problems) -> Description | None:
+    """Return the dataset's description, or one that has all its defaults."""
+    if root.suffix.lower() == ".json":
+        parent = root.absolute().parent
+        return Description(root, parent.parent if is_annotations(parent) else parent)
+    if root.is_dir() and not (root / DESCRIPTION).is_file():
+        return Description(root / DESCRIPTION, root)
+    return describe(root, problems)
 
 
-def _has_folder(file: LabelFile, root: Path) -> bool:
-    """Whether there is a folder of images of the file's own name: train2017/ of instances_train2017.json."""
-    return (root / file.file.stem.rpartition("_")[2]).is_dir()
+def _read(root: Path, description: Description, result: Index) -> Contents:
+    """Return what the files hold, and set the classes of the boxes."""
+    base, problems = description.base, result.problems
+    files = (
+        [described(root.absolute(), base)] if root.suffix.lower() == ".json" else described_files(description, problems)
+    )
+    selected = by_split(files, base, problems)
+    if not selected and not problems:
+        names = ", ".join(str(file.relative_to(base)) for file in other_files(base)[:4])
+        problems.append(Problem(root, 0, f"{names or 'holds'}: no file of boxes; {SHAPE}"))
+    contents: Contents = {}
+    for split, of_split in selected.items():
+        for label_file in of_split:
+            content = read_coco_json(label_file.file, problems)
+            if content is not None and (content.is_labelled or split == "test"):
+                contents.setdefault(split, []).append((label_file, content))
+            elif content is not None:
+                problems.append(Problem(content.file, 0, "has no annotations; a list of boxes is wanted"))
+    return _unite_classes(contents, description, result)
 
 
-def _unite_classes(read: dict[str, list[tuple[LabelFile, CocoJson]]], result: Index) -> tuple[str, ...]:
-    """Give every file the first one's classes; others may list fewer, in another order, but none that is new."""
-    classes: tuple[str, ...] = ()
-    first = Path()
-    for split, files in read.items():
-        united = []
+def _unite_classes(contents: Contents, description: Description, result: Index) -> Contents:
+    """Return the files with one list of classes: that of ``names``, else the first file's.
+
+    Another file may list fewer, in another order, but none that is new.
+    """
+    owner = description.file
+    united: Contents = {}
+    for split, files in contents.items():
         for label_file, content in files:
-            if not classes:
-                classes, first = content.classes, content.file
-            new = [name for name in content.classes if name not in classes]
-            if new:
-                result.problem(content.file, f"has the categories {', '.join(new)[:100]}, which {first} does not have")
+            if "boxes" not in result.classes:
+                result.classes["boxes"], owner = content.classes, content.file
+            classes = result.classes["boxes"]
+            if new := [name for name in content.classes if name not in classes]:
+                result.problem(content.file, f"has the categories {', '.join(new)[:100]}, which {owner} does not have")
             else:
-                united.append((label_file, with_classes(content, classes)))
-        read[split] = united
-    return classes
+                united.setdefault(split, []).append((label_file, with_classes(content, classes)))
+    return united
 
 
-def _index_split(result: Index, split: str, files: list[tuple[LabelFile, CocoJson]], label_policy: str) -> None:
-    for _, content in files:
-        if not content.is_labelled and split != "test":
-            result.problem(content.file, "has no annotations")
-    views = views_of(files, result)
-    add_partners(views, result)
-    check_pairs(views, split, result)
-    counted = sources(views, label_policy, result)
+def _index_split(
+    result: Index,
+    description: Description,
+    split: str,
+    files: list[tuple[LabelFile, CocoJson]],
+    label_policy: str,
+    maps: LabelMaps,
+    table: Table,
+) -> None:
+    views = views_of(files, description, split, result.problems)
+    add_partners(views, description, split, result)
+    counted = sources(views, label_policy, description, result.problems)
     entries = []
-    for name in views.samples():
-        images = {modality: views.images[modality][name] for modality in views.modalities}
-        first = images[views.modalities[0]]
-        labels: dict[str, LabelReader] = {}
+    modalities = views.modalities
+    for name in views.samples:
+        images = {m: views.images[m][name] for m in modalities if name in views.images[m]}
+        first = next(iter(images.values()))
+        labels = maps.readers(first.file, name)
         if boxes := tuple(source[name] for source in counted if name in source):
             labels["boxes"] = CocoBoxes(boxes, files[0][1].file)
-        stated = next((image.stated_size for image in images.values() if image.stated_size), None)
-        entries.append(Entry(name, {m: image.file for m, image in images.items()}, labels, None, stated, first.exif))
+        row = table.row(name)
+        if row and len(row.attributes):
+            labels["attributes"] = partial(constant_label, row.attributes)
+        entries.append(
+            Entry(
+                name,
+                {modality: image.file for modality, image in images.items()},
+                labels,
+                row.is_day if row else None,
+                next((image.stated_size for image in images.values() if image.stated_size), None),
+                description.exif or first.exif,
+                description.registered,
+            )
+        )
     result.splits[split] = entries

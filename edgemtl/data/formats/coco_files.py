@@ -1,12 +1,16 @@
-"""Where the files of a dataset in COCO's format lie: the words in their paths name split and camera."""
+"""The JSON files of a dataset in COCO's format: the words in their paths name split and camera, or a data.yaml does."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..description import SPLITS, Description
+from ..exports import candidates
+from ..problems import Problem, Problems
 
 SPLIT_WORDS = {
     "train": "train",
@@ -34,7 +38,6 @@ LONE_STEMS = {"result"}
 """Names of files of boxes that have none of these words (Label Studio)."""
 OTHER_WORDS = {"caption", "captions", "keypoints", "panoptic", "stuff", "info", "map"}
 """Words of COCO's files that hold no boxes of objects."""
-GENERIC_FOLDERS = ("images", "data", "JPEGImages")
 DEPTH = 3
 """Folders are looked for so deep."""
 
@@ -64,7 +67,7 @@ class LabelFile:
 
 def label_files(root: Path) -> list[LabelFile]:
     """Return a dataset's JSON files of boxes by their names."""
-    return [describe(file, root) for file in _json_files(root) if not _is_other(file)]
+    return [described(file, root) for file in _json_files(root) if not _is_other(file)]
 
 
 def other_files(root: Path) -> list[Path]:
@@ -72,7 +75,54 @@ def other_files(root: Path) -> list[Path]:
     return [file for file in _json_files(root) if _is_other(file)]
 
 
-def describe(file: Path, root: Path) -> LabelFile:
+def described_files(description: Description, problems: Problems) -> list[LabelFile]:
+    """Return the JSON files that a data.yaml names, or those whose names are of files of boxes."""
+    base = description.base
+    named: list[LabelFile] = []
+    for key, text in description.annotations.items():
+        paths = candidates(base, text)
+        file = next((path for path in paths if path.exists()), None)
+        split, _, modality = key.partition("_")
+        if file is None:
+            problems.append(Problem(paths[0], 0, f"does not exist; annotations{'.' * bool(key)}{key} names it"))
+        elif file.is_dir():
+            named += [described(path, base) for path in sorted(file.rglob("*.json")) if not _is_other(path)]
+        else:
+            by_words = described(file, base)
+            named.append(replace(by_words, split=split or "train", modality=modality or by_words.modality))
+    return named if description.annotations else label_files(base)
+
+
+def by_split(files: Iterable[LabelFile], root: Path, problems: Problems) -> dict[str, list[LabelFile]]:
+    """Return the files by split, one a camera; several of one split and camera are a problem."""
+    alike: dict[tuple[str, str], list[LabelFile]] = {}
+    for file in files:
+        alike.setdefault((file.split, file.modality), []).append(file)
+    has_splits = any(split for split, _ in alike)
+    selected: dict[str, list[LabelFile]] = {}
+    for (split, _), group in sorted(alike.items(), key=lambda pair: [*SPLITS, ""].index(pair[0][0])):
+        if has_splits and not split:
+            problems.skip("JSON files of no split", group[0].file, count=len(group))
+            continue
+        kept = group if len(group) == 1 else [file for file in group if _has_folder(file, root)]
+        if len(kept) == 1:
+            selected.setdefault(split or "train", []).append(kept[0])
+        else:
+            names = ", ".join(str(file.file.relative_to(root)) for file in group[:4])
+            of_split = f"of split '{split}'" if split else "of no split"
+            wanted = f"name one in a data.yaml: annotations: {{{split or 'train'}: FILE}}"
+            problems.append(Problem(root, 0, f"has {len(group)} files {of_split}: {names}; {wanted}"))
+        if len(kept) == 1 < len(group):
+            problems.skip("JSON files of images that are not present", group[0].file, count=len(group) - 1)
+    return selected
+
+
+def _has_folder(file: LabelFile, root: Path) -> bool:
+    """Whether there is a folder of images of the file's own name: train2017/ of instances_train2017.json."""
+    return (root / file.file.stem.rpartition("_")[2]).is_dir()
+
+
+def described(file: Path, root: Path) -> LabelFile:
     """Return what the path of a JSON file names."""
     parts = file.relative_to(root).with_suffix("").parts if file.is_relative_to(root) else (file.stem,)
     return LabelFile(file, named_by(parts, SPLIT_WORDS), named_by(parts, MODALITY_WORDS))
@@ -85,12 +135,17 @@ def _is_other(file: Path) -> bool:
 def _json_files(root: Path) -> Iterator[Path]:
     """Yield JSON files whose name, or whose folder's, is that of a file of boxes."""
     for folder in folders(root, 2):
-        is_annotations = bool({"annotation", "annotations"} & set(words(folder.name))) and folder != root
+        in_annotations = is_annotations(folder) and folder != root
         for file in sorted(folder.glob("*.json")):
             stem = set(words(file.stem))
             is_lone = folder == root and file.stem in LONE_STEMS
-            if is_annotations or is_lone or stem & (LABEL_WORDS | SPLIT_WORDS.keys()):
+            if in_annotations or is_lone or stem & (LABEL_WORDS | SPLIT_WORDS.keys()):
                 yield file
+
+
+def is_annotations(folder: Path) -> bool:
+    """Whether a folder is named after annotations: any JSON file in it is one of boxes."""
+    return bool({"annotation", "annotations"} & set(words(folder.name)))
 
 
 def folders(root: Path, depth: int = DEPTH) -> list[Path]:
@@ -102,94 +157,3 @@ def folders(root: Path, depth: int = DEPTH) -> list[Path]:
         for name in inner:
             tree += folders(root / name, depth - 1)
     return tree
-
-
-@dataclass
-class ImageFolders:
-    """The folders that may hold the images of a JSON file, and what they hold; a folder is listed once."""
-
-    folders: list[Path]
-    listed: dict[str, frozenset[str]] = field(default_factory=dict)
-
-    def holds(self, file: str) -> bool:
-        """Whether a file exists."""
-        folder, name = os.path.split(file)
-        if folder not in self.listed:
-            try:
-                with os.scandir(folder) as entries:
-                    self.listed[folder] = frozenset(entry.name for entry in entries)
-            except OSError:
-                self.listed[folder] = frozenset()
-        return name in self.listed[folder]
-
-    def locate(self, names: Sequence[str]) -> list[Path | None]:
-        """Return the file of each image, None where it is in no folder.
-
-        The folders that hold most of the images come first. Of a path of another machine, or an address, the longest
-        end that exists is taken.
-        """
-        paths = [_path(name) for name in names]
-        hits = {folder: sum(self.holds(f"{folder}/{path}") for path in paths) for folder in self.folders}
-        ordered = sorted(self.folders, key=lambda folder: -hits[folder])
-        return [self._locate(path, ordered) for path in paths]
-
-    def _locate(self, path: PurePosixPath, ordered: list[Path]) -> Path | None:
-        if path.is_absolute() and self.holds(str(path)):
-            return Path(path)
-        parts = path.parts[1:] if path.is_absolute() else path.parts
-        for start in range(len(parts)):
-            end = PurePosixPath(*parts[start:])
-            for folder in ordered:
-                if self.holds(f"{folder}/{end}"):
-                    return Path(os.path.normpath(folder / end)) if ".." in parts else folder / end
-        return None
-
-    def inner(self, file: Path) -> PurePosixPath:
-        """Return an image's path in the innermost of the folders that it is in."""
-        depth = len(file.parents)
-        bases = [len(folder.parts) for folder in self.folders if file.is_relative_to(folder)]
-        return PurePosixPath(*file.parts[max(bases, default=depth) :])
-
-
-def _path(name: str) -> PurePosixPath:
-    """Return a path as it is written on any system."""
-    return PurePosixPath(name.replace("\\", "/"))
-
-
-def image_folders(root: Path, label_file: LabelFile) -> list[Path]:
-    """Return the folders that may hold a JSON file's images, the likeliest first; those of another split are left out.
-
-    So are those of another camera, if the file is of one.
-    """
-    parent = label_file.file.parent
-    own_names = {*GENERIC_FOLDERS, label_file.file.stem.rpartition("_")[2]}
-    named: list[Path] = []
-    other: list[Path] = []
-    for folder in folders(root):
-        parts = folder.relative_to(root).parts
-        split, modality = named_by(parts, SPLIT_WORDS), named_by(parts, MODALITY_WORDS)
-        is_of_camera = modality in ("", label_file.modality) or not label_file.modality
-        is_named = folder.name in own_names or bool(named_by(parts[-1:], SPLIT_WORDS | MODALITY_WORDS))
-        if is_named and is_of_camera and split == label_file.split:
-            # A camera that nothing names is the colour one, if there is one.
-            (named if modality in ("", "rgb", label_file.modality) else other).append(folder)
-    generic = [base / name for base in (parent, root) for name in GENERIC_FOLDERS if (base / name).is_dir()]
-    return list(dict.fromkeys([parent, *named, *other, *generic, root]))
-
-
-def sibling(folder: Path, root: Path, names: Sequence[str], replaced: Sequence[str]) -> Path | None:
-    """Return the folder next to one of images that has one of ``names`` in the place of one of ``replaced``.
-
-    train/images has train/depth, rgb/train has ir/train and depth/train, and train2017 has depth/train2017.
-    """
-    if not folder.is_relative_to(root):
-        return None
-    parts = folder.relative_to(root).parts
-    candidates = []
-    for depth in reversed(range(len(parts))):
-        if parts[depth].lower() in replaced:
-            candidates += [root.joinpath(*parts[:depth], name, *parts[depth + 1 :]) for name in names]
-    candidates += [root.joinpath(name, *parts) for name in names]
-    split = named_by(parts, SPLIT_WORDS)
-    candidates += [root / name / split for name in names if split]
-    return next((path for path in candidates if path.is_dir() and path != folder), None)

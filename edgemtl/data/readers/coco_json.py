@@ -56,8 +56,8 @@ class CategoryRow(Struct, gc=False):
 
     id: int | str
     name: str
-    supercategory: str | None = None
-    keypoints: list[Any] | None = None
+    supercategory: Any = None
+    keypoints: Any = None
 
 
 class AnnotationRow(Struct, gc=False):
@@ -135,7 +135,7 @@ def _classes(
 
     The category that heads the others in what Roboflow writes has no objects, and is no class.
     """
-    headings = {row.supercategory for row in categories}
+    headings = {row.supercategory for row in categories if isinstance(row.supercategory, str)}
     kept = []
     for index, row in enumerate(categories):
         if row.supercategory == NO_SUPERCATEGORY and row.name in headings and index not in used:

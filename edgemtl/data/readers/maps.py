@@ -1,11 +1,13 @@
 """Label files, one an image and task, in a folder named like the task; a missing file is no label.
 
-Tasks say in `tasks.base.Task.label_files` how theirs are read; those of the built-in ones are maps:
+Tasks say in `tasks.base.Task.label_files` how theirs are read; those of the built-in ones are maps, as PNG or TIFF:
 
 semantic/SPLIT/STEM.png   8 bits: class ids as data.yaml names them, 255 where unknown
 depth/SPLIT/STEM.png      16 bits: millimetres, 0 where unknown
 normals/SPLIT/STEM.png    8 bits RGB: 128 + 127 n of the unit vector (x right, y down, z forward), black where unknown
 edges/SPLIT/STEM.png      8 bits: 0 where there is none, 255 on an edge, 128 where unknown
+
+Class ids of an image with a palette are its indices. Whole numbers may be of another type, as signed 16 bits.
 """
 
 from __future__ import annotations
@@ -18,44 +20,52 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgemtl_runtime.image_file import ImageFileError
+from edgemtl_runtime.pixels import describe
+
 from ...tasks import TASKS
 from ...tasks.base import LabelFiles
 from ..label_size import Size, has_size
 from ..problems import Problem, Problems
 from ..sample import IGNORE
+from .label_image import one_channel, read_label_image
 
 Array = NDArray[Any]
 
 
-def read_semantic(image: Array, classes: tuple[str, ...]) -> Array:
+def read_semantic(pixels: Array, classes: tuple[str, ...]) -> Array:
     """Return class ids; raises `ValueError` with what is wrong."""
-    _expect(image, np.uint8, 2, "a segmentation map has one channel of 8 bits")
+    image = _whole(one_channel(pixels), 255, "a segmentation map holds class ids in one channel of 8 bits")
     unknown = sorted(set(np.unique(image).tolist()) - {*range(len(classes)), IGNORE})
     if unknown:
-        raise ValueError(f"unknown class ids {unknown[:5]}")
-    return image
+        raise ValueError(f"unknown class ids {unknown[:5]}; data.yaml names 0 to {len(classes) - 1}, 255 is unknown")
+    return image.astype(np.uint8)
 
 
-def read_depth(image: Array, classes: tuple[str, ...]) -> Array:
+def read_depth(pixels: Array, classes: tuple[str, ...]) -> Array:
     """Return metres, 0 where unknown."""
-    _expect(image, np.uint16, 2, "a depth map has one channel of 16 bits, in millimetres")
-    return image.astype(np.float32) / 1000
+    expected = "a depth map has one channel of 16 bits, in millimetres"
+    image = one_channel(pixels)
+    if image.itemsize < 2:
+        raise ValueError(f"{expected}, not {describe(image)}")
+    return _whole(image, 65535, expected).astype(np.float32) / 1000
 
 
-def read_normals(image: Array, classes: tuple[str, ...]) -> Array:
+def read_normals(pixels: Array, classes: tuple[str, ...]) -> Array:
     """Return unit vectors, zero where unknown."""
-    _expect(image, np.uint8, 3, "a normal map has three channels of 8 bits")
-    known = image.any(2, keepdims=True)
-    vectors = (image[:, :, ::-1].astype(np.float32) - 128) / 127
+    if pixels.dtype != np.uint8 or pixels.ndim != 3:
+        raise ValueError(f"a normal map has three channels of 8 bits, not {describe(pixels)}")
+    known = pixels.any(2, keepdims=True)
+    vectors = (pixels.astype(np.float32) - 128) / 127
     length = np.linalg.norm(vectors, axis=2, keepdims=True)
     if known.any() and not 0.9 < float(np.median(length[known])) < 1.1:
         raise ValueError("holds no unit vectors: expected 128 + 127 n in 8 bits RGB, black where unknown")
     return np.where(known, vectors / np.maximum(length, 1e-6), np.float32(0))
 
 
-def read_edges(image: Array, classes: tuple[str, ...]) -> Array:
+def read_edges(pixels: Array, classes: tuple[str, ...]) -> Array:
     """Return 1 on edges, 0 elsewhere and `IGNORE` where unknown."""
-    _expect(image, np.uint8, 2, "an edge map has one channel of 8 bits")
+    image = _whole(one_channel(pixels), 255, "an edge map has one channel of 8 bits")
     unknown = sorted(set(np.unique(image).tolist()) - {0, 128, 255})
     if unknown:
         raise ValueError(f"values {unknown[:5]}: an edge map holds 0 (none), 255 (edge) and 128 (unknown)")
@@ -88,16 +98,13 @@ def read_map(task: str, file: Path, classes: tuple[str, ...], size: Size | None,
     label_files = READERS[task]
     if label_files.decode is None:
         return _read_other(label_files, file, classes, size, problems)
-    image = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
     try:
-        if image is None:
-            raise ValueError("cannot be read as an image")
-        if not has_size(file, image.shape[:2], size, problems, task):
-            return None
-        return label_files.decode(image, classes)
-    except ValueError as error:
+        pixels = read_label_image(file, label_files.as_shown)
+        label = label_files.decode(pixels, classes)
+    except (ImageFileError, ValueError) as error:
         problems.append(Problem(file, 0, str(error)))
         return None
+    return label if has_size(file, (pixels.shape[0], pixels.shape[1]), size, problems, task) else None
 
 
 def _read_other(
@@ -125,7 +132,8 @@ def write_map(task: str, file: Path, labels: Array) -> None:
     file.write_bytes(data.tobytes())
 
 
-def _expect(image: Array, dtype: type[np.generic], ndim: int, expected: str) -> None:
-    if image.dtype != dtype or image.ndim != ndim or (ndim == 3 and image.shape[2] != 3):
-        actual = f"{image.shape[2] if image.ndim == 3 else 1} channels of {8 * image.itemsize} bits"
-        raise ValueError(f"{expected}, not {actual}")
+def _whole(image: Array, most: int, expected: str) -> Array:
+    """Return whole numbers of any type; raises `ValueError` where one is negative, too large or a fraction."""
+    if image.size and not (image.min() >= 0 and image.max() <= most and (image == image.astype(np.int64)).all()):
+        raise ValueError(f"{expected}, not {describe(image)} with values from {image.min():g} to {image.max():g}")
+    return image

@@ -13,7 +13,7 @@ frames/night            a folder of images, or some of them (frames/*.png), in t
                         folders are paired by the names of their images, with ?pair=order by their order
 drive.mcap#/ir          an image topic of an MCAP file, FOLDER#/ir of a ROS 2 bag, also with mcap: or bag: before it;
                         ?speed=1 plays it live
-pattern:                plain moving shapes; ?fps=20&frames=100&width=320&height=240
+pattern:                plain moving shapes; ?fps=20&frames=100&width=320&height=240&channels=1 (ir has 1, others 3)
 
 Of every source: ?rotate=90|180|270 rotates the images clockwise, ?offset_ms=-120 is added to the stamps, ?repeats=keep
 takes a live camera's repeated images for new ones. ${NAME} is the environment's NAME, ${file:NAME} what a file

@@ -55,3 +55,20 @@ def to_image(frame: av.VideoFrame) -> NDArray[Any]:
     if deep and frame.format.is_rgb:  # three equal channels are thermal counts
         return as_frame(np.ascontiguousarray(frame.to_ndarray(format="rgb48le", **single)))
     return np.ascontiguousarray(frame.to_ndarray(format="rgb24", **single))
+
+
+def jpeg_is_damaged(data: bytes) -> bool:
+    """Whether FFmpeg's decoder finds that JPEG data are invalid; False of kinds that it does not decode."""
+    import av
+
+    av.logging.set_level(av.logging.PANIC)
+    codec: Any = av.CodecContext.create("mjpeg", "r")
+    codec.thread_type = "SLICE"
+    codec.options = {"err_detect": "explode"}
+    try:
+        frames = codec.decode(av.Packet(data))
+    except av.error.InvalidDataError:
+        return True
+    except (av.error.FFmpegError, ValueError):
+        return False
+    return any(frame.is_corrupt for frame in frames)

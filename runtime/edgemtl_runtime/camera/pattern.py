@@ -22,11 +22,16 @@ SHAPES = (
 
 
 class PatternCamera(PlaybackCamera):
-    """Rectangles over a gradient; a camera named "ir" gives their thermal grey level, any other their colour."""
+    """Rectangles over a gradient; a camera named "ir", or with ``?channels=1``, gives their thermal grey level."""
 
     def __init__(self, name: str, epoch: Epoch, options: Options) -> None:
         self.name, self.uri = name, "pattern:"
-        fps, count, width, height = take(options, "pattern:", fps=20, frames=0, width=320, height=240)
+        fps, count, width, height, channels = take(
+            options, "pattern:", fps=20, frames=0, width=320, height=240, channels=1 if name == "ir" else 3
+        )
+        if channels not in (1, 3):
+            raise CameraError("pattern: channels is 3 (colour) or 1 (thermal)")
+        self.is_grey = channels == 1
         if not (8 <= width <= 8192 and 8 <= height <= 8192):
             raise CameraError("pattern: width and height lie between 8 and 8192")
         self.count, self.width, self.height = int(count), int(width), int(height)
@@ -47,10 +52,10 @@ class PatternCamera(PlaybackCamera):
         """Return the pattern at a time, (H, W, 3) or (H, W) uint8."""
         h, w = self.height, self.width
         shade = np.linspace(40, 120, h, dtype=np.float32)[:, None, None] + np.zeros((h, w, 1), np.float32)
-        image = np.repeat(shade, 1 if self.name == "ir" else 3, 2).astype(np.uint8)
+        image = np.repeat(shade, 1 if self.is_grey else 3, 2).astype(np.uint8)
         for x, y, wide, high, speed, colour, warmth in SHAPES:
             left = int(((x + speed * time_s) % (1 + wide) - wide) * w)
             top = int((y - high / 2) * h)
             box = image[top : top + int(high * h), max(left, 0) : max(left + int(wide * w), 0)]
-            box[:] = warmth if self.name == "ir" else colour
-        return image[:, :, 0] if self.name == "ir" else image
+            box[:] = warmth if self.is_grey else colour
+        return image[:, :, 0] if self.is_grey else image

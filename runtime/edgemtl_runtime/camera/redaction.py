@@ -25,6 +25,7 @@ PUBLIC_OPTIONS = (
     "stamps",
     "speed",
     "frames",
+    "channels",
     "clock",
     "pair",
 )

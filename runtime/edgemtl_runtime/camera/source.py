@@ -178,8 +178,8 @@ def present_devices() -> str:
 def _missing_hint(address: str, path: Path) -> str:
     if os.name == "posix" and WINDOWS_PATH.match(address):
         drive, rest = address[0].lower(), address[3:].replace("\\", "/")
-        here = Path(f"/mnt/{drive}/{rest}")
-        return f"; it is a Windows path{f', here {here}' if here.exists() else ', and this machine is none'}"
+        mounted = Path(f"/mnt/{drive}/{rest}")
+        return f"; it is a Windows path{f', here {mounted}' if mounted.exists() else ', and this machine is none'}"
     scheme = address.partition(":")[0].lower()
     if scheme in STREAM_SCHEMES:
         return f"; a URL begins with {scheme}://"

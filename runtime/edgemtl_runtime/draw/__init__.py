@@ -67,7 +67,7 @@ COLUMNS = 3
 
 def label_palette(label: LabelMap, boxes: Boxes | None) -> NDArray[np.uint8]:
     """Return one RGB colour a class; a class that is also detected has the colour of its boxes."""
-    known = boxes.names if boxes else ()
+    known = boxes.names if boxes is not None else ()  # also where no box was detected
     rest = [name for name in label.names if name not in known]
     tones = {name: GROUND[i % len(GROUND)] for i, name in enumerate(n for n in rest if n != UNKNOWN)}
     tones |= {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(known)} | {UNKNOWN: np.zeros(3, np.uint8)}
@@ -158,7 +158,7 @@ def draw(pair: FramePair, result: Result, size: Canvas | None = None, columns: i
         limits = size.depth_range or (depth_range(head) if isinstance(head, DepthMap) else None)
         if (panel := map_panel(head, replace(size, depth_range=limits))) is not None:
             panels.append((name, panel))
-            scales.append(scale_of(head, limits))
+            scales.append(scale_of(head, limits, size.scores))
     lines = footer_lines([name for name, _ in panels], scales, size.width, size.text)
     tiles = [
         np.concatenate([panel, footer(name, scale, size.width, size.text, lines)])

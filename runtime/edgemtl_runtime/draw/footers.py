@@ -33,7 +33,7 @@ def footer(name: str, scale: Scale | None, width: int, text: float, lines: int) 
     """Return a strip of ``lines`` lines with a panel's name and scale, (H, W, 3) uint8 RGB."""
     step = line_height(text)
     strip = np.full((lines * step + 4, width, 3), GROUND, np.uint8)
-    put(strip, shortened(name, text, round(0.4 * width)), (4, 3), text, TEXT)
+    put(strip, shortened(name, text, round(0.4 * width) if scale else width - 8), (4, 3), text, TEXT)
     if isinstance(scale, ColourBar):
         _draw_bar(strip, scale, name, text)
     elif isinstance(scale, ColourKey):

@@ -67,7 +67,9 @@ def _free_position(
     if width > panel[1] or height > panel[0]:
         return None
     above = (min(max(x0, 0), panel[1] - width), y0 - height)
-    if above[1] >= 0 and not _overlaps(np.array([above]), size, occupied)[0]:  # nearly always: the rest costs more
+    if (
+        0 <= above[1] <= panel[0] - height and not _overlaps(np.array([above]), size, occupied)[0]
+    ):  # nearly always: the rest costs more
         return above[0], above[1], above[0] + width, y0
     corners = _candidates(box, size)
     corners[:, 0] = corners[:, 0].clip(0, panel[1] - width)

@@ -18,6 +18,8 @@ Range = tuple[float, float]
 NICE = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 """Leading digits of the ends of a range; so it hardly changes from image to image."""
 BAR_STEPS = 64
+UNKNOWN_EDGE = 0.3
+"""The score with which pixels are drawn of which no label says whether they are an edge."""
 NORMAL_DIRECTIONS = {
     "right": (1, 0, 0),
     "left": (-1, 0, 0),
@@ -68,12 +70,17 @@ def depth_image(head: DepthMap, limits: Range) -> NDArray[np.uint8]:
     return np.asarray(_turbo(near) * known[:, :, None], np.uint8)
 
 
-def scale_of(head: HeadResult, limits: Range | None = None) -> Scale | None:
-    """Return the scale of a head that is drawn as a map; None for other heads. ``limits`` are those of a depth."""
+def scale_of(head: HeadResult, limits: Range | None = None, scores: bool = True) -> Scale | None:
+    """Return the scale of a head that is drawn as a map; None for other heads.
+
+    ``limits`` are those of a depth. Edges without ``scores`` are labels.
+    """
     if isinstance(head, DepthMap):
         return _depth_bar(limits or depth_range(head), head.relative)
     if isinstance(head, NormalMap):
         return ColourKey(tuple((name, _normal_colour(normal)) for name, normal in NORMAL_DIRECTIONS.items()))
+    if isinstance(head, EdgeMap) and not scores:
+        return ColourKey((("edge", (255,) * 3), ("unknown", (round(255 * UNKNOWN_EDGE),) * 3), ("none", (0,) * 3)))
     if isinstance(head, EdgeMap):
         greys = tuple((v, v, v) for v in range(0, 256, 15))
         return ColourBar(greys, ((0.0, "0"), (head.threshold, f"edge from {head.threshold:.2g}"), (1.0, "score 1")))

@@ -24,6 +24,7 @@ ALIASING = 1.5
 LOW_COVERAGE = 0.5
 TILE_PX = 32
 """Side of the tiles of `preview`."""
+CAPTIONS = ("rgb and registered ir in tiles: contours go on across them", "edges of rgb (green) on ir: on its contours")
 OUTSIDE = -8.0
 """Map coordinate of output pixels outside of the ir camera's view."""
 
@@ -165,6 +166,18 @@ def preview(rig: Rig, rgb: NDArray[Any], ir: NDArray[Any], file: Path | None = N
         with AtomicFile(file) as output:
             output.write(as_png(both))
     return both
+
+
+def captioned(shown: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return an image of `preview` with what to look for below each half, enlarged to 400 pixels a half or more."""
+    from ..draw.footers import footer
+    from ..draw.layout import MIN_WIDTH
+
+    factor = max(1, -(-2 * MIN_WIDTH // shown.shape[1]))
+    shown = np.repeat(np.repeat(shown, factor, 0), factor, 1)
+    width = shown.shape[1] // 2
+    captions = [footer(text, None, width, max(0.4, 0.0006 * width), 1) for text in CAPTIONS]
+    return np.concatenate([shown, np.concatenate(captions, 1)])
 
 
 def as_png(image: NDArray[np.uint8]) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import os
 import re
 from dataclasses import asdict, dataclass
@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import EdgemtlError
+from ..errors import EdgemtlError, flag
 from ..frame import FramePair, Size
+from ..pixels import PixelError, as_modality
 from ..result import Result
 from .partial_file import PartialFile, rename_no_replace
 
@@ -22,7 +23,13 @@ if TYPE_CHECKING:
     from ..rig import Rig
     from ..rig.register import Registration
 
-DATA_YAML = "data.yaml"
+DATA_YAML, NO_CLASSES = "data.yaml", "names: []\n"
+OURS = re.compile(r"names: \[\]|[\w-]+: \S+/[\w-]+")
+"""Lines of a data.yaml that nobody has edited."""
+MODALITIES = ("rgb", "ir")
+"""What training reads: colour, and one channel."""
+KEPT_AS_IS = "an MCAP file keeps what cameras give: --out FILE.mcap"
+log = logging.getLogger("edgemtl_runtime")
 
 
 @dataclass
@@ -43,13 +50,14 @@ class FolderTally:
 
 
 class ImageFolder:
-    """Writes rgb/SPLIT/STAMP.png and ir/SPLIT/STAMP.png, and data.yaml where there is none yet.
+    """Writes CAMERA/SPLIT/STAMP.png for every camera, and data.yaml, so that training reads them.
 
-    STAMP is the pair's capture time as Unix nanoseconds, so that a second recording adds to the first; an
-    existing image is not replaced, and ``tally`` counts it. With a rig the thermal image is registered to the colour
-    camera's pixels, as training needs it; without one it is resized to them where its size differs. 16-bit images
-    keep their bits. Each image is written as a partial file and renamed when it is complete; the second of a pair is
-    renamed last, and training skips images without a partner.
+    STAMP is the pair's capture time as Unix nanoseconds, so that a second recording adds to the first; an existing
+    image is not replaced, and ``tally`` counts it. Images are those that training would read of the camera's, 16 bits
+    kept: colour of a camera named rgb, one channel of one named ir; of another name the first image tells. With a rig
+    the thermal image is registered to the colour camera's pixels, as training needs it; without one it is resized to
+    them where its size differs. Each image is written as a partial file and renamed when it is complete; the second of
+    a pair is renamed last.
     """
 
     name = "folder"
@@ -60,21 +68,30 @@ class ImageFolder:
             raise EdgemtlError(f"--split {split}: is a plain name, as train, val or test")
         self.folder, self.split, self.rig = folder, split, rig
         self.registration: Registration | None = None
+        self.modalities: dict[str, str] = {}
         self.tally = FolderTally()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileExistsError), (folder / DATA_YAML).open("x") as stream:
-                stream.write(f"{split}: rgb/{split}\nnames: []\n")
         except OSError as error:
             raise EdgemtlError(f"--out {folder}: cannot be written ({error.strerror})") from error
 
     def write(self, pair: FramePair, result: Result | None = None) -> None:
-        """Write the images of a pair."""
+        """Write the images of a pair; raises `EdgemtlError` where training would not read them."""
+        if not self.modalities:
+            self.modalities = self._modalities(pair)
+            try:
+                self._describe()
+            except OSError as error:
+                raise EdgemtlError(f"--out {self.folder}: cannot be written ({error.strerror})") from error
         size = next(iter(pair.frames.values())).size
         taken_ns = pair.unix_ns
         is_new = False
         for name, frame in pair.frames.items():
-            image = frame.image
+            modality = self.modalities[name]
+            try:
+                image = as_modality(frame.image, modality)
+            except PixelError as error:
+                raise EdgemtlError(f"{flag(name)}: frame {frame.index} {error}; {KEPT_AS_IS}") from error
             if self.rig is not None and name == self.rig.ir.name:
                 image = self._registered(image, size)
             elif image.shape[:2] != size:
@@ -88,6 +105,42 @@ class ImageFolder:
             self.tally.pairs += 1
         else:
             self.tally.there_already += 1
+
+    def _modalities(self, pair: FramePair) -> dict[str, str]:
+        """Return the modality of each camera; raises `EdgemtlError` where the split has images of other cameras."""
+        names = sorted(pair.frames)
+        present = sorted(n for n in {*MODALITIES, *names} if any((self.folder / n / self.split).glob("*.png")))
+        if present and present != names:
+            raise EdgemtlError(
+                f"--out {self.folder}: its split {self.split} holds {' and '.join(present)}, this recording is "
+                f"{' and '.join(names)}: give another --out or --split"
+            )
+        return {name: self._modality(name, frame.image) for name, frame in pair.frames.items()}
+
+    def _modality(self, name: str, image: NDArray[Any]) -> str:
+        if name in MODALITIES:
+            return name
+        is_reference = self.rig is not None and name == self.rig.reference and image.dtype == np.uint8
+        return MODALITIES[image.ndim == 2 and not is_reference]
+
+    def _describe(self) -> None:
+        """Write data.yaml where there is none, or add this split to one of ours."""
+        lines, described = [], set[str]()
+        for name, modality in self.modalities.items():
+            if modality in described:
+                log.warning("%s: training reads one %s camera, so data.yaml does not name it", flag(name), modality)
+            elif name != modality:
+                lines.append(f"{self.split}{'_ir' if modality == 'ir' else ''}: {name}/{self.split}\n")
+            described.add(modality)
+        file = self.folder / DATA_YAML
+        text = file.read_text() if file.is_file() else NO_CLASSES
+        missing = [line for line in lines if line not in text.splitlines(keepends=True)]
+        if not missing and file.is_file():
+            return
+        if not all(OURS.fullmatch(line) for line in text.splitlines()):
+            log.warning("%s: was edited; add to it %s", file, ", ".join(line.strip() for line in missing))
+            return
+        file.write_text("".join([*missing, text]))
 
     def _write_new(self, file: Path, data: bytes) -> bool:
         """Write a file; False where its name exists. Raises `EdgemtlError` when the disk is full."""

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from ...frame import FramePair
 from ...result import Boxes, LabelMap, Points, Result
 from .latest import Latest
 from .reply import encode_json
+
+if TYPE_CHECKING:
+    from ...draw.scales import Scale
 
 MIN_WIDTH_PX, MAX_WIDTH_PX = 640, 960
 """Width of a panel: smaller images are enlarged so that text is legible, larger ones cost more than they show."""
@@ -111,9 +115,10 @@ def describe_views(pair: FramePair, result: Result) -> dict[str, object]:
     """Describe the views of a result for the page, as JSON: its cameras, those that are missing, and its heads.
 
     "cameras" and "absent" are lists of names; a head's "kind" is "overlay" for what is drawn on cameras, "map" for a
-    separate panel, its "colours" are "#rrggbb" by class.
+    separate panel, its "colours" are "#rrggbb" by class. "scales" has those of panels, by name: a bar's "colours" and
+    its "ticks" as [position in [0, 1], text with unit], or a key's "entries" as [name, colour].
     """
-    from ...draw import MAPS, cameras, label_palette
+    from ...draw import MAPS, camera_scale, cameras, label_palette, scale_of
     from ...palette import PALETTE
 
     boxes = next((head for head in result.heads.values() if isinstance(head, Boxes)), None)
@@ -127,7 +132,22 @@ def describe_views(pair: FramePair, result: Result) -> dict[str, object]:
         heads[name] = {"kind": "map" if isinstance(head, MAPS) else "overlay", "colours": colours}
     names = cameras(pair, result)
     missing = [name for name in names if name not in pair.frames or name in result.missing]
-    return {"cameras": names, "absent": missing, "heads": heads}
+    overlays = {name for name, head in heads.items() if head["kind"] == "overlay"}
+    labels = {name for name, head in result.heads.items() if isinstance(head, LabelMap)}
+    scales = {name: camera_scale(pair, result, name, overlays - labels) for name in names}  # classes have a legend
+    scales |= {name: scale_of(head) for name, head in result.heads.items() if name not in overlays}
+    described = {name: _describe(scale) for name, scale in scales.items() if scale is not None}
+    return {"cameras": names, "absent": missing, "heads": heads, "scales": described}
+
+
+def _describe(scale: Scale) -> dict[str, object]:
+    """Describe a scale for the page, as JSON."""
+    from ...draw.scales import ColourBar
+
+    if isinstance(scale, ColourBar):
+        colours = scale.colours[:: max(1, len(scale.colours) // 16)]
+        return {"colours": [_hex(c) for c in (*colours, scale.colours[-1])], "ticks": [[*tick] for tick in scale.ticks]}
+    return {"entries": [[name, _hex(colour)] for name, colour in scale.entries]}
 
 
 def _hex(colour: Iterable[int]) -> str:

@@ -1,0 +1,63 @@
+"""Sizes of a network before and after removal: the one place in which the figures of all summaries are computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import edgemtl_export
+from edgemtl_export.inputs import example_inputs
+from edgemtl_export.report import Report
+
+from .run import Run
+from .tables import Table
+
+CHANNEL_MULTIPLE = 8
+"""The multiple that an export keeps channels up to unless it is given another."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Parameters and floating-point operations of the network that is exported, before and after removal.
+
+    What only training needs, such as a second branch of a head, is in neither.
+    """
+
+    parameters_before: int
+    parameters_after: int
+    flops_before: int
+    flops_after: int
+
+    @classmethod
+    def of(cls, report: Report) -> Sizes:
+        """Return the sizes in the report of a removal."""
+        return cls(report.parameters_before, report.parameters_after, report.flops_before, report.flops_after)
+
+    @property
+    def parameters_pruned(self) -> float:
+        """The share of the parameters that removal takes away."""
+        return _share(self.parameters_before, self.parameters_after)
+
+    @property
+    def flops_pruned(self) -> float:
+        """The share of the operations that removal takes away."""
+        return _share(self.flops_before, self.flops_after)
+
+    def rows(self) -> Table:
+        """Return the sizes as a table, a header first."""
+        mflop = [f"{flops / 1e6:,.1f}" for flops in (self.flops_before, self.flops_after)]
+        parameters = [f"{count:,}" for count in (self.parameters_before, self.parameters_after)]
+        return [
+            ["", "before", "after removal", "pruned"],
+            ["parameters", *parameters, f"{self.parameters_pruned:.1%}"],
+            ["MFLOP", *mflop, f"{self.flops_pruned:.1%}"],
+        ]
+
+
+def _share(before: int, after: int) -> float:
+    return 1 - after / before if before else 0.0
+
+
+def sizes_of(run: Run) -> Sizes:
+    """Return the sizes of a run's network, as an export of it will have them; it takes seconds."""
+    inputs = example_inputs(run.interface.inputs)
+    return Sizes.of(edgemtl_export.shrink(run.network, (), inputs, align=CHANNEL_MULTIPLE, verify=False).report)
