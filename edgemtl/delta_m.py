@@ -21,6 +21,7 @@ from .tasks import TASKS
 
 FREE = (
     "plugins",
+    "options",
     "tasks",
     "method",
     "task_weighting",

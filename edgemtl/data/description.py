@@ -148,8 +148,8 @@ def _base(file: Path, text: str) -> Path:
 def _description(file: Path, values: Mapping[str, Any], problems: Problems) -> Description:
     _check_keys(file, values, problems)
     base = _base(file, str(values.get("path") or "."))
-    given = {key: task for key, task in class_keys().items() if values.get(key) is not None}
-    classes = {task: TASKS[task].read_classes(values[key]) for key, task in given.items()}
+    named = {task: values[key] for key, task in class_keys().items() if values.get(key) is not None}
+    classes = {task: TASKS[task].read_classes(value) for task, value in named.items()}
     classes = {task: names for task, names in classes.items() if names}
     if isinstance(values.get("nc"), int) and "boxes" in classes and values["nc"] != len(classes["boxes"]):
         raise ValueError(f"nc is {values['nc']}, and names has {len(classes['boxes'])} names")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import cv2
 import extending
 import pytest
 from conftest import TINY
@@ -231,3 +233,26 @@ def test_a_backbone_with_other_strides_is_rejected_with_what_it_gives(tmp_path: 
     config = load(None, [*TINY, "tasks=[depth]", f"network={tmp_path / 'plain.yaml'}", "steps=1"])
     with pytest.raises(ConfigError, match=f"backbone 'plain' .*{message}"):
         begin(config, open_datasets(config))
+
+
+def test_a_tasks_key_folder_and_file_types_are_read_from_the_task(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A key of classes in data.yaml, another folder, and labels as TIFF: as those of the built-in tasks."""
+    text = (trained / "temperature.py").read_text()
+    key = "    label_files = LabelFiles(read_celsius)"
+    assert key in text
+    plugin = tmp_path / "temperature.py"
+    plugin.write_text(text.replace(key, f'    class_key = "surfaces"\n{key}'))
+    data = tmp_path / "thermal"
+    shutil.copytree(trained / "thermal", data)
+    (data / "temperature").rename(data / "celsius")
+    for file in (data / "celsius").glob("*/*.png"):
+        cv2.imwrite(str(file.with_suffix(".tif")), cv2.imread(str(file), cv2.IMREAD_UNCHANGED))
+        file.unlink()
+    (data / "data.yaml").write_text("surfaces: [wall, floor]\nfolders: {temperature: celsius}\n")
+    code, out, _ = answer(capsys, "data", "check", data, "--plugin", plugin, "--json")
+    assert code == 0 and json.loads(out)["splits"]["train"]["labelled"]["temperature"] == 8
+    (data / "data.yaml").write_text("surface: [wall, floor]\n")
+    code, _, err = answer(capsys, "data", "check", data, "--plugin", plugin)
+    assert code == 2 and "unknown key 'surface'; did you mean 'surfaces'?" in err
