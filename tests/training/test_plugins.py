@@ -248,7 +248,8 @@ def test_a_tasks_key_folder_and_file_types_are_read_from_the_task(
     shutil.copytree(trained / "thermal", data)
     (data / "temperature").rename(data / "celsius")
     for file in (data / "celsius").glob("*/*.png"):
-        cv2.imwrite(str(file.with_suffix(".tif")), cv2.imread(str(file), cv2.IMREAD_UNCHANGED))
+        pixels = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        assert pixels is not None and cv2.imwrite(str(file.with_suffix(".tif")), pixels)
         file.unlink()
     (data / "data.yaml").write_text("surfaces: [wall, floor]\nfolders: {temperature: celsius}\n")
     code, out, _ = answer(capsys, "data", "check", data, "--plugin", plugin, "--json")
