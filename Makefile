@@ -116,6 +116,7 @@ $(PEERS): $(READY)
 
 bench-shrink: $(PEERS)
 	$(BIN)/python benchmarks/shrink.py
+	$(BIN)/python benchmarks/shrink.py --wide
 
 bench-shrink-wide: $(PEERS)
 	$(BIN)/python benchmarks/shrink.py --wide

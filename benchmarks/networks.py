@@ -30,9 +30,13 @@ TIMM = """
     mobileone_s0 vit_tiny_patch16_224 levit_128s efficientformer_l1 mixnet_s tf_efficientnetv2_b0 rexnet_100 resnest14d
     xception41 selecsls42b tinynet_a lcnet_100 fbnetc_100 hardcorenas_a vovnet39a darknet53 nf_resnet26 gernet_s
     res2net50_26w_4s skresnet18 edgenext_xx_small fastvit_t8 repghostnet_100 inception_next_atto
+    efficientvit_b0 mobilevit_xxs mobilevitv2_050 repvit_m0_9 starnet_s1 hgnetv2_b0 pvt_v2_b0 poolformer_s12 dpn48b
+    regnetz_005 nf_regnet_b0 tiny_vit_5m_224
 """.split()  # noqa: SIM905
 CUSTOM = ["unet", "twin"]
-WIDE = [*DETECTORS, *TIMM, *CUSTOM]
+PLAIN = [f"{name} plain" for name in ("yolov5nu", "yolov8n", "yolov9t", "yolov10n", "yolo11n", "yolo26n")]
+"""YOLO networks as ultralytics builds them: with their decoded boxes, and no forward pass before."""
+WIDE = [*PLAIN, *DETECTORS, *TIMM, *CUSTOM]
 
 
 class RawHeads(nn.Module):
@@ -137,6 +141,10 @@ def _make(name: str) -> tuple[nn.Module, list[tuple[int, ...]]]:
     shape: list[tuple[int, ...]] = [(3, 160, 160)]
     if name in YOLOS:
         return _yolo(name), shape
+    if name in PLAIN:
+        from ultralytics import YOLO
+
+        return YOLO(f"{name.removesuffix(' plain').removesuffix('u')}.yaml", verbose=False).model.eval().float(), shape
     if name in SEGMENTERS:
         return torchvision.models.get_model(name, weights=None, weights_backbone=None), shape
     if name in DETECTORS:

@@ -1,7 +1,11 @@
 """Exact removal on many networks, against Torch-Pruning and torch-simplify on the same zeros in the same run.
 
-make bench-shrink         51 networks x 3 patterns of zeros -> benchmarks/results/shrink.json, docs/shrinking.md
-make bench-shrink-wide    other families, ours alone     -> benchmarks/results/shrink-wide.json, docs/shrinking.md
+python benchmarks/shrink.py           51 networks x 3 patterns of zeros -> benchmarks/results/shrink.json
+python benchmarks/shrink.py --wide    other families, ours alone        -> benchmarks/results/shrink-wide.json
+
+`make bench-shrink` runs both; each writes docs/shrinking.md from what results there are.
+
+Rows are written as they come, and a run goes on where the last one stopped; `--fresh` measures all again, names those.
 """
 
 from __future__ import annotations
@@ -31,6 +35,9 @@ from edgemtl_export import channel_groups, shrink
 HERE = Path(__file__).parent
 FLOAT32 = 1e-4
 SEEDS = 8
+TOOLS = {"edgemtl --branches cut": "cut", "edgemtl": "keep"}
+"""Our own cases, and the branches of each."""
+PEERS = ("torch-pruning", "torch-simplify")
 Case = dict[str, Any]
 
 
@@ -93,6 +100,16 @@ def onnx_error(net: nn.Module, program: Any, fresh: list[tuple[Tensor, ...]]) ->
 
 
 def measure(name: str, peers: bool, onnx: bool) -> list[Case]:
+    """Return all cases of one network; where it cannot be built or exported, a crash for each."""
+    try:
+        return measure_network(name, peers, onnx)
+    except Exception as error:  # whatever a network or its library raises: the others go on
+        traceback.print_exc()
+        crash = {"model": name, "ok": False, "error": f"{type(error).__name__}: {error}"[:300]}
+        return [{**crash, "mode": mode, "tool": tool} for mode in MODES for tool in (*TOOLS, *(PEERS if peers else ()))]
+
+
+def measure_network(name: str, peers: bool, onnx: bool) -> list[Case]:
     """Return all cases of one network; it is exported once for its three patterns of zeros."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -110,8 +127,8 @@ def measure(name: str, peers: bool, onnx: bool) -> list[Case]:
         base["params_removable"] = cases[-1].get("params_removable")
         if peers:
             run = partial(torch_pruning, net, inputs, groups, mode)
-            cases.append(peer({**base, "tool": "torch-pruning"}, net, fresh, run))
-            cases.append(peer({**base, "tool": "torch-simplify"}, net, fresh, lambda: torch_simplify(net, inputs)))
+            runs = (run, lambda: torch_simplify(net, inputs))
+            cases += [peer({**base, "tool": t}, net, fresh, r) for t, r in zip(PEERS, runs, strict=True)]
     return cases
 
 
@@ -137,7 +154,7 @@ def ours(
 ) -> list[Case]:
     """Return our cases: by position (with the proof), and with branches cut."""
     cases = []
-    for tool, branches in (("edgemtl --branches cut", "cut"), ("edgemtl", "keep")):
+    for tool, branches in TOOLS.items():
         case, proved = {**base, "tool": tool}, branches == "keep"
         try:
             if proved:
@@ -181,11 +198,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("networks", nargs="*")
     parser.add_argument("--wide", action="store_true")
+    parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
-    names = given.networks or (WIDE if given.wide else NETWORKS)
+    known = WIDE if given.wide else NETWORKS
     results = HERE / "results" / ("shrink-wide.json" if given.wide else "shrink.json")
-    cases: list[Case] = []
+    rows = [] if given.fresh or not results.is_file() else json.loads(results.read_text())
+    cases: list[Case] = [c for c in rows if c["model"] in known and c["model"] not in given.networks]
+    names = given.networks or [name for name in known if name not in {c["model"] for c in cases}]
     context = multiprocessing.get_context("spawn")
     with context.Pool(given.workers, maxtasksperchild=4) as pool:
         jobs = [(name, pool.apply_async(measure, (name, not given.wide, True))) for name in names]
@@ -193,11 +213,10 @@ def main() -> None:
             cases += job.get()
             exact = [c for c in cases if c["model"] == name and c["tool"] == "edgemtl"]
             print(f"{i}/{len(names)} {name}: " + ", ".join(f"{c['mode']} {verdict(c)}" for c in exact), flush=True)
-            if not given.networks:
-                results.write_text(json.dumps(cases, indent=1) + "\n")
+            cases.sort(key=lambda c: known.index(c["model"]) if c["model"] in known else len(known))
+            results.write_text(json.dumps(cases, indent=1) + "\n")
     print("\n".join(totals(cases)))
-    if not given.networks:
-        write_page()
+    write_page()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgemtl_export import NotEqualError, Shrunk
-from edgemtl_export.accuracy_gate import AccuracyGate, Inference, Score, Scorer
+from edgemtl_export.accuracy_gate import AccuracyGate
+from edgemtl_export.errors import UnsupportedError
 from edgemtl_export.parity import ParityError
 from edgemtl_export.precisions import Backend, Precisions, Progress
 from edgemtl_export.to_bundle import export_bundle
@@ -25,9 +26,8 @@ from .data.datasets import open_datasets
 from .data.loader import fitted_images
 from .data.sample import Dataset
 from .errors import EdgemtlError, nearest_hint
-from .evaluate import Predictor, evaluate
+from .gate_scores import scorer
 from .run import Run
-from .tasks import TASKS
 
 LICENCE = (
     "AGPL-3.0-only: trained with ultralytics' modules and losses, whose authors claim AGPL-3.0 for such weights "
@@ -50,6 +50,8 @@ class Options:
     backend: Backend = "onnxruntime"
     max_drop: float = 0.01
     """The largest share of a head's metric that a precision may lose."""
+    keep_undecided: bool = False
+    """Write int8 even where the held-out split has too few labels to judge it on."""
     align: int = 0
     """Pruned channels are kept up to a multiple of this; 0: the backend's."""
     dynamic_batch: bool = False
@@ -89,7 +91,9 @@ def _export_into(
         training = splits["train"] if splits else open_datasets(run.config, ("train",))["train"]
         calibration = network_inputs(run, training, CALIBRATION_IMAGES)
         gate = AccuracyGate(scorer(run, heads, val), options.max_drop)
-        precisions = Precisions(options.precisions, gate, calibration, options.backend, progress)
+        precisions = Precisions(
+            options.precisions, gate, calibration, options.backend, progress, options.keep_undecided
+        )
     try:
         return export_bundle(
             run.network,
@@ -104,7 +108,7 @@ def _export_into(
             precisions,
             options.dynamic_batch,
         )
-    except (ParityError, NotEqualError) as error:
+    except (ParityError, NotEqualError, UnsupportedError) as error:
         raise EdgemtlError(f"no bundle written: {error}") from error
 
 
@@ -122,24 +126,6 @@ def network_inputs(run: Run, samples: Dataset, count: int) -> list[dict[str, NDA
     indices = np.unique(np.linspace(0, len(samples) - 1, count).round().astype(int))
     inputs = {spec.name: spec for spec in run.interface.inputs}
     return [fitted_images(samples[int(i)], inputs) for i in indices]
-
-
-def scorer(run: Run, heads: tuple[Head, ...], samples: Dataset) -> Scorer:
-    """Return the function that scores a network by each labelled head's primary metric."""
-    tasks = {head.name: TASKS[head.task] for head in heads if head.name in samples.classes}
-
-    def scores(network: Inference) -> dict[str, Score]:
-        report = evaluate(Predictor(FunctionEngine(network), run.interface.inputs, heads, 0.0), samples)["all"]
-        return {n: Score(t.primary, report[n][t.primary], t.higher_is_better) for n, t in tasks.items()}
-
-    return scores
-
-
-@dataclass(frozen=True)
-class FunctionEngine:
-    """A function as an engine."""
-
-    run: Inference
 
 
 @dataclass(frozen=True)

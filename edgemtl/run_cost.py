@@ -19,6 +19,7 @@ import numpy as np
 
 import edgemtl_export
 from edgemtl_export.deployed import Deployed
+from edgemtl_export.errors import first_sentence
 from edgemtl_export.inputs import example_inputs
 from edgemtl_export.to_onnx import write_onnx
 from edgemtl_runtime.atomic import write_file
@@ -29,7 +30,6 @@ from .latency import Timed, latencies_of
 from .machine import cpu_name
 from .run import Run
 from .run_files import WEIGHTS
-from .shrink import first_line
 
 LATENCY = "latency_ms"
 
@@ -73,7 +73,7 @@ def run_costs(
         try:
             costs[folder], models[folder] = _cost(folder, cache, with_latency)
         except Exception as error:  # a network that cannot be shrunk or exported still has its metrics
-            failures[folder] = first_line(error)
+            failures[folder] = first_sentence(error)
         progress(done)
     out = {folder: cost.metrics() for folder, cost in costs.items()}
     if with_latency and costs:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch.export import ExportedProgram
 
 import edgemtl_export
 from edgemtl_export import NotEqualError, Shrunk
+from edgemtl_export.errors import UnsupportedError, first_sentence
 from edgemtl_export.inputs import example_inputs
 from edgemtl_export.outputs import UnknownOutputError
 from edgemtl_export.pt2 import NoProgramError, UntrustedError, load_program
@@ -35,23 +35,17 @@ def shrink(path: Path, out: AtomicFile, outputs: Sequence[str] | None, trust: bo
         shrunk = edgemtl_export.shrink(model, (), inputs, outputs=outputs, **options)
     except UnknownOutputError as error:
         raise EdgemtlError(f"{path}: {error}") from error
-    except NotEqualError as error:
+    except (NotEqualError, UnsupportedError) as error:
         raise EdgemtlError(f"{path}: nothing written: {error}") from error
     except Exception as error:
         if "auto" not in options.values() or not type(error).__module__.startswith(("onnxruntime", "torch.onnx")):
             raise
-        reason = f"auto measures on ONNX Runtime, which does not take this program ({first_line(error)})"
+        reason = f"auto measures on ONNX Runtime, which does not take this program ({first_sentence(error)})"
         raise EdgemtlError(f"{path}: {reason}; choose --align and --branches yourself") from error
     buffer = io.BytesIO()
     torch.export.save(shrunk.program, buffer)
     out.write(buffer.getvalue())
     return shrunk
-
-
-def first_line(error: object) -> str:
-    """Return the first sentence of an error, without the advice and the traces after it."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return re.split(r"(?<=\w)\. ", lines[0])[0][:200]
 
 
 def open_model(path: Path, trust: bool = False) -> tuple[nn.Module | ExportedProgram, dict[str, Any]]:
@@ -90,7 +84,7 @@ def read_program(file: Path, trust: bool = False) -> ExportedProgram:
     except UntrustedError as error:
         raise EdgemtlError(f"{file}: {error}; not opened, give --trust if you know who made it") from error
     except Exception as error:  # a file may be wrong in any way
-        reason = first_line(next(iter(logged), error))
+        reason = first_sentence(next(iter(logged), error))
         raise EdgemtlError(f"{file}: torch cannot read it ({reason}); give what torch.export.save wrote") from error
     finally:
         log.removeFilter(keep)

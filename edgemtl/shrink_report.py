@@ -27,8 +27,9 @@ def as_json(report: Report) -> dict[str, Any]:
 
 
 def as_text(report: Report) -> str:
-    """Return totals, the layers that lost channels, what was pinned, and the proof."""
-    parts = [_totals(report), _layers(report), _pinned(report), _proof(report)]
+    """Return totals, the layers that lost channels, what was pinned, the proof, and warnings."""
+    warnings = "\n".join(f"warning: {warning}" for warning in report.warnings)
+    parts = [_totals(report), _layers(report), _pinned(report), _proof(report), warnings]
     return "\n\n".join(part for part in parts if part)
 
 

@@ -71,18 +71,43 @@ def export_summary(bundle: Bundle, shrunk: Shrunk, run: Path, written: Sequence[
         pinned = ", ".join(f"{count} by {reason}" for reason, count in sorted(shrunk.report.pinned.items()))
         parts[-1] += f"\nchannels that had to stay: {pinned}"
     parts.append(as_text(precision_rows(bundle)))
-    if rejected := [f"{name} rejected: {reason}" for name, reason in manifest.rejected.items()]:
-        parts.append("\n".join(rejected))
+    if verdicts := precision_verdicts(bundle):
+        parts.append("\n".join(verdicts))
     raw = max(parity["raw_max_abs"].values(), default=0.0)
     agreement = ", ".join(f"{name} {value:.2%}" for name, value in parity["agreement"].items() if value is not None)
     parts.append(
         f"as the run on {parity['frames']} held-out images: raw heads within {raw:.1e}; equal outputs: {agreement}"
     )
     if verbose:
-        parts.append(str(shrunk.report))
+        parts.append(str(shrunk.report))  # with its warnings
+    elif warnings := shrunk.report.warnings:
+        parts.append("\n".join(f"warning: {warning}" for warning in warnings))
     cameras = " ".join(flag(spec.name, "SRC") for spec in manifest.inputs)
     next_ = f"next: edgemtl run {shlex.quote(str(bundle.path))} {cameras} --show"
     return "\n\n".join([*parts, "\n".join([*written, next_])])
+
+
+def precision_verdicts(bundle: Bundle) -> list[str]:
+    """Return a line for each precision that was rejected or not decided, and the heads without a metric."""
+    manifest = bundle.manifest
+    lines = []
+    for name, reason in manifest.rejected.items():
+        undecided = reason.startswith("undecided")
+        lines.append(
+            f"{name} {reason}; not written: hold out more, or give --keep-undecided"
+            if undecided
+            else f"{name} rejected: {reason}"
+        )
+    lines += [
+        f"{name} undecided, written as asked: {figures['undecided']}"
+        for name, figures in manifest.precisions.items()
+        if "undecided" in figures
+    ]
+    scores = manifest.precisions.get("fp32", {}).get("scores")
+    unscored = [head.name for head in manifest.heads if scores is not None and head.name not in scores]
+    if unscored:
+        lines.append(f"no metric of {', '.join(unscored)} on the held-out split: held to fp32's outputs alone")
+    return lines
 
 
 def precision_rows(bundle: Bundle) -> Table:

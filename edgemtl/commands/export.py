@@ -91,6 +91,9 @@ def _add_export(commands: Commands) -> None:
         "--max-drop", type=float, default=0.01, help="largest share of a head's metric to lose (%(default)s)"
     )
     export.add_argument(
+        "--keep-undecided", action="store_true", help="write int8 even where too few labels are held out to judge it"
+    )
+    export.add_argument(
         "--dynamic-batch", action="store_true", help="leave the batch size open (Triton gathers requests)"
     )
     export.add_argument(
@@ -229,6 +232,7 @@ def _options(args: argparse.Namespace, backend: str) -> Options:
         precisions=precisions or (("fp16",) if backend else ()),  # type: ignore[arg-type]  # checked by _export
         backend=args.backend or ("tensorrt" if backend else "onnxruntime"),
         max_drop=args.max_drop,
+        keep_undecided=args.keep_undecided,
         align=args.align or 0,
         dynamic_batch=args.dynamic_batch,
     )

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
-from torch.utils import _pytree as pytree
 
-from .program import STATE, Program, copy_graph, op_name
+from .nested import inline_nested
+from .program import STATE, Program, copy_graph
+from .shape_readers import read_metadata
+from .tracing import export_module
 
 Node = fx.Node
-
-
-def on_cpu(tree: Any) -> Any:
-    """Return a tree of example inputs with its tensors on the CPU."""
-    return pytree.tree_map_only(Tensor, lambda t: t.detach().cpu(), tree)
 
 
 def to_program(
@@ -27,41 +23,21 @@ def to_program(
     kwargs: dict[str, Any] | None = None,
     dynamic_shapes: Any = None,
 ) -> Program:
-    """Export a module in evaluation mode (a copy, on the CPU), or take an ExportedProgram, as a functional program."""
-    if isinstance(model, ExportedProgram):
-        exported = model
-    else:
-        exported = torch.export.export(
-            _evaluation_copy(model), *on_cpu((args, kwargs or {})), dynamic_shapes=dynamic_shapes
-        )
+    """Export a module in evaluation mode (a copy, on the CPU), or take an ExportedProgram, as a functional program.
+
+    Raises `UnsupportedError` where torch.export cannot trace the module.
+    """
+    exported = model if isinstance(model, ExportedProgram) else export_module(model, args, kwargs, dynamic_shapes)
     program = _from_exported(exported)
-    if not _functionalise(program.graph):
+    if not inline_nested(exported.graph_module, program.graph) or not _functionalise(program.graph):
         program = _from_exported(exported.run_decompositions({}))
+        inline_nested(program.exported.graph_module, program.graph)
     for node in list(program.graph.nodes):
         if not node.users and ("_guards_fn" in str(node.target) or "_assert" in str(node.target)):
             program.graph.erase_node(node)
-    _fix_shapes(program)
+    read_metadata(program.graph)
     program.drop_unused()
     return program
-
-
-def _fix_shapes(program: Program) -> None:
-    """Write operators that take another tensor's shape with the numbers they mean, where those are fixed."""
-    named = {"view_as": torch.ops.aten.view.default, "reshape_as": torch.ops.aten.reshape.default}
-    named["expand_as"] = torch.ops.aten.expand.default
-    for node in program.graph.nodes:
-        name = op_name(node).removeprefix("aten.")
-        if name in named and all(isinstance(s, int) for s in node.meta["val"].shape):
-            node.target, node.args = named[name], (node.args[0], list(node.meta["val"].shape))
-
-
-def _evaluation_copy(model: nn.Module) -> nn.Module:
-    """Return a copy on the CPU that shares its tensors where it can: exporting leaves traces in modules that cache."""
-    shared = {id(t): t.detach() for t in (*model.parameters(), *model.buffers()) if t.device.type == "cpu"}
-    for key, p in ((id(p), p) for p in model.parameters()):
-        if key in shared:
-            shared[key] = nn.Parameter(shared[key], p.requires_grad)
-    return copy.deepcopy(model, shared).cpu().eval()
 
 
 def _from_exported(exported: ExportedProgram) -> Program:
@@ -74,6 +50,9 @@ def _from_exported(exported: ExportedProgram) -> Program:
         for s in specs.values()
         if s.kind in STATE and isinstance(stored.get(str(s.target)), Tensor)
     }
+    for spec in exported.graph_signature.output_specs:
+        if spec.target in state:  # a buffer that is written: not the given network's own
+            state[spec.target] = state[spec.target].clone()
     return Program(exported, graph, state, specs)
 
 

@@ -14,7 +14,8 @@ from .analysis import RULES, Channels, Rule, analyse
 from .analysis.ops.movement import is_movement
 from .analysis.union_find import Edge, merge
 from .analysis.values import PINNED, Ids, values_in
-from .functionalise import on_cpu, to_program
+from .functionalise import to_program
+from .tracing import on_cpu
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,6 +30,9 @@ def model_card(manifest: Manifest) -> str:
         "- It knows the classes above and the cameras and scenes of its training data; nothing else was evaluated."
     )
     lines += [f"- {name} was rejected. {why}" for name, why in manifest.rejected.items()]
+    for name, figures in manifest.precisions.items():
+        if few := figures.get("undecided"):
+            lines.append(f"- {name} was judged on too few labels: {few}.")
     return "\n".join([*lines, "", "## Licence", "", manifest.licence, ""])
 
 

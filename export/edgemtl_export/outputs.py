@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from torch.export.graph_signature import OutputKind
 from torch.utils import _pytree as pytree
 
 from .program import Program
@@ -22,13 +23,15 @@ def select_outputs(program: Program, names: Sequence[str]) -> None:
     spec = exported.call_spec.out_spec
     tree = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
     selected = _select(tree, [name.split(".") for name in names], "")
-    order = [leaf for leaf in pytree.tree_leaves(selected) if leaf is not None]
+    all_specs = exported.graph_signature.output_specs
+    written = [i for i, s in enumerate(all_specs) if s.kind is not OutputKind.USER_OUTPUT]  # they stand first
+    order = [*written, *(len(written) + leaf for leaf in pytree.tree_leaves(selected) if leaf is not None)]
     node = program.graph.output_node()
     outputs: Any = node.args[0]
     node.args = (tuple(outputs[i] for i in order),)
     new_spec = pytree.tree_structure(pytree.tree_map(lambda i: i, selected))
     signature = exported.graph_signature
-    specs = [signature.output_specs[i] for i in order]
+    specs = [all_specs[i] for i in order]
     entry = exported.module_call_graph[0]
     assert entry.signature is not None
     call = replace(entry.signature, outputs=[], out_spec=new_spec)

@@ -15,7 +15,7 @@ from edgemtl_runtime.engine import Arrays
 from edgemtl_runtime.engine.onnxruntime import OrtEngine
 from edgemtl_runtime.manifest_schema import PrecisionFigures
 
-from .accuracy_gate import AccuracyGate, Evaluation, Score, score_table
+from .accuracy_gate import AccuracyGate, Evaluation, Score, score_table, too_few_labels
 from .fp16 import emulate_fp16, largest_magnitudes, to_fp16
 from .int8 import Quantiser, by_sensitivity, convolutions, fewest
 
@@ -33,7 +33,8 @@ class Precisions:
     """Which precisions to write besides fp32, for which backend, with which calibration frames and accuracy gate.
 
     ``calibration`` are training frames, uint8 (1, H, W, C) by input name: they set scales and ranges. For
-    "tensorrt" what int8 does not quantise computes in fp16, for "onnxruntime" in fp32.
+    "tensorrt" what int8 does not quantise computes in fp16, for "onnxruntime" in fp32. int8 is not written where there
+    are too few labels to judge it on, unless with ``keep_undecided``.
     """
 
     names: tuple[Literal["fp16", "int8"], ...]
@@ -41,6 +42,7 @@ class Precisions:
     calibration: Sequence[Arrays]
     backend: Backend = "onnxruntime"
     progress: Progress = field(default=lambda *_: None)
+    keep_undecided: bool = False
 
     def __post_init__(self) -> None:
         if not self.calibration:
@@ -69,7 +71,12 @@ def write_precisions(
     reference = wanted.gate.scorer(exact.run)
     single["scores"] = score_table(reference)
     model = onnx.load(str(file))
+    few = too_few_labels(reference)
     for name in wanted.names:
+        undecided = few if name == "int8" else ""
+        if undecided and not wanted.keep_undecided:
+            written.rejected[name] = f"undecided: {undecided}"
+            continue
         wanted.progress(f"writing and evaluating {name}", 0, 0)
         conversion = _Conversion(model, folder / MODELS[name], wanted, exact, reference, heads, frames)
         evaluation, layers = conversion.fp16() if name == "fp16" else conversion.int8()
@@ -79,6 +86,8 @@ def write_precisions(
         else:
             size = conversion.file.stat().st_size
             written.figures[name] = {"bytes": size, **evaluation.figures(), **layers}
+            if undecided:
+                written.figures[name]["undecided"] = undecided
     return written
 
 

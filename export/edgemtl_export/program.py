@@ -32,10 +32,17 @@ class Program:
     state: dict[str, Tensor]
     specs: dict[str, InputSpec] = field(default_factory=dict)
     """What each placeholder is, by node name."""
+    nested: nn.Module | None = None
+    """The nested graphs and tensors that the graph names, where they are not those of the export."""
+
+    @property
+    def root(self) -> nn.Module:
+        """The module whose attributes the graph names."""
+        return self.exported.graph_module if self.nested is None else self.nested
 
     def compile(self) -> fx.GraphModule:
         """Return a module that runs the graph as it is now."""
-        return fx.GraphModule(self.exported.graph_module, self.graph)
+        return fx.GraphModule(self.root, self.graph)
 
     @property
     def sources(self) -> dict[Node, str]:
@@ -59,15 +66,15 @@ class Program:
 
     def copy(self) -> Program:
         """Return a program whose graph and state can be changed."""
-        return Program(self.exported, copy_graph(self.graph), dict(self.state), dict(self.specs))
+        return Program(self.exported, copy_graph(self.graph), dict(self.state), dict(self.specs), self.nested)
 
     def parameters(self) -> dict[str, Tensor]:
         """Return what is a parameter among the state."""
         names = {str(s.target) for s in self.specs.values() if s.kind is InputKind.PARAMETER}
         return {name: tensor for name, tensor in self.state.items() if name in names}
 
-    def add_buffer(self, name: str, value: Tensor) -> Node:
-        """Add a buffer and a placeholder for it; return its node. A name that is taken is changed."""
+    def add_buffer(self, name: str, value: Tensor, kind: InputKind = InputKind.BUFFER) -> Node:
+        """Add a buffer (or parameter) and a placeholder for it; return its node. A name that is taken is changed."""
         name = self.free_name(name)
         first = next(iter(self.graph.nodes))
         with self.graph.inserting_before(first):
@@ -75,7 +82,9 @@ class Program:
         with self.fake_mode():
             node.meta["val"] = torch.empty(value.shape, dtype=value.dtype)
         self.state[name] = value
-        self.specs[node.name] = InputSpec(InputKind.BUFFER, TensorArgument(node.name), name, True)
+        self.specs[node.name] = InputSpec(
+            kind, TensorArgument(node.name), name, True if kind is InputKind.BUFFER else None
+        )
         return node
 
     def free_name(self, name: str) -> str:
@@ -106,20 +115,22 @@ class Program:
     def drop_unused(self) -> None:
         """Drop nodes without readers, and state that no node reads."""
         self.graph.eliminate_dead_code()
+        written = {spec.target for spec in self.exported.graph_signature.output_specs}
         for node, name in self.sources.items():
-            if not node.users:
+            if not node.users and name not in written:
                 self.graph.erase_node(node)
                 del self.specs[node.name]
                 if name not in self.sources.values():
                     self.state.pop(name, None)
 
     def run(self, inputs: Sequence[Any]) -> list[Any]:
-        """Return the flat outputs for flat user inputs."""
+        """Return the flat outputs for flat user inputs; what the program draws is the same at every run."""
         state = self.state
         flat = iter(inputs)
         sources = self.sources
         values = [state[sources[n]] if n in sources else next(flat) for n in self.graph.nodes if n.op == "placeholder"]
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
             return list(self.compile()(*values))
 
     def flatten(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:

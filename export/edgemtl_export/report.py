@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor, fx
 
+from .analysis.channels import Channels
 from .analysis.ops.convolution import CONVOLUTIONS, TRANSPOSED
 from .analysis.values import Ids
+from .constant_outputs import constant_outputs, unread_inputs
 from .plan import Plan
 from .program import Program, op_name
 from .pruned_state import kept_indices
+from .verify import Proof
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class Report:
     least that structured removal can leave, where groups and heads keep as many channels as each other.
     ``buffers_after`` counts the tensors of the graph that are no parameters, among them what folded constants left.
     ``pinned`` counts the channels that an operator without a rule kept, or one that could not be rewritten for fewer.
-    ``proof`` holds the largest error of each check of `verify`, relative to the signal.
+    ``proof`` holds the largest error of each check of `verify`, relative to the signal. ``constant_outputs`` names the
+    outputs, of ``outputs``, that do not depend on the input, and ``unread_inputs`` the inputs that nothing reads.
     """
 
     parameters_before: int
@@ -48,6 +52,22 @@ class Report:
     layers: list[Layer]
     pinned: dict[str, int]
     proof: dict[str, float]
+    outputs: int = 0
+    constant_outputs: tuple[str, ...] = ()
+    unread_inputs: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader must know before he ships the program, one sentence each."""
+        lines = []
+        names = ", ".join(self.constant_outputs)
+        if names and len(self.constant_outputs) == self.outputs:
+            lines.append(f"the network is constant: no output ({names}) depends on its input")
+        elif names:
+            lines.append(f"outputs that do not depend on the input: {names}")
+        if self.unread_inputs:
+            lines.append(f"no output depends on the input {', '.join(self.unread_inputs)}")
+        return lines
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain objects for JSON."""
@@ -55,7 +75,8 @@ class Report:
 
     def summary(self) -> dict[str, Any]:
         """Return the totals alone."""
-        return {key: value for key, value in self.to_dict().items() if key != "layers"}
+        without = ("layers", "outputs", "constant_outputs", "unread_inputs")
+        return {key: value for key, value in self.to_dict().items() if key not in without}
 
     def __str__(self) -> str:
         removed = 1 - self.parameters_after / max(self.parameters_before, 1)
@@ -74,14 +95,15 @@ class Report:
             lines.append("  proved: " + ", ".join(f"{check} {error:.0e}" for check, error in self.proof.items()))
             if self.proof.get("control", 1.0) == 0:
                 lines.append("  (noise in what was removed would move no output anyway: that check proves nothing)")
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"  warning: {warning}" for warning in self.warnings)])
 
 
-def make_report(original: Program, small: Program, plan: Plan, errors: dict[str, float]) -> Report:
+def make_report(original: Program, first: Channels, small: Program, plan: Plan, proof: Proof) -> Report:
     """Count what is left, and by reason what was removed."""
     parameters = [sum(t.numel() for t in p.parameters().values()) for p in (original, small)]
     buffers = [sum(t.numel() for t in p.state.values()) - n for p, n in zip((original, small), parameters, strict=True)]
     flops = [count_flops(p.graph) for p in (original, small)]
+    constant, count = constant_outputs(plan, proof.unmoved)
     return Report(
         parameters_before=parameters[0],
         parameters_after=parameters[1],
@@ -90,17 +112,24 @@ def make_report(original: Program, small: Program, plan: Plan, errors: dict[str,
         buffers_after=buffers[1],
         flops_before=flops[0],
         flops_after=flops[1],
-        layers=_layers(plan),
+        layers=_layers(plan, first),
         pinned=_pinned(plan),
-        proof=errors,
+        proof=proof.errors,
+        outputs=count,
+        constant_outputs=tuple(constant),
+        unread_inputs=tuple(unread_inputs(small)),
     )
 
 
-def _layers(plan: Plan) -> list[Layer]:
-    """Return every weight's output channels, and the reasons of those that are pruned."""
+def _layers(plan: Plan, first: Channels) -> list[Layer]:
+    """Return every weight's output channels, and the reasons of those that are pruned.
+
+    ``first`` is the analysis before zero operands were dropped: what only they read is unread.
+    """
     channels = plan.channels
     reasons = _reasons(plan)
-    layers = []
+    lost = {name: len(first.output_ids(name)) for name in first.producers - channels.producers}
+    layers = [Layer(name, n, 0, 0, 0, n) for name, n in sorted(lost.items()) if first.program.state.get(name) is None]
     for name in sorted(channels.producers):
         tensor = channels.program.state.get(name)
         if tensor is None or tensor.ndim < 2:

@@ -12,14 +12,17 @@ from torch.export import ExportedProgram
 from .analysis import RULES, Rule, analyse
 from .analysis.builder import gather_all, gather_none
 from .channel_rounding import fastest_rounding
-from .functionalise import on_cpu, to_program
+from .computed_weights import materialise_weights
+from .functionalise import to_program
 from .liveness import make_plan
 from .outputs import select_outputs
 from .program import Program
 from .pruned_state import Keep
 from .report import Report, make_report
 from .rewrite import rewrite
-from .verify import NotEqualError, verify_equal
+from .tracing import on_cpu
+from .verify import NotEqualError, Proof, verify_equal
+from .zero_operands import drop_zero_operands
 
 __all__ = ["Keep", "NotEqualError", "Shrunk", "shrink"]
 
@@ -72,18 +75,24 @@ def shrink(
     if outputs is not None:
         select_outputs(given, outputs)
     inputs = given.flatten(*on_cpu(example_inputs(given, args, kwargs)))
+    materialise_weights(given)
+    original = given.copy()
+    first = channels = analyse(given, inputs, rules)
+    while drop_zero_operands(given, channels):
+        channels = analyse(given, inputs, rules)
     rewrite_norms = norms == "rewrite"
     may_gather: Callable[[fx.Node], bool] = gather_all if branches == "cut" else gather_none
     multiples: Mapping[str, int] | int = 1 if align == "auto" else align
     if align == "auto" or branches == "auto":
         tuned = fastest_rounding(given, inputs, align, branches, rewrite_norms, rules)
         may_gather, multiples = tuned.may_gather, tuned.multiples
-    channels = analyse(given, inputs, rules, may_gather=may_gather, rewrite_norms=rewrite_norms)
+    if may_gather is not gather_none or rewrite_norms:
+        channels = analyse(given, inputs, rules, may_gather=may_gather, rewrite_norms=rewrite_norms)
     plan = make_plan(channels, multiples)
     small, keep = rewrite(given, plan)
-    errors = verify_equal(given, small, plan, keep, inputs) if verify else {}
+    proof = verify_equal(original, given, small, plan, keep, inputs) if verify else Proof({}, frozenset())
     small.refresh()
-    report = make_report(whole, small, plan, errors)
+    report = make_report(whole, first, small, plan, proof)
     return Shrunk(small.to_exported(), {n: k for n, k in keep.items() if n in given.state}, report)
 
 

@@ -14,20 +14,26 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.export.graph_signature import OutputKind
 from torch.utils import _pytree as pytree
 
+from .errors import UnsupportedError, first_sentence
 from .masking import mask_pruned
 from .plan import Plan
 from .program import Program
 from .pruned_state import Keep
 from .rewrite import rewrite
+from .widening import in_double
 
 TOLERANCE = 1e-9
 FLOAT32 = 1e-4
+UNMOVED = 1e-12
+"""Largest change of an output, as a share of its size, that is rounding."""
 BLENDS = (0.1, 0.5, 1.0)
 """How far each input is moved from the example to a drawn one."""
 
@@ -39,27 +45,49 @@ class NotEqualError(RuntimeError):
     """The shrunk program differs from the given one: a bug in a rule, and nothing is returned."""
 
 
-def verify_equal(original: Program, small: Program, plan: Plan, keep: Keep, inputs: Sequence[Any]) -> dict[str, float]:
-    """Raise `NotEqualError` with the first differing output, or return the largest errors by check."""
+@dataclass(frozen=True)
+class Proof:
+    """The largest errors by check, and the positions of the outputs that no input moved."""
+
+    errors: dict[str, float]
+    unmoved: frozenset[int]
+
+
+def verify_equal(
+    original: Program, analysed: Program, small: Program, plan: Plan, keep: Keep, inputs: Sequence[Any]
+) -> Proof:
+    """Raise `NotEqualError` with the first differing output, or return the proof that there is none.
+
+    ``analysed`` is the program of the plan: the original without its zero operands.
+    Raises `UnsupportedError` where the program cannot be computed in float64.
+    """
     names = output_names(original)
     generator = torch.Generator().manual_seed(0)
     drawn = [[draw(generator, blend, x) for x in inputs] for blend in BLENDS]
     exact = in_double(original)
-    reference = _Reference(names, [exact.run(x) for x in drawn])
+    try:
+        reference = _Reference(names, [exact.run(x) for x in drawn])
+    except Exception as error:  # operators fail in any way
+        raise UnsupportedError(
+            f"the program cannot be computed in float64 ({first_sentence(error)}), so nothing can be proved on it; "
+            "verify=False (--no-verify) removes without a proof"
+        ) from error
     for row in reference.outputs:
         for name, out in zip(names, row, strict=True):
             if isinstance(out, Tensor) and out.is_floating_point() and not bool(out.isfinite().all()):
                 raise NotEqualError(f"output {name} of the given program is not finite: nothing can be proved on it")
+    exact = in_double(analysed)
     errors = _noise_errors(exact, plan, keep, drawn[0], reference)
     tight, _ = rewrite(exact, plan)
     errors["float64"] = reference.check([tight.run(x) for x in drawn], TOLERANCE, "float64")
     single = [[x.float() if isinstance(x, Tensor) and x.dtype == torch.float64 else x for x in row] for row in drawn]
+    proof = Proof(errors, unmoved(reference.outputs))
     if any(t.is_floating_point() and t.dtype != torch.float32 for t in original.state.values()):
-        return errors
+        return proof
     rounding = reference.errors([original.run(x) for x in single])
     bound = max(FLOAT32, 10 * max(rounding.values(), default=0.0))
     errors["float32"] = reference.check([small.run(x) for x in single], bound, "float32")
-    return errors
+    return proof
 
 
 class _Reference:
@@ -150,23 +178,24 @@ def signal(outputs: list[list[Any]]) -> list[float]:
     return sizes
 
 
+def unmoved(outputs: list[list[Any]]) -> frozenset[int]:
+    """Return the positions of floating outputs that are the same for every input, but for rounding."""
+    positions = set()
+    for position, (first, *others) in enumerate(zip(*outputs, strict=True)):
+        if isinstance(first, Tensor) and first.is_floating_point() and first.numel():
+            largest = float(first.abs().max())
+            if max(float((other - first).abs().max()) for other in others) <= UNMOVED * largest:
+                positions.add(position)
+    return frozenset(positions)
+
+
 def output_names(program: Program) -> list[str]:
     """Return a readable path for every output of the graph."""
     spec = program.exported.call_spec.out_spec
     tree = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
-    return [pytree.keystr(path) for path, _ in pytree.tree_flatten_with_path(tree)[0]]
-
-
-def in_double(program: Program) -> Program:
-    """Return a copy that computes in float64, also where the graph itself names a type."""
-    double = program.copy()
-    low = (torch.float32, torch.float16, torch.bfloat16)
-    double.state = {n: t.double() if t.dtype in low else t for n, t in program.state.items()}
-    for node in double.graph.nodes:
-        node.args, node.kwargs = pytree.tree_map_only(
-            torch.dtype, lambda dtype: torch.float64 if dtype in low else dtype, (node.args, node.kwargs)
-        )
-    return double
+    paths = iter(pytree.keystr(path) for path, _ in pytree.tree_flatten_with_path(tree)[0])
+    specs = program.exported.graph_signature.output_specs
+    return [next(paths) if s.kind is OutputKind.USER_OUTPUT else f"{s.target} (written)" for s in specs]
 
 
 def draw(generator: torch.Generator, blend: float, like: Any) -> Any:

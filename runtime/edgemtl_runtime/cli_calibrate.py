@@ -103,6 +103,8 @@ def _calibrate_into(
         rig, errors = from_points(*read_points(args.points), views[0][0].shape[:2], views[0][1].shape[:2])
         report = {"points": len(errors), "error_px": [round(float(e), 3) for e in errors]}
         table = f"{len(errors)} points, root mean square error {float((errors**2).mean() ** 0.5):.2f} px"
+        if len(errors) == 4:
+            table += "\nfour points fit exactly wherever they are: match 8 or more to see whether they agree"
     rig = replace(rig, frame_ids=frame_ids).renamed(*names)
     rig.write(files)
     if preview_file:

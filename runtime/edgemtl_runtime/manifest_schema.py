@@ -51,6 +51,8 @@ class PrecisionFigures(TypedDict, total=False):
     """Convolutions of the int8 network that are not quantised."""
     convolutions: int
     """Convolutions of the int8 network in all."""
+    undecided: str
+    """Which heads had too few labels to judge the precision on; without this key each had enough."""
 
 
 def with_new_keys(manifest: dict[str, object], version: int) -> dict[str, object]:

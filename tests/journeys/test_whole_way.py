@@ -83,8 +83,10 @@ def test_precisions_of_a_real_run_are_judged_shipped_and_run(
 ) -> None:
     out = tmp_path / "b"
     words = ["export", str(tiny_run.path), "--out", str(out), "--heads", "semantic", "--precisions", "fp16,int8"]
-    assert main([*words, "--max-drop", "0.3", "--triton", str(tmp_path / "repo"), "--json"]) == 0
+    words += ["--keep-undecided", "--max-drop", "0.3"]  # of 24 images
+    assert main([*words, "--triton", str(tmp_path / "repo"), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
+    assert told["precisions"]["int8"]["undecided"] == "semantic has 24 of 64 labelled images"
     assert set(told["precisions"]) == {"fp32", "fp16", "int8"} and told["triton"] == str(tmp_path / "repo/b/1")
     scores = {name: each["scores"]["semantic"]["miou"] for name, each in told["precisions"].items()}
     assert all(score >= 0.7 * scores["fp32"] for score in scores.values())

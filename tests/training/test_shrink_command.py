@@ -179,6 +179,18 @@ def test_a_run_is_shrunk(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert all(same(found[name], expected[name]) for name in expected)
 
 
+@pytest.mark.fault("S4")
+def test_an_output_that_has_become_constant_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net = TwoHeads()
+    net.depth.weight.data[:] = 0
+    write_program(tmp_path / "net.pt2", net)
+    assert main(["shrink", str(tmp_path / "net.pt2")]) == 0
+    assert "warning: outputs that do not depend on the input: depth\n" in capsys.readouterr().out
+    assert main(["shrink", str(tmp_path / "net.pt2"), "--outputs", "depth", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["constant_outputs"], told["outputs"]) == (["depth"], 1)
+
+
 BAD = {
     "no such run or file": ["nowhere.pt2"],
     "no run here (config.yaml is missing)": ["folder"],

@@ -12,6 +12,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from ..program import Program, op_name
+from ..widening import is_random, widen_arguments
 from .builder import POINTWISE, ChannelBuilder, Rule, gather_none
 from .channels import Channels
 from .values import Value, pinned_like, to_float64, values_in
@@ -69,6 +70,8 @@ def _call(builder: ChannelBuilder, rules: Mapping[str, Rule], node: fx.Node) -> 
         return node.target(*args, **kwargs)  # arithmetic on sizes
     if name.startswith("aten.sym_size"):
         return args[0].shape[args[1]]
+    if is_random(node):
+        return _without_rule(builder, node, operands, "draws")
     if all(value.ids is None for value in operands) and not (operands and name in FOLLOWED_THROUGH):
         return _constant(builder, node, args, kwargs, operands)
     rule = rules.get(name) or (rules.get(POINTWISE) if _is_pointwise(node) else None)
@@ -78,23 +81,36 @@ def _call(builder: ChannelBuilder, rules: Mapping[str, Rule], node: fx.Node) -> 
             return result
         if all(value.ids is None for value in operands):
             return _constant(builder, node, args, kwargs, operands)
+    return _without_rule(builder, node, operands)
+
+
+def _without_rule(builder: ChannelBuilder, node: fx.Node, operands: list[Value], how: str = "") -> Any:
+    """Pin what an operator touches."""
     for value in operands:
-        builder.pin(value.ids, name)
+        builder.pin(value.ids, f"{op_name(node)} ({how})" if how else op_name(node))
         builder.unsliceable.add(value.source)
     return pytree.tree_map_only(Tensor, pinned_like, _result_like(builder, node))
 
 
 def _is_pointwise(node: fx.Node) -> bool:
-    """Whether PyTorch tags the operator as pointwise."""
-    return isinstance(node.target, torch._ops.OpOverload) and torch.Tag.pointwise in node.target.tags
+    """Whether PyTorch tags the operator as pointwise, and it gives one tensor."""
+    return (
+        isinstance(node.target, torch._ops.OpOverload)
+        and torch.Tag.pointwise in node.target.tags
+        and isinstance(node.meta.get("val"), Tensor)
+    )
 
 
 def _constant(builder: ChannelBuilder, node: fx.Node, args: Any, kwargs: Any, operands: list[Value]) -> Any:
-    """Propagate constants: compute what depends on no input; what depends on a symbolic size is not constant."""
+    """Compute in float64 what depends on no input; what depends on a symbolic size is not constant."""
     builder.unsliceable.update(value.source for value in operands)
     args, kwargs = pytree.tree_map_only(Value, lambda v: v.expand(to_float64(v.value)), (args, kwargs))
+    args, kwargs = widen_arguments(node, args, kwargs)
     assert callable(node.target)
-    result = node.target(*args, **kwargs)
+    try:
+        result = node.target(*args, **kwargs)
+    except (RuntimeError, TypeError, NotImplementedError):  # an operator that has no float64
+        return _without_rule(builder, node, operands)
     varies = any(isinstance(n.meta.get("val"), torch.SymInt) for n in node.all_input_nodes) or any(
         not bool(v.const.all()) for v in operands
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import EdgemtlError
 from .calibration_board import Board, opencv
-from .facing import align_orientation, common_ids
+from .facing import align_orientation, common_ids, mirrored_back, mirrors
 from .find import Image, find_board
 from .lens import MIN_VIEWS, Lens, fit_lens, without_outliers
 from .matrices import Array, Size
@@ -22,6 +22,10 @@ BAD_SHARE, POOR_SHARE = 0.006, 0.002
 """Limits of the reprojection error as shares of the image width: of failure, and of a warning."""
 POOR_PX = 0.5
 """No warning below this error, however small the image."""
+MAX_STEREO_PX = 1.0
+"""Largest error of both cameras together, whatever their size: what is registered by more is beside the object."""
+NUM_WORST = 3
+"""Views that are named where the error is larger."""
 FULL_REACH = 0.25
 """Share of an image that the corners should cover, or the distortion is extrapolated at its edges."""
 
@@ -33,7 +37,8 @@ def calibrate(
 
     ``distance_m`` is the distance of the scene at which the images are to be aligned. A ChArUco board may be partly
     visible. Outlier views are rejected, once. Raises `EdgemtlError` where fewer than 5 views show the board to both
-    cameras, where they are too similar, where a camera mirrors its images, and where the errors are too large.
+    cameras, where they are too similar, where a camera mirrors its images, and where the errors are too large: both
+    cameras together must agree to `MAX_STEREO_PX`.
     """
     board = Board.parse(board) if isinstance(board, str) else board
     sizes = [_one_size([pair[camera] for pair in views], NAMES[camera]) for camera in (0, 1)]
@@ -52,9 +57,11 @@ def calibrate(
     if len(kept) < len(agreed):
         rotation, translation_m, stereo_px, view_px = _stereo(rgb, ir, kept, board)
     errors = {"rgb": rgb.rms_px, "ir": ir.rms_px}
+    both_px = float(np.sqrt((stereo_px**2).mean()))
+    if not both_px <= MAX_STEREO_PX:
+        raise _disagreement(rgb, ir, board, both_px, view_px)
     warnings += _check_errors((rgb, ir), stereo_px)
     cameras = {"rgb": rgb.camera, "ir": ir.camera}
-    both_px = float(np.sqrt((stereo_px**2).mean()))
     rig = Rig(cameras, rotation, translation_m, distance_m, rms_px=errors, stereo_rms_px=both_px, views=len(view_px))
     view_reports = tuple(_view_report(index, detections, (rgb, ir), view_px, board) for index in range(len(views)))
     coverage = Registration(rig, rig.rgb.size, rig.ir.size).coverage
@@ -97,6 +104,22 @@ def _stereo(rgb: Lens, ir: Lens, views: list[int], board: Board) -> tuple[Array,
     by_camera = np.sqrt((counts * errors**2).sum(0) / counts.sum())
     together = np.sqrt((errors**2).mean(1)).tolist()
     return np.asarray(rotation), np.ravel(translation), by_camera, dict(zip(views, together, strict=True))
+
+
+def _disagreement(rgb: Lens, ir: Lens, board: Board, both_px: float, view_px: dict[int, float]) -> EdgemtlError:
+    """Return the error of cameras that do not agree: one mirrors its images, or these views are the worst."""
+    other = mirrored_back(rgb, ir, board)
+    if other is not None and len(other.agreeing()) >= MIN_VIEWS:
+        mirrored_px = float(np.sqrt((_stereo(rgb, other.ir, other.agreeing(), board)[2] ** 2).mean()))
+        if mirrored_px <= MAX_STEREO_PX:
+            return mirrors(other, mirrored_px, both_px)
+    worst = sorted(view_px, key=lambda view: -view_px[view])[:NUM_WORST]
+    named = ", ".join(f"{view} ({view_px[view]:.1f} px)" for view in worst)
+    return EdgemtlError(
+        f"the cameras agree to {both_px:.1f} px, and no rig is written above {MAX_STEREO_PX:g}; worst are the views "
+        f"{named}; no mirrored or turned camera would fit better: take flat board and both images at the same time, "
+        "held still, and check --board's counts"
+    )
 
 
 def _check_errors(lenses: Sequence[Lens], stereo_px: Array) -> tuple[str, ...]:

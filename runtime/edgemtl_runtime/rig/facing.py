@@ -18,12 +18,15 @@ from .find import Corners
 from .lens import MIN_VIEWS, OUTLIER, Lens
 from .matrices import Array
 from .projection import project
+from .symmetry import nearest_symmetry
 from .views import insufficient
 
 MAX_HYPOTHESES = 10
 """Number of views whose relative pose is tried."""
 CLEAR = 0.5
 """Another hypothesis is selected where its error is less than this share."""
+FLIP = np.diag([-1.0, 1.0, 1.0])
+"""Mirroring left to right, of a camera's coordinates."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,14 @@ class Hypothesis:
     ir: Lens
     errors_px: dict[int, float]
     total_px: float
+    rotation: Array
+    """From the rgb camera's coordinates to the ir camera's, (3, 3)."""
     warnings: tuple[str, ...] = ()
+
+    def agreeing(self) -> list[int]:
+        """Return the views that agree with the pose, which is that of one view, and so rough."""
+        most = max(OUTLIER * self.total_px, 2.0)
+        return [view for view, error in self.errors_px.items() if error <= most]
 
 
 def align_orientation(rgb: Lens, ir: Lens, board: Board) -> tuple[Lens, list[int], tuple[str, ...]]:
@@ -43,22 +53,34 @@ def align_orientation(rgb: Lens, ir: Lens, board: Board) -> tuple[Lens, list[int
     its images, or fewer than 5 views agree.
     """
     best = _best_hypothesis(rgb, ir, board)
-    if (flipped := _mirrored(ir, board)) is not None:
-        other = _best_hypothesis(rgb, flipped, board)
-        if other.total_px < CLEAR * best.total_px:
-            raise EdgemtlError(
-                f"one camera mirrors its images: mirrored back, views agree to {other.total_px:.1f} px, as they are to "
-                f"{best.total_px:.1f}; look at both images, turn mirroring off in that camera, and take them again"
-            )
-    # the pose of one view is rough, so that only gross outliers are rejected here
-    most = max(OUTLIER * best.total_px, 2.0)
-    agreed = [view for view, error in best.errors_px.items() if error <= most]
+    other = mirrored_back(rgb, ir, board)
+    if other is not None and other.total_px < CLEAR * best.total_px:
+        raise mirrors(other, other.total_px, best.total_px)
+    agreed = best.agreeing()
     if len(agreed) < MIN_VIEWS:
         raise EdgemtlError(
             f"only {len(agreed)} of {len(best.errors_px)} common views agree on the relative pose of the cameras; "
             "take both images at the same time, the board held still, and keep the cameras fixed to each other"
         )
-    return best.ir, agreed, best.warnings
+    upright = nearest_symmetry(best.rotation[:2, :2])
+    warnings = (f"the ir image is {upright.text} beside the rgb image; {upright.remedy}",) if upright.remedy else ()
+    return best.ir, agreed, (*best.warnings, *warnings)
+
+
+def mirrored_back(rgb: Lens, ir: Lens, board: Board) -> Hypothesis | None:
+    """Return the best hypothesis for ir images mirrored left to right, None where a mirrored board is not detected."""
+    flipped = _mirrored(ir, board)
+    return None if flipped is None else _best_hypothesis(rgb, flipped, board)
+
+
+def mirrors(hypothesis: Hypothesis, error_px: float, given_px: float) -> EdgemtlError:
+    """Return the error of a rig that fits once one camera's images are mirrored back."""
+    symmetry = nearest_symmetry((FLIP @ hypothesis.rotation)[:2, :2])
+    return EdgemtlError(
+        f"one camera mirrors its images, the ir image is {symmetry.text} beside the rgb image: mirrored back, views "
+        f"agree to {error_px:.1f} px, as they are to {given_px:.1f}; look at both, {symmetry.remedy}, and take them "
+        "again"
+    )
 
 
 def common_ids(rgb: Lens, ir: Lens, board: Board) -> dict[int, NDArray[np.int64]]:
@@ -71,20 +93,24 @@ def _best_hypothesis(rgb: Lens, ir: Lens, board: Board) -> Hypothesis:
     """Return the hypothesis with the smallest error over all common views."""
     common = [*common_ids(rgb, ir, board)]
     if not common:
-        return Hypothesis(ir, {}, float("inf"))
+        return Hypothesis(ir, {}, float("inf"), np.eye(3))
     orientations = range(board.num_orientations)
     board_m = board.points_m.astype(np.float64)
     last = len(board_m) - 1
     rotated = {view: corners.renumbered(last - corners.ids) for view, corners in ir.corners.items()}
 
-    def errors_px(view: int, orientation: int) -> Array:
-        """Return the reprojection error of each common view as detected and rotated, (V, orientations)."""
+    def relative_pose(view: int, orientation: int) -> tuple[Array, Array]:
+        """Return the pose of the cameras by one view: rotation, translation in metres."""
         (rotation_rgb, translation_rgb), (rotation_ir, translation_ir) = rgb.poses[view], ir.poses[view]
         if orientation:
             translation_ir = translation_ir + rotation_ir @ board_m.max(0)
             rotation_ir = rotation_ir @ np.diag([-1.0, -1.0, 1.0])
         rotation = rotation_ir @ rotation_rgb.T
-        translation = translation_ir - rotation @ translation_rgb
+        return rotation, translation_ir - rotation @ translation_rgb
+
+    def errors_px(view: int, orientation: int) -> Array:
+        """Return the reprojection error of each common view as detected and rotated, (V, orientations)."""
+        rotation, translation = relative_pose(view, orientation)
         rows = []
         for other in common:
             ir_m = (board_m @ rgb.poses[other][0].T + rgb.poses[other][1]) @ rotation.T + translation
@@ -106,7 +132,7 @@ def _best_hypothesis(rgb: Lens, ir: Lens, board: Board) -> Hypothesis:
     if totals.get((view, 1 - orientation), np.inf) < 2 * totals[best]:
         warnings = ("the orientation of the board is ambiguous; tilt the board more, and use one of 9x6 corners",)
     view_px = dict(zip(common, table.min(1).tolist(), strict=True))
-    return Hypothesis(replace(ir, corners=corners), view_px, totals[best], warnings)
+    return Hypothesis(replace(ir, corners=corners), view_px, totals[best], relative_pose(*best)[0], warnings)
 
 
 def _mirrored(lens: Lens, board: Board) -> Lens | None:
@@ -119,13 +145,13 @@ def _mirrored(lens: Lens, board: Board) -> Lens | None:
     down = board.pattern == "acircles"
     ids = (rows - 1 - row) * columns + column if down else row * columns + columns - 1 - column
     side_m = board.points_m.max(0).astype(np.float64) * ((0, 1, 0) if down else (1, 0, 0))
-    back, flip = np.diag([1.0, -1.0, 1.0] if down else [-1.0, 1.0, 1.0]), np.diag([-1.0, 1.0, 1.0])
+    back = np.diag([1.0, -1.0, 1.0]) if down else FLIP
     width = lens.camera.width
     corners = {
         view: Corners(c.ids, np.stack([width - 1 - c.xy[:, 0], c.xy[:, 1]], 1)).renumbered(ids[c.ids])
         for view, c in lens.corners.items()
     }
-    poses = {view: (flip @ r @ back, flip @ (t + r @ side_m)) for view, (r, t) in lens.poses.items()}
+    poses = {view: (FLIP @ r @ back, FLIP @ (t + r @ side_m)) for view, (r, t) in lens.poses.items()}
     matrix, distortion = lens.camera.camera_matrix.copy(), lens.camera.distortion * (1, 1, 1, -1, 1)
     matrix[0, 2] = width - 1 - matrix[0, 2]
     camera = replace(lens.camera, camera_matrix=matrix, distortion=distortion)

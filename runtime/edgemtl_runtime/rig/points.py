@@ -15,6 +15,7 @@ from .camera_model import CameraModel
 from .homography import apply_homography, conditioning
 from .matrices import Array, Size
 from .model import Rig
+from .symmetry import Symmetry, nearest_symmetry
 
 INLIER_PX = 3.0
 """RANSAC threshold on the reprojection error of a matched pair, ir pixels."""
@@ -64,7 +65,13 @@ def from_points(rgb_xy: NDArray[Any], ir_xy: NDArray[Any], rgb_size: Size, ir_si
             "give 8 or more that are spread over the image, no three on a line"
         )
     middle = (rgb_size[1] - 1) / 2, (rgb_size[0] - 1) / 2
-    _check_not_mirrored(homography, middle)
+    symmetry = _symmetry_at(homography, middle)
+    if symmetry.mirrored:
+        raise EdgemtlError(
+            "one camera mirrors its images: its points go round the other way, the ir image is "
+            f"{symmetry.text} beside the rgb image; {symmetry.remedy}, and match the points again, or check that "
+            "x and y are in their columns"
+        )
     cameras = {n: CameraModel(n, size[1], size[0]) for n, size in zip(NAMES, (rgb_size, ir_size), strict=True)}
     errors = np.sqrt(((apply_homography(homography, rgb_xy, middle) - ir_xy) ** 2).sum(1))
     if (
@@ -77,12 +84,7 @@ def from_points(rgb_xy: NDArray[Any], ir_xy: NDArray[Any], rgb_size: Size, ir_si
     return Rig(cameras, homography_rgb_to_ir=homography, rms_px={"rgb": 0.0, "ir": rms}), errors
 
 
-def _check_not_mirrored(homography: Array, middle: tuple[float, float]) -> None:
-    """Raise `EdgemtlError` where the homography reverses orientation."""
-    horizon = float(homography[2] @ [*middle, 1.0])
-    # the Jacobian determinant of a homography is its own determinant over the third power of the denominator
-    if np.linalg.det(homography) * horizon < 0:
-        raise EdgemtlError(
-            "one camera mirrors its images: its points go round the other way; turn mirroring off in that camera "
-            "and match the points again, or check that x and y are in their columns"
-        )
+def _symmetry_at(homography: Array, middle: tuple[float, float]) -> Symmetry:
+    """Return the symmetry that is closest to a homography's Jacobian at a pixel."""
+    x, y, w = homography @ [*middle, 1.0]
+    return nearest_symmetry((homography[:2, :2] - np.outer((x / w, y / w), homography[2, :2])) / w)

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 from ...broadcast import Broadcast, compress, run_movement
 from ...program import op_name
 from ..builder import ChannelBuilder, Rule
-from ..values import Value, along, unknown, values_in
+from ..values import Value, along, to_float64, unknown, values_in
 
 MOVEMENTS = frozenset(
     f"aten.{name}"
@@ -35,6 +35,8 @@ def is_movement(node: fx.Node) -> bool:
 
 def movement(builder: ChannelBuilder, node: fx.Node, *args: Any, **kwargs: Any) -> Any:
     """Execute the operator three times: on ids, values and constancy."""
+    if any(isinstance(a, torch.dtype) for a in args):
+        return None  # a view of the bits
     operands = values_in((args, kwargs))
     if all(v.ids is None for v in operands):
         return _follow_parameter(builder, node, args, kwargs)
@@ -73,7 +75,7 @@ def _follow_parameter(builder: ChannelBuilder, node: fx.Node, args: Any, kwargs:
     def run(data: Tensor) -> Any:
         return run_movement(target, (Broadcast(value.shape, data), *args[1:]), kwargs)
 
-    moved, data = run(along(ids, dim, len(value.shape))), run(value.value)
+    moved, data = run(along(ids, dim, len(value.shape))), run(to_float64(value.value))
     const = torch.ones((1,) * len(moved.shape), dtype=torch.bool)
     return Value(moved.shape, data.data, const, moved.data)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from ...program import op_name
+from ...widening import WIDE
 from ..builder import POINTWISE, ChannelBuilder, Rule
 from ..values import Value, along, mask_unknown, to_float64, unknown, values_in
 
@@ -46,7 +48,8 @@ def _propagate(node: fx.Node, args: Any, kwargs: Any, operands: list[Value]) -> 
         blank = torch.zeros((1,) * max(len(v.shape) for v in operands), dtype=torch.float64)
         return blank, blank.bool()
     if name.removeprefix("aten.") in ("to", "_to_copy", "type_as"):
-        return mask_unknown(operands[0].value, const)
+        dtype = node.meta["val"].dtype
+        return mask_unknown(to_float64(operands[0].value).to(WIDE.get(dtype, dtype)), const)
     assert callable(node.target)
     a, k = pytree.tree_map_only(Value, lambda v: to_float64(v.value), (args, kwargs))
     if name.endswith("dropout"):
@@ -166,7 +169,7 @@ def softmax(builder: ChannelBuilder, node: fx.Node, x: Value, dim: int, *rest: o
     if not bool(x.const.any()) or x.const.shape[dim] > 1 or x.value.shape[dim] > 1:
         return unknown(x.shape, x.ids)
     share = 1.0 / x.shape[dim]
-    value = torch.full_like(x.value, share if "log" not in op_name(node) else -float(torch.tensor(x.shape[dim]).log()))
+    value = torch.full_like(to_float64(x.value), math.log(share) if "log" in op_name(node) else share)
     return Value(x.shape, *mask_unknown(value, x.const), x.ids)
 
 

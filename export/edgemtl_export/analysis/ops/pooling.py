@@ -9,6 +9,7 @@ from torch import Tensor, fx
 
 from ...broadcast import compress
 from ...program import op_name
+from ...widening import widen_arguments
 from ..builder import ChannelBuilder, Rule
 from ..values import Value, along, mask_unknown, unknown
 
@@ -35,6 +36,7 @@ def over_space(builder: ChannelBuilder, node: fx.Node, x: Value, *args: Any, **k
     if x.ids is None or any(isinstance(a, Value) for a in (*args, *kwargs.values())):
         return None
     name, ndim = op_name(node), len(x.shape)
+    args, kwargs = widen_arguments(node, args, kwargs)
     keepdim, dims = True, set[int]()
     if name in REDUCTIONS:
         dim_arg = args[0] if args else kwargs.get("dim")
