@@ -37,6 +37,9 @@ def load(file: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
         _set(tree, override)
     tree = renamed(tree)
     _check_keys(tree, Config, "")
+    for key, known in (("method", [*METHODS, *EXPERIMENTS]), ("task_weighting", list(TASK_WEIGHTINGS))):
+        if isinstance(name := tree.get(key), Scalar) and name.lower() in known:  # plugins' names are known later
+            tree[key] = Scalar.of(name.lower(), name.origin, name.is_quoted)
     config_type = msgspec.inspect.type_info(Config)
     try:
         config = msgspec.convert(read_value(tree, config_type, ""), Config)

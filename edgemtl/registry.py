@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from importlib import import_module
 from typing import Generic, TypeVar, cast
@@ -48,12 +48,12 @@ class Registry(Mapping[str, T], Generic[T]):
         self.check(name, where)
         return self[name]
 
-    def check(self, name: str, where: str) -> None:
-        """Raise `ConfigError` with ``where`` a name stands that is not known, without importing any part."""
-        if name not in self:
-            hint = nearest_hint(name, list(self))
+    def check(self, name: str, where: str, others: Sequence[str] = ()) -> None:
+        """Raise `ConfigError` with ``where`` a name stands that is neither known nor one of the others; import none."""
+        if name not in (known := [*self, *others]):
+            hint = nearest_hint(name, known)
             near = "; did you mean" in hint
-            raise ConfigError(f"{where} '{name}' is not one of {', '.join(self)}{hint if near else ''}")
+            raise ConfigError(f"{where} '{name}' is not one of {', '.join(known)}{hint if near else ''}")
 
     def register(self, name: str) -> Callable[[P], P]:
         """Return a decorator that adds a part; raises `ConfigError` for a name that is taken or is no plain word."""

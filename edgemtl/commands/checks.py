@@ -38,8 +38,7 @@ def check_config(config: Config, resume: bool = False) -> None:
     """Raise `EdgemtlError` where a configuration names a task, network, modality or file that does not exist."""
     for name in config.tasks:
         TASKS.check(name, "tasks:")
-    if config.method not in EXPERIMENTS:
-        METHODS.check(config.method, "method:")
+    METHODS.check(config.method, "method:", EXPERIMENTS)
     TASK_WEIGHTINGS.check(config.task_weighting, "task_weighting:")
     streams = _check_network(config.network)
     for name in config.modalities:
