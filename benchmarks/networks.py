@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -142,9 +143,10 @@ def _make(name: str) -> tuple[nn.Module, list[tuple[int, ...]]]:
     if name in YOLOS:
         return _yolo(name), shape
     if name in PLAIN:
-        from ultralytics import YOLO
+        from ultralytics.models import YOLO
 
-        return YOLO(f"{name.removesuffix(' plain').removesuffix('u')}.yaml", verbose=False).model.eval().float(), shape
+        plain: Any = YOLO(f"{name.removesuffix(' plain').removesuffix('u')}.yaml", verbose=False).model
+        return plain.eval().float(), shape
     if name in SEGMENTERS:
         return torchvision.models.get_model(name, weights=None, weights_backbone=None), shape
     if name in DETECTORS:

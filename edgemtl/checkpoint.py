@@ -16,7 +16,7 @@ from safetensors.torch import save
 
 from edgemtl_runtime.atomic import ExistsError, Lock, read_inventory, recover, resolve_parent, unfinished, write_file
 
-from . import distributed
+from . import distributed, run_plugins
 from .config import Config
 from .console import print_message
 from .errors import ConfigError, EdgemtlError
@@ -114,6 +114,7 @@ class Checkpoint:
             return
         state = trainer.state()
         values = state.values | {"seconds": seconds, "config": msgspec.to_builtins(self.config)}
+        values["plugins"] = run_plugins.used(self.config, trainer.interface.network)
         values["meaning"] = meaning(trainer.interface)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
         try:
@@ -140,6 +141,7 @@ class Checkpoint:
             trainer.load_state(TrainState(tensors, values))
         except UNREADABLE as error:
             raise self._unreadable(error) from error
+        run_plugins.check(self.out, values.get("plugins", {}))
         self.step = trainer.step
         print_message(f"going on from step {trainer.step}")
         return float(values["seconds"])

@@ -11,7 +11,7 @@ from pathlib import Path
 from edgemtl_runtime import cli as runtime_cli
 from edgemtl_runtime.cli_calibrate import add_calibrate
 from edgemtl_runtime.cli_engines import add_engines
-from edgemtl_runtime.cli_parser import Parser, Version, add_examples
+from edgemtl_runtime.cli_parser import Version, add_examples, program
 from edgemtl_runtime.cli_record import add_record
 from edgemtl_runtime.cli_run import add_run
 
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Return the whole command line."""
-    top: argparse.ArgumentParser = Parser(
+    top = program(
         "edgemtl",
         description="Train, shrink and run one compact multi-task network on colour and thermal cameras.",
         epilog=START,

@@ -6,7 +6,7 @@ here.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -202,10 +202,6 @@ class Lomt(Section, frozen=True):
     )
 
 
-TASK_NAMES = ("boxes", "semantic", "depth", "normals", "edges", "attributes")
-"""The tasks of `tasks.TASKS`, for checks that import no torch."""
-
-
 class Config(Section, frozen=True):
     """One training."""
 
@@ -224,15 +220,13 @@ class Config(Section, frozen=True):
     ] = (128, 160)
     data: Data = Data()
     method: Annotated[
-        Literal["joint", "single", "sparse", "lomt", "mtml", "meta_sparsity"],
-        about("joint, sparse, lomt, mtml or meta_sparsity (docs/methods.md); single: one network for each task"),
+        str, about("joint, sparse, lomt, mtml or meta_sparsity (docs/methods.md); single: one network for each task")
     ] = "joint"
     tasks: Annotated[
         tuple[str, ...], about("heads to train, of boxes, semantic, depth, normals, edges, attributes")
     ] = ("boxes", "semantic")
     task_weighting: Annotated[
-        Literal["equal", "uncertainty", "dwa", "famo", "pcgrad", "upgrad", "mgda", "cagrad", "aligned-mtl"],
-        about("equal, uncertainty, dwa, famo, pcgrad, upgrad, mgda, cagrad, aligned-mtl"),
+        str, about("equal, uncertainty, dwa, famo, pcgrad, upgrad, mgda, cagrad, aligned-mtl")
     ] = "equal"
     loss_weights: Annotated[dict[str, float], about("of the tasks' losses, like {boxes: 0.5}; 1 where none")] = {}
     steps: Annotated[int, about("optimiser steps; 0 takes the epochs", 0, 10**9)] = 0
@@ -264,6 +258,10 @@ class Config(Section, frozen=True):
     tensorboard: Annotated[str, about("folder for TensorBoard to show while the training runs; empty: none")] = ""
     num_threads: Annotated[int, about("processor threads; 0: torch's own choice", 0, 1024)] = 0
     seed: Annotated[int, Meta(ge=0, le=10**9)] = 0
+    plugins: Annotated[
+        tuple[str, ...], about("files of code that add tasks, backbones, formats, methods (docs/extending.md)")
+    ] = ()
+    options: Annotated[dict[str, Any], about("settings of what plugins add, which read them by their names")] = {}
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -17,8 +17,11 @@ from .config import Config
 from .config_bounds import fields_of, plain
 from .config_values import Scalar, invalid, origin_of, read_value
 from .errors import ConfigError, nearest_hint
+from .methods import EXPERIMENTS, METHODS
+from .methods.weighting import TASK_WEIGHTINGS
 from .other_tools import known_elsewhere
 from .renamed_keys import renamed
+from .tasks import TASKS
 
 HEAD = """\
 # A training. `edgemtl train {name}` reads this file; arguments like lr=1e-3 or data.source=FOLDER override it.
@@ -34,6 +37,9 @@ def load(file: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
         _set(tree, override)
     tree = renamed(tree)
     _check_keys(tree, Config, "")
+    for key, known in (("method", [*METHODS, *EXPERIMENTS]), ("task_weighting", list(TASK_WEIGHTINGS))):
+        if isinstance(name := tree.get(key), Scalar) and name.lower() in known:  # plugins' names are known later
+            tree[key] = Scalar.of(name.lower(), name.origin, name.is_quoted)
     config_type = msgspec.inspect.type_info(Config)
     try:
         config = msgspec.convert(read_value(tree, config_type, ""), Config)
@@ -87,8 +93,20 @@ def starter(name: str) -> str:
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a configuration, for editors that complete and check YAML by one."""
-    return {"title": "A training of edgemtl", **msgspec.json.schema(Config)}
+    """Return the JSON Schema of a configuration, for editors that complete and check YAML by one.
+
+    Names that plugins may add to are completed, and not checked.
+    """
+    schema = msgspec.json.schema(Config)
+    keys = schema["$defs"]["Config"]["properties"]
+    keys["method"] |= {"anyOf": _known_or_other([*METHODS, *EXPERIMENTS])}
+    keys["task_weighting"] |= {"anyOf": _known_or_other(list(TASK_WEIGHTINGS))}
+    keys["tasks"]["items"] |= {"anyOf": _known_or_other(list(TASKS))}
+    return {"title": "A training of edgemtl", **schema}
+
+
+def _known_or_other(names: list[str]) -> list[dict[str, Any]]:
+    return [{"enum": names}, {"type": "string"}]
 
 
 def _lines(section: msgspec.Struct, indent: str = "") -> list[str]:

@@ -68,6 +68,8 @@ def read_value(value: Any, type_: inspect.Type, key: str) -> Any:
     type_ = plain(type_)
     if isinstance(type_, inspect.UnionType):
         type_ = _member(type_, value)
+    if isinstance(type_, inspect.AnyType):
+        return _read_any(value)
     if isinstance(type_, inspect.StructType):
         return _read_struct(value, type_, key)
     if isinstance(type_, inspect.DictType):
@@ -92,6 +94,22 @@ def _member(union: inspect.UnionType, value: object) -> inspect.Type:
     collections = (inspect.StructType, inspect.DictType, inspect.VarTupleType, inspect.TupleType, inspect.ListType)
     types = [plain(member) for member in union.types if not isinstance(member, inspect.NoneType)]
     return next((t for t in types if isinstance(t, collections) is not isinstance(value, str)), types[0])
+
+
+def _read_any(value: Any) -> Any:
+    """Return a value whose type nobody states as YAML 1.2 has it: a truth value, a number, else text."""
+    if isinstance(value, dict):
+        return {str(name): _read_any(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_read_any(item) for item in value]
+    if not isinstance(value, str) or (isinstance(value, Scalar) and value.is_quoted):
+        return str(value) if isinstance(value, str) else value
+    if value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    number = _number(value.strip(), False)
+    if number is None:
+        return str(value)
+    return int(number) if value.strip().lstrip("+-").isdecimal() else number
 
 
 def _read_struct(value: Any, type_: inspect.StructType, key: str) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from .run_files import CONFIG, read_metrics
 from .tasks import TASKS
 
 FREE = (
+    "plugins",
+    "options",
     "tasks",
     "method",
     "task_weighting",
@@ -107,6 +109,8 @@ def delta_m(figures: Figures, single: dict[str, list[Figures]], tasks: list[str]
     """
     out: Figures = {}
     for task in tasks:
+        if task not in TASKS:  # of a plugin that is not loaded
+            return {}
         primary, sign = TASKS[task].primary, 1 if TASKS[task].higher_is_better else -1
         values = [reference[primary] for reference in single.get(task, []) if primary in reference]
         if not values or primary not in figures or not fmean(values):

@@ -218,7 +218,11 @@ def _labelled_tasks(predictor: SamplePredictor, samples: Dataset) -> dict[str, T
         if head.name in labelled and labelled[head.name] != head.classes:
             of_data, of_head = ", ".join(labelled[head.name]), ", ".join(head.classes)
             raise EdgemtlError(f"head '{head.name}' knows the classes {of_head}; the data have {of_data}")
-    tasks = {head.name: TASKS[head.task](head.classes) for head in predictor.heads if head.name in labelled}
+    tasks = {
+        head.name: TASKS.require(head.task, f"head {head.name}: task")(head.classes)
+        for head in predictor.heads
+        if head.name in labelled
+    }
     if not tasks:
         raise EdgemtlError(f"the data have labels for {', '.join(labelled) or 'nothing'}, the network has other heads")
     return tasks

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from . import run_plugins
 from .config import Config
 from .console import print_message, progress_bar
 from .data.sample import Dataset
@@ -33,6 +34,7 @@ def write_run(
     network, interface = trainer.finish()
     metrics |= {"parameters": sum(p.numel() for p in network.parameters()), "loss": trainer.log.last()}
     write_weights(folder, config, network, interface)
+    run_plugins.write(folder, config, interface.network)
     with guarded("the curves could not be drawn", out):
         trainer.log.write(folder)
         (folder / "curves.png").write_bytes(training_curves(trainer.log.plotted()))

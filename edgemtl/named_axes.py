@@ -13,10 +13,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-import edgemtl_models
 from edgemtl_models import MultiTask
 from edgemtl_models.yolo import BoxHead
 
+from . import networks
 from .run import Interface
 from .tasks import TASKS
 
@@ -73,7 +73,7 @@ def class_dimensions(interface: Interface) -> dict[str, dict[int, bool]]:
         names = tuple(f"class {index}" for index in range(count))
         channels = interface.channels() | {head.name: TASKS[head.task](names).channels for head in labelled}
         with torch.random.fork_rng(devices=[]):
-            probe = edgemtl_models.build(interface.network, channels, size, pretrained=False)
+            probe = networks.build(interface.network, channels, size, pretrained=False)
         shapes.append({name: tensor.shape for name, tensor in probe.heads.state_dict().items()})
     few, more = shapes
     dimensions: dict[str, dict[int, bool]] = {}

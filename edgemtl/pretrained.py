@@ -65,7 +65,7 @@ def _other_tasks(interface: Interface, source: Interface | None) -> set[str]:
 
 
 def _cameras(interface: Interface) -> set[str]:
-    return {spec.name for spec in interface.inputs}
+    return {spec.modality for spec in interface.inputs}
 
 
 def _differences(interface: Interface, source: Interface) -> list[str]:

@@ -1,6 +1,6 @@
 """Regularisers: what acts on the weights next to the losses, such as sparsity and alignment.
 
-A regulariser is one file with a class like `Regularizer`, and one line in `methods.regularizers`.
+A regulariser is one file with a class like `Regularizer`, and one line in `methods.REGULARIZERS`.
 """
 
 from __future__ import annotations

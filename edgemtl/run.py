@@ -10,14 +10,13 @@ import msgspec
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-import edgemtl_models
 from edgemtl_export.deployed import Deployed
 from edgemtl_models import MultiTask
 from edgemtl_runtime.bundle import Head, Input
 from edgemtl_runtime.limits import decode_json, reason
 from edgemtl_runtime.manifest_schema import with_new_keys
 
-from . import config_file
+from . import config_file, networks, run_plugins
 from .config import Config
 from .errors import EdgemtlError
 from .metric_report import Reports, from_json
@@ -38,7 +37,9 @@ class Interface(msgspec.Struct, frozen=True):
 
     def channels(self) -> dict[str, int]:
         """Return the number of output channels of each head."""
-        return {head.name: TASKS[head.task](head.classes).channels for head in self.heads}
+        return {
+            head.name: TASKS.require(head.task, f"head {head.name}: task")(head.classes).channels for head in self.heads
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +54,10 @@ class Run:
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
-        """Read a run; raises `EdgemtlError` with what is missing."""
+        """Read a run, whose plugins are loaded; raises `EdgemtlError` with what is missing."""
         folder = Path(path)
         check_run(folder)
+        run_plugins.check(folder, run_plugins.read(folder))
         config = config_file.load(folder / CONFIG)
         try:
             interface, network = read_network(folder / WEIGHTS)
@@ -89,7 +91,7 @@ def read_network(file: Path) -> tuple[Interface, MultiTask]:
         state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     size = interface.inputs[0].height, interface.inputs[0].width
     with isolated_rng(0):
-        network = edgemtl_models.build(interface.network, interface.channels(), size, pretrained=False)
+        network = networks.build(interface.network, interface.channels(), size, pretrained=False)
     network.load_state_dict(state)
     return interface, network
 

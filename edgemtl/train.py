@@ -13,11 +13,10 @@ from typing import Any
 import msgspec
 import torch
 
-import edgemtl_models
 from edgemtl_models import MultiTask
 from edgemtl_runtime.atomic import AtomicFolder, check_folder
 
-from . import config_file, distributed, ranks
+from . import config_file, distributed, networks, ranks
 from .checkpoint import Checkpoint, as_json, check_same
 from .config import Config
 from .console import print_message, progress_bar
@@ -212,7 +211,7 @@ def _build(config: Config, tasks: dict[str, Task]) -> MultiTask:
     try:
         channels = {name: task.channels for name, task in tasks.items()}
         fusion = msgspec.to_builtins(config.fusion) if config.fusion.kind else None
-        return edgemtl_models.build(
+        return networks.build(
             config.network,
             channels,
             config.input_size,
@@ -230,10 +229,9 @@ def choose_tasks(config: Config, samples: Dataset) -> dict[str, Task]:
     labelled = samples.classes
     tasks: dict[str, Task] = {}
     for name in config.tasks:
-        if name not in TASKS:
-            raise ConfigError(f"tasks: '{name}' is not one of {', '.join(TASKS)}")
+        task = TASKS.require(name, "tasks:")
         if name in labelled:
-            tasks[name] = TASKS[name](labelled[name])
+            tasks[name] = task(labelled[name])
         else:
             print_message(f"the data have no {name} labels: that head is not trained")
     if not tasks:

@@ -18,23 +18,14 @@ from .data.batch import Batch
 from .ema import EMA
 from .log_file import TrainingLog
 from .losses import MultiTaskLoss, finite_losses
+from .methods import METHODS
 from .methods.distillation import Distillation
-from .methods.joint import Joint
-from .methods.meta_sparsity import MetaSparsity
-from .methods.mtml import MTML
 from .methods.regularizers import build_regularizers
 from .pretrained import freeze_statistics
 from .rng import STEP, isolated_rng, seed_of
 from .run import Interface
 from .tasks import Task
 
-METHODS: dict[str, type[Joint]] = {
-    "joint": Joint,
-    "single": Joint,
-    "sparse": Joint,
-    "mtml": MTML,
-    "meta_sparsity": MetaSparsity,
-}
 FINAL_LR = 0.01
 """The learning rate at the end, as a share of the highest."""
 EXTRA_LR_SCALE = 10.0
@@ -81,7 +72,8 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(self._parameter_groups(), lr=config.lr)
         inputs = {spec.modality: spec.name for spec in interface.inputs}
         loss = MultiTaskLoss(network, tasks, inputs, config, self.device, self.distillation)
-        self.method = METHODS[config.method](loss, config, self.optimizer, list(self.regularizers.values()))
+        method = METHODS.require(config.method, "method:")
+        self.method = method(loss, config, self.optimizer, list(self.regularizers.values()))
         if extra := self.method.parameters():
             self.optimizer.add_param_group({"params": extra, "weight_decay": 0.0, "lr_scale": EXTRA_LR_SCALE})
         self.ema = EMA(network, config.ema_decay)

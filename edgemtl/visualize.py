@@ -10,16 +10,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgemtl_runtime import result
-from edgemtl_runtime.draw import COLUMNS, UNKNOWN, canvas, draw
+from edgemtl_runtime.draw import COLUMNS, canvas, draw
 from edgemtl_runtime.draw.layout import MIN_WIDTH
-from edgemtl_runtime.draw.scales import UNKNOWN_EDGE, Range, depth_range
+from edgemtl_runtime.draw.scales import Range, depth_range
 from edgemtl_runtime.draw.text import put, shortened
 from edgemtl_runtime.frame import Frame, FramePair
 from edgemtl_runtime.result import DepthMap, HeadResult, Result
 
-from .data.sample import IGNORE, BoxLabels, Label, Sample
+from .data.sample import Label, Sample
 from .errors import EdgemtlError
+from .tasks import TASKS
 
 Image = NDArray[np.uint8]
 """(H, W, 3) RGB."""
@@ -31,24 +31,11 @@ GAP_PX = 6
 MOST_PX = 1280
 PALETTE_PX = 5_000_000
 """Pixels of a contact sheet above which a PNG has a palette of 256 colours."""
-RELATIVE = ("relative",)
 
 
 def perfect_result(task: str, label: Label, classes: tuple[str, ...]) -> HeadResult:
-    """Return a label as the result of a perfect head; unknown pixels are a class of their own, or zero."""
-    if isinstance(label, BoxLabels):
-        return result.Boxes(label.xyxy, np.ones(len(label.classes), np.float32), label.classes, classes)
-    if task == "semantic":
-        return result.LabelMap(np.where(label == IGNORE, len(classes), label).astype(np.uint8), (*classes, UNKNOWN))
-    if task == "depth":
-        return result.DepthMap(label, relative=classes == RELATIVE)
-    if task == "normals":
-        return result.NormalMap(label)
-    if task == "edges":
-        return result.EdgeMap(np.where(label == IGNORE, UNKNOWN_EDGE, label).astype(np.float32), 0.5)
-    known = ~np.isnan(label)
-    names = tuple(name for name, is_known in zip(classes, known, strict=True) if is_known)
-    return result.Attributes(label[known].astype(np.float32), names, 0.5)
+    """Return a label as the result of a perfect head."""
+    return TASKS[task](classes).as_result(label)
 
 
 def draw_results(

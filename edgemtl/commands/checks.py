@@ -15,9 +15,12 @@ from edgemtl_runtime.limits import read_yaml
 from edgemtl_runtime.path_kinds import MANIFEST, instead_of_bundle
 
 from .. import ranks
-from ..config import TASK_NAMES, Config
+from ..config import Config
 from ..errors import ConfigError, DataError, EdgemtlError, nearest_hint
+from ..methods import EXPERIMENTS, METHODS
+from ..methods.weighting import TASK_WEIGHTINGS
 from ..run_files import ADAPTATION, LOMT, RUN, SINGLE, check_run, is_run, read_description
+from ..tasks import TASKS
 from ..torch_file import foreign_class
 
 if TYPE_CHECKING:
@@ -34,8 +37,9 @@ OTHER_FILES = (".onnx", ".pt2", ".engine", ".plan", ".trt", ".tflite", ".torchsc
 def check_config(config: Config, resume: bool = False) -> None:
     """Raise `EdgemtlError` where a configuration names a task, network, modality or file that does not exist."""
     for name in config.tasks:
-        if name not in TASK_NAMES:
-            raise ConfigError(f"tasks: '{name}' is not one of {', '.join(TASK_NAMES)}")
+        TASKS.check(name, "tasks:")
+    METHODS.check(config.method, "method:", EXPERIMENTS)
+    TASK_WEIGHTINGS.check(config.task_weighting, "task_weighting:")
     streams = _check_network(config.network)
     for name in config.modalities:
         if streams and name not in streams:
@@ -68,7 +72,7 @@ def check_data(config: Config) -> Splits:
     """Open the data of a training; raises `EdgemtlError` where they do not fit its tasks and network."""
     from ..data.datasets import open_datasets
 
-    splits = open_datasets(config)
+    splits = open_datasets(config, check_labels=True)
     labelled, modalities = splits["train"].classes, splits["train"].modalities
     if not any(name in labelled for name in config.tasks):
         raise ConfigError(f"the data have labels for {', '.join(labelled) or 'none'} of tasks={list(config.tasks)}")

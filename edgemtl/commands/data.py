@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from edgemtl_runtime.cli_parser import add_examples
 
 from .outputs import check_suffix, json_option, output_file, overwrite_option
+from .plugin_options import load_plugins, plugin_option
 
 if TYPE_CHECKING:
     from .outputs import Commands
@@ -26,6 +27,7 @@ def add(commands: Commands) -> None:
     check.add_argument("path", type=Path, help="its folder, or its data.yaml")
     labels_option(check, "fused")
     modality_option(check)
+    plugin_option(check)
     json_option(check)
     add_examples(check, "DATASET", "DATASET/data.yaml --json")
     check.set_defaults(command=_check)
@@ -33,6 +35,7 @@ def add(commands: Commands) -> None:
     show.add_argument("path", type=Path, help="its folder, or its data.yaml")
     labels_option(show, "fused")
     modality_option(show)
+    plugin_option(show)
     show.add_argument("--split", choices=("train", "val", "test"), default="train")
     show.add_argument("--count", type=int, default=12, help="images, evenly spaced over the split (%(default)s)")
     show.add_argument("--out", type=Path, help="image to write (default: sheet.jpg, else sheet-2.jpg …)")
@@ -59,6 +62,7 @@ def _check(args: argparse.Namespace) -> int:
     from .checks import check_source
 
     check_source(str(args.path))
+    load_plugins(args)
     from ..console import print_table
     from ..data.check import check, rows
 
@@ -82,6 +86,7 @@ def _show(args: argparse.Namespace) -> int:
 
     check_suffix(args.out or SHEET, IMAGES)
     check_source(str(args.path))
+    load_plugins(args)
 
     from ..data.datasets import FileDataset, evenly_spaced
     from ..data.formats import index

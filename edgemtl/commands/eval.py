@@ -15,6 +15,7 @@ from edgemtl_runtime.renamed_options import renamed
 from ..other_tools import option_hint
 from .data import labels_option
 from .outputs import figure_file, json_option, overwrite_option
+from .plugin_options import load_plugins, plugin_option, plugin_options
 
 if TYPE_CHECKING:
     from ..config import Config, LabelPolicy
@@ -45,6 +46,7 @@ def _add_eval(commands: Commands) -> None:
     evaluation.add_argument(
         "--precision", choices=list(MODELS), default="fp32", help="of a bundle's networks (%(default)s)"
     )
+    plugin_options(evaluation)
     json_option(evaluation)
     add_examples(
         evaluation,
@@ -68,6 +70,7 @@ def _add_compare(commands: Commands) -> None:
     compare.add_argument("--no-latency", dest="latency", action="store_false", help="do not time the networks")
     compare.add_argument("--out", type=Path, metavar="FILE.png", help="draw metrics and changes as well")
     overwrite_option(compare)
+    plugin_option(compare)
     json_option(compare)
     add_examples(compare, "runs/mine runs/pruned", "runs --out compared.png")
     compare.set_defaults(command=_compare)
@@ -87,6 +90,7 @@ def _add_predict(commands: Commands) -> None:
         "--out", type=Path, required=True, help="folder to write: pictures/, results.jsonl, boxes.json"
     )
     overwrite_option(predict)
+    plugin_options(predict)
     add_examples(predict, "runs/mine PICTURES --out predicted", "street PICTURES --out seen")
     answer_words(predict, option_hint)
     predict.set_defaults(command=_predict)
@@ -106,6 +110,7 @@ def _eval(args: argparse.Namespace) -> int:
         raise EdgemtlError("a bundle does not know its data: give --data PATH, or --data streets")
     if args.data:
         check_source(args.data)
+    load_plugins(args, [args.path])
     with figure_file(args.out, args.overwrite) as figure:
         return _evaluate_and_report(args, figure)
 
@@ -169,6 +174,7 @@ def _compare(args: argparse.Namespace) -> int:
 
     folders = [folder for path in args.runs for folder in runs_in(path)]
     baseline = runs_in(args.baseline) if args.baseline else []
+    load_plugins(args)
     with figure_file(args.out, args.overwrite) as figure:
         return _compare_and_report(folders, baseline, args, figure)
 
@@ -216,6 +222,7 @@ def _predict(args: argparse.Namespace) -> int:
     if not args.folder.exists():
         raise DataError(f"{args.folder}: there is no such folder")
     check_out(args.out, PREDICTION, overwrite=args.overwrite)
+    load_plugins(args, [args.path])
     from ..console import print_message
     from ..predict import predict
 

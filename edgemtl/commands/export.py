@@ -15,6 +15,7 @@ from edgemtl_runtime.renamed_options import renamed
 
 from ..other_tools import option_hint
 from .outputs import check_suffix, comma_separated, json_option, output_file, overwrite_option
+from .plugin_options import load_plugins, plugin_options
 
 if TYPE_CHECKING:
     from edgemtl_export import Shrunk
@@ -55,9 +56,7 @@ def _add_shrink(commands: Commands) -> None:
         shrink.add_argument(f"--{name}", metavar="|".join(values), default=values[0], help=text)
     shrink.add_argument("--outputs", metavar="NAME,NAME", help="keep these outputs only (default: all)")
     shrink.add_argument("--no-verify", action="store_true", help="skip the proof that the outputs are the same")
-    shrink.add_argument(
-        "--trust", action="store_true", help="open a PROGRAM.pt2 that may run custom code while it is loaded"
-    )
+    plugin_options(shrink, ", and open a PROGRAM.pt2 that may run custom code while it is loaded")
     json_option(shrink)
     add_examples(
         shrink,
@@ -107,6 +106,7 @@ def _add_export(commands: Commands) -> None:
         "--engine-out", metavar="FILE", type=Path, help="with --tensorrt: copy the fastest plain plan here"
     )
     export.add_argument("--verbose", action="store_true", help="list the layers that lost channels, and the proof")
+    plugin_options(export)
     json_option(export)
     add_examples(
         export,
@@ -132,6 +132,7 @@ def _shrink(args: argparse.Namespace) -> int:
     if args.out is not None:
         check_suffix(args.out, (PROGRAM,))
     check_run_or_program(args.path)
+    load_plugins(args, [args.path])
     return _shrink_and_report(args, outputs)
 
 
@@ -186,6 +187,7 @@ def _export(args: argparse.Namespace) -> int:
     check_run(args.run)
     check_heads(args.run, comma_separated(args.heads))
     check_out(args.out, BUNDLE, overwrite=args.overwrite)
+    load_plugins(args, [args.run])
     return _export_and_report(args, tensorrt_backend() if args.tensorrt else "")
 
 

@@ -14,9 +14,10 @@ from edgemtl_runtime.cli_parser import add_examples, answer_words
 from edgemtl_runtime.limits import reason
 from edgemtl_runtime.renamed_options import renamed
 
-from ..config import TASK_NAMES
 from ..other_tools import setting_hint
+from ..tasks import TASKS
 from .outputs import json_option, overwrite_option
+from .plugin_options import TRUST, load_configured, load_plugins, plugin_options
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -54,6 +55,7 @@ def _add_train(commands: Commands) -> None:
     )
     train.add_argument("--resume", action="store_true", help="resume a training that was interrupted")
     overwrite_option(train)
+    train.add_argument("--trust", action="store_true", help=TRUST)
     json_option(train, "print the metrics as one JSON object, nothing else")
     add_examples(
         train,
@@ -73,13 +75,14 @@ def _add_adapt(commands: Commands) -> None:
         description="Train a task from several starts (runs, or 'scratch') and report its metric over the steps.",
     )
     adapt.add_argument("starts", nargs="+", metavar="RUN|scratch|key=value")
-    adapt.add_argument("--task", required=True, metavar="NEW", help=f"of {', '.join(TASK_NAMES)}")
+    adapt.add_argument("--task", required=True, metavar="NEW", help=f"of {', '.join(TASKS)}")
     adapt.add_argument("--single-task", action="store_true", help="without the run's other tasks")
     renamed(adapt, "--alone", "--single-task")
     adapt.add_argument("--reach", type=float, metavar="VALUE", help="report the steps to a metric, such as single's")
     adapt.add_argument("--out", type=Path, required=True, help="folder to write: a run for each start, adapt.png")
     adapt.add_argument("--resume", action="store_true", help="resume trainings that were interrupted")
     overwrite_option(adapt)
+    plugin_options(adapt)
     json_option(adapt)
     add_examples(adapt, "runs/mine scratch --task depth --out runs/depth epochs=5")
     answer_words(adapt, setting_hint)
@@ -113,7 +116,7 @@ def _train(args: argparse.Namespace) -> int:
     overrides, file = list(args.overrides), args.config
     if "=" in file and not Path(file).exists():
         overrides, file = [file, *overrides], None
-    config = load(file, overrides)
+    config = load_configured(load(file, overrides), file, overrides, args.trust)
     check_config(config, args.resume)
     if not args.resume:  # the configuration of an older training may hold what nothing used
         check_used(config)
@@ -208,6 +211,7 @@ def _adapt(args: argparse.Namespace) -> int:
 
     overrides = [start for start in args.starts if "=" in start and not Path(start).exists()]
     starts = [start for start in args.starts if start not in overrides]
+    load_plugins(args, map(Path, starts))
     configs = adaptation_configs(starts, args.task, overrides, args.single_task)
     for config in configs.values():
         check_config(config, args.resume)

@@ -6,9 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from ..tasks import TASKS
 from .annotations import Index
 from .box_counts import check_any_box
 from .damage import add_damage
@@ -16,7 +14,7 @@ from .datasets import read_all
 from .formats import index
 from .modalities import keep_complete
 from .problems import Problems
-from .sample import IGNORE, Sample
+from .sample import Sample
 
 LIGHT = {True: "day", False: "night", None: "unknown"}
 Statistics = dict[str, Any]
@@ -28,12 +26,10 @@ class SplitStatistics:
 
     def __init__(self, classes: dict[str, tuple[str, ...]]) -> None:
         self.classes = classes
-        self.images = self.empty = 0
+        self.images = 0
         self.light: Counter[bool | None] = Counter()
         self.labelled: Counter[str] = Counter()
-        self.boxes = np.zeros(len(classes.get("boxes", ())), np.int64)
-        self.pixels = np.zeros(len(classes.get("semantic", ())), np.int64)
-        self.attributes = np.zeros((2, len(classes.get("attributes", ()))), np.int64)
+        self.by_task = {task: TASKS[task](names).statistics() for task, names in classes.items() if task in TASKS}
         self.sizes: set[tuple[int, int]] = set()
         self.bits: dict[str, set[int]] = {}
 
@@ -45,13 +41,9 @@ class SplitStatistics:
         self.sizes.add(sample.size)
         for modality, image in sample.images.items():
             self.bits.setdefault(modality, set()).add(8 * image.itemsize)
-        if (boxes := sample.labels.get("boxes")) is not None:
-            self.boxes += np.bincount(boxes.classes, minlength=len(self.boxes))
-            self.empty += not len(boxes.classes)
-        if (ids := sample.labels.get("semantic")) is not None:
-            self.pixels += np.bincount(ids[ids != IGNORE], minlength=len(self.pixels))
-        if (attributes := sample.labels.get("attributes")) is not None:
-            self.attributes += np.stack([attributes == 1, ~np.isnan(attributes)])
+        for task, task_statistics in self.by_task.items():
+            if task in sample.labels:
+                task_statistics.add(sample.label(task))
 
     def to_dict(self) -> Statistics:
         """Return the counts for people and programs; shares are of the pixels, or the images, that are labelled."""
@@ -59,20 +51,11 @@ class SplitStatistics:
         if self.light[True] or self.light[False]:
             statistics |= {name: self.light[key] for key, name in LIGHT.items()}
         statistics["labelled"] = {task: self.labelled[task] for task in self.classes}
-        if "boxes" in self.classes:
-            statistics["boxes"] = dict(zip(self.classes["boxes"], self.boxes.tolist(), strict=True))
-            statistics["empty"] = self.empty
-        if "semantic" in self.classes:
-            statistics["semantic"] = _shares(self.classes["semantic"], self.pixels, self.pixels.sum(keepdims=True))
-        if "attributes" in self.classes:
-            statistics["attributes"] = _shares(self.classes["attributes"], *self.attributes)
+        for task_statistics in self.by_task.values():
+            statistics |= task_statistics.to_dict()
         statistics["sizes"] = [f"{w}x{h}" for h, w in sorted(self.sizes)]
         statistics["bits"] = {modality: sorted(bits) for modality, bits in self.bits.items()}
         return statistics
-
-
-def _shares(names: tuple[str, ...], counts: NDArray[np.int64], totals: NDArray[np.int64]) -> dict[str, float]:
-    return dict(zip(names, (counts / np.maximum(totals, 1)).round(4).tolist(), strict=True))
 
 
 def check(path: str | Path, label_policy: str = "fused", modality: str = "") -> tuple[Index, dict[str, Statistics]]:
@@ -88,9 +71,9 @@ def check(path: str | Path, label_policy: str = "fused", modality: str = "") -> 
                 statistics.add(sample)
         add_damage(entries, problems)
         dataset_index.problems.extend(problems)
-        if not dataset_index.problems:
-            check_any_box(dataset_index, split, len(entries), int(statistics.boxes.sum()))
         by_split[split] = statistics.to_dict()
+        if not dataset_index.problems:
+            check_any_box(dataset_index, split, len(entries), sum(by_split[split].get("boxes", {}).values()))
     return dataset_index, by_split
 
 

@@ -15,7 +15,7 @@ from edgemtl_runtime.limits import parse_yaml, read_bounded
 from edgemtl_runtime.rig import Rig
 
 from ..errors import DataError, EdgemtlError
-from .class_names import class_names
+from ..tasks import TASKS
 from .exports import candidates, read_export
 from .label_size import ON_IMAGE
 from .problems import Problem, Problems
@@ -25,20 +25,14 @@ SPLITS = ("train", "val", "test")
 MODALITIES = ("rgb", "ir")
 IMAGED = ("depth",)
 """Modalities whose images have to be named, as train_depth: the folder of that name holds labels."""
-CLASS_KEYS = {"names": "boxes", "semantic": "semantic", "attributes": "attributes"}
-"""Keys that list a task's classes."""
 MISSING = ("problem", "unlabelled", "empty")
-DEPTHS = ("metric", "relative")
-TASK_FOLDERS = ("labels", "labels_rgb", "labels_ir", "semantic", "depth", "normals", "edges")
-"""Folders of labels; ``folders`` may give them other names."""
+BOX_FOLDERS = ("labels", "labels_rgb", "labels_ir")
 SPLIT_KEYS = (*SPLITS, *(f"{split}_{modality}" for split in SPLITS for modality in (*MODALITIES, *IMAGED)))
 REGISTRATIONS = ("rig", "ir_to_rgb", "resize")
 ANNOTATIONS = "annotations"
 """Key of the JSON files of COCO's format."""
-KEYS = (
-    *("path", *SPLIT_KEYS, *CLASS_KEYS, ANNOTATIONS, "depth", "folders", "missing_labels", "modality", "exif"),
-    *REGISTRATIONS,
-)
+KEYS = ("path", *SPLIT_KEYS, ANNOTATIONS, "folders", "missing_labels", "modality", "exif", *REGISTRATIONS)
+"""Keys of data.yaml; those of tasks' classes come on top."""
 OTHERS_KEYS = frozenset(
     """
     nc download kpt_shape kpt_names flip_idx channels roboflow minival author date license licence version description
@@ -47,6 +41,21 @@ OTHERS_KEYS = frozenset(
 )
 """Keys of other tools that are known, and mean nothing to the labels that are read."""
 DESCRIPTION = "data.yaml"
+
+
+def class_keys() -> dict[str, str]:
+    """Return the keys of data.yaml that list a task's classes, and the tasks."""
+    return {task.class_key: name for name, task in TASKS.items() if task.class_key}
+
+
+def required_key(task: str) -> str:
+    """Return the key of the classes without which a task's labels mean nothing; "" where they do."""
+    return TASKS[task].class_key if not TASKS[task](()).channels else ""
+
+
+def task_folders() -> tuple[str, ...]:
+    """Return the folders of labels; ``folders`` may give them other names."""
+    return (*BOX_FOLDERS, *(name for name, task in TASKS.items() if task.label_files is not None))
 
 
 @dataclass(frozen=True)
@@ -139,12 +148,11 @@ def _base(file: Path, text: str) -> Path:
 def _description(file: Path, values: Mapping[str, Any], problems: Problems) -> Description:
     _check_keys(file, values, problems)
     base = _base(file, str(values.get("path") or "."))
-    classes = {task: class_names(key, values[key]) for key, task in CLASS_KEYS.items() if values.get(key) is not None}
+    named = {task: values[key] for key, task in class_keys().items() if values.get(key) is not None}
+    classes = {task: TASKS[task].read_classes(value) for task, value in named.items()}
     classes = {task: names for task, names in classes.items() if names}
     if isinstance(values.get("nc"), int) and "boxes" in classes and values["nc"] != len(classes["boxes"]):
         raise ValueError(f"nc is {values['nc']}, and names has {len(classes['boxes'])} names")
-    if _one_of(values, "depth", DEPTHS) == DEPTHS[1]:
-        classes["depth"] = (DEPTHS[1],)
     splits = {split: given for split in SPLITS if (given := _split(values, base, split))}
     shape = values.get("kpt_shape")
     keypoints = int(np.prod(shape)) if isinstance(shape, list) and all(isinstance(n, int) for n in shape) else 0
@@ -165,10 +173,11 @@ def _description(file: Path, values: Mapping[str, Any], problems: Problems) -> D
 
 def _check_keys(file: Path, values: Mapping[str, Any], problems: Problems) -> None:
     """Raise `ValueError` for a key that is misspelt; count those that nothing reads."""
+    known = [*KEYS, *class_keys()]
     for key in values:
-        if key in KEYS or key in OTHERS_KEYS:
+        if key in known or key in OTHERS_KEYS:
             continue
-        if near := get_close_matches(key, KEYS, 1, 0.75):
+        if near := get_close_matches(key, known, 1, 0.75):
             raise ValueError(f"unknown key '{key}'; did you mean '{near[0]}'?")
         problems.skip("keys that nothing reads", file, detail=key)
 
@@ -198,9 +207,9 @@ def _folders(value: object) -> dict[str, str]:
         return {}
     if not isinstance(value, dict):
         raise ValueError(f"folders is '{str(value)[:60]}'; a mapping is wanted, as folders: {{depth: range}}")
-    unknown = sorted({str(name) for name in value} - set(TASK_FOLDERS))
+    unknown = sorted({str(name) for name in value} - set(task_folders()))
     if unknown:
-        raise ValueError(f"folders names '{unknown[0]}'; known: {', '.join(TASK_FOLDERS)}")
+        raise ValueError(f"folders names '{unknown[0]}'; known: {', '.join(task_folders())}")
     return {str(task): str(name) for task, name in value.items()}
 
 

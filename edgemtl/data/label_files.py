@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
-from .description import TASK_FOLDERS, Description
+from .description import Description, task_folders
 from .image_lists import IMAGE_FOLDERS, ImageSet, image_folder
 from .problems import Problems
 
@@ -26,7 +26,7 @@ class LabelFile:
 
 
 @dataclass
-class LabelFiles:
+class LabelFinder:
     """Finds the label files of a split's images, by folder: of boxes "labels", of maps "semantic" and so on.
 
     Of an image's path its last folder of images is replaced: rgb/train has depth/train, and train/images has
@@ -96,7 +96,7 @@ def skip_unread_folders(description: Description, problems: Problems) -> None:
     """Count the folders next to those of images that hold splits as well, and that nothing reads."""
     base, splits = description.base, list(description.splits)
     named = {Path(text).parts[0] for views in description.splits.values() for texts in views.values() for text in texts}
-    known = {*IMAGE_FOLDERS, *TASK_FOLDERS, *description.folders.values(), *named}
+    known = {*IMAGE_FOLDERS, *task_folders(), *description.folders.values(), *named}
     for folder in sorted(base.iterdir()):
         if folder.name in known or folder.name.startswith(".") or not any((folder / s).is_dir() for s in splits):
             continue
@@ -111,7 +111,7 @@ def similar_folder(folder: Path) -> Path | None:
     """Return a folder whose name is nearly that of a folder of labels that does not exist; None if there is none."""
     for wanted in (folder, folder.parent):
         names = [file.name for file in wanted.parent.iterdir() if file.is_dir()] if wanted.parent.is_dir() else []
-        names = [name for name in names if name not in TASK_FOLDERS]
+        names = [name for name in names if name not in task_folders()]
         if not wanted.is_dir() and (near := get_close_matches(wanted.name.lower(), names, 1, 0.7)):
             return wanted.parent / near[0]
     return None

@@ -162,6 +162,18 @@ class DepthTarget(DenseTarget):
 
 
 @dataclass(frozen=True, eq=False)
+class ScalarMapTarget(DenseTarget):
+    """A number a pixel that does not depend on the view, such as a temperature, float32; NaN where not valid."""
+
+    ignore_value = math.nan
+
+    @property
+    def valid(self) -> Tensor:
+        """Where the number is finite."""
+        return self.values.isfinite()
+
+
+@dataclass(frozen=True, eq=False)
 class NormalTarget(DenseTarget):
     """Unit vectors, (3, H, W) float32: x right, y down, z forward; zero where not valid."""
 

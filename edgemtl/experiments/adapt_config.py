@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..config import TASK_NAMES, Config
+from ..config import Config
 from ..config_file import load
 from ..errors import ConfigError
 from ..run_files import CONFIG, check_run
+from ..tasks import TASKS
 
 SCRATCH = "scratch"
 """The start that is no run: the network at its initial weights."""
@@ -31,8 +32,7 @@ def adapted_config(start: str, task: str, overrides: Sequence[str], like: str, s
     """
     run = Path(like if start == SCRATCH else start)
     check_run(run)
-    if task not in TASK_NAMES:
-        raise ConfigError(f"--task {task}: not one of {', '.join(TASK_NAMES)}")
+    TASKS.check(task, "--task")
     trained = load(run / CONFIG).tasks
     if task in trained:
         raise ConfigError(f"{run}: is trained on {task} already; its tasks are {', '.join(trained)}")

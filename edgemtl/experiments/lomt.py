@@ -27,7 +27,7 @@ from torch import nn
 from edgemtl_models import MultiTask
 from edgemtl_models.taps import DEEPEST, HeadTapTrunk
 
-from .. import distributed
+from .. import distributed, networks
 from ..checkpoint import lasting
 from ..config import Config
 from ..console import print_message
@@ -65,6 +65,8 @@ def find_head_taps(config: Config, out: Path, resume: bool = False) -> dict[str,
     """
     profiles: dict[str, list[Profile]] = {}
     strides: dict[str, int] = {}
+    least: dict[str, int] = {}
+    """The finest stride that each task's head can read."""
     for task in config.tasks:
         for seed in range(config.lomt.seeds):
             folder = out / "profile" / f"{task}-{seed}"
@@ -74,11 +76,12 @@ def find_head_taps(config: Config, out: Path, resume: bool = False) -> dict[str,
             trunk = run.network.trunk
             assert isinstance(trunk, HeadTapTrunk)
             strides = trunk.blocks | {DEEPEST: 32}
+            least[task] = 4 if networks.reads_finest(run.network, task) else 8
     taps, means = {}, {}
     for task, of_seeds in profiles.items():
         means[task] = mean(of_seeds)
         last = last_needed(means[task], config.lomt.threshold, task)
-        taps[task] = block_of(last, list(means[task]), strides, least=8 if task == "boxes" else 4)
+        taps[task] = block_of(last, list(means[task]), strides, least=least[task])
     print_message("head taps: " + ", ".join(f"{task} at {block}" for task, block in taps.items()))
     if distributed.is_main():
         _write_profile(config, out, taps, means)

@@ -28,7 +28,8 @@ class Joint:
         """``regularizers`` are those that the trainer applies after the steps of ``optimizer``."""
         self.loss, self.config, self.optimizer = loss, config, optimizer
         self.regularizers = tuple(regularizers)
-        self.weighting = TASK_WEIGHTINGS[config.task_weighting](list(loss.tasks), config.seed)
+        weighting = TASK_WEIGHTINGS.require(config.task_weighting, "task_weighting:")
+        self.weighting = weighting(list(loss.tasks), config.seed)
         self.auxiliary: dict[str, float] = {}
         """The auxiliary loss of the last step by its column in the log."""
         self.shared = [p for p in loss.network.trunk.parameters() if p.requires_grad]

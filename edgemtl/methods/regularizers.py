@@ -1,4 +1,4 @@
-"""The regularisers of a training step: one line each in `REGULARIZERS`, applied in this order."""
+"""The regularisers of a training step, built from the configuration; `methods.REGULARIZERS` lists them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from edgemtl_models import MultiTask
 from ..config import Config
 from ..regularizer import Regularizer
 from ..sparsity.group_lasso import ChannelSparsity
+from . import REGULARIZERS
 from .alignment import ChannelAlignment
 
 Build = Callable[[MultiTask, dict[str, Tensor], Config, int], Regularizer | None]
@@ -31,9 +32,6 @@ def alignment(network: MultiTask, images: dict[str, Tensor], config: Config, ste
     """Return channel alignment (`methods.alignment`)."""
     aligned = config.alignment.strength or config.alignment.target
     return ChannelAlignment(network, config.alignment, steps) if aligned else None
-
-
-REGULARIZERS: dict[str, Build] = {"sparsity": sparsity, "alignment": alignment}
 
 
 def build_regularizers(

@@ -8,8 +8,6 @@ from ..metric_report import Reports
 from ..tables import Table
 from ..tasks import TASKS
 
-PER_CLASS = ("ap50", "iou", "miss_rate", "ap")
-"""Metrics that are also given for each class, as METRIC_CLASS."""
 OF_BOXES = {"ap_small": "ap, small objects", "ap_medium": "ap, medium objects", "ap_large": "ap, large objects"}
 INTERVALS = {"ap50": ("ap50_low", "ap50_high")}
 """The ends of a metric's interval, among the metrics of boxes."""
@@ -29,8 +27,9 @@ def has_intervals(reports: Reports) -> bool:
 def _tables(task: str, names: Sequence[str], reports: Reports) -> list[Table]:
     ends = [end for pair in INTERVALS.values() for end in pair] if task == "boxes" else []
     labels = OF_BOXES if task == "boxes" else {}
-    classes = {name: parts for name in names if name not in (*ends, *labels) and (parts := _class_parts(name))}
-    primary = TASKS[task].primary if task in TASKS else ""
+    primary, per_class = (TASKS[task].primary, TASKS[task].per_class) if task in TASKS else ("", ())
+    whole = (*ends, *labels)
+    classes = {name: parts for name in names if name not in whole and (parts := _class_parts(name, per_class))}
     overall = [name for name in names if name not in ends and name not in classes]
     overall.sort(key=lambda name: name != primary)
     by_subset = {subset: report.by_task.get(task, {}) for subset, report in reports.items()}
@@ -45,9 +44,9 @@ def _tables(task: str, names: Sequence[str], reports: Reports) -> list[Table]:
     return tables
 
 
-def _class_parts(name: str) -> tuple[str, str] | None:
+def _class_parts(name: str, per_class: Sequence[str]) -> tuple[str, str] | None:
     """Return the metric and the class in the name of a metric, None where it is of no class."""
-    return next(((m, name.removeprefix(f"{m}_")) for m in PER_CLASS if name.startswith(f"{m}_")), None)
+    return next(((m, name.removeprefix(f"{m}_")) for m in per_class if name.startswith(f"{m}_")), None)
 
 
 def _class_table(classes: Mapping[str, tuple[str, str]], by_subset: Mapping[str, Mapping[str, float]]) -> Table:

@@ -1,20 +1,19 @@
-"""Tasks: labels, head, loss and metrics of each. A new task is one file and one line in `TASKS`."""
+"""Tasks: labels, head, loss, metrics and drawing of each, a file each (`base.Task`) and a line in `TASKS`."""
 
-from .attributes import Attributes
-from .base import Metric, Task
-from .boxes import Boxes
-from .depth import Depth
-from .edges import Edges
-from .normals import Normals
-from .semantic import Semantic
+from ..registry import Registry
+from .base import Metric, SimpleTask, Task
 
-TASKS: dict[str, type[Task]] = {
-    "boxes": Boxes,
-    "semantic": Semantic,
-    "depth": Depth,
-    "normals": Normals,
-    "edges": Edges,
-    "attributes": Attributes,
-}
+TASKS: Registry[type[Task]] = Registry(
+    "task",
+    {
+        "boxes": f"{__name__}.boxes:Boxes",
+        "semantic": f"{__name__}.semantic:Semantic",
+        "depth": f"{__name__}.depth:Depth",
+        "normals": f"{__name__}.normals:Normals",
+        "edges": f"{__name__}.edges:Edges",
+        "attributes": f"{__name__}.attributes:Attributes",
+    },
+)
+"""Imported at their first use, and then without torch, which only losses and targets need."""
 
-__all__ = ["TASKS", "Metric", "Task"]
+__all__ = ["TASKS", "Metric", "SimpleTask", "Task"]

@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from edgemtl_runtime import result
 from edgemtl_runtime.bundle import Head
 
-from ..data.batch import Batch
-from ..data.sample import Sample
-from ..data.targets import VectorTarget
 from .base import LossSum, SimpleTask
+from .statistics import Figures, LabelStatistics, shares
+
+if TYPE_CHECKING:
+    from ..data.batch import Batch
+    from ..data.sample import Sample
+    from ..data.targets import SampleTarget
 
 
 class Attributes(SimpleTask):
     """The task of image attributes."""
 
-    primary, higher_is_better = "attribute_map", True
-    target_type = VectorTarget
+    primary, higher_is_better, per_class = "attribute_map", True, ("ap",)
+    class_key = "attributes"
+    default_head: ClassVar[Mapping[str, Any]] = {"kind": "picture", "width": 64}
 
     def __init__(self, classes: tuple[str, ...]) -> None:
         super().__init__(classes)
         self.channels = len(classes)
+
+    @property
+    def target_type(self) -> type[SampleTarget]:
+        """Numbers of the image as a whole."""
+        from ..data.targets import VectorTarget
+
+        return VectorTarget
+
+    def statistics(self) -> LabelStatistics:
+        """Return the share of the known attributes that hold."""
+        return AttributeStatistics(self.classes)
+
+    def as_result(self, label: NDArray[np.float32]) -> result.Attributes:
+        """Return the attributes that are known."""
+        known = ~np.isnan(label)
+        names = tuple(name for name, is_known in zip(self.classes, known, strict=True) if is_known)
+        return result.Attributes(label[known].astype(np.float32), names, 0.5)
 
     def head(self) -> Head:
         """Return the head as it stands in a bundle's manifest."""
@@ -34,6 +54,10 @@ class Attributes(SimpleTask):
 
     def loss(self, output: Any, batch: Batch) -> LossSum | None:
         """Return the cross-entropy over known attributes; None where there are none."""
+        from torch.nn import functional
+
+        from ..data.targets import VectorTarget
+
         target = batch.target("attributes", VectorTarget)
         if target is None or not bool(target.valid.any()):
             return None
@@ -43,6 +67,22 @@ class Attributes(SimpleTask):
     def metric(self) -> AttributeMetric:
         """Return mean average precision and F1."""
         return AttributeMetric(self.classes)
+
+
+class AttributeStatistics:
+    """The share of the images where an attribute is known in which it holds."""
+
+    def __init__(self, classes: tuple[str, ...]) -> None:
+        self.classes = classes
+        self.counts = np.zeros((2, len(classes)), np.int64)
+
+    def add(self, label: NDArray[np.float32]) -> None:
+        """Count what holds, and what is known."""
+        self.counts += np.stack([label == 1, ~np.isnan(label)])
+
+    def to_dict(self) -> Figures:
+        """Return the shares by attribute."""
+        return {"attributes": shares(self.classes, *self.counts)}
 
 
 class AttributeMetric:
@@ -70,6 +110,7 @@ class AttributeMetric:
 
     def compute(self) -> dict[str, float]:
         """Return ``attribute_map``, ``attribute_f1`` and ``ap_NAME`` of each; {} without labels."""
+        import torch
         from torchmetrics.functional.classification import binary_average_precision, binary_f1_score
 
         metrics: dict[str, float] = {}

@@ -2,34 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
-from edgemtl_models.yolo import BoxHead, BoxLoss
 from edgemtl_runtime import result
 from edgemtl_runtime.bundle import Head
 
-from ..data.batch import Batch
-from ..data.box_targets import BatchBoxTarget, BoxTarget
-from ..data.sample import Sample
-from .base import LossSum
+from .base import LossSum, SimpleTask
 from .class_metric import class_metric
-from .matches import Matches, bootstrap_interval
+from .statistics import Figures, LabelStatistics
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from ..data.batch import Batch
+    from ..data.sample import BoxLabels, Sample
+    from ..data.targets import SampleTarget
 
 
-class Boxes:
+class Boxes(SimpleTask):
     """The task of object detection, without NMS."""
 
-    primary, higher_is_better = "ap50", True
-    target_type = BoxTarget
+    primary, higher_is_better, per_class = "ap50", True, ("ap50", "miss_rate")
+    class_key = "names"
+    default_head: ClassVar[Mapping[str, Any]] = {"kind": "boxes", "reg_max": 1}
     sums = 2
 
     def __init__(self, classes: tuple[str, ...]) -> None:
-        self.classes = classes
+        super().__init__(classes)
         self.channels = len(classes)
+
+    @property
+    def target_type(self) -> type[SampleTarget]:
+        """Boxes of one image."""
+        from ..data.box_targets import BoxTarget
+
+        return BoxTarget
+
+    def statistics(self) -> LabelStatistics:
+        """Return the number of boxes by class, and of images without any."""
+        return BoxStatistics(self.classes)
+
+    def as_result(self, label: BoxLabels) -> result.Boxes:
+        """Return the boxes as certain ones."""
+        return result.Boxes(label.xyxy, np.ones(len(label.classes), np.float32), label.classes, self.classes)
 
     def head(self) -> Head:
         """Return the head as it stands in a bundle's manifest."""
@@ -37,6 +55,8 @@ class Boxes:
 
     def prepare(self, head: nn.Module, epochs: int) -> None:
         """Set up the loss of the head's two branches."""
+        from edgemtl_models.yolo import BoxHead, BoxLoss
+
         assert isinstance(head, BoxHead)
         self.box_loss = BoxLoss(head, epochs)
 
@@ -46,6 +66,8 @@ class Boxes:
 
     def loss(self, output: Any, batch: Batch) -> LossSum | None:
         """Return the box, class and distance losses of the labelled images, a sum for either branch."""
+        from ..data.box_targets import BatchBoxTarget
+
         boxes = batch.target("boxes", BatchBoxTarget)
         if boxes is None:
             return None
@@ -62,15 +84,35 @@ class Boxes:
 
 def _labelled(value: Any, known: Tensor) -> Any:
     """Return the part of an output that is of labelled images."""
-    if not isinstance(value, Tensor):
+    if isinstance(value, list | tuple):
         return [_labelled(v, known) for v in value]
     return value if bool(known.all()) else value[known]
+
+
+class BoxStatistics:
+    """Boxes by class, and images that are labelled and show no object."""
+
+    def __init__(self, classes: tuple[str, ...]) -> None:
+        self.classes = classes
+        self.counts = np.zeros(len(classes), np.int64)
+        self.empty = 0
+
+    def add(self, label: BoxLabels) -> None:
+        """Count the boxes of one image."""
+        self.counts += np.bincount(label.classes, minlength=len(self.counts))
+        self.empty += not len(label.classes)
+
+    def to_dict(self) -> Figures:
+        """Return ``boxes`` by class and ``empty``, the images without any."""
+        return {"boxes": dict(zip(self.classes, self.counts.tolist(), strict=True)), "empty": self.empty}
 
 
 class BoxMetric:
     """COCO AP over all score thresholds (Lin et al. 2014), by torchmetrics, and KAIST's log-average miss rate."""
 
     def __init__(self, classes: tuple[str, ...]) -> None:
+        from .matches import Matches
+
         self.classes = classes
         self.predicted: list[dict[str, Tensor]] = []
         self.truth: list[dict[str, Tensor]] = []
@@ -78,6 +120,8 @@ class BoxMetric:
 
     def update(self, prediction: result.HeadResult, sample: Sample) -> None:
         """Add the boxes of one image, in the pixels of its labels."""
+        import torch
+
         assert isinstance(prediction, result.Boxes)
         labels = sample.labels.get("boxes")
         if labels is None:
@@ -119,6 +163,8 @@ class BoxMetric:
         ``ap50_CLASS``; ``ap_small``, ``ap_medium`` and ``ap_large``, of objects under 32², up to 96² and over it,
         pixels of the labels; ``miss_rate``, the log-average one, and of each class, ``miss_rate_CLASS``.
         """
+        from .matches import bootstrap_interval
+
         if not self.matches.objects:
             return {}
         coco = self._coco()

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch.nn import functional
+from numpy.typing import NDArray
 
 from edgemtl_runtime import result
 from edgemtl_runtime.bundle import Head
 
-from ..data.batch import Batch
-from ..data.sample import Sample
-from ..data.targets import DepthTarget
-from .base import LossSum, SimpleTask
+from ..data.readers.maps import read_depth
+from .base import LabelFiles, LossSum, SimpleTask
 
-RELATIVE = ("relative",)
+if TYPE_CHECKING:
+    from ..data.batch import Batch
+    from ..data.sample import Sample
+    from ..data.targets import SampleTarget
+
+METRIC, RELATIVE = "metric", ("relative",)
 
 
 class Depth(SimpleTask):
@@ -28,12 +30,30 @@ class Depth(SimpleTask):
     """
 
     primary, higher_is_better = "abs_rel", False
-    target_type = DepthTarget
-    channels = 1
+    label_files = LabelFiles(read_depth)
+    class_key = "depth"
 
     def __init__(self, classes: tuple[str, ...]) -> None:
         super().__init__(classes)
         self.relative = classes == RELATIVE
+
+    @classmethod
+    def read_classes(cls, value: object) -> tuple[str, ...]:
+        """Return no class for "metric", ("relative",) for "relative"."""
+        if value not in (METRIC, *RELATIVE):
+            raise ValueError(f"depth '{value}' is not one of {METRIC}, {RELATIVE[0]}")
+        return () if value == METRIC else RELATIVE
+
+    @property
+    def target_type(self) -> type[SampleTarget]:
+        """A map of metres."""
+        from ..data.targets import DepthTarget
+
+        return DepthTarget
+
+    def as_result(self, label: NDArray[np.float32]) -> result.DepthMap:
+        """Return the depths, 0 where not known."""
+        return result.DepthMap(label, relative=self.relative)
 
     def head(self) -> Head:
         """Return the head as it stands in a bundle's manifest."""
@@ -42,6 +62,11 @@ class Depth(SimpleTask):
 
     def loss(self, output: Any, batch: Batch) -> LossSum | None:
         """Return the mean difference of the logarithms over pixels whose depth is known; None where there are none."""
+        import torch
+        from torch.nn import functional
+
+        from ..data.targets import DepthTarget
+
         target = batch.target("depth", DepthTarget)
         if target is None or not bool(target.valid.any()):
             return None

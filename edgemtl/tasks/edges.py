@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from edgemtl_runtime import result
 from edgemtl_runtime.bundle import Head
+from edgemtl_runtime.draw.scales import UNKNOWN_EDGE
 
-from ..data.batch import Batch
+from ..data.readers.maps import read_edges
 from ..data.sample import IGNORE, Sample
-from ..data.targets import ClassMapTarget
-from .base import LossSum, SimpleTask
+from .base import LabelFiles, LossSum, SimpleTask
+
+if TYPE_CHECKING:
+    from ..data.batch import Batch
+    from ..data.targets import SampleTarget
 
 LEVELS = 256
 """Scores are quantised to so many levels."""
@@ -27,8 +30,18 @@ class Edges(SimpleTask):
     """The task of edge detection."""
 
     primary, higher_is_better = "edge_f1", True
-    target_type = ClassMapTarget
-    channels = 1
+    label_files = LabelFiles(read_edges, as_shown=True)
+
+    @property
+    def target_type(self) -> type[SampleTarget]:
+        """A map of 0 and 1."""
+        from ..data.targets import ClassMapTarget
+
+        return ClassMapTarget
+
+    def as_result(self, label: NDArray[np.uint8]) -> result.EdgeMap:
+        """Return the edges; what is not known is between both."""
+        return result.EdgeMap(np.where(label == IGNORE, UNKNOWN_EDGE, label).astype(np.float32), 0.5)
 
     def head(self) -> Head:
         """Return the head as it stands in a bundle's manifest."""
@@ -36,6 +49,10 @@ class Edges(SimpleTask):
 
     def loss(self, output: Any, batch: Batch) -> LossSum | None:
         """Return the cross-entropy over known pixels, an image's edges weighted by the root of their rarity in it."""
+        from torch.nn import functional
+
+        from ..data.targets import ClassMapTarget
+
         target = batch.target("edges", ClassMapTarget)
         if target is None:
             return None

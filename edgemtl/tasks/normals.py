@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch.nn import functional
+from numpy.typing import NDArray
 
 from edgemtl_runtime import result
 from edgemtl_runtime.bundle import Head
 
-from ..data.batch import Batch
-from ..data.sample import Sample
-from ..data.targets import NormalTarget
-from .base import LossSum, SimpleTask
+from ..data.readers.maps import read_normals
+from .base import LabelFiles, LossSum, SimpleTask
+
+if TYPE_CHECKING:
+    from ..data.batch import Batch
+    from ..data.sample import Sample
+    from ..data.targets import SampleTarget
 
 STEP_DEG = 0.01
 WITHIN_DEG = (11.25, 22.5, 30.0)
@@ -25,8 +27,19 @@ class Normals(SimpleTask):
     """The task of surface normal estimation: unit vectors, x right, y down, z forward."""
 
     primary, higher_is_better = "angle_mean_deg", False
-    target_type = NormalTarget
+    label_files = LabelFiles(read_normals, as_shown=True)
     channels = 3
+
+    @property
+    def target_type(self) -> type[SampleTarget]:
+        """A map of unit vectors."""
+        from ..data.targets import NormalTarget
+
+        return NormalTarget
+
+    def as_result(self, label: NDArray[np.float32]) -> result.NormalMap:
+        """Return the normals, zero where not known."""
+        return result.NormalMap(label)
 
     def head(self) -> Head:
         """Return the head as it stands in a bundle's manifest."""
@@ -34,6 +47,11 @@ class Normals(SimpleTask):
 
     def loss(self, output: Any, batch: Batch) -> LossSum | None:
         """Return one minus the mean cosine over pixels whose normal is known; None where there are none."""
+        import torch
+        from torch.nn import functional
+
+        from ..data.targets import NormalTarget
+
         target = batch.target("normals", NormalTarget)
         if target is None:
             return None

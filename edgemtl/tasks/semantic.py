@@ -2,29 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch.nn import functional
+from numpy.typing import NDArray
 
 from edgemtl_runtime import result
 from edgemtl_runtime.bundle import Head
+from edgemtl_runtime.draw import UNKNOWN
 
-from ..data.batch import Batch
+from ..data.readers.maps import read_semantic
 from ..data.sample import IGNORE, Sample
-from ..data.targets import ClassMapTarget
-from .base import LossSum, SimpleTask
+from .base import LabelFiles, LossSum, SimpleTask
+from .statistics import Figures, LabelStatistics, shares
+
+if TYPE_CHECKING:
+    from ..data.batch import Batch
+    from ..data.targets import SampleTarget
 
 
 class Semantic(SimpleTask):
     """The task of semantic segmentation."""
 
-    primary, higher_is_better = "miou", True
-    target_type = ClassMapTarget
+    primary, higher_is_better, per_class = "miou", True, ("iou",)
+    label_files = LabelFiles(read_semantic)
+    class_key = "semantic"
 
     def __init__(self, classes: tuple[str, ...]) -> None:
         super().__init__(classes)
         self.channels = len(classes)
+
+    @property
+    def target_type(self) -> type[SampleTarget]:
+        """A map of class ids."""
+        from ..data.targets import ClassMapTarget
+
+        return ClassMapTarget
+
+    def statistics(self) -> LabelStatistics:
+        """Return the share of the labelled pixels that each class has."""
+        return ClassMapStatistics(self.classes)
+
+    def as_result(self, label: NDArray[np.uint8]) -> result.LabelMap:
+        """Return the classes; what is not known is a class of its own."""
+        ids = np.where(label == IGNORE, len(self.classes), label).astype(np.uint8)
+        return result.LabelMap(ids, (*self.classes, UNKNOWN))
 
     def head(self) -> Head:
         """Return the head as it stands in a bundle's manifest."""
@@ -32,6 +54,10 @@ class Semantic(SimpleTask):
 
     def loss(self, output: Any, batch: Batch) -> LossSum | None:
         """Return the cross-entropy over labelled pixels at the logits' resolution; None when there are none."""
+        from torch.nn import functional
+
+        from ..data.targets import ClassMapTarget
+
         target = batch.target("semantic", ClassMapTarget)
         if target is None:
             return None
@@ -47,6 +73,22 @@ class Semantic(SimpleTask):
     def metric(self) -> SemanticMetric:
         """Return mIoU and pixel accuracy over the whole split."""
         return SemanticMetric(self.classes)
+
+
+class ClassMapStatistics:
+    """Labelled pixels by class."""
+
+    def __init__(self, classes: tuple[str, ...]) -> None:
+        self.classes = classes
+        self.pixels = np.zeros(len(classes), np.int64)
+
+    def add(self, label: NDArray[np.uint8]) -> None:
+        """Count the pixels of one image."""
+        self.pixels += np.bincount(label[label != IGNORE], minlength=len(self.pixels))
+
+    def to_dict(self) -> Figures:
+        """Return the shares by class."""
+        return {"semantic": shares(self.classes, self.pixels, self.pixels.sum(keepdims=True))}
 
 
 class SemanticMetric:

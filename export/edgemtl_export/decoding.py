@@ -1,4 +1,4 @@
-"""Decoding in the graph: raw head outputs to boxes, class maps, depths, normals, edges and attribute scores."""
+"""Decoding in the graph: raw head outputs to what the runtime's decoder of the same name reads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 MAX_BOXES = 100
-"""Boxes an image: what COCO's average precision counts."""
+"""Boxes, and points, an image: what COCO's average precision counts."""
 LOG_DEPTH = (-4.6, 6.9)
 """Depths lie between a centimetre and a kilometre."""
 
@@ -52,7 +52,47 @@ def attributes(logits: Tensor, size: tuple[int, int]) -> Tensor:
     return logits.sigmoid()
 
 
+def scalar_map(raw: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return numbers, (B, H, W), of (B, 1, h, w) at a coarser resolution."""
+    return functional.interpolate(raw, size, mode="bilinear", align_corners=False)[:, 0]
+
+
+def vector_map(raw: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return vectors, (B, H, W, C), of (B, C, h, w) at a coarser resolution."""
+    return functional.interpolate(raw, size, mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
+
+
+def points(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the best peaks, (B, K, 4) x y score class, of heatmap logits (B, classes, h, w).
+
+    A peak is not lower than its eight neighbours (Zhou et al. 2019, arXiv 1904.07850); it lies in the middle of its
+    cell. Rows of points, (B, K, 4), are returned as they are.
+    """
+    if logits.ndim == 3:
+        return logits
+    _, classes, height, width = logits.shape
+    scores = logits.sigmoid()
+    peaks = scores * (scores >= functional.max_pool2d(scores, 3, 1, 1)).to(scores.dtype)
+    cells = height * width
+    best, index = peaks.flatten(1).topk(min(MAX_BOXES, classes * cells))
+    label = torch.div(index, cells, rounding_mode="floor")
+    cell = index - label * cells
+    row = torch.div(cell, width, rounding_mode="floor")
+    x, y = (
+        (c.to(best.dtype) + 0.5) * step for c, step in ((cell - row * width, size[1] / width), (row, size[0] / height))
+    )
+    return torch.stack([x, y, best, label.to(best.dtype)], -1)
+
+
+def as_it_is(raw: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the output of a head that needs no decoding."""
+    return raw
+
+
+_IN_GRAPH = (topk_boxes, label_map, depth_map, normal_map, edge_map, attributes, scalar_map, vector_map, points)
 DECODERS: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
-    decoder.__name__: decoder for decoder in (topk_boxes, label_map, depth_map, normal_map, edge_map, attributes)
+    **{decoder.__name__: decoder for decoder in _IN_GRAPH},
+    "scalars": as_it_is,
+    "tensor": as_it_is,
 }
 """By `Head.decoder`, what the graph computes: (raw, (height, width) of the input) to what the runtime reads."""

@@ -39,7 +39,7 @@ def _inline(root: fx.GraphModule, graph: fx.Graph, node: fx.Node) -> None:
     position = _graph_argument(node)
     assert position is not None
     source: Any = node.args[position]
-    operands = list(node.args[position + 1 :])
+    operands: list[Any] = list(node.args[position + 1 :])
     if str(node.target) == "invoke_subgraph":
         operands = operands[1:]  # after the graph's identifier
     elif str(node.target) == "hints_wrapper":

@@ -14,7 +14,7 @@ MAX_RAW_DIFFERENCE = 1e-3
 """Largest absolute difference of a raw head in float32, shrunk against trained."""
 MIN_PIXEL_AGREEMENT = 0.999
 """Share of a map's pixels that must agree."""
-EXACT_DECODERS = ("topk_boxes", "attributes")
+EXACT_DECODERS = ("topk_boxes", "points", "attributes", "scalars")
 """Decoders of which every single value must agree."""
 
 

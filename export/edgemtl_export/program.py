@@ -130,7 +130,7 @@ class Program:
         sources = self.sources
         values = [state[sources[n]] if n in sources else next(flat) for n in self.graph.nodes if n.op == "placeholder"]
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)
             return list(self.compile()(*values))
 
     def flatten(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:

@@ -62,7 +62,7 @@ def is_random(node: fx.Node) -> bool:
         return False
     if "scaled_dot_product_attention" in op_name(node):
         dropout = node.args[4] if len(node.args) > 4 else node.kwargs.get("dropout_p", 0.0)
-        return dropout != 0.0
+        return bool(dropout != 0.0)
     if "rrelu" in op_name(node):
         return bool(node.args[3] if len(node.args) > 3 else node.kwargs.get("training", False))
     if "dropout" in op_name(node):

@@ -12,11 +12,14 @@ class DenseHead(nn.Module):
 
     From the coarsest level on, the sum so far is upsampled by two and the next level is added, each level by a 1×1
     convolution of the task: so tasks share the levels and not the mixture of them, as they would in the neck's finest
-    level.
+    level. Outputs are ``offset`` + ``scale`` times the last layer's: the mean and deviation of numbers in units.
     """
 
-    def __init__(self, channels: list[int], outputs: int, width: int = 32) -> None:
+    def __init__(
+        self, channels: list[int], outputs: int, width: int = 32, offset: float = 0.0, scale: float = 1.0
+    ) -> None:
         super().__init__()
+        self.offset, self.scale = offset, scale
         self.take = nn.ModuleList(Conv(count, width, 1) for count in channels)
         self.up = nn.Upsample(scale_factor=2.0, mode="nearest")
         self.conv = Conv(width, width, 3)
@@ -29,7 +32,7 @@ class DenseHead(nn.Module):
         while parts:
             total = self.up(total) + parts.pop()
         out: Tensor = self.out(self.conv(total))
-        return out
+        return out if (self.offset, self.scale) == (0, 1) else self.offset + self.scale * out
 
 
 class ImageHead(nn.Module):

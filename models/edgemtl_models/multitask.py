@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -11,13 +11,12 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from .aligned import LEVELS, AlignedTrunk
-from .backbone import BACKBONES, Backbone
+from .backbone import Backbone
 from .description import check_description, parse, read, renamed
 from .fusion import ConcatTrunk, EarlyFusionTrunk, MidFusionTrunk
-from .heads import DenseHead, ImageHead
+from .head_kinds import DEFAULT_PARTS, HeadInput, HeadKind, Parts
 from .taps import DEEPEST, HeadTapTrunk
 from .trunk import Feature, Slices, Trunk
-from .yolo import BoxHead
 
 Outputs = dict[str, Any]
 """Raw outputs by head: a tensor each, or in training what a head of boxes gives to its loss."""
@@ -104,6 +103,7 @@ def build(
     head_taps: dict[str, str] | None = None,
     fusion: dict[str, Any] | None = None,
     pretrained: bool = True,
+    parts: Parts = DEFAULT_PARTS,
 ) -> MultiTask:
     """Build a network with the heads named in ``channels``: how many classes, maps or numbers each puts out.
 
@@ -113,7 +113,8 @@ def build(
     then. ``fusion`` is how the streams are fused: {"kind": "concat"}, at each level before one neck, the default;
     {"kind": "early"}, as the channels of one image; {"kind": "mid", "level": level}, at that level; or {"kind":
     "aligned", "fuse_at": levels, "align": [first, last], "registration_radius": cells}, after a neck each (`aligned`).
-    ``pretrained=False`` leaves out the start weights, for loading a trained state. Raises `ValueError` with the reason
+    ``pretrained=False`` leaves out the start weights, for loading a trained state. ``parts`` are the backbones and
+    heads that the description may name. Raises `ValueError` with the reason
     when the network cannot be built.
     """
     description = renamed(network) if isinstance(network, dict) else _describe(network)
@@ -137,22 +138,21 @@ def build(
         modality: InputSpec(stream["channels"], tuple(stream["mean"]), tuple(stream["std"]))
         for modality, stream in description["streams"].items()
     }
-    for head in channels:
-        if head not in description["heads"]:
-            raise ValueError(f"{name} has no head '{head}'; it has: {', '.join(description['heads'])}")
+    description = description | {"heads": _describe_heads(description, channels, parts)}
     wanted = {head: description["heads"][head] for head in channels}
     if head_taps or description.get("head_taps"):
         head_taps = {head: (head_taps or description["head_taps"]).get(head, DEEPEST) for head in channels}
         description = description | {"head_taps": head_taps}
-    trunk = _trunk(description, {head["kind"] for head in wanted.values()}, pretrained)
+    trunk = _trunk(description, [parts.head_kinds[head["kind"]] for head in wanted.values()], pretrained, parts)
     heads = {}
     for head, options in wanted.items():
         widths, strides = (_read_by(trunk, head, values) for values in (trunk.widths, trunk.strides))
-        heads[head] = _head(name, head, widths, strides, channels[head], size, **options)
+        kind = parts.head_kinds[options["kind"]]
+        heads[head] = _head(f"{name}: {head}", kind, HeadInput(widths, strides, size), channels[head], options)
     return MultiTask(trunk, heads, inputs, description)
 
 
-def _trunk(description: dict[str, Any], heads: set[str], pretrained: bool) -> Trunk:
+def _trunk(description: dict[str, Any], heads: Sequence[HeadKind], pretrained: bool, parts: Parts) -> Trunk:
     """Return the trunk that a description asks for, for heads of these types."""
     name, streams, neck = str(description["name"]), description["streams"], description["neck"]
     head_taps = description.get("head_taps")
@@ -164,56 +164,54 @@ def _trunk(description: dict[str, Any], heads: set[str], pretrained: bool) -> Tr
         raise ValueError(
             f"head_taps leave streams that stay apart; those of fusion '{kind}' do not: give one of the two"
         )
-    bottom_up, channels = "boxes" in heads, {modality: stream["channels"] for modality, stream in streams.items()}
+    bottom_up = any(head.bottom_up for head in heads)
+    channels = {modality: stream["channels"] for modality, stream in streams.items()}
     if kind == "early" and len(streams) > 1:
         both = next(iter(streams.values())) | {"channels": sum(channels.values())}
-        return EarlyFusionTrunk(channels, _backbone(name, " and ".join(streams), both, pretrained), neck, bottom_up)
-    backbones = {modality: _backbone(name, modality, stream, pretrained) for modality, stream in streams.items()}
+        backbone = _backbone(name, " and ".join(streams), both, pretrained, parts)
+        return EarlyFusionTrunk(channels, backbone, neck, bottom_up)
+    backbones = {modality: _backbone(name, modality, stream, pretrained, parts) for modality, stream in streams.items()}
     if head_taps:
         return HeadTapTrunk(backbones, channels, neck, head_taps)
     if kind == "mid" and len(streams) > 1:
         return MidFusionTrunk(backbones, channels, neck, fusion.get("level", "p3"), bottom_up)
     if kind == "aligned" and len(streams) > 1:
         options = {key: fusion[key] for key in ("align", "shared", "registration_radius") if key in fusion}
-        levels = fusion.get("fuse_at") or (LEVELS if "dense" in heads else LEVELS[1:])
+        levels = fusion.get("fuse_at") or (LEVELS if any(head.reads_finest for head in heads) else LEVELS[1:])
         return AlignedTrunk(backbones, channels, neck, levels, **options, bottom_up=bottom_up)
     return ConcatTrunk(backbones, neck, bottom_up)
 
 
-def _backbone(name: str, modality: str, stream: dict[str, Any], pretrained: bool) -> Backbone:
+def _backbone(name: str, modality: str, stream: dict[str, Any], pretrained: bool, parts: Parts) -> Backbone:
     options = dict(stream["backbone"])
     kind = options.pop("kind")
-    if kind not in BACKBONES:
-        raise ValueError(f"{name}: stream '{modality}' asks for backbone '{kind}'; known: {', '.join(BACKBONES)}")
+    if kind not in parts.backbones:
+        known = ", ".join(parts.backbones)
+        raise ValueError(f"{name}: stream '{modality}' asks for backbone '{kind}'; known: {known}")
     if not pretrained:
         options.pop("weights", None)
-    return BACKBONES[kind](stream["channels"], **options)
+    return parts.backbones[kind](stream["channels"], **options)
 
 
-def _head(
-    name: str,
-    head: str,
-    widths: list[int],
-    strides: list[int],
-    channels: int,
-    size: tuple[int, int],
-    kind: str,
-    **options: Any,
-) -> nn.Module:
-    if kind == "boxes":
-        read = [(width, stride) for width, stride in zip(widths, strides, strict=True) if stride > 4]
-        if not read:
-            raise ValueError(f"{name}: {head} reads strides 8 and on; its head tap cannot be at stride 4")
-        boxes = BoxHead([width for width, _ in read], [stride for _, stride in read], channels, **options)
-        boxes.bias_init(*size)
-        return boxes
-    if kind == "dense":
-        if strides != [4 << index for index in range(len(strides))]:
-            raise ValueError(f"{name}: {head} reads all strides from 4 on; fuse_at needs {', '.join(LEVELS)}")
-        return DenseHead(widths, channels, **options)
-    if kind == "picture":
-        return ImageHead(widths[-1], channels, **options)
-    raise ValueError(f"unknown head type '{kind}'; known: boxes, dense, picture")
+def _describe_heads(description: dict[str, Any], heads: Collection[str], parts: Parts) -> dict[str, Any]:
+    """Return the descriptions of the network's heads and of those that are asked for besides."""
+    described = dict(description["heads"])
+    for head in heads:
+        if head not in described:
+            if head not in parts.default_heads:
+                raise ValueError(f"{description['name']} has no head '{head}'; it has: {', '.join(described)}")
+            described[head] = dict(parts.default_heads[head])
+        kind = described[head]["kind"]
+        if kind not in parts.head_kinds:
+            raise ValueError(f"unknown head type '{kind}'; known: {', '.join(parts.head_kinds)}")
+    return described
+
+
+def _head(name: str, kind: HeadKind, reads: HeadInput, outputs: int, options: Mapping[str, Any]) -> nn.Module:
+    try:
+        return kind.build(reads, outputs, **{key: value for key, value in options.items() if key != "kind"})
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 def _describe(name: str) -> dict[str, Any]:

@@ -37,7 +37,12 @@ if TYPE_CHECKING:
     from .result import HeadResult as HeadResult
     from .result import LabelMap as LabelMap
     from .result import NormalMap as NormalMap
+    from .result import Points as Points
     from .result import Result as Result
+    from .result import ScalarMap as ScalarMap
+    from .result import Scalars as Scalars
+    from .result import Tensor as Tensor
+    from .result import VectorMap as VectorMap
     from .rig import Rig as Rig
     from .sink import Sink as Sink
     from .stats import Stats as Stats
@@ -56,6 +61,7 @@ _NAMES = {
     "policy": ("QueuePolicy",),
     "recording": ("Recorder", "Recording"),
     "result": ("Attributes", "Boxes", "DepthMap", "EdgeMap", "HeadResult", "LabelMap", "NormalMap", "Result"),
+    "generic_result": ("Points", "ScalarMap", "Scalars", "Tensor", "VectorMap"),
     "rig": ("Rig",),
     "sink": ("Sink",),
     "stats": ("Stats",),

@@ -110,9 +110,16 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     classes: tuple[str, ...]
     units: str = ""
     threshold: float = 0.25
+    value_range: tuple[float, float] | None = None
+    """Values of a map at the ends of its colour scale; None: each image's 2nd and 98th percentile (since version 3)."""
 
     def __post_init__(self) -> None:
         _check_name("head", self.name)
+        if self.value_range is not None:
+            for value in self.value_range:
+                check_number(f"value_range of head '{self.name}'", value, -1e9, 1e9)
+            if not self.value_range[0] < self.value_range[1]:
+                raise ValueError(f"value_range of head '{self.name}' needs low < high, not {self.value_range}")
         check_number(f"threshold of head '{self.name}'", self.threshold, 0, 1)
         if len(self.classes) > MOST_CLASSES:
             raise ValueError(f"head '{self.name}' has {len(self.classes)} classes, more than {MOST_CLASSES}")

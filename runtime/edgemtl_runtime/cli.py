@@ -5,7 +5,6 @@ What takes long to import is imported once signals are handled.
 
 from __future__ import annotations
 
-import argparse
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -56,13 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         from .cli_board import add_board
         from .cli_calibrate import add_calibrate
         from .cli_engines import add_engines
-        from .cli_parser import Parser, Version
+        from .cli_parser import Version, program
         from .cli_record import add_record
         from .cli_recover import add_recover
         from .cli_run import add_run
 
         about = "Run edgemtl bundles on a robot, without torch."
-        parser: argparse.ArgumentParser = Parser("edgemtl-runtime", description=about, epilog=START)
+        parser = program("edgemtl-runtime", description=about, epilog=START)
         parser.add_argument("--version", action=Version, distribution="edgemtl-runtime")
         commands = parser.add_subparsers(required=True, metavar="COMMAND")
         for add in (add_run, add_record, add_calibrate, add_recover, add_board, add_engines):

@@ -34,6 +34,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, prog: str | None = None, **options: Any) -> None:
         options.setdefault("formatter_class", Help)
         super().__init__(prog, **options)
+        self._is_intermixing = False
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Reject an option that this command does not have before another one that is missing is asked for."""
@@ -42,7 +43,13 @@ class Parser(argparse.ArgumentParser):
             self.print_help()
             self.exit(0)
         self._check_options(words)
-        return super().parse_known_args(words, namespace)
+        if self._is_intermixing or self.commands():
+            return super().parse_known_args(words, namespace)
+        self._is_intermixing = True  # words may follow options: `train --out runs/mine epochs=4`
+        try:
+            return self.parse_known_intermixed_args(words, namespace)
+        finally:
+            self._is_intermixing = False
 
     def error(self, message: str) -> NoReturn:
         """Print one line, and end with exit code 2."""
@@ -112,6 +119,11 @@ class Parser(argparse.ArgumentParser):
     @staticmethod
     def _invalid(message: str) -> argparse.ArgumentError:
         return argparse.ArgumentError(None, message)
+
+
+def program(name: str, **options: Any) -> argparse.ArgumentParser:
+    """Return the parser of a program."""
+    return Parser(name, **options)
 
 
 def add_examples(command: argparse.ArgumentParser, *examples: str) -> None:

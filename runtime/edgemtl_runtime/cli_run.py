@@ -161,6 +161,7 @@ def camera_hint(name: str, value: str) -> str:
 def command_run(args: argparse.Namespace) -> int:
     """Run a bundle and print the statistics."""
     with DefaultSignals():
+        from .camera import check_addresses
         from .engine.config import open_engine
         from .pipeline import Pipeline, check_inputs
         from .postprocess import parse_thresholds
@@ -174,6 +175,7 @@ def command_run(args: argparse.Namespace) -> int:
         policy = QueuePolicy(args.queue_policy, args.queue_size, args.max_age_ms)
         thresholds = parse_thresholds(args.threshold, bundle.manifest.heads)
         check_inputs(bundle, given_cameras(args))
+        check_addresses(given_cameras(args))  # before an engine is opened, which takes a while
         rig = open_rig(args)
         setup = open_setup(args, rig)
         engine = open_engine(bundle, config_of(args, bundle))

@@ -15,7 +15,20 @@ from numpy.typing import NDArray
 from .bundle import Head
 from .errors import EngineError
 from .letterbox import Letterbox
-from .result import Attributes, Boxes, DepthMap, EdgeMap, HeadResult, LabelMap, NormalMap
+from .result import (
+    Attributes,
+    Boxes,
+    DepthMap,
+    EdgeMap,
+    HeadResult,
+    LabelMap,
+    NormalMap,
+    Points,
+    ScalarMap,
+    Scalars,
+    Tensor,
+    VectorMap,
+)
 
 Thresholds = NDArray[np.float32]
 """Score thresholds of a head: () for all classes, or (classes,), one a class."""
@@ -38,9 +51,7 @@ def topk_boxes(output: NDArray[Any], head: Head, letterbox: Letterbox, least: Th
     """Decode NMS-free top-k boxes: (K, 6) rows of x1 y1 x2 y2 score class, best first, network pixels; NaN is none."""
     output = output[np.isfinite(output).all(1)]
     _check_ids(output[:, 5], head)
-    if least.ndim:
-        least = least[output[:, 5].astype(np.int64)]
-    kept = output[output[:, 4] >= least]
+    kept = output[output[:, 4] >= _by_class(least, output[:, 5])]
     return Boxes(
         letterbox.boxes_to_camera(kept[:, :4].astype(np.float32)),
         kept[:, 4].astype(np.float32),
@@ -84,6 +95,51 @@ def attributes(output: NDArray[Any], head: Head, letterbox: Letterbox, least: Th
     return Attributes(output, head.classes, head.threshold, least)
 
 
+@decoder("scalar_map")
+def scalar_map(output: NDArray[Any], head: Head, letterbox: Letterbox, least: Thresholds) -> ScalarMap:
+    """Decode a (height, width) map of numbers in the head's units."""
+    return ScalarMap(letterbox.map_to_camera(output), head.units, head.value_range)
+
+
+@decoder("vector_map")
+def vector_map(output: NDArray[Any], head: Head, letterbox: Letterbox, least: Thresholds) -> VectorMap:
+    """Decode a (height, width, C) map of vectors, a component one of the head's classes."""
+    if output.shape[2] != len(head.classes):
+        raise EngineError(
+            f"{head.name}: {output.shape[2]} components for {len(head.classes)} names; export the bundle again"
+        )
+    return VectorMap(letterbox.map_to_camera(output), head.classes, head.units, head.value_range)
+
+
+@decoder("points")
+def points(output: NDArray[Any], head: Head, letterbox: Letterbox, least: Thresholds) -> Points:
+    """Decode points: (K, 4) rows of x y score class, best first, network pixels; NaN is none."""
+    output = output[np.isfinite(output).all(1)]
+    _check_ids(output[:, 3], head)
+    inside = (output[:, :2] <= (letterbox.scaled_width, letterbox.scaled_height)).all(1)  # none in the padding
+    output = output[inside & (output[:, 2] >= _by_class(least, output[:, 3]))]
+    return Points(
+        letterbox.points_to_camera(output[:, :2].astype(np.float32)),
+        output[:, 2].astype(np.float32),
+        output[:, 3].astype(np.int64),
+        head.classes,
+    )
+
+
+@decoder("scalars")
+def scalars(output: NDArray[Any], head: Head, letterbox: Letterbox, least: Thresholds) -> Scalars:
+    """Decode numbers of the whole image, one a class of the head."""
+    if output.shape != (len(head.classes),):
+        raise EngineError(f"{head.name}: {output.size} numbers for {len(head.classes)} names; export the bundle again")
+    return Scalars(output.astype(np.float32), head.classes, head.units)
+
+
+@decoder("tensor")
+def tensor(output: NDArray[Any], head: Head, letterbox: Letterbox, least: Thresholds) -> Tensor:
+    """Return an output as it is."""
+    return Tensor(output, head.units)
+
+
 FLOATS = ("float16", "float32", "float64")
 EXPECTED: dict[str, tuple[tuple[str, ...], tuple[int | None, ...]]] = {
     "topk_boxes": (FLOATS, (None, 6)),
@@ -92,6 +148,10 @@ EXPECTED: dict[str, tuple[tuple[str, ...], tuple[int | None, ...]]] = {
     "edge_map": (("float32",), (None, None)),
     "normal_map": (("float32",), (None, None, 3)),
     "attributes": (FLOATS, (None,)),
+    "scalar_map": (("float32",), (None, None)),
+    "vector_map": (("float32",), (None, None, None)),
+    "points": (FLOATS, (None, 4)),
+    "scalars": (FLOATS, (None,)),
 }
 """Data types and shape that each decoder reads; a network's shapes may be known only when it runs."""
 
@@ -107,6 +167,11 @@ def _check_output(output: NDArray[Any], head: Head) -> None:
             f"{head.name}: the network gives {output.dtype} {output.shape}, which {head.decoder} does not read; "
             "export the bundle again"
         )
+
+
+def _by_class(least: Thresholds, ids: NDArray[Any]) -> Thresholds:
+    """Return the threshold of each id, where classes have their own."""
+    return least[ids.astype(np.int64)] if least.ndim else least
 
 
 def _check_ids(ids: NDArray[Any], head: Head) -> None:

@@ -77,6 +77,11 @@ class Letterbox:
         limit = np.array([self.camera_width, self.camera_height] * 2, np.float32)
         return np.asarray(np.clip(xyxy / np.float32(self.scale), 0, limit), np.float32)
 
+    def points_to_camera(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (N, 2) network points in camera pixels, clipped to the camera's image."""
+        limit = np.array([self.camera_width, self.camera_height], np.float32)
+        return np.asarray(np.clip(xy / np.float32(self.scale), 0, limit), np.float32)
+
     def map_to_camera(self, labels: NDArray[Any]) -> NDArray[Any]:
         """Return a (height, width[, C]) network map as (camera_height, camera_width[, C]), nearest neighbour."""
         inside = labels[: self.scaled_height, : self.scaled_width]

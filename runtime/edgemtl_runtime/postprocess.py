@@ -14,7 +14,7 @@ from .errors import EdgemtlError, nearest_hint
 from .letterbox import Letterbox
 from .result import Boxes, HeadResult
 
-BY_CLASS = ("topk_boxes", "attributes")
+BY_CLASS = ("topk_boxes", "points", "attributes")
 """Decoders of which every class has a threshold."""
 BY_HEAD = ("edge_map",)
 """Decoders with one threshold."""

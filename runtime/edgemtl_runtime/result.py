@@ -11,6 +11,12 @@ from numpy.typing import NDArray
 
 from .errors import EdgemtlError, missing
 from .frame import StampSource
+from .generic_result import GenericResult
+from .generic_result import Points as Points
+from .generic_result import ScalarMap as ScalarMap
+from .generic_result import Scalars as Scalars
+from .generic_result import Tensor as Tensor
+from .generic_result import VectorMap as VectorMap
 from .renamed_names import renamed_fields
 from .result_record import (
     AttributesRecord,
@@ -21,6 +27,7 @@ from .result_record import (
     EdgeMapRecord,
     LabelMapRecord,
     NormalMapRecord,
+    Recorded,
     ResultRecord,
 )
 from .result_record import schema as schema
@@ -34,7 +41,7 @@ NO_TRACK = -1
 
 
 @dataclass(frozen=True, eq=False)
-class Boxes:
+class Boxes(Recorded):
     """Detected objects, best first: ``xyxy`` (N, 4) float32 pixels, ``scores`` (N,) in [0, 1], ``classes`` (N,) ids.
 
     ``tracks`` (N,) int64, where objects are tracked: a number from 1 on that stays with an object from frame to
@@ -80,10 +87,6 @@ class Boxes:
             ]
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return `record` as plain objects."""
-        return _builtins(self.record())
-
     def to_supervision(self) -> supervision.Detections:
         """Return a ``supervision.Detections``: class names as its data ``class_name``, tracks as ``tracker_id``.
 
@@ -107,7 +110,7 @@ class Boxes:
 
 
 @dataclass(frozen=True, eq=False)
-class LabelMap:
+class LabelMap(Recorded):
     """Semantic segmentation: ``labels`` (H, W) uint8, one class id a pixel."""
 
     labels: NDArray[np.uint8]
@@ -124,13 +127,9 @@ class LabelMap:
             {n: round(float(c) / self.labels.size, 4) for n, c in zip(self.names, counts, strict=True)}
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return `record` as plain objects."""
-        return _builtins(self.record())
-
 
 @dataclass(frozen=True, eq=False)
-class DepthMap:
+class DepthMap(Recorded):
     """Depth along the optical axis: ``depth_m`` (H, W) float32, metres; if ``relative``, up to a factor an image."""
 
     depth_m: NDArray[np.float32]
@@ -144,13 +143,9 @@ class DepthMap:
         low, middle, high = np.percentile(self.depth_m, (5, 50, 95)).tolist()
         return DepthMapRecord(DepthRecord(round(low, 3), round(middle, 3), round(high, 3)))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return `record` as plain objects."""
-        return _builtins(self.record())
-
 
 @dataclass(frozen=True, eq=False)
-class NormalMap:
+class NormalMap(Recorded):
     """Surface normals: ``normals`` (H, W, 3) float32 unit vectors, x right, y down, z forward."""
 
     normals: NDArray[np.float32]
@@ -162,13 +157,9 @@ class NormalMap:
         """Return the mean direction, for JSON."""
         return NormalMapRecord([round(component, 4) for component in self.normals.mean((0, 1)).tolist()])
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return `record` as plain objects."""
-        return _builtins(self.record())
-
 
 @dataclass(frozen=True, eq=False)
-class EdgeMap:
+class EdgeMap(Recorded):
     """Edge probabilities: ``scores`` (H, W) float32 in [0, 1]; an edge from ``threshold`` on."""
 
     scores: NDArray[np.float32]
@@ -181,13 +172,9 @@ class EdgeMap:
         """Return the share of the image that is edge, for JSON."""
         return EdgeMapRecord(round(float((self.scores >= self.threshold).mean()), 4))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return `record` as plain objects."""
-        return _builtins(self.record())
-
 
 @dataclass(frozen=True, eq=False)
-class Attributes:
+class Attributes(Recorded):
     """Attributes of the whole image: ``scores`` (N,) float32 in [0, 1], one a name; holds from ``threshold`` on.
 
     ``thresholds`` (N,) float32, one a name, takes precedence over ``threshold``; see `holds`.
@@ -214,15 +201,6 @@ class Attributes:
         """Return the scores by name, for JSON."""
         return AttributesRecord({n: round(float(s), 4) for n, s in zip(self.names, self.scores, strict=True)})
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return `record` as plain objects."""
-        return _builtins(self.record())
-
-
-def _builtins(record: msgspec.Struct) -> dict[str, Any]:
-    plain: dict[str, Any] = msgspec.to_builtins(record)
-    return plain
-
 
 def _check_tracks(tracks: NDArray[Any], count: int) -> None:
     if tracks.shape != (count,) or tracks.dtype != np.int64:
@@ -237,12 +215,12 @@ def _check_map(what: str, values: NDArray[Any], ndim: int) -> None:
         raise ValueError(f"{what} is (H, W{', 3' if ndim == 3 else ''}) float32, not {values.dtype} {values.shape}")
 
 
-HeadResult = Boxes | LabelMap | DepthMap | NormalMap | EdgeMap | Attributes
+HeadResult = Boxes | LabelMap | DepthMap | NormalMap | EdgeMap | Attributes | GenericResult
 
 
 @renamed_fields(absent="missing", stamps="stamp_sources")
 @dataclass(frozen=True, eq=False)
-class Result:
+class Result(Recorded):
     """Result of one pair of frames: ``heads`` by name, in the pixels of camera ``camera``.
 
     ``missing`` names the cameras in whose place the network was given a blank frame. ``stamp_sources`` holds each
@@ -279,7 +257,3 @@ class Result:
             stamp_uncertainty_ns=dict(self.uncertainty_ns),
             heads={name: head.record() for name, head in self.heads.items()},
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return `record` as plain objects."""
-        return _builtins(self.record())

@@ -5,6 +5,7 @@ A record is never read back here; its constraints are those that consumers may r
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
@@ -17,6 +18,20 @@ SCHEMA_VERSION = 2
 Share = Annotated[float, Meta(ge=0, le=1)]
 Coordinate = Annotated[float, Meta(ge=0)]
 Component = Annotated[float, Meta(ge=-1, le=1)]
+Units = Annotated[str, Meta(description="Unit of the numbers; empty where they have none.")]
+
+
+class Recorded(ABC):
+    """A result that can be written as JSON."""
+
+    @abstractmethod
+    def record(self) -> Struct:
+        """Return the result for JSON."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return `record` as plain objects."""
+        plain: dict[str, Any] = msgspec.to_builtins(self.record())
+        return plain
 
 
 class BoxRecord(Struct, frozen=True, forbid_unknown_fields=True, rename={"class_name": "class"}):
@@ -91,7 +106,76 @@ class AttributesRecord(Struct, frozen=True, forbid_unknown_fields=True):
     attributes: Annotated[dict[str, Share], Meta(description="Confidence of each attribute, by name.")]
 
 
-HeadRecord = BoxesRecord | LabelMapRecord | DepthMapRecord | NormalMapRecord | EdgeMapRecord | AttributesRecord
+class PercentilesRecord(Struct, frozen=True, forbid_unknown_fields=True):
+    """Percentiles of an image's numbers; null where no pixel has one."""
+
+    p5: float | None
+    median: float | None
+    p95: float | None
+
+
+class ScalarMapRecord(Struct, frozen=True, forbid_unknown_fields=True):
+    """A number of every pixel."""
+
+    percentiles: PercentilesRecord
+    units: Units
+
+
+class VectorMapRecord(Struct, frozen=True, forbid_unknown_fields=True):
+    """A vector of every pixel."""
+
+    mean_vector: Annotated[
+        dict[str, float | None], Meta(description="Mean of every component over the image's pixels, by name.")
+    ]
+    units: Units
+
+
+class PointRecord(Struct, frozen=True, forbid_unknown_fields=True, rename={"class_name": "class"}):
+    """A detected point."""
+
+    xy: Annotated[
+        list[Coordinate],
+        Meta(min_length=2, max_length=2, description="Right and down from the camera image's top left corner, pixels."),
+    ]
+    score: Annotated[float, Meta(ge=0, le=1, description="Confidence of the network.")]
+    class_name: Annotated[str, Meta(description="Name of the point's class.")]
+
+
+class PointsRecord(Struct, frozen=True, forbid_unknown_fields=True):
+    """Detected points, best first."""
+
+    points: list[PointRecord]
+
+
+class ScalarsRecord(Struct, frozen=True, forbid_unknown_fields=True):
+    """Numbers of the whole image."""
+
+    scalars: Annotated[dict[str, float | None], Meta(description="The numbers by name; null where not known.")]
+    units: Units
+
+
+class TensorRecord(Struct, frozen=True, forbid_unknown_fields=True):
+    """A raw output of the network."""
+
+    shape: list[Annotated[int, Meta(ge=0)]]
+    minimum: float | None
+    maximum: float | None
+    units: Units
+
+
+HeadRecord = (
+    BoxesRecord
+    | LabelMapRecord
+    | DepthMapRecord
+    | NormalMapRecord
+    | EdgeMapRecord
+    | AttributesRecord
+    | ScalarMapRecord
+    | VectorMapRecord
+    | PointsRecord
+    | ScalarsRecord
+    | TensorRecord
+)
 Camera = Annotated[str, Meta(min_length=1)]
 Cameras = list[Camera]
 UNIQUE = {"uniqueItems": True}

@@ -139,7 +139,7 @@ def test_json_lines_and_video_say_the_same(toy_bundle: Path, tmp_path: Path) -> 
     assert [row["index"] for row in rows] == [0, 1, 2, 3, 4] and rows[0]["name"] == "0000"
     assert rows[0]["heads"]["boxes"]["boxes"][0]["class"] == "person"
     video = cv2.VideoCapture(str(tmp_path / "o.mp4"))
-    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 5 and video.get(cv2.CAP_PROP_FRAME_WIDTH) == 2 * 384
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 5 and video.get(cv2.CAP_PROP_FRAME_WIDTH) == 2 * 480
     assert not list(tmp_path.glob("*.part*"))
 
 

@@ -29,8 +29,9 @@ pytestmark = pytest.mark.realtime
 
 NAMES = """
 Attributes Boxes Bundle BundleError Camera CameraError DepthMap EdgeMap EdgemtlError Engine EngineError Event
-EngineConfig Frame FramePair HeadResult LabelMap NormalMap Pipeline PreparedFrame QueuePolicy Recorder Recording Result
-Rig Sink Stats Status UsageError open_camera open_cameras open_engine open_selected_engine
+EngineConfig Frame FramePair HeadResult LabelMap NormalMap Pipeline Points PreparedFrame QueuePolicy Recorder Recording
+Result Rig ScalarMap Scalars Sink Stats Status Tensor UsageError VectorMap open_camera open_cameras open_engine
+open_selected_engine
 """
 """What programs may import from the top; what goes from here goes from them."""
 

@@ -90,7 +90,7 @@ def test_a_disk_that_is_full(kind: str, ending: str, tiny_disk: Path) -> None:
     sink.close()
     (file,) = tiny_disk.iterdir()
     if kind != "mcap":  # that one needs room for its index
-        assert count_of(kind, file) > 80
+        assert count_of(kind, file) > (30 if kind == "video" else 80)  # panels are at least 400 pixels wide
         return
     assert len(list(frames(file, "/camera/ir/image"))) > 10
     assert main(["recover", str(file), "--out", str(tiny_disk.parent / "whole.mcap")]) == 0

@@ -20,6 +20,7 @@ from edgemtl_runtime.decode import decode
 from edgemtl_runtime.engine.onnxruntime import OrtEngine
 from edgemtl_runtime.errors import EdgemtlError, EngineError
 from edgemtl_runtime.frame import Frame, FramePair, StampSource
+from edgemtl_runtime.generic_result import Points, ScalarMap, Scalars, Tensor, VectorMap
 from edgemtl_runtime.letterbox import Letterbox
 from edgemtl_runtime.postprocess import parse_thresholds
 from edgemtl_runtime.result import Attributes, Boxes, DepthMap, EdgeMap, HeadResult, LabelMap, NormalMap, Result, schema
@@ -92,6 +93,11 @@ def example() -> dict[str, Any]:
         "normals": NormalMap(np.tile(np.float32([0, 0, -1]), (2, 2, 1))),
         "edges": EdgeMap(np.ones((2, 2), np.float32), 0.5),
         "scene": Attributes(np.array([0.4], np.float32), ("day",), 0.5),
+        "temperature": ScalarMap(np.float32([[20, np.nan]]), "°C", (0, 50)),
+        "flow": VectorMap(np.ones((2, 2, 2), np.float32), ("right", "down"), "pixels a frame"),
+        "feet": Points(np.float32([[1, 2]]), np.float32([0.5]), np.array([0]), ("left",)),
+        "speed": Scalars(np.float32([np.nan, 1.5]), ("forward", "sideways"), "m/s"),
+        "embedding": Tensor(np.ones((3, 4), np.float16)),
     }
     assert {type(kind) for kind in kinds.values()} == set(get_args(HeadResult))
     return Result(kinds, "rgb", 5, 1, 0, "0001", ("ir",), {"rgb": "file"}).to_dict()

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edgemtl.data.formats import NAMES
+from edgemtl.data.formats import FORMATS
 
 SIZE = (48, 64)
 
@@ -143,4 +143,4 @@ def coco(root: Path) -> None:
         write(root / "annotations" / f"instances_{split}2017.json", json.dumps(content))
 
 
-WRITERS: dict[str, Callable[[Path], None]] = {name: globals()[name] for name in NAMES if name != "folder"}
+WRITERS: dict[str, Callable[[Path], None]] = {name: globals()[name] for name in FORMATS if name != "folder"}

@@ -9,10 +9,10 @@ from edgemtl.config import Config, Episodes, Sparsity
 from edgemtl.data.batch import Batch
 from edgemtl.data.targets import VectorTarget
 from edgemtl.losses import MultiTaskLoss
+from edgemtl.methods import METHODS
 from edgemtl.methods.joint import Joint
 from edgemtl.sparsity.group_lasso import ChannelSparsity
 from edgemtl.tasks.base import LossSum, SimpleTask
-from edgemtl.trainer import METHODS
 
 FEATURES, RELEVANT, TASKS = 30, 6, ("a", "b")
 

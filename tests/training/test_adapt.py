@@ -71,7 +71,7 @@ def test_the_zeros_of_a_start_stay_or_not(base: Path, tmp_path: Path) -> None:
     ("words", "message"),
     [
         (["BASE", "--task", "depth"], "is trained on depth already; its tasks are semantic, depth"),
-        (["BASE", "--task", "sound"], "--task sound: not one of boxes"),
+        (["BASE", "--task", "sound"], "--task 'sound' is not one of boxes"),
         (["scratch", "--task", "edges"], "name a run too"),
         (["BASE", "BASE", "--task", "edges"], "given twice"),
         (["nowhere", "--task", "edges"], "nowhere: no run here"),

@@ -33,7 +33,7 @@ INPUTS = {
     "rgb": Input("rgb", *SIZE, 3, (0.0,) * 3, (1.0,) * 3, "rgb"),
     "ir": Input("ir", *SIZE, 1, (0.0,), (1.0,), "ir"),
 }
-TARGETS = {name: task.target_type for name, task in TASKS.items()}
+TARGETS = {name: task(Streets.classes[name]).target_type for name, task in TASKS.items()}
 STILL = Augment(mosaic=0, flip=False, translate=0, scale=0, brightness=0, contrast=0, saturation=0, hue=0)
 
 

@@ -15,7 +15,8 @@ import edgemtl_models
 from edgemtl.config_file import load
 from edgemtl.data.batch import Batch
 from edgemtl.losses import TaskLosses
-from edgemtl.methods.weighting import TASK_WEIGHTINGS, TaskWeighting
+from edgemtl.methods.weighting import TASK_WEIGHTINGS
+from edgemtl.methods.weighting.base import TaskWeighting
 from edgemtl.methods.weighting.gradient_weighting import GradientWeighting, gramian
 from edgemtl.methods.weighting.loss_weighting import DWA, FAMO
 from edgemtl.synthetic.streets import Streets

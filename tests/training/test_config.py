@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import pytest
 import yaml
@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgemtl.config import Config, Sparsity
-from edgemtl.config_file import load, save
+from edgemtl.config_file import json_schema, load, save, starter
 from edgemtl.errors import ConfigError
+from edgemtl.methods import METHODS
 from edgemtl.methods.weighting import TASK_WEIGHTINGS
 from edgemtl.renamed_keys import RENAMED
+from edgemtl.tasks import TASKS
 
 
 def test_words_override_the_file(tmp_path: Path) -> None:
@@ -136,4 +138,14 @@ def test_a_configuration_of_the_older_version_is_overridden_by_todays_keys() -> 
 
 
 def test_the_weightings_are_those_that_there_are() -> None:
-    assert set(get_args(get_type_hints(Config)["task_weighting"])) == set(TASK_WEIGHTINGS)
+    text = starter("x.yaml")
+    assert all(name in text for name in (*TASK_WEIGHTINGS, *METHODS, *TASKS))
+
+
+@pytest.mark.fault("L12")
+def test_editors_complete_names_and_take_those_of_plugins() -> None:
+    keys = json_schema()["$defs"]["Config"]["properties"]
+    parts = (keys["tasks"]["items"], TASKS), (keys["method"], METHODS), (keys["task_weighting"], TASK_WEIGHTINGS)
+    for schema, names in parts:
+        known, others = schema["anyOf"]
+        assert set(names) <= set(known["enum"]) and others == {"type": "string"}

@@ -44,6 +44,8 @@ VALUES: list[tuple[str, str, Any]] = [
     *(("input_size", text, (64, 96)) for text in ("[64, 96]", "64,96", "[6.4e1, '96']")),
     *(("loss_weights", text, {"boxes": 0.5}) for text in ("{boxes: .5}", "{boxes:5e-1}", "boxes:0.5")),
     ("method", "Joint", "joint"),
+    ("task_weighting", "PCGrad", "pcgrad"),
+    ("precision", "BF16", "bf16"),
 ]
 
 
@@ -82,7 +84,7 @@ WRONG = {
     "lr=nan": "lr=nan is no number",
     "lr=.inf": "lr=.inf is not between 1e-09 and 10",
     "augment.flip=ja": "augment.flip=ja is neither true nor false",
-    "method=mtm": "method=mtm is not one of joint, lomt, meta_sparsity, mtml, single, sparse; did you mean 'mtml'?",
+    "precision=bf8": "precision=bf8 is not one of auto, bf16, fp32; did you mean 'bf16'?",
     "input_size=640": "input_size=640: input_size=[640]: wants 2 values, not 1",
     "tasks={boxes: 1}": "tasks={boxes: 1}: wants a list, like [a, b]",
     "network=[a]": "network=[a]: wants one value, not several",

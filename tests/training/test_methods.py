@@ -16,12 +16,13 @@ from edgemtl.config import Episodes, Sparsity
 from edgemtl.config_file import load
 from edgemtl.data.batch import Batch
 from edgemtl.errors import ConfigError
+from edgemtl.methods import METHODS
 from edgemtl.methods.mtml import MTML, sample_subsets
 from edgemtl.sparsity.group_lasso import ChannelSparsity
 from edgemtl.synthetic.streets import Streets
 from edgemtl.tasks import TASKS as EVERY
 from edgemtl.train import begin
-from edgemtl.trainer import METHODS, Trainer
+from edgemtl.trainer import Trainer
 
 TRAINED = sorted(METHODS.keys() - {"single"})
 

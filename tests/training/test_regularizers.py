@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import edgemtl
 from edgemtl.config import Config
 from edgemtl.config_file import load
-from edgemtl.methods.regularizers import REGULARIZERS
+from edgemtl.methods import REGULARIZERS
 from edgemtl.regularizer import Regularizer
 from edgemtl.synthetic.streets import Streets
 from edgemtl.train import begin
@@ -69,12 +69,14 @@ class ClippedHead(Regularizer):
 
 
 @pytest.fixture
-def clipped(monkeypatch: pytest.MonkeyPatch) -> None:
+def clipped() -> Iterator[None]:
     def build(network: MultiTask, images: dict[str, Tensor], config: Config, steps: int) -> Regularizer:
         assert set(images) == {"rgb"} and steps == config.steps
         return ClippedHead(network)
 
-    monkeypatch.setitem(REGULARIZERS, "clipped", build)
+    REGULARIZERS.register("clipped")(build)
+    yield
+    REGULARIZERS.discard("")
 
 
 def trainer_of(*words: str) -> tuple[Trainer, Any]:

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol
 
 from ...errors import DataError
+from ...registry import Registry
 from ..annotations import Index
 from ..modalities import assign
 from ..policies import POLICIES
 
-NAMES = ("llvip", "flir", "m3fd", "kaist", "nyud", "cityscapes", "celeba", "coco", "folder")
-"""In the order in which they are matched with a folder; the last matches any."""
-
 
 class Format(Protocol):
-    """A module of this package."""
+    """A module of this package, or what a plugin registers."""
 
     def matches(self, root: Path) -> bool:
         """Whether the folder has this format."""
 
     def index(self, root: Path, label_policy: str) -> Index:
         """Index the splits "train", "val" and "test", with the problems of the files."""
+
+
+_NAMES = ("llvip", "flir", "m3fd", "kaist", "nyud", "cityscapes", "celeba", "coco", "folder")
+FORMATS: Registry[Format] = Registry("dataset format", {name: f"{__name__}.{name}" for name in _NAMES})
+"""Matched with a folder in this order, those of plugins before; "folder" matches any."""
 
 
 def index(path: str | Path, label_policy: str = "fused", modality: str = "") -> Index:
@@ -35,7 +37,7 @@ def index(path: str | Path, label_policy: str = "fused", modality: str = "") -> 
     root = Path(path)
     if not root.exists():
         raise DataError(f"{root}: there is no such folder")
-    formats = (cast(Format, import_module(f".{name}", __name__)) for name in NAMES)
+    formats = (FORMATS[name] for name in [*FORMATS.origins, *_NAMES])
     result = next(format_ for format_ in formats if format_.matches(root)).index(root, label_policy)
     assign(result, modality)
     return result

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from ..annotations import Index, LabelReader
-from ..description import CLASS_KEYS, Description
-from ..readers.maps import MAP_SUFFIXES, READERS, read_map
+from ..description import Description, required_key
+from ..readers.maps import READERS, read_map
 from .coco_files import MODALITY_WORDS
 from .coco_images import sibling
 
@@ -31,7 +31,7 @@ class LabelMaps:
         for task in READERS:
             files = self._files(task, image.parent)
             file = files.get(image.stem) or files.get(sample.rpartition("/")[2])
-            if file is not None and (task != "semantic" or task in classes):
+            if file is not None and (task in classes or not required_key(task)):
                 readers[task] = partial(read_map, task, file, classes.get(task, ()))
         return readers
 
@@ -40,7 +40,7 @@ class LabelMaps:
         if (task, images) not in self.listed:
             folder = sibling(images, self.description.base, [self.description.folder_name(task)], IMAGE_WORDS)
             files = sorted(folder.iterdir(), reverse=True) if folder else []
-            maps = {file.stem: file for file in files if file.suffix.lower() in MAP_SUFFIXES}
+            maps = {file.stem: file for file in files if file.suffix.lower() in READERS[task].suffixes}
             self.listed[task, images] = maps
             if maps and folder:
                 self.folders.setdefault(task, folder)
@@ -51,7 +51,7 @@ class LabelMaps:
         description = self.description
         for task in (*READERS, "attributes"):
             folder = self.folders.get(task, description.base / task)
-            key = next((key for key, named in CLASS_KEYS.items() if named == task), "")
+            key = required_key(task)
             if result.keep_task(task, description.attributes_file if task == "attributes" else folder):
                 continue
             if task in self.folders and key and task not in description.classes:

@@ -22,11 +22,11 @@ from functools import partial
 from pathlib import Path
 
 from ..annotations import Entry, Index, LabelReader, constant_label
-from ..description import CLASS_KEYS, SPLITS, Description, describe
+from ..description import SPLITS, Description, describe, required_key
 from ..image_lists import ImageSet, image_folder, image_set
-from ..label_files import LabelFiles, similar_folder, skip_unread_folders
+from ..label_files import LabelFinder, similar_folder, skip_unread_folders
 from ..policies import FOLDERS
-from ..readers.maps import MAP_SUFFIXES, READERS, read_map
+from ..readers.maps import READERS, read_map
 from ..readers.table import Table, read_table
 from ..readers.yolo_text import YoloText
 
@@ -94,7 +94,7 @@ class _Split:
     def __init__(self, description: Description, split: str, images: dict[str, ImageSet], label_policy: str) -> None:
         self.description, self.images, self.label_policy = description, images, label_policy
         self.views = FOLDERS[label_policy]
-        self.labels = LabelFiles(description, split)
+        self.labels = LabelFinder(description, split)
         self.first = next(file for view in images.values() for file in view.files.values())
         parts = self.first.relative_to(description.base).parts if self.first.is_relative_to(description.base) else ()
         folder = image_folder(parts[:-1])
@@ -135,9 +135,9 @@ class _Split:
             elif self.missing_labels == "empty":
                 readers["boxes"] = YoloText(present, classes["boxes"], self.description.keypoints)
                 result.problems.note(NO_OBJECTS, image)
-        for task in READERS:
-            label = self.labels.find(task, image, MAP_SUFFIXES)
-            if (task != "semantic" or task in classes) and label.exists:
+        for task, label_files in READERS.items():
+            label = self.labels.find(task, image, label_files.suffixes)
+            if (task in classes or not required_key(task)) and label.exists:
                 readers[task] = partial(read_map, task, label.file, classes.get(task, ()))
         return readers
 
@@ -153,7 +153,7 @@ def _check_task(result: Index, description: Description, task: str, first: _Spli
 
     Names of classes without any label are a problem, and labels without names.
     """
-    key = next((key for key, named in CLASS_KEYS.items() if named == task), "")
+    key = required_key(task)
     is_named = task in result.classes
     if result.keep_task(task, first.folder(task)):
         return
@@ -172,7 +172,7 @@ def _without_labels(key: str, task: str, first: _Split) -> str:
         return f"names {key}, and no row of {expected} is of an image"
     state = "holds none for these images" if expected.is_dir() else "does not exist"
     if expected.is_dir() and (others := sorted({file.suffix for file in expected.iterdir() if file.suffix})):
-        wanted = "text files of YOLO, .txt" if task == "boxes" else ", ".join(MAP_SUFFIXES)
+        wanted = "text files of YOLO, .txt" if task == "boxes" else ", ".join(READERS[task].suffixes)
         state += f": it has {', '.join(others)}, and {wanted} are wanted"
     message = f"names the classes of {task} ({key}), and there are no labels: {expected} {state}"
     policies = [policy for policy, views in FOLDERS.items() if len(views) == 1 and policy != first.label_policy]

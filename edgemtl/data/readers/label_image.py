@@ -42,7 +42,11 @@ def read_label_image(file: Path, as_shown: bool = False) -> NDArray[Any]:
 
 def read_label_channel(file: Path, as_shown: bool = False) -> NDArray[Any]:
     """Return (H, W) values of one channel, also from three equal ones; raises `ImageFileError` for colours."""
-    values = read_label_image(file, as_shown)
+    return one_channel(read_label_image(file, as_shown))
+
+
+def one_channel(values: NDArray[Any]) -> NDArray[Any]:
+    """Return (H, W) of an image of one channel, or of three equal ones; raises `ImageFileError` for colours."""
     if values.ndim == 3:
         if (values != values[:, :, :1]).any():
             raise ImageFileError(f"is {describe(values)}, colours; labels have one channel, or a palette")

@@ -1,4 +1,6 @@
-"""Label maps as PNG or TIFF files, one an image and task, in a folder named like the task; a missing file is no label.
+"""Label files, one an image and task, in a folder named like the task; a missing file is no label.
+
+Tasks say in `tasks.base.Task.label_files` how theirs are read; those of the built-in ones are maps, as PNG or TIFF:
 
 semantic/SPLIT/STEM.png   8 bits: class ids as data.yaml names them, 255 where unknown
 depth/SPLIT/STEM.png      16 bits: millimetres, 0 where unknown
@@ -10,7 +12,7 @@ Class ids of an image with a palette are its indices. Whole numbers may be of an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,50 +23,49 @@ from numpy.typing import NDArray
 from edgemtl_runtime.image_file import ImageFileError
 from edgemtl_runtime.pixels import describe
 
+from ...tasks import TASKS
+from ...tasks.base import LabelFiles
 from ..label_size import Size, has_size
 from ..problems import Problem, Problems
 from ..sample import IGNORE
-from .label_image import read_label_channel, read_label_image
+from .label_image import one_channel, read_label_image
 
 Array = NDArray[Any]
-MAP_SUFFIXES = (".png", ".tif", ".tiff")
-"""Types of label maps, all lossless."""
 
 
-def read_semantic(file: Path, classes: tuple[str, ...]) -> Array:
+def read_semantic(pixels: Array, classes: tuple[str, ...]) -> Array:
     """Return class ids; raises `ValueError` with what is wrong."""
-    image = _whole(read_label_channel(file), 255, "a segmentation map holds class ids in one channel of 8 bits")
+    image = _whole(one_channel(pixels), 255, "a segmentation map holds class ids in one channel of 8 bits")
     unknown = sorted(set(np.unique(image).tolist()) - {*range(len(classes)), IGNORE})
     if unknown:
         raise ValueError(f"unknown class ids {unknown[:5]}; data.yaml names 0 to {len(classes) - 1}, 255 is unknown")
     return image.astype(np.uint8)
 
 
-def read_depth(file: Path, classes: tuple[str, ...]) -> Array:
+def read_depth(pixels: Array, classes: tuple[str, ...]) -> Array:
     """Return metres, 0 where unknown."""
     expected = "a depth map has one channel of 16 bits, in millimetres"
-    image = read_label_channel(file)
+    image = one_channel(pixels)
     if image.itemsize < 2:
         raise ValueError(f"{expected}, not {describe(image)}")
     return _whole(image, 65535, expected).astype(np.float32) / 1000
 
 
-def read_normals(file: Path, classes: tuple[str, ...]) -> Array:
+def read_normals(pixels: Array, classes: tuple[str, ...]) -> Array:
     """Return unit vectors, zero where unknown."""
-    image = read_label_image(file, as_shown=True)
-    if image.dtype != np.uint8 or image.ndim != 3:
-        raise ValueError(f"a normal map has three channels of 8 bits, not {describe(image)}")
-    known = image.any(2, keepdims=True)
-    vectors = (image.astype(np.float32) - 128) / 127
+    if pixels.dtype != np.uint8 or pixels.ndim != 3:
+        raise ValueError(f"a normal map has three channels of 8 bits, not {describe(pixels)}")
+    known = pixels.any(2, keepdims=True)
+    vectors = (pixels.astype(np.float32) - 128) / 127
     length = np.linalg.norm(vectors, axis=2, keepdims=True)
     if known.any() and not 0.9 < float(np.median(length[known])) < 1.1:
         raise ValueError("holds no unit vectors: expected 128 + 127 n in 8 bits RGB, black where unknown")
     return np.where(known, vectors / np.maximum(length, 1e-6), np.float32(0))
 
 
-def read_edges(file: Path, classes: tuple[str, ...]) -> Array:
+def read_edges(pixels: Array, classes: tuple[str, ...]) -> Array:
     """Return 1 on edges, 0 elsewhere and `IGNORE` where unknown."""
-    image = _whole(read_label_channel(file, as_shown=True), 255, "an edge map has one channel of 8 bits")
+    image = _whole(one_channel(pixels), 255, "an edge map has one channel of 8 bits")
     unknown = sorted(set(np.unique(image).tolist()) - {0, 128, 255})
     if unknown:
         raise ValueError(f"values {unknown[:5]}: an edge map holds 0 (none), 255 (edge) and 128 (unknown)")
@@ -73,23 +74,49 @@ def read_edges(file: Path, classes: tuple[str, ...]) -> Array:
     return edges
 
 
-READERS: dict[str, Callable[[Path, tuple[str, ...]], Array]] = {
-    "semantic": read_semantic,
-    "depth": read_depth,
-    "normals": read_normals,
-    "edges": read_edges,
-}
-"""Readers of files by task."""
+class LabelReaders(Mapping[str, LabelFiles]):
+    """The label files of every task that has its own, by the task's name: a view of `tasks.TASKS`."""
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, task in TASKS.items() if task.label_files is not None)
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __getitem__(self, name: str) -> LabelFiles:
+        files = TASKS[name].label_files
+        if files is None:
+            raise KeyError(name)
+        return files
 
 
-def read_map(task: str, file: Path, classes: tuple[str, ...], size: Size | None, problems: Problems) -> Array | None:
+READERS = LabelReaders()
+
+
+def read_map(task: str, file: Path, classes: tuple[str, ...], size: Size | None, problems: Problems) -> Any | None:
     """Return a task's label of one image of ``size``, or None with a problem added."""
+    label_files = READERS[task]
+    if label_files.decode is None:
+        return _read_other(label_files, file, classes, size, problems)
     try:
-        label = READERS[task](file, classes)
+        pixels = read_label_image(file, label_files.as_shown)
+        label = label_files.decode(pixels, classes)
     except (ImageFileError, ValueError) as error:
         problems.append(Problem(file, 0, str(error)))
         return None
-    return label if has_size(file, (label.shape[0], label.shape[1]), size, problems, task) else None
+    return label if has_size(file, (pixels.shape[0], pixels.shape[1]), size, problems, task) else None
+
+
+def _read_other(
+    label_files: LabelFiles, file: Path, classes: tuple[str, ...], size: Size | None, problems: Problems
+) -> Any | None:
+    if size is None or label_files.read is None:  # the image has a problem of its own
+        return None
+    try:
+        return label_files.read(file, classes, size)
+    except (OSError, ValueError) as error:
+        problems.append(Problem(file, 0, str(error)))
+        return None
 
 
 def write_map(task: str, file: Path, labels: Array) -> None:

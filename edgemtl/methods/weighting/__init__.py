@@ -13,20 +13,25 @@ A task without labels in a batch takes no part in that step.
 
 from __future__ import annotations
 
-from .base import TaskWeighting
-from .gradient_weighting import MGDA, AlignedMTL, CAGrad, PCGrad, UPGrad
-from .loss_weighting import DWA, FAMO, Equal, Uncertainty
+from typing import TYPE_CHECKING
 
-__all__ = ["TASK_WEIGHTINGS", "TaskWeighting"]
+from ...registry import Registry
 
-TASK_WEIGHTINGS: dict[str, type[TaskWeighting]] = {
-    "equal": Equal,
-    "uncertainty": Uncertainty,
-    "dwa": DWA,
-    "famo": FAMO,
-    "upgrad": UPGrad,
-    "pcgrad": PCGrad,
-    "mgda": MGDA,
-    "cagrad": CAGrad,
-    "aligned-mtl": AlignedMTL,
+if TYPE_CHECKING:
+    from .base import TaskWeighting
+
+_OF_LOSSES = {"equal": "Equal", "uncertainty": "Uncertainty", "dwa": "DWA", "famo": "FAMO"}
+_OF_GRADIENTS = {
+    "upgrad": "UPGrad",
+    "pcgrad": "PCGrad",
+    "mgda": "MGDA",
+    "cagrad": "CAGrad",
+    "aligned-mtl": "AlignedMTL",
 }
+TASK_WEIGHTINGS: Registry[type[TaskWeighting]] = Registry(
+    "task weighting",
+    {
+        **{name: f"{__name__}.loss_weighting:{attribute}" for name, attribute in _OF_LOSSES.items()},
+        **{name: f"{__name__}.gradient_weighting:{attribute}" for name, attribute in _OF_GRADIENTS.items()},
+    },
+)

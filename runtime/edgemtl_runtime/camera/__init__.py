@@ -64,6 +64,16 @@ def open_cameras(uris: Mapping[str, str], *, wait: bool = False) -> dict[str, Ca
     return cameras
 
 
+def check_addresses(uris: Mapping[str, str]) -> None:
+    """Raise `CameraError` where an address names nothing; nothing is opened."""
+    for name, uri in uris.items():
+        address, filled = fill(normalised(uri), name)
+        try:
+            source_of(split_options(address)[0], name)
+        except CameraError as error:
+            raise without(error, sorted({*filled, *secrets_in(address)}, key=len, reverse=True)) from None
+
+
 def open_camera(uri: str, name: str, epoch: Epoch | None = None, *, wait: bool = False) -> Camera:
     """Open a camera by its URI; ``epoch`` is the common begin of recordings."""
     from .reconnect import Reconnecting

@@ -13,13 +13,26 @@ from ..bundle import ThermalRange
 from ..frame import Frame, FramePair, PreparedFrame, Size
 from ..letterbox import Letterbox, to_uint8
 from ..palette import PALETTE
-from ..result import Attributes, Boxes, DepthMap, EdgeMap, HeadResult, LabelMap, NormalMap, Result
+from ..result import (
+    Attributes,
+    Boxes,
+    DepthMap,
+    EdgeMap,
+    HeadResult,
+    LabelMap,
+    NormalMap,
+    Points,
+    Result,
+    ScalarMap,
+    Scalars,
+    VectorMap,
+)
 from .footers import footer, footer_lines
 from .label_layout import Rectangle
 from .layout import Canvas as Canvas
 from .layout import canvas as canvas
 from .layout import result_size
-from .overlays import draw_attributes, draw_boxes
+from .overlays import draw_boxes, draw_lines, draw_points
 from .scales import (
     ColourKey,
     Range,
@@ -27,6 +40,7 @@ from .scales import (
     depth_image,
     depth_range,
     normal_image,
+    number_image,
     thermal_bar,
     thermal_range,
 )
@@ -45,6 +59,8 @@ GROUND = np.array(
 """Muted colours for the classes of a label map that are not objects."""
 UNKNOWN = "unknown"
 """The class of pixels without a label, drawn black."""
+MAPS = (DepthMap, NormalMap, EdgeMap, ScalarMap, VectorMap)
+"""Results that are separate panels."""
 COLUMNS = 3
 """Most panels in a row."""
 
@@ -73,8 +89,8 @@ def camera_panel(
 ) -> NDArray[np.uint8]:
     """Return one camera's image annotated with ``heads`` (default: all), (H, W, 3) uint8 RGB.
 
-    Boxes are drawn on every camera; label maps and attributes on the first that is not missing. A missing camera is a
-    grey panel with the word absent.
+    Boxes and points are drawn on every camera; label maps, attributes and numbers on the first that is not missing. A
+    missing camera is a grey panel with the word absent.
     """
     size = size or canvas(pair, result)
     present = present_cameras(pair, result)
@@ -93,11 +109,13 @@ def camera_panel(
     panel = _resized(image, size)
     written: list[Rectangle] = []
     for head in shown:
-        if isinstance(head, Attributes) and camera == present[0]:
-            written += draw_attributes(panel, head, size)
+        if isinstance(head, Attributes | Scalars) and camera == present[0]:
+            written += draw_lines(panel, head, size, max([1, *(area[3] + 1 for area in written)]))
     for head in shown:
         if isinstance(head, Boxes):
             written += draw_boxes(panel, head, size, written)
+        elif isinstance(head, Points):
+            written += draw_points(panel, head, size, written)
     return panel
 
 
@@ -121,7 +139,7 @@ def camera_scale(pair: FramePair, result: Result, camera: str, heads: Set[str] |
 
 
 def map_panel(head: HeadResult, size: Canvas) -> NDArray[np.uint8] | None:
-    """Return depth, normals or edges as a separate panel, (H, W, 3) uint8 RGB; None for other heads."""
+    """Return a map as a separate panel, (H, W, 3) uint8 RGB; None for other heads."""
     image = map_image(head, size.depth_range)
     return None if image is None else _resized(image, size)
 
@@ -129,7 +147,7 @@ def map_panel(head: HeadResult, size: Canvas) -> NDArray[np.uint8] | None:
 def draw(pair: FramePair, result: Result, size: Canvas | None = None, columns: int = COLUMNS) -> NDArray[np.uint8]:
     """Return the pair's images in rows of ``columns``, (H, W, 3) uint8 RGB: boxes on each, the label map on the first.
 
-    Attributes are written on the first; depth, normals and edges follow as separate panels. Below each panel stand its
+    Attributes and numbers are written on the first; other maps follow as separate panels. Below each panel stand its
     name and the scale of its colours, with units. Images narrower than 400 pixels are enlarged by a whole factor. A
     missing camera keeps its panel.
     """
@@ -185,4 +203,6 @@ def map_image(head: HeadResult, limits: Range | None = None) -> NDArray[np.uint8
         return normal_image(head.normals)
     if isinstance(head, EdgeMap):
         return np.repeat((255 * head.scores).astype(np.uint8)[:, :, None], 3, 2)
+    if isinstance(head, ScalarMap | VectorMap):
+        return number_image(head)
     return None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..frame import FramePair, Size
-from ..result import DepthMap, LabelMap, NormalMap, Result
-from .scales import Range
+from ..result import DepthMap, EdgeMap, LabelMap, NormalMap, Result, ScalarMap, VectorMap
+from .scales import Range, numbers_of
 
 MIN_WIDTH = 400
 TEXT, TEXT_PER_PX = 0.4, 0.0006
@@ -54,4 +54,9 @@ def result_size(pair: FramePair, result: Result) -> Size:
             return head.depth_m.shape[0], head.depth_m.shape[1]
         if isinstance(head, NormalMap):
             return head.normals.shape[0], head.normals.shape[1]
+        if isinstance(head, EdgeMap):
+            return head.scores.shape[0], head.scores.shape[1]
+        if isinstance(head, ScalarMap | VectorMap):
+            height, width = numbers_of(head).shape
+            return height, width
     return next(iter(pair.frames.values())).size

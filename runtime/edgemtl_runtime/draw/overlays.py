@@ -8,7 +8,7 @@ import cv2
 from numpy.typing import NDArray
 
 from ..palette import colour
-from ..result import NO_TRACK, Attributes, Boxes
+from ..result import NO_TRACK, Attributes, Boxes, Points, Scalars
 from .label_layout import Rectangle, place_labels
 from .layout import Canvas
 from .text import label_size, shortened, text_size, write_label
@@ -27,9 +27,16 @@ def attribute_lines(head: Attributes, scores: bool = True) -> list[tuple[str, To
     ]
 
 
-def draw_attributes(panel: NDArray[Any], head: Attributes, size: Canvas) -> list[Rectangle]:
-    """Write attributes from the top left on, in place; return the areas. Of too many those that hold come first."""
-    lines = attribute_lines(head, size.scores)
+def draw_lines(panel: NDArray[Any], head: Attributes | Scalars, size: Canvas, top: int = 1) -> list[Rectangle]:
+    """Write attributes or numbers from the left on, below ``top``, in place; return the areas.
+
+    Of too many attributes those that hold come first.
+    """
+    if isinstance(head, Attributes):
+        lines = attribute_lines(head, size.scores)
+    else:
+        numbers = zip(head.names, head.values.tolist(), strict=True)
+        lines = [(f"{name} {value:.3g} {head.units}".strip(), (255, 255, 255)) for name, value in numbers]
     step = label_size("Ag", size.text)[1] + 1
     room = max(1, panel.shape[0] // (2 * step))
     if len(lines) > room:
@@ -39,8 +46,11 @@ def draw_attributes(panel: NDArray[Any], head: Attributes, size: Canvas) -> list
     for row, (text, tone) in enumerate(lines):
         text = shortened(text, size.text, panel.shape[1] - 8)
         width, height = label_size(text, size.text)
-        areas.append((1, 1 + row * step, 1 + width, 1 + row * step + height))
-        write_label(panel, text, (1, 1 + row * step), size.text, tone)
+        y = top + row * step
+        if y + height > panel.shape[0]:
+            break
+        areas.append((1, y, 1 + width, y + height))
+        write_label(panel, text, (1, y), size.text, tone)
     return areas
 
 
@@ -61,7 +71,7 @@ def draw_boxes(
     A tracked box is labelled with its track number as well; its colour is that of its class. No label covers another,
     nor the areas ``written``; labels without room are counted at the bottom right. Returns the areas of the labels.
     """
-    outlines = [tuple(round(v) for v in row) for row in (boxes.xyxy * size.scale).tolist()]
+    outlines = [(round(x0), round(y0), round(x1), round(y1)) for x0, y0, x1, y1 in (boxes.xyxy * size.scale).tolist()]
     tones = [colour(index) for index in boxes.classes.tolist()]
     thickness = max(1, round(2 * size.text))
     for (x0, y0, x1, y1), tone in zip(reversed(outlines), reversed(tones), strict=True):
@@ -72,8 +82,37 @@ def draw_boxes(
         [(box_label(boxes, row, scale, most, size.scores), scale) for scale in (size.text, small)]
         for row in range(len(boxes))
     ]
+    return _draw_labels(panel, outlines, variants, tones, size, list(written or []))
+
+
+def draw_points(
+    panel: NDArray[Any], points: Points, size: Canvas, written: list[Rectangle] | None = None
+) -> list[Rectangle]:
+    """Draw points as crosses, labelled as boxes are, onto an RGB image that is enlarged by ``size.scale``, in place."""
+    tones = [colour(index) for index in points.classes.tolist()]
+    centres = [(round(x), round(y)) for x, y in (points.xy * size.scale).tolist()]
+    arm = max(3, round(14 * size.text))
+    for centre, tone in zip(reversed(centres), reversed(tones), strict=True):
+        cv2.drawMarker(panel, centre, tone, cv2.MARKER_CROSS, 2 * arm, max(1, round(3 * size.text)), cv2.LINE_AA)
+    outlines = [(x - arm, y - arm, x + arm, y + arm) for x, y in centres]
+    scores = [f" {score:.2f}" if size.scores else "" for score in points.scores.tolist()]
+    texts = [f"{points.names[index]}{score}" for index, score in zip(points.classes, scores, strict=True)]
+    most, small = max(1, panel.shape[1] // 3), round(SMALLER_TEXT * size.text, 4)
+    variants = [[(shortened(text, scale, most), scale) for scale in (size.text, small)] for text in texts]
+    return _draw_labels(panel, outlines, variants, tones, size, list(written or []))
+
+
+def _draw_labels(
+    panel: NDArray[Any],
+    outlines: list[Rectangle],
+    variants: list[list[tuple[str, float]]],
+    tones: list[Tone],
+    size: Canvas,
+    reserved: list[Rectangle],
+) -> list[Rectangle]:
+    """Write a label of each object, in one of its sizes, where none covers another; return the areas."""
     sizes = [[label_size(*variant) for variant in row] for row in variants]
-    shape, reserved = (panel.shape[0], panel.shape[1]), list(written or [])
+    shape = (panel.shape[0], panel.shape[1])
     placed = place_labels(outlines, sizes, shape, reserved)
     if len(placed) < len(outlines):
         note_size = label_size(_note(len(outlines)), size.text)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..result import DepthMap, EdgeMap, HeadResult, NormalMap
+from ..result import DepthMap, EdgeMap, HeadResult, NormalMap, ScalarMap, VectorMap
 
 Range = tuple[float, float]
 """The lowest and the highest value that have a colour of their own."""
@@ -84,7 +84,38 @@ def scale_of(head: HeadResult, limits: Range | None = None, scores: bool = True)
     if isinstance(head, EdgeMap):
         greys = tuple((v, v, v) for v in range(0, 256, 15))
         return ColourBar(greys, ((0.0, "0"), (head.threshold, f"edge from {head.threshold:.2g}"), (1.0, "score 1")))
+    if isinstance(head, ScalarMap | VectorMap):
+        return _number_bar(number_range(head), head.units)
     return None
+
+
+def number_range(head: ScalarMap | VectorMap) -> Range:
+    """Return the numbers at the ends of a map's colours: those of the head, else its 2nd and 98th percentile."""
+    if head.value_range is not None:
+        return head.value_range
+    numbers = _sparse(numbers_of(head))
+    known = numbers[np.isfinite(numbers)]
+    low, high = (float(v) for v in np.percentile(known, (2, 98))) if known.size else (0.0, 1.0)
+    return low, max(high, low + 1e-6 * max(1.0, abs(low)))
+
+
+def number_image(head: ScalarMap | VectorMap) -> NDArray[np.uint8]:
+    """Return numbers, or the lengths of vectors, as an RGB image: warm colours are high, what is not known black."""
+    numbers, (low, high) = numbers_of(head), number_range(head)
+    known = np.isfinite(numbers)
+    return np.asarray(_turbo((np.where(known, numbers, low) - low) / (high - low)) * known[:, :, None], np.uint8)
+
+
+def numbers_of(head: ScalarMap | VectorMap) -> NDArray[np.float32]:
+    """Return what the colours of a map show, (H, W): its numbers, or the lengths of its vectors."""
+    return head.values if isinstance(head, ScalarMap) else np.linalg.norm(head.vectors, axis=2)
+
+
+def _number_bar(limits: Range, units: str) -> ColourBar:
+    low, high = limits
+    colours = _turbo(np.linspace(0, 1, BAR_STEPS)[None])[0]
+    ticks = ((0.0, f"{low:.3g}"), (0.5, f"{(low + high) / 2:.3g}"), (1.0, f"{high:.3g} {units}".strip()))
+    return ColourBar(_tuples(colours), ticks)
 
 
 def thermal_range(image: NDArray[np.uint16]) -> Range:

@@ -139,8 +139,10 @@ def _check_output(manifest: Manifest, head: Head, shape: list[object]) -> None:
     shapes: dict[str, tuple[int | range, ...]] = {
         "topk_boxes": (range(MOST_BOXES + 1), 6),
         "normal_map": (*size, 3),
-        "attributes": (len(head.classes),),
-        **dict.fromkeys(("label_map", "depth_map", "edge_map"), size),
+        "vector_map": (*size, len(head.classes)),
+        "points": (range(MOST_BOXES + 1), 4),
+        **dict.fromkeys(("attributes", "scalars"), (len(head.classes),)),
+        **dict.fromkeys(("label_map", "depth_map", "edge_map", "scalar_map"), size),
     }
     if head.decoder not in DECODERS:
         raise BundleError(f"{head.name}: no decoder '{head.decoder}' here; update edgemtl-runtime")

@@ -17,17 +17,19 @@ from . import Arrays
 class Tolerance:
     """What counts as equal: boxes of an IoU from ``iou`` on, scores within ``score``, other values within ``value``.
 
-    Depths may differ by ``value`` as a share, components of unit vectors and scores of maps by ``value`` itself.
+    Depths may differ by ``value`` as a share, components of unit vectors and scores of maps by ``value`` itself,
+    numbers in units by ``value`` as a share of themselves or of their spread, points by ``distance_px``.
     """
 
     iou: float
     score: float
     value: float
+    distance_px: float
 
 
-SAME = Tolerance(0.99, 1e-3, 0.01)
+SAME = Tolerance(0.99, 1e-3, 0.01, 0.5)
 """For the same arithmetic in another program."""
-SIMILAR = Tolerance(0.9, 0.02, 0.03)
+SIMILAR = Tolerance(0.9, 0.02, 0.03, 2.0)
 """For a lower precision."""
 SCORE = 0.05
 """Boxes below are not compared; a match may lie a little below, so that none is lost at the edge."""
@@ -63,27 +65,47 @@ def same_boxes(left: NDArray[Any], right: NDArray[Any], tolerance: Tolerance = S
 
     A confident box of either side agrees when it matches one of its class on the other, one to one.
     """
+    return _same_objects(left, right, 4, tolerance.score, lambda box, others: _iou(box, others) - tolerance.iou)
+
+
+def same_points(left: NDArray[Any], right: NDArray[Any], tolerance: Tolerance = SAME) -> tuple[int, int]:
+    """Return how many points and best scores agree, and how many there are, (B, K, 4) rows on either side."""
+
+    def closeness(point: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
+        return np.asarray(tolerance.distance_px - np.hypot(*(others[:, :2] - point[:2]).T))
+
+    return _same_objects(left, right, 2, tolerance.score, closeness)
+
+
+Fit = Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]
+"""(an object, others) to how well each fits it, from 0 on."""
+
+
+def _same_objects(
+    left: NDArray[Any], right: NDArray[Any], score_column: int, score: float, fit: Fit
+) -> tuple[int, int]:
+    """Return how many objects and best scores agree, and how many there are; the class follows the score in a row."""
     same = total = 0
     for a, b in zip(left, right, strict=True):
-        # The best scores count whether or not a box is confident: garbage must not pass for an image without boxes.
-        best = [rows[:TOP, 4] for rows in (a, b)]
+        # The best scores count whether or not an object is confident: garbage must not pass for an empty image.
+        best = [rows[:TOP, score_column] for rows in (a, b)]
         total += len(best[0])
         if len(best[0]) == len(best[1]) and np.isfinite(a).all() and np.isfinite(b).all():
-            same += int((np.abs(best[0] - best[1]) <= tolerance.score).sum())
+            same += int((np.abs(best[0] - best[1]) <= score).sum())
         for these, those in ((a, b), (b, a)):
-            these, those = these[these[:, 4] >= SCORE], those[those[:, 4] >= SCORE - tolerance.score]
-            same += _matched(these, those, tolerance.iou)
+            these, those = these[these[:, score_column] >= SCORE], those[those[:, score_column] >= SCORE - score]
+            same += _matched(these, those, score_column + 1, fit)
             total += len(these)
     return same, total
 
 
-def _matched(these: NDArray[Any], those: NDArray[Any], iou: float) -> int:
+def _matched(these: NDArray[Any], those: NDArray[Any], class_column: int, fit: Fit) -> int:
     free = np.ones(len(those), bool)
     count = 0
-    for box in these:
-        overlap = _iou(box, those) * free * (those[:, 5] == box[5])
-        if len(overlap) and overlap.max() >= iou:
-            free[overlap.argmax()] = False
+    for row in these:
+        fits = np.where(free & (those[:, class_column] == row[class_column]), fit(row, those), -1.0)
+        if len(fits) and fits.max() >= 0:
+            free[fits.argmax()] = False
             count += 1
     return count
 
@@ -105,6 +127,16 @@ def same_scores(left: NDArray[Any], right: NDArray[Any], tolerance: Tolerance = 
     return int((np.abs(left - right) <= tolerance.value).sum()), left.size
 
 
+def same_values(left: NDArray[Any], right: NDArray[Any], tolerance: Tolerance = SAME) -> tuple[int, int]:
+    """Return how many numbers in units agree, and how many there are; one that is not known equals another such."""
+    known = left[np.isfinite(left)]
+    spread = float(np.subtract(*np.percentile(known, (95, 5)))) if known.size else 0.0
+    magnitude = np.abs(np.where(np.isfinite(left), left, 0.0))
+    limit = tolerance.value * np.maximum(spread, magnitude)
+    same = (np.abs(left - right) <= limit) | (~np.isfinite(left) & ~np.isfinite(right))
+    return int(same.sum()), left.size
+
+
 AGREEMENTS: dict[str, Callable[[NDArray[Any], NDArray[Any], Tolerance], tuple[int, int]]] = {
     "topk_boxes": same_boxes,
     "label_map": same_pixels,
@@ -112,5 +144,10 @@ AGREEMENTS: dict[str, Callable[[NDArray[Any], NDArray[Any], Tolerance], tuple[in
     "normal_map": same_scores,
     "edge_map": same_scores,
     "attributes": same_scores,
+    "scalar_map": same_values,
+    "vector_map": same_values,
+    "points": same_points,
+    "scalars": same_values,
+    "tensor": same_values,
 }
 """How the outputs for each decoder of the runtime are compared."""

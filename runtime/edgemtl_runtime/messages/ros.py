@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..errors import EdgemtlError, missing
 from ..frame import Frame, FramePair
-from ..result import Attributes, Boxes, DepthMap, EdgeMap, HeadResult, LabelMap, NormalMap, Result
+from ..result import Boxes, DepthMap, EdgeMap, HeadResult, LabelMap, NormalMap, Result, ScalarMap, VectorMap
 from ..wall import WALL
 from .annotations import corners_of, image_annotations
 from .cameras import Setup
@@ -48,8 +48,10 @@ MAPS: dict[type, tuple[str, str]] = {
     DepthMap: ("depth_m", "32FC1"),
     NormalMap: ("normals", "32FC3"),
     EdgeMap: ("scores", "32FC1"),
+    ScalarMap: ("values", "32FC1"),
+    VectorMap: ("vectors", "32FC{}"),
 }
-"""Where a map has its values, and their encoding as an image."""
+"""Where a map has its values, and their encoding as an image, with the number of channels where that is open."""
 OK, WARN, ERROR = 0, 1, 2
 LEVELS = {"live": OK, "ended": OK, "starting": WARN, "stale": WARN, "absent": WARN, "lost": ERROR}
 """Level of a camera's state; one that is not known is a warning."""
@@ -116,13 +118,14 @@ def of_boxes(boxes: Boxes, header: Header) -> Message:
 
 
 def of_head(result: HeadResult, header: Header) -> Message:
-    """Return one head's result as a message; maps as images, attributes as JSON."""
+    """Return one head's result as a message; maps as images, what is neither boxes nor a map as JSON."""
     if isinstance(result, Boxes):
         return of_boxes(result, header)
-    if isinstance(result, Attributes):
+    if type(result) not in MAPS:
         return String(msgspec.json.encode(result.to_dict()).decode())
     attribute, encoding = MAPS[type(result)]
-    return of_array(getattr(result, attribute), encoding, header)
+    values = getattr(result, attribute)
+    return of_array(values, encoding.format(*values.shape[2:]), header)
 
 
 def of_result(result: Result, wall_offset_ns: int, frame_id: str = "") -> dict[str, Message]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...frame import FramePair
-from ...result import Attributes, Boxes, LabelMap, Result
+from ...result import Boxes, LabelMap, Points, Result
 from .latest import Latest
 from .reply import encode_json
 
@@ -118,19 +118,18 @@ def describe_views(pair: FramePair, result: Result) -> dict[str, object]:
     separate panel, its "colours" are "#rrggbb" by class. "scales" has those of panels, by name: a bar's "colours" and
     its "ticks" as [position in [0, 1], text with unit], or a key's "entries" as [name, colour].
     """
-    from ...draw import camera_scale, cameras, label_palette, scale_of
+    from ...draw import MAPS, camera_scale, cameras, label_palette, scale_of
     from ...palette import PALETTE
 
     boxes = next((head for head in result.heads.values() if isinstance(head, Boxes)), None)
     heads: dict[str, dict[str, object]] = {}
     for name, head in result.heads.items():
         colours: dict[str, str] = {}
-        if isinstance(head, Boxes):
+        if isinstance(head, Boxes | Points):
             colours = {n: _hex(PALETTE[index % len(PALETTE)]) for index, n in enumerate(head.names)}
         elif isinstance(head, LabelMap):
             colours = {n: _hex(colour) for n, colour in zip(head.names, label_palette(head, boxes), strict=False)}
-        is_overlay = isinstance(head, Boxes | LabelMap | Attributes)
-        heads[name] = {"kind": "overlay" if is_overlay else "map", "colours": colours}
+        heads[name] = {"kind": "map" if isinstance(head, MAPS) else "overlay", "colours": colours}
     names = cameras(pair, result)
     missing = [name for name in names if name not in pair.frames or name in result.missing]
     overlays = {name for name, head in heads.items() if head["kind"] == "overlay"}
