@@ -63,9 +63,9 @@ class GroupRows:
             by_rows = groups.ndim == weight.ndim and groups.shape[0] == weight.shape[0] == groups.numel()
             if by_rows and weight.numel() >= LARGE and weight.permute(_rows_first(weight)).is_contiguous():
                 flat = groups.reshape(-1)
-                self.large.append(
-                    Rows(index, torch.where(flat < 0, self.count, flat).to(weight.device), torch.empty_like(weight))
-                )
+                ids = torch.where(flat < 0, self.count, flat).to(weight.device)
+                metric = torch.empty(len(flat), weight.numel() // len(flat), dtype=weight.dtype, device=weight.device)
+                self.large.append(Rows(index, ids, metric))
                 del small[name]
         self.rest = Partition(network, small, self.count)
         self.rest_indices = [i for i, name in enumerate(partition.names) if name in small]
