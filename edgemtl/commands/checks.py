@@ -42,7 +42,7 @@ def check_config(config: Config, resume: bool = False) -> None:
     TASK_WEIGHTINGS.check(config.task_weighting, "task_weighting:")
     streams = _check_network(config.network)
     for name in config.modalities:
-        if streams and name not in streams:
+        if streams and name not in (*streams, "depth"):  # built like another stream (`edgemtl_models.build`)
             raise ConfigError(f"modalities: {config.network} has no stream '{name}'; it has: {', '.join(streams)}")
     height, width = config.input_size
     if height % STRIDE or width % STRIDE:

@@ -82,9 +82,9 @@ def _shrunk_meta(mode: FakeTensorMode, plan: Plan, value: Value, meta: object) -
     changes = list(zip(sizes, value.shape, meta.shape, strict=True))
     if any(new != old and not isinstance(recorded, int) for new, old, recorded in changes):
         return None
-    shape = [recorded if new == old else new for new, old, recorded in changes]
-    if shape == list(meta.shape):
+    if all(new == old for new, old, _ in changes):
         return meta
+    shape = [recorded if new == old else new for new, old, recorded in changes]
     with mode:
         return torch.empty(shape, dtype=meta.dtype)
 

@@ -41,7 +41,8 @@ class Shrunk:
 
     def module(self) -> nn.Module:
         """Return the shrunk network as an nn.Module (batch statistics frozen)."""
-        return self.program.module()
+        # Guards are code that cannot be traced again, and that fails at some dynamic sizes; inputs are checked anyway.
+        return self.program.module(check_guards=False)
 
 
 def shrink(

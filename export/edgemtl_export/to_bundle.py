@@ -62,8 +62,7 @@ def export_bundle(
     examples = example_inputs(inputs, 2 if dynamic_batch else 1)
     names = [head.name for head in heads]
     shrunk = shrink(network, (), examples, outputs=names, align=align, dynamic_shapes=shapes)
-    # Guards on a dynamic batch size are code that cannot be traced again.
-    small = shrunk.program.module(check_guards=not dynamic_batch)
+    small = shrunk.module()
     file = out.folder / MODEL
     write_onnx(Deployed(small, inputs, heads), file, dynamic_batch=dynamic_batch)
     compared = compare(network, small, file, inputs, heads, frames)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, fx
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from .analysis.channels import Channels
 from .analysis.ops.pointwise import PRODUCTS
@@ -49,12 +50,17 @@ def _replace_by_other(channels: Channels, node: fx.Node, result: Tensor, positio
     if not isinstance(zero, fx.Node) or not isinstance(other, fx.Node) or not node.users:
         return False
     kept = other.meta.get("val")
-    if not isinstance(kept, Tensor) or kept.shape != result.shape or kept.dtype != result.dtype:
+    if not isinstance(kept, Tensor) or not _same_shape(kept, result) or kept.dtype != result.dtype:
         return False
     if not _is_zero(channels.values.get(zero)):
         return False
     node.replace_all_uses_with(other)
     return True
+
+
+def _same_shape(a: Tensor, b: Tensor) -> bool:
+    """Whether two recorded shapes are one whatever the dynamic sizes are; `==` would fix the sizes that it compares."""
+    return a.ndim == b.ndim and all(statically_known_true(m == n) for m, n in zip(a.shape, b.shape, strict=True))
 
 
 def _replace_by_zeros(program: Program, node: fx.Node, result: Tensor) -> bool:

@@ -16,6 +16,7 @@ from torch.export import Dim
 from torch.utils import _pytree as pytree
 
 from edgemtl_export import channel_groups, shrink, verify
+from edgemtl_models import build as build_multi_task
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from networks import build, random_images
@@ -74,6 +75,19 @@ def test_dynamic_sizes_stay_dynamic(name: str) -> None:
     with torch.no_grad():
         pairs = zip(pytree.tree_leaves(net(other)), pytree.tree_leaves(result.module()(other)), strict=True)
         assert all(verify.difference(a, b, float(a.abs().max())) < 1e-5 for a, b in pairs)
+
+
+def test_the_batch_of_a_network_of_two_cameras_stays_dynamic() -> None:
+    """Also where a sum's operands differ in their shapes: to compare them must not fix the batch."""
+    net = build_multi_task("rgbir-n", {"boxes": 3, "depth": 1}, (64, 96), pretrained=False).eval()
+    batch = Dim("batch", max=64)
+    inputs = {"rgb": torch.rand(2, 3, 64, 96), "ir": torch.rand(2, 1, 64, 96)}
+    small = shrink(net, (), inputs, dynamic_shapes={name: {0: batch} for name in inputs}).module()
+    for count in (1, 5):
+        images = {"rgb": torch.rand(count, 3, 64, 96), "ir": torch.rand(count, 1, 64, 96)}
+        with torch.no_grad():
+            expected, actual = pytree.tree_leaves(net(**images)), pytree.tree_leaves(small(**images))
+        assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(expected, actual, strict=True))
 
 
 def test_constants_are_exact_at_the_border_with_and_without_a_carrier() -> None:

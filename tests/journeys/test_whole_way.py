@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from stand_ins import install
 
-import edgemtl.export
 from edgemtl.cli import main
 from edgemtl.evaluate import open_predictor
 from edgemtl.run import Run
@@ -113,7 +112,6 @@ def test_export_builds_and_checks_an_engine_where_a_gpu_is(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     install(monkeypatch)
-    monkeypatch.setattr(edgemtl.export, "unavailable_reason", lambda name: "" if name == "tensorrt" else "absent")
     words = ["export", str(tiny_run.path), "--out", str(tmp_path / "b"), "--max-drop", "0.9", "--json"]
     assert main([*words, "--tensorrt", "--engine-out", str(tmp_path / "plain.plan")]) == 0
     told = json.loads(capsys.readouterr().out)
