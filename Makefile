@@ -87,7 +87,7 @@ bench-mistakes: setup
 	$(BIN)/python benchmarks/mistakes.py --times 5
 
 # what the proximal step adds to a training step
-bench-proximal: setup
+bench-proximal: $(PEERS)
 	$(BIN)/python benchmarks/proximal.py
 
 bench-destroy: setup

@@ -48,7 +48,8 @@ class Rows:
 
 def _rows_first(weight: Tensor) -> tuple[int, ...]:
     """Return the dimensions as they lie in memory, the rows first."""
-    return 0, *sorted(range(1, weight.ndim), key=lambda dim: -weight.stride(dim))
+    strides = weight.stride()
+    return 0, *sorted(range(1, weight.ndim), key=lambda dim: -strides[dim])
 
 
 class GroupRows:
