@@ -40,6 +40,14 @@ def test_boxes_match_one_to_one_and_best_scores_are_equal(other: list[list[float
     assert agreement.same_boxes(left, right) == (same, 1 + 1 + sure)
 
 
+@pytest.mark.parametrize("box", [[50.0, 10, 50, 40], [50.1, 10, 50, 40], [50.0, 10, 50.002, 10.001]])
+def test_a_box_without_area_equals_itself_and_what_rounding_makes_of_it_but_no_other(box: list[float]) -> None:
+    left = np.array([[[*box, 0.9, 0]]])
+    rounded, moved = left + np.array([1e-3, 0, 0, -1e-3, 0, 0]), left + np.array([0.1, 0, 0.1, 0, 0, 0])
+    assert agreement.same_boxes(left, left) == agreement.same_boxes(left, rounded) == (3, 3)
+    assert agreement.same_boxes(left, moved) == (1, 3)
+
+
 def test_garbage_does_not_pass_for_an_image_without_boxes() -> None:
     left, right = np.zeros((1, 5, 6)), np.full((1, 5, 6), np.nan)
     left[:, :, 4] = 0.01

@@ -15,8 +15,9 @@ from . import Arrays
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What counts as equal: boxes of an IoU from ``iou`` on, scores within ``score``, other values within ``value``.
+    """What counts as equal: boxes by IoU or sides, scores within ``score``, other values within ``value``.
 
+    Boxes: of an IoU from ``iou`` on, or with sides within 1 - ``iou`` pixels.
     Depths may differ by ``value`` as a share, components of unit vectors and scores of maps by ``value`` itself,
     numbers in units by ``value`` as a share of themselves or of their spread, points by ``distance_px``.
     """
@@ -63,9 +64,15 @@ def same_pixels(left: NDArray[Any], right: NDArray[Any], tolerance: Tolerance = 
 def same_boxes(left: NDArray[Any], right: NDArray[Any], tolerance: Tolerance = SAME) -> tuple[int, int]:
     """Return how many boxes and best scores agree, and how many there are, (B, K, 6) rows on either side.
 
-    A confident box of either side agrees when it matches one of its class on the other, one to one.
+    A confident box of either side agrees when it matches one of its class on the other, one to one: by IoU, or by its
+    sides, as a network may put out boxes without any area.
     """
-    return _same_objects(left, right, 4, tolerance.score, lambda box, others: _iou(box, others) - tolerance.iou)
+
+    def closeness(box: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
+        sides = (1 - tolerance.iou) - np.abs(others[:, :4] - box[:4]).max(1)
+        return np.asarray(np.maximum(_iou(box, others) - tolerance.iou, sides))
+
+    return _same_objects(left, right, 4, tolerance.score, closeness)
 
 
 def same_points(left: NDArray[Any], right: NDArray[Any], tolerance: Tolerance = SAME) -> tuple[int, int]:
