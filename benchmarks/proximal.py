@@ -1,4 +1,4 @@
-"""What a step of `ChannelSparsity` costs beside the optimiser's own: milliseconds, the median of 20 steps, one core."""
+"""Time of a step of `ChannelSparsity` and of the optimiser: milliseconds, the median of 20 steps, on one core."""
 
 from __future__ import annotations
 

@@ -50,18 +50,20 @@ class Workers:
             task = _Task(self.prepare, self.count)
             batches = self._loader(task, step)
             first = step
-            while step < self.steps.stop:
-                try:
-                    batch = next(batches)
-                except RuntimeError as error:
-                    batches = None  # ends the others
-                    hung += 1
-                    self._report(error, task.describe(step, (step - first) % self.count), step, hung)
-                    break
-                if isinstance(batch, BaseException):
-                    raise batch
-                yield batch
-                step, hung = step + 1, 0
+            try:
+                while step < self.steps.stop:
+                    try:
+                        batch = next(batches)
+                    except RuntimeError as error:
+                        hung += 1
+                        self._report(error, task.describe(step, (step - first) % self.count), step, hung)
+                        break
+                    if isinstance(batch, BaseException):
+                        raise batch
+                    yield batch
+                    step, hung = step + 1, 0
+            finally:
+                batches = None  # ends the processes now: whoever keeps an error's traceback keeps this frame
 
     def _loader(self, task: _Task, start: int) -> Any:
         context = "fork" if "fork" in multiprocessing.get_all_start_methods() else None

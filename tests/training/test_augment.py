@@ -161,8 +161,9 @@ def test_an_error_in_the_loader_reaches_the_training(workers: int) -> None:
         def __getitem__(self, index: int) -> Sample:
             raise DataError("disk gone")
 
-    with pytest.raises(DataError, match="disk gone"):
+    with pytest.raises(DataError, match="disk gone") as kept:
         list(Loader(batches_of(Broken(4, SIZE, 0), 2), workers=workers))
+    assert not multiprocessing.active_children() and kept  # whoever keeps the error
 
 
 @pytest.mark.parametrize("workers", [0, 2])

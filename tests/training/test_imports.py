@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 TRAINING = """
 import importlib, pkgutil, sys
 import edgemtl.train, edgemtl.data, edgemtl.methods, edgemtl.tasks
@@ -15,6 +17,7 @@ print(*({"onnx", "onnxscript", "onnxruntime"} & sys.modules.keys()))
 """
 
 
+@pytest.mark.slow
 def test_training_loads_neither_onnx_nor_onnxruntime() -> None:
     done = subprocess.run([sys.executable, "-c", TRAINING], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout.split()) == (0, []), done.stderr

@@ -40,6 +40,7 @@ def test_a_run_holds_what_it_should(tiny_run: Run) -> None:
     assert metrics["val"]["all"]["miou"] > 0 and metrics["judged"] == metrics["evals"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
     runs = [train(load(None, (*SHORT, f"seed={seed}")), tmp_path / str(i)) for i, seed in enumerate((3, 3, 4))]
     states = [run.network.state_dict() for run in runs]
