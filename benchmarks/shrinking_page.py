@@ -125,6 +125,12 @@ def errors(cases: list[Case]) -> list[str]:
             f"- In {len(loose)} cases no draw was within {OWN_ROUNDING:.0e} of its own float64; "
             f"the last stands (at most {most:.1e})."
         )
+    lines += [
+        f"- {c['model']}, {c['mode']}, {c['tool']}: {c['relative_error']:.1e} in float32, where the given network's own "
+        f"float32 is {c['own_rounding']:.1e} from its float64; judged in float64: {c['float64_error']:.1e}."
+        for c in cases
+        if "judged_in" in c
+    ]
     if any("onnx_error" in c for c in whole):
         lines.append(f"- ONNX Runtime on the shrunk program's ONNX: {worst('onnx_error')}.")
     timed = [c for c in whole if "seconds" in c]

@@ -1,4 +1,8 @@
-"""PyAV helpers for streams and video files: opening a container, error reasons, images of decoded frames."""
+"""PyAV helpers for streams and video files: opening a container, error reasons, images of decoded frames.
+
+PyAV's logging stays off, as it is by default: also for its quietest level it calls Python in the thread that logs, which
+waits for the interpreter while a container that is closed waits for that thread.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,6 @@ def open_container(label: str, url: str, timeout: tuple[float, float] | None = N
     """Open a container; errors name ``label`` in place of the URL, which may hold a password."""
     import av
 
-    av.logging.set_level(av.logging.PANIC)  # its own lines name the whole URL
     try:
         container = av.open(url, timeout=timeout, options=options)
     except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -61,7 +64,6 @@ def jpeg_is_damaged(data: bytes) -> bool:
     """Whether FFmpeg's decoder finds that JPEG data are invalid; False of kinds that it does not decode."""
     import av
 
-    av.logging.set_level(av.logging.PANIC)
     codec: Any = av.CodecContext.create("mjpeg", "r")
     codec.thread_type = "SLICE"
     codec.options = {"err_detect": "explode"}
