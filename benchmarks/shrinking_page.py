@@ -126,8 +126,8 @@ def errors(cases: list[Case]) -> list[str]:
             f"the last stands (at most {most:.1e})."
         )
     lines += [
-        f"- {c['model']}, {c['mode']}, {c['tool']}: {c['relative_error']:.1e} in float32, where the given network's own "
-        f"float32 is {c['own_rounding']:.1e} from its float64; judged in float64: {c['float64_error']:.1e}."
+        f"- {c['model']}, {c['mode']}, {c['tool']}: {c['relative_error']:.1e} in float32, where the given network's "
+        f"own float32 is {c['own_rounding']:.1e} from its float64; judged in float64: {c['float64_error']:.1e}."
         for c in cases
         if "judged_in" in c
     ]

@@ -1,6 +1,6 @@
 """PyAV helpers for streams and video files: opening a container, error reasons, images of decoded frames.
 
-PyAV's logging stays off, as it is by default: also for its quietest level it calls Python in the thread that logs, which
+PyAV's logging stays off, as it is by default: at its quietest level too it calls Python in the thread that logs, which
 waits for the interpreter while a container that is closed waits for that thread.
 """
 
