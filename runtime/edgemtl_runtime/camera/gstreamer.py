@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -114,6 +116,10 @@ class GStreamerCamera(LiveCamera):
 
 def load() -> Any:
     """Return GStreamer's Python module, started; raises `CameraError` where it is not installed."""
+    # GStreamer brings libunwind, whose functions have the names of GCC's: with them, a C++ exception of a library that
+    # is loaded later (of ONNX Runtime, about a file that is no network) is a segmentation fault. The first loaded wins.
+    with suppress(OSError):
+        ctypes.CDLL("libgcc_s.so.1", mode=ctypes.RTLD_GLOBAL)
     try:
         import gi
 
