@@ -90,11 +90,6 @@ class Partition:
         w = self.gather(self.parameters(network)).detach()
         return self.sums(w.square()).sqrt()
 
-    def scale(self, network: nn.Module, factors: Tensor) -> None:
-        """Multiply every group by its factor, (count,); 0 makes it exactly zero."""
-        parameters = self.parameters(network)
-        self.write(self.gather(parameters).detach() * self.expand(factors), parameters)
-
 
 @dataclass(frozen=True, eq=False)
 class PenalisedGroups:

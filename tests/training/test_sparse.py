@@ -18,6 +18,7 @@ from edgemtl.ema import EMA
 from edgemtl.sparsity.blocks import ChannelBlocks
 from edgemtl.sparsity.costs import MetricName, cost_metric
 from edgemtl.sparsity.group_lasso import ChannelSparsity
+from edgemtl.sparsity.group_rows import GroupRows
 from edgemtl.sparsity.partition import GroupForm, Partition, penalised_groups
 from edgemtl.sparsity.proximal import prox, prox_in_metric
 from edgemtl.synthetic.streets import Streets
@@ -114,7 +115,8 @@ def test_groups_have_their_form_and_a_channel_is_pruned_when_all_its_groups_are_
     for share in (0.2, 0.9):
         zero = rng.random(penalised.partition.count) < share
         weights = {name: p.detach().clone() for name, p in net.named_parameters()}
-        penalised.partition.scale(net, torch.from_numpy(~zero).float())
+        by_rows = GroupRows(net, penalised.partition)
+        by_rows.zero(penalised.partition.parameters(net), torch.from_numpy(zero))
         report = shrink(net, (X,)).report
         assert report.parameters_after <= groups.parameters(penalised.pruned_channels(zero))
         if form == "coupled":
