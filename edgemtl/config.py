@@ -269,6 +269,11 @@ class Config(Section, frozen=True):
             raise ValueError(reason)
 
     @property
+    def removes(self) -> bool:
+        """Whether the network that is exported is smaller than the one that is trained."""
+        return self.sparse or self.keep_sparsity or bool(self.alignment.target or self.alignment.strength)
+
+    @property
     def sparse(self) -> bool:
         """Whether channels are pruned."""
         return self.sparsity.aimed or (self.method in ("sparse", "meta_sparsity") and self.sparsity.strength > 0)

@@ -20,6 +20,7 @@ from .plots import training_curves
 from .reports.run import write_run_report
 from .run import write_weights
 from .run_files import METRICS
+from .sizes import sizes_of
 from .trainer import Trainer
 from .training_log import VAL
 
@@ -45,6 +46,9 @@ def write_run(
         with guarded("Δm could not be computed", out):
             change = delta_m(from_json(metrics)["all"].flat(), references(config, out.parent), list(trainer.tasks))
             metrics |= {"delta_m": change} if change else {}
+    if config.removes:
+        with guarded("the sizes after removal are not known", out):
+            metrics |= sizes_of(network, interface.inputs).as_metrics()
     if "val" in metrics and val is not None:
         with guarded("the report could not be written", out):
             shown = of_network(network, interface, None)

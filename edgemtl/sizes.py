@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import nn
 
 import edgemtl_export
 from edgemtl_export.inputs import example_inputs
 from edgemtl_export.report import Report
+from edgemtl_runtime.bundle import Input
 
-from .run import Run
 from .tables import Table
+
+KEY = "sizes"
+"""Of a run's metrics, where its training pruned or tied weights."""
 
 CHANNEL_MULTIPLE = 8
 """The multiple that an export keeps channels up to unless it is given another."""
@@ -31,6 +38,15 @@ class Sizes:
     def of(cls, report: Report) -> Sizes:
         """Return the sizes in the report of a removal."""
         return cls(report.parameters_before, report.parameters_after, report.flops_before, report.flops_after)
+
+    @classmethod
+    def in_metrics(cls, metrics: Mapping[str, Any]) -> Sizes | None:
+        """Return the sizes that a run's metrics hold, None where they hold none."""
+        return cls(**metrics[KEY]) if KEY in metrics else None
+
+    def as_metrics(self) -> dict[str, Any]:
+        """Return the sizes as a run's metrics hold them."""
+        return {KEY: asdict(self)}
 
     @property
     def parameters_pruned(self) -> float:
@@ -57,7 +73,7 @@ def _share(before: int, after: int) -> float:
     return 1 - after / before if before else 0.0
 
 
-def sizes_of(run: Run) -> Sizes:
-    """Return the sizes of a run's network, as an export of it will have them; it takes seconds."""
-    inputs = example_inputs(run.interface.inputs)
-    return Sizes.of(edgemtl_export.shrink(run.network, (), inputs, align=CHANNEL_MULTIPLE, verify=False).report)
+def sizes_of(network: nn.Module, inputs: Sequence[Input]) -> Sizes:
+    """Return the sizes of a network with these inputs, as an export of it will have them; it takes seconds."""
+    images = example_inputs(tuple(inputs))
+    return Sizes.of(edgemtl_export.shrink(network, (), images, align=CHANNEL_MULTIPLE, verify=False).report)

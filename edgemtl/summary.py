@@ -18,17 +18,17 @@ from .tables import Table, as_text
 from .tasks import TASKS
 
 
-def training_summary(run: Run, sizes: Sizes | None) -> str:
+def training_summary(run: Run) -> str:
     """Return the figure of each task, the sizes of a pruned network, the report, and the next command."""
     metrics, path = run.metrics, shlex.quote(str(run.path))
     minutes = metrics.get("seconds", 0) / 60
     parts = [f"{run.path}: {metrics['steps']} steps in {minutes:.1f} minutes"]
     if run.reports:
         parts.append(as_text(task_rows(run.reports, run.interface.heads, metrics.get("delta_m", {}))))
-    if sizes:
+    if sizes := Sizes.in_metrics(metrics):
         parts.append(as_text(sizes.rows()))
     elif parameters := metrics.get("parameters"):
-        parts.append(f"{parameters:,} parameters in training, none of them pruned")
+        parts.append(f"{parameters:,} parameters in training")
     report = run.path / "report.html"
     next_ = [f"report: {report}"] if report.is_file() else []
     if not run.reports:

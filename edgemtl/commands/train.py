@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from edgemtl_runtime.atomic import AtomicFile, BusyError, is_free, numbered, unfinished
 from edgemtl_runtime.cli_parser import add_examples, answer_words
-from edgemtl_runtime.limits import reason
 from edgemtl_runtime.renamed_options import renamed
 
 from ..other_tools import setting_hint
@@ -139,17 +138,9 @@ def _train_and_report(config: Config, args: argparse.Namespace, data: Splits | N
     if args.json:
         print(json.dumps({"run": str(run.path), **run.metrics}))
     else:
-        from ..console import print_message
-        from ..sizes import sizes_of
         from ..summary import training_summary
 
-        sizes = None
-        if config.sparse or config.keep_sparsity or config.alignment.target or config.alignment.strength:
-            try:
-                sizes = sizes_of(run)
-            except Exception as error:  # the run is there, whatever its sizes cannot be computed for
-                print_message(f"warning: the sizes after removal are not known ({reason(error)})")
-        print(training_summary(run, sizes))
+        print(training_summary(run))
     return 0
 
 

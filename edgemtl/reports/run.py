@@ -15,6 +15,7 @@ from ..evaluate import Predictor
 from ..machine import device_name
 from ..metric_report import from_json
 from ..plots import channels_by_layer, layer_stage
+from ..sizes import Sizes
 from ..tasks import TASKS
 from ..visualize import depth_limits, draw_results, label_results
 from .html import facts, image, jpeg, page, pair, paragraph, section, table
@@ -41,7 +42,7 @@ def write_run_report(
     file = page(
         title,
         title,
-        facts(run_facts(config, metrics, network, samples)),
+        facts(run_facts(config, metrics, samples)),
         *_metrics(metrics),
         *_task_changes(metrics),
         section(
@@ -58,15 +59,12 @@ def write_run_report(
     (folder / "report.html").write_text(file)
 
 
-def run_facts(config: Config, metrics: Mapping[str, Any], network: nn.Module, samples: Dataset) -> dict[str, str]:
+def run_facts(config: Config, metrics: Mapping[str, Any], samples: Dataset) -> dict[str, str]:
     """Return a run's data, device, size, duration and settings by name."""
     height, width = config.input_size
-    parameters = int(metrics["parameters"])
-    nonzero = sum(int(p.detach().count_nonzero()) for p in network.parameters())
-    zeros = f", {nonzero:,} of them not zero" if nonzero < 0.99 * parameters else ""
     rows = {
         "data": f"{name_of(config.data)}; metrics on {len(samples):,} held-out images",
-        "parameters": f"{parameters:,}{zeros}",
+        **sizes(metrics),
         "input": f"{width}×{height} pixels, {' and '.join(config.modalities or samples.modalities)}",
         **({"pruned": pruned} if (pruned := share_pruned(config, metrics)) else {}),
         "device": device_name(),
@@ -77,6 +75,14 @@ def run_facts(config: Config, metrics: Mapping[str, Any], network: nn.Module, sa
     if changes := metrics.get("delta_m"):
         rows["Δm"] = f"{changes['delta_m']:+.2f} % against single-task networks"
     return rows
+
+
+def sizes(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """Return the parameters and operations before and after removal; of a training that removes none its parameters."""
+    known = Sizes.in_metrics(metrics)
+    if known is None:
+        return {"parameters": f"{metrics['parameters']:,} in training"}
+    return {name: f"{before}; {after} after removal, {pruned} less" for name, before, after, pruned in known.rows()[1:]}
 
 
 def short_name(data: Data) -> str:

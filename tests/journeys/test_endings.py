@@ -8,7 +8,6 @@ import shlex
 import pytest
 
 from edgemtl.run import Run
-from edgemtl.sizes import sizes_of
 from edgemtl.summary import export_summary, training_summary
 from edgemtl_export import Shrunk
 from edgemtl_export.model_card import MODEL_CARD
@@ -31,7 +30,7 @@ def size_rows(text: str) -> list[list[str]]:
 def test_a_training_ends_with_its_tasks_the_share_pruned_the_report_and_the_export(
     tiny_run: Run,
 ) -> None:
-    text = training_summary(tiny_run, sizes_of(tiny_run))
+    text = training_summary(tiny_run)
     for head in tiny_run.interface.heads:
         assert re.search(rf"^\s*{head.name} \w+ [↑↓]", text, re.MULTILINE), head.name
     assert [row[0] for row in size_rows(text)] == ["parameters", "MFLOP"]
@@ -43,9 +42,12 @@ def test_a_training_ends_with_its_tasks_the_share_pruned_the_report_and_the_expo
 
 def test_one_network_has_one_size_wherever_it_is_named(tiny_run: Run, tiny_bundle: Exported) -> None:
     bundle, shrunk = tiny_bundle
-    trained = training_summary(tiny_run, sizes_of(tiny_run))
+    trained = training_summary(tiny_run)
     exported = export_summary(bundle, shrunk, tiny_run.path, [])
     assert size_rows(trained) == size_rows(exported) != []
+    page = re.sub(r"<[^>]*>", " ", (tiny_run.path / "report.html").read_text())
+    for name, before, after, _ in size_rows(trained):
+        assert re.search(rf"{name}\s+{before}; {after} after removal", page)
     removed = bundle.manifest.removed
     assert removed is not None and f"{removed['parameters_after']:,}" in exported
     assert f"{removed['parameters_after']:,}" in (bundle.path / MODEL_CARD).read_text()

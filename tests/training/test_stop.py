@@ -213,6 +213,18 @@ def test_a_failure_after_the_weights_costs_that_part_alone(
     assert main(["eval", str(tmp_path / "run"), "--json"]) == 0
 
 
+def test_a_failure_of_the_sizes_costs_their_lines_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at_call(monkeypatch, finish, "sizes_of", 1, failing)
+    assert main(["train", *WORDS, "sparsity.target=0.2", "--out", str(tmp_path / "run")]) == 0
+    printed = capsys.readouterr()
+    assert "warning: the sizes after removal are not known (CUDA out of memory" in printed.err
+    assert (
+        "parameters in training" in printed.out and "in training</td>" in (tmp_path / "run" / "report.html").read_text()
+    )
+
+
 def test_a_finished_run_is_returned(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = contents(whole.parent)
     options = ["--out", str(whole), "--resume"]
