@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from edgemtl.config import Sparsity
-from edgemtl.sparsity.group_lasso import ChannelSparsity
+from edgemtl.methods.channel_sparsity import ChannelSparsity
 from edgemtl_models import build
 
 WARM_UP, STEPS = 4, 20

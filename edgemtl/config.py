@@ -108,7 +108,7 @@ class Augment(Section, frozen=True):
 
 
 class Sparsity(Section, frozen=True):
-    """Group lasso with a fixed strength, or held to a target, where the pattern is frozen (`sparsity.group_lasso`)."""
+    """Group lasso of a fixed strength, or on a schedule to a target (`edgemtl_export.sparsity`)."""
 
     target: Annotated[float, about("share of the metric to prune; 0, and max_cost 0: no target", 0, 0.95)] = 0.0
     max_cost: Annotated[float, about("or how much of the metric may stay, in its own unit", 0, 1e15)] = 0.0

@@ -66,8 +66,9 @@ class Regularizer(Protocol):
 class ProximalOperator(Protocol):
     """A proximal step that is differentiable by the weights and by the logarithms of its strengths."""
 
-    log_strength: Tensor
-    """(L,) one a level; the training of strengths changes it in place."""
+    @property
+    def log_strength(self) -> Tensor:
+        """(L,) one a level; the training of strengths changes it in place."""
 
     @property
     def levels(self) -> Sequence[str]:

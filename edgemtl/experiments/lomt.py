@@ -1,7 +1,7 @@
 """LOMT: layer-optimised multi-task networks, with each task's head tapped at the depth that the task needs.
 
 After R. Upadhyay et al., "Layer-optimised multi-task" (arXiv 2406.03048). First a sparse single-task network is trained
-for every task, over some seeds, by `sparsity.group_lasso` with the thesis' groups (what a convolution reads of a
+for every task, over some seeds, by `edgemtl_export.sparsity` with the thesis' groups (what a convolution reads of a
 channel) and no protected share: whole layers become zero from the end on. The survival profile of a task
 
     a_l = mean over seeds of the share of layer l's groups that are active

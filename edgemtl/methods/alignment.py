@@ -9,7 +9,7 @@ one output channel for stream s, n of them and their mean m, each step of AdamW 
 which leaves m and makes the differences shorter: by the factor max(0, 1 - lr λ √(2n) / ‖(w_s - m)_s‖), or by
 1 / (1 + 2 lr λ). So channels become exactly equal, one by one and in the end by whole convolutions, which are then
 stored once for all streams. (The same channels active in every stream, the thesis' joint group lasso, is what
-`sparsity.group_lasso` does with these networks: its groups span the streams.)
+`edgemtl_export.sparsity` does with these networks: its groups span the streams.)
 
 All streams start equal. AdamW moves a weight by about lr a step, so those of two streams by at most 2 lr apart: λ = 1
 lets no channel separate, λ = 0 every one. With a target, all are tied by λ = 1 at first, and whole convolutions are

@@ -4,7 +4,7 @@ After R. Upadhyay et al., "Meta-sparsity" (arXiv 2501.12115), in the form in whi
 whole network, its stages or its layers) have a well-defined gradient. In every episode of `methods.mtml`
 
     u = θ - α D⁻¹ ∇ L_c(θ; S)                               support
-    φ = argmin_x ½ ‖x - u‖²_D + α Σ_g λ_l √n_g ‖x_g‖        every group g of level l: `sparsity.proximal`
+    φ = argmin_x ½ ‖x - u‖²_D + α Σ_g λ_l √n_g ‖x_g‖        every group g of level l: `edgemtl_export.sparsity.proximal`
     J = L_c(φ; Q)                                           query
 
     dJ/dλ_l = Σ_g <∇_{φ_g} J, dφ_g/dλ_l>       over the active groups: a strength rises where shrinking them lowers the

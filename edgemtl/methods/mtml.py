@@ -25,11 +25,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from edgemtl_export.sparsity.proximal import adamw_metric
+
 from .. import distributed
 from ..data.batch import Batch
 from ..errors import ConfigError
 from ..losses import Losses, Params, TaskLosses
-from ..sparsity.proximal import adamw_metric
 from .joint import Joint
 
 

@@ -10,16 +10,16 @@ from edgemtl_models import MultiTask
 
 from ..config import Config
 from ..regularizer import Regularizer
-from ..sparsity.group_lasso import ChannelSparsity
 from . import REGULARIZERS
 from .alignment import ChannelAlignment
+from .channel_sparsity import ChannelSparsity
 
 Build = Callable[[MultiTask, dict[str, Tensor], Config, int], Regularizer | None]
 """(network, example images by input, configuration, steps) to a regulariser, None where the configuration has none."""
 
 
 def sparsity(network: MultiTask, images: dict[str, Tensor], config: Config, steps: int) -> Regularizer | None:
-    """Return channel sparsity (`sparsity.group_lasso`), or the fixed zeros of ``keep_sparsity``."""
+    """Return channel sparsity (`edgemtl_export.sparsity`), or the fixed zeros of ``keep_sparsity``."""
     if not (config.sparse or config.keep_sparsity):
         return None
     regularizer = ChannelSparsity(network, images, config.sparsity, steps, network.twins())

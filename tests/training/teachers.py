@@ -10,8 +10,8 @@ from edgemtl.data.batch import Batch
 from edgemtl.data.targets import VectorTarget
 from edgemtl.losses import MultiTaskLoss
 from edgemtl.methods import METHODS
+from edgemtl.methods.channel_sparsity import ChannelSparsity
 from edgemtl.methods.joint import Joint
-from edgemtl.sparsity.group_lasso import ChannelSparsity
 from edgemtl.tasks.base import LossSum, SimpleTask
 
 FEATURES, RELEVANT, TASKS = 30, 6, ("a", "b")

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import edgemtl.sparsity.group_rows as group_rows
+import edgemtl_export.sparsity.group_rows as group_rows
 from edgemtl.config import Sparsity
-from edgemtl.sparsity.group_lasso import ChannelSparsity
-from edgemtl.sparsity.group_rows import GroupRows, ProximalStep
-from edgemtl.sparsity.partition import Partition
+from edgemtl.methods.channel_sparsity import ChannelSparsity
+from edgemtl_export.sparsity.group_rows import GroupRows, ProximalStep
+from edgemtl_export.sparsity.partition import Partition
 
 pytestmark = pytest.mark.fault("L7")
 
@@ -152,6 +152,6 @@ def test_a_training_is_the_same_however_large_a_tensor_counts_as(
             optimizer.step()
             sparsity.observe({n: p.grad for n, p in network.named_parameters() if p.grad is not None})
             sparsity.after_step(step, 1e-2, optimizer)
-        runs.append(SimpleNamespace(state=network.state_dict(), share=sparsity.pruned_share))
+        runs.append(SimpleNamespace(state=network.state_dict(), share=sparsity.sparsifier.pruned_share))
     torch.testing.assert_close(runs[0].state, runs[1].state, rtol=1e-3, atol=1e-5)
     assert runs[0].share == runs[1].share > 0

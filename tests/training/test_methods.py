@@ -17,8 +17,8 @@ from edgemtl.config_file import load
 from edgemtl.data.batch import Batch
 from edgemtl.errors import ConfigError
 from edgemtl.methods import METHODS
+from edgemtl.methods.channel_sparsity import ChannelSparsity
 from edgemtl.methods.mtml import MTML, sample_subsets
-from edgemtl.sparsity.group_lasso import ChannelSparsity
 from edgemtl.synthetic.streets import Streets
 from edgemtl.tasks import TASKS as EVERY
 from edgemtl.train import begin
@@ -95,7 +95,7 @@ def test_every_network_becomes_sparse_on_any_modality(method: str, modalities: s
     trainer, batch = trainer_of(f"method={method}", *words, "sparsity.scope=trunk", "steps=4", "sparsity.end=0.6")
     for step in range(4):
         row = trainer.train_step(batch(step))
-    assert sparsity_of(trainer).frozen and 0.5 <= row["pruned"] < 0.6
+    assert sparsity_of(trainer).sparsifier.frozen and 0.5 <= row["pruned"] < 0.6
 
 
 @pytest.mark.parametrize(
@@ -201,11 +201,11 @@ def test_a_frozen_pattern_holds_in_episodes_too(method: str) -> None:
     for step in range(4):
         trainer.train_step(batch(step))
     sparsity = sparsity_of(trainer)
-    assert sparsity.frozen
+    assert sparsity.sparsifier.frozen
     method_: Any = trainer.method
     at = method_.adapt(["semantic"], batch(3).slice(0, 2))
     flat = sparsity.partition.gather([at[name] for name in sparsity.partition.names])
-    assert not flat[sparsity.partition.expand(sparsity.pruned)].any()
+    assert not flat[sparsity.partition.expand(sparsity.sparsifier.pruned)].any()
 
 
 def test_strengths_that_only_compare_follow_the_loss_across_the_cost() -> None:

@@ -12,20 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from edgemtl.config import Sparsity
 from edgemtl.config_file import load
 from edgemtl.ema import EMA
-from edgemtl.sparsity.blocks import ChannelBlocks
-from edgemtl.sparsity.costs import MetricName, cost_metric
-from edgemtl.sparsity.group_lasso import ChannelSparsity
-from edgemtl.sparsity.group_rows import GroupRows
-from edgemtl.sparsity.partition import GroupForm, Partition, penalised_groups
-from edgemtl.sparsity.proximal import prox, prox_in_metric
+from edgemtl.methods.channel_sparsity import ChannelSparsity
 from edgemtl.synthetic.streets import Streets
 from edgemtl.train import begin
 from edgemtl_export import channel_groups, shrink
 from edgemtl_export.inputs import example_inputs
 from edgemtl_export.latency import Convolutions
+from edgemtl_export.sparsity import Settings, Sparsifier
+from edgemtl_export.sparsity.blocks import ChannelBlocks
+from edgemtl_export.sparsity.costs import MetricName, cost_metric
+from edgemtl_export.sparsity.group_rows import GroupRows
+from edgemtl_export.sparsity.partition import GroupForm, Partition, penalised_groups
+from edgemtl_export.sparsity.proximal import prox, prox_in_metric
 
 X = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -137,7 +137,7 @@ def test_a_cost_falls_with_pruned_channels(metric: MetricName) -> None:
         def forward(self, x: Tensor) -> Tensor:
             return net(x)
 
-    cost = cost_metric(metric, Named(), groups, {"x": X[:1]})
+    cost = cost_metric(metric, Named(), groups, (X[:1],))
     pruned = np.zeros(groups.count, bool)
     whole = cost()
     assert whole == pytest.approx(cost(pruned))
@@ -151,18 +151,18 @@ def test_a_cost_falls_with_pruned_channels(metric: MetricName) -> None:
         assert whole == report.flops_before
 
 
-def train(sparsity: Sparsity, steps: int = 60) -> tuple[nn.Module, ChannelSparsity, EMA, list[float], Any]:
+def train(sparsity: Settings, steps: int = 60) -> tuple[nn.Module, Sparsifier, EMA, list[float], Any]:
     net = Net().train()
-    sparse = ChannelSparsity(net, {"x": X}, sparsity, steps)
+    sparse = Sparsifier(net, (), {"x": X}, steps=steps, settings=sparsity)
     optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=0)
     ema = EMA(net, 0.99)  # type: ignore[arg-type]
     shares = []
-    for step in range(steps):
+    for _ in range(steps):
         optimizer.zero_grad()
         (net(X) - X.mean(1, keepdim=True)).square().mean().backward()
-        sparse.observe({name: p.grad for name, p in net.named_parameters() if p.grad is not None})
+        sparse.before_step()
         optimizer.step()
-        sparse.after_step(step, 2e-3, optimizer)
+        sparse.after_step(optimizer)
         ema.update(net, [sparse])
         shares.append(sparse.pruned_share)
     return net, sparse, ema, shares, optimizer
@@ -176,18 +176,18 @@ def as_if_measured(_: Convolutions, channels: int, filters: int, kernel: tuple[i
 @pytest.mark.parametrize(
     "sparsity",
     [
-        Sparsity(target=0.5, channel_multiple=1),
-        Sparsity(target=0.7, reg_ratio=0.0, channel_multiple=1),
-        Sparsity(target=0.5, groups="output"),
-        Sparsity(target=0.4, groups="input", min_keep_ratio=0.1),
-        Sparsity(target=0.6, metric="flops", scope="trunk", channel_multiple=1),
-        Sparsity(target=0.4, metric="ms", channel_multiple=1),
-        Sparsity(max_cost=6000.0, channel_multiple=1),
+        Settings(target=0.5, channel_multiple=1),
+        Settings(target=0.7, reg_ratio=0.0, channel_multiple=1),
+        Settings(target=0.5, groups="output"),
+        Settings(target=0.4, groups="input", min_keep_ratio=0.1),
+        Settings(target=0.6, metric="flops", scope="trunk", channel_multiple=1),
+        Settings(target=0.4, metric="ms", channel_multiple=1),
+        Settings(max_cost=6000.0, channel_multiple=1),
     ],
     ids=str,
 )
 def test_a_target_is_met_on_schedule_and_the_channels_can_be_removed(
-    sparsity: Sparsity, monkeypatch: pytest.MonkeyPatch
+    sparsity: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Convolutions, "_measure", as_if_measured)  # layers so small that a busy machine would decide
     net, sparse, ema, shares, _ = train(sparsity)
@@ -203,7 +203,7 @@ def test_a_target_is_met_on_schedule_and_the_channels_can_be_removed(
 @pytest.mark.parametrize("multiple", [2, 3, 8])
 @pytest.mark.parametrize("reg_ratio", [0.0, 0.3])
 def test_every_layer_keeps_a_multiple(multiple: int, reg_ratio: float) -> None:
-    net, sparse, *_ = train(Sparsity(target=0.4, channel_multiple=multiple, reg_ratio=reg_ratio))
+    net, sparse, *_ = train(Settings(target=0.4, channel_multiple=multiple, reg_ratio=reg_ratio))
     assert sparse.frozen and sparse.pruned_share >= 0.4
     kept = set()
     for members in sparse.penalised.layers:
@@ -231,7 +231,7 @@ def test_what_is_split_or_joined_keeps_a_multiple_of_each_part(fusion: str) -> N
     for step in range(12):
         trainer.train_step(batches[step % 2])
     sparsity = trainer.regularizers["sparsity"]
-    assert isinstance(sparsity, ChannelSparsity) and sparsity.frozen
+    assert isinstance(sparsity, ChannelSparsity) and sparsity.sparsifier.frozen
     program = shrink(trainer.network.eval(), (), example_inputs(trainer.interface.inputs)).program
     sizes = {n for name, p in program.named_parameters() if p.ndim == 4 and "trunk" in name for n in p.shape[:2]}
     assert all(n % 8 == 0 or n in (1, 2, 3) for n in sizes)  # depthwise, gates and images
@@ -254,22 +254,22 @@ def test_blocks_are_pruned_by_their_joint_importance() -> None:
 
 
 def test_a_stronger_penalty_prunes_more() -> None:
-    shares = [train(Sparsity(strength=strength, min_keep_ratio=0.1))[3][-1] for strength in (0.0, 3e-4, 3e-3)]
+    shares = [train(Settings(strength=strength, min_keep_ratio=0.1))[3][-1] for strength in (0.0, 3e-4, 3e-3)]
     assert shares[0] == 0 and shares[0] < shares[1] < shares[2]
 
 
 def test_zero_groups_become_active_without_the_mask_and_not_with_it() -> None:
-    net, sparse, ema, _, optimizer = train(Sparsity(target=0.5))
+    net, sparse, ema, _, optimizer = train(Settings(target=0.5))
     pruned = sparse.pruned
     assert not sparse.partition.norms(net)[pruned].any() and not sparse.partition.norms(ema.network)[pruned].any()
     (net(X) - X.mean(1, keepdim=True)).square().mean().backward()
     optimizer.step()
     assert sparse.partition.norms(net)[pruned].any()  # why the mask is applied after every step
-    sparse.after_step(59, 2e-3, optimizer)
+    sparse.after_step(optimizer)
     assert not sparse.partition.norms(net)[pruned].any()
 
 
 def test_every_layer_keeps_its_share() -> None:
-    _, sparse, *_ = train(Sparsity(target=0.6, min_keep_ratio=0.3))
+    _, sparse, *_ = train(Settings(target=0.6, min_keep_ratio=0.3))
     for members in sparse.penalised.layers:
         assert int((~sparse.pruned)[torch.from_numpy(members)].sum()) >= int(np.ceil(0.3 * len(members)))

@@ -63,10 +63,10 @@ def best_of_grid(noise: float, grid: tuple[float, ...]) -> float:
 )
 def test_the_trained_strength_is_near_the_best_of_a_grid_from_wherever_it_starts(start: float, inner: str) -> None:
     best = best_of_grid(1.0, (0.014, 0.028, 0.056, 0.112, 0.224))
-    strength = trained(start, 1.0, 0.05, 350, inner).sparsity.strengths().item()
+    strength = trained(start, 1.0, 0.05, 350, inner).sparsity.sparsifier.strengths().item()
     assert 0.5 <= strength / best <= 2
 
 
 def test_more_noise_asks_for_more_strength() -> None:
-    little, much = (trained(0.05, noise, 0.05, 200).sparsity.strengths().item() for noise in (0.3, 2.0))
+    little, much = (trained(0.05, noise, 0.05, 200).sparsity.sparsifier.strengths().item() for noise in (0.3, 2.0))
     assert much > 2 * little

@@ -12,9 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from edgemtl_export.groups import Groups
-
-from ..errors import ConfigError
+from ..groups import Groups
 
 GroupForm = Literal["coupled", "input", "output"]
 """What a group is, as `penalised_groups` describes."""
@@ -132,13 +130,13 @@ def penalised_groups(
 
     ``coupled``: what makes one removable channel anywhere, with the scale and shift after it. ``output``: a filter of
     one convolution, with the scale and shift after it. ``input``: what one convolution reads of one channel (the
-    thesis' groups, R. Upadhyay 2025). Raises `ConfigError` where there is none.
+    thesis' groups, R. Upadhyay 2025). Raises ValueError where there is none.
     """
     prefix = f"{scope}." if scope else ""
     names = [name for name, _ in network.named_parameters() if name.startswith(prefix)]
     penalised = _coupled(network, groups, names) if form == "coupled" else _single(network, groups, names, form)
     if not penalised.partition.count:
-        raise ConfigError(f"no channel of {scope or 'the network'} could be removed: nothing to make sparse")
+        raise ValueError(f"no channel of {scope or 'the network'} could be removed: nothing to make sparse")
     return penalised
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from edgemtl_export.groups import Groups, Sizes
-from edgemtl_export.latency import Convolutions
+from ..groups import Groups, Sizes
+from ..latency import Convolutions
 
 MetricName = Literal["parameters", "flops", "ms"]
 Mask = NDArray[np.bool_]
@@ -133,13 +133,18 @@ def _between(time: Callable[[int], float], whole: int, now: int) -> float:
 
 
 def cost_metric(
-    metric: MetricName, network: nn.Module, groups: Groups, images: dict[str, Tensor], scope: str = ""
+    metric: MetricName,
+    network: nn.Module,
+    groups: Groups,
+    args: tuple[Any, ...] = (),
+    kwargs: dict[str, Any] | None = None,
+    scope: str = "",
 ) -> CostMetric:
-    """Return a cost of a network that takes ``images`` by name, or of a part of it like "trunk" (``scope``)."""
+    """Return a cost of a network in evaluation mode, or of a part of it like "trunk" (``scope``)."""
     prefix = f"{scope}." if scope else ""
     if metric == "parameters":
         return Parameters(groups, prefix)
-    layers = profile(network, images)
+    layers = profile(network, args, kwargs)
     return (
         Flops(groups, layers.positions, prefix) if metric == "flops" else Milliseconds(groups, layers.geometry, prefix)
     )
@@ -155,8 +160,8 @@ class Profile(NamedTuple):
 
 
 @torch.no_grad()
-def profile(network: nn.Module, images: dict[str, Tensor]) -> Profile:
-    """Run a network on example images and return what its layers were applied to."""
+def profile(network: nn.Module, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Profile:
+    """Run a network in evaluation mode on example inputs and return what its layers were applied to."""
     layers = Profile({}, {})
 
     def note(name: str) -> Callable[..., None]:
@@ -184,12 +189,9 @@ def profile(network: nn.Module, images: dict[str, Tensor]) -> Profile:
         for path, module in network.named_modules()
         if isinstance(module, _ConvNd | nn.Linear)
     ]
-    training = {path: module.training for path, module in network.named_modules()}
     try:
-        network.eval()(**images)
+        network(*args, **(kwargs or {}))
     finally:
-        for path, module in network.named_modules():
-            module.training = training[path]
         for hook in hooks:
             hook.remove()
     return layers

@@ -30,7 +30,7 @@ class Rows:
     index: int
     groups: Tensor
     metric: Tensor
-    """Space for AdamW's metric at the weights, by row, (n, N / n)."""
+    """Space for the optimiser's metric at the weights, by row, (n, N / n)."""
 
     def chunks(self, weight: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
         """Yield the groups of some rows, and these rows of the weight, to write to, and of others as matrices.
@@ -105,29 +105,39 @@ class GroupRows:
             weight.index_fill_(0, pruned[rows.groups].nonzero().reshape(-1), 0.0)
 
 
-def _adamw_variance(
-    optimizer: torch.optim.AdamW, settings: dict[int, dict[str, Any]], parameter: Tensor
+MEAN_SQUARES = ("max_exp_avg_sq", "exp_avg_sq", "square_avg", "sum")
+"""What optimisers call their running mean of squared gradients: Adam and its kin, RMSprop, Adagrad."""
+
+
+def _mean_square(
+    optimizer: torch.optim.Optimizer, settings: dict[int, dict[str, Any]], parameter: Tensor
 ) -> tuple[Tensor, float, float]:
-    """Return v, s and ε of AdamW's metric √v s + ε at a parameter; those of 1 where it took no step yet."""
-    state = optimizer.state.get(parameter)
-    if not state:
+    """Return v, s and ε of the optimiser's metric √v s + ε at a parameter.
+
+    Those of 1 for an optimiser that has none, such as SGD, and where it took no step yet.
+    """
+    state = optimizer.state.get(parameter) or {}
+    name = next((name for name in MEAN_SQUARES if isinstance(state.get(name), Tensor)), "")
+    if not name or state[name].shape != parameter.shape:
         return torch.ones_like(parameter), 1.0, 0.0
     group = settings[id(parameter)]
-    return state["exp_avg_sq"], (1 - group["betas"][1] ** float(state["step"])) ** -0.5, group["eps"]
+    counted = "betas" in group and "step" in state
+    scale = (1 - group["betas"][1] ** float(state["step"])) ** -0.5 if counted else 1.0
+    return state[name].to(parameter.dtype), scale, group.get("eps", 0.0)
 
 
 class ProximalStep:
-    """One proximal step in AdamW's metric: what it needs of the weights is read once, ``threshold`` first.
+    """One proximal step in the optimiser's metric: what it needs of the weights is read once, ``threshold`` first.
 
     ``threshold`` is the smallest τ at which each group becomes zero, (count,), as `proximal.zero_thresholds`.
     """
 
-    def __init__(self, by_rows: GroupRows, optimizer: torch.optim.AdamW, parameters: Sequence[Tensor]) -> None:
+    def __init__(self, by_rows: GroupRows, optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor]) -> None:
         self.by_rows, self.parameters = by_rows, parameters
         rest = by_rows.rest
         self.flat_w = by_rows._flat(parameters)
         settings = {id(p): group for group in optimizer.param_groups for p in group["params"]}
-        small = [_adamw_variance(optimizer, settings, parameters[index]) for index in by_rows.rest_indices]
+        small = [_mean_square(optimizer, settings, parameters[index]) for index in by_rows.rest_indices]
         if len({(scale, eps) for _, scale, eps in small}) == 1:
             self.flat_metric = rest.gather([v for v, _, _ in small]).sqrt_().mul_(small[0][1]).add_(small[0][2])
         else:
@@ -141,7 +151,7 @@ class ProximalStep:
         self.largest = by_rows._zeros()
         self.largest[:-1] = rest.maxima(self.flat_metric).clamp(min=0)
         for rows in by_rows.large:
-            squares_mean, scale, eps = _adamw_variance(optimizer, settings, parameters[rows.index])
+            squares_mean, scale, eps = _mean_square(optimizer, settings, parameters[rows.index])
             for groups, w, d, v in rows.chunks(parameters[rows.index], rows.metric, squares_mean):
                 torch.add(d.new_tensor(eps), torch.sqrt(v, out=d), alpha=scale, out=d)
                 square = w * w

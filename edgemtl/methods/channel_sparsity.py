@@ -1,0 +1,145 @@
+"""Channel sparsity: `edgemtl_export.sparsity` as a regulariser, whose strengths `methods.meta_sparsity` may train."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from edgemtl_export.sparsity import Settings, Sparsifier
+from edgemtl_export.sparsity.proximal import prox, prox_in_metric
+
+from ..config import Sparsity
+from ..errors import ConfigError
+from ..losses import Params
+
+TINY = 1e-9
+
+
+class ChannelSparsity:
+    """A sparsifier as a `Regularizer`. Weight decay skips its groups: the proximal step shrinks them already."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        images: dict[str, Tensor],
+        sparsity: Sparsity,
+        steps: int,
+        twins: Sequence[Sequence[str]] = (),
+    ) -> None:
+        """``images`` are examples by input, on the CPU, as is the network then; ``twins`` are as `Sparsifier.tied`."""
+        scope = "" if sparsity.scope == "all" else sparsity.scope
+        settings = Settings(**msgspec.structs.asdict(sparsity) | {"scope": scope})
+        try:
+            self.sparsifier = Sparsifier(network, (), images, steps=steps, tied=twins, settings=settings)
+        except ValueError as error:
+            raise ConfigError(f"sparsity.{error}" if "max_cost=" in str(error) else str(error)) from error
+        self.partition = self.sparsifier.partition
+
+    def to(self, device: torch.device) -> None:
+        """Move its tensors to the device of the network."""
+        self.sparsifier.to(device)
+
+    def no_weight_decay(self) -> set[str]:
+        """Return the parameters in groups."""
+        return set(self.partition.names)
+
+    def observe(self, grads: Mapping[str, Tensor]) -> None:
+        """Update the importance of the groups by the gradients that the parameters have."""
+        self.sparsifier.before_step()
+
+    def after_step(self, step: int, lr: float, optimizer: torch.optim.AdamW) -> None:
+        """Apply the proximal step that belongs to optimiser step ``step`` (from 0), or the frozen pattern."""
+        self.sparsifier.step = step
+        self.sparsifier.after_step(optimizer)
+
+    def mask(self, network: nn.Module) -> None:
+        """Make the pruned groups exactly zero in a network of the same parameters."""
+        self.sparsifier.mask(network)
+
+    def project(self, params: Params) -> Params:
+        """Return parameters with the pruned groups zero, once the pattern is frozen."""
+        return self._scatter(self._masked(self._gather(params)), params) if self.sparsifier.frozen else params
+
+    def proximal(self) -> ChannelSparsity:
+        """Return this object: its strengths can be trained."""
+        return self
+
+    def metrics(self) -> dict[str, float]:
+        """Return the pruned share of the cost, the number of active channel groups, and the strengths in use."""
+        sparsifier = self.sparsifier
+        row = {"pruned": sparsifier.pruned_share, "active_channels": float((~sparsifier.pruned).sum())}
+        strengths = sparsifier.strengths().tolist() if not sparsifier.frozen else []
+        return row | {f"strength/{name}": value for name, value in zip(self.levels, strengths, strict=False)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what changes from step to step; the strengths belong to the method that trains them."""
+        return self.sparsifier.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.sparsifier.load_state_dict(state)
+
+    def warnings(self) -> list[str]:
+        """Return what kept the target from being met."""
+        return [warning.replace("min_keep_ratio", "sparsity.min_keep_ratio") for warning in self.sparsifier.warnings()]
+
+    def finish(self, network: nn.Module) -> dict[str, Any]:
+        """Change nothing: export removes the zero channels."""
+        return {}
+
+    def freeze(self) -> None:
+        """Keep the present zero groups zero, and stop shrinking the others."""
+        self.sparsifier.freeze()
+
+    @property
+    def levels(self) -> list[str]:
+        """The names of the levels that have a strength each."""
+        return self.sparsifier.levels
+
+    @property
+    def log_strength(self) -> Tensor:
+        """The logarithm of each level's strength, (L,)."""
+        return self.sparsifier.log_strength
+
+    @property
+    def relative(self) -> bool:
+        """Whether strengths only compare levels, because a target sets their mean."""
+        return bool(self.sparsifier.target)
+
+    def is_active(self, step: int) -> bool:
+        """Whether a proximal step follows optimiser step ``step``."""
+        return self.sparsifier.is_active(step)
+
+    def proximal_step(self, params: Params, rate: float, metric: Params | None) -> Params:
+        """Return parameters after a proximal step of ``rate``, differentiable by them and by ``log_strength``.
+
+        In a diagonal ``metric``, or the Euclidean one. With a target pruned groups stay zero.
+        """
+        w = self._gather(params)
+        tau = rate * self.sparsifier.strengths()[self.sparsifier.level] * self.partition.root_size
+        if metric is None:
+            shrunk, _ = prox(w, tau, self.partition)
+        else:
+            shrunk, _ = prox_in_metric(self._gather(metric), w, tau, self.partition)
+        return self._scatter(self._masked(shrunk) if self.relative else shrunk, params)
+
+    def remaining_cost(self, before: Params, after: Params) -> Tensor:
+        """Return the share of the cost of the active groups, each times the part of its norm that a step has left."""
+        u, x = (self.partition.sums(self._gather(params).square()) for params in (before, after))
+        remaining = (x.clamp(min=TINY**2) / u.detach().clamp(min=TINY**2)).sqrt()
+        reduction = self.sparsifier.cost_reduction.to(remaining)
+        return (reduction * remaining).masked_fill(self.sparsifier.pruned, 0.0).sum()
+
+    def _gather(self, params: Params) -> Tensor:
+        return self.partition.gather([params[name] for name in self.partition.names])
+
+    def _scatter(self, flat: Tensor, params: Params) -> Params:
+        names = self.partition.names
+        return params | dict(zip(names, self.partition.scatter(flat, [params[name] for name in names]), strict=True))
+
+    def _masked(self, flat: Tensor) -> Tensor:
+        return flat * self.partition.expand((~self.sparsifier.pruned).to(flat))

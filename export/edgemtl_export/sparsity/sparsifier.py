@@ -1,0 +1,302 @@
+"""Sparsifier: in any training loop, a group lasso makes channel groups exactly zero on a schedule.
+
+After R. Upadhyay et al., "Less is More" (arXiv 2308.12114): each optimiser step is followed by a proximal step of
+
+    L  +  λ Σ_g √n_g ‖w_g‖₂
+
+over groups of n_g weights each, in the optimiser's metric (`proximal`). A group is one of three forms: what makes one
+removable channel ("coupled", the default), a filter ("output"), or what a convolution reads of a channel ("input", the
+thesis'). The penalty is in the proximal step alone, and its state is never reset.
+
+With a fixed λ the share that is pruned is an outcome. With a target it is scheduled: the target of a step rises
+linearly from ``begin`` to ``end``, and the groups of least importance for their cost reduction are pruned until it is
+met. The importance of a group is the running mean of the square of
+
+    Σ_{i in g} w_i ∂L/∂w_i
+
+the first-order Taylor term of the change of the loss without it (Molchanov et al. 2019, arXiv 1906.10771), over the
+whole group at once, so that a channel's scale and shift count for the weights before them, whose sum is 0 by
+normalisation. It is divided by the group's present cost reduction, in whatever the target counts; channels of a layer
+are pruned in blocks (``channel_multiple``, `blocks`). λ follows as the regularisation ratio times the strength that
+would prune as many groups by itself. At the target the pattern is frozen: the shift of a zero group still has a
+gradient, and would make a constant channel of it at the next optimiser step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..groups import channel_groups
+from ..tracing import evaluation_copy, on_cpu
+from .blocks import ChannelBlocks
+from .costs import cost_metric, profile
+from .group_rows import GroupRows, ProximalStep
+from .partition import penalised_groups
+from .settings import Settings
+
+MEMORY = 0.05
+"""Weight of the last step in a group's importance."""
+UPDATES = 100
+"""How often the schedule chooses groups, between its begin and its end: choosing waits for the device."""
+TINY = 1e-9
+
+
+class Sparsifier:
+    """Prunes a network while any loop trains it::
+
+        sparsifier = Sparsifier(model, args, target=0.5, steps=total)
+        for batch in batches:
+            ...
+            loss.backward()
+            sparsifier.before_step()
+            optimizer.step()
+            sparsifier.after_step(optimizer)
+        small = shrink(model, args)
+
+    Gradients are those of the step that follows: after accumulation, after a scaler's ``unscale_`` and the all-reduce
+    of several processes. With weight averaging, apply `mask` to the average too.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+        *,
+        steps: int,
+        tied: Sequence[Sequence[str]] = (),
+        settings: Settings | None = None,
+        **given: Any,
+    ) -> None:
+        """``args`` and ``kwargs`` are example inputs; ``steps`` counts the optimiser's steps of the whole training.
+
+        Other keywords are the fields of `Settings`. ``tied`` are parameters whose weights may be shared: their channels
+        are pruned together. Raises ValueError where nothing can be pruned, UnsupportedError where torch.export fails.
+        """
+        self.settings, self.steps = settings or Settings(**given), steps
+        self.model = unwrapped(model)
+        args, kwargs = on_cpu((args, kwargs or {}))
+        scope = self.settings.scope
+        groups = channel_groups(self.model, args, kwargs, tied)
+        copy = evaluation_copy(self.model)
+        self.penalised = penalised_groups(self.model, groups, self.settings.groups, scope)
+        self.partition = self.penalised.partition
+        multiple = self.settings.channel_multiple if self.settings.groups == "coupled" else 1
+        self.blocks = ChannelBlocks(self.penalised.layers, self.partition.count, multiple)
+        self.cost = cost_metric(self.settings.metric, copy, groups, args, kwargs, scope)
+        self.dense_cost = self.cost()
+        self.target = self.settings.target
+        if self.settings.max_cost:
+            self.target = 1 - self.settings.max_cost / self.dense_cost
+            if self.target <= 0:
+                unit = self.settings.metric
+                raise ValueError(f"max_cost={self.settings.max_cost:g}: there are but {self.dense_cost:g} {unit}")
+        pixels = next((t.shape[-2:].numel() for t in (*args, *kwargs.values()) if isinstance(t, Tensor)), 1)
+        self.levels, self.level = self._assign_levels(profile(copy, args, kwargs).positions, pixels)
+        start = 0.0 if self.target else math.log(max(self.settings.strength, 1e-30))
+        self.log_strength = torch.full((len(self.levels),), start)
+        """With a target: of each level's strength relative to ``scale``."""
+        self.scale = torch.zeros(()) if self.target else torch.ones(())
+        self.step = 0
+        """How many steps were taken."""
+        self.pruned = torch.zeros(self.partition.count, dtype=torch.bool)
+        """Which groups are zero, (G,)."""
+        self.scheduled = torch.zeros_like(self.pruned)
+        """With a target: the groups that its schedule has chosen."""
+        self.importance = torch.zeros(self.partition.count)
+        """With a target: the running mean of the squared Taylor term of each group."""
+        self.cost_reduction = torch.zeros(self.partition.count)
+        """With a target: the share of the cost that pruning each group would remove now."""
+        self.frozen = False
+        self.parameters = self.partition.parameters(self.model)
+        self.by_rows = GroupRows(self.model, self.partition)
+        self._counted: Tensor | None = None
+        self._pruned_share = 0.0
+        span = self.settings.end - self.settings.begin
+        self.interval = max(1, round(steps * span / UPDATES))
+        """Steps from one choice of groups to the next."""
+        self.to(self.parameters[0].device)
+
+    def to(self, device: torch.device) -> None:
+        """Move its tensors to the device of the network; a network that is on it already needs no call."""
+        self.partition.to(device)
+        self.by_rows.to(device)
+        for name in ("pruned", "scheduled", "level", "log_strength", "scale", "importance", "cost_reduction"):
+            setattr(self, name, getattr(self, name).to(device))
+
+    @torch.no_grad()
+    def before_step(self) -> None:
+        """Update the importance of the groups by the gradients of the step that follows."""
+        if self.frozen or not self.target:
+            return
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
+        squares = self.by_rows.products(self.parameters, gradients).square()
+        # a gradient scaler skips a step whose gradients overflowed
+        self.importance.lerp_(torch.where(squares.isfinite(), squares, self.importance), MEMORY)
+
+    @torch.no_grad()
+    def after_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Apply the proximal step that belongs to the optimiser's, or the frozen pattern."""
+        step, self.step = self.step, self.step + 1
+        if self.frozen:
+            self.mask(self.model)
+        elif self.is_active(step):
+            self._proximal_step(step, optimizer)
+
+    def _proximal_step(self, step: int, optimizer: torch.optim.Optimizer) -> None:
+        proximal = ProximalStep(self.by_rows, optimizer, self.parameters)
+        threshold = proximal.threshold / self.partition.root_size
+        protected = self._protected(self.importance if self.target else threshold)
+        lr = self._lr(optimizer)
+        chooses = bool(self.target) and (step % self.interval == 0 or self._share_due(step) >= self.target)
+        if self.target:
+            strength = self.log_strength.detach().exp()[self.level]
+            if chooses:
+                self.scheduled = self._agreed(self._least_important(self._share_due(step), strength, protected))
+            relative = (threshold / strength).masked_fill(protected, float("inf"))
+            count = int(self.scheduled.sum())
+            equal = relative.kthvalue(count).values if count else relative.new_zeros(())
+            self.scale = self.settings.reg_ratio * equal / lr
+        tau = lr * self.strengths().detach()[self.level]
+        # With blocks the schedule alone prunes: the penalty must not take single groups out of a block.
+        kept = protected | (threshold <= tau) if self.target and self.blocks.blocked else protected
+        tau = (tau * self.partition.root_size).masked_fill(kept, 0.0)
+        zero = proximal.threshold <= tau
+        self.pruned = (zero | self.scheduled) & ~(protected & (threshold > 0))
+        proximal.write(tau, self.pruned)
+        self.frozen = chooses and self.pruned_share >= self.target
+
+    def mask(self, model: nn.Module) -> None:
+        """Make the pruned groups exactly zero in a network of the same parameters, such as an averaged copy."""
+        self.by_rows.zero(self.partition.parameters(unwrapped(model)), self.pruned)
+
+    @property
+    def pruned_share(self) -> float:
+        """The share of the cost that is pruned."""
+        if self._counted is not self.pruned:
+            self._counted, self._pruned_share = self.pruned, self._share(self.pruned.cpu().numpy())
+        return self._pruned_share
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what changes from step to step: tensors and plain values."""
+        return {
+            "step": self.step,
+            "pruned": self.pruned,
+            "scheduled": self.scheduled,
+            "scale": self.scale,
+            "importance": self.importance,
+            "cost_reduction": self.cost_reduction,
+            "frozen": self.frozen,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        device = self.pruned.device
+        for name in ("pruned", "scheduled", "scale", "importance", "cost_reduction"):
+            setattr(self, name, state[name].to(device))
+        self.frozen, self.step = state["frozen"], state["step"]
+
+    def warnings(self) -> list[str]:
+        """Return what kept the target from being met."""
+        if not self.target or self.frozen:
+            return []
+        return [
+            f"only {self.pruned_share:.0%} of the {self.settings.metric} could be pruned: "
+            f"min_keep_ratio={self.settings.min_keep_ratio} protects the rest"
+        ]
+
+    def is_active(self, step: int) -> bool:
+        """Whether a proximal step follows optimiser step ``step``, from 0."""
+        return not self.frozen and (step + 1) / self.steps >= self.settings.begin
+
+    def strengths(self) -> Tensor:
+        """Return the strength of every level, (L,), differentiable by ``log_strength``."""
+        return self.scale * self.log_strength.exp()
+
+    def freeze(self) -> None:
+        """Keep the present zero groups zero, and stop shrinking the others."""
+        self.pruned, self.frozen = self.partition.norms(self.model) == 0, True
+
+    def _lr(self, optimizer: torch.optim.Optimizer) -> float:
+        """Return the learning rate of the first group of parameters that has one of ours."""
+        ours = {id(p) for p in self.parameters}
+        return next(float(g["lr"]) for g in optimizer.param_groups if any(id(p) in ours for p in g["params"]))
+
+    def _share(self, pruned: NDArray[np.bool_]) -> float:
+        """Return the share of the cost that pruning these groups removes."""
+        return 1 - self.cost(self.penalised.pruned_channels(pruned)) / self.dense_cost
+
+    def _share_due(self, step: int) -> float:
+        """Return the share to be pruned after a step: linear from ``begin`` to ``end``."""
+        span = max(self.settings.end - self.settings.begin, 1e-9)
+        return self.target * min(1.0, ((step + 1) / self.steps - self.settings.begin) / span)
+
+    def _assign_levels(self, positions: dict[str, int], pixels: int) -> tuple[list[str], Tensor]:
+        """Return the names of the levels, and each group's level: that of the first weight in it."""
+        first = torch.full((self.partition.count,), -1)
+        names = [n for n in self.partition.names if n in positions]
+        for index, name in reversed(list(enumerate(names))):
+            first[self.partition.groups_of(name)] = index
+        if self.settings.granularity == "global":
+            return ["all"], torch.zeros_like(first)
+        by_layer = self.settings.granularity == "layer"
+        labels = names if by_layer else [_stage(positions[name], pixels) for name in names]
+        levels = list(dict.fromkeys(labels))
+        return levels, torch.tensor([levels.index(label) for label in labels])[first]
+
+    def _protected(self, importance: Tensor) -> Tensor:
+        """Return the most important groups, ``min_keep_ratio`` of any layer and of any part of one, at least one."""
+        protected = torch.zeros_like(self.pruned)
+        ratio = self.settings.min_keep_ratio
+        for members in self.blocks.parts if ratio else []:
+            groups = torch.from_numpy(members).to(importance.device)
+            protected[groups[importance[groups].topk(int(np.ceil(ratio * len(groups)))).indices]] = True
+        return protected
+
+    def _least_important(self, share: float, strength: Tensor, protected: Tensor) -> Tensor:
+        """Return the fewest groups, those of least importance for their cost first, that reduce the cost by a share."""
+        pruned_channels = self.penalised.pruned_channels(self.pruned.cpu().numpy())
+        reduction = self.penalised.distribute(self.cost.reductions(pruned_channels))
+        self.cost_reduction = torch.from_numpy(reduction / self.dense_cost).to(self.pruned.device)
+        importance = (self.importance.sqrt() / strength).square().masked_fill(protected, float("inf")).cpu().numpy()
+        # groups that reduce no cost come last
+        order, ends = self.blocks.order(importance.astype(np.float64), np.maximum(reduction, TINY * self.dense_cost))
+        low, high = 0, len(ends) - 1
+        pruned = np.zeros(self.partition.count, bool)
+        while low < high:
+            middle = (low + high) // 2
+            pruned[:] = False
+            pruned[order[: ends[middle]]] = True
+            low, high = (low, middle) if self._share(pruned) >= share else (middle + 1, high)
+        pruned[:] = False
+        pruned[order[: ends[low]]] = True
+        return torch.from_numpy(pruned).to(self.pruned.device)
+
+    @staticmethod
+    def _agreed(chosen: Tensor) -> Tensor:
+        """Return the first process' choice, so that rounding never lets networks of several processes differ."""
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            chosen = chosen.byte()  # not every back end sends bools
+            torch.distributed.broadcast(chosen, 0)
+        return chosen.bool()
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the network inside of DistributedDataParallel, DataParallel and torch.compile."""
+    while True:
+        inner = getattr(model, "_orig_mod", None) or getattr(model, "module", None)
+        if not isinstance(inner, nn.Module) or type(model).__module__.partition(".")[0] != "torch":
+            return model
+        model = inner
+
+
+def _stage(positions: int, pixels: int) -> str:
+    """Return the stage of a weight by the stride of its output."""
+    return "image" if positions == 1 else f"stride {round((pixels / positions) ** 0.5)}"
