@@ -65,6 +65,7 @@ class OrtEngine(ThreadSafeEngine):
             raise BundleError(f"{model}: ONNX Runtime cannot load it ({reason}); export the bundle again") from error
         if self.session.get_providers()[:1] != [provider]:  # it falls back to the CPU silently
             raise EngineError(f"{provider} does not start here; `edgemtl-runtime doctor` tells what is missing")
+        self.input_names = [spec.name for spec in self.session.get_inputs()]
         self.outputs = [output.name for output in self.session.get_outputs()]
         self.binding = self.session.io_binding()
 
