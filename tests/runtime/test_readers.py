@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -173,6 +175,34 @@ def test_sixteen_bits_of_a_video_keep_their_last_bit(tmp_path: Path) -> None:
     image = scene(3, video.size)
     truth = image[:, :, 1].astype(np.uint16) * 256 + image[:, :, 0]
     assert np.array_equal(by_av[3].image, truth) and np.array_equal(by_opencv[3].image, truth)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "shown"),
+    [
+        ((-1, 0, 0, 1), lambda image: image[:, ::-1]),
+        ((1, 0, 0, -1), lambda image: image[::-1]),
+        ((0, 1, 1, 0), lambda image: image.swapaxes(0, 1)),
+        ((0, -1, -1, 0), lambda image: image[::-1, ::-1].swapaxes(0, 1)),
+        ((0, 1, -1, 0), lambda image: np.rot90(image, -1)),
+        ((2, 0, 0, 1), lambda image: image),
+    ],
+    ids=["mirrored", "upside-down", "mirrored-left", "mirrored-right", "right", "wide"],
+)
+def test_a_video_that_is_mirrored_by_its_matrix_is_shown_so(
+    matrix: tuple[int, ...], shown: Callable[[Picture], Picture], tmp_path: Path
+) -> None:
+    file = write(tmp_path / "v.mp4", Video("v.mp4", times=[0, 0.1]))
+    data = bytearray(file.read_bytes())
+    begin = data.index(b"tkhd") + 44  # of version 0: ISO/IEC 14496-12, 8.3.2
+    a, b, c, d = (value << 16 for value in matrix)
+    data[begin : begin + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    (tmp_path / "matrix.mp4").write_bytes(data)
+    plain, turned = (
+        [frame.image for frame in AvVideoCamera("rgb", tmp_path / name, Epoch(), {}).frames()]
+        for name in ("v.mp4", "matrix.mp4")
+    )
+    assert all(np.array_equal(shown(one), other) for one, other in zip(plain, turned, strict=True))
 
 
 def test_both_readers_know_the_same_options(tmp_path: Path) -> None:

@@ -81,7 +81,14 @@ class AvVideoCamera(PlaybackCamera):
 
 
 def upright(image: NDArray[Any], decoded: Any) -> NDArray[Any]:
-    """Return an image (H, W[, 3]) rotated by the display matrix, in quarter turns; phones film in landscape."""
-    quarters = round(decoded.rotation / 90)
-    rotated = quarters % 4 and decoded.rotation == 90 * quarters
-    return np.ascontiguousarray(np.rot90(image, quarters)) if rotated else image
+    """Return an image (H, W[, 3]) turned in quarters and mirrored by the display matrix; phones film in landscape."""
+    side_data = decoded.side_data.get("DISPLAYMATRIX")
+    if side_data is None:
+        return image
+    matrix = np.frombuffer(bytes(side_data), np.int32).reshape(3, 3)[:2, :2].astype(float)
+    to_x, to_y = np.where(np.abs(matrix) > np.abs(matrix).max() / 100, np.sign(matrix), 0).T  # from (x, y)
+    if not to_x[0] and not to_y[1]:
+        image, to_x, to_y = image.swapaxes(0, 1), to_x[::-1], to_y[::-1]
+    if to_x[1] or to_y[0]:  # not in quarters
+        return image
+    return np.ascontiguousarray(image[:: int(to_y[1]) or 1, :: int(to_x[0]) or 1])
