@@ -238,6 +238,18 @@ def test_an_opencv_that_tells_no_times_says_that_it_guesses(tmp_path: Path) -> N
     assert np.allclose(steps_ms, 1000 * camera.period_s, atol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["v.h264", "v.mjpeg"])
+def test_a_video_without_times_has_those_of_a_rate(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    codec = {"v.h264": "libx264", "v.mjpeg": "mjpeg"}[name]
+    pixels = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    by_av, by_opencv = read_by_both(write(tmp_path / name, Video(name, codec=codec, pixels=pixels)))
+    assert [frame.stamp_source for frame in (*by_av, *by_opencv)] == ["rate"] * 16
+    assert caplog.text.count("holds no times; 25 images a second are assumed: give ?fps=") == 2
+    caplog.clear()
+    assert {f.stamp_source for frames in read_by_both(tmp_path / name, fps="100") for f in frames} == {"rate"}
+    assert not caplog.text
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
 def test_a_turned_picture_is_upright_live_and_in_training(orientation: int, suffix: str, tmp_path: Path) -> None:

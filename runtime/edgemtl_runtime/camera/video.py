@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +15,10 @@ from ..errors import CameraError
 from ..frame import Frame, StampSource
 from .base import NO_EVENTS, CameraEvents, PlaybackCamera, checked_size
 from .clock import Epoch, Pace
-from .libav import open_container, reason, to_image
+from .libav import has_timestamps, open_container, reason, to_image
 from .options import NOMINAL_FPS, Options, take
+
+log = logging.getLogger("edgemtl_runtime")
 
 
 class AvVideoCamera(PlaybackCamera):
@@ -29,8 +32,12 @@ class AvVideoCamera(PlaybackCamera):
         self.pace = Pace(epoch, fps or 1.0, self.live, self.speed)
         self.container = open_container(self.label, str(file))
         self.stream = self.container.streams.video[0]
-        self.rate = fps or float(self.stream.average_rate or NOMINAL_FPS) * (self.speed or 1.0)
+        file_fps = float(self.stream.average_rate or NOMINAL_FPS)
+        self.rate = fps or file_fps * (self.speed or 1.0)
         self.stream.thread_type = "AUTO"
+        self.timed = has_timestamps(self.container)
+        if not self.timed and not self.rated:
+            log.warning("%s: holds no times; %g images a second are assumed: give ?fps=", self.label, file_fps)
         self.reading = False
 
     def frames(self, events: CameraEvents = NO_EVENTS) -> Iterator[Frame]:
@@ -55,7 +62,7 @@ class AvVideoCamera(PlaybackCamera):
                     stamp_ns = self.pace.wait(index)
                 else:
                     stamp_ns = self.pace.wait_until(self.pace.epoch.now_ns + round((seconds - begin) * 1e9))
-                source: StampSource = "rate" if self.rated else "file"
+                source: StampSource = "file" if self.timed and not self.rated else "rate"
                 yield Frame(
                     upright(to_image(decoded), decoded),
                     stamp_ns,
