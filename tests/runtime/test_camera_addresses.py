@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -39,6 +40,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "lone").mkdir()
     shutil.copy(next((tmp_path / "bag").glob("*.db3")), tmp_path / "lone" / "x.db3")
     (tmp_path / "old.bag").touch()
+    os.mkfifo(tmp_path / "fifo")
+    shutil.copy(tmp_path / "night run#1" / "0000.png", tmp_path / "why?.png")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -58,6 +61,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("night run#1/*.png", 3),
         ("night run#1/%06d.png", 3),
         ("night run#1/0001.png", 1),
+        ("night run#1/000?.png", 3),
+        ("night run#1/0?0[12].png?fps=100", 2),
+        ("why?.png", 1),
         (r"set\train", 1),
         ("drive#2.MCAP#/eye", 1),
         ("MCAP:~/drive#2.MCAP#/eye", 1),
@@ -97,6 +103,8 @@ def test_what_can_be_read_is_read(home: Path, uri: str, count: int) -> None:
         ("/dev/video99", "/dev/video99: cannot be opened"),
         ("v4l2:99", "/dev/video99: cannot be opened"),
         ("~/nowhere", "no such folder or file"),
+        ("fifo", "fifo: is a pipe or a socket; give a file, a folder or a stream's URL"),
+        ("night run#1/9?.png", "no image has such a name"),
     ],
 )
 def test_what_cannot_be_read_is_named_in_one_line(home: Path, uri: str, expected: str) -> None:

@@ -104,6 +104,10 @@ def _local(address: str, name: str) -> Source:
             return Source("recording", topic, _bag_of(file, flag(name, redact(address))))
     if path.parent.is_dir() and (re.search(r"[*?\[]", path.name) or NUMBERED.search(path.name)):
         return Source("images", NUMBERED.sub("[0-9]*", path.name), path.parent)
+    if path.exists():
+        raise UsageError(
+            f"{flag(name, redact(address))}: is a pipe or a socket; give a file, a folder or a stream's URL"
+        )
     raise CameraError(
         f"{flag(name, redact(address))}: no such folder or file, nor a camera number, URL or 'pattern:'"
         f"{_missing_hint(address, path)}"
