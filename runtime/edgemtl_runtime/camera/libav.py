@@ -46,6 +46,8 @@ def reason(error: BaseException) -> str:
     """Return an error's reason without the URL that FFmpeg appends to it."""
     import av
 
+    if isinstance(error, av.error.ExitError):  # as a time-out ends
+        return "nothing in time"
     text = error.strerror if isinstance(error, OSError | av.error.FFmpegError) else ""
     return text or type(error).__name__
 
