@@ -99,6 +99,7 @@ def test_what_can_be_read_is_read(home: Path, uri: str, count: int) -> None:
         (r"\\server\share\frames", "it is a Windows path"),
         ("videos/drive.mp5", "did you mean 'drive.mp4'"),
         ("rstp://10.0.0.9/live", "there are no rstp:// streams; did you mean rtsp://"),
+        ("rtps://10.0.0.9/live", "there are no rtps:// streams; did you mean rtsp://"),
         ("rtsp:/10.0.0.9/live", "a URL begins with rtsp://"),
         ("10.0.0.9:554/live", "give rtsp:// or http:// before it"),
         ("me:hush@cam.local/live", "give rtsp:// or http:// before it"),

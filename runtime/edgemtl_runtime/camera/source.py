@@ -75,7 +75,7 @@ def source_of(address: str, name: str) -> Source:
 
 
 def _stream(address: str, scheme: str, name: str) -> Source:
-    near = difflib.get_close_matches(scheme.lower(), STREAM_SCHEMES, n=3, cutoff=0.75)
+    near = difflib.get_close_matches(scheme.lower(), STREAM_SCHEMES, n=len(STREAM_SCHEMES), cutoff=0.75)
     near.sort(key=lambda known: sorted(known) != sorted(scheme.lower()))  # letters in another order come first
     if near and scheme.lower() not in STREAM_SCHEMES:
         raise UsageError(f"{flag(name)}: there are no {scheme}:// streams; did you mean {near[0]}://?")
