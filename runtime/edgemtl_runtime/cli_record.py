@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .camera.source import IMAGES, VIDEOS
 from .cli_parser import add_examples
 from .cli_run import (
     add_cameras,
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from .messages.cameras import Setup
     from .sink.image_folder import ImageFolder
     from .sink.mcap import McapFile
+
+OTHERS = (".bag", ".db3", ".jsonl", ".json")
+"""Ends of names of files that no recording is."""
 
 
 def add_record(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -108,6 +112,8 @@ def _check(args: argparse.Namespace) -> None:
         raise EdgemtlError(
             "--seconds, --count and --min-interval are not negative and --tolerance-ms above 0, all below 1e6"
         )
+    if args.out.suffix.lower() in (*VIDEOS, *IMAGES, *OTHERS) and not args.out.is_dir():
+        raise EdgemtlError(f"--out {args.out}: give a file named .mcap, or a folder; `run --video` writes videos")
     if _is_mcap(args) and args.split:
         raise EdgemtlError("--split is of a folder: an MCAP file keeps images as the cameras give them")
     if not _is_mcap(args) and args.frame_id:

@@ -18,6 +18,7 @@ from .camera import Camera, redact
 from .camera import __doc__ as SOURCES
 from .cli_parser import add_examples, answer_words
 from .errors import SHORT_FLAGS, EdgemtlError, flag
+from .event_log import StandardError
 from .pipeline import DEFAULT_TOLERANCE_MS
 from .policy import QueueMode, QueuePolicy
 from .renamed_options import renamed
@@ -320,15 +321,6 @@ def _serve(address: str, args: argparse.Namespace, pipeline: Pipeline) -> Sink:
         web.close()
         raise
     return web
-
-
-class StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # no generic at run time in Python 3.10
-    """Log handler that writes to the present `sys.stderr`: a program that runs a command twice may replace it."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one line of log."""
-        self.stream = sys.stderr
-        super().emit(record)
 
 
 def log_events(quiet: bool) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
 
 from .camera_state import Event
+from .text import printable
 
 KEPT = 200
 """Number of the latest events that are kept."""
@@ -95,3 +97,16 @@ def raise_once(error: BaseException | None) -> None:
             raise error
     finally:
         del error
+
+
+class StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # no generic at run time in Python 3.10
+    """Log handler that writes to the present `sys.stderr`: a program that runs a command twice may replace it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line of log."""
+        self.stream = sys.stderr
+        super().emit(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one line: a camera's own words may hold what moves a terminal's cursor."""
+        return printable(super().format(record))

@@ -31,7 +31,7 @@ class Frame:
     ``image`` is (H, W, 3) uint8 in RGB order, or (H, W) uint8 or uint16 for one channel. ``stamp_ns`` is the capture
     time on the host's monotonic clock, nanoseconds, from ``stamp_source``. ``index`` counts the camera's frames from
     0; ``name`` is the file's stem where there is one; ``arrived_ns`` is when the frame reached the host. Raises
-    `ValueError` for an image of another form.
+    `ValueError` for an image of another form, and for a stamp in anything but whole nanoseconds.
     """
 
     image: NDArray[Any]
@@ -54,6 +54,8 @@ class Frame:
         colour = image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8
         if not (grey or colour) or not image.size:
             raise ValueError(f"a frame is (H, W, 3) uint8 or (H, W) uint8/uint16, not {image.dtype} {image.shape}")
+        if not isinstance(self.stamp_ns, (int, np.integer)):
+            raise ValueError(f"stamp_ns is whole nanoseconds, not {self.stamp_ns!r}; round(1e9 * seconds) makes them")
 
     @property
     def size(self) -> Size:

@@ -21,6 +21,8 @@ def instead_of_bundle(path: Path) -> str:
         return (
             f"(it is a file); name the {f'bundle {path.parent}' if _is_bundle(path.parent) else 'folder of a bundle'}"
         )
+    if not path.exists():
+        return "(there is no such folder); make one with `edgemtl export`"
     if bundles := _inside(path, MANIFEST):
         return f"(it holds {bundles}); name one"
     return f"({MANIFEST} is missing); make one with `edgemtl export`"

@@ -127,9 +127,11 @@ def recover_video(file: Path, output: PartialFile) -> Recovered:
     except (av.FFmpegError, IndexError) as error:
         if output.error is not None:
             raise output.error from error
+        from .camera.libav import reason
+
         raise EdgemtlError(
-            f"{file}: has no images that can be read ({error}); an mp4 that was not written in fragments is lost "
-            "without its end"
+            f"{file}: has no images that can be read ({reason(error)}); an mp4 that was not written in "
+            "fragments is lost without its end"
         ) from error
     return Recovered("images", images, seconds, 0, 0, False)
 

@@ -255,6 +255,7 @@ def test_a_board_that_stays_in_the_middle_is_warned_of() -> None:
         ("charuco:12x9:0.04:0.03", "has 54 markers and DICT_4X4_50 50; name the dictionary"),
         ("charuco:7x5:0.04:0.03:4X4_50:x", "give kind, counts and metres"),
         ("charuco", "give kind, counts and metres"),
+        ("charuco:7x5:0.04:0.05", "--board charuco:7x5:0.04:0.05: a marker is smaller"),
         ("charuco:7x5:nan:0.03", "sides are in metres"),
         ("checkerboard:9x6:0.03:0.02", "give kind, counts and metres"),
     ],

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from edgemtl_runtime.atomic import AtomicFolder
@@ -65,6 +66,27 @@ def test_damage_is_an_error_of_one_line(toy_bundle: Path, case: str) -> None:
     with pytest.raises(BundleError, match=expected) as caught:
         Bundle.open(toy_bundle)
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_is_not_there_is_named_so(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"stret: no bundle here \(there is no such folder\)"):
+        Bundle.open(tmp_path / "stret")
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [("ir_version", r"\(Unsupported model IR version: 99, .*"), ("opset", r"\(.*Opset 99 is under development.*")],
+)
+def test_a_network_newer_than_onnx_runtime_is_told_by_its_reason(toy_bundle: Path, field: str, expected: str) -> None:
+    model = onnx.load(str(toy_bundle / MODEL))
+    if field == "opset":
+        model.opset_import[0].version = 99
+    else:
+        model.ir_version = 99
+    onnx.save(model, str(toy_bundle / MODEL))
+    with pytest.raises(BundleError, match=expected + "update onnxruntime, or export") as caught:
+        OrtEngine(toy_bundle / MODEL, 1)
+    assert "\n" not in str(caught.value) and "/onnxruntime_src" not in str(caught.value)
 
 
 def test_a_sound_bundle_opens(toy_bundle: Path) -> None:

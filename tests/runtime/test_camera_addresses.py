@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ from edgemtl_runtime.camera import open_camera, redact
 from edgemtl_runtime.camera.address import encoded, split
 from edgemtl_runtime.camera.source import normalised, source_of
 from edgemtl_runtime.errors import CameraError
+from edgemtl_runtime.event_log import StandardError
 from edgemtl_runtime.frame import Frame
 
 pytestmark = pytest.mark.fault("D8")
@@ -39,6 +42,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "lone").mkdir()
     shutil.copy(next((tmp_path / "bag").glob("*.db3")), tmp_path / "lone" / "x.db3")
     (tmp_path / "old.bag").touch()
+    os.mkfifo(tmp_path / "fifo")
+    shutil.copy(tmp_path / "night run#1" / "0000.png", tmp_path / "why?.png")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -58,6 +63,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("night run#1/*.png", 3),
         ("night run#1/%06d.png", 3),
         ("night run#1/0001.png", 1),
+        ("night run#1/000?.png", 3),
+        ("night run#1/0?0[12].png?fps=100", 2),
+        ("why?.png", 1),
         (r"set\train", 1),
         ("drive#2.MCAP#/eye", 1),
         ("MCAP:~/drive#2.MCAP#/eye", 1),
@@ -91,12 +99,15 @@ def test_what_can_be_read_is_read(home: Path, uri: str, count: int) -> None:
         (r"\\server\share\frames", "it is a Windows path"),
         ("videos/drive.mp5", "did you mean 'drive.mp4'"),
         ("rstp://10.0.0.9/live", "there are no rstp:// streams; did you mean rtsp://"),
+        ("rtps://10.0.0.9/live", "there are no rtps:// streams; did you mean rtsp://"),
         ("rtsp:/10.0.0.9/live", "a URL begins with rtsp://"),
         ("10.0.0.9:554/live", "give rtsp:// or http:// before it"),
         ("me:hush@cam.local/live", "give rtsp:// or http:// before it"),
         ("/dev/video99", "/dev/video99: cannot be opened"),
         ("v4l2:99", "/dev/video99: cannot be opened"),
         ("~/nowhere", "no such folder or file"),
+        ("fifo", "fifo: is a pipe or a socket; give a file, a folder or a stream's URL"),
+        ("night run#1/9?.png", "no image has such a name"),
     ],
 )
 def test_what_cannot_be_read_is_named_in_one_line(home: Path, uri: str, expected: str) -> None:
@@ -185,3 +196,73 @@ def test_a_snapshot_address_is_asked_again_and_again(snapshots: Snapshots) -> No
     assert frames[0].uncertainty_ns > frames[1].uncertainty_ns > 0 and frames[0].stamp_source == "arrival"
     stamps = [frame.stamp_ns for frame in frames]
     assert stamps == sorted(stamps) and all(f.arrived_ns >= f.stamp_ns for f in frames)
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Answers as cameras and their web servers do, by the path that is asked for."""
+
+    def do_GET(self) -> None:
+        content_type = "multipart/x-mixed-replace; boundary=announced"
+        places = {"/loop": "/loop", "/elsewhere": "rtsp://me:hush@127.0.0.1/live", "/moved": "/locked"}
+        if place := places.get(self.path):
+            self.send_response(302)
+            self.send_header("Location", place)
+        elif self.path == "/page":
+            content_type = "text/html; charset=utf-8"
+            self.send_response(200)
+        elif self.path == "/rude":
+            self.send_response(500, "\x1b[2Jfailed " + "at length " * 40)
+        elif self.path == "/locked" and "Authorization" not in self.headers:
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="camera"')
+        else:
+            self.send_response(200)
+        self.send_header("Content-Type", content_type)
+        self.end_headers()
+        if content_type.startswith("multipart"):
+            for index in range(3):
+                self.wfile.write(b"--other\r\nContent-Type: image/jpeg\r\n\r\n" + jpeg(index) + b"\r\n")
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+@pytest.fixture
+def answers() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    yield f"127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("loop", "loop: is redirected without an end, or to no http:// address"),
+        ("elsewhere", "elsewhere: is redirected without an end, or to no http:// address"),
+        ("page", "page: is text/html, no images; give the address of the stream itself"),
+        ("rude", "rude: the camera answers 500 failed at length at length"),
+    ],
+)
+def test_what_a_web_server_answers_is_one_plain_line(answers: str, path: str, expected: str) -> None:
+    with pytest.raises(CameraError) as caught:
+        open_camera(f"http://me:hush@{answers}/{path}", "rgb")
+    message = str(caught.value)
+    assert f"--rgb http://{answers}/{expected}" in message
+    assert message.isprintable() and "hush" not in message and len(message) < 250
+
+
+@pytest.mark.parametrize("path", ["stream", "moved"])
+def test_another_boundary_than_announced_and_a_redirect_with_a_password(answers: str, path: str) -> None:
+    camera = open_camera(f"http://me:hush@{answers}/{path}", "rgb")
+    frame = next(iter(camera.frames()))
+    camera.close()
+    expected = cv2.imdecode(np.frombuffer(jpeg(0), np.uint8), 1)[:, :, ::-1]
+    assert np.abs(frame.image.astype(int) - expected).max() <= 8  # of another decoder
+
+
+def test_what_a_camera_answers_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    record = logging.LogRecord("edgemtl_runtime", logging.WARNING, "", 0, "lost: \x1b[2J404 \x07Not Found", None, None)
+    StandardError().emit(record)
+    assert capsys.readouterr().err == "lost: 404 ?Not Found\n"

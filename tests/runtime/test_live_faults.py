@@ -15,7 +15,7 @@ from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.camera import open_cameras
 from edgemtl_runtime.camera.wrappers import Adjusted
 from edgemtl_runtime.engine.onnxruntime import OrtEngine
-from edgemtl_runtime.errors import CameraError
+from edgemtl_runtime.errors import CameraError, EdgemtlError
 from edgemtl_runtime.frame import FramePair
 from edgemtl_runtime.policy import QueuePolicy
 from edgemtl_runtime.result import Result
@@ -258,10 +258,11 @@ def test_a_full_disk_under_a_sink_ends_the_run_or_leaves_it_out(toy_bundle: Path
     run = Watched(toy_bundle, open_cameras(cameras), sinks=(JsonLines(full), JsonLines(whole)), on_error="degrade")
     run.thread.join(60)
     assert run.error is None and len(run.results) == len(whole.read_text().splitlines()) > 30
-    assert any("sink jsonl: [Errno 28] No space left" in text for text in run.pipeline.status()["warnings"])
+    line = "--jsonl /dev/full: cannot be written (No space left on device)"
+    assert any(f"sink jsonl: {line}" in text for text in run.pipeline.status()["warnings"])
     run = Watched(toy_bundle, open_cameras(cameras), sinks=(JsonLines(full),))
     run.thread.join(60)
-    assert isinstance(run.error, OSError) and run.error.errno == 28
+    assert isinstance(run.error, EdgemtlError) and str(run.error) == line
 
 
 def test_a_camera_s_thread_that_crashes_ends_the_run_or_is_left_out(toy_bundle: Path) -> None:

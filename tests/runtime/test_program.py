@@ -132,6 +132,9 @@ def test_of_two_pipelines_the_first_to_begin_has_the_cameras(toy_bundle: Path) -
     one = open_camera(LIVE, "rgb")
     with pytest.raises(EdgemtlError, match="--rgb and --ir are one camera; open it twice"):
         Pipeline(opened, engine, {"rgb": one, "ir": one})
+    swapped = {"rgb": open_camera(LIVE, "ir"), "ir": open_camera(LIVE, "rgb")}
+    with pytest.raises(EdgemtlError, match="--rgb is given a camera of the name 'ir'; open it as 'rgb'"):
+        Pipeline(opened, engine, swapped)
     three = {name: open_camera(LIVE, name) for name in ("rgb", "ir", "depth")}
     with pytest.raises(EdgemtlError, match="3 cameras are given; one is run alone, or two in pairs"):
         Recording(three, 30.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -175,6 +177,34 @@ def test_sixteen_bits_of_a_video_keep_their_last_bit(tmp_path: Path) -> None:
     assert np.array_equal(by_av[3].image, truth) and np.array_equal(by_opencv[3].image, truth)
 
 
+@pytest.mark.parametrize(
+    ("matrix", "shown"),
+    [
+        ((-1, 0, 0, 1), lambda image: image[:, ::-1]),
+        ((1, 0, 0, -1), lambda image: image[::-1]),
+        ((0, 1, 1, 0), lambda image: image.swapaxes(0, 1)),
+        ((0, -1, -1, 0), lambda image: image[::-1, ::-1].swapaxes(0, 1)),
+        ((0, 1, -1, 0), lambda image: np.rot90(image, -1)),
+        ((2, 0, 0, 1), lambda image: image),
+    ],
+    ids=["mirrored", "upside-down", "mirrored-left", "mirrored-right", "right", "wide"],
+)
+def test_a_video_that_is_mirrored_by_its_matrix_is_shown_so(
+    matrix: tuple[int, ...], shown: Callable[[Picture], Picture], tmp_path: Path
+) -> None:
+    file = write(tmp_path / "v.mp4", Video("v.mp4", times=[0, 0.1]))
+    data = bytearray(file.read_bytes())
+    begin = data.index(b"tkhd") + 44  # of version 0: ISO/IEC 14496-12, 8.3.2
+    a, b, c, d = (value << 16 for value in matrix)
+    data[begin : begin + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    (tmp_path / "matrix.mp4").write_bytes(data)
+    plain, turned = (
+        [frame.image for frame in AvVideoCamera("rgb", tmp_path / name, Epoch(), {}).frames()]
+        for name in ("v.mp4", "matrix.mp4")
+    )
+    assert all(np.array_equal(shown(one), other) for one, other in zip(plain, turned, strict=True))
+
+
 def test_both_readers_know_the_same_options(tmp_path: Path) -> None:
     file = write(tmp_path / "v.mp4", Video("v.mp4", times=[0, 0.02, 0.1, 0.12]))
     for options in ({"speed": "2"}, {"fps": "50"}):
@@ -206,6 +236,18 @@ def test_an_opencv_that_tells_no_times_says_that_it_guesses(tmp_path: Path) -> N
     steps_ms = np.diff([frame.stamp_ns for frame in frames]) / 1e6
     assert [frame.stamp_source for frame in frames] == ["rate"] * 8
     assert np.allclose(steps_ms, 1000 * camera.period_s, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["v.h264", "v.mjpeg"])
+def test_a_video_without_times_has_those_of_a_rate(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    codec = {"v.h264": "libx264", "v.mjpeg": "mjpeg"}[name]
+    pixels = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    by_av, by_opencv = read_by_both(write(tmp_path / name, Video(name, codec=codec, pixels=pixels)))
+    assert [frame.stamp_source for frame in (*by_av, *by_opencv)] == ["rate"] * 16
+    assert caplog.text.count("holds no times; 25 images a second are assumed: give ?fps=") == 2
+    caplog.clear()
+    assert {f.stamp_source for frames in read_by_both(tmp_path / name, fps="100") for f in frames} == {"rate"}
+    assert not caplog.text
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

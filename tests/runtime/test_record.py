@@ -249,6 +249,8 @@ def test_calibrating_from_matched_points(tmp_path: Path, capsys: pytest.CaptureF
         (["record", "--rgb", "{frames}", "--out", "x", "--split", "../up"], "--split ../up"),
         (["record", "--rgb", "{frames}", "--out", "{frames}/0000.png/x"], "cannot be written"),
         (["record", "--rgb", "{frames}", "--out", "x", "--min-interval", "-1"], "not negative"),
+        (["record", "--rgb", "{frames}", "--out", "x.MP4"], "--out x.MP4: give a file named .mcap, or a folder"),
+        (["record", "--rgb", "{frames}", "--out", "x.bag"], "--out x.bag: give a file named .mcap, or a folder"),
         (["record", "--rgb", "{frames}", "--out", "x", "--seconds", "inf"], "below 1e6"),
         (["record", "--rgb", "{frames}", "--out", "x.mcap", "--split", "val"], "is of a folder"),
         (["record", "--rgb", "{frames}", "--out", "x", "--frame-id", "rgb=eye"], "--frame-id is of an MCAP file"),

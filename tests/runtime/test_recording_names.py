@@ -7,13 +7,19 @@ import os
 import re
 import subprocess
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from recorders import COMMAND, DATED, KINDS, count_of, feed, sinks_of
 
+from edgemtl_runtime.errors import EdgemtlError
+from edgemtl_runtime.sink.file_sink import FileSink
+from edgemtl_runtime.sink.jsonl import JsonLines
 from edgemtl_runtime.sink.mcap import McapFile
 from edgemtl_runtime.sink.rotation import RotationLimits
+from edgemtl_runtime.sink.video import Video
 
 pytestmark = pytest.mark.realtime
 
@@ -81,7 +87,7 @@ def test_a_clock_that_was_set_back_keeps_the_order(tmp_path: Path, monkeypatch: 
     assert numbers == ["001", "002", "003"]
 
 
-@pytest.mark.parametrize("target", ["fifo", "/dev/stdout"])
+@pytest.mark.parametrize("target", ["fifo", "/dev/stdout", "-"])
 def test_lines_go_to_pipes(target: str, toy_bundle: Path, tmp_path: Path) -> None:
     cameras = [word + ("&" if "?" in word else "?") + "frames=5&fps=0" for word in ("pattern:", "pattern:")]
     words = ["run", str(toy_bundle), "--rgb", cameras[0], "--ir", cameras[1], "--jsonl"]
@@ -98,3 +104,18 @@ def test_lines_go_to_pipes(target: str, toy_bundle: Path, tmp_path: Path) -> Non
         lines = (tmp_path / "out").read_text().splitlines()
         assert lines.pop(0) == "before"
     assert [json.loads(line)["index"] for line in lines if line.startswith("{")] == [0, 1, 2, 3, 4]
+
+
+def test_a_pipe_that_nobody_reads_ends_the_start(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(EdgemtlError, match=r"fifo: cannot be written \(no program reads it; start that first\)"):
+        JsonLines(tmp_path / "fifo")
+
+
+@pytest.mark.parametrize("sink", [McapFile, partial(Video, fps=20)], ids=["mcap", "video"])
+def test_what_is_written_in_files_goes_to_no_pipe(sink: Callable[[Path], FileSink], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.mp4")
+    for given in (tmp_path / "fifo.mp4", Path("/dev/stdout"), Path("-")):
+        with pytest.raises(EdgemtlError, match=r"is a pipe or a device; give a file or a folder|end the name in .mp4"):
+            sink(given)
+    assert [file.name for file in tmp_path.iterdir()] == ["fifo.mp4"]

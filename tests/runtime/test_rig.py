@@ -138,6 +138,7 @@ def without_rotation(mapping: dict[str, Any]) -> None:
         (lambda t: t["errors"].update(stereo_rms_px=-1.0), "stereo_rms_px is -1"),
         (lambda t: t.update(offset_ms={"thermal": 3.0}), "offset_ms is .*one finite number a camera"),
         (lambda t: t.update(edgemtl_rig=2), "edgemtl_rig is 2, not 1"),
+        (lambda t: t.pop("edgemtl_rig"), "edgemtl_rig is missing, not 1; is it a rig file, as `edgemtl-runtime cal"),
     ],
 )
 def test_a_rig_file_that_is_none_is_refused_by_file_and_field(change: Any, expected: str, tmp_path: Path) -> None:

@@ -58,6 +58,16 @@ def test_threads_get_what_they_asked_for(engine: Engine, toy_bundle: Path) -> No
 
 
 @pytest.mark.parametrize("engine", BACKENDS, indirect=True)
+def test_a_run_without_an_input_does_not_take_the_last_one(engine: Engine, toy_bundle: Path) -> None:
+    given = images(toy_bundle, 200)
+    with engine:
+        engine.run(given)
+        with pytest.raises(EngineError, match=r"is run without ir; it takes rgb, ir"):
+            engine.run({"rgb": given["rgb"]})
+        assert (engine.run(given)["semantic"] == 1).all()
+
+
+@pytest.mark.parametrize("engine", BACKENDS, indirect=True)
 def test_an_engine_that_is_closed_under_a_thread_says_so(engine: Engine, toy_bundle: Path) -> None:
     ended: list[BaseException] = []
     given, runs = images(toy_bundle, 255), [0, 0]

@@ -29,6 +29,14 @@ def test_a_stamp_may_lie_before_the_machine_s_start() -> None:
     assert Frame(np.zeros((4, 4), np.uint8), -1, "rgb", 0).stamp_ns == -1
 
 
+@pytest.mark.parametrize("stamp", [1.5, np.float64(2e9), "3", None])
+def test_a_stamp_is_in_whole_nanoseconds(stamp: object) -> None:
+    image = np.zeros((4, 4), np.uint8)
+    assert Frame(image, np.int64(5), "rgb", 0).stamp_ns == 5
+    with pytest.raises(ValueError, match="stamp_ns is whole nanoseconds, not"):
+        Frame(image, stamp, "rgb", 0)  # type: ignore[arg-type]
+
+
 def test_boxes_agree_with_each_other() -> None:
     one = np.ones(1, np.float32)
     with pytest.raises(ValueError, match="disagree"):

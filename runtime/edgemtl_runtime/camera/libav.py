@@ -17,6 +17,8 @@ from ..pixels import as_frame
 if TYPE_CHECKING:
     import av
 
+NO_TIMESTAMPS = 0x80
+"""FFmpeg's AVFMT_NOTIMESTAMPS."""
 COUNTS = ("gray10le", "gray12le", "gray14le")
 """Grey formats of counts below 16 bits, which a conversion would stretch."""
 
@@ -35,10 +37,17 @@ def open_container(label: str, url: str, timeout: tuple[float, float] | None = N
     return container
 
 
+def has_timestamps(container: Any) -> bool:
+    """Whether a container's format has presentation timestamps; else FFmpeg counts frames, mostly at 25 a second."""
+    return not container.format.flags & NO_TIMESTAMPS
+
+
 def reason(error: BaseException) -> str:
     """Return an error's reason without the URL that FFmpeg appends to it."""
     import av
 
+    if isinstance(error, av.error.ExitError):  # as a time-out ends
+        return "nothing in time"
     text = error.strerror if isinstance(error, OSError | av.error.FFmpegError) else ""
     return text or type(error).__name__
 

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from ..errors import CameraError, UsageError
 from ..frame import Frame, StampSource
+from ..text import shortened
 from .address import split
 from .base import LiveCamera
 from .clock import ArrivalClock, SourceClock
@@ -28,6 +29,10 @@ OPEN_S, READ_S = 3.0, 2.0
 """A server that takes longer to answer, or to send anything more, is lost."""
 MAX_BYTES = 64 << 20
 """Size limit of one image."""
+DOCUMENTS = ("text/html", "application/xhtml+xml", "application/json", "text/xml", "application/xml")
+"""What cameras and their servers answer where an address is of a page, and not of the stream in it."""
+MAX_BOUNDARY = 200
+"""Bytes of the longest line that may be a boundary (RFC 2046 has 72)."""
 END_OF_IMAGE = b"\xff\xd9"
 """The EOI marker of JPEG."""
 
@@ -52,10 +57,13 @@ class MjpegCamera(LiveCamera):
             self.response.close()
             if content_type.startswith("image/"):
                 raise SingleImage(f"{self.label}: is a single image")
+            if content_type in DOCUMENTS:
+                raise CameraError(f"{self.label}: is {content_type}, no images; give the address of the stream itself")
             raise NotMultipart(f"{self.label}: is {content_type}")
         boundary = self.response.headers.get_param("boundary") or "--"
         self.boundary = b"--" + str(boundary).strip('"').removeprefix("--").encode()
         self.buffer = bytearray()
+        self.at_first_part = True
         self.received_ns = 0
 
     def _frames(self) -> Iterator[Frame]:
@@ -86,6 +94,8 @@ class MjpegCamera(LiveCamera):
 
     def _part(self) -> tuple[bytes, int | None, int]:
         """Return the next image's bytes, the time in its header, if any, and when the header arrived."""
+        if self.at_first_part:
+            self._find_boundary()
         while self.boundary not in self.buffer:
             if len(self.buffer) > MAX_BYTES:
                 raise CameraError(f"{self.label}: sends no boundary between its images")
@@ -102,6 +112,17 @@ class MjpegCamera(LiveCamera):
         source_ns = round(float(timestamp[1]) * 1e6) * 1000 if timestamp else None
         length = re.search(r"(?im)^content-length:\s*([0-9]{1,9})\s*$", header)
         return self._body(int(length[1]) if length else 0), source_ns, first_ns
+
+    def _find_boundary(self) -> None:
+        """Take the first line for the boundary where it is another one than was announced, as some cameras send it."""
+        self.at_first_part = False
+        while not (line := self.buffer.lstrip(b"\r\n")) or b"\n" not in line:
+            if len(line) > MAX_BOUNDARY:
+                return
+            self._receive()
+        first = bytes(line.partition(b"\n")[0]).rstrip()
+        if first.startswith(b"--") and not first.startswith(self.boundary) and len(first) <= MAX_BOUNDARY:
+            self.boundary = first
 
     def _header_end(self) -> tuple[int, int] | None:
         for mark in (b"\r\n\r\n", b"\n\n"):
@@ -150,8 +171,8 @@ def open_url(label: str, url: str) -> Any:
     address = split(label, url)
     plain = f"http://{address.authority}{quote(address.rest, safe='/%?=&;:+,@!$*()~-._')}"
     passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
-    if address.user:
-        passwords.add_password(None, plain, address.user, address.password)
+    if address.user:  # for every path of this host, to which it may redirect
+        passwords.add_password(None, f"http://{address.authority}/", address.user, address.password)
     handlers = [
         urllib.request.ProxyHandler({}),  # a camera is on the robot's network
         urllib.request.HTTPDigestAuthHandler(passwords),
@@ -161,23 +182,27 @@ def open_url(label: str, url: str) -> Any:
         response = urllib.request.build_opener(*handlers).open(plain, timeout=OPEN_S)
     except urllib.error.HTTPError as error:
         error.close()
+        if 300 <= error.code < 400:  # its text may hold the other address
+            raise CameraError(f"{label}: is redirected without an end, or to no http:// address") from None
         if error.code in (401, 403):
             hint = "wrong user or password" if address.user else "give http://USER:PASSWORD@HOST/PATH"
             raise CameraError(f"{label}: the camera asks for a password ({hint})") from None
-        raise CameraError(f"{label}: the camera answers {error.code} {error.reason}; check the address") from None
+        raise CameraError(
+            f"{label}: the camera answers {error.code} {shortened(error.reason, 100)}; check the address"
+        ) from None
     except (OSError, ValueError, IndexError, http.client.HTTPException) as error:
-        raise CameraError(f"{label}: cannot be opened ({reason(error)}); check that it is there") from None
+        raise CameraError(f"{label}: cannot be opened ({reason(error, OPEN_S)}); check that it is there") from None
     connection = getattr(getattr(response.fp, "raw", None), "_sock", None)  # urllib has no read time-out
     if connection is not None:
         connection.settimeout(READ_S)
     return response
 
 
-def reason(error: BaseException) -> str:
+def reason(error: BaseException, timeout_s: float = READ_S) -> str:
     """Return the reason of a network's error, without the URL."""
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(cause, TimeoutError):
-        return f"nothing for {READ_S:g} s"
+        return f"nothing for {timeout_s:g} s"
     return (isinstance(cause, OSError) and cause.strerror) or type(cause).__name__
 
 

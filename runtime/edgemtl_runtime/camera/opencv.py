@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import time
@@ -34,11 +35,14 @@ except ImportError as error:
     ) from error
 
 T = TypeVar("T")
+log = logging.getLogger("edgemtl_runtime")
 OPEN_TIMEOUT_MS, READ_TIMEOUT_MS = 3000, 2000
 INTERVAL_WINDOW = 15
 """Presentation timestamps that the frame interval of a stream with B-frames is estimated from."""
 RAW = ("Y16", "GREY")
 """Formats of one sample per pixel, which OpenCV is asked not to convert."""
+UNTIMED = (".h264", ".264", ".h265", ".265", ".hevc", ".mjpeg", ".mjpg")
+"""Files without presentation timestamps, whose frames FFmpeg counts."""
 GREY = (b"Y800", b"GREY", b"Y1\x00\x10")
 """Pixel formats of FFmpeg that OpenCV does not convert: 8 bits, and 16 bits little endian."""
 DEEP = re.compile(
@@ -64,6 +68,7 @@ class VideoCamera(PlaybackCamera):
         fps, self.speed = take(options, str(file), fps=0, speed=0)
         self.live = fps > 0 or self.speed > 0
         self.rated = fps > 0
+        self.counted = file.suffix.lower() in UNTIMED
         self.capture = cv2.VideoCapture(str(file))
         if not self.capture.isOpened():
             raise CameraError(f"{self.label}: cannot be opened as a video")
@@ -81,6 +86,8 @@ class VideoCamera(PlaybackCamera):
         file_fps = self.capture.get(cv2.CAP_PROP_FPS)
         self.period_s = 1 / file_fps if 0 < file_fps < 1000 else 1 / NOMINAL_FPS
         self.rate = fps or (self.speed or 1.0) / self.period_s
+        if self.counted and not self.rated:
+            log.warning("%s: holds no times; %g images a second are assumed: give ?fps=", self.label, 1 / self.period_s)
         self.pace = Pace(epoch, fps or 1.0, self.live, self.speed)
 
     def frames(self, events: CameraEvents = NO_EVENTS) -> Iterator[Frame]:
@@ -105,7 +112,7 @@ class VideoCamera(PlaybackCamera):
                     stamp_ns = self.pace.wait(index)
                 else:
                     stamp_ns = self.pace.wait_until(self.pace.epoch.now_ns + round((seconds - begin) * 1e9))
-                source: StampSource = "file" if timed and not self.rated else "rate"
+                source: StampSource = "file" if timed and not (self.rated or self.counted) else "rate"
                 image = image[:, :, 0].copy() if self.grey and image.ndim == 3 else rgb(image)
                 yield Frame(image, stamp_ns, self.name, index, source, f"{index:06d}", time.monotonic_ns())
                 index += 1

@@ -19,6 +19,10 @@ NOMINAL_FPS = 30.0
 """Frame rate of the stamps of an image folder where none is given."""
 _QUERY = re.compile(r"[^\s!\"']*")
 """What may follow the last "?" of a pipeline for it to be options."""
+_NAME = re.compile(r"^[^=]*[.*?\[]")
+"""What follows a "?" that begins no options, but is of a file's name."""
+_PAIRS = re.compile(r"\?\w+=[^?]*$")
+"""Options at the end of a path."""
 
 
 def split_options(uri: str) -> tuple[str, dict[str, str]]:
@@ -36,9 +40,11 @@ def split_options(uri: str) -> tuple[str, dict[str, str]]:
         host = host_begin(uri)
         address, mark, query = uri[host:].partition("?")
         address = uri[:host] + address
+        has_query, known = "://" in address and not address.startswith(("v4l2:", "csi:", "file:")), STREAM_OPTIONS
+        if not has_query and _NAME.search(query):  # a wildcard, or a file's name
+            address, mark, query = uri.rpartition("?") if _PAIRS.search(uri) else (uri, "", "")
         if not mark:
             return uri, {}
-        has_query, known = "://" in address and not address.startswith(("v4l2:", "csi:", "file:")), STREAM_OPTIONS
     pairs = parse_qsl(query, keep_blank_values=True)
     if not has_query:
         return address, dict(pairs)

@@ -75,7 +75,7 @@ def source_of(address: str, name: str) -> Source:
 
 
 def _stream(address: str, scheme: str, name: str) -> Source:
-    near = difflib.get_close_matches(scheme.lower(), STREAM_SCHEMES, n=3, cutoff=0.75)
+    near = difflib.get_close_matches(scheme.lower(), STREAM_SCHEMES, n=len(STREAM_SCHEMES), cutoff=0.75)
     near.sort(key=lambda known: sorted(known) != sorted(scheme.lower()))  # letters in another order come first
     if near and scheme.lower() not in STREAM_SCHEMES:
         raise UsageError(f"{flag(name)}: there are no {scheme}:// streams; did you mean {near[0]}://?")
@@ -104,6 +104,10 @@ def _local(address: str, name: str) -> Source:
             return Source("recording", topic, _bag_of(file, flag(name, redact(address))))
     if path.parent.is_dir() and (re.search(r"[*?\[]", path.name) or NUMBERED.search(path.name)):
         return Source("images", NUMBERED.sub("[0-9]*", path.name), path.parent)
+    if path.exists():
+        raise UsageError(
+            f"{flag(name, redact(address))}: is a pipe or a socket; give a file, a folder or a stream's URL"
+        )
     raise CameraError(
         f"{flag(name, redact(address))}: no such folder or file, nor a camera number, URL or 'pattern:'"
         f"{_missing_hint(address, path)}"

@@ -11,12 +11,10 @@ from ..frame import UNKNOWN_NS, Frame
 from .address import encoded
 from .base import LiveCamera
 from .clock import ArrivalClock, SourceClock
-from .libav import open_container, reason, to_image
+from .libav import has_timestamps, open_container, reason, to_image
 from .options import Options, check_known, take_word
 from .redaction import redact
 
-NO_TIMESTAMPS = 0x80
-"""FFmpeg's AVFMT_NOTIMESTAMPS."""
 OPEN_S, READ_S = 3.0, 2.0
 """A server that takes longer to answer, or to send the next packet, is lost."""
 DELAYED_FORMATS = ("rtsp", "mpegts", "mpeg", "h264", "hevc")
@@ -73,8 +71,7 @@ class AvStreamCamera(LiveCamera):
         codec = self.stream.codec_context.name
         if codec == "mjpeg":  # by default it completes a truncated image from another one
             self.stream.codec_context.options = {"err_detect": "explode"}
-        # Formats without presentation timestamps: FFmpeg counts their frames at 25 a second, whatever the camera does.
-        self.timed = not self.container.format.flags & NO_TIMESTAMPS
+        self.timed = has_timestamps(self.container)
         names = self.container.format.name.split(",")
         self.delayed = codec != "mjpeg" and any(name in DELAYED_FORMATS for name in names)
 

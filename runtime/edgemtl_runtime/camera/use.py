@@ -23,13 +23,15 @@ def check_count(cameras: Mapping[str, Camera]) -> None:
 
 
 def check_free(cameras: Mapping[str, Camera]) -> None:
-    """Raise `EdgemtlError` where a camera was given twice, or to something that has begun to read it."""
+    """Raise `EdgemtlError` where a camera was given twice, under another name, or is being read already."""
     names: dict[int, str] = {}
     for name, camera in cameras.items():
         source = complete(camera).unwrapped
         if id(source) in names:
             raise EdgemtlError(f"{flag(names[id(source)])} and {flag(name)} are one camera; open it twice")
         names[id(source)] = name
+        if camera.name != name:  # its frames go by that
+            raise EdgemtlError(f"{flag(name)} is given a camera of the name {camera.name!r}; open it as {name!r}")
         taken = _TAKEN.get(id(source))
         if taken is not None and taken() is source:
             raise EdgemtlError(

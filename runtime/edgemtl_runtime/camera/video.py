@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +15,10 @@ from ..errors import CameraError
 from ..frame import Frame, StampSource
 from .base import NO_EVENTS, CameraEvents, PlaybackCamera, checked_size
 from .clock import Epoch, Pace
-from .libav import open_container, reason, to_image
+from .libav import has_timestamps, open_container, reason, to_image
 from .options import NOMINAL_FPS, Options, take
+
+log = logging.getLogger("edgemtl_runtime")
 
 
 class AvVideoCamera(PlaybackCamera):
@@ -29,8 +32,12 @@ class AvVideoCamera(PlaybackCamera):
         self.pace = Pace(epoch, fps or 1.0, self.live, self.speed)
         self.container = open_container(self.label, str(file))
         self.stream = self.container.streams.video[0]
-        self.rate = fps or float(self.stream.average_rate or NOMINAL_FPS) * (self.speed or 1.0)
+        file_fps = float(self.stream.average_rate or NOMINAL_FPS)
+        self.rate = fps or file_fps * (self.speed or 1.0)
         self.stream.thread_type = "AUTO"
+        self.timed = has_timestamps(self.container)
+        if not self.timed and not self.rated:
+            log.warning("%s: holds no times; %g images a second are assumed: give ?fps=", self.label, file_fps)
         self.reading = False
 
     def frames(self, events: CameraEvents = NO_EVENTS) -> Iterator[Frame]:
@@ -55,7 +62,7 @@ class AvVideoCamera(PlaybackCamera):
                     stamp_ns = self.pace.wait(index)
                 else:
                     stamp_ns = self.pace.wait_until(self.pace.epoch.now_ns + round((seconds - begin) * 1e9))
-                source: StampSource = "rate" if self.rated else "file"
+                source: StampSource = "file" if self.timed and not self.rated else "rate"
                 yield Frame(
                     upright(to_image(decoded), decoded),
                     stamp_ns,
@@ -81,7 +88,14 @@ class AvVideoCamera(PlaybackCamera):
 
 
 def upright(image: NDArray[Any], decoded: Any) -> NDArray[Any]:
-    """Return an image (H, W[, 3]) rotated by the display matrix, in quarter turns; phones film in landscape."""
-    quarters = round(decoded.rotation / 90)
-    rotated = quarters % 4 and decoded.rotation == 90 * quarters
-    return np.ascontiguousarray(np.rot90(image, quarters)) if rotated else image
+    """Return an image (H, W[, 3]) turned in quarters and mirrored by the display matrix; phones film in landscape."""
+    side_data = decoded.side_data.get("DISPLAYMATRIX")
+    if side_data is None:
+        return image
+    matrix = np.frombuffer(bytes(side_data), np.int32).reshape(3, 3)[:2, :2].astype(float)
+    to_x, to_y = np.where(np.abs(matrix) > np.abs(matrix).max() / 100, np.sign(matrix), 0).T  # from (x, y)
+    if not to_x[0] and not to_y[1]:
+        image, to_x, to_y = image.swapaxes(0, 1), to_x[::-1], to_y[::-1]
+    if to_x[1] or to_y[0]:  # not in quarters
+        return image
+    return np.ascontiguousarray(image[:: int(to_y[1]) or 1, :: int(to_x[0]) or 1])

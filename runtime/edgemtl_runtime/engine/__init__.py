@@ -62,6 +62,7 @@ class ThreadSafeEngine(ABC):
 
     name: str
     owned_outputs = True
+    input_names: Sequence[str] = ()
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # a signal's handler may come in the middle of a run, in the same thread
@@ -75,6 +76,11 @@ class ThreadSafeEngine(ABC):
                     "is closed; open it again" if self._closed else "runs already; do not run it in a signal's handler"
                 )
                 raise EngineError(f"this {self.name} engine {reason}")
+            if missing := [
+                name for name in self.input_names if name not in inputs
+            ]:  # else the last run's would be used
+                taken = ", ".join(self.input_names)
+                raise EngineError(f"this {self.name} engine is run without {', '.join(missing)}; it takes {taken}")
             self._running = True
             try:
                 return self._run(inputs)

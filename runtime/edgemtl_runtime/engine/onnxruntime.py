@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from ..bundle import Bundle, Manifest
 from ..errors import BundleError, EdgemtlError, EngineError, missing
+from ..text import shortened
 from . import Arrays, ThreadSafeEngine, check_interface
 
 PROVIDERS = {
@@ -61,10 +63,13 @@ class OrtEngine(ThreadSafeEngine):
         try:
             self.session = ort.InferenceSession(str(model), options, providers=[provider, *_fallbacks(backend)])
         except Exception as error:  # ONNX Runtime raises bare classes that only their text tells apart
-            reason = str(error).splitlines()[0][:200]
-            raise BundleError(f"{model}: ONNX Runtime cannot load it ({reason}); export the bundle again") from error
+            raise BundleError(
+                f"{model}: ONNX Runtime {ort.__version__} cannot load it ({_reason(error)}); "
+                "update onnxruntime, or export the bundle again"
+            ) from error
         if self.session.get_providers()[:1] != [provider]:  # it falls back to the CPU silently
             raise EngineError(f"{provider} does not start here; `edgemtl-runtime doctor` tells what is missing")
+        self.input_names = [spec.name for spec in self.session.get_inputs()]
         self.outputs = [output.name for output in self.session.get_outputs()]
         self.binding = self.session.io_binding()
 
@@ -86,11 +91,18 @@ class OrtEngine(ThreadSafeEngine):
             self.session.run_with_iobinding(self.binding)
             outputs = self.binding.copy_outputs_to_cpu()
         except Exception as error:  # as above
-            raise EngineError(f"ONNX Runtime fails in the network ({str(error).splitlines()[0][:200]})") from error
+            raise EngineError(f"ONNX Runtime fails in the network ({_reason(error)})") from error
         return dict(zip(self.outputs, outputs, strict=True))
 
     def _free(self) -> None:
         del self.binding, self.session
+
+
+def _reason(error: Exception) -> str:
+    """Return ONNX Runtime's reason without its status, the file and the function of its own source in front of it."""
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", " ".join(str(error).split()))
+    text = re.sub(r"^Load model from .*? failed: ?", "", text)
+    return shortened(re.sub(r"/\S+\.(?:cc|h):\d+ .*?\([^()]*(?:\([^()]*\)[^()]*)*\) (?=[A-Z])", "", text), 250)
 
 
 def load() -> Any:

@@ -67,6 +67,7 @@ class TrtEngine(ThreadSafeEngine):
         try:
             self._load(module, plan)
             self.inputs, self.outputs = self._buffers(module, manifest)
+            self.input_names = list(self.inputs)
         except BaseException:
             self._free_once()
             raise

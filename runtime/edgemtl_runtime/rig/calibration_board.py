@@ -82,7 +82,9 @@ class Board:
 
     def __str__(self) -> str:
         words = [self.pattern, f"{self.columns}x{self.rows}", f"{self.spacing_m:g}"]
-        return ":".join([*words, *([f"{self.marker_m:g}", self.dictionary] if self.pattern == "charuco" else [])])
+        return ":".join(
+            [*words, *([f"{self.marker_m:g}", self.dictionary] if self.pattern == "charuco" else [])]
+        ).removesuffix(":")
 
     @property
     def counts(self) -> tuple[int, int]:

@@ -51,8 +51,10 @@ def read_rig_file(path: Path) -> RigFile:
     """Return the contents of a rig file; raises `EdgemtlError` that names the file and the field."""
     mapping = read_yaml(path)
     if isinstance(mapping, dict) and mapping.get("edgemtl_rig") != VERSION:
-        version = ascii(mapping.get("edgemtl_rig"))[:40]
-        raise EdgemtlError(f"{path}: edgemtl_rig is {version}, not {VERSION}; is it a rig file?")
+        version = ascii(mapping["edgemtl_rig"])[:40] if "edgemtl_rig" in mapping else "missing"
+        raise EdgemtlError(
+            f"{path}: edgemtl_rig is {version}, not {VERSION}; is it a rig file, as `edgemtl-runtime calibrate` writes?"
+        )
     return convert(mapping, RigFile, str(path))
 
 

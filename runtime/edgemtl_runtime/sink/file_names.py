@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+OPEN_DESCRIPTOR = re.compile(r"/dev/(?:fd/(\d+)|(stdout|stderr))")
+"""Paths of open descriptors."""
+
 
 @dataclass(frozen=True)
 class RecordedFile:
@@ -28,6 +31,15 @@ def is_folder(given: str | Path) -> bool:
         return str(given).endswith(("/", os.sep)) or Path(given).is_dir()
     except OSError:  # it may not be read; writing will report it
         return False
+
+
+def is_stream(given: str | Path) -> bool:
+    """Whether a path leads to a pipe, a device or an open descriptor, which may be a plain file that is appended to."""
+    try:
+        mode = Path(given).stat().st_mode
+    except OSError:
+        return False
+    return OPEN_DESCRIPTOR.fullmatch(str(given)) is not None or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 class FileNames:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from ..errors import EdgemtlError
 from ..frame import FramePair
 from ..result import Result
-from .file_names import RecordedFile
+from .file_names import RecordedFile, is_stream
 from .partial_file import PartialFile, fsync
 from .rotation import NO_LIMITS, Rotation, RotationLimits
 
@@ -97,6 +97,8 @@ class FileSink:
     """Whether recovery makes a file longer, which a full disk does not allow."""
 
     def __init__(self, given: str | Path, limits: RotationLimits = NO_LIMITS) -> None:
+        if is_stream(given) or str(given) == "-":
+            raise EdgemtlError(f"{self.name} {given}: is a pipe or a device; give a file or a folder")
         self.limits = limits
         self.tally = Tally(self.name)
         self.rotation = Rotation(given, self.suffix, limits, self.is_ours, self._count_deleted, self.name)

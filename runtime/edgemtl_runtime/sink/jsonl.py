@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
-import re
-import stat
+import time
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,20 +14,21 @@ import msgspec
 from ..errors import EdgemtlError
 from ..frame import FramePair
 from ..result import Result
+from .file_names import OPEN_DESCRIPTOR, is_stream
 from .file_sink import FileSink
 from .partial_file import PartialFile
 from .rotation import NO_LIMITS, RotationLimits
 
 FIELDS = {"index", "camera", "stamp_ns", "skew_ns", "heads"}
 """Keys, among others, of every line of our files."""
-OPEN_DESCRIPTOR = re.compile(r"/dev/(?:fd/(\d+)|(stdout|stderr))")
-"""Paths of open descriptors."""
+READER_S = 3.0
+"""How long a pipe may be without a reader at the start."""
 LINE_BYTES = 1 << 24
 """No first line of ours is longer."""
 
 
 class JsonLines:
-    """Writes `Result.to_dict` line by line, to files, or to a pipe or device where ``given`` is one.
+    """Writes `Result.to_dict` line by line, to files, or to a pipe or device where ``given`` is one; "-" is stdout.
 
     A file has its final name from the first result on. Raises `EdgemtlError` where nothing can be written.
     """
@@ -36,6 +38,7 @@ class JsonLines:
 
     def __init__(self, given: str | Path, limits: RotationLimits = NO_LIMITS) -> None:
         self.lines: JsonFiles | JsonStream
+        given = "/dev/stdout" if str(given) == "-" else given
         if not is_stream(given):
             self.lines = JsonFiles(given, limits)
             self.tally = self.lines.tally
@@ -110,6 +113,7 @@ class JsonStream:
     """JSON Lines to a pipe, a terminal or an open descriptor."""
 
     def __init__(self, path: str | Path) -> None:
+        self.path = path
         try:
             self.stream: BinaryIO = os.fdopen(descriptor_of(path), "wb")
         except OSError as error:
@@ -122,31 +126,45 @@ class JsonStream:
 
     def write(self, pair: FramePair, result: Result) -> None:
         """Write one line."""
-        self.stream.write(line_of(result))
-        self.stream.flush()
+        try:
+            self.stream.write(line_of(result))
+            self.stream.flush()
+        except BrokenPipeError:  # its reader has ended, which is no error
+            raise
+        except OSError as error:
+            raise EdgemtlError(f"--jsonl {self.path}: cannot be written ({error.strerror})") from error
 
     def close(self) -> None:
-        """Close the stream."""
-        self.stream.close()
-
-
-def is_stream(given: str | Path) -> bool:
-    """Whether a path leads to a pipe, a device or an open descriptor, which may be a plain file that is appended to."""
-    try:
-        mode = Path(given).stat().st_mode
-    except OSError:
-        return False
-    return OPEN_DESCRIPTOR.fullmatch(str(given)) is not None or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+        """Close the stream; what could not be written was reported."""
+        with contextlib.suppress(OSError):
+            self.stream.close()
 
 
 def descriptor_of(path: str | Path) -> int:
     """Open a stream for writing; an open descriptor is duplicated and keeps its offset."""
     match = OPEN_DESCRIPTOR.fullmatch(str(path))
     if match is None:
-        return os.open(path, os.O_WRONLY | os.O_APPEND)
+        return _opened(path)
     return os.dup(int(match[1] or {"stdout": 1, "stderr": 2}[match[2]]))
 
 
 def line_of(result: Result) -> bytes:
     """Return a result as one line of JSON."""
     return msgspec.json.encode(result.to_dict()) + b"\n"
+
+
+def _opened(path: str | Path) -> int:
+    """Open a pipe or device; raises `OSError` where a pipe has no reader, for which a blocking call waits for ever."""
+    until_s = time.monotonic() + READER_S
+    while True:
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            if time.monotonic() > until_s:
+                raise OSError(errno.ENXIO, "no program reads it; start that first") from None
+            time.sleep(0.05)
+            continue
+        os.set_blocking(descriptor, True)
+        return descriptor

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from ...errors import CameraError
+from ...text import shortened
 from ..address import Address, split
 from ..http_auth import authorization
 from .rtcp import SenderReport, has_goodbye, receiver_report, sender_report
@@ -180,7 +181,8 @@ class Session:
         moved = method == "DESCRIBE" and response.code in (301, 302, 303, 305, 307, 308)
         if not (200 <= response.code < 300 or moved or (method == "OPTIONS" and response.code != 454)):
             raise RtspError(
-                f"{self.label}: the camera answers {method} with {response.code} {response.reason}", response.code
+                f"{self.label}: the camera answers {method} with {response.code} {shortened(response.reason, 100)}",
+                response.code,
             )
         return response
 
