@@ -297,3 +297,19 @@ def test_counts(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     }
     assert report["problems"] == [] and train["sizes"] == ["128x96"] and train["bits"] == {"rgb": [8], "ir": [8]}
     assert sum(train["semantic"].values()) == pytest.approx(1, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "expected"),
+    [
+        ("depth", "{}.npy", "depth/train: holds none for these images: it has .npy, and .png, .tif, .tiff are wanted"),
+        ("edges", "{}_edges.png", "_edges.png, and 0000000.png is wanted"),
+        ("semantic", "{}_mask.png", "_mask.png, and 0000000.png is wanted"),
+    ],
+)
+def test_labels_of_no_image_are_a_problem(pairs: Path, task: str, name: str, expected: str) -> None:
+    for split in ("train", "val"):
+        for file in sorted((pairs / task / split).iterdir()):
+            file.rename(file.with_name(name.format(file.stem)))
+    (problem,) = check(pairs)[0].problems
+    assert expected in str(problem)
