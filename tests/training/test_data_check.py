@@ -313,3 +313,9 @@ def test_labels_of_no_image_are_a_problem(pairs: Path, task: str, name: str, exp
             file.rename(file.with_name(name.format(file.stem)))
     (problem,) = check(pairs)[0].problems
     assert expected in str(problem)
+
+
+def test_an_archive_is_to_be_unpacked(pairs: Path) -> None:
+    archive = Path(shutil.make_archive(str(pairs.parent / "packed"), "zip", pairs))
+    (problem,) = check(archive)[0].problems
+    assert str(problem).endswith("it is an archive; unpack it and give the folder")
