@@ -319,3 +319,11 @@ def test_an_archive_is_to_be_unpacked(pairs: Path) -> None:
     archive = Path(shutil.make_archive(str(pairs.parent / "packed"), "zip", pairs))
     (problem,) = check(archive)[0].problems
     assert str(problem).endswith("it is an archive; unpack it and give the folder")
+
+
+@pytest.mark.parametrize(("train", "count"), [("rgb", 1), ("[rgb/train, rgb/val]", 1), ("rgb/train", 0)])
+def test_images_to_evaluate_on_that_are_trained_on_are_counted(pairs: Path, train: str, count: int) -> None:
+    description = pairs / "data.yaml"
+    description.write_text(description.read_text().replace("train: rgb/train", f"train: {train}"))
+    reasons = [str(skipped) for skipped in check(pairs)[0].problems.skipped]
+    assert sum("images of 'val' that 'train' has too" in reason for reason in reasons) == count
