@@ -327,3 +327,10 @@ def test_images_to_evaluate_on_that_are_trained_on_are_counted(pairs: Path, trai
     description.write_text(description.read_text().replace("train: rgb/train", f"train: {train}"))
     reasons = [str(skipped) for skipped in check(pairs)[0].problems.skipped]
     assert sum("images of 'val' that 'train' has too" in reason for reason in reasons) == count
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".pgm"])
+def test_an_image_of_another_type_is_a_problem(pairs: Path, suffix: str) -> None:
+    file = first(pairs, "rgb")
+    file.rename(file.with_suffix(suffix))
+    assert any("is not an image of a known type; convert it" in str(problem) for problem in check(pairs)[0].problems)
