@@ -19,6 +19,7 @@ LabelPolicy = Literal["fused", "rgb", "ir", "union"]
 Modality = Literal["", "rgb", "ir"]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Strength = Annotated[float, Meta(ge=0, le=1e6)]
+LossWeight = Annotated[float, Meta(ge=0, le=1e38)]
 SideLength = Annotated[int, Meta(ge=32, le=8192)]
 
 
@@ -228,7 +229,7 @@ class Config(Section, frozen=True):
     task_weighting: Annotated[
         str, about("equal, uncertainty, dwa, famo, pcgrad, upgrad, mgda, cagrad, aligned-mtl")
     ] = "equal"
-    loss_weights: Annotated[dict[str, float], about("of the tasks' losses, like {boxes: 0.5}; 1 where none")] = {}
+    loss_weights: Annotated[dict[str, LossWeight], about("of the tasks' losses, like {boxes: 0.5}; 1 where none")] = {}
     steps: Annotated[int, about("optimiser steps; 0 takes the epochs", 0, 10**9)] = 0
     epochs: Annotated[float, Meta(ge=0, le=10**6)] = 20
     batch_size: Annotated[int, Meta(ge=1, le=10**5)] = 16
@@ -284,6 +285,10 @@ def _contradictions(config: Config) -> list[str]:
     sparsity, alignment, episodes = config.sparsity, config.alignment, config.episodes
     rules = (
         (not config.steps and not config.epochs, "steps and epochs are both 0: nothing to train"),
+        (
+            config.tasks and not any(config.loss_weights.get(task, 1) for task in config.tasks),
+            "loss_weights are 0 of all tasks: nothing to train",
+        ),
         (sparsity.begin > sparsity.end, f"sparsity.end={sparsity.end} is before sparsity.begin={sparsity.begin}"),
         (alignment.begin > alignment.end, f"alignment.end={alignment.end} is before alignment.begin={alignment.begin}"),
         (

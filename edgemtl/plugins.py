@@ -31,6 +31,19 @@ if TYPE_CHECKING:
 P = TypeVar("P")
 GROUP = "edgemtl.plugins"
 """The group of entry points."""
+OF_TASK = [
+    "primary",
+    "higher_is_better",
+    "class_key",
+    "label_files",
+    "default_head",
+    "target_type",
+    "head",
+    "loss",
+    "metric",
+    "as_result",
+]
+"""What a task has at least."""
 BACKBONES: Registry[Callable[..., nn.Module]] = Registry("backbone", {})
 """Those that plugins add to the network's own (`networks`)."""
 
@@ -48,7 +61,16 @@ HEADS: Registry[CustomHead] = Registry("head", {})
 
 def register_task(name: str) -> Callable[[P], P]:
     """Return a decorator for a class that is a task (`tasks.base.Task`)."""
-    return TASKS.register(name)
+    register = TASKS.register(name)
+
+    def add(task: P) -> P:
+        if missing := [part for part in OF_TASK if not hasattr(task, part)]:
+            raise ConfigError(
+                f"task '{name}' has no {', '.join(missing)}; derive it from edgemtl.tasks.base.SimpleTask"
+            )
+        return register(task)
+
+    return add
 
 
 def register_backbone(name: str) -> Callable[[P], P]:
@@ -226,14 +248,14 @@ def _registering(name: str, shown: str) -> Iterator[None]:
         yield
     except BaseException as error:
         unload(name)
-        if not isinstance(error, Exception):
+        if not isinstance(error, Exception | SystemExit):
             raise
         raise ConfigError(f"plugin {shown}: {_line_of(error, name)}{error or type(error).__name__}") from error
     finally:
         origin.reset(token)
 
 
-def _line_of(error: Exception, file: str) -> str:
+def _line_of(error: Exception | SystemExit, file: str) -> str:
     """Return the last line of a plugin's file that an error passed, for people; the error's type, unless it is ours."""
     traceback, line = error.__traceback__, error.lineno or 0 if isinstance(error, SyntaxError) else 0
     while traceback is not None:

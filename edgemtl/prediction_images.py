@@ -64,6 +64,9 @@ def _of_folder(folder: Path, modalities: list[str]) -> tuple[list[Unlabelled], P
     files = {modality: images_in(path, folder_index) for modality, path in folders.items()}
     check_partners(files, folders, folder_index)
     raise_problems(folder, folder_index.problems)
+    for inner in sorted(folder.iterdir()):
+        if inner.name not in modalities and _holds_images(inner):
+            folder_index.problems.skip("folders within that of the images", inner)
     stems = sorted(next(iter(files.values())))
     entries = [Entry(stem, {m: files[m][stem] for m in modalities}, {}) for stem in stems]
     return [_plain(entry) for entry in entries], folder_index.problems

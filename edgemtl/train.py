@@ -190,6 +190,9 @@ def _fit(
     for regularizer in trainer.regularizers.values():
         for warning in regularizer.warnings():
             print_message(warning)
+    labelled = {name for row in trainer.log.plotted() for name in row}
+    for name in [task for task in trainer.tasks if task not in labelled]:
+        print_message(f"warning: no step had a known label of {name}: its head is not trained")
     return time.monotonic() - begun - evaluating
 
 

@@ -140,7 +140,7 @@ def _open(source: Source, config: Config, needed: tuple[str, ...], check_labels:
             )
     for split in needed:
         if not entries.get(split):
-            has_other = bool(entries.get("val" if split == "train" else "train"))
+            has_other = split != "test" and bool(entries.get("val" if split == "train" else "train"))
             hint = "; data.val_fraction=0.2 divides the images of the other" if has_other else ""
             raise DataError(f"{source.source}: split '{split}' has no images{hint}")
     dataset_index.splits = entries

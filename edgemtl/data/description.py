@@ -41,6 +41,7 @@ OTHERS_KEYS = frozenset(
 )
 """Keys of other tools that are known, and mean nothing to the labels that are read."""
 DESCRIPTION = "data.yaml"
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 
 
 def class_keys() -> dict[str, str]:
@@ -94,6 +95,8 @@ def describe(root: Path, problems: Problems) -> Description | None:
     """Return the description of a folder, or of a data.yaml itself; None, with problems added, where it is wrong."""
     file = root if root.is_file() else root / DESCRIPTION
     try:
+        if file.suffix.lower() in ARCHIVES:
+            raise DataError("it is an archive; unpack it and give the folder")
         file = _yaml_file(root) or file
         if file.is_file():
             return _description(file, _parse(file), problems)

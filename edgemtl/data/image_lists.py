@@ -11,7 +11,10 @@ from .exports import candidates, moved
 from .problems import Problem, Problems
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
-NOT_READ = (".webp", ".gif", ".heic", ".heif", ".avif", ".jp2", ".dng", ".cr2", ".nef", ".arw", ".raw", ".exr", ".npy")
+NOT_READ = (
+    *(".webp", ".gif", ".heic", ".heif", ".avif", ".jp2", ".jfif", ".jpe", ".pgm", ".ppm", ".pnm", ".tga", ".psd"),
+    *(".dng", ".cr2", ".nef", ".arw", ".raw", ".exr", ".npy"),
+)
 """Images, but of types that are not decoded."""
 IMAGE_FOLDERS = ("rgb", "ir", "images")
 """Names of folders of images, in whose stead folders of labels stand."""

@@ -60,7 +60,7 @@ def read_yaml(
 ) -> Any:
     """Return the plain values of a YAML file; raises ``error`` that names the file.
 
-    With ``scalar`` every scalar, keys too, is what that makes of its node, and no key may stand twice.
+    With ``scalar`` every scalar, keys too, is what that makes of its node. No key may stand twice.
     """
     data = read_bounded(file, error=error)
     try:
@@ -83,29 +83,34 @@ def parse_yaml(data: bytes | str, scalar: Callable[[yaml.ScalarNode], object] | 
     loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
     try:
         _check_events(yaml.parse(data, Loader=loader))
-        return yaml.load(data, Loader=_scalar_loader(loader, scalar) if scalar else loader)
+        return yaml.load(data, Loader=_strict_loader(loader, scalar))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise ValueError(f"line {mark.line + 1 if mark else 1}: {shortened(error.problem or error.context)}") from None
+    except yaml.reader.ReaderError as error:
+        before = data[: error.position]
+        line = 1 + (before.count("\n") if isinstance(before, str) else before.count(b"\n"))
+        raise ValueError(f"line {line} is no text in UTF-8; if it is YAML, save it as that") from None
     except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError, KeyError, AttributeError) as error:
         raise ValueError(reason(error)) from None
 
 
-def _scalar_loader(loader: type[Any], scalar: Callable[[yaml.ScalarNode], object]) -> type[Any]:
-    """Return a loader of which ``scalar`` makes the scalars, of whatever type YAML 1.1 takes them to be."""
+def _strict_loader(loader: type[Any], scalar: Callable[[yaml.ScalarNode], object] | None) -> type[Any]:
+    """Return a loader that takes no key twice; ``scalar`` makes its scalars, whatever YAML 1.1 takes them to be."""
 
-    class ScalarLoader(loader):  # type: ignore[misc]
+    class StrictLoader(loader):  # type: ignore[misc]
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
-            lines: dict[str, int] = {}
+            keys: dict[str, yaml.Node] = {}
             for key, _ in node.value:
-                line = key.start_mark.line + 1
-                if isinstance(key.value, str) and lines.setdefault(key.value, line) != line:
-                    raise ValueError(f"line {line}: '{key.value}' stands in line {lines[key.value]} already")
+                if isinstance(key.value, str) and (first := keys.setdefault(key.value, key)) is not key:
+                    line, first_line = key.start_mark.line + 1, first.start_mark.line + 1
+                    raise ValueError(f"line {line}: '{key.value}' stands in line {first_line} already")
             return super().construct_mapping(node, deep)
 
-    for tag in SCALAR_TAGS:
-        ScalarLoader.add_constructor(f"tag:yaml.org,2002:{tag}", lambda _, node: scalar(node))
-    return ScalarLoader
+    if (construct := scalar) is not None:
+        for tag in SCALAR_TAGS:
+            StrictLoader.add_constructor(f"tag:yaml.org,2002:{tag}", lambda _, node: construct(node))
+    return StrictLoader
 
 
 def _check_events(events: Iterable[yaml.Event]) -> None:

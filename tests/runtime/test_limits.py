@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -319,6 +320,20 @@ def test_yaml_is_read_within_bounds(tmp_path: Path, case: str) -> None:
 def test_anchors_that_stay_small_are_read() -> None:
     assert parse_yaml("a: &x {b: 1}\nc: *x\nd: {<<: *x, e: 2}") == {"a": {"b": 1}, "c": {"b": 1}, "d": {"b": 1, "e": 2}}
     assert parse_yaml("[" * (MAX_DEPTH - 1) + "]" * (MAX_DEPTH - 1))
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ("names: [a, b]\nval: x\nnames: [c, d]\n", "line 3: 'names' stands in line 1 already"),
+        ("names: {0: a, 0: b}\n", "line 1: '0' stands in line 1 already"),
+        ("a: 1\nnames: [caf\u00e9]\n".encode("latin-1"), "line 2 is no text in UTF-8; if it is YAML, save it as that"),
+        (b"PK\x03\x04\x14", "line 1 is no text in UTF-8"),
+    ],
+)
+def test_keys_that_stand_twice_and_other_encodings_are_named(data: bytes | str, expected: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        parse_yaml(data)
 
 
 def test_a_wrong_file_is_exit_code_2(toy_bundle: Path, rig: Path, capsys: pytest.CaptureFixture[str]) -> None:

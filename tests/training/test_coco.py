@@ -89,6 +89,7 @@ WRONG: dict[str, tuple[Callable[[Content], Any], str]] = {
     "an id that is half": (set_field("images", 1, id=1.5), "images[1].id is 1.5; wanted: a whole number or a text"),
     "no file name": (drop_field("images", 1, "file_name"), "images[1] has no file_name"),
     "a width in words": (set_field("images", 1, width="wide"), 'images[1].width is "wide"; wanted: a whole number of'),
+    "a name of two lines": (set_field("categories", 1, name="a\nb"), "categories[1].name 'a\\nb' is longer than 200"),
     "no categories": (lambda value: value.update(categories=[]), "lists no categories"),
     "no images": (lambda value: value.update(images=[], annotations=[]), "lists no images"),
     "images by id": (lambda value: value.update(images={"1": {}}), 'images is {"1": {}}; wanted: a list'),

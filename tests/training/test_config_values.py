@@ -93,6 +93,8 @@ WRONG = {
     "clip=-1": "clip=-1: grad_clip_norm=-1 is not between",
     "sparsity.begin=0.5": "sparsity.begin=0.5: sparsity.end=0.4 is before sparsity.begin=0.5",
     "steps=[1": "'steps=[1': the value cannot be read; do its brackets and quotes close?",
+    "loss_weights={boxes: -1}": "loss_weights={boxes: -1}: loss_weights.boxes=-1 is not between 0 and 1e+38",
+    "loss_weights={boxes: 0, semantic: 0}": "loss_weights={boxes: 0, semantic: 0}: loss_weights are 0 of all tasks",
     "thermal_range.kind=hot": "thermal_range.kind=hot: thermal_range kind is",
 }
 

@@ -297,3 +297,40 @@ def test_counts(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     }
     assert report["problems"] == [] and train["sizes"] == ["128x96"] and train["bits"] == {"rgb": [8], "ir": [8]}
     assert sum(train["semantic"].values()) == pytest.approx(1, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "expected"),
+    [
+        ("depth", "{}.npy", "depth/train: holds none for these images: it has .npy, and .png, .tif, .tiff are wanted"),
+        ("edges", "{}_edges.png", "_edges.png, and 0000000.png is wanted"),
+        ("semantic", "{}_mask.png", "_mask.png, and 0000000.png is wanted"),
+    ],
+)
+def test_labels_of_no_image_are_a_problem(pairs: Path, task: str, name: str, expected: str) -> None:
+    for split in ("train", "val"):
+        for file in sorted((pairs / task / split).iterdir()):
+            file.rename(file.with_name(name.format(file.stem)))
+    (problem,) = check(pairs)[0].problems
+    assert expected in str(problem)
+
+
+def test_an_archive_is_to_be_unpacked(pairs: Path) -> None:
+    archive = Path(shutil.make_archive(str(pairs.parent / "packed"), "zip", pairs))
+    (problem,) = check(archive)[0].problems
+    assert str(problem).endswith("it is an archive; unpack it and give the folder")
+
+
+@pytest.mark.parametrize(("train", "count"), [("rgb", 1), ("[rgb/train, rgb/val]", 1), ("rgb/train", 0)])
+def test_images_to_evaluate_on_that_are_trained_on_are_counted(pairs: Path, train: str, count: int) -> None:
+    description = pairs / "data.yaml"
+    description.write_text(description.read_text().replace("train: rgb/train", f"train: {train}"))
+    reasons = [str(skipped) for skipped in check(pairs)[0].problems.skipped]
+    assert sum("images of 'val' that 'train' has too" in reason for reason in reasons) == count
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".pgm"])
+def test_an_image_of_another_type_is_a_problem(pairs: Path, suffix: str) -> None:
+    file = first(pairs, "rgb")
+    file.rename(file.with_suffix(suffix))
+    assert any("is not an image of a known type; convert it" in str(problem) for problem in check(pairs)[0].problems)

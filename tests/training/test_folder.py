@@ -201,3 +201,8 @@ def test_depth_can_be_relative(pairs: Path) -> None:
     assert opened(pairs)["train"].classes["depth"] == ("relative",)
     (pairs / "data.yaml").write_text(text + "depth: feet\n")
     assert "depth 'feet' is not one of metric, relative" in str(index(pairs).problems[0])
+
+
+def test_a_test_split_that_is_missing_is_no_matter_of_shares(pairs: Path) -> None:
+    with pytest.raises(DataError, match=r"split 'test' has no images$"):
+        open_datasets(load(None, [f"data.source={pairs}"]), needed=("test",))

@@ -155,10 +155,16 @@ def test_a_start_names_its_plugins_too(trained: Path, capsys: pytest.CaptureFixt
         ("x = 1\nx +", "line 2: SyntaxError: "),
         ("def f():\n    raise ValueError('no')\nf()", "line 2: ValueError: no"),
         (
-            "from edgemtl.plugins import *\nregister_task('new')(object)\nregister_task('depth')(object)",
+            "from edgemtl.plugins import *\nregister_head('new')(object)\nregister_task('depth')(object)",
             "line 3: there is a task 'depth' already; choose another name",
         ),
         ("from edgemtl.plugins import *\nregister_task('a b')", "line 2: a task is named by letters, digits"),
+        (
+            "from edgemtl.plugins import *\n@register_task('new')\nclass New: primary = 'x'",
+            "line 2: task 'new' has no higher_is_better, class_key, label_files, default_head, target_type, head, "
+            "loss, metric, as_result; derive it from edgemtl.tasks.base.SimpleTask",
+        ),
+        ("import sys\nsys.exit(3)", "line 2: SystemExit: 3"),
     ],
 )
 def test_a_plugin_that_cannot_be_loaded_is_one_line_and_registers_nothing(
@@ -168,7 +174,7 @@ def test_a_plugin_that_cannot_be_loaded_is_one_line_and_registers_nothing(
     file.write_text(code)
     exit_code, _, err = answer(capsys, "data", "check", tmp_path, "--plugin", file)
     assert exit_code == 2 and err.startswith(f"edgemtl: plugin {file}: {message}") and err.count("\n") == 1
-    assert "new" not in TASKS and not plugins.loaded()
+    assert "new" not in {*TASKS, *plugins.HEADS} and not plugins.loaded()
 
 
 @pytest.mark.parametrize("name", ["missing.py", "notes.txt"])

@@ -48,9 +48,11 @@ def test_a_stray_file_is_skipped_and_counted(tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / name), np.zeros((8, 8, 3), np.uint8))
     for name in ("notes.txt", "Thumbs.db", ".DS_Store", "._a.jpg"):
         (tmp_path / name).touch()
+    (tmp_path / "inner").mkdir()
+    cv2.imwrite(str(tmp_path / "inner" / "c.png"), np.zeros((8, 8, 3), np.uint8))
     images, problems = found(tmp_path, "rgb")
     assert [(image.name, image.file, image.split) for image in images] == [("a", "a.JPG", ""), ("b", "b.png", "")]
-    assert [skipped.count for skipped in problems.skipped] == [4]
+    assert [skipped.count for skipped in problems.skipped] == [4, 1]
 
 
 def test_one_image_is_enough(tmp_path: Path) -> None:

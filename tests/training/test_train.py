@@ -7,6 +7,8 @@ import json
 from itertools import pairwise
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from conftest import TINY
@@ -248,3 +250,12 @@ def test_tensorboard_shows_every_step_and_the_end(tmp_path: Path) -> None:
     assert len(losses) == 3 and losses[-1] == pytest.approx(run.metrics["loss"]["semantic"])
     assert shown.Scalars("val all/miou")[0].value == pytest.approx(run.metrics["val"]["all"]["miou"])
     assert "loss_weight/boxes" in shown.Tags()["scalars"] and "training/learning rate" in shown.Tags()["scalars"]
+
+
+def test_a_head_without_a_known_label_is_named(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for file in (pairs / "depth").rglob("*.png"):
+        cv2.imwrite(str(file), np.zeros((96, 128), np.uint16))
+    words = (*TINY, "steps=1", "batch_size=2", f"data.source={pairs}", "tasks=[depth,semantic]")
+    train(load(None, words), tmp_path / "run", evaluate=False)
+    err = capsys.readouterr().err
+    assert "warning: no step had a known label of depth: its head is not trained" in err and "label of sem" not in err

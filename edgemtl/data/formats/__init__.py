@@ -40,4 +40,15 @@ def index(path: str | Path, label_policy: str = "fused", modality: str = "") -> 
     formats = (FORMATS[name] for name in [*FORMATS.origins, *_NAMES])
     result = next(format_ for format_ in formats if format_.matches(root)).index(root, label_policy)
     assign(result, modality)
+    _note_shared(result)
     return result
+
+
+def _note_shared(result: Index) -> None:
+    """Count the images to evaluate on that are trained on as well."""
+    trained = {file for entry in result.splits.get("train", []) for file in entry.images.values()}
+    for split in ("val", "test"):
+        shared = [entry for entry in result.splits.get(split, []) if not trained.isdisjoint(entry.images.values())]
+        if shared:
+            file = next(iter(shared[0].images.values()))
+            result.problems.note(f"images of '{split}' that 'train' has too", file, count=len(shared))

@@ -161,8 +161,26 @@ def _check_task(result: Index, description: Description, task: str, first: _Spli
         result.problem(description.file, _without_labels(key, task, first))
     elif key and task != "attributes" and first.folder(task).is_dir():
         result.problem(description.file, f"is missing '{key}', the classes of {first.folder(task)}")
+    elif task in READERS and any(file.is_file() for file in _files(first.folder(task))):
+        result.problem(first.folder(task), _of_no_image(task, first))
     elif task in READERS and (near := similar_folder(first.folder(task))):
         result.problem(near, f"is read by nothing: name it {task}, or give folders: {{{task}: {near.name}}}")
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix) if folder.is_dir() else []
+
+
+def _of_no_image(task: str, first: _Split) -> str:
+    """Return what is wrong with a folder whose files are the labels of no image: their type, or their names."""
+    files = _files(first.folder(task))
+    suffixes = (".txt",) if task == "boxes" else READERS[task].suffixes
+    message = "holds none for these images"
+    if of_type := [file for file in files if file.suffix.lower() in suffixes]:
+        return f"{message}: it has {of_type[0].name}, and {first.first.stem}{suffixes[0]} is wanted"
+    wanted = "text files of YOLO, .txt" if task == "boxes" else ", ".join(suffixes)
+    others = ", ".join(sorted({file.suffix for file in files}))
+    return f"{message}: it has {others}, and {wanted} are wanted" if files else message
 
 
 def _without_labels(key: str, task: str, first: _Split) -> str:
@@ -170,10 +188,7 @@ def _without_labels(key: str, task: str, first: _Split) -> str:
     expected = first.folder(task)
     if task == "attributes":
         return f"names {key}, and no row of {expected} is of an image"
-    state = "holds none for these images" if expected.is_dir() else "does not exist"
-    if expected.is_dir() and (others := sorted({file.suffix for file in expected.iterdir() if file.suffix})):
-        wanted = "text files of YOLO, .txt" if task == "boxes" else ", ".join(READERS[task].suffixes)
-        state += f": it has {', '.join(others)}, and {wanted} are wanted"
+    state = _of_no_image(task, first) if expected.is_dir() else "does not exist"
     message = f"names the classes of {task} ({key}), and there are no labels: {expected} {state}"
     policies = [policy for policy, views in FOLDERS.items() if len(views) == 1 and policy != first.label_policy]
     for policy in policies if task == "boxes" else []:

@@ -17,6 +17,8 @@ import numpy as np
 from msgspec import UNSET, Struct, UnsetType
 from numpy.typing import NDArray
 
+from edgemtl_runtime.limits import check_text
+
 from ..label_size import Size
 from ..problems import Problem, Problems
 from .coco_text import decode, others
@@ -143,6 +145,11 @@ def _classes(
         else:
             kept.append(index)
     _unique("categories", "name", [categories[index].name.strip() for index in kept], file, problems)
+    for index in kept:
+        try:
+            check_text(f"categories[{index}].name", categories[index].name.strip())
+        except ValueError as error:
+            problems.append(Problem(file, 0, str(error)))
     kept.sort(key=lambda index: (isinstance(categories[index].id, str), _comparable(categories[index].id)))
     if not kept:
         problems.append(Problem(file, 0, "lists no categories"))
