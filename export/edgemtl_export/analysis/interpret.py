@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from ..program import Program, op_name
 from ..widening import is_random, widen_arguments
+from .any_size import constant_at_any_size, reads_size
 from .builder import POINTWISE, ChannelBuilder, Rule, gather_none
 from .channels import Channels
 from .values import Value, pinned_like, to_float64, values_in
@@ -48,7 +49,7 @@ def analyse(
                 example = examples[node]
                 builder.values[node] = pinned_like(example) if isinstance(example, Tensor) else example
             elif node.op == "call_function":
-                builder.values[node] = _call(builder, rules, node)
+                builder.values[node] = constant_at_any_size(_call(builder, rules, node), node.meta.get("val"))
             elif node.op == "output":
                 for value in values_in(pytree.tree_map_only(fx.Node, builder.values.get, node.args)):
                     builder.pin(value.ids, "output")
@@ -111,9 +112,7 @@ def _constant(builder: ChannelBuilder, node: fx.Node, args: Any, kwargs: Any, op
         result = node.target(*args, **kwargs)
     except (RuntimeError, TypeError, NotImplementedError):  # an operator that has no float64
         return _without_rule(builder, node, operands)
-    varies = any(isinstance(n.meta.get("val"), torch.SymInt) for n in node.all_input_nodes) or any(
-        not bool(v.const.all()) for v in operands
-    )
+    varies = reads_size(node) or any(not bool(v.const.all()) for v in operands)
 
     def wrap(tensor: Tensor) -> Value:
         if varies:

@@ -12,8 +12,9 @@ from torch.utils import _pytree as pytree
 
 from ...broadcast import Broadcast, compress, run_movement
 from ...program import op_name
+from ..any_size import reads_size
 from ..builder import ChannelBuilder, Rule
-from ..values import Value, along, to_float64, unknown, values_in
+from ..values import Value, along, mask_unknown, to_float64, unknown, values_in
 
 MOVEMENTS = frozenset(
     f"aten.{name}"
@@ -87,6 +88,8 @@ def pad(builder: ChannelBuilder, node: fx.Node, x: Value, amounts: list[int], *r
     if x.ids is None or (mode != "constant" and x.ids.ndim < 3):
         return None
     ndim, ids, value, const = len(x.shape), x.ids, x.value.double(), x.const
+    if reads_size(node):
+        value, const = mask_unknown(value, const & (value == fill))  # at this size there may be no border
     shape = list(x.shape)
     for pair in range(len(amounts) // 2):
         dim, (before, after) = ndim - 1 - pair, amounts[2 * pair : 2 * pair + 2]

@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from ...program import op_name
 from ...widening import WIDE
+from ..any_size import is_dynamic, reads_size
 from ..builder import POINTWISE, ChannelBuilder, Rule
 from ..values import Value, along, mask_unknown, to_float64, unknown, values_in
 
@@ -41,6 +42,8 @@ def _propagate(node: fx.Node, args: Any, kwargs: Any, operands: list[Value]) -> 
     const = operands[0].const
     for v in operands[1:]:
         const = const & v.const
+    if reads_size(node):
+        const = torch.zeros_like(const)
     if name in PRODUCTS or (name == "aten.div" and isinstance(args[0], Value)):
         for v in operands if name in PRODUCTS else operands[:1]:
             const = const | v.zero
@@ -166,7 +169,7 @@ def softmax(builder: ChannelBuilder, node: fx.Node, x: Value, dim: int, *rest: o
     """Normalise along a dimension that holds no channels."""
     if x.ids is None or x.ids.shape[dim] > 1:
         return None
-    if not bool(x.const.any()) or x.const.shape[dim] > 1 or x.value.shape[dim] > 1:
+    if not bool(x.const.any()) or x.const.shape[dim] > 1 or x.value.shape[dim] > 1 or is_dynamic(node, dim):
         return unknown(x.shape, x.ids)
     share = 1.0 / x.shape[dim]
     value = torch.full_like(to_float64(x.value), math.log(share) if "log" in op_name(node) else share)
