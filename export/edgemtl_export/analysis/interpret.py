@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.export.graph_signature import OutputKind
 from torch.utils import _pytree as pytree
 
 from ..program import Program, op_name
@@ -51,9 +52,11 @@ def analyse(
             elif node.op == "call_function":
                 builder.values[node] = constant_at_any_size(_call(builder, rules, node), node.meta.get("val"))
             elif node.op == "output":
-                for value in values_in(pytree.tree_map_only(fx.Node, builder.values.get, node.args)):
-                    builder.pin(value.ids, "output")
-                    builder.unsliceable.add(value.source)
+                for result, spec in zip(node.args[0], program.exported.graph_signature.output_specs, strict=True):
+                    reason = "output" if spec.kind is OutputKind.USER_OUTPUT else f"{spec.target} (written)"
+                    for value in values_in(builder.values.get(result)):
+                        builder.pin(value.ids, reason)
+                        builder.unsliceable.add(value.source)
     for name in builder.unsliceable & builder.dims.keys():
         for ids in builder.dims[name].values():
             builder.pin(torch.from_numpy(ids), f"{name} (also read as a whole)")

@@ -14,7 +14,7 @@ from ...program import op_name
 from ...widening import WIDE
 from ..any_size import is_dynamic, reads_size
 from ..builder import POINTWISE, ChannelBuilder, Rule
-from ..values import Value, along, mask_unknown, to_float64, unknown, values_in
+from ..values import Value, along, mask_unknown, rows, to_float64, unknown, values_in
 
 UNTAGGED = ("dropout", "feature_dropout", "alpha_dropout", "type_as", "to", "_to_copy", "hardswish")
 """Element-wise operators that PyTorch does not tag as pointwise."""
@@ -115,7 +115,7 @@ def _bind_constant(builder: ChannelBuilder, node: fx.Node, args: Any, constant: 
     if len(varying) > 1:
         return False
     (dim,) = varying
-    moved = lead.movedim(dim, 0).flatten(1)
+    moved = rows(lead, dim)
     if moved.shape[1] > 1:
         builder.couple(moved, moved[:, :1])
     ids, constant_dim = moved[:, 0].contiguous(), dim - ndim + len(constant.shape)
