@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
+from .errors import UnsupportedError
 from .nested import inline_nested
 from .program import STATE, Program, copy_graph
 from .shape_readers import read_metadata
@@ -27,6 +28,9 @@ def to_program(
 
     Raises `UnsupportedError` where torch.export cannot trace the module.
     """
+    if not isinstance(model, nn.Module | ExportedProgram):
+        kind = type(model).__name__
+        raise UnsupportedError(f"the network is of the type {kind}; give an nn.Module or an ExportedProgram")
     exported = model if isinstance(model, ExportedProgram) else export_module(model, args, kwargs, dynamic_shapes)
     program = _from_exported(exported)
     if not inline_nested(exported.graph_module, program.graph) or not _functionalise(program.graph):
