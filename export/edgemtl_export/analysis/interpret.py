@@ -12,6 +12,7 @@ from torch import Tensor, fx
 from torch.export.graph_signature import OutputKind
 from torch.utils import _pytree as pytree
 
+from ..errors import UnsupportedError
 from ..program import Program, op_name
 from ..widening import is_random, widen_arguments
 from .any_size import constant_at_any_size, reads_size
@@ -136,4 +137,8 @@ def _result_like(builder: ChannelBuilder, node: fx.Node) -> Any:
         Value, lambda v: torch.empty(v.shape, dtype=v.value.dtype, device="meta"), (args, kwargs)
     )
     assert callable(node.target)
-    return node.target(*args, **kwargs)
+    try:
+        return node.target(*args, **kwargs)
+    except (RuntimeError, NotImplementedError) as error:  # it has no shape without its values
+        reason = "gives a tensor whose size depends on values, not on sizes; export the network without it"
+        raise UnsupportedError(f"{node.name} ({op_name(node)}) {reason}") from error
