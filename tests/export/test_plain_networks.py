@@ -257,3 +257,67 @@ def test_heads_mix_what_has_no_heads_of_its_own(values: Callable[[Tensor], Tenso
     result = shrink(net, (x,))
     assert result.report.parameters_after == result.report.parameters_before // 2
     torch.testing.assert_close(result.module()(x), net(x))
+
+
+class Between(Net):
+    """An operator between the two convolutions."""
+
+    def __init__(self, operator: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.operator = operator
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.operator(self.c(x))
+        return self.d(y) if y.ndim == 4 else y
+
+
+SECOND_NAMES: dict[str, Callable[[Tensor], Tensor]] = {
+    "concat": lambda y: torch.concat([y, y], 2),
+    "multiply": lambda y: torch.multiply(y, 2.0),
+    "divide": lambda y: torch.divide(y, y * y + 1),
+    "subtract": lambda y: torch.subtract(y, y * 2),
+    "absolute": torch.absolute,
+    "negative": torch.negative,
+    "expit": lambda y: y * torch.special.expit(y),
+    "greater": lambda y: y * torch.greater(y, 0.1),
+    "swapdims": lambda y: y.swapdims(2, 3),
+    "moveaxis": lambda y: y.moveaxis(1, -1).moveaxis(-1, 1),
+    "mT": lambda y: y.mT,
+    "where": lambda y: torch.where(y > 0, y, -1.0),
+}
+
+
+@pytest.mark.fault("S1")
+@pytest.mark.parametrize("name", SECOND_NAMES)
+def test_operators_are_known_by_their_second_names(name: str) -> None:
+    net = Between(SECOND_NAMES[name]).eval()
+    result = shrink(net, (IMAGE,))
+    assert result.report.layers[0].after == 4 and not result.report.pinned
+    torch.testing.assert_close(result.module()(IMAGE), net(IMAGE))
+
+
+@pytest.mark.fault("S1")
+@pytest.mark.parametrize(
+    "operator",
+    [
+        lambda y: y[y > 0.1],
+        torch.nonzero,
+        lambda y: y.masked_select(y > 0),
+        lambda y: y.repeat_interleave((y[0, 0, 0] > 0).long(), 3).mean(),
+    ],
+)
+def test_a_size_that_depends_on_values_is_one_line(operator: Callable[[Tensor], Tensor]) -> None:
+    with pytest.raises(UnsupportedError, match="size depends on values") as raised:
+        shrink(Between(operator).eval(), (IMAGE,))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.fault("S1")
+def test_a_decoder_whose_columns_are_zero_is_viewed_as_it_lies_in_memory() -> None:
+    torch.manual_seed(2)
+    net, x = nn.TransformerDecoderLayer(16, 4, 24, batch_first=True).eval(), torch.randn(2, 16, 16)
+    for layer in net.modules():
+        if isinstance(layer, nn.Linear):
+            layer.weight.data[:, torch.rand(layer.in_features) < 0.4] = 0
+    result = shrink(net, (x[:, :5], x))
+    torch.testing.assert_close(result.module()(x[:, :5], x), net(x[:, :5], x))

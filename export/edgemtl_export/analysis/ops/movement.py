@@ -21,6 +21,7 @@ MOVEMENTS = frozenset(
     for name in """
     view reshape _unsafe_view permute transpose t flatten unflatten slice select narrow split split_with_sizes
     chunk unbind cat stack unsqueeze squeeze expand alias detach contiguous clone movedim swapaxes
+    swapdims moveaxis mT mH adjoint
     pixel_unshuffle channel_shuffle roll flip lift_fresh_copy index_select repeat repeat_interleave tile unfold
     """.split()  # noqa: SIM905
 )
@@ -39,6 +40,8 @@ def movement(builder: ChannelBuilder, node: fx.Node, *args: Any, **kwargs: Any) 
     if any(isinstance(a, torch.dtype) for a in args):
         return None  # a view of the bits
     operands = values_in((args, kwargs))
+    if op_name(node) == "aten.repeat_interleave" and len(operands) > 1:
+        return None  # as often as a tensor says
     if all(v.ids is None for v in operands):
         return _follow_parameter(builder, node, args, kwargs)
     if op_name(node) == "aten.index_select":  # the index carries no channels

@@ -16,7 +16,7 @@ from ..any_size import is_dynamic, reads_size
 from ..builder import POINTWISE, ChannelBuilder, Rule
 from ..values import Value, along, mask_unknown, rows, to_float64, unknown, values_in
 
-UNTAGGED = ("dropout", "feature_dropout", "alpha_dropout", "type_as", "to", "_to_copy", "hardswish")
+UNTAGGED = ("dropout", "feature_dropout", "alpha_dropout", "type_as", "to", "_to_copy", "hardswish", "where")
 """Element-wise operators that PyTorch does not tag as pointwise."""
 PRODUCTS = ("aten.mul", "aten.logical_and", "aten.bitwise_and")
 SUMS = ("aten.add", "aten.sub")
@@ -25,6 +25,8 @@ SUMS = ("aten.add", "aten.sub")
 def pointwise(builder: ChannelBuilder, node: fx.Node, *args: Any, **kwargs: Any) -> Value | None:
     """Apply the function to the constants; where two operands carry channels, those are coupled."""
     operands = values_in((args, kwargs))
+    if not isinstance(node.meta["val"], Tensor):
+        return None  # the indices where a condition holds
     if op_name(node) == "aten.type_as":
         operands, args = operands[:1], args[:1]
     shape = torch.broadcast_shapes(*(v.shape for v in operands))
