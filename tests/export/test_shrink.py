@@ -259,3 +259,14 @@ def test_whole_numbers_are_inputs_too() -> None:
 
 def test_nothing_removed_of_nothing_is_no_removal() -> None:
     assert "(0.0% removed)" in str(shrink(nn.ReLU(), (torch.rand(1, 3),)).report)
+
+
+def test_a_norm_without_epsilon_is_written_out_without_one() -> None:
+    torch.manual_seed(0)
+    net, x = nn.Sequential(nn.Linear(12, 16), nn.LayerNorm(16, eps=0.0), nn.Linear(16, 3)).eval(), torch.rand(2, 12)
+    net[0].weight.data *= 1e-3
+    for tensor in (net[0].weight, net[0].bias, net[1].weight, net[1].bias):
+        tensor.data[:6] = 0
+    result = shrink(net, (x,), norms="rewrite")
+    assert result.report.layers[0].after == 10
+    torch.testing.assert_close(result.module()(x), net(x))
