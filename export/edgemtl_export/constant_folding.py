@@ -15,7 +15,7 @@ from torch import Tensor, fx
 
 from .analysis.ops.convolution import contribution, geometry, split_groups
 from .analysis.ops.normalisation import BATCH_NORMS, batch_norm_affine
-from .analysis.values import Ids, Value, along, uniform_constants
+from .analysis.values import Ids, Value, along, rows, uniform_constants
 from .plan import Plan
 from .program import Program, op_name
 
@@ -106,7 +106,7 @@ class ConstantFolding:
         assert x.ids is not None
         weight = node.args[1]
         assert isinstance(weight, fx.Node)
-        active = torch.from_numpy(self.plan.is_active(x.ids.numpy())).movedim(1, 0).flatten(1).all(1)
+        active = rows(torch.from_numpy(self.plan.is_active(x.ids.numpy())), 1).all(1)
         stays = active.expand(x.shape[1])
         size = torch.where(stays & uniform, amount.abs(), torch.zeros((), dtype=torch.float64))
         if len(taps) > 1 or float(size.max()) < CARRIER_MIN or len(weight.users) > 1 or geometry(node).transposed:

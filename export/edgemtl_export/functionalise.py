@@ -9,12 +9,35 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
+from .errors import UnsupportedError
 from .nested import inline_nested
-from .program import STATE, Program, copy_graph
+from .program import STATE, Program, copy_graph, op_name
 from .shape_readers import read_metadata
 from .tracing import export_module
 
 Node = fx.Node
+ALIASES = {
+    "concat": "cat",
+    "concatenate": "cat",
+    "multiply": "mul",
+    "divide": "div",
+    "true_divide": "div",
+    "subtract": "sub",
+    "absolute": "abs",
+    "negative": "neg",
+    "fix": "trunc",
+    "special_expit": "sigmoid",
+    "greater": "gt",
+    "greater_equal": "ge",
+    "less": "lt",
+    "less_equal": "le",
+    "not_equal": "ne",
+    "view": "reshape",
+}
+"""Second names of operators, by which torch.export keeps them apart from the first.
+
+A view is a reshape that must not copy: what is selected for it in fewer channels may lie otherwise in memory.
+"""
 
 
 def to_program(
@@ -27,6 +50,9 @@ def to_program(
 
     Raises `UnsupportedError` where torch.export cannot trace the module.
     """
+    if not isinstance(model, nn.Module | ExportedProgram):
+        kind = type(model).__name__
+        raise UnsupportedError(f"the network is of the type {kind}; give an nn.Module or an ExportedProgram")
     exported = model if isinstance(model, ExportedProgram) else export_module(model, args, kwargs, dynamic_shapes)
     program = _from_exported(exported)
     if not inline_nested(exported.graph_module, program.graph) or not _functionalise(program.graph):
@@ -35,6 +61,7 @@ def to_program(
     for node in list(program.graph.nodes):
         if not node.users and ("_guards_fn" in str(node.target) or "_assert" in str(node.target)):
             program.graph.erase_node(node)
+    _use_first_names(program.graph)
     read_metadata(program.graph)
     program.drop_unused()
     return program
@@ -75,6 +102,14 @@ def _functionalise(graph: fx.Graph) -> bool:
         node.target = functional
         node.args[0].replace_all_uses_with(node, delete_user_cb=node.__lt__)
     return True
+
+
+def _use_first_names(graph: fx.Graph) -> None:
+    """Call every operator by its first name, in place: that is the one which rules know."""
+    for node in graph.nodes:
+        name = op_name(node).removeprefix("aten.") if node.op == "call_function" else ""
+        if name in ALIASES:
+            node.target = getattr(getattr(torch.ops.aten, ALIASES[name]), node.target._overloadname, node.target)
 
 
 def _out_of_place(target: torch._ops.OpOverload[..., Any]) -> Callable[..., Any] | None:

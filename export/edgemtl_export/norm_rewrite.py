@@ -23,7 +23,7 @@ def expand_norm(program: Program, node: fx.Node, copy: fx.Node, stays: Mask, amo
     groups = 1 if layer else node.args[1]
     assert isinstance(groups, int)
     x, weight, bias = copy.args[0], *_affine(copy)
-    eps = (node.args[4] if len(node.args) > 4 else node.kwargs.get("eps", 1e-5)) or 1e-5
+    eps = node.args[4] if len(node.args) > 4 else node.kwargs.get("eps", 1e-5)
     dtype = program.float_dtype()
     pruned = torch.from_numpy(~stays).reshape(groups, -1)
     count, constants = pruned.shape[1], amount.reshape(groups, -1)

@@ -18,11 +18,16 @@ class UnknownOutputError(ValueError):
 
 
 def select_outputs(program: Program, names: Sequence[str]) -> None:
-    """Keep these outputs of a program, in place: dict keys, positions in tuples and lists, dotted where nested."""
+    """Keep these outputs of a program, in place: dict keys, positions in tuples and lists, dotted where nested.
+
+    Of a named tuple, whose fields are named, a dict is left.
+    """
+    if isinstance(names, str) or not names:
+        raise UnknownOutputError(f"outputs is {names!r}; it is a list of one name or more")
     exported = program.exported
     spec = exported.call_spec.out_spec
     tree = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
-    selected = _select(tree, [name.split(".") for name in names], "")
+    selected = _select(tree, [str(name).split(".") for name in names], "")
     all_specs = exported.graph_signature.output_specs
     written = [i for i, s in enumerate(all_specs) if s.kind is not OutputKind.USER_OUTPUT]  # they stand first
     order = [*written, *(len(written) + leaf for leaf in pytree.tree_leaves(selected) if leaf is not None)]
@@ -45,6 +50,8 @@ def _select(tree: Any, paths: list[list[str]], prefix: str) -> Any:
     """Return the container with only what the paths name, in the order it had."""
     if any(not path for path in paths):
         return tree
+    if hasattr(tree, "_asdict"):
+        tree = tree._asdict()
     if isinstance(tree, dict):
         keys = {str(key): key for key in tree}
     elif type(tree) in (list, tuple):

@@ -79,7 +79,7 @@ class Report:
         return {key: value for key, value in self.to_dict().items() if key not in without}
 
     def __str__(self) -> str:
-        removed = 1 - self.parameters_after / max(self.parameters_before, 1)
+        removed = 1 - self.parameters_after / self.parameters_before if self.parameters_before else 0.0
         lines = [
             f"parameters {self.parameters_before:,} -> {self.parameters_after:,} ({removed:.1%} removed), "
             f"FLOPs {self.flops_before:,} -> {self.flops_after:,}"

@@ -117,7 +117,7 @@ def _update_groups(plan: Plan, node: fx.Node, copy: fx.Node) -> None:
 
 def _update_padding(plan: Plan, node: fx.Node, copy: fx.Node) -> None:
     """Pad with as many channels as are left of the padded ones."""
-    padding: Any = node.args[1]
+    padding: Any = copy.args[1]
     value, amounts = plan.channels.value_of(node), list(padding)
     for pair in range(len(amounts) // 2):
         dim = len(value.shape) - 1 - pair

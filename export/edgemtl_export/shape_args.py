@@ -20,6 +20,7 @@ SELF_ADJUSTING = frozenset(
     f"aten.{name}"
     for name in """
     permute transpose t cat stack unsqueeze alias detach contiguous clone movedim pixel_shuffle pixel_unshuffle
+    swapdims moveaxis mT mH adjoint
     swapaxes lift_fresh_copy flip roll repeat tile squeeze flatten channel_shuffle unfold repeat_interleave
     """.split()  # noqa: SIM905
 )

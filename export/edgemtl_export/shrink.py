@@ -71,6 +71,7 @@ def shrink(
     What cannot be proved stays and is named in ``report.pinned``. ``verify`` is the check of `verify`: it raises
     `NotEqualError` with the first differing output, and nothing is returned.
     """
+    _check_options(align, branches, norms)
     given = to_program(model, args, kwargs, dynamic_shapes)
     whole = given.copy()  # what the report counts from
     if outputs is not None:
@@ -95,6 +96,15 @@ def shrink(
     small.refresh()
     report = make_report(whole, first, small, plan, proof)
     return Shrunk(small.to_exported(), {n: k for n, k in keep.items() if n in given.state}, report)
+
+
+def _check_options(align: object, branches: object, norms: object) -> None:
+    """Raise `ValueError` for an option that would be taken for another."""
+    if align != "auto" and (not isinstance(align, int) or isinstance(align, bool) or align < 1):
+        raise ValueError(f'align is {align!r}; it is a whole number from 1, or "auto"')
+    for name, value, known in (("branches", branches, ("keep", "cut", "auto")), ("norms", norms, ("keep", "rewrite"))):
+        if value not in known:
+            raise ValueError(f"{name} is {value!r}; it is one of {', '.join(known)}")
 
 
 def example_inputs(

@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ from .plan import Plan
 from .program import Program
 from .pruned_state import Keep
 from .rewrite import rewrite
-from .widening import in_double
+from .widening import in_double, widen_tensor
 
 TOLERANCE = 1e-9
 FLOAT32 = 1e-4
@@ -72,10 +72,13 @@ def verify_equal(
             f"the program cannot be computed in float64 ({first_sentence(error)}), so nothing can be proved on it; "
             "verify=False (--no-verify) removes without a proof"
         ) from error
+    sized = [out.numel() for out in reference.outputs[0] if isinstance(out, Tensor)]
+    if sized and not any(sized):
+        raise UnsupportedError("every output is empty for the example inputs: nothing can be proved on them")
     for row in reference.outputs:
         for name, out in zip(names, row, strict=True):
-            if isinstance(out, Tensor) and out.is_floating_point() and not bool(out.isfinite().all()):
-                raise NotEqualError(f"output {name} of the given program is not finite: nothing can be proved on it")
+            if is_inexact(out) and not bool(out.isfinite().all()):
+                raise NotEqualError(f"{name} of the given program is not finite: nothing can be proved on it")
     exact = in_double(analysed)
     errors = _noise_errors(exact, plan, keep, drawn[0], reference)
     tight, _ = rewrite(exact, plan)
@@ -116,7 +119,7 @@ class _Reference:
         errors = self.errors(outputs)
         for name, error in errors.items():
             if not error <= bound:  # also when NaN
-                raise NotEqualError(f"output {name} differs by {error:.2e} of its signal after shrinking ({precision})")
+                raise NotEqualError(f"{name} differs by {error:.2e} of its signal after shrinking ({precision})")
         return max(errors.values(), default=0.0)
 
 
@@ -157,11 +160,16 @@ def add_noise(state: dict[str, Tensor], plan: Plan, keep: Keep) -> dict[str, Ten
 
 def difference(expected: Tensor, actual: Tensor, size: float) -> float:
     """Return the largest difference over ``size``; for other than floating types 0 or infinite."""
-    if expected.shape != actual.shape or expected.is_floating_point() != actual.is_floating_point():
+    if expected.shape != actual.shape or is_inexact(expected) != is_inexact(actual):
         return float("inf")
-    if not expected.is_floating_point():
+    if not is_inexact(expected):
         return 0.0 if torch.equal(expected, actual) else float("inf")
-    return float((expected.double() - actual.double()).abs().max() / size)
+    return float((widen_tensor(expected) - widen_tensor(actual)).abs().max() / size)
+
+
+def is_inexact(value: object) -> TypeGuard[Tensor]:
+    """Whether a value is a tensor of real or complex numbers, which are rounded."""
+    return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
 
 
 def signal(outputs: list[list[Any]]) -> list[float]:
@@ -169,7 +177,7 @@ def signal(outputs: list[list[Any]]) -> list[float]:
     sizes = []
     for parts in zip(*outputs, strict=True):
         reference = parts[0]
-        if not isinstance(reference, Tensor) or not reference.is_floating_point() or not reference.numel():
+        if not is_inexact(reference) or not reference.numel():
             sizes.append(1.0)
             continue
         change = max(float((p - reference).abs().max()) for p in parts[1:])
@@ -182,7 +190,7 @@ def unmoved(outputs: list[list[Any]]) -> frozenset[int]:
     """Return the positions of floating outputs that are the same for every input, but for rounding."""
     positions = set()
     for position, (first, *others) in enumerate(zip(*outputs, strict=True)):
-        if isinstance(first, Tensor) and first.is_floating_point() and first.numel():
+        if is_inexact(first) and first.numel():
             largest = float(first.abs().max())
             if max(float((other - first).abs().max()) for other in others) <= UNMOVED * largest:
                 positions.add(position)
@@ -190,12 +198,12 @@ def unmoved(outputs: list[list[Any]]) -> frozenset[int]:
 
 
 def output_names(program: Program) -> list[str]:
-    """Return a readable path for every output of the graph."""
+    """Return every output of the graph in words, with its path where there is more than one."""
     spec = program.exported.call_spec.out_spec
     tree = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
-    paths = iter(pytree.keystr(path) for path, _ in pytree.tree_flatten_with_path(tree)[0])
+    paths = iter(pytree.keystr(path) or "of the network" for path, _ in pytree.tree_flatten_with_path(tree)[0])
     specs = program.exported.graph_signature.output_specs
-    return [next(paths) if s.kind is OutputKind.USER_OUTPUT else f"{s.target} (written)" for s in specs]
+    return [f"output {next(paths)}" if s.kind is OutputKind.USER_OUTPUT else f"buffer {s.target}" for s in specs]
 
 
 def draw(generator: torch.Generator, blend: float, like: Any) -> Any:
@@ -204,8 +212,10 @@ def draw(generator: torch.Generator, blend: float, like: Any) -> Any:
     Drawn are blocks of many sizes, with another contrast and brightness for every channel. White noise alone
     will not do: after a mean over the image all noise is alike, and next to so small a signal every rounding counts.
     """
-    if not isinstance(like, Tensor) or not like.is_floating_point() or not like.numel():
+    if not isinstance(like, Tensor) or not like.is_floating_point():
         return like
+    if not like.numel():
+        return like.double()
     low, high = float(like.min()), float(like.max())
     if low == high:
         low, high = low - 1, high + 1

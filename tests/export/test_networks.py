@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ import onnxruntime
 import pytest
 import torch
 from nets import make
-from torch import nn
+from torch import Tensor, nn
 from torch.export import Dim
+from torch.nn import functional
 from torch.utils import _pytree as pytree
 
 from edgemtl_export import channel_groups, shrink, verify
@@ -88,6 +90,52 @@ def test_the_batch_of_a_network_of_two_cameras_stays_dynamic() -> None:
         with torch.no_grad():
             expected, actual = pytree.tree_leaves(net(**images)), pytree.tree_leaves(small(**images))
         assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(expected, actual, strict=True))
+
+
+class SizeReaders(nn.Module):
+    """Channels that are constants, and what becomes of them where a dynamic size decides it."""
+
+    def __init__(self, middle: Callable[[nn.Conv2d, Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b, self.c = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 4, 1)
+        self.a.weight.data[:4] = 0  # whose biases stay
+        self.b.weight.data[:4, 4:] = 0  # whose outputs read constants alone
+        self.middle = middle
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(self.middle(self.b, self.a(x)))
+
+
+def pad_to_eights(x: Tensor) -> Tensor:
+    """Pad by what is lacking to multiples of eight: nothing at the example's size."""
+    return functional.pad(x, (0, -x.shape[3] % 8, 0, -x.shape[2] % 8))
+
+
+@pytest.mark.parametrize(
+    "middle",
+    [
+        lambda b, y: y.sum((2, 3), keepdim=True) * 0.01,
+        lambda b, y: y.sum(0, keepdim=True),
+        lambda b, y: y / y.shape[3],
+        lambda b, y: y / (y.shape[2] * y.shape[3]) ** 0.5,
+        lambda b, y: y + 0.1 * y.shape[2],
+        lambda b, y: y.flatten(2).softmax(2).reshape(y.shape),
+        lambda b, y: b(y).mean((2, 3), keepdim=True),
+        lambda b, y: functional.adaptive_avg_pool2d(b(y).relu(), 1),
+        lambda b, y: functional.pad(y, (1, 1, 1, 1)).mean((2, 3), keepdim=True),
+        lambda b, y: functional.avg_pool2d(y, 3, 1, 1).mean((2, 3), keepdim=True),
+        lambda b, y: pad_to_eights(y),
+    ],
+)
+def test_what_is_constant_at_the_example_size_alone_stays(middle: Callable[[nn.Conv2d, Tensor], Tensor]) -> None:
+    net = SizeReaders(middle).eval()
+    sizes = ({0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC},)
+    small = shrink(net, (torch.randn(2, 3, 16, 16),), dynamic_shapes=sizes).module()
+    for shape in ((2, 3, 16, 16), (3, 3, 9, 40), (4, 3, 34, 20)):
+        x = torch.randn(shape)
+        with torch.no_grad():
+            torch.testing.assert_close(small(x), net(x), atol=1e-4, rtol=1e-4)
 
 
 def test_constants_are_exact_at_the_border_with_and_without_a_carrier() -> None:

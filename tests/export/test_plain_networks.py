@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils import parametrizations, prune
 
 from edgemtl_export import UnsupportedError, channel_groups, shrink
@@ -207,3 +208,116 @@ def test_yolo_as_its_library_builds_it(name: str) -> None:
     result = shrink(net, (torch.rand(1, 3, 64, 64),))
     first = next(layer for layer in result.report.layers if layer.name == "model.0.conv.weight")
     assert first.after == first.before // 2 and result.report.proof["float64"] <= 1e-9
+
+
+class Vectors(Net):
+    """Channels as a vector without a batch: it is compared with a buffer, written to it, and read by a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("means", torch.zeros(8))
+        self.linear = nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        means = self.c(x).mean((0, 2, 3))
+        self.means.mul_(0.9).add_(means * 0.1)
+        return self.d(self.c(x) - self.means[:, None, None]), self.linear(means.relu())
+
+
+@pytest.mark.fault("S1")
+def test_channels_may_be_a_vector() -> None:
+    net = Vectors().eval()
+    result = shrink(net, (IMAGE,))
+    torch.testing.assert_close(result.module()(IMAGE), net(IMAGE))
+    assert result.report.pinned["means (written)"] == 8
+
+
+class Mixing(nn.Module):
+    """Attention by head over ``values`` that have no channels of their own."""
+
+    def __init__(self, values: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.query, self.key, self.values = nn.Linear(12, 16), nn.Linear(12, 16), values
+        self.query.weight.data[::2], self.query.bias.data[::2] = 0, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key = (layer(x).view(2, 5, 4, 4).transpose(1, 2) for layer in (self.query, self.key))
+        values = self.values(x.view(2, 5, 4, 3).transpose(1, 2))
+        return (
+            functional.scaled_dot_product_attention(query, key, values)
+            + (query @ key.transpose(2, 3)).softmax(-1) @ values
+        )
+
+
+@pytest.mark.fault("S1")
+@pytest.mark.parametrize("values", [lambda x: x, lambda x: x.cumsum(1), lambda x: x[:, :1].expand(-1, 4, -1, -1)])
+def test_heads_mix_what_has_no_heads_of_its_own(values: Callable[[Tensor], Tensor]) -> None:
+    net, x = Mixing(values).eval(), torch.randn(2, 5, 12)
+    result = shrink(net, (x,))
+    assert result.report.parameters_after == result.report.parameters_before // 2
+    torch.testing.assert_close(result.module()(x), net(x))
+
+
+class Between(Net):
+    """An operator between the two convolutions."""
+
+    def __init__(self, operator: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.operator = operator
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.operator(self.c(x))
+        return self.d(y) if y.ndim == 4 else y
+
+
+SECOND_NAMES: dict[str, Callable[[Tensor], Tensor]] = {
+    "concat": lambda y: torch.concat([y, y], 2),
+    "multiply": lambda y: torch.multiply(y, 2.0),
+    "divide": lambda y: torch.divide(y, y * y + 1),
+    "subtract": lambda y: torch.subtract(y, y * 2),
+    "absolute": torch.absolute,
+    "negative": torch.negative,
+    "expit": lambda y: y * torch.special.expit(y),
+    "greater": lambda y: y * torch.greater(y, 0.1),
+    "swapdims": lambda y: y.swapdims(2, 3),
+    "moveaxis": lambda y: y.moveaxis(1, -1).moveaxis(-1, 1),
+    "mT": lambda y: y.mT,
+    "where": lambda y: torch.where(y > 0, y, -1.0),
+}
+
+
+@pytest.mark.fault("S1")
+@pytest.mark.parametrize("name", SECOND_NAMES)
+def test_operators_are_known_by_their_second_names(name: str) -> None:
+    net = Between(SECOND_NAMES[name]).eval()
+    result = shrink(net, (IMAGE,))
+    assert result.report.layers[0].after == 4 and not result.report.pinned
+    torch.testing.assert_close(result.module()(IMAGE), net(IMAGE))
+
+
+@pytest.mark.fault("S1")
+@pytest.mark.parametrize(
+    "operator",
+    [
+        lambda y: y[y > 0.1],
+        torch.nonzero,
+        lambda y: y.masked_select(y > 0),
+        lambda y: y.repeat_interleave((y[0, 0, 0] > 0).long(), 3).mean(),
+    ],
+)
+def test_a_size_that_depends_on_values_is_one_line(operator: Callable[[Tensor], Tensor]) -> None:
+    with pytest.raises(UnsupportedError, match="size depends on values") as raised:
+        shrink(Between(operator).eval(), (IMAGE,))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.fault("S1")
+def test_a_decoder_whose_columns_are_zero_is_viewed_as_it_lies_in_memory() -> None:
+    torch.manual_seed(2)
+    net, x = nn.TransformerDecoderLayer(16, 4, 24, batch_first=True).eval(), torch.randn(2, 16, 16)
+    for layer in net.modules():
+        if isinstance(layer, nn.Linear):
+            layer.weight.data[:, torch.rand(layer.in_features) < 0.4] = 0
+    result = shrink(net, (x[:, :5], x))
+    torch.testing.assert_close(result.module()(x[:, :5], x), net(x[:, :5], x))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from nets import NETS, make
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from edgemtl_export import NotEqualError, channel_groups, shrink, verify
+from edgemtl_export import NotEqualError, UnsupportedError, channel_groups, shrink, verify
 from edgemtl_export.liveness import Liveness
 from edgemtl_export.view_rewrite import ViewPlanner
 
@@ -170,3 +171,102 @@ def test_the_result_trains_on_and_exports_again() -> None:
     module = copy.deepcopy(shrink(net, (x,)).module())
     sum(out.square().mean() for out in pytree.tree_leaves(module(x))).backward()
     assert all(p.grad is not None for p in module.parameters())
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *({"align": wrong} for wrong in (0, -8, 2.5, True, "Auto", "8", None)),
+        *({"branches": wrong} for wrong in ("Cut", True, None)),
+        *({"norms": wrong} for wrong in ("REWRITE", True)),
+        *({"outputs": wrong} for wrong in ("boxes", [], ["height"], [7])),
+    ],
+)
+def test_a_wrong_option_is_one_line_that_names_it(option: dict[str, Any]) -> None:
+    net, x = make("Residual")
+    (name,) = option
+    with pytest.raises(ValueError, match=name.removesuffix("s")) as raised:
+        shrink(net, (x,), **option)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("network", [None, "net.pt", {}, torch.relu])
+def test_what_is_no_network_is_one_line(network: Any) -> None:
+    for call in (shrink, channel_groups):
+        with pytest.raises(UnsupportedError, match=r"give an nn\.Module or an ExportedProgram"):
+            call(network, (torch.rand(1, 3, 8, 8),))
+
+
+class Answer(NamedTuple):
+    """Outputs that have names and are no dict."""
+
+    boxes: Tensor
+    depth: Tensor
+
+
+class Answers(nn.Module):
+    """Two heads in a named tuple."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.boxes, self.depth = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 1, 1)
+
+    def forward(self, x: Tensor) -> Answer:
+        return Answer(self.boxes(x), self.depth(x))
+
+
+def test_fields_of_a_named_tuple_are_outputs() -> None:
+    net, x = Answers().eval(), torch.rand(1, 3, 8, 8)
+    result = shrink(net, (x,), outputs=["depth"])
+    assert result.report.parameters_after == 4
+    torch.testing.assert_close(result.module()(x), {"depth": net(x).depth})
+
+
+class Spectrum(nn.Module):
+    """Complex outputs, and channels that leave before them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 2, 1)
+        self.a.weight.data[:4] = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.fft.rfft2(self.b(self.a(x)))
+
+
+def test_complex_outputs_are_compared_as_numbers() -> None:
+    net, x = Spectrum().eval(), torch.rand(1, 3, 8, 8)
+    result = shrink(net, (x,))
+    assert result.report.proof["float64"] < 1e-12
+    torch.testing.assert_close(result.module()(x), net(x), atol=1e-4, rtol=1e-4)
+    net.b.bias.data[0] = torch.inf
+    with pytest.raises(NotEqualError, match="not finite"):
+        shrink(net, (x,))
+
+
+def test_empty_example_inputs_prove_nothing() -> None:
+    net, x = make("Residual")
+    with pytest.raises(UnsupportedError, match="every output is empty"):
+        shrink(net, (x[:0],))
+
+
+def test_whole_numbers_are_inputs_too() -> None:
+    """They are never drawn, so that no output moves; the network is not constant for that."""
+    net = nn.Sequential(nn.Embedding(20, 8), nn.Linear(8, 4)).eval()
+    report = shrink(net, (torch.randint(0, 20, (2, 7)),)).report
+    assert not report.constant_outputs and not report.warnings
+
+
+def test_nothing_removed_of_nothing_is_no_removal() -> None:
+    assert "(0.0% removed)" in str(shrink(nn.ReLU(), (torch.rand(1, 3),)).report)
+
+
+def test_a_norm_without_epsilon_is_written_out_without_one() -> None:
+    torch.manual_seed(0)
+    net, x = nn.Sequential(nn.Linear(12, 16), nn.LayerNorm(16, eps=0.0), nn.Linear(16, 3)).eval(), torch.rand(2, 12)
+    net[0].weight.data *= 1e-3
+    for tensor in (net[0].weight, net[0].bias, net[1].weight, net[1].bias):
+        tensor.data[:6] = 0
+    result = shrink(net, (x,), norms="rewrite")
+    assert result.report.layers[0].after == 10
+    torch.testing.assert_close(result.module()(x), net(x))

@@ -29,7 +29,7 @@ class Channels:
     paired_rows: tuple[tuple[Ids, Ids], ...]
     """Pairs of ids (n, a) and (n, b): row k of one stays in part exactly when row k of the other does."""
     pins: Mapping[str, tuple[Ids, ...]]
-    """The pinned channels by the reason: the name of an operator without a rule, or ``output``."""
+    """The pinned channels by the reason: the name of an operator without a rule, ``output``, or a written buffer."""
     dims: Mapping[str, Mapping[int, Ids]]
     """Channel ids along each dimension of a parameter or buffer."""
     block_ids: Mapping[str, Ids]

@@ -9,10 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.export.graph_signature import OutputKind
 from torch.utils import _pytree as pytree
 
+from ..errors import UnsupportedError
 from ..program import Program, op_name
 from ..widening import is_random, widen_arguments
+from .any_size import constant_at_any_size, reads_size
 from .builder import POINTWISE, ChannelBuilder, Rule, gather_none
 from .channels import Channels
 from .values import Value, pinned_like, to_float64, values_in
@@ -48,11 +51,13 @@ def analyse(
                 example = examples[node]
                 builder.values[node] = pinned_like(example) if isinstance(example, Tensor) else example
             elif node.op == "call_function":
-                builder.values[node] = _call(builder, rules, node)
+                builder.values[node] = constant_at_any_size(_call(builder, rules, node), node.meta.get("val"))
             elif node.op == "output":
-                for value in values_in(pytree.tree_map_only(fx.Node, builder.values.get, node.args)):
-                    builder.pin(value.ids, "output")
-                    builder.unsliceable.add(value.source)
+                for result, spec in zip(node.args[0], program.exported.graph_signature.output_specs, strict=True):
+                    reason = "output" if spec.kind is OutputKind.USER_OUTPUT else f"{spec.target} (written)"
+                    for value in values_in(builder.values.get(result)):
+                        builder.pin(value.ids, reason)
+                        builder.unsliceable.add(value.source)
     for name in builder.unsliceable & builder.dims.keys():
         for ids in builder.dims[name].values():
             builder.pin(torch.from_numpy(ids), f"{name} (also read as a whole)")
@@ -111,9 +116,7 @@ def _constant(builder: ChannelBuilder, node: fx.Node, args: Any, kwargs: Any, op
         result = node.target(*args, **kwargs)
     except (RuntimeError, TypeError, NotImplementedError):  # an operator that has no float64
         return _without_rule(builder, node, operands)
-    varies = any(isinstance(n.meta.get("val"), torch.SymInt) for n in node.all_input_nodes) or any(
-        not bool(v.const.all()) for v in operands
-    )
+    varies = reads_size(node) or any(not bool(v.const.all()) for v in operands)
 
     def wrap(tensor: Tensor) -> Value:
         if varies:
@@ -134,4 +137,8 @@ def _result_like(builder: ChannelBuilder, node: fx.Node) -> Any:
         Value, lambda v: torch.empty(v.shape, dtype=v.value.dtype, device="meta"), (args, kwargs)
     )
     assert callable(node.target)
-    return node.target(*args, **kwargs)
+    try:
+        return node.target(*args, **kwargs)
+    except (RuntimeError, NotImplementedError) as error:  # it has no shape without its values
+        reason = "gives a tensor whose size depends on values, not on sizes; export the network without it"
+        raise UnsupportedError(f"{node.name} ({op_name(node)}) {reason}") from error

@@ -120,10 +120,14 @@ def mask_unknown(value: Tensor, const: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(const, value, torch.zeros_like(value)), const
 
 
+def rows(data: Tensor, dim: int) -> Tensor:
+    """Return compressed data as a matrix, a row for each index along ``dim``."""
+    return data.movedim(dim, 0).reshape(data.shape[dim], -1)
+
+
 def uniform_constants(value: Value, dim: int) -> tuple[Tensor, Tensor]:
     """Return for every channel along ``dim`` whether it is one constant everywhere, and that constant (float64)."""
-    flat_const = value.const.movedim(dim, 0).flatten(1) if value.const.ndim > 1 else value.const[:, None]
-    flat_value = value.value.movedim(dim, 0).flatten(1) if value.value.ndim > 1 else value.value[:, None]
+    flat_const, flat_value = rows(value.const, dim), rows(value.value, dim)
     constant = flat_const.all(1) & (flat_value == flat_value[:, :1]).all(1)
     amount = torch.where(constant, flat_value[:, 0].double(), torch.zeros((), dtype=torch.float64))
     return constant.expand(value.shape[dim]), amount.expand(value.shape[dim])

@@ -105,12 +105,13 @@ def _pass_through(
 ) -> Value:
     """Let an operand's channels through, their positions mixed; each channel needs the matrix of its head."""
     assert operand.ids is not None and matrix.ids is not None
-    heads = operand.ids.shape[:-2]
-    flat = operand.ids.reshape(math.prod(heads), -1)
+    heads = torch.broadcast_shapes(operand.ids.shape[:-2], matrix.ids.shape[:-2])
+    ids = operand.ids.expand(*heads, *operand.ids.shape[-2:])
+    flat = ids.reshape(math.prod(heads), -1)
     other = matrix.ids.expand(*heads, 1, 1).reshape(-1, 1)
     required = torch.ones_like(other).bool()
     zero = _all_along_ones(operand.zero, operand.ids.shape)
-    needs = ~zero.expand(operand.ids.shape).reshape(flat.shape)
+    needs = ~zero.expand(ids.shape).reshape(flat.shape)
     builder.add_read(node, flat, other, needs[..., None], required, ~required)
     if builder.couple_groups and len(flat) > 1:
         builder.couple(flat, flat[:1])

@@ -9,7 +9,7 @@ from torch import Tensor, fx
 
 from ...program import op_name
 from ..builder import ChannelBuilder, Rule
-from ..values import Grouped, Value, along, mask_unknown, uniform_constants
+from ..values import Grouped, Value, along, mask_unknown, rows, uniform_constants
 
 CONV = [f"aten.conv{n}d" for n in (1, 2, 3)]
 TRANSPOSED = [f"aten.conv_transpose{n}d" for n in (1, 2, 3)]
@@ -159,7 +159,7 @@ def constant_channels(x: Value, dim: int) -> tuple[Tensor, Tensor]:
     """Return for every channel whether it is constant, and whether it is zero, everywhere."""
 
     def everywhere(mask: Tensor) -> Tensor:
-        return mask.movedim(dim, 0).flatten(1).all(1).expand(x.shape[dim])
+        return rows(mask, dim).all(1).expand(x.shape[dim])
 
     return everywhere(x.const), everywhere(x.zero)
 

@@ -12,14 +12,16 @@ from torch.utils import _pytree as pytree
 
 from ...broadcast import Broadcast, compress, run_movement
 from ...program import op_name
+from ..any_size import reads_size
 from ..builder import ChannelBuilder, Rule
-from ..values import Value, along, to_float64, unknown, values_in
+from ..values import Value, along, mask_unknown, to_float64, unknown, values_in
 
 MOVEMENTS = frozenset(
     f"aten.{name}"
     for name in """
     view reshape _unsafe_view permute transpose t flatten unflatten slice select narrow split split_with_sizes
     chunk unbind cat stack unsqueeze squeeze expand alias detach contiguous clone movedim swapaxes
+    swapdims moveaxis mT mH adjoint
     pixel_unshuffle channel_shuffle roll flip lift_fresh_copy index_select repeat repeat_interleave tile unfold
     """.split()  # noqa: SIM905
 )
@@ -38,6 +40,8 @@ def movement(builder: ChannelBuilder, node: fx.Node, *args: Any, **kwargs: Any) 
     if any(isinstance(a, torch.dtype) for a in args):
         return None  # a view of the bits
     operands = values_in((args, kwargs))
+    if op_name(node) == "aten.repeat_interleave" and len(operands) > 1:
+        return None  # as often as a tensor says
     if all(v.ids is None for v in operands):
         return _follow_parameter(builder, node, args, kwargs)
     if op_name(node) == "aten.index_select":  # the index carries no channels
@@ -87,6 +91,8 @@ def pad(builder: ChannelBuilder, node: fx.Node, x: Value, amounts: list[int], *r
     if x.ids is None or (mode != "constant" and x.ids.ndim < 3):
         return None
     ndim, ids, value, const = len(x.shape), x.ids, x.value.double(), x.const
+    if reads_size(node):
+        value, const = mask_unknown(value, const & (value == fill))  # at this size there may be no border
     shape = list(x.shape)
     for pair in range(len(amounts) // 2):
         dim, (before, after) = ndim - 1 - pair, amounts[2 * pair : 2 * pair + 2]

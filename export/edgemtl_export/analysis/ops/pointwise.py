@@ -12,10 +12,11 @@ from torch.utils import _pytree as pytree
 
 from ...program import op_name
 from ...widening import WIDE
+from ..any_size import is_dynamic, reads_size
 from ..builder import POINTWISE, ChannelBuilder, Rule
-from ..values import Value, along, mask_unknown, to_float64, unknown, values_in
+from ..values import Value, along, mask_unknown, rows, to_float64, unknown, values_in
 
-UNTAGGED = ("dropout", "feature_dropout", "alpha_dropout", "type_as", "to", "_to_copy", "hardswish")
+UNTAGGED = ("dropout", "feature_dropout", "alpha_dropout", "type_as", "to", "_to_copy", "hardswish", "where")
 """Element-wise operators that PyTorch does not tag as pointwise."""
 PRODUCTS = ("aten.mul", "aten.logical_and", "aten.bitwise_and")
 SUMS = ("aten.add", "aten.sub")
@@ -24,6 +25,8 @@ SUMS = ("aten.add", "aten.sub")
 def pointwise(builder: ChannelBuilder, node: fx.Node, *args: Any, **kwargs: Any) -> Value | None:
     """Apply the function to the constants; where two operands carry channels, those are coupled."""
     operands = values_in((args, kwargs))
+    if not isinstance(node.meta["val"], Tensor):
+        return None  # the indices where a condition holds
     if op_name(node) == "aten.type_as":
         operands, args = operands[:1], args[:1]
     shape = torch.broadcast_shapes(*(v.shape for v in operands))
@@ -41,6 +44,8 @@ def _propagate(node: fx.Node, args: Any, kwargs: Any, operands: list[Value]) -> 
     const = operands[0].const
     for v in operands[1:]:
         const = const & v.const
+    if reads_size(node):
+        const = torch.zeros_like(const)
     if name in PRODUCTS or (name == "aten.div" and isinstance(args[0], Value)):
         for v in operands if name in PRODUCTS else operands[:1]:
             const = const | v.zero
@@ -112,7 +117,7 @@ def _bind_constant(builder: ChannelBuilder, node: fx.Node, args: Any, constant: 
     if len(varying) > 1:
         return False
     (dim,) = varying
-    moved = lead.movedim(dim, 0).flatten(1)
+    moved = rows(lead, dim)
     if moved.shape[1] > 1:
         builder.couple(moved, moved[:, :1])
     ids, constant_dim = moved[:, 0].contiguous(), dim - ndim + len(constant.shape)
@@ -166,7 +171,7 @@ def softmax(builder: ChannelBuilder, node: fx.Node, x: Value, dim: int, *rest: o
     """Normalise along a dimension that holds no channels."""
     if x.ids is None or x.ids.shape[dim] > 1:
         return None
-    if not bool(x.const.any()) or x.const.shape[dim] > 1 or x.value.shape[dim] > 1:
+    if not bool(x.const.any()) or x.const.shape[dim] > 1 or x.value.shape[dim] > 1 or is_dynamic(node, dim):
         return unknown(x.shape, x.ids)
     share = 1.0 / x.shape[dim]
     value = torch.full_like(to_float64(x.value), math.log(share) if "log" in op_name(node) else share)

@@ -10,6 +10,7 @@ from torch import Tensor, fx
 from ...broadcast import compress
 from ...program import op_name
 from ...widening import widen_arguments
+from ..any_size import is_dynamic
 from ..builder import ChannelBuilder, Rule
 from ..values import Value, along, mask_unknown, unknown
 
@@ -58,6 +59,8 @@ def over_space(builder: ChannelBuilder, node: fx.Node, x: Value, *args: Any, **k
     shape = tuple(run(torch.empty(x.shape, device="meta")).shape)
     assert x.ids is not None
     ids = x.ids if keepdim else x.ids.squeeze(sorted(dims))
+    if name == "aten.sum" and any(is_dynamic(node.args[0], d) for d in dims):
+        x = Value(x.shape, torch.zeros_like(x.value), x.zero, x.ids)  # any other sum grows with the size
     if not bool(x.const.any()):
         return unknown(shape, ids)
     uniform = max(x.value.shape[2:], default=1) == 1 and max(x.const.shape[2:], default=1) == 1
