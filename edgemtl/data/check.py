@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..tasks import TASKS
+from ..tasks.semantic import ClassMapStatistics
 from .annotations import Index
 from .box_counts import check_any_box
 from .damage import add_damage
@@ -70,11 +71,23 @@ def check(path: str | Path, label_policy: str = "fused", modality: str = "") -> 
             if sample is not None:
                 statistics.add(sample)
         add_damage(entries, problems)
+        check_class_maps(dataset_index, split, statistics)
         dataset_index.problems.extend(problems)
         by_split[split] = statistics.to_dict()
         if not dataset_index.problems:
             check_any_box(dataset_index, split, len(entries), sum(by_split[split].get("boxes", {}).values()))
     return dataset_index, by_split
+
+
+def check_class_maps(dataset_index: Index, split: str, statistics: SplitStatistics) -> None:
+    """Add a problem where the second of two classes is written as 255, which is unknown."""
+    maps = statistics.by_task.get("semantic")
+    if isinstance(maps, ClassMapStatistics) and maps.are_binary:
+        dataset_index.problem(
+            dataset_index.root,
+            f"no pixel of split '{split}' is '{maps.classes[1]}': its masks hold 0 and 255 alone, and 255 is unknown; "
+            f"write 1 where '{maps.classes[1]}' is",
+        )
 
 
 def rows(by_split: dict[str, Statistics]) -> list[list[str]]:

@@ -81,10 +81,17 @@ class ClassMapStatistics:
     def __init__(self, classes: tuple[str, ...]) -> None:
         self.classes = classes
         self.pixels = np.zeros(len(classes), np.int64)
+        self.unknown = 0
 
     def add(self, label: NDArray[np.uint8]) -> None:
         """Count the pixels of one image."""
         self.pixels += np.bincount(label[label != IGNORE], minlength=len(self.pixels))
+        self.unknown += int((label == IGNORE).sum())
+
+    @property
+    def are_binary(self) -> bool:
+        """Whether these are masks of 0 and 255 for two classes, of which 255 is read as unknown."""
+        return len(self.classes) == 2 and self.unknown > 0 and not self.pixels[1] and self.pixels[0] > 0
 
     def to_dict(self) -> Figures:
         """Return the shares by class."""
