@@ -6,6 +6,7 @@
 2. The given program and the smaller one agree in float64 to `TOLERANCE` of the signal on several inputs.
 3. In float32 the smaller program is as close to the float64 outputs as the given one, or within `FLOAT32` of the
    signal.
+4. With dynamic sizes, the two agree in float64 at other sizes than the example's too.
 
 The signal of an output is the largest change between two inputs. NaN is a failure.
 """
@@ -24,6 +25,7 @@ from torch.utils import _pytree as pytree
 
 from .errors import UnsupportedError, first_sentence
 from .masking import mask_pruned
+from .other_sizes import at_other_sizes
 from .plan import Plan
 from .program import Program
 from .pruned_state import Keep
@@ -36,6 +38,9 @@ UNMOVED = 1e-12
 """Largest change of an output, as a share of its size, that is rounding."""
 BLENDS = (0.1, 0.5, 1.0)
 """How far each input is moved from the example to a drawn one."""
+
+OTHER_SIZES = 2
+"""At so many other sizes a program with dynamic ones is checked."""
 
 Outputs = list[list[Any]]
 """The flat outputs for each input."""
@@ -84,6 +89,8 @@ def verify_equal(
     tight, _ = rewrite(exact, plan)
     errors["float64"] = reference.check([tight.run(x) for x in drawn], TOLERANCE, "float64")
     single = [[x.float() if isinstance(x, Tensor) and x.dtype == torch.float64 else x for x in row] for row in drawn]
+    if original.dynamic:
+        errors |= _errors_at_other_sizes(in_double(original), tight, names, inputs)
     proof = Proof(errors, unmoved(reference.outputs))
     if any(t.is_floating_point() and t.dtype != torch.float32 for t in original.state.values()):
         return proof
@@ -91,6 +98,27 @@ def verify_equal(
     bound = max(FLOAT32, 10 * max(rounding.values(), default=0.0))
     errors["float32"] = reference.check([small.run(x) for x in single], bound, "float32")
     return proof
+
+
+def _errors_at_other_sizes(exact: Program, tight: Program, names: list[str], inputs: Sequence[Any]) -> dict[str, float]:
+    """Compare two programs at up to `OTHER_SIZES` other sizes than the example's, of those that the given one takes."""
+    errors: dict[str, float] = {}
+    generator = torch.Generator().manual_seed(0)
+    for resized in at_other_sizes(exact, inputs):
+        drawn = [[draw(generator, blend, x) for x in resized] for blend in BLENDS[:2]]
+        try:
+            outputs = [exact.run(x) for x in drawn]
+        except Exception:  # whatever a network raises at a size that it was not made for
+            continue
+        try:
+            found = [tight.run(x) for x in drawn]
+        except Exception as error:
+            raise NotEqualError(f"the shrunk program fails at another size ({first_sentence(error)})") from error
+        label = "float64, at another size"
+        errors[f"size {len(errors) + 1}"] = _Reference(names, outputs).check(found, TOLERANCE, label)
+        if len(errors) == OTHER_SIZES:
+            break
+    return errors
 
 
 class _Reference:

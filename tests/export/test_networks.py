@@ -18,6 +18,7 @@ from torch.nn import functional
 from torch.utils import _pytree as pytree
 
 from edgemtl_export import channel_groups, shrink, verify
+from edgemtl_export.analysis import interpret
 from edgemtl_models import build as build_multi_task
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -136,6 +137,35 @@ def test_what_is_constant_at_the_example_size_alone_stays(middle: Callable[[nn.C
         x = torch.randn(shape)
         with torch.no_grad():
             torch.testing.assert_close(small(x), net(x), atol=1e-4, rtol=1e-4)
+
+
+def test_the_proof_is_of_other_sizes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An analysis that is right at the example's sizes alone does not pass."""
+    net = SizeReaders(lambda b, y: b(y).mean((2, 3), keepdim=True)).eval()
+    args, sizes = (torch.randn(2, 3, 16, 16),), ({0: Dim.DYNAMIC, 2: Dim("h", min=8, max=24), 3: Dim.DYNAMIC},)
+    errors = shrink(net, args, dynamic_shapes=sizes).report.proof
+    assert errors.keys() >= {"size 1", "size 2"} and max(errors["size 1"], errors["size 2"]) < 1e-9
+    monkeypatch.setattr(interpret, "constant_at_any_size", lambda result, recorded: result)
+    with pytest.raises(verify.NotEqualError, match="float64, at another size"):
+        shrink(net, args, dynamic_shapes=sizes)
+
+
+def test_sizes_that_the_given_network_does_not_take_prove_nothing() -> None:
+    """A network that is made for sizes that two divides, as many with a shortcut over a stride are."""
+
+    class Even(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.up = nn.Conv2d(3, 8, 2, stride=2), nn.ConvTranspose2d(8, 3, 2, stride=2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.up(self.a(x).relu())
+
+    net = Even().eval()
+    net.a.weight.data[::2], net.a.bias.data[::2] = 0, 0  # type: ignore[index]
+    half = Dim("half", min=2, max=64)
+    report = shrink(net, (torch.randn(1, 3, 16, 16),), dynamic_shapes=({2: 2 * half, 3: 2 * half},)).report
+    assert report.parameters_after < report.parameters_before and "size 2" in report.proof
 
 
 def test_constants_are_exact_at_the_border_with_and_without_a_carrier() -> None:
