@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from .errors import UnsupportedError
+from .fixed_indices import select_by_index
 from .nested import inline_nested
 from .program import STATE, Program, copy_graph, op_name
 from .shape_readers import read_metadata
@@ -63,6 +64,7 @@ def to_program(
             program.graph.erase_node(node)
     _use_first_names(program.graph)
     read_metadata(program.graph)
+    select_by_index(program)
     program.drop_unused()
     return program
 

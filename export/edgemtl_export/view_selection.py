@@ -120,7 +120,9 @@ def _run_step(channels: Channels, step: fx.Node, operand: Any) -> Any:
 
     def argument(n: fx.Node) -> object:
         value = channels.values[n]
-        return operand if carries_channels(value) else value
+        if carries_channels(value):
+            return operand
+        return value.expand(value.value) if isinstance(value, Value) else value
 
     assert callable(step.target)
     args, kwargs = pytree.tree_map_only(fx.Node, argument, (step.args, step.kwargs))

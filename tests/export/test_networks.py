@@ -139,6 +139,40 @@ def test_what_is_constant_at_the_example_size_alone_stays(middle: Callable[[nn.C
             torch.testing.assert_close(small(x), net(x), atol=1e-4, rtol=1e-4)
 
 
+class Picks(nn.Module):
+    """Channels that are picked by fixed numbers."""
+
+    def __init__(self, pick: Callable[[Tensor, Tensor], Tensor], count: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.pick, self.a, self.b = pick, nn.Conv2d(3, 8, 1), nn.Conv2d(count, 4, 1)
+        self.a.weight.data[::2], self.a.bias.data[::2] = 0, 0  # type: ignore[index]
+        self.register_buffer("order", torch.tensor([7, 3, 5, 1, 0, 2, 6, 4]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.pick(self.a(x).relu(), self.order))
+
+
+@pytest.mark.parametrize(
+    ("pick", "count", "kept"),
+    [
+        (lambda y, order: y[:, [0, 3, 5, -1]], 4, 3),
+        (lambda y, order: y[:, order], 8, 4),
+        (lambda y, order: y.index_select(1, order), 8, 4),
+        (lambda y, order: y[:, torch.tensor([1, 1, 2, 2])], 4, 1),
+        (lambda y, order: y[:, :, [1, 0]][:, order[:4]], 4, 8),  # numbers that are computed: no rule
+    ],
+)
+def test_channels_are_pruned_where_fixed_numbers_pick_them(
+    pick: Callable[[Tensor, Tensor], Tensor], count: int, kept: int
+) -> None:
+    net, x = Picks(pick, count).eval(), torch.randn(1, 3, 8, 8)
+    result = shrink(net, (x,))
+    assert result.keep["a.weight"][0].size == kept
+    with torch.no_grad():
+        torch.testing.assert_close(result.module()(x), net(x), atol=1e-5, rtol=1e-5)
+
+
 def test_the_proof_is_of_other_sizes_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """An analysis that is right at the example's sizes alone does not pass."""
     net = SizeReaders(lambda b, y: b(y).mean((2, 3), keepdim=True)).eval()
