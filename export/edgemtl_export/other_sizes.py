@@ -23,15 +23,15 @@ def at_other_sizes(program: Program, inputs: Sequence[Any]) -> Iterator[list[Any
     """
     known = _sizes(program, inputs)
     constraints = program.exported.range_constraints
-    seen = [known]
+    tried = [known]
     for rule in RULES:
         sizes = {}
         for symbol, size in known.items():
             bounds = constraints.get(symbol)
             low, high = (1, MOST) if bounds is None else (max(1, bounds.lower), min(MOST, bounds.upper))
             sizes[symbol] = int(min(max(rule(size), low), high))
-        if sizes not in seen:
-            seen.append(sizes)
+        if sizes not in tried:
+            tried.append(sizes)
             yield [_resized(x, node.meta.get("val"), sizes) for x, node in zip(inputs, program.inputs, strict=True)]
 
 

@@ -111,11 +111,11 @@ def _errors_at_other_sizes(exact: Program, tight: Program, names: list[str], inp
         except Exception:  # whatever a network raises at a size that it was not made for
             continue
         try:
-            found = [tight.run(x) for x in drawn]
+            smaller = [tight.run(x) for x in drawn]
         except Exception as error:
             raise NotEqualError(f"the shrunk program fails at another size ({first_sentence(error)})") from error
         label = "float64, at another size"
-        errors[f"size {len(errors) + 1}"] = _Reference(names, outputs).check(found, TOLERANCE, label)
+        errors[f"size {len(errors) + 1}"] = _Reference(names, outputs).check(smaller, TOLERANCE, label)
         if len(errors) == OTHER_SIZES:
             break
     return errors
