@@ -13,7 +13,7 @@ export EDGEMTL_DATA ?= $(abspath ../shared/data)
 export EDGEMTL_WEIGHTS ?= $(abspath ../shared/weights)
 endif
 
-.PHONY: setup demo test test-slow lint format wheels bench-rgbir bench-joint bench-methods bench-live bench-soak bench-time bench-reopen bench-fuzz bench-mistakes bench-proximal bench-destroy bench-deploy bench-shrink bench-shrink-wide bench-latency clean
+.PHONY: setup demo test test-slow lint format wheels bench-rgbir bench-joint bench-methods bench-live bench-soak bench-time bench-reopen bench-fuzz bench-mistakes bench-engine bench-destroy bench-deploy bench-shrink bench-shrink-wide bench-latency clean
 setup: $(READY)
 
 # .ci/venv makes .venv with Python 3.11 or newer, by uv where PYTHON is older. opencv-python needs the system's libGL;
@@ -86,9 +86,9 @@ bench-live: setup
 bench-mistakes: setup
 	$(BIN)/python benchmarks/mistakes.py --times 5
 
-# what the proximal step adds to a training step
-bench-proximal: $(PEERS)
-	$(BIN)/python benchmarks/proximal.py
+# what a sparsifier adds to a training step, and more of the engine as it comes
+bench-engine: setup
+	$(BIN)/python benchmarks/engine.py
 
 bench-destroy: setup
 	$(BIN)/python benchmarks/destroy.py
