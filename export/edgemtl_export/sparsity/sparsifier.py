@@ -45,6 +45,8 @@ MEMORY = 0.05
 """Weight of the last step in a group's importance."""
 UPDATES = 100
 """How often the schedule chooses groups, between its begin and its end: choosing waits for the device."""
+MOST_PERIOD = 4
+"""With a target a proximal step follows every fourth step of a long training, and is as long as four."""
 TINY = 1e-9
 
 
@@ -120,8 +122,12 @@ class Sparsifier:
         self._counted: Tensor | None = None
         self._pruned_share = 0.0
         span = self.settings.end - self.settings.begin
-        self.interval = max(1, round(steps * span / UPDATES))
+        interval = max(1, round(steps * span / UPDATES))
+        self.period = min(MOST_PERIOD, interval) if self.target else 1
+        """Steps from one proximal step to the next; pruned groups are made zero in every step."""
+        self.interval = -(-interval // self.period) * self.period
         """Steps from one choice of groups to the next."""
+        self.memory = 1 - (1 - MEMORY) ** self.period
         self.to(self.parameters[0].device)
 
     def to(self, device: torch.device) -> None:
@@ -134,27 +140,27 @@ class Sparsifier:
     @torch.no_grad()
     def before_step(self) -> None:
         """Update the importance of the groups by the gradients of the step that follows."""
-        if self.frozen or not self.target:
+        if self.frozen or not self.target or self.step % self.period:
             return
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
         squares = self.by_rows.products(self.parameters, gradients).square()
         # a gradient scaler skips a step whose gradients overflowed
-        self.importance.lerp_(torch.where(squares.isfinite(), squares, self.importance), MEMORY)
+        self.importance.lerp_(torch.where(squares.isfinite(), squares, self.importance), self.memory)
 
     @torch.no_grad()
     def after_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Apply the proximal step that belongs to the optimiser's, or the frozen pattern."""
         step, self.step = self.step, self.step + 1
-        if self.frozen:
-            self.mask(self.model)
-        elif self.is_active(step):
+        if self.is_active(step) and step % self.period == 0:
             self._proximal_step(step, optimizer)
+        elif self.frozen or self.period > 1:
+            self.mask(self.model)
 
     def _proximal_step(self, step: int, optimizer: torch.optim.Optimizer) -> None:
         proximal = ProximalStep(self.by_rows, optimizer, self.parameters)
         threshold = proximal.threshold / self.partition.root_size
         protected = self._protected(self.importance if self.target else threshold)
-        lr = self._lr(optimizer)
+        lr = self.period * self._lr(optimizer)
         chooses = bool(self.target) and (step % self.interval == 0 or self._share_due(step) >= self.target)
         if self.target:
             strength = self.log_strength.detach().exp()[self.level]
@@ -163,7 +169,7 @@ class Sparsifier:
             relative = (threshold / strength).masked_fill(protected, float("inf"))
             count = int(self.scheduled.sum())
             equal = relative.kthvalue(count).values if count else relative.new_zeros(())
-            self.scale = self.settings.reg_ratio * equal / lr
+            self.scale = min(1.0, self.period * self.settings.reg_ratio) * equal / lr
         tau = lr * self.strengths().detach()[self.level]
         # With blocks the schedule alone prunes: the penalty must not take single groups out of a block.
         kept = protected | (threshold <= tau) if self.target and self.blocks.blocked else protected
