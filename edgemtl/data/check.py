@@ -63,7 +63,7 @@ def check(path: str | Path, label_policy: str = "fused", modality: str = "") -> 
     """Read a whole dataset; return its index, with the problems of all its files, and its statistics by split."""
     dataset_index = index(path, label_policy, modality)
     keep_complete(dataset_index)
-    by_split = {}
+    by_split, counted = {}, []
     for split, entries in dataset_index.splits.items():
         statistics = SplitStatistics(dataset_index.classes)
         problems = Problems()
@@ -71,22 +71,24 @@ def check(path: str | Path, label_policy: str = "fused", modality: str = "") -> 
             if sample is not None:
                 statistics.add(sample)
         add_damage(entries, problems)
-        check_class_maps(dataset_index, split, statistics)
         dataset_index.problems.extend(problems)
+        counted.append(statistics)
         by_split[split] = statistics.to_dict()
         if not dataset_index.problems:
             check_any_box(dataset_index, split, len(entries), sum(by_split[split].get("boxes", {}).values()))
+    check_class_maps(dataset_index, counted)
     return dataset_index, by_split
 
 
-def check_class_maps(dataset_index: Index, split: str, statistics: SplitStatistics) -> None:
-    """Add a problem where the second of two classes is written as 255, which is unknown."""
-    maps = statistics.by_task.get("semantic")
-    if isinstance(maps, ClassMapStatistics) and maps.are_binary:
+def check_class_maps(dataset_index: Index, splits: list[SplitStatistics]) -> None:
+    """Add a problem where the second of two classes is written as 255, which is unknown, in all splits."""
+    maps = [part for split in splits if isinstance(part := split.by_task.get("semantic"), ClassMapStatistics)]
+    labelled = [part for part in maps if part.pixels.any() or part.unknown]
+    if labelled and all(part.are_binary for part in labelled):
+        second = labelled[0].classes[1]
         dataset_index.problem(
             dataset_index.root,
-            f"no pixel of split '{split}' is '{maps.classes[1]}': its masks hold 0 and 255 alone, and 255 is unknown; "
-            f"write 1 where '{maps.classes[1]}' is",
+            f"no pixel is '{second}': the masks hold 0 and 255 alone, and 255 is unknown; write 1 where '{second}' is",
         )
 
 

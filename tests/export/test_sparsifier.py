@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -14,10 +15,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from edgemtl_export import Sparsifier, shrink
 from edgemtl_export.sparsity import Settings
+from edgemtl_export.sparsity.sparsifier import unwrapped
 
 X = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-SGD = lambda p: torch.optim.SGD(p, 0.05, momentum=0.9, weight_decay=1e-4)  # noqa: E731
 Make = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+
+
+def sgd(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, 0.05, momentum=0.9, weight_decay=1e-4)
 
 
 class Net(nn.Module):
@@ -62,7 +67,7 @@ def train(model: nn.Module, sparsifier: Sparsifier, optimizer: torch.optim.Optim
 @pytest.mark.parametrize(
     "make",
     [
-        SGD,
+        sgd,
         lambda p: torch.optim.AdamW(p, 1e-3),
         lambda p: torch.optim.AdamW(p, 1e-3, amsgrad=True),
         lambda p: torch.optim.NAdam(p, 1e-3),
@@ -86,7 +91,7 @@ def test_a_resumed_loop_ends_with_the_same_weights() -> None:
     model = Net().train()
     sparsifier, optimizer = (
         Sparsifier(model, **arguments(), target=0.5, channel_multiple=2, steps=30),
-        SGD(model.parameters()),
+        sgd(model.parameters()),
     )
     train(model, sparsifier, optimizer, range(9))
     kept = copy.deepcopy((model.state_dict(), optimizer.state_dict(), sparsifier.state_dict()))
@@ -94,7 +99,7 @@ def test_a_resumed_loop_ends_with_the_same_weights() -> None:
     again = Net().train()
     second, optimizer = (
         Sparsifier(again, **arguments(), target=0.5, channel_multiple=2, steps=30),
-        SGD(again.parameters()),
+        sgd(again.parameters()),
     )
     again.load_state_dict(kept[0])
     optimizer.load_state_dict(kept[1])
@@ -121,7 +126,7 @@ def test_gradients_that_are_accumulated_or_scaled_choose_the_same_groups() -> No
     chosen = []
     for scale, parts in ((1.0, 1), (256.0, 1), (1.0, 2)):
         model = Net().train()
-        optimizer = SGD(model.parameters())
+        optimizer = sgd(model.parameters())
         sparsifier = Sparsifier(model, **arguments(), target=0.5, channel_multiple=2, steps=20)
         for _ in range(20):
             optimizer.zero_grad()
@@ -142,7 +147,7 @@ def test_an_average_has_the_zeros_of_its_network() -> None:
     model = Net().train()
     sparsifier, optimizer = (
         Sparsifier(model, **arguments(), target=0.5, channel_multiple=2, steps=20),
-        SGD(model.parameters()),
+        sgd(model.parameters()),
     )
     average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9))
     for _ in range(20):
@@ -159,10 +164,12 @@ def test_wrapped_networks_are_pruned_in_place(tmp_path: Any) -> None:
         model = Net().train()
         wrapped = DistributedDataParallel(model)
         sparsifier = Sparsifier(wrapped, **arguments(), target=0.5, channel_multiple=2, steps=20)
-        train(wrapped, sparsifier, SGD(wrapped.parameters()), range(20))
+        train(wrapped, sparsifier, sgd(wrapped.parameters()), range(20))
     finally:
         torch.distributed.destroy_process_group()
     assert sparsifier.frozen and shrink(model, **arguments()).report.parameters_after < 10_000
+    ours = nn.Sequential(OrderedDict(module=nn.Conv2d(3, 4, 1)))
+    assert unwrapped(ours) is ours  # a layer of that name is no wrapped network
     compiled = torch.compile(Net().train(), backend="eager")
     assert (
         Sparsifier(compiled, **arguments(), target=0.5, channel_multiple=2, steps=20).partition.count
@@ -180,7 +187,7 @@ def test_groups_are_chosen_a_hundred_times_at_most_and_stay_zero_between(monkeyp
         return choose(self, *given)
 
     monkeypatch.setattr(Sparsifier, "_least_important", counted)
-    optimizer = SGD(model.parameters())
+    optimizer = sgd(model.parameters())
     loss_of(model).backward()
     for _ in range(820):
         sparsifier.before_step()

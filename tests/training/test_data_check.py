@@ -337,15 +337,18 @@ def test_an_image_of_another_type_is_a_problem(pairs: Path, suffix: str) -> None
     assert any("is not an image of a known type; convert it" in str(problem) for problem in check(pairs)[0].problems)
 
 
-@pytest.mark.parametrize("value", [255, 1])
-def test_masks_of_0_and_255_are_no_two_classes(value: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for stem in "ab":
-        write_image(tmp_path / "rgb" / "train" / f"{stem}.png")
-        (tmp_path / "semantic" / "train").mkdir(parents=True, exist_ok=True)
+@pytest.mark.parametrize(("value", "val"), [(255, 255), (1, 1), (1, 255)])
+def test_masks_of_0_and_255_are_no_two_classes(
+    value: int, val: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where one split has the second class, the other's 255 is what is unknown."""
+    for split, number in (("train", value), ("val", val)):
+        write_image(tmp_path / "rgb" / split / f"{split}.png")
+        (tmp_path / "semantic" / split).mkdir(parents=True)
         mask = np.zeros(SIZE, np.uint8)
-        mask[10:30, 10:40] = value
-        assert cv2.imwrite(str(tmp_path / "semantic" / "train" / f"{stem}.png"), mask)
+        mask[10:30, 10:40] = number
+        assert cv2.imwrite(str(tmp_path / "semantic" / split / f"{split}.png"), mask)
     (tmp_path / "data.yaml").write_text("semantic: [floor, person]\n")
     assert main(["data", "check", str(tmp_path)]) == (2 if value == 255 else 0)
     error = capsys.readouterr().err
-    assert ("no pixel of split 'train' is 'person'" in error and "write 1 where 'person' is" in error) is (value == 255)
+    assert ("no pixel is 'person'" in error and "write 1 where 'person' is" in error) is (value == 255)

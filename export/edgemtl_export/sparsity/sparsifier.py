@@ -6,7 +6,8 @@ After R. Upadhyay et al., "Less is More" (arXiv 2308.12114): each optimiser step
 
 over groups of n_g weights each, in the optimiser's metric (`proximal`). A group is one of three forms: what makes one
 removable channel ("coupled", the default), a filter ("output"), or what a convolution reads of a channel ("input", the
-thesis'). The penalty is in the proximal step alone, and its state is never reset.
+thesis'). The penalty is in the proximal step alone, and its state is never reset. On a schedule of more than a hundred
+steps it follows every few of them (`MOST_PERIOD`), and pruned groups are made zero after each.
 
 With a fixed λ the share that is pruned is an outcome. With a target it is scheduled: the target of a step rises
 linearly from ``begin`` to ``end``, and the groups of least importance for their cost reduction are pruned until it is
@@ -32,6 +33,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
 from ..groups import channel_groups
 from ..tracing import evaluation_copy, on_cpu
@@ -46,8 +49,9 @@ MEMORY = 0.05
 UPDATES = 100
 """How often the schedule chooses groups, between its begin and its end: choosing waits for the device."""
 MOST_PERIOD = 4
-"""With a target a proximal step follows every fourth step of a long training, and is as long as four."""
+"""With a target a proximal step follows every fourth step of a long training, with four times the ratio."""
 TINY = 1e-9
+WRAPPERS = (DistributedDataParallel, DataParallel, AveragedModel)
 
 
 class Sparsifier:
@@ -295,12 +299,15 @@ class Sparsifier:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """Return the network inside of DistributedDataParallel, DataParallel and torch.compile."""
+    """Return the network inside of DistributedDataParallel, DataParallel, AveragedModel and torch.compile."""
     while True:
-        inner = getattr(model, "_orig_mod", None) or getattr(model, "module", None)
-        if not isinstance(inner, nn.Module) or type(model).__module__.partition(".")[0] != "torch":
+        compiled = getattr(model, "_orig_mod", None)  # by name: the import of torch.compile's class takes seconds
+        if isinstance(model, WRAPPERS):
+            model = model.module
+        elif isinstance(compiled, nn.Module):
+            model = compiled
+        else:
             return model
-        model = inner
 
 
 def _stage(positions: int, pixels: int) -> str:

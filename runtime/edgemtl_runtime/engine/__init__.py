@@ -76,9 +76,8 @@ class ThreadSafeEngine(ABC):
                     "is closed; open it again" if self._closed else "runs already; do not run it in a signal's handler"
                 )
                 raise EngineError(f"this {self.name} engine {reason}")
-            if missing := [
-                name for name in self.input_names if name not in inputs
-            ]:  # else the last run's would be used
+            missing = [name for name in self.input_names if name not in inputs]
+            if missing:  # a back end would take what it was last given
                 taken = ", ".join(self.input_names)
                 raise EngineError(f"this {self.name} engine is run without {', '.join(missing)}; it takes {taken}")
             self._running = True
