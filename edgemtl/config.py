@@ -114,8 +114,12 @@ class Sparsity(Section, frozen=True):
     target: Annotated[float, about("share of the metric to prune; 0, and max_cost 0: no target", 0, 0.95)] = 0.0
     max_cost: Annotated[float, about("or how much of the metric may stay, in its own unit", 0, 1e15)] = 0.0
     metric: Annotated[
-        Literal["parameters", "flops", "ms"], about("parameters, flops, or ms (convolutions on this machine)")
+        Literal["parameters", "flops", "latency"],
+        about("parameters, flops, or latency (ms, measured of all that runs)"),
     ] = "parameters"
+    costs: Annotated[
+        str, about("of a latency: costs.json of edgemtl-runtime profile; empty: measured here, and kept")
+    ] = ""
     scope: Annotated[str, about("what is pruned and counted: all, or a part of the network like trunk")] = "all"
     groups: Annotated[
         Literal["coupled", "input", "output"],
@@ -129,8 +133,14 @@ class Sparsity(Section, frozen=True):
     end: Annotated[Fraction, about("share of the training by which the target is met, the least important first")] = 0.4
     min_keep_ratio: Annotated[Fraction, about("at least this share of every layer's groups is kept")] = 0.2
     channel_multiple: Annotated[
-        int, about("with a target: every layer keeps a multiple of so many channels; of coupled groups", 1, 1024)
-    ] = 8
+        int,
+        about(
+            "with a target: every layer keeps a multiple of so many channels; of coupled groups. "
+            "0: 8, and of a latency as many as are computed at a time",
+            0,
+            1024,
+        ),
+    ] = 0
     granularity: Annotated[
         Literal["global", "stage", "layer"],
         about("what has a strength of its own: global, stage (the layers of one resolution), layer"),

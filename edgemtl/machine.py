@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import platform
-from pathlib import Path
-
 import torch
+
+from edgemtl_runtime.engine.cpu import cpu_name
 
 from . import distributed
 
@@ -17,11 +16,3 @@ def device_name() -> str:
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
     return f"{cpu_name()}, {threads} thread{'' if threads == 1 else 's'}"
-
-
-def cpu_name() -> str:
-    """Return the name of the processor."""
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.is_file() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Model")))
-    return next(names, "") or platform.processor() or platform.machine()

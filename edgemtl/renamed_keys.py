@@ -55,6 +55,8 @@ RENAMED = {
     "lomt": {"alive": "threshold"},
 }
 """The keys of version 0.1 by section, and today's."""
+RENAMED_VALUES = {"sparsity.metric": {"ms": "latency"}}
+"""Values of version 0.1, and what they are called today."""
 
 
 def renamed(tree: dict[str, Any], file: str = "") -> dict[str, Any]:
@@ -85,6 +87,9 @@ def _section(tree: dict[str, Any], prefix: str, renames: list[str]) -> dict[str,
         if new != key:
             renames.append(f"{prefix}{key} -> {prefix}{new}")
         *path, last = new.split(".")
+        if isinstance(value, str) and value in (values := RENAMED_VALUES.get(f"{prefix}{new}", {})):
+            renames.append(f"{prefix}{new}={value} -> {prefix}{new}={values[value]}")
+            value = values[value]
         section = result
         for part in path:
             section = section.setdefault(part, {})

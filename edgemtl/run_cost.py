@@ -24,10 +24,10 @@ from edgemtl_export.inputs import example_inputs
 from edgemtl_export.to_onnx import write_onnx
 from edgemtl_runtime.atomic import write_file
 from edgemtl_runtime.bundle import Input
+from edgemtl_runtime.engine.cpu import cpu_name
 
 from .export import Options
 from .latency import Timed, latencies_of
-from .machine import cpu_name
 from .run import Run
 from .run_files import WEIGHTS
 

@@ -9,7 +9,6 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from edgemtl_export.inputs import example_inputs
 from edgemtl_models import MultiTask
 
 from . import distributed
@@ -60,7 +59,7 @@ class Trainer:
         self.tasks, self.config, self.interface = tasks, config, interface
         self.steps, self.steps_per_epoch, self.step = steps, steps_per_epoch, 0
         self.device = distributed.device()
-        self.regularizers = build_regularizers(network, example_inputs(interface.inputs), config, steps)
+        self.regularizers = build_regularizers(network, interface, config, steps)
         self.network = network.to(self.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload] # a gap in torch's stubs
         freeze_statistics(self.network, config.freeze)
         for regularizer in self.regularizers.values():

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from .outputs import Commands
 
 PROGRAM = ".pt2"
+PROBE = "probe"
+"""The kind of a probe's folder."""
 SHRINK = {"align": ("1", "8", "16", "32", "auto"), "branches": ("keep", "cut", "auto"), "norms": ("keep", "rewrite")}
 """Values of the options of ``edgemtl shrink``, the default first."""
 
@@ -70,7 +72,14 @@ def _add_shrink(commands: Commands) -> None:
 def _add_export(commands: Commands) -> None:
     export = commands.add_parser("export", help="shrink a run's network and write it as a bundle")
     export.add_argument("run", metavar="RUN", type=Path)
-    export.add_argument("--out", metavar="BUNDLE", type=Path, required=True)
+    export.add_argument("--out", metavar="BUNDLE", type=Path)
+    export.add_argument(
+        "--probe",
+        metavar="DIR",
+        type=Path,
+        help="write no bundle but a probe of the network, which edgemtl-runtime profile measures on the robot; "
+        "what it writes is for sparsity.costs",
+    )
     overwrite_option(export)
     export.add_argument(
         "--align", type=int, help="round channels up to this multiple (default: 8; 32 for int8 in TensorRT)"
@@ -113,6 +122,7 @@ def _add_export(commands: Commands) -> None:
         "runs/pruned --out street",
         "runs/pruned --out street --precisions fp16,int8 --max-drop 0.02",
         "runs/pruned --out street --heads boxes --tensorrt",
+        "runs/dense --probe probe --precisions fp16",
     )
     answer_words(export, option_hint)
     export.set_defaults(command=_export)
@@ -184,11 +194,31 @@ def _export(args: argparse.Namespace) -> int:
         raise EdgemtlError("--align lies between 1 (keep nothing) and 256")
     if args.engine_out and not args.tensorrt:
         raise EdgemtlError("--engine-out is of an engine: give --tensorrt too")
+    if (args.out is None) == (args.probe is None):
+        raise EdgemtlError("give --out BUNDLE for a bundle, or --probe DIR for a probe of the network")
     check_run(args.run)
     check_heads(args.run, comma_separated(args.heads))
-    check_out(args.out, BUNDLE, overwrite=args.overwrite)
+    check_out(args.probe or args.out, PROBE if args.probe else BUNDLE, overwrite=args.overwrite)
     load_plugins(args, [args.run])
+    if args.probe:
+        return _write_probe(args)
     return _export_and_report(args, tensorrt_backend() if args.tensorrt else "")
+
+
+def _write_probe(args: argparse.Namespace) -> int:
+    from ..console import progress_stages
+    from ..probe import write_run_probe
+    from ..run import Run
+
+    precision = next(iter(comma_separated(args.precisions)), "fp32")
+    with nullcontext(lambda *_: None) if args.json else progress_stages() as progress:
+        description = write_run_probe(Run.open(args.run), args.probe, precision, progress, args.overwrite)
+    if args.json:
+        print(json.dumps({"probe": str(args.probe), "models": len(description.models), "precision": precision}))
+    else:
+        print(f"wrote {args.probe}: {len(description.models)} models in {precision}; measure it on the robot with")
+        print(f"  edgemtl-runtime profile {args.probe.name} --out costs.json")
+    return 0
 
 
 def _export_and_report(args: argparse.Namespace, backend: str) -> int:

@@ -9,6 +9,8 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from edgemtl_export.cost_model.deployed_latency import Deployment
+from edgemtl_export.cost_model.measured import Progress
 from edgemtl_export.sparsity import Settings, Sparsifier
 from edgemtl_export.sparsity.proximal import prox, prox_in_metric
 
@@ -29,12 +31,23 @@ class ChannelSparsity:
         sparsity: Sparsity,
         steps: int,
         twins: Sequence[Sequence[str]] = (),
+        deployment: Deployment | None = None,
+        progress: Progress = lambda *_: None,
     ) -> None:
-        """``images`` are examples by input, on the CPU, as is the network then; ``twins`` are as `Sparsifier.tied`."""
+        """``images`` are examples by input, on the CPU, as is the network then; the rest is as of `Sparsifier`."""
         scope = "" if sparsity.scope == "all" else sparsity.scope
         settings = Settings(**msgspec.structs.asdict(sparsity) | {"scope": scope})
         try:
-            self.sparsifier = Sparsifier(network, (), images, steps=steps, tied=twins, settings=settings)
+            self.sparsifier = Sparsifier(
+                network,
+                (),
+                images,
+                steps=steps,
+                tied=twins,
+                deployment=deployment,
+                progress=progress,
+                settings=settings,
+            )
         except ValueError as error:
             raise ConfigError(f"sparsity.{error}" if "max_cost=" in str(error) else str(error)) from error
         self.partition = self.sparsifier.partition

@@ -4,39 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import Tensor
+import torch
 
+from edgemtl_export.cost_model.deployed_latency import Deployment
+from edgemtl_export.deployed import Deployed
+from edgemtl_export.inputs import example_inputs
 from edgemtl_models import MultiTask
 
 from ..config import Config
+from ..console import progress_stages
 from ..regularizer import Regularizer
+from ..run import Interface
 from . import REGULARIZERS
 from .alignment import ChannelAlignment
 from .channel_sparsity import ChannelSparsity
 
-Build = Callable[[MultiTask, dict[str, Tensor], Config, int], Regularizer | None]
-"""(network, example images by input, configuration, steps) to a regulariser, None where the configuration has none."""
+Build = Callable[[MultiTask, Interface, Config, int], Regularizer | None]
+"""(network, its inputs and heads, configuration, steps) to a regulariser, None where the configuration has none."""
 
 
-def sparsity(network: MultiTask, images: dict[str, Tensor], config: Config, steps: int) -> Regularizer | None:
+def sparsity(network: MultiTask, interface: Interface, config: Config, steps: int) -> Regularizer | None:
     """Return channel sparsity (`edgemtl_export.sparsity`), or the fixed zeros of ``keep_sparsity``."""
     if not (config.sparse or config.keep_sparsity):
         return None
-    regularizer = ChannelSparsity(network, images, config.sparsity, steps, network.twins())
+    inputs = interface.inputs
+    frames = tuple(torch.zeros(1, s.height, s.width, s.channels, dtype=torch.uint8) for s in inputs)
+    deployment = Deployment(Deployed(network, inputs, interface.heads), frames)
+    with progress_stages() as progress:
+        regularizer = ChannelSparsity(
+            network, example_inputs(inputs), config.sparsity, steps, network.twins(), deployment, progress
+        )
     if config.keep_sparsity:
         regularizer.freeze()
     return regularizer
 
 
-def alignment(network: MultiTask, images: dict[str, Tensor], config: Config, steps: int) -> Regularizer | None:
+def alignment(network: MultiTask, interface: Interface, config: Config, steps: int) -> Regularizer | None:
     """Return channel alignment (`methods.alignment`)."""
     aligned = config.alignment.strength or config.alignment.target
     return ChannelAlignment(network, config.alignment, steps) if aligned else None
 
 
-def build_regularizers(
-    network: MultiTask, images: dict[str, Tensor], config: Config, steps: int
-) -> dict[str, Regularizer]:
+def build_regularizers(network: MultiTask, interface: Interface, config: Config, steps: int) -> dict[str, Regularizer]:
     """Return the regularisers that a configuration asks for, by name, on the CPU as the network is then."""
-    built = {name: build(network, images, config, steps) for name, build in REGULARIZERS.items()}
+    built = {name: build(network, interface, config, steps) for name, build in REGULARIZERS.items()}
     return {name: regularizer for name, regularizer in built.items() if regularizer is not None}

@@ -9,11 +9,11 @@ import numpy as np
 
 from edgemtl_export import Shrunk
 from edgemtl_runtime.bundle import Bundle
+from edgemtl_runtime.engine.cpu import cpu_name
 from edgemtl_runtime.stats import Stats
 
 from ..data.sample import Dataset, Sample
 from ..evaluate import open_predictor
-from ..machine import cpu_name
 from ..metric_report import Reports
 from ..plots import channels_by_layer, layer_stage
 from ..run import Run

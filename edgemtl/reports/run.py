@@ -95,7 +95,7 @@ def share_pruned(config: Config, metrics: Mapping[str, Any]) -> str:
     share = metrics.get("loss", {}).get("pruned")
     if share is None:
         return ""
-    cost = {"parameters": "the parameters", "flops": "the FLOPs", "ms": "the latency"}[config.sparsity.metric]
+    cost = {"parameters": "the parameters", "flops": "the FLOPs", "latency": "the latency"}[config.sparsity.metric]
     return f"{share:.0%} of {cost} pruned"
 
 

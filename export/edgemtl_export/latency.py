@@ -43,20 +43,25 @@ def random_inputs(opened: onnxruntime.InferenceSession) -> Arrays:
     return inputs
 
 
-def interleaved(runs: Sequence[Callable[[], object]], repeats: int = 15, warmup: int = 2) -> list[float]:
-    """Return the best time of every call in seconds, over repeats in which each is called once.
+def interleaved(
+    runs: Sequence[Callable[[], object]],
+    repeats: int = 15,
+    warmup: int = 2,
+    of: Callable[[Sequence[float]], float] = min,
+) -> list[float]:
+    """Return the best time of every call in seconds, or another statistic ``of`` the repeats, each once in a turn.
 
     Interleaving lets a slow spell of the machine fall on all of them alike.
     """
-    best = [float("inf")] * len(runs)
+    times: list[list[float]] = [[] for _ in runs]
     for repeat in range(warmup + repeats):
-        for i, run in enumerate(runs):
+        for run, seconds in zip(runs, times, strict=True):
             start = time.perf_counter()
             run()
             elapsed = time.perf_counter() - start
             if repeat >= warmup:
-                best[i] = min(best[i], elapsed)
-    return best
+                seconds.append(elapsed)
+    return [of(seconds) for seconds in times]
 
 
 def compare(files: Sequence[str | os.PathLike[str]], inputs: Sequence[NDArray[np.generic]] = ()) -> list[float]:

@@ -56,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from .cli_calibrate import add_calibrate
         from .cli_engines import add_engines
         from .cli_parser import Version, program
+        from .cli_profile import add_profile
         from .cli_record import add_record
         from .cli_recover import add_recover
         from .cli_run import add_run
@@ -64,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser = program("edgemtl-runtime", description=about, epilog=START)
         parser.add_argument("--version", action=Version, distribution="edgemtl-runtime")
         commands = parser.add_subparsers(required=True, metavar="COMMAND")
-        for add in (add_run, add_record, add_calibrate, add_recover, add_board, add_engines):
+        for add in (add_run, add_record, add_calibrate, add_recover, add_board, add_engines, add_profile):
             add(commands)
         args = parser.parse_args(argv)
         return guarded(lambda: int(args.command(args)), "edgemtl-runtime")

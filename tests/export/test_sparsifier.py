@@ -204,7 +204,7 @@ def test_groups_are_chosen_a_hundred_times_at_most_and_stay_zero_between(monkeyp
         ({"target": 1.0}, "nothing would be left"),
         ({"target": 0.5, "max_cost": 100.0}, "give one of them"),
         ({"target": 0.5, "begin": 0.6, "end": 0.5}, "end=0.5 is before begin=0.6"),
-        ({"channel_multiple": 0}, "channel_multiple=0: is 1 or more"),
+        ({"channel_multiple": -1}, "channel_multiple=-1: is 0 or more"),
         ({"max_cost": 1e9}, "there are but"),
         ({"target": 0.5, "scope": "neck"}, "no channel of neck"),
     ],

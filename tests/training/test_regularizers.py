@@ -17,6 +17,7 @@ from edgemtl.config import Config
 from edgemtl.config_file import load
 from edgemtl.methods import REGULARIZERS
 from edgemtl.regularizer import Regularizer
+from edgemtl.run import Interface
 from edgemtl.synthetic.streets import Streets
 from edgemtl.train import begin
 from edgemtl.trainer import Trainer
@@ -70,8 +71,8 @@ class ClippedHead(Regularizer):
 
 @pytest.fixture
 def clipped() -> Iterator[None]:
-    def build(network: MultiTask, images: dict[str, Tensor], config: Config, steps: int) -> Regularizer:
-        assert set(images) == {"rgb"} and steps == config.steps
+    def build(network: MultiTask, interface: Interface, config: Config, steps: int) -> Regularizer:
+        assert [spec.name for spec in interface.inputs] == ["rgb"] and steps == config.steps
         return ClippedHead(network)
 
     REGULARIZERS.register("clipped")(build)

@@ -20,6 +20,9 @@ class Settings:
     max_cost: float = 0.0
     """Or how much of the metric may stay, in its own unit."""
     metric: MetricName = "parameters"
+    """Latency is that of the whole network as it is deployed, in milliseconds, measured."""
+    costs: str = ""
+    """Of latency: a file that ``edgemtl-runtime profile`` wrote on the device; "": ONNX Runtime here, one thread."""
     scope: str = ""
     """A part of the network like "trunk", which alone is pruned and counted; "" for all of it."""
     groups: GroupForm = "coupled"
@@ -33,8 +36,9 @@ class Settings:
     """The share of the training by which the target is met."""
     min_keep_ratio: float = 0.2
     """At least this share of every layer's groups is kept."""
-    channel_multiple: int = 8
-    """With a target: every layer keeps a multiple of so many channels; of coupled groups."""
+    channel_multiple: int = 0
+    """With a target: every layer keeps a multiple of so many channels; of coupled groups. 0: 8, and of a latency as
+    many as the device computes at a time."""
     granularity: Granularity = "global"
     """What has a strength of its own: the whole network, the layers of one resolution, or a layer."""
 
@@ -49,6 +53,6 @@ class Settings:
             raise ValueError(f"target={self.target:g} and max_cost={self.max_cost:g}: give one of them")
         if self.end < self.begin:
             raise ValueError(f"end={self.end:g} is before begin={self.begin:g}")
-        for name, least in (("strength", 0), ("max_cost", 0), ("channel_multiple", 1)):
+        for name, least in (("strength", 0), ("max_cost", 0), ("channel_multiple", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}={getattr(self, name):g}: is {least} or more")

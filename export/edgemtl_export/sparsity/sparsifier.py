@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,10 +37,16 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from edgemtl_runtime.progress import print_progress
+
+from ..cost_model.deployed_latency import DeployedLatency, Deployment
+from ..cost_model.measured import Progress
 from ..groups import channel_groups
+from ..processes import first_decides
 from ..tracing import evaluation_copy, on_cpu
+from .aim import Aim
 from .blocks import ChannelBlocks
-from .costs import cost_metric, profile
+from .costs import CostMetric, cost_metric, positions
 from .group_rows import GroupRows, ProximalStep
 from .partition import penalised_groups
 from .settings import Settings
@@ -50,6 +57,7 @@ UPDATES = 100
 """How often the schedule chooses groups, between its begin and its end: choosing waits for the device."""
 MOST_PERIOD = 4
 """With a target a proximal step follows every fourth step of a long training, with four times the ratio."""
+DEFAULT_MULTIPLE = 8
 TINY = 1e-9
 WRAPPERS = (DistributedDataParallel, DataParallel, AveragedModel)
 
@@ -78,13 +86,18 @@ class Sparsifier:
         *,
         steps: int,
         tied: Sequence[Sequence[str]] = (),
+        deployment: Deployment | None = None,
+        progress: Progress = print_progress,
         settings: Settings | None = None,
         **given: Any,
     ) -> None:
         """``args`` and ``kwargs`` are example inputs; ``steps`` counts the optimiser's steps of the whole training.
 
         Other keywords are the fields of `Settings`. ``tied`` are parameters whose weights may be shared: their channels
-        are pruned together. Raises ValueError where nothing can be pruned, UnsupportedError where torch.export fails.
+        are pruned together. ``deployment`` is what runs on the device and holds the model, where that is more; of a
+        latency, which takes minutes to measure the first time and is kept, ``progress`` shows how far it is. Raises
+        ValueError where nothing can be pruned, EdgemtlError for ``costs`` of another network, UnsupportedError where
+        torch.export fails.
         """
         self.settings, self.steps = settings or Settings(**given), steps
         self.model = unwrapped(model)
@@ -94,9 +107,18 @@ class Sparsifier:
         copy = evaluation_copy(self.model)
         self.penalised = penalised_groups(self.model, groups, self.settings.groups, scope)
         self.partition = self.penalised.partition
-        multiple = self.settings.channel_multiple if self.settings.groups == "coupled" else 1
+        self.cost: CostMetric
+        multiple = self.settings.channel_multiple or DEFAULT_MULTIPLE
+        if self.settings.metric == "latency":
+            file = Path(self.settings.costs) if self.settings.costs else None
+            deployment = deployment or Deployment(self.model, args, kwargs)
+            self.cost = DeployedLatency(self.model, groups, deployment, file, progress=progress)
+            multiple = self.settings.channel_multiple or max(self.cost.step, DEFAULT_MULTIPLE)
+        else:
+            self.cost = cost_metric(self.settings.metric, copy, groups, args, kwargs, scope)
+        self.aim = Aim(self.cost)
+        multiple = multiple if self.settings.groups == "coupled" else 1
         self.blocks = ChannelBlocks(self.penalised.layers, self.partition.count, multiple)
-        self.cost = cost_metric(self.settings.metric, copy, groups, args, kwargs, scope)
         self.dense_cost = self.cost()
         self.target = self.settings.target
         if self.settings.max_cost:
@@ -105,7 +127,7 @@ class Sparsifier:
                 unit = self.settings.metric
                 raise ValueError(f"max_cost={self.settings.max_cost:g}: there are but {self.dense_cost:g} {unit}")
         pixels = next((t.shape[-2:].numel() for t in (*args, *kwargs.values()) if isinstance(t, Tensor)), 1)
-        self.levels, self.level = self._assign_levels(profile(copy, args, kwargs).positions, pixels)
+        self.levels, self.level = self._assign_levels(positions(copy, args, kwargs), pixels)
         start = 0.0 if self.target else math.log(max(self.settings.strength, 1e-30))
         self.log_strength = torch.full((len(self.levels),), start)
         """With a target: of each level's strength relative to ``scale``."""
@@ -169,7 +191,7 @@ class Sparsifier:
         if self.target:
             strength = self.log_strength.detach().exp()[self.level]
             if chooses:
-                self.scheduled = self._agreed(self._least_important(self._share_due(step), strength, protected))
+                self.scheduled = self._least_important(self._share_due(step), strength, protected)
             relative = (threshold / strength).masked_fill(protected, float("inf"))
             count = int(self.scheduled.sum())
             equal = relative.kthvalue(count).values if count else relative.new_zeros(())
@@ -181,7 +203,13 @@ class Sparsifier:
         zero = proximal.threshold <= tau
         self.pruned = (zero | self.scheduled) & ~(protected & (threshold > 0))
         proximal.write(tau, self.pruned)
+        if chooses and self.aim.follow(self.pruned_share / self.target, self.pruned_channels()):
+            self._counted = None  # by the corrected cost
         self.frozen = chooses and self.pruned_share >= self.target
+
+    def pruned_channels(self) -> NDArray[np.bool_]:
+        """Return which channels are pruned, (groups,)."""
+        return self.penalised.pruned_channels(self.pruned.cpu().numpy())
 
     def mask(self, model: nn.Module) -> None:
         """Make the pruned groups exactly zero in a network of the same parameters, such as an averaged copy."""
@@ -204,6 +232,7 @@ class Sparsifier:
             "importance": self.importance,
             "cost_reduction": self.cost_reduction,
             "frozen": self.frozen,
+            "aim": self.aim.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -212,6 +241,8 @@ class Sparsifier:
         for name in ("pruned", "scheduled", "scale", "importance", "cost_reduction"):
             setattr(self, name, state[name].to(device))
         self.frozen, self.step = state["frozen"], state["step"]
+        self.aim.load_state_dict(state["aim"])
+        self._counted = None
 
     def warnings(self) -> list[str]:
         """Return what kept the target from being met."""
@@ -272,8 +303,7 @@ class Sparsifier:
 
     def _least_important(self, share: float, strength: Tensor, protected: Tensor) -> Tensor:
         """Return the fewest groups, those of least importance for their cost first, that reduce the cost by a share."""
-        pruned_channels = self.penalised.pruned_channels(self.pruned.cpu().numpy())
-        reduction = self.penalised.distribute(self.cost.reductions(pruned_channels))
+        reduction = self.penalised.distribute(self.cost.reductions(self.pruned_channels()))
         self.cost_reduction = torch.from_numpy(reduction / self.dense_cost).to(self.pruned.device)
         importance = (self.importance.sqrt() / strength).square().masked_fill(protected, float("inf")).cpu().numpy()
         # groups that reduce no cost come last
@@ -287,15 +317,8 @@ class Sparsifier:
             low, high = (low, middle) if self._share(pruned) >= share else (middle + 1, high)
         pruned[:] = False
         pruned[order[: ends[low]]] = True
-        return torch.from_numpy(pruned).to(self.pruned.device)
-
-    @staticmethod
-    def _agreed(chosen: Tensor) -> Tensor:
-        """Return the first process' choice, so that rounding never lets networks of several processes differ."""
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            chosen = chosen.byte()  # not every back end sends bools
-            torch.distributed.broadcast(chosen, 0)
-        return chosen.bool()
+        # rounding must not let the networks of several processes differ
+        return first_decides(lambda: torch.from_numpy(pruned)).to(self.pruned.device)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -53,7 +53,8 @@ class TrtEngine(ThreadSafeEngine):
     does at a time. One that is dropped frees the GPU's memory as `close` does.
     """
 
-    def __init__(self, backend: str, plan: bytes, manifest: Manifest) -> None:
+    def __init__(self, backend: str, plan: bytes, manifest: Manifest | None) -> None:
+        """Without a ``manifest``, inputs and outputs may be any."""
         super().__init__()
         gpu = find_gpu()
         if not isinstance(gpu, Gpu):  # without a driver, some versions of TensorRT end the process
@@ -83,16 +84,17 @@ class TrtEngine(ThreadSafeEngine):
         if resources.context is None:
             raise EngineError(f"{self.name} cannot start the engine: {self.log.last()}")
 
-    def _buffers(self, module: Any, manifest: Manifest) -> tuple[dict[str, Buffer], dict[str, Buffer]]:
+    def _buffers(self, module: Any, manifest: Manifest | None) -> tuple[dict[str, Buffer], dict[str, Buffer]]:
         """Allocate a buffer for each input and output, and set their addresses in the context."""
         engine, context = self.resources.engine, self.resources.context
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         inputs = [name for name in names if engine.get_tensor_mode(name) == module.TensorIOMode.INPUT]
         types = {name: np.dtype(module.nptype(engine.get_tensor_dtype(name))) for name in names}
         shapes = {name: tuple(engine.get_tensor_shape(name)) for name in inputs}
-        others = [name for name in inputs if types[name] != np.uint8]
-        outputs = {name: tuple(engine.get_tensor_shape(name)) for name in names if name not in inputs}
-        check_interface(manifest, shapes, others, outputs)
+        if manifest is not None:
+            others = [name for name in inputs if types[name] != np.uint8]
+            outputs = {name: tuple(engine.get_tensor_shape(name)) for name in names if name not in inputs}
+            check_interface(manifest, shapes, others, outputs)
         for name, shape in shapes.items():
             if shape[0] < 0 and not context.set_input_shape(name, (1, *shape[1:])):
                 raise EngineError(f"the engine takes no batch of one of '{name}'; build it with another profile")

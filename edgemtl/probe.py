@@ -1,0 +1,32 @@
+"""The probe of a run's network, which is measured on the robot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from edgemtl_export.cost_model.measured import Progress, write_probe
+from edgemtl_export.cost_model.probe import Probe
+from edgemtl_export.errors import UnsupportedError
+from edgemtl_runtime.atomic import AtomicFolder
+from edgemtl_runtime.engine.costs import ProbeDescription
+
+from .errors import EdgemtlError
+from .run import Run
+
+
+def write_run_probe(
+    run: Run, folder: Path, precision: str = "fp32", progress: Progress = lambda *_: None, overwrite: bool = False
+) -> ProbeDescription:
+    """Write the probe of a run's network as a bundle of it is deployed, at its full widths; return what it holds."""
+    if precision not in ("fp32", "fp16"):
+        raise EdgemtlError(f"--precisions {precision}: a probe is in fp32 or fp16")
+    frames = tuple(torch.zeros(1, s.height, s.width, s.channels, dtype=torch.uint8) for s in run.interface.inputs)
+    with AtomicFolder(folder, "probe", overwrite) as output:
+        try:
+            description = write_probe(Probe(run.deployed(), frames), output.folder, precision, progress)
+        except UnsupportedError as error:
+            raise EdgemtlError(f"no probe written: {error}") from error
+        output.commit()
+    return description
