@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,4 +66,4 @@ def simulated_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(measured, "profile", profile)
     monkeypatch.setattr(deployed_latency, "latencies", latencies)
-    monkeypatch.setattr(deployed_latency, "Probe", partial(Probe, networks=4))
+    monkeypatch.setattr(Probe, "networks", 4)

@@ -56,7 +56,9 @@ class Net(nn.Module):
 @pytest.fixture(scope="module")
 def probe() -> Probe:
     torch.manual_seed(0)
-    return Probe(Net(), IMAGES, networks=6)
+    probe = Probe(Net(), IMAGES)
+    probe.networks = 6
+    return probe
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +143,9 @@ def plain() -> nn.Module:
 
 
 def small_probe(size: int = 16) -> Probe:
-    return Probe(plain(), (torch.rand(1, 3, size, size),), networks=2)
+    probe = Probe(plain(), (torch.rand(1, 3, size, size),))
+    probe.networks = 2
+    return probe
 
 
 def test_measured_costs_are_kept_and_those_of_another_network_are_refused(

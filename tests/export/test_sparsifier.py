@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from edgemtl_export import Sparsifier, shrink
 from edgemtl_export.sparsity import Settings
+from edgemtl_export.sparsity.collapse import CollapseWarning
 from edgemtl_export.sparsity.sparsifier import unwrapped
 
 X = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -219,3 +220,11 @@ def test_settings_have_the_names_of_the_configuration() -> None:
     from edgemtl.config import Sparsity
 
     assert set(Sparsity.__struct_fields__) == set(Settings.__dataclass_fields__)
+
+
+def test_it_warns_before_the_network_becomes_constant() -> None:
+    model = Net()
+    sparsifier = Sparsifier(model, **arguments(), strength=3.0, min_keep_ratio=0.0, begin=0.0, steps=30)
+    with pytest.warns(CollapseWarning, match="the network is about to become constant") as caught:
+        train(model, sparsifier, sgd(model.parameters()), range(30))
+    assert len({str(w.message).split()[0] for w in caught}) == len(caught)  # each layer once

@@ -30,8 +30,6 @@ from .narrow import Patterns, network_model
 
 Mask = NDArray[np.bool_]
 COPIES = (1, 3)
-NETWORKS = 12
-"""Patterns at which the whole network is measured, besides the dense one."""
 VERSION = 1
 
 
@@ -63,18 +61,11 @@ def quarters(width: int, groups: int = 1) -> tuple[int, ...]:
 class Probe:
     """What to measure of a network as it is deployed."""
 
-    def __init__(
-        self,
-        network: nn.Module,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-        networks: int = NETWORKS,
-    ) -> None:
-        """``args`` and ``kwargs`` are example inputs; the whole is measured at so many patterns (``networks``).
+    networks = 12
+    """Patterns at which the whole network is measured, besides the dense one."""
 
-        Raises `UnsupportedError` where torch.export fails.
-        """
-        self.networks = networks
+    def __init__(self, network: nn.Module, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> None:
+        """``args`` and ``kwargs`` are example inputs. Raises `UnsupportedError` where torch.export fails."""
         self.network, (self.args, self.kwargs) = network, on_cpu((args, kwargs or {}))
         self.coupled: CoupledChannels = coupled_channels(network, self.args, self.kwargs)
         self.parts: NetworkBlocks = network_blocks(self.coupled)

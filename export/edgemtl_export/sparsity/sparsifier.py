@@ -46,6 +46,7 @@ from ..processes import first_decides
 from ..tracing import evaluation_copy, on_cpu
 from .aim import Aim
 from .blocks import ChannelBlocks
+from .collapse import Collapse
 from .costs import CostMetric, cost_metric, positions
 from .group_rows import GroupRows, ProximalStep
 from .partition import penalised_groups
@@ -143,6 +144,7 @@ class Sparsifier:
         self.cost_reduction = torch.zeros(self.partition.count)
         """With a target: the share of the cost that pruning each group would remove now."""
         self.frozen = False
+        self.collapse = Collapse(self.partition)
         self.parameters = self.partition.parameters(self.model)
         self.by_rows = GroupRows(self.model, self.partition)
         self._counted: Tensor | None = None
@@ -203,6 +205,8 @@ class Sparsifier:
         zero = proximal.threshold <= tau
         self.pruned = (zero | self.scheduled) & ~(protected & (threshold > 0))
         proximal.write(tau, self.pruned)
+        if step % self.interval < self.period:
+            self.collapse.check(self.pruned.cpu().numpy())
         if chooses and self.aim.follow(self.pruned_share / self.target, self.pruned_channels()):
             self._counted = None  # by the corrected cost
         self.frozen = chooses and self.pruned_share >= self.target
