@@ -255,6 +255,10 @@ class Config(Section, frozen=True):
         dict[str, str], about("of aligned streams: a run of one modality each, like {ir: runs/ir}, to distill from")
     ] = {}
     distill_weight: Annotated[float, about("weight of the distillation loss", 0, 1e6)] = 1.0
+    teacher: Annotated[
+        str, about("a run of the same heads and input size, such as the dense one: what it answers is learned too")
+    ] = ""
+    teacher_weight: Annotated[float, about("weight of what the teacher answers, next to the labels", 0, 1e6)] = 1.0
     episodes: Episodes = Episodes()
     lomt: Lomt = Lomt()
     augment: Augment = Augment()
@@ -312,6 +316,10 @@ def _contradictions(config: Config) -> list[str]:
         (
             sparsity.target and sparsity.max_cost,
             "sparsity.target and sparsity.max_cost both set how much is pruned: give one",
+        ),
+        (
+            config.teacher and (config.unimodal_aux_loss or config.method in ("lomt", "mtml", "meta_sparsity")),
+            "teacher is for method=joint, sparse or single, without unimodal_aux_loss",
         ),
         (config.freeze and config.sparse, "freeze and sparsity together: a frozen part cannot lose channels"),
         (

@@ -34,6 +34,8 @@ FREE = (
     "alignment",
     "teachers",
     "distill_weight",
+    "teacher",
+    "teacher_weight",
     "num_evals",
     "checkpoint_interval_s",
     "num_threads",

@@ -36,7 +36,7 @@ class TaskLosses(NamedTuple):
     head_inputs: list[Tensor]
     """What the heads read: the features, or copies of them that are detached from the trunk."""
     auxiliary: Tensor | None = None
-    """A loss of the features themselves, which no task weighting weights: distillation."""
+    """A loss of features or outputs against a teacher's, which no task weighting weights: distillation."""
 
 
 class FeatureLoss(Protocol):
@@ -44,6 +44,13 @@ class FeatureLoss(Protocol):
 
     def __call__(self, features: StreamFeatures, images: dict[str, Tensor]) -> Tensor:
         """Return this process's part of the loss (scalar) of a forward pass on images by modality."""
+
+
+class OutputLoss(Protocol):
+    """A loss of the raw outputs of the heads."""
+
+    def __call__(self, outputs: Mapping[str, Any], images: dict[str, Tensor]) -> Tensor:
+        """Return this process's part of the loss (scalar) of outputs by head, for images by modality."""
 
 
 class MultiTaskLoss:
@@ -57,10 +64,11 @@ class MultiTaskLoss:
         config: Config,
         device: torch.device,
         feature_loss: FeatureLoss | None = None,
+        output_loss: OutputLoss | None = None,
     ) -> None:
         """``inputs`` are the names of the images in a batch by modality."""
         self.network, self.tasks, self.device = network, tasks, device
-        self.feature_loss = feature_loss
+        self.feature_loss, self.output_loss = feature_loss, output_loss
         self.weights, self.inputs = config.loss_weights, inputs
         self.unimodal = config.unimodal_aux_loss
         if self.unimodal and not network.supports("unimodal_aux_loss"):
@@ -92,6 +100,9 @@ class MultiTaskLoss:
                 outputs, features, head_inputs, streams = self.forward_pass(batch, tasks, detach_features)
                 if self.feature_loss and streams and with_auxiliary:
                     auxiliary = self.feature_loss(streams, images_of(batch, self.inputs))
+                if self.output_loss and with_auxiliary:
+                    taught = self.output_loss(outputs, images_of(batch, self.inputs))
+                    auxiliary = taught if auxiliary is None else auxiliary + taught
             else:
                 statistics = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
                 state = {f"network.{name}": tensor for name, tensor in (statistics | params).items()}

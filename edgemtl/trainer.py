@@ -18,7 +18,7 @@ from .ema import EMA
 from .log_file import TrainingLog
 from .losses import MultiTaskLoss, finite_losses
 from .methods import METHODS
-from .methods.distillation import Distillation
+from .methods.distillation import Distillation, HeadDistillation
 from .methods.regularizers import build_regularizers
 from .pretrained import freeze_statistics
 from .rng import STEP, isolated_rng, seed_of
@@ -70,7 +70,8 @@ class Trainer:
         self.parameters = dict(network.named_parameters())
         self.optimizer = torch.optim.AdamW(self._parameter_groups(), lr=config.lr)
         inputs = {spec.modality: spec.name for spec in interface.inputs}
-        loss = MultiTaskLoss(network, tasks, inputs, config, self.device, self.distillation)
+        teacher = HeadDistillation(network, tasks, interface.inputs, config, self.device) if config.teacher else None
+        loss = MultiTaskLoss(network, tasks, inputs, config, self.device, self.distillation, teacher)
         method = METHODS.require(config.method, "method:")
         self.method = method(loss, config, self.optimizer, list(self.regularizers.values()))
         if extra := self.method.parameters():

@@ -73,6 +73,7 @@ USES = (
     Use("alignment.trainable", lambda _: True, ""),
     Use("alignment.end", lambda c: c.alignment.target, "alignment.target"),
     Use("alignment", lambda c: c.alignment.strength or c.alignment.target, "alignment.strength or target"),
+    Use("teacher_weight", lambda c: c.teacher, "teacher"),
     Use("distill_weight", lambda c: c.teachers, "teachers"),
     Use("episodes.strength_lr", lambda c: c.method == "meta_sparsity", "method=meta_sparsity"),
     Use(

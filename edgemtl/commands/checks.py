@@ -54,7 +54,7 @@ def check_config(config: Config, resume: bool = False) -> None:
         check_source(source.source)
     if config.init_from:
         check_initial_weights(Path(config.init_from))
-    for teacher in config.teachers.values():
+    for teacher in filter(None, (config.teacher, *config.teachers.values())):
         check_run(Path(teacher))
 
 

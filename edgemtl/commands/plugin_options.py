@@ -63,7 +63,7 @@ def load_configured(config: Config, file: str | None, overrides: Sequence[str], 
             plugins.load(path)
     else:
         plugins.load_named(paths, str(file), trust, "plugins=[{}]")
-    for run in map(Path, (config.init_from, *config.teachers.values())):
+    for run in map(Path, (config.init_from, config.teacher, *config.teachers.values())):
         if is_run(run):
             run_plugins.load_of_run(run, trust)
     return msgspec.structs.replace(config, plugins=tuple(paths))

@@ -1,4 +1,6 @@
-"""Feature distillation: the stream of each modality imitates a teacher that was trained on that modality alone.
+"""Distillation: from a run of all heads, or each modality's stream from a run of that modality alone.
+
+`HeadDistillation` is `edgemtl_export.teacher` with the kinds of output that the tasks name. The rest is of streams.
 
 Streams that are trained jointly can each end up worse than alone (M2D-LIF, ICCV 2025). So to the tasks' losses is added
 
@@ -12,17 +14,61 @@ streams with a teacher's weights, by `init_from`, or train both from one start.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from edgemtl_export.teacher import Teacher, correlation
 from edgemtl_models import MultiTask
 from edgemtl_models.registration import shifted_back
 from edgemtl_models.trunk import StreamFeatures, Trunk
+from edgemtl_runtime.bundle import Input
 
 from .. import distributed
 from ..config import Config
 from ..errors import ConfigError
 from ..run import Run
+from ..tasks import Task
+
+
+class HeadDistillation:
+    """The loss of a network's outputs against those of a finished run on the same images."""
+
+    def __init__(
+        self,
+        network: MultiTask,
+        tasks: Mapping[str, Task],
+        inputs: tuple[Input, ...],
+        config: Config,
+        device: torch.device,
+    ) -> None:
+        """Raises `ConfigError` where the run of ``config.teacher`` lacks a head, or is of other images."""
+        run = Run.open(config.teacher)
+        heads = {head.name: head for head in run.interface.heads}
+        for name, task in tasks.items():
+            if name not in heads or heads[name].classes != task.head().classes:
+                raise ConfigError(
+                    f"teacher: {config.teacher} has no {name} head of the same classes; it has {', '.join(heads)}"
+                )
+        shapes = {spec.modality: (spec.height, spec.width, spec.channels) for spec in inputs}
+        for spec in run.interface.inputs:
+            if shapes.get(spec.modality) != (spec.height, spec.width, spec.channels):
+                raise ConfigError(
+                    f"teacher: {config.teacher} takes {spec.modality} images of {spec.height}x{spec.width}; "
+                    f"the network takes {', '.join(f'{m} {h}x{w}' for m, (h, w, _) in shapes.items())}"
+                )
+        self.inputs = {spec.modality: spec.name for spec in run.interface.inputs}
+        kinds = {f"{name}{rest}": kind for name, task in tasks.items() for rest, kind in task.output_kinds.items()}
+        self.weight = config.teacher_weight
+        self.teacher = Teacher(run.network, network, kinds)
+        self.teacher.to(device)
+
+    def __call__(self, outputs: Mapping[str, Any], images: dict[str, Tensor]) -> Tensor:
+        """Return this process's part of the loss (scalar) of outputs by head, for images by modality."""
+        loss = self.teacher.loss(outputs, **{name: images[modality] for modality, name in self.inputs.items()})
+        return loss * (self.weight / distributed.world_size())
 
 
 class Distillation:
@@ -62,11 +108,3 @@ class Distillation:
                     target = shifted_back(target, shift.detach().float() * 8 / stride)
                 terms.append(1 - correlation(level[index].float(), target).mean())
         return self.weight * torch.stack(terms).mean() / distributed.world_size()
-
-
-def correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Return the correlation of each channel, (C,), over the positions of two (B, C, H, W); 0 where one is constant."""
-    a, b = (f.transpose(0, 1).flatten(1) for f in (a, b))
-    a, b = (f - f.mean(1, keepdim=True) for f in (a, b))
-    r: Tensor = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp(min=1e-6)
-    return r

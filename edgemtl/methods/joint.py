@@ -14,6 +14,7 @@ from torch.optim import AdamW
 from .. import distributed
 from ..config import Config
 from ..data.batch import Batch
+from ..errors import ConfigError
 from ..losses import Losses, MultiTaskLoss, TaskLosses
 from ..regularizer import Regularizer
 from .weighting import TASK_WEIGHTINGS
@@ -30,6 +31,11 @@ class Joint:
         self.regularizers = tuple(regularizers)
         weighting = TASK_WEIGHTINGS.require(config.task_weighting, "task_weighting:")
         self.weighting = weighting(list(loss.tasks), config.seed)
+        if loss.output_loss and self.weighting.detach_features:
+            raise ConfigError(
+                f"task_weighting={config.task_weighting} takes the tasks' gradients one by one, a teacher has no part "
+                "there: take equal, uncertainty, dwa or famo"
+            )
         self.auxiliary: dict[str, float] = {}
         """The auxiliary loss of the last step by its column in the log."""
         self.shared = [p for p in loss.network.trunk.parameters() if p.requires_grad]

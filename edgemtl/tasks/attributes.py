@@ -15,6 +15,8 @@ from .base import LossSum, SimpleTask
 from .statistics import Figures, LabelStatistics, shares
 
 if TYPE_CHECKING:
+    from edgemtl_export.teacher import Kind
+
     from ..data.batch import Batch
     from ..data.sample import Sample
     from ..data.targets import SampleTarget
@@ -26,6 +28,7 @@ class Attributes(SimpleTask):
     primary, higher_is_better, per_class = "attribute_map", True, ("ap",)
     class_key = "attributes"
     default_head: ClassVar[Mapping[str, Any]] = {"kind": "picture", "width": 64}
+    output_kinds: ClassVar[Mapping[str, Kind]] = {"": "scores"}
 
     def __init__(self, classes: tuple[str, ...]) -> None:
         super().__init__(classes)

@@ -21,6 +21,8 @@ from .statistics import LabelStatistics, NoStatistics
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from edgemtl_export.teacher import Kind
+
     from ..data.batch import Batch
     from ..data.sample import Sample
     from ..data.targets import SampleTarget
@@ -77,6 +79,8 @@ class Task(Protocol):
     """The key of data.yaml that lists the classes; empty where the task has none."""
     default_head: ClassVar[Mapping[str, Any]]
     """The head in a network whose description has none of the task's name: its kind, and its options."""
+    output_kinds: ClassVar[Mapping[str, Kind]]
+    """The kinds of its head's raw outputs (`edgemtl_export.teacher`), by what follows the head's name in a path."""
     sums: int
     """The number of sums in its loss."""
     channels: int
@@ -123,6 +127,7 @@ class SimpleTask:
     label_files: ClassVar[LabelFiles | None] = None
     class_key: ClassVar[str] = ""
     default_head: ClassVar[Mapping[str, Any]] = {"kind": "dense", "width": 32}
+    output_kinds: ClassVar[Mapping[str, Kind]] = {"": "values"}
 
     def __init__(self, classes: tuple[str, ...]) -> None:
         self.classes = classes

@@ -17,6 +17,8 @@ from .statistics import Figures, LabelStatistics
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from edgemtl_export.teacher import Kind
+
     from ..data.batch import Batch
     from ..data.sample import BoxLabels, Sample
     from ..data.targets import SampleTarget
@@ -28,6 +30,7 @@ class Boxes(SimpleTask):
     primary, higher_is_better, per_class = "ap50", True, ("ap50", "miss_rate")
     class_key = "names"
     default_head: ClassVar[Mapping[str, Any]] = {"kind": "boxes", "reg_max": 1}
+    output_kinds: ClassVar[Mapping[str, Kind]] = {".*.scores": "scores", ".*.boxes": "boxes", ".*.feats*": "none"}
     sums = 2
 
     def __init__(self, classes: tuple[str, ...]) -> None:

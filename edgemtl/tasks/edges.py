@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import cv2
 import numpy as np
@@ -17,6 +18,8 @@ from ..data.sample import IGNORE, Sample
 from .base import LabelFiles, LossSum, SimpleTask
 
 if TYPE_CHECKING:
+    from edgemtl_export.teacher import Kind
+
     from ..data.batch import Batch
     from ..data.targets import SampleTarget
 
@@ -31,6 +34,7 @@ class Edges(SimpleTask):
 
     primary, higher_is_better = "edge_f1", True
     label_files = LabelFiles(read_edges, as_shown=True)
+    output_kinds: ClassVar[Mapping[str, Kind]] = {"": "scores"}
 
     @property
     def target_type(self) -> type[SampleTarget]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from .base import LabelFiles, LossSum, SimpleTask
 from .statistics import Figures, LabelStatistics, shares
 
 if TYPE_CHECKING:
+    from edgemtl_export.teacher import Kind
+
     from ..data.batch import Batch
     from ..data.targets import SampleTarget
 
@@ -27,6 +30,7 @@ class Semantic(SimpleTask):
     primary, higher_is_better, per_class = "miou", True, ("iou",)
     label_files = LabelFiles(read_semantic)
     class_key = "semantic"
+    output_kinds: ClassVar[Mapping[str, Kind]] = {"": "logits"}
 
     def __init__(self, classes: tuple[str, ...]) -> None:
         super().__init__(classes)

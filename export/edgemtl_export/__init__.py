@@ -4,5 +4,6 @@ from .errors import UnsupportedError
 from .groups import Groups, channel_groups
 from .shrink import NotEqualError, Shrunk, shrink
 from .sparsity import Sparsifier
+from .teacher import Teacher
 
-__all__ = ["Groups", "NotEqualError", "Shrunk", "Sparsifier", "UnsupportedError", "channel_groups", "shrink"]
+__all__ = ["Groups", "NotEqualError", "Shrunk", "Sparsifier", "Teacher", "UnsupportedError", "channel_groups", "shrink"]

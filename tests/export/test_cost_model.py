@@ -25,6 +25,7 @@ from edgemtl_runtime.engine.config import EngineConfig
 from edgemtl_runtime.engine.costs import MODELS, PROBE, read_costs
 from edgemtl_runtime.engine.profile import profile
 from edgemtl_runtime.errors import EdgemtlError
+from edgemtl_runtime.onnx_constants import with_constants
 
 __all__ = ["simulated_device"]
 
@@ -178,6 +179,32 @@ def test_a_probe_measured_by_the_runtime_is_read_back(tmp_path: Path) -> None:
     assert thrice > once > 0
 
 
+def test_a_probe_in_half_precision_computes_in_it_and_is_measured(tmp_path: Path) -> None:
+    description = write_probe(small_probe(), tmp_path, "fp16")
+    for name in description.models:
+        inferred = onnx.shape_inference.infer_shapes(onnx.load(tmp_path / MODELS / f"{name}.onnx")).graph
+        types = {v.name: v.type.tensor_type.elem_type for v in inferred.value_info}
+        layers = [node for node in inferred.node if node.op_type == "Conv"]
+        assert layers and all(types[node.output[0]] == onnx.TensorProto.FLOAT16 for node in layers), name
+    costs = profile(tmp_path, EngineConfig("onnxruntime-cpu", "fp16", 1))
+    assert costs.precision == "fp16" and set(costs.times_ms) == set(description.models)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_what_tensorrt_builds_has_its_weights_as_constants(precision: str, tmp_path: Path) -> None:
+    description = write_probe(small_probe(), tmp_path, precision)
+    for name in description.models:
+        file = tmp_path / MODELS / f"{name}.onnx"
+        model = onnx.load_from_string(with_constants(file.read_bytes()))
+        onnx.checker.check_model(model, full_check=True)
+        constants = {i.name for i in model.graph.initializer}
+        assert all(node.input[1] in constants for node in model.graph.node if node.op_type == "Conv")
+        first, second = session(file.read_bytes()), session(model.SerializeToString())
+        for a, b in zip(*(opened.run(None, random_inputs(opened)) for opened in (first, second)), strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert "ConstantOfShape" not in {node.op_type for node in model.graph.node}
+
+
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
@@ -282,7 +309,9 @@ def test_the_aim_is_restored_with_the_rest(simulated_device: None) -> None:
     pruned = np.zeros(first.penalised.groups.count, bool)
     pruned[::2] = True
     assert first.aim.follow(0.6, pruned) and not first.aim.follow(0.7, pruned)
-    second.load_state_dict(first.state_dict())
+    state = first.state_dict()
+    assert all(isinstance(value, Tensor | int | float | bool) for value in state.values())
+    second.load_state_dict(state)
     assert second.cost(pruned) == first.cost(pruned) and second.aim.passed == first.aim.passed == 1
 
 

@@ -41,6 +41,7 @@ MISTAKES = {
     "somewhere: there is no such folder": ["train", "data.source=somewhere"],
     "init_run: no run here": ["train", "init_from=init_run"],
     "teacher: no run here": ["train", "teachers={ir: teacher}"],
+    "dense: no run here": ["train", "teacher=dense"],
     "taken: exists and holds something else": ["train", "steps=1", "--out", "taken"],
     "old: no run here": ["adapt", "old", "--task", "edges", "--out", "x"],
     "unknown key 'epoch'": ["adapt", RUN, "epoch=3", "--task", "edges", "--out", "x"],

@@ -92,7 +92,7 @@ class _Graph:
     def op(self, kind: str, inputs: Sequence[str], **attributes: Any) -> str:
         """Add an operator and return the name of its result."""
         name = self.name()
-        self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
         return name
 
     def constant(self, value: np.ndarray[tuple[int, ...], np.dtype[np.generic]] | float) -> str:
@@ -184,8 +184,24 @@ class _Graph:
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
 
 
-def _scalar(value: float) -> onnx.TensorProto:
-    return helper.make_tensor("value", TensorProto.FLOAT, [1], [value])
+def _scalar(value: float, dtype: type[np.floating[Any]] = np.float32) -> onnx.TensorProto:
+    return numpy_helper.from_array(np.array([value], dtype), "value")
+
+
+def half_weights(model: onnx.ModelProto) -> None:
+    """Replace weights of one number that are cast to half by such of half."""
+    constants = {node.output[0]: node for node in model.graph.node if node.op_type == "ConstantOfShape"}
+    for cast in [node for node in model.graph.node if node.op_type == "Cast" and node.input[0] in constants]:
+        constant = constants[cast.input[0]]
+        value = float(numpy_helper.to_array(constant.attribute[0].t)[0])
+        half = helper.make_node(
+            "ConstantOfShape", constant.input, cast.output, cast.name, value=_scalar(value, np.float16)
+        )
+        model.graph.node.insert(0, half)
+        model.graph.node.remove(cast)
+    read = {name for node in model.graph.node for name in node.input}
+    for node in [n for n in model.graph.node if n.op_type == "ConstantOfShape" and n.output[0] not in read]:
+        model.graph.node.remove(node)
 
 
 def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -202,7 +218,9 @@ def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
             continue
         shape = numpy_helper.from_array(np.array(tensor.dims, np.int64), f"{tensor.name}/shape")
         value = (1 + 1e-4 * number) / math.prod(tensor.dims[1:])
-        nodes.append(helper.make_node("ConstantOfShape", [shape.name], [tensor.name], value=_scalar(value)))
+        nodes.append(
+            helper.make_node("ConstantOfShape", [shape.name], [tensor.name], name=shape.name, value=_scalar(value))
+        )
         initializers.append(shape)
     nodes += copy.graph.node
     del copy.graph.initializer[:], copy.graph.node[:]

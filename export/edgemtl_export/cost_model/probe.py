@@ -24,7 +24,7 @@ from torch import nn
 from ..fp16 import to_fp16
 from ..groups import CoupledChannels, coupled_channels
 from ..tracing import on_cpu
-from .block_onnx import block_model
+from .block_onnx import block_model, half_weights
 from .blocks import Block, NetworkBlocks, Signature, network_blocks
 from .narrow import Patterns, network_model
 
@@ -115,8 +115,10 @@ class Probe:
 
 def in_precision(model: onnx.ModelProto, precision: str) -> bytes:
     """Return a model's bytes, in half precision where that is asked for."""
-    converted = to_fp16(model, {})[0] if precision == "fp16" else model
-    return bytes(converted.SerializeToString())
+    if precision == "fp16":
+        model, _ = to_fp16(model, {})
+        half_weights(model)
+    return bytes(model.SerializeToString())
 
 
 def block_name(number: int, reads: int, makes: int, copies: int) -> str:

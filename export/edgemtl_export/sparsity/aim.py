@@ -39,12 +39,18 @@ class Aim:
         return True
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what was measured."""
-        return {"passed": self.passed, "measured": list(self.measured)}
+        """Return what was measured: tensors and plain values."""
+        return {
+            "aim_passed": self.passed,
+            "aim_shares": torch.tensor([share for _, share in self.measured], dtype=torch.float64),
+            "aim_pruned": torch.stack([p for p, _ in self.measured]) if self.measured else torch.zeros(0, 0).bool(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
-        self.passed, self.measured = state["passed"], [(pruned, share) for pruned, share in state["measured"]]
+        """Restore what `state_dict` returned; a state of before there was an aim has measured nothing."""
+        self.passed = state.get("aim_passed", 0)
+        if self.passed:
+            self.measured = list(zip(state["aim_pruned"].cpu(), state["aim_shares"].tolist(), strict=True))
         if self.cost is not None:
             for pruned, share in self.measured:
                 self.cost.take_in(pruned.numpy(), share)

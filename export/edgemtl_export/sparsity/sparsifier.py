@@ -236,8 +236,7 @@ class Sparsifier:
             "importance": self.importance,
             "cost_reduction": self.cost_reduction,
             "frozen": self.frozen,
-            "aim": self.aim.state_dict(),
-        }
+        } | self.aim.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
@@ -245,7 +244,7 @@ class Sparsifier:
         for name in ("pruned", "scheduled", "scale", "importance", "cost_reduction"):
             setattr(self, name, state[name].to(device))
         self.frozen, self.step = state["frozen"], state["step"]
-        self.aim.load_state_dict(state["aim"])
+        self.aim.load_state_dict(state)
         self._counted = None
 
     def warnings(self) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -13,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EngineError
+from ..onnx_constants import with_constants
 from ..onnx_file import check_foreign_onnx
 from . import Arrays, ThreadSafeEngine, trt_build
 from .config import EngineConfig, unavailable_reason
 from .costs import MODELS, VERSION, Costs, ProbeDescription, read_probe
 from .cpu import cpu_name
 from .gpu import Gpu, find_gpu
-from .onnxruntime import PROVIDERS, OrtEngine, default_threads, load
+from .onnxruntime import PROVIDERS, OrtEngine, default_threads
 
 BATCH = 32
 """Blocks that are timed in turns."""
@@ -102,20 +102,8 @@ def open_model(file: Path, config: EngineConfig) -> ThreadSafeEngine:
         return OrtEngine(file, config.threads, config.backend, config.arena)
     from .trt_run import TrtEngine
 
-    plan = trt_build.build(config.backend, _with_weights(file), precision=config.precision)
+    plan = trt_build.build(config.backend, with_constants(file.read_bytes()), precision=config.precision)
     return TrtEngine(config.backend, plan, None)
-
-
-def _with_weights(file: Path) -> bytes:
-    """Return a model whose computed constants are constants, as TensorRT wants its weights to be."""
-    ort = load()
-    with tempfile.TemporaryDirectory() as folder:
-        options = ort.SessionOptions()
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        options.optimized_model_filepath = str(Path(folder) / "folded.onnx")
-        options.log_severity_level = 3
-        ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-        return Path(options.optimized_model_filepath).read_bytes()
 
 
 def noise_for(engine: ThreadSafeEngine) -> Arrays:
