@@ -9,17 +9,27 @@ cost_model: the latency that the cost model predicts for patterns of pruned chan
 measured in turns: the mean error, and the rank correlation. No pattern is one that the model was fitted on.
 
 aim: a network is pruned to half of its latency in a short training; then the shrunk network is measured by itself.
+
+probe: what a second process measures of a probe, as a robot does, against what this one has measured: the latencies
+that follow for the same patterns.
+
+The rows are docs/latency.md, which is written again.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import engine_page
 import numpy as np
 import torch
 from common import save_row
@@ -28,7 +38,7 @@ from torch import Tensor
 
 from edgemtl.console import print_table
 from edgemtl_export.cost_model.latency import Latency
-from edgemtl_export.cost_model.measured import latencies, measured_costs
+from edgemtl_export.cost_model.measured import costs_from, latencies, measured_costs, write_probe
 from edgemtl_export.cost_model.narrow import onnx_without_weights
 from edgemtl_export.cost_model.probe import Probe
 from edgemtl_export.sparsity import Sparsifier
@@ -163,15 +173,49 @@ def aim(name: str, seed: int) -> dict[str, Any]:
     }
 
 
+def probe(name: str, seed: int) -> dict[str, Any]:
+    """Return how far latencies by a second process' measurement are from those by this one's."""
+    torch.manual_seed(seed)
+    measured_here = Probe(*NETWORKS[name](seed).deployment)
+    rng = np.random.default_rng(1000 + seed)
+    patterns = [measured_here.patterns.random(rng) for _ in range(PATTERNS)]
+    here = Latency(measured_here, measured_costs(measured_here, progress=print_progress).times_ms)
+    with tempfile.TemporaryDirectory() as folder:
+        write_probe(measured_here, Path(folder) / "probe", progress=print_progress)
+        file = Path(folder) / "costs.json"
+        words = ["profile", f"{folder}/probe", "--out", str(file)]
+        begin = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "edgemtl_runtime", *words], check=True)
+        seconds = time.perf_counter() - begin
+        megabytes = sum(f.stat().st_size for f in Path(folder).rglob("*.onnx")) / 1e6
+        there = Latency(measured_here, costs_from(file, measured_here).times_ms)
+    shares = [np.array([latency(p) / latency() for p in patterns]) for latency in (here, there)]
+    return {
+        "mean_difference": round(float(np.abs(shares[1] / shares[0] - 1).mean()), 4),
+        "rank_correlation": round(_rank_correlation(*shares), 4),
+        "dense_ms": [round(here(), 2), round(there(), 2)],
+        "models": len(measured_here.names),
+        "megabytes": round(megabytes, 1),
+        "profile_s": round(seconds, 1),
+        "machine": cpu_name(),
+    }
+
+
 def _parameters_kept(sparsifier: Sparsifier) -> float:
     groups = sparsifier.penalised.groups
     return groups.parameters(sparsifier.pruned_channels()) / groups.parameters()
 
 
-CASES: dict[str, Callable[[str, int], dict[str, Any]]] = {"overhead": overhead, "cost_model": cost_model, "aim": aim}
+CASES: dict[str, Callable[[str, int], dict[str, Any]]] = {
+    "overhead": overhead,
+    "cost_model": cost_model,
+    "aim": aim,
+    "probe": probe,
+}
 NETWORKS_OF = {
     "overhead": ("resnet18", "yolo11n", "four_tasks"),
     "cost_model": ("yolo11n", "resnet50", "four_tasks", "rgbir-n"),
+    "probe": ("four_tasks",),
     "aim": ("resnet18", "resnet50", "mobilenet_v2", "yolo11n", "four_tasks", "rgbir-n"),
 }
 """The networks of each case."""
@@ -189,6 +233,7 @@ def main() -> None:
             row = {"case": case, "network": network, "seed": args.seed, **CASES[case](network, args.seed)}
             save_row(RESULTS, "runs", row, "case", "network", "seed")
             print_table([list(row), [str(value) for value in row.values()]], case)
+    engine_page.write_page(json.loads(RESULTS.read_text())["runs"])
 
 
 if __name__ == "__main__":

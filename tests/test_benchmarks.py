@@ -110,8 +110,15 @@ def test_the_documents_are_what_the_benchmarks_write(tmp_path: Path, monkeypatch
     rgbir.write_page(rows("rgbir")["runs"], list(benchmark("rgbir").VARIANTS))
     methods.write_page(rows("methods"), list(benchmark("methods").METHODS))
     (tmp_path / "joint.md").write_text(benchmark("joint").page(rows("joint")))
+    (tmp_path / "latency.md").write_text(benchmark("engine_page").page(rows("engine")["runs"]))
     pages = sorted(tmp_path.glob("*.md"))
-    assert [page.name for page in pages] == ["joint.md", "methods-measured.md", "rgbir.md", "shrinking.md"]
+    assert [page.name for page in pages] == [
+        "joint.md",
+        "latency.md",
+        "methods-measured.md",
+        "rgbir.md",
+        "shrinking.md",
+    ]
     for page in pages:
         assert page.read_text() == (ROOT / "docs" / page.name).read_text(), f"docs/{page.name}: write it again"
     assert {plot.name for plot in tmp_path.glob("*.png")} <= {plot.name for plot in (ROOT / "docs").glob("*.png")}

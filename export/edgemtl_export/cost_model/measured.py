@@ -30,8 +30,8 @@ HERE = EngineConfig("onnxruntime-cpu", "fp32", 1)
 def write_probe(
     probe: Probe, folder: Path, precision: str = "fp32", progress: Progress = lambda *_: None
 ) -> ProbeDescription:
-    """Write a probe's models and their description into an existing folder, and return the description."""
-    (folder / MODELS).mkdir()
+    """Write a probe's models and their description into a folder, and return the description."""
+    (folder / MODELS).mkdir(parents=True)
     names = probe.names
     for number, (name, model) in enumerate(probe.models(precision)):
         (folder / MODELS / f"{name}.onnx").write_bytes(model)
