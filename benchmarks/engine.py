@@ -179,7 +179,7 @@ def probe(name: str, seed: int) -> dict[str, Any]:
     measured_here = Probe(*NETWORKS[name](seed).deployment)
     rng = np.random.default_rng(1000 + seed)
     patterns = [measured_here.patterns.random(rng) for _ in range(PATTERNS)]
-    here = Latency(measured_here, measured_costs(measured_here, progress=print_progress).times_ms)
+    of_this = Latency(measured_here, measured_costs(measured_here, progress=print_progress).times_ms)
     with tempfile.TemporaryDirectory() as folder:
         write_probe(measured_here, Path(folder) / "probe", progress=print_progress)
         file = Path(folder) / "costs.json"
@@ -188,12 +188,12 @@ def probe(name: str, seed: int) -> dict[str, Any]:
         subprocess.run([sys.executable, "-m", "edgemtl_runtime", *words], check=True)
         seconds = time.perf_counter() - begin
         megabytes = sum(f.stat().st_size for f in Path(folder).rglob("*.onnx")) / 1e6
-        there = Latency(measured_here, costs_from(file, measured_here).times_ms)
-    shares = [np.array([latency(p) / latency() for p in patterns]) for latency in (here, there)]
+        of_second = Latency(measured_here, costs_from(file, measured_here).times_ms)
+    shares = [np.array([latency(p) / latency() for p in patterns]) for latency in (of_this, of_second)]
     return {
         "mean_difference": round(float(np.abs(shares[1] / shares[0] - 1).mean()), 4),
         "rank_correlation": round(_rank_correlation(*shares), 4),
-        "dense_ms": [round(here(), 2), round(there(), 2)],
+        "dense_ms": [round(of_this(), 2), round(of_second(), 2)],
         "models": len(measured_here.names),
         "megabytes": round(megabytes, 1),
         "profile_s": round(seconds, 1),

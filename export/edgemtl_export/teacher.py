@@ -38,7 +38,7 @@ TINY = 1e-6
 
 
 class Teacher:
-    """The loss by which a student learns what a frozen copy of ``teacher`` answers::
+    """The loss of a student's answers against those of a frozen copy of ``teacher``::
 
         teacher = Teacher(dense, model)
         for images in batches:
