@@ -15,6 +15,7 @@ import onnx
 from edgemtl_runtime.atomic import AtomicFile
 from edgemtl_runtime.engine.config import EngineConfig
 from edgemtl_runtime.engine.costs import MODELS, PROBE, VERSION, Costs, ProbeDescription, read_costs
+from edgemtl_runtime.engine.onnxruntime import load
 from edgemtl_runtime.engine.profile import device_of, noise_for, open_model, profile
 from edgemtl_runtime.errors import EdgemtlError
 
@@ -91,5 +92,6 @@ def costs_from(file: Path, probe: Probe) -> Costs:
 def _kept(probe: Probe, config: EngineConfig) -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     device = "".join(c if c.isalnum() else "-" for c in device_of(config.backend))
-    name = f"{probe.fingerprint}-{config.backend}-{config.precision}-{config.threads}-{device}.json"
+    version = load().__version__  # another release has other kernels
+    name = f"{probe.fingerprint}-{config.backend}-{version}-{config.precision}-{config.threads}-{device}.json"
     return Path(base) / "edgemtl" / "costs" / name

@@ -125,7 +125,7 @@ class Sparsifier:
         if self.settings.max_cost:
             self.target = 1 - self.settings.max_cost / self.dense_cost
             if self.target <= 0:
-                unit = self.settings.metric
+                unit = "ms" if self.settings.metric == "latency" else self.settings.metric
                 raise ValueError(f"max_cost={self.settings.max_cost:g}: there are but {self.dense_cost:g} {unit}")
         pixels = next((t.shape[-2:].numel() for t in (*args, *kwargs.values()) if isinstance(t, Tensor)), 1)
         self.levels, self.level = self._assign_levels(positions(copy, args, kwargs), pixels)

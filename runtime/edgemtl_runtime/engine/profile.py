@@ -26,6 +26,8 @@ BATCH = 32
 WARM_UP, TURNS = 2, 10
 NETWORK_ROUNDS, NETWORK_TURNS, NETWORK_BATCH = 3, 12, 7
 """Whole networks are opened several times: where their memory lies decides a percent. A batch is in memory at once."""
+LEAST_TURNS, MOST_SECONDS = 3, 20.0
+"""Of large models fewer turns are timed: no batch of them takes much longer."""
 QUANTILE = 0.25
 """Of the times of whole networks: steadier than the best."""
 Progress = Callable[[int, int], None]
@@ -87,13 +89,17 @@ def _turns_ms(files: Sequence[Path], config: EngineConfig, turns: int) -> NDArra
     with ExitStack() as stack:
         engines = [stack.enter_context(open_model(file, config)) for file in files]
         inputs = [noise_for(engine) for engine in engines]
-        times_ms = np.zeros((WARM_UP + turns, len(engines)))
-        for turn in range(WARM_UP + turns):
-            for index, (engine, arrays) in enumerate(zip(engines, inputs, strict=True)):
+        times_ms: list[list[float]] = []
+        begun = time.perf_counter()
+        while len(times_ms) < WARM_UP + turns:
+            times_ms.append([])
+            for engine, arrays in zip(engines, inputs, strict=True):
                 start = time.perf_counter()
                 engine.run(arrays)
-                times_ms[turn, index] = 1e3 * (time.perf_counter() - start)
-    return times_ms[WARM_UP:]
+                times_ms[-1].append(1e3 * (time.perf_counter() - start))
+            if time.perf_counter() - begun > MOST_SECONDS and len(times_ms) >= WARM_UP + LEAST_TURNS:
+                break
+    return np.array(times_ms[WARM_UP:])
 
 
 def open_model(file: Path, config: EngineConfig) -> ThreadSafeEngine:
