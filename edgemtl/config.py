@@ -121,6 +121,9 @@ class Sparsity(Section, frozen=True):
         str, about("of a latency: costs.json of edgemtl-runtime profile; empty: measured here, and kept")
     ] = ""
     scope: Annotated[str, about("what is pruned and counted: all, or a part of the network like trunk")] = "all"
+    importance: Annotated[
+        Literal["taylor", "magnitude"], about("what is pruned first: taylor, by the loss; magnitude, by the weights")
+    ] = "taylor"
     groups: Annotated[
         Literal["coupled", "input", "output"],
         about("coupled: whole channels; output: filters; input: what one convolution reads of a channel"),

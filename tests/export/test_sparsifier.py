@@ -115,12 +115,12 @@ def test_a_step_whose_gradients_overflowed_changes_no_importance() -> None:
     sparsifier = Sparsifier(model, **arguments(), target=0.5, channel_multiple=2, steps=30)
     loss_of(model).backward()
     sparsifier.before_step()
-    before = sparsifier.importance.clone()
+    before = sparsifier.importance.values.clone()
     assert before.any()
     for parameter in model.parameters():
         parameter.grad = torch.full_like(parameter, float("inf"))
     sparsifier.before_step()
-    assert torch.equal(before, sparsifier.importance)
+    assert torch.equal(before, sparsifier.importance.values)
 
 
 def test_gradients_that_are_accumulated_or_scaled_choose_the_same_groups() -> None:
@@ -228,3 +228,31 @@ def test_it_warns_before_the_network_becomes_constant() -> None:
     with pytest.warns(CollapseWarning, match="the network is about to become constant") as caught:
         train(model, sparsifier, sgd(model.parameters()), range(30))
     assert len({str(w.message).split()[0] for w in caught}) == len(caught)  # each layer once
+
+
+def test_what_is_observed_is_the_loss_where_it_is_the_loss_that_is_observed() -> None:
+    values = []
+    for name in ("taylor", "observed"):
+        model = Net()
+        sparsifier = Sparsifier(model, **arguments(), target=0.5, importance=name, steps=20, begin=1.0, end=1.0)
+        loss = loss_of(model)
+        sparsifier.observe(loss)
+        loss.backward()
+        sparsifier.before_step()
+        values.append(sparsifier.importance.of(sparsifier.parameters))
+    assert float(values[0].max()) > 0
+    torch.testing.assert_close(values[0], values[1])
+
+
+def test_magnitude_compares_the_groups_of_a_layer() -> None:
+    model = Net()
+    sparsifier = Sparsifier(model, **arguments(), target=0.5, importance="magnitude", steps=20)
+    before = sparsifier.importance.of(sparsifier.parameters).clone()
+    with torch.no_grad():
+        model.wide[0].weight.mul_(10)
+        model.wide[0].bias.mul_(10)
+    after = sparsifier.importance.of(sparsifier.parameters)
+    torch.testing.assert_close(before, after)
+    assert float(before.max()) > 1 > float(before.min()) > 0
+    shares = train(model, sparsifier, sgd(model.parameters()), range(20))
+    assert sparsifier.frozen and shares[-1] >= 0.5

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .costs import MetricName
+from .importance import ImportanceName
 from .partition import GroupForm
 
 Granularity = Literal["global", "stage", "layer"]
@@ -25,6 +26,7 @@ class Settings:
     """Of latency: a file that ``edgemtl-runtime profile`` wrote on the device; "": ONNX Runtime here, one thread."""
     scope: str = ""
     """A part of the network like "trunk", which alone is pruned and counted; "" for all of it."""
+    importance: ImportanceName = "taylor"
     groups: GroupForm = "coupled"
     strength: float = 1e-4
     """λ of the group lasso where there is no target."""

@@ -11,13 +11,8 @@ steps it follows every few of them (`MOST_PERIOD`), and pruned groups are made z
 
 With a fixed λ the share that is pruned is an outcome. With a target it is scheduled: the target of a step rises
 linearly from ``begin`` to ``end``, and the groups of least importance for their cost reduction are pruned until it is
-met. The importance of a group is the running mean of the square of
-
-    Σ_{i in g} w_i ∂L/∂w_i
-
-the first-order Taylor term of the change of the loss without it (Molchanov et al. 2019, arXiv 1906.10771), over the
-whole group at once, so that a channel's scale and shift count for the weights before them, whose sum is 0 by
-normalisation. It is divided by the group's present cost reduction, in whatever the target counts; channels of a layer
+met. The importance of a group (`importance`) is by default the first-order term of the change of the loss without it.
+It is divided by the group's present cost reduction, in whatever the target counts; channels of a layer
 are pruned in blocks (``channel_multiple``, `blocks`). λ follows as the regularisation ratio times the strength that
 would prune as many groups by itself. At the target the pattern is frozen: the shift of a zero group still has a
 gradient, and would make a constant channel of it at the next optimiser step.
@@ -49,11 +44,11 @@ from .blocks import ChannelBlocks
 from .collapse import Collapse
 from .costs import CostMetric, cost_metric, positions
 from .group_rows import GroupRows, ProximalStep
+from .importance import Importance
+from .levels import assign_levels
 from .partition import penalised_groups
 from .settings import Settings
 
-MEMORY = 0.05
-"""Weight of the last step in a group's importance."""
 UPDATES = 100
 """How often the schedule chooses groups, between its begin and its end: choosing waits for the device."""
 MOST_PERIOD = 4
@@ -128,7 +123,9 @@ class Sparsifier:
                 unit = "ms" if self.settings.metric == "latency" else self.settings.metric
                 raise ValueError(f"max_cost={self.settings.max_cost:g}: there are but {self.dense_cost:g} {unit}")
         pixels = next((t.shape[-2:].numel() for t in (*args, *kwargs.values()) if isinstance(t, Tensor)), 1)
-        self.levels, self.level = self._assign_levels(positions(copy, args, kwargs), pixels)
+        self.levels, self.level = assign_levels(
+            self.partition, self.settings.granularity, positions(copy, args, kwargs), pixels
+        )
         start = 0.0 if self.target else math.log(max(self.settings.strength, 1e-30))
         self.log_strength = torch.full((len(self.levels),), start)
         """With a target: of each level's strength relative to ``scale``."""
@@ -139,8 +136,6 @@ class Sparsifier:
         """Which groups are zero, (G,)."""
         self.scheduled = torch.zeros_like(self.pruned)
         """With a target: the groups that its schedule has chosen."""
-        self.importance = torch.zeros(self.partition.count)
-        """With a target: the running mean of the squared Taylor term of each group."""
         self.cost_reduction = torch.zeros(self.partition.count)
         """With a target: the share of the cost that pruning each group would remove now."""
         self.frozen = False
@@ -155,25 +150,37 @@ class Sparsifier:
         """Steps from one proximal step to the next; pruned groups are made zero in every step."""
         self.interval = -(-interval // self.period) * self.period
         """Steps from one choice of groups to the next."""
-        self.memory = 1 - (1 - MEMORY) ** self.period
+        self.importance = Importance(self.settings.importance, self.by_rows, self.blocks, self.period)
+        """With a target: what the network would lose without each group."""
         self.to(self.parameters[0].device)
 
     def to(self, device: torch.device) -> None:
         """Move its tensors to the device of the network; a network that is on it already needs no call."""
         self.partition.to(device)
         self.by_rows.to(device)
-        for name in ("pruned", "scheduled", "level", "log_strength", "scale", "importance", "cost_reduction"):
+        self.importance.to(device)
+        for name in ("pruned", "scheduled", "level", "log_strength", "scale", "cost_reduction"):
             setattr(self, name, getattr(self, name).to(device))
 
     @torch.no_grad()
     def before_step(self) -> None:
         """Update the importance of the groups by the gradients of the step that follows."""
-        if self.frozen or not self.target or self.step % self.period:
-            return
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
-        squares = self.by_rows.products(self.parameters, gradients).square()
-        # a gradient scaler skips a step whose gradients overflowed
-        self.importance.lerp_(torch.where(squares.isfinite(), squares, self.importance), self.memory)
+        if self._takes_gradients("taylor"):
+            self.importance.take_in(self.parameters, [p.grad for p in self.parameters])
+
+    def observe(self, value: Tensor) -> None:
+        """Update the importance of the groups by the gradient of a scalar, whose graph stays, where it is ``observed``.
+
+        It is called with the outputs of a forward pass in training, before the loss is taken back.
+        """
+        if self._takes_gradients("observed"):
+            gradients = torch.autograd.grad(value, self.parameters, retain_graph=True, allow_unused=True)
+            with torch.no_grad():
+                self.importance.take_in(self.parameters, gradients)
+
+    def _takes_gradients(self, name: str) -> bool:
+        is_due = bool(self.target) and not self.frozen and self.step % self.period == 0
+        return is_due and self.importance.name == name
 
     @torch.no_grad()
     def after_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -187,13 +194,15 @@ class Sparsifier:
     def _proximal_step(self, step: int, optimizer: torch.optim.Optimizer) -> None:
         proximal = ProximalStep(self.by_rows, optimizer, self.parameters)
         threshold = proximal.threshold / self.partition.root_size
-        protected = self._protected(self.importance if self.target else threshold)
+        importance = self.importance.of(self.parameters)
+        protected = self._protected(importance if self.target else threshold)
         lr = self.period * self._lr(optimizer)
         chooses = bool(self.target) and (step % self.interval == 0 or self._share_due(step) >= self.target)
         if self.target:
             strength = self.log_strength.detach().exp()[self.level]
             if chooses:
-                self.scheduled = self._least_important(self._share_due(step), strength, protected)
+                weighted = (importance.sqrt() / strength).square().masked_fill(protected, float("inf"))
+                self.scheduled = self._least_important(self._share_due(step), weighted)
             relative = (threshold / strength).masked_fill(protected, float("inf"))
             count = int(self.scheduled.sum())
             equal = relative.kthvalue(count).values if count else relative.new_zeros(())
@@ -233,7 +242,7 @@ class Sparsifier:
             "pruned": self.pruned,
             "scheduled": self.scheduled,
             "scale": self.scale,
-            "importance": self.importance,
+            "importance": self.importance.values,
             "cost_reduction": self.cost_reduction,
             "frozen": self.frozen,
         } | self.aim.state_dict()
@@ -241,8 +250,9 @@ class Sparsifier:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         device = self.pruned.device
-        for name in ("pruned", "scheduled", "scale", "importance", "cost_reduction"):
+        for name in ("pruned", "scheduled", "scale", "cost_reduction"):
             setattr(self, name, state[name].to(device))
+        self.importance.values = state["importance"].to(device)
         self.frozen, self.step = state["frozen"], state["step"]
         self.aim.load_state_dict(state)
         self._counted = None
@@ -282,19 +292,6 @@ class Sparsifier:
         span = max(self.settings.end - self.settings.begin, 1e-9)
         return self.target * min(1.0, ((step + 1) / self.steps - self.settings.begin) / span)
 
-    def _assign_levels(self, positions: dict[str, int], pixels: int) -> tuple[list[str], Tensor]:
-        """Return the names of the levels, and each group's level: that of the first weight in it."""
-        first = torch.full((self.partition.count,), -1)
-        names = [n for n in self.partition.names if n in positions]
-        for index, name in reversed(list(enumerate(names))):
-            first[self.partition.groups_of(name)] = index
-        if self.settings.granularity == "global":
-            return ["all"], torch.zeros_like(first)
-        by_layer = self.settings.granularity == "layer"
-        labels = names if by_layer else [_stage(positions[name], pixels) for name in names]
-        levels = list(dict.fromkeys(labels))
-        return levels, torch.tensor([levels.index(label) for label in labels])[first]
-
     def _protected(self, importance: Tensor) -> Tensor:
         """Return the most important groups, ``min_keep_ratio`` of any layer and of any part of one, at least one."""
         protected = torch.zeros_like(self.pruned)
@@ -304,13 +301,14 @@ class Sparsifier:
             protected[groups[importance[groups].topk(int(np.ceil(ratio * len(groups)))).indices]] = True
         return protected
 
-    def _least_important(self, share: float, strength: Tensor, protected: Tensor) -> Tensor:
+    def _least_important(self, share: float, importance: Tensor) -> Tensor:
         """Return the fewest groups, those of least importance for their cost first, that reduce the cost by a share."""
         reduction = self.penalised.distribute(self.cost.reductions(self.pruned_channels()))
         self.cost_reduction = torch.from_numpy(reduction / self.dense_cost).to(self.pruned.device)
-        importance = (self.importance.sqrt() / strength).square().masked_fill(protected, float("inf")).cpu().numpy()
         # groups that reduce no cost come last
-        order, ends = self.blocks.order(importance.astype(np.float64), np.maximum(reduction, TINY * self.dense_cost))
+        order, ends = self.blocks.order(
+            importance.cpu().numpy().astype(np.float64), np.maximum(reduction, TINY * self.dense_cost)
+        )
         low, high = 0, len(ends) - 1
         pruned = np.zeros(self.partition.count, bool)
         while low < high:
@@ -334,8 +332,3 @@ def unwrapped(model: nn.Module) -> nn.Module:
             model = compiled
         else:
             return model
-
-
-def _stage(positions: int, pixels: int) -> str:
-    """Return the stage of a weight by the stride of its output."""
-    return "image" if positions == 1 else f"stride {round((pixels / positions) ** 0.5)}"

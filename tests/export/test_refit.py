@@ -1,0 +1,98 @@
+"""Refitting: where what stays can say what has left, a layer says all that it said."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgemtl_export.refit import refit
+
+X = torch.rand(8, 3, 14, 17, generator=torch.Generator().manual_seed(0))
+READERS = {
+    "plain": lambda: nn.Conv2d(16, 6, 3, stride=2, padding=1),
+    "pointwise": lambda: nn.Conv2d(16, 6, 1, bias=False),
+    "dilated": lambda: nn.Conv2d(16, 6, 3, dilation=2, padding="same"),
+    "grouped": lambda: nn.Conv2d(16, 6, 3, padding=(0, 2), groups=2),
+    "linear": lambda: nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(2), Columns(), nn.Linear(16, 6)),
+}
+
+
+class Columns(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.transpose(1, 2)
+
+
+class Twice(nn.Module):
+    """Channels of which every second one is a mixture of those before it, and what reads them."""
+
+    def __init__(self, reader: nn.Module) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem = nn.Conv2d(3, 16, 3, padding=1)
+        self.norm = nn.BatchNorm2d(16)
+        self.reader = reader
+        with torch.no_grad():
+            for first in (0, 8):
+                mixture = torch.rand(4, 4)
+                self.stem.weight[first + 4 : first + 8] = torch.einsum(
+                    "ab,bcde->acde", mixture, self.stem.weight[first : first + 4]
+                )
+                self.stem.bias[first + 4 : first + 8] = mixture @ self.stem.bias[first : first + 4]
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.reader(self.norm(self.stem(x)))
+        return y
+
+
+def without(network: nn.Module, channels: list[int]) -> nn.Module:
+    pruned = copy.deepcopy(network)
+    with torch.no_grad():
+        for tensor in (pruned.stem.weight, pruned.stem.bias, pruned.norm.weight, pruned.norm.bias):
+            tensor[channels] = 0
+    return pruned
+
+
+@pytest.mark.parametrize("name", list(READERS))
+def test_a_reader_takes_over_what_can_be_said_by_what_stays(name: str) -> None:
+    torch.manual_seed(1)
+    before = Twice(READERS[name]()).eval()
+    pruned = without(before, [4, 5, 6, 7, 12, 13, 14, 15]).train()
+    damage = float((pruned.eval()(X) - before(X)).square().mean())
+    left = refit(pruned.train(), before, (X,), ridge=1e-9)
+    assert pruned.training and pruned.norm.training
+    healed = float((pruned.eval()(X) - before(X)).square().mean())
+    assert damage > 1e-4 and healed < 1e-6 * damage
+    assert all(share < 1e-6 for layer, share in left.items() if layer.startswith("reader"))
+    assert not pruned.stem.weight[4:8].any() and not pruned.norm.weight[12:].any()
+
+
+def test_a_depthwise_layer_and_those_after_it_are_fitted_in_their_order() -> None:
+    torch.manual_seed(0)
+    before = nn.Sequential(
+        nn.Conv2d(3, 24, 3, padding=1),
+        nn.SiLU(),
+        nn.Conv2d(24, 24, 3, padding=1, groups=24),
+        nn.SiLU(),
+        nn.Conv2d(24, 8, 1),
+    ).eval()
+    pruned = copy.deepcopy(before)
+    with torch.no_grad():
+        for layer in (0, 2):
+            pruned[layer].weight[:8], pruned[layer].bias[:8] = 0, 0
+    damage = float((pruned(X) - before(X)).square().mean())
+    refit(pruned, before, (X,))
+    other = torch.rand(4, 3, 14, 17, generator=torch.Generator().manual_seed(9))
+    assert float((pruned(other) - before(other)).square().mean()) < 0.3 * damage
+    assert not pruned[2].weight[:8].any() and not pruned[0].bias[:8].any()
+
+
+def test_an_equal_network_stays_as_it_is() -> None:
+    torch.manual_seed(1)
+    before = Twice(READERS["plain"]()).eval()
+    same = copy.deepcopy(before)
+    refit(same, before, (X,))
+    for name, tensor in same.state_dict().items():
+        torch.testing.assert_close(tensor, before.state_dict()[name], rtol=1e-4, atol=1e-5)
