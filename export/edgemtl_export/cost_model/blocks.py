@@ -1,4 +1,4 @@
-"""The blocks that a network's time is result of: layers with what follows them element by element, and moved memory.
+"""The blocks that a network's time is made of: layers with what follows them element by element, and moved memory.
 
 A back end computes a convolution and the element-wise operators after it in one pass, so they are one block, which is
 measured at several widths. Everything else is bound by memory and counts by its bytes.
@@ -120,7 +120,7 @@ class Traffic(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class NetworkBlocks:
-    """All that a network's time is result of."""
+    """All that a network's time is made of."""
 
     blocks: list[Block]
     traffic: list[Traffic]
