@@ -49,7 +49,7 @@ RESULTS = Path(__file__).parent / "results" / "engine.json"
 WARM_UP, STEPS = 2, 20
 TRAINING = 1000
 """Steps of the training that the timed ones are the first of."""
-PATTERNS, ROUNDS = 30, 4
+PATTERNS, ROUNDS = 30, 8
 AIM_STEPS = 60
 
 
@@ -110,7 +110,7 @@ def cost_model(name: str, seed: int) -> dict[str, Any]:
         models.append(probe.network_model(pruned))
         print_progress("writing narrow networks", number + 1, PATTERNS)
     # where the memory of a session lies decides half a percent: each is opened several times
-    measured = 1e3 * np.mean([latencies(models, seconds=0.7, of=statistics.median) for _ in range(ROUNDS)], 0)
+    measured = 1e3 * np.mean([latencies(models, seconds=0.5, of=statistics.median) for _ in range(ROUNDS)], 0)
     predicted = np.array([latency(pruned) for pruned in patterns])
     error = np.abs(predicted / measured - 1)
     return {
