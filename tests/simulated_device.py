@@ -66,4 +66,4 @@ def simulated_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(measured, "profile", profile)
     monkeypatch.setattr(deployed_latency, "latencies", latencies)
-    monkeypatch.setattr(Probe, "networks", 4)
+    monkeypatch.setattr(Probe, "networks", 3)

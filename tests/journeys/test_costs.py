@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from edgemtl.cli import main
 from edgemtl.config_file import load
@@ -20,7 +22,9 @@ from edgemtl.synthetic.streets import Streets
 from edgemtl.train import begin
 from edgemtl.trainer import Trainer
 from edgemtl_export.cost_model.deployed_latency import DeployedLatency
+from edgemtl_export.cost_model.measured import write_probe
 from edgemtl_export.cost_model.probe import Probe
+from edgemtl_runtime.cli import main as runtime
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +66,7 @@ def trainer_of(run: Run, *words: str) -> Trainer:
     return begin(config, {"train": Streets(4, config.input_size, 0, config.tasks)})[0]
 
 
+@pytest.mark.slow
 def test_a_training_aims_by_the_costs_of_a_robot(
     tiny_run: Run, measured: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,6 +82,7 @@ def test_a_training_aims_by_the_costs_of_a_robot(
     assert 0 < cost(half) < cost()
 
 
+@pytest.mark.slow
 def test_costs_of_another_size_are_refused(tiny_run: Run, measured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Probe, "networks", 2)
     size = tiny_run.interface.inputs[0]
@@ -112,17 +118,22 @@ def test_export_refuses(
         (["PROBE", "--threads", "-1"], "--threads -1: give 1 to"),
         (["PROBE", "--backend", "abacus"], "abacus"),
         (["PROBE", "--precision", "fp16"], "is a probe in fp32, not in fp16"),
-        (["PROBE", "--out", "COSTS"], "is there already"),
+        (["PROBE", "--out", "MINE"], "is there already"),
     ],
 )
 def test_profile_refuses(
-    words: list[str], message: str, measured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from edgemtl_runtime.cli import main as runtime
-
-    before = (measured / "costs.json").read_bytes()
-    places = {"PROBE": str(measured / "probe"), "COSTS": str(measured / "costs.json")}
+    monkeypatch.setattr(Probe, "networks", 1)
+    network = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 2, 1))
+    write_probe(Probe(network, (torch.rand(1, 3, 8, 8),)), tmp_path / "probe")
+    (tmp_path / "mine.json").write_text("mine")
+    places = {"PROBE": str(tmp_path / "probe"), "MINE": str(tmp_path / "mine.json")}
     out = [] if "--out" in words else ["--out", str(tmp_path / "costs.json")]
     assert runtime(["profile", *(places.get(word, word) for word in words), *out]) == 2
     assert message in capsys.readouterr().err
-    assert (measured / "costs.json").read_bytes() == before and not (tmp_path / "costs.json").exists()
+    assert (tmp_path / "mine.json").read_text() == "mine" and not (tmp_path / "costs.json").exists()
