@@ -26,8 +26,8 @@ COST_MODEL = """\
 
 Thirty patterns of each network: every group of layers keeps a share of its channels that is drawn uniformly between a
 quarter and all of them, in multiples of eight. Each narrow network is exported and measured, medians in turns, in
-eight fresh sessions; none is among the thirteen that the estimate is fitted on. Rank is Spearman's correlation of both
-orders: the thirty differ from each other by no more than the range says.
+several fresh sessions; none is among the thirteen that the estimate is fitted on. Rank is Spearman's correlation of
+both orders: the thirty differ from each other by no more than the range says.
 """
 AIM = """\
 ## The aim
