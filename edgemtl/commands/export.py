@@ -72,8 +72,9 @@ def _add_shrink(commands: Commands) -> None:
 def _add_export(commands: Commands) -> None:
     export = commands.add_parser("export", help="shrink a run's network and write it as a bundle")
     export.add_argument("run", metavar="RUN", type=Path)
-    export.add_argument("--out", metavar="BUNDLE", type=Path)
-    export.add_argument(
+    written = export.add_mutually_exclusive_group(required=True)
+    written.add_argument("--out", metavar="BUNDLE", type=Path)
+    written.add_argument(
         "--probe",
         metavar="DIR",
         type=Path,
@@ -194,8 +195,6 @@ def _export(args: argparse.Namespace) -> int:
         raise EdgemtlError("--align lies between 1 (keep nothing) and 256")
     if args.engine_out and not args.tensorrt:
         raise EdgemtlError("--engine-out is of an engine: give --tensorrt too")
-    if (args.out is None) == (args.probe is None):
-        raise EdgemtlError("give --out BUNDLE for a bundle, or --probe DIR for a probe of the network")
     check_run(args.run)
     check_heads(args.run, comma_separated(args.heads))
     check_out(args.probe or args.out, PROBE if args.probe else BUNDLE, overwrite=args.overwrite)

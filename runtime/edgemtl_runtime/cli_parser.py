@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -56,6 +57,8 @@ class Parser(argparse.ArgumentParser):
         name, colon, text = message.partition(": ")
         if name == "the following arguments are required" and colon:
             message = f"give {text.replace(', ', ' and ')}; `{self.prog} --help` has examples"
+        elif options := re.fullmatch(r"one of the arguments (.+) is required", message):
+            message = f"give {' or '.join(options[1].split())}; `{self.prog} --help` has examples"
         elif name.startswith("argument ") and colon:
             message = f"{name.removeprefix('argument ')}: {text}"
         elif name == "unrecognized arguments":

@@ -94,8 +94,6 @@ def test_costs_of_another_size_are_refused(tiny_run: Run, measured: Path, monkey
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["export", "RUN"], "give --out BUNDLE for a bundle, or --probe DIR"),
-        (["export", "RUN", "--out", "b", "--probe", "p"], "give --out BUNDLE for a bundle, or --probe DIR"),
         (["export", "RUN", "--probe", "p", "--precisions", "int8"], "a probe is in fp32 or fp16"),
         (["export", "RUN", "--probe", "FOLDER"], "holds something else"),
     ],

@@ -178,7 +178,7 @@ def train(sparsity: Settings, steps: int = 60) -> tuple[nn.Module, Sparsifier, E
         Settings(target=0.5, groups="output"),
         Settings(target=0.4, groups="input", min_keep_ratio=0.1),
         Settings(target=0.6, metric="flops", scope="trunk", channel_multiple=1),
-        Settings(target=0.4, metric="latency", channel_multiple=1),
+        pytest.param(Settings(target=0.4, metric="latency", channel_multiple=1), marks=pytest.mark.slow),
         Settings(max_cost=6000.0, channel_multiple=1),
     ],
     ids=str,
