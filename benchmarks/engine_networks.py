@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from edgemtl.config_file import load
 from edgemtl.synthetic.streets import Streets
 from edgemtl.train import begin
-from edgemtl_export.cost_model.deployed_latency import Deployment
+from edgemtl_export.cost_model.deployment import Deployment
 from edgemtl_export.deployed import Deployed
 from edgemtl_export.inputs import example_inputs
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from edgemtl_export.cost_model.measured import Progress, write_probe
+from edgemtl_export.cost_model.deployment import Progress
+from edgemtl_export.cost_model.measured import write_probe
 from edgemtl_export.cost_model.probe import Probe
 from edgemtl_export.errors import UnsupportedError
 from edgemtl_runtime.atomic import AtomicFolder

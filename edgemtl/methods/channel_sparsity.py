@@ -9,8 +9,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from edgemtl_export.cost_model.deployed_latency import Deployment
-from edgemtl_export.cost_model.measured import Progress
+from edgemtl_export.cost_model.deployment import Deployment, Progress
 from edgemtl_export.sparsity import Settings, Sparsifier
 from edgemtl_export.sparsity.proximal import prox, prox_in_metric
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from edgemtl_export.cost_model.deployed_latency import Deployment
+from edgemtl_export.cost_model.deployment import Deployment
 from edgemtl_export.deployed import Deployed
 from edgemtl_export.inputs import example_inputs
 from edgemtl_models import MultiTask

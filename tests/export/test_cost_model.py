@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from edgemtl_export import Sparsifier, channel_groups
 from edgemtl_export.cost_model.block_onnx import block_model
-from edgemtl_export.cost_model.deployed_latency import DeployedLatency, Deployment
+from edgemtl_export.cost_model.deployed_latency import DeployedLatency
+from edgemtl_export.cost_model.deployment import Deployment
 from edgemtl_export.cost_model.latency import Latency, nnls
 from edgemtl_export.cost_model.measured import costs_from, measured_costs, write_probe
 from edgemtl_export.cost_model.narrow import onnx_without_weights

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,18 +15,11 @@ from edgemtl_runtime.errors import EdgemtlError
 from ..groups import Groups
 from ..processes import first_decides
 from ..tracing import evaluation_copy
+from .deployment import Deployment, Progress
 from .latency import Latency
-from .measured import HERE, Progress, costs_from, latencies, measured_costs
+from .measured import HERE, costs_from, latencies, measured_costs
 from .narrow import onnx_without_weights
 from .probe import Mask, Probe
-
-
-class Deployment(NamedTuple):
-    """A network as it runs on the device, with the trained one in it, and example inputs."""
-
-    network: nn.Module
-    args: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] = {}  # noqa: RUF012  # never written to
 
 
 class DeployedLatency:

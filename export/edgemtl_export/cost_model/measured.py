@@ -20,10 +20,9 @@ from edgemtl_runtime.engine.profile import device_of, noise_for, open_model, pro
 from edgemtl_runtime.errors import EdgemtlError
 
 from ..latency import interleaved
+from .deployment import Progress
 from .probe import Probe, in_precision
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is done, how much of it, and how much there is."""
 HERE = EngineConfig("onnxruntime-cpu", "fp32", 1)
 """What is measured where nothing else is asked for: ONNX Runtime on this machine, one thread."""
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..cost_model.deployed_latency import DeployedLatency
 from ..processes import first_decides
-from .costs import CostMetric
+
+if TYPE_CHECKING:
+    from ..cost_model.deployed_latency import DeployedLatency
 
 MARKS = (0.5, 0.8, 0.95, 1.0, 1.0, 1.0)
 """Shares of the target at which the network is measured; several at the end, in case the first falls short."""
@@ -20,8 +21,8 @@ MARKS = (0.5, 0.8, 0.95, 1.0, 1.0, 1.0)
 class Aim:
     """Measures a network whenever its schedule passes a mark. Of other metrics, and of another device's, it is idle."""
 
-    def __init__(self, cost: CostMetric) -> None:
-        self.cost = cost if isinstance(cost, DeployedLatency) and cost.is_here else None
+    def __init__(self, cost: DeployedLatency | None) -> None:
+        self.cost = cost if cost is not None and cost.is_here else None
         self.passed = 0
         """How many marks were."""
         self.measured: list[tuple[torch.Tensor, float]] = []

@@ -34,8 +34,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from edgemtl_runtime.progress import print_progress
 
-from ..cost_model.deployed_latency import DeployedLatency, Deployment
-from ..cost_model.measured import Progress
+from ..cost_model.deployment import Deployment, Progress
 from ..groups import channel_groups
 from ..processes import first_decides
 from ..tracing import evaluation_copy, on_cpu
@@ -104,15 +103,18 @@ class Sparsifier:
         self.penalised = penalised_groups(self.model, groups, self.settings.groups, scope)
         self.partition = self.penalised.partition
         self.cost: CostMetric
+        measured = None
         multiple = self.settings.channel_multiple or DEFAULT_MULTIPLE
         if self.settings.metric == "latency":
+            from ..cost_model.deployed_latency import DeployedLatency  # loads onnx and ONNX Runtime
+
             file = Path(self.settings.costs) if self.settings.costs else None
             deployment = deployment or Deployment(self.model, args, kwargs)
-            self.cost = DeployedLatency(self.model, groups, deployment, file, progress=progress)
-            multiple = self.settings.channel_multiple or max(self.cost.step, DEFAULT_MULTIPLE)
+            self.cost = measured = DeployedLatency(self.model, groups, deployment, file, progress=progress)
+            multiple = self.settings.channel_multiple or max(measured.step, DEFAULT_MULTIPLE)
         else:
             self.cost = cost_metric(self.settings.metric, copy, groups, args, kwargs, scope)
-        self.aim = Aim(self.cost)
+        self.aim = Aim(measured)
         multiple = multiple if self.settings.groups == "coupled" else 1
         self.blocks = ChannelBlocks(self.penalised.layers, self.partition.count, multiple)
         self.dense_cost = self.cost()
