@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from edgemtl_export.cost_model.deployment import Progress
 from edgemtl_export.cost_model.measured import write_probe
 from edgemtl_export.cost_model.probe import Probe
@@ -23,10 +21,10 @@ def write_run_probe(
     """Write the probe of a run's network as a bundle of it is deployed, at its full widths; return what it holds."""
     if precision not in ("fp32", "fp16"):
         raise EdgemtlError(f"--precisions {precision}: a probe is in fp32 or fp16")
-    frames = tuple(torch.zeros(1, s.height, s.width, s.channels, dtype=torch.uint8) for s in run.interface.inputs)
+    deployed = run.deployed()
     with AtomicFolder(folder, "probe", overwrite) as output:
         try:
-            description = write_probe(Probe(run.deployed(), frames), output.folder, precision, progress)
+            description = write_probe(Probe(deployed, deployed.blank_images()), output.folder, precision, progress)
         except UnsupportedError as error:
             raise EdgemtlError(f"no probe written: {error}") from error
         output.commit()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-
 from edgemtl_export.cost_model.deployment import Deployment
 from edgemtl_export.deployed import Deployed
 from edgemtl_export.inputs import example_inputs
@@ -27,12 +25,11 @@ def sparsity(network: MultiTask, interface: Interface, config: Config, steps: in
     """Return channel sparsity (`edgemtl_export.sparsity`), or the fixed zeros of ``keep_sparsity``."""
     if not (config.sparse or config.keep_sparsity):
         return None
-    inputs = interface.inputs
-    frames = tuple(torch.zeros(1, s.height, s.width, s.channels, dtype=torch.uint8) for s in inputs)
-    deployment = Deployment(Deployed(network, inputs, interface.heads), frames)
+    deployed = Deployed(network, interface.inputs, interface.heads)
+    deployment = Deployment(deployed, deployed.blank_images())
     with progress_stages() as progress:
         regularizer = ChannelSparsity(
-            network, example_inputs(inputs), config.sparsity, steps, network.twins(), deployment, progress
+            network, example_inputs(interface.inputs), config.sparsity, steps, network.twins(), deployment, progress
         )
     if config.keep_sparsity:
         regularizer.freeze()

@@ -35,6 +35,10 @@ class Deployed(nn.Module):
         raw = self.network(**named)
         return tuple(DECODERS[head.decoder](raw[head.name], self.size) for head in self.heads)
 
+    def blank_images(self, batch: int = 1) -> tuple[Tensor, ...]:
+        """Return black images for its inputs, as examples for an export."""
+        return tuple(torch.zeros(batch, s.height, s.width, s.channels, dtype=torch.uint8) for s in self.inputs)
+
     def run(self, images: Arrays) -> Arrays:
         """Run on arrays by input name, as an engine of the runtime does: in full single precision, on any device."""
         device = next((tensor.device for tensor in self.network.state_dict().values()), torch.device("cpu"))

@@ -30,7 +30,7 @@ def write_onnx(deployed: Deployed, file: Path, *, dynamic_batch: bool = False) -
         name = min(shared)
         raise ValueError(f"an input and an output are both named '{name}'; name the input {name}_image")
     batch = 2 if dynamic_batch else 1  # a batch of one would be taken for a constant
-    examples = tuple(torch.zeros(batch, s.height, s.width, s.channels, dtype=torch.uint8) for s in deployed.inputs)
+    examples = deployed.blank_images(batch)
     size = dynamic_batch_size()
     shapes = {"images": tuple({0: size} for _ in examples)} if dynamic_batch else None
     with warnings.catch_warnings():

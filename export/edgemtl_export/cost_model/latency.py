@@ -156,8 +156,6 @@ class _Blocks:
 class _Traffic:
     """Megabytes that operators move, by kind: those of `Traffic`, then what is moved in no multiple of the step."""
 
-    KINDS = 4
-
     def __init__(self, count: int, parts: NetworkBlocks) -> None:
         traffic = parts.traffic
         self.widths = Widths(count, [t.channels for t in traffic])
@@ -172,9 +170,9 @@ class _Traffic:
         return np.where((self.kind == 0) & ragged, len(KINDS), self.kind)
 
     def totals(self, pruned: Mask | None, step: int) -> Values:
-        """Return the sums by kind, (KINDS,)."""
+        """Return the sums by kind."""
         widths = self.widths(pruned)
-        return np.bincount(self._kinds(widths, step), widths * self.per_channel, self.KINDS).astype(np.float64)
+        return np.bincount(self._kinds(widths, step), widths * self.per_channel, len(KINDS) + 1).astype(np.float64)
 
     def slopes(self, pruned: Mask | None, step: int, coefficients: Values) -> Values:
         """Return the time that a channel less takes away, by group."""
