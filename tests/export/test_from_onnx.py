@@ -110,6 +110,11 @@ def test_a_detector_that_others_have_exported_is_read() -> None:
     assert sum(p.numel() for p in network.parameters()) == 904_463
     assert not [name for name, buffer in network.named_buffers() if buffer.numel() > 1000]
     assert channel_groups(network, network.example_inputs).count > 5000
+    images = 255 * torch.rand(2, 3, 416, 416)
+    with torch.no_grad():
+        torch.testing.assert_close(network(images), torch.cat([network(images[:1]), network(images[1:])]))
+    smaller = read_onnx(file, {"images": (1, 3, 320, 320)})
+    assert smaller(images[:, :, :320, :320]).shape == (2, 2100, 85)
 
 
 def model_of(
@@ -139,6 +144,31 @@ def test_shapes_that_no_image_decides_are_constants() -> None:
     answer = network(torch.rand(1, 3, 8, 8))
     assert isinstance(answer, Tensor) and answer.shape == (1, 192)
     torch.export.export(network, network.example_inputs)
+
+
+def test_a_file_of_one_image_takes_batches_only_where_each_image_is_answered_as_alone() -> None:
+    images = torch.rand(3, 3, 8, 8)
+    for target in ([1, 192], [1, -1], [1, 3, 64]):
+        flat = helper.make_node("Reshape", ["x", "target"], ["y"])
+        network = OnnxNetwork(model_of(flat, target=np.array(target)))
+        torch.testing.assert_close(network(images), images.reshape(3, *target[1:]))
+    moved = [  # images are mixed: a mean over the batch
+        helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0], keepdims=1),
+        helper.make_node("Sub", ["x", "mean"], ["y"]),
+    ]
+    whole = helper.make_node("Reshape", ["x", "target"], ["y"])
+    for network in (OnnxNetwork(model_of(*moved)), OnnxNetwork(model_of(whole, target=np.array([3, 64])))):
+        network(images[:1])
+        with pytest.raises(ValueError, match=r"of shape \(3, 3, 8, 8\); the network was read for \(1, 3, 8, 8\)$"):
+            network(images)
+    with pytest.raises(ValueError, match="or more of these at once"):
+        OnnxNetwork(model_of(helper.make_node("Relu", ["x"], ["y"])))(torch.rand(1, 3, 8, 9))
+
+
+def test_a_file_whose_sizes_are_fixed_inside_is_not_read_for_others() -> None:
+    flat = helper.make_node("Reshape", ["x", "target"], ["y"], name="flat")
+    with pytest.raises(UnsupportedError, match=r"Reshape 'flat' cannot be run with x \(1, 3, 4, 8\)"):
+        OnnxNetwork(model_of(flat, target=np.array([1, 192])), {"x": (1, 3, 4, 8)})
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -58,10 +58,10 @@ def resize(call: Call) -> Tensor:
         scales = call.constant(2) if call.has(2) and call.constant(2).size else call.constant(1)
         size = [int(n * s) for n, s in zip(x.shape, scales, strict=True)]
     where = call.attribute("coordinate_transformation_mode", "half_pixel")
-    if x.ndim != 4 or list(x.shape[:2]) != size[:2]:
+    if x.ndim != 4 or x.shape[1] != size[1]:
         raise UnsupportedError(f"{call.label}: resizes other than the last two of four dimensions")
     if mode == "nearest" and (
-        where == "asymmetric" or all(new % old == 0 for new, old in zip(size, x.shape, strict=True))
+        where == "asymmetric" or all(new % old == 0 for new, old in zip(size[2:], x.shape[2:], strict=True))
     ):
         return functional.interpolate(x, size[2:], mode="nearest")
     if mode == "linear" and where in ("half_pixel", "pytorch_half_pixel", "align_corners"):

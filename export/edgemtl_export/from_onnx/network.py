@@ -34,7 +34,8 @@ class Step(NamedTuple):
 class OnnxNetwork(nn.Module):
     """An ONNX network that takes its inputs in the file's order, and gives its outputs: one tensor, or a dict by name.
 
-    Convolutions, linear layers and batch normalisation are torch's layers, named by their nodes. Sizes are fixed.
+    Convolutions, linear layers and batch normalisation are torch's layers, named by their nodes. Sizes are fixed, but a
+    file of one image takes batches, where it answers each image in a batch as it does alone.
     """
 
     def __init__(self, model: onnx.ModelProto, sizes: Mapping[str, tuple[int, ...]] | None = None) -> None:
@@ -65,6 +66,9 @@ class OnnxNetwork(nn.Module):
         read |= set(self.output_names)
         for name in [n for n in self.buffer_of if n not in read]:  # weights that layers hold, and what shapes were of
             delattr(self, self.buffer_of.pop(name))
+        self.takes_batches = True
+        """Whether inputs may be of several images."""
+        self.takes_batches = self._answers_in_batches()
 
     def _know(self, name: str, array: NDArray[Any]) -> None:
         """Keep a value that no image decides."""
@@ -91,8 +95,47 @@ class OnnxNetwork(nn.Module):
                 name = self._name(node) if layer is not None else ""
                 if layer is not None:
                     self.layers[name] = layer.eval()
-                self.steps.append(Step(node, name))
-                computed |= self._run(self.steps[-1], computed)
+                self.steps.append(Step(self._of_any_batch(node, computed), name))
+                try:
+                    computed |= self._run(self.steps[-1], computed)
+                except RuntimeError as error:
+                    sizes = ", ".join(f"{n} {tuple(computed[n].shape)}" for n in self.input_names)
+                    reason = str(error).splitlines()[0]
+                    raise UnsupportedError(f"{call.label} cannot be run with {sizes}: {reason}") from None
+
+    def _of_any_batch(self, node: onnx.NodeProto, computed: Mapping[str, Tensor]) -> onnx.NodeProto:
+        """Return a Reshape that keeps the first dimension, where it does so for one image."""
+        if node.op_type != "Reshape" or node.input[1] not in self.array_of:
+            return node
+        call, shape = self._call(node, computed), self.array_of[node.input[1]]
+        if not len(shape) or shape[0] != 1 or call.tensor(0).shape[:1] != (1,) or call.attribute("allowzero", 0):
+            return node
+        kept = onnx.NodeProto()
+        kept.CopyFrom(node)
+        kept.input[1] = f"{node.output[0]}, shape"
+        self._know(kept.input[1], np.array([0, *shape[1:]]))
+        return kept
+
+    @torch.no_grad()
+    def _answers_in_batches(self) -> bool:
+        """Whether two images in a batch are answered as each alone."""
+        if any(example.shape[:1] != (1,) for example in self.example_inputs):
+            return False
+        generator = torch.Generator().manual_seed(0)
+        images = [
+            torch.rand((2, *x.shape[1:]), generator=generator) if x.is_floating_point() else x.repeat_interleave(2, 0)
+            for x in self.example_inputs
+        ]
+        try:
+            together = self._outputs(*images)
+        except (RuntimeError, UnsupportedError):
+            return False
+        alone = [self._outputs(*(x[i : i + 1] for x in images)) for i in range(2)]
+        return all(
+            both.shape[:1] == (2,)
+            and torch.allclose(both, torch.cat(each), 1e-3, 1e-4 * (1 + float(both.abs().max())))
+            for both, *each in zip(together, *alone, strict=True)
+        )
 
     def _name(self, node: onnx.NodeProto) -> str:
         """Return a name of a layer that is free, by its node's name."""
@@ -112,12 +155,25 @@ class OnnxNetwork(nn.Module):
         return dict(zip(step.node.output, results, strict=False))
 
     def forward(self, *inputs: Tensor) -> Tensor | dict[str, Tensor]:
-        """Return the output, or the outputs by name where there are several."""
+        """Return the output, or the outputs by name where there are several.
+
+        Raises ValueError for inputs of another shape than the network was read for.
+        """
+        for name, x, example in zip(self.input_names, inputs, self.example_inputs, strict=True):
+            if x.shape[1:] != example.shape[1:] or not (self.takes_batches or x.shape == example.shape):
+                batches = ", or more of these at once" if self.takes_batches else ""
+                raise ValueError(
+                    f"input '{name}' is of shape {tuple(x.shape)}; the network was read for {tuple(example.shape)}"
+                    f"{batches}"
+                )
+        outputs = self._outputs(*inputs)
+        return outputs[0] if len(outputs) == 1 else dict(zip(self.output_names, outputs, strict=True))
+
+    def _outputs(self, *inputs: Tensor) -> list[Tensor]:
         computed = dict(zip(self.input_names, inputs, strict=True))
         for step in self.steps:
             computed |= self._run(step, computed)
-        outputs = {n: computed[n] if n in computed else self._known(n).tensor for n in self.output_names}
-        return outputs[self.output_names[0]] if len(outputs) == 1 else outputs
+        return [computed[n] if n in computed else self._known(n).tensor for n in self.output_names]
 
 
 def _results(result: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
