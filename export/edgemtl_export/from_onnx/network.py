@@ -133,8 +133,8 @@ class OnnxNetwork(nn.Module):
         alone = [self._outputs(*(x[i : i + 1] for x in images)) for i in range(2)]
         return all(
             both.shape[:1] == (2,)
-            and torch.allclose(both, torch.cat(each), 1e-3, 1e-4 * (1 + float(both.abs().max())))
-            for both, *each in zip(together, *alone, strict=True)
+            and torch.allclose(both, torch.cat([first, second]), 1e-3, 1e-4 * (1 + float(both.abs().max())))
+            for both, first, second in zip(together, *alone, strict=True)
         )
 
     def _name(self, node: onnx.NodeProto) -> str:
