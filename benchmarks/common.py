@@ -107,5 +107,5 @@ def results(file: Path) -> Iterator[dict[str, list[Any]]]:
 def save_row(file: Path, name: str, row: dict[str, Any], *identity: str) -> None:
     """Add a row to the list ``name`` of a results file; it replaces the one that has the same ``identity``."""
     with results(file) as rows:
-        others = [r for r in rows.get(name, ()) if any(r[key] != row[key] for key in identity)]
+        others = [r for r in rows.get(name, ()) if any(r.get(key) != row.get(key) for key in identity)]
         rows[name] = [*others, row]

@@ -13,6 +13,9 @@ aim: a network is pruned to half of its latency in a short training; then the sh
 probe: what a second process measures of a probe, as a robot does, against what this one has measured: the latencies
 that follow for the same patterns.
 
+importance: half of a network's latency is pruned by each importance, with and without refits, taught by the dense
+network alone; metrics when the schedule ends and after the recovery (`engine_importance.py`).
+
 The rows are docs/latency.md, which is written again.
 """
 
@@ -20,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import statistics
 import subprocess
 import sys
@@ -29,16 +33,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import engine_importance
 import engine_page
 import numpy as np
 import torch
 from common import save_row
 from engine_networks import NETWORKS
+from onnx import ModelProto
 from torch import Tensor
 
 from edgemtl.console import print_table
 from edgemtl_export.cost_model.latency import Latency
-from edgemtl_export.cost_model.measured import costs_from, latencies, measured_costs, write_probe
+from edgemtl_export.cost_model.measured import HERE, costs_from, latencies, measured_costs, write_probe
 from edgemtl_export.cost_model.narrow import onnx_without_weights
 from edgemtl_export.cost_model.probe import Probe
 from edgemtl_export.sparsity import Sparsifier
@@ -109,8 +115,7 @@ def cost_model(name: str, seed: int) -> dict[str, Any]:
     for number, pruned in enumerate(patterns):
         models.append(probe.network_model(pruned))
         print_progress("writing narrow networks", number + 1, PATTERNS)
-    # where the memory of a session lies decides half a percent: each is opened several times
-    measured = 1e3 * np.mean([latencies(models, seconds=0.5, of=statistics.median) for _ in range(ROUNDS)], 0)
+    measured = 1e3 * np.mean([_in_a_fresh_process(models) for _ in range(ROUNDS)], 0)
     predicted = np.array([latency(pruned) for pruned in patterns])
     error = np.abs(predicted / measured - 1)
     return {
@@ -127,6 +132,12 @@ def cost_model(name: str, seed: int) -> dict[str, Any]:
         "seconds": round(seconds, 1),
         "machine": cpu_name(),
     }
+
+
+def _in_a_fresh_process(models: list[ModelProto]) -> list[float]:
+    """Return the median seconds of each model, in turns: a process keeps where its memory lies, which is a percent."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(latencies, (models, HERE, 0.6, statistics.median))
 
 
 def _rank_correlation(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> float:
@@ -213,6 +224,7 @@ CASES: dict[str, Callable[[str, int], dict[str, Any]]] = {
     "probe": probe,
 }
 NETWORKS_OF = {
+    "importance": tuple(engine_importance.SUBJECTS),
     "overhead": ("resnet18", "yolo11n", "four_tasks"),
     "cost_model": ("yolo11n", "resnet50", "four_tasks", "rgbir-n"),
     "probe": ("four_tasks",),
@@ -221,18 +233,31 @@ NETWORKS_OF = {
 """The networks of each case."""
 
 
+def measure(case: str, network: str, seed: int, variant: str) -> None:
+    """Measure one row."""
+    row: dict[str, Any] = {"case": case, "network": network, "seed": seed}
+    if case == "importance":
+        row |= {"variant": variant, **engine_importance.importance(network, seed, variant)}
+    else:
+        row |= CASES[case](network, seed)
+    save_row(RESULTS, "runs", row, "case", "network", "seed", "variant")
+    print_table([list(row), [str(value) for value in row.values()]], case)
+
+
 def main() -> None:
     """Measure the rows that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", choices=list(CASES), action="append", help="repeatable (default: all)")
-    parser.add_argument("--network", choices=list(NETWORKS), action="append", help="repeatable (default: all)")
+    parser.add_argument("--case", choices=[*CASES, "importance"], action="append", help="repeatable (default: all)")
+    networks = [*NETWORKS, *engine_importance.SUBJECTS]
+    parser.add_argument("--network", choices=networks, action="append", help="repeatable (default: all)")
+    variants = list(engine_importance.VARIANTS)
+    parser.add_argument("--variant", choices=variants, action="append", help="of importance; repeatable (default: all)")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    for case in args.case or CASES:
+    for case in args.case or [*CASES, "importance"]:
         for network in args.network or NETWORKS_OF[case]:
-            row = {"case": case, "network": network, "seed": args.seed, **CASES[case](network, args.seed)}
-            save_row(RESULTS, "runs", row, "case", "network", "seed")
-            print_table([list(row), [str(value) for value in row.values()]], case)
+            for variant in (args.variant or variants) if case == "importance" else [""]:
+                measure(case, network, args.seed, variant)
     engine_page.write_page(json.loads(RESULTS.read_text())["runs"])
 
 

@@ -122,8 +122,12 @@ class Sparsity(Section, frozen=True):
     ] = ""
     scope: Annotated[str, about("what is pruned and counted: all, or a part of the network like trunk")] = "all"
     importance: Annotated[
-        Literal["taylor", "magnitude"], about("what is pruned first: taylor, by the loss; magnitude, by the weights")
+        Literal["auto", "taylor", "fisher", "magnitude", "activation"],
+        about(
+            "what is pruned first, by the loss (taylor), the outputs (fisher), ...; auto: what trials leave the best"
+        ),
     ] = "taylor"
+    refit: Annotated[bool, about("with a target: what reads pruned channels is fitted anew, by least squares")] = False
     groups: Annotated[
         Literal["coupled", "input", "output"],
         about("coupled: whole channels; output: filters; input: what one convolution reads of a channel"),

@@ -46,6 +46,8 @@ def write_run(
         with guarded("Δm could not be computed", out):
             change = delta_m(from_json(metrics)["all"].flat(), references(config, out.parent), list(trainer.tasks))
             metrics |= {"delta_m": change} if change else {}
+    if figures := {name: text for part in trainer.regularizers.values() for name, text in part.figures().items()}:
+        metrics |= {"figures": figures}
     if config.removes:
         with guarded("the sizes after removal are not known", out):
             metrics |= sizes_of(network, interface.inputs).as_metrics()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -53,6 +53,13 @@ class OutputLoss(Protocol):
         """Return this process's part of the loss (scalar) of outputs by head, for images by modality."""
 
 
+class OutputObserver(Protocol):
+    """Takes in raw outputs of a training, such as a regulariser."""
+
+    def observe_outputs(self, outputs: Mapping[str, Any], images: Mapping[str, Tensor]) -> None:
+        """Take in outputs by head, for images by input, whose graph stays."""
+
+
 class MultiTaskLoss:
     """Forward pass and losses of the tasks that a batch has labels of."""
 
@@ -69,6 +76,8 @@ class MultiTaskLoss:
         """``inputs`` are the names of the images in a batch by modality."""
         self.network, self.tasks, self.device = network, tasks, device
         self.feature_loss, self.output_loss = feature_loss, output_loss
+        self.observers: Sequence[OutputObserver] = ()
+        """What takes in the outputs of each forward pass whose gradients are the network's."""
         self.weights, self.inputs = config.loss_weights, inputs
         self.unimodal = config.unimodal_aux_loss
         if self.unimodal and not network.supports("unimodal_aux_loss"):
@@ -110,6 +119,9 @@ class MultiTaskLoss:
                     self.forward_pass, state, (batch, tasks, detach_features)
                 )
         outputs = tree_map(_at_least_single, outputs)
+        if params is None and torch.is_grad_enabled():
+            for observer in self.observers:
+                observer.observe_outputs(outputs, batch.images)
         if self.unimodal:
             batch = batch.repeat_targets(1 + len(self.inputs))
         sums = {name: self.tasks[name].loss(output, batch) for name, output in outputs.items()}

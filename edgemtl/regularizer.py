@@ -5,7 +5,7 @@ A regulariser is one file with a class like `Regularizer`, and one line in `meth
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -16,7 +16,7 @@ from edgemtl_models import MultiTask
 from .losses import Params
 
 
-class Regularizer(Protocol):
+class Regularizer:
     """One regulariser of a training; a class that inherits from it writes only the methods that it needs."""
 
     def to(self, device: torch.device) -> None:
@@ -25,6 +25,12 @@ class Regularizer(Protocol):
     def no_weight_decay(self) -> set[str]:
         """Return the names of the parameters that weight decay must leave alone."""
         return set()
+
+    def observe_outputs(self, outputs: Mapping[str, Any], images: Mapping[str, Tensor]) -> None:
+        """Take in the heads' raw outputs for a batch's images by input, before the backward pass, whose graph stays."""
+
+    def prepare(self, step: int, loss: Callable[[], float]) -> None:
+        """Get ready for step ``step``, from 0; ``loss`` evaluates the network on its batch, before it is trained on."""
 
     def observe(self, grads: Mapping[str, Tensor]) -> None:
         """Take in the gradients by parameter name, summed over processes, before they are clipped."""
@@ -57,6 +63,10 @@ class Regularizer(Protocol):
     def warnings(self) -> list[str]:
         """Return what the user has to know at the end of the training."""
         return []
+
+    def figures(self) -> dict[str, str]:
+        """Return what the run's report shows of it."""
+        return {}
 
     def finish(self, network: MultiTask) -> dict[str, Any]:
         """Change the structure of the masked network at the end; return the changed keys of its description."""

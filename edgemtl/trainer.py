@@ -72,6 +72,8 @@ class Trainer:
         inputs = {spec.modality: spec.name for spec in interface.inputs}
         teacher = HeadDistillation(network, tasks, interface.inputs, config, self.device) if config.teacher else None
         loss = MultiTaskLoss(network, tasks, inputs, config, self.device, self.distillation, teacher)
+        loss.observers = tuple(self.regularizers.values())
+        self.loss = loss
         method = METHODS.require(config.method, "method:")
         self.method = method(loss, config, self.optimizer, list(self.regularizers.values()))
         if extra := self.method.parameters():
@@ -88,6 +90,8 @@ class Trainer:
         lr = self._schedule_lr()
         batch = batch.to(self.device)
         self.optimizer.zero_grad(set_to_none=True)
+        for regularizer in self.regularizers.values():
+            regularizer.prepare(self.step, lambda: self._loss_of(batch))
         losses = self.method.backward(batch, self.step)  # forward, losses, backward by the task weighting
         row = finite_losses(losses, self.step, self.config.lr)
         if losses:  # a batch without any label trains nothing
@@ -110,6 +114,16 @@ class Trainer:
             row |= regularizer.metrics()
         self.log.add(self.step - 1, lr, row)
         return row
+
+    @torch.no_grad()
+    def _loss_of(self, batch: Batch) -> float:
+        """Return the loss of a batch at the present weights; statistics of batches stay as they are."""
+        buffers = [(b, b.clone()) for b in self.network.buffers()]
+        losses = self.loss(batch)
+        for buffer, before in buffers:
+            buffer.copy_(before)
+        terms = list(self.loss.weighted(losses.losses).values())
+        return float(sum(terms)) + (0.0 if losses.auxiliary is None else float(losses.auxiliary))
 
     def _schedule_lr(self) -> float:
         lr = learning_rate(self.step, self.steps, self.config)

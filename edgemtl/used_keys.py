@@ -60,6 +60,7 @@ USES = (
         lambda c: c.sparsity.aimed and c.sparsity.groups == "coupled",
         "sparsity.target or max_cost, and sparsity.groups=coupled",
     ),
+    Use("sparsity.refit", lambda c: c.sparsity.aimed, "sparsity.target or max_cost"),
     Use("sparsity.importance", lambda c: c.sparsity.aimed, "sparsity.target or max_cost"),
     Use("sparsity.costs", lambda c: c.sparsity.metric == "latency", "sparsity.metric=latency"),
     Use("sparsity.granularity", lambda c: c.method == "meta_sparsity", "method=meta_sparsity"),

@@ -33,13 +33,14 @@ from edgemtl_models import MultiTask
 from ..config import Alignment
 from ..errors import ConfigError
 from ..losses import Params
+from ..regularizer import Regularizer
 
 TINY = 1e-30
 MEMORY = 20
 """Steps, a tenth of the training at most, over which disagreement is averaged, and before which nothing is untied."""
 
 
-class ChannelAlignment:
+class ChannelAlignment(Regularizer):
     """The proximal step of the penalty above as a `Regularizer`."""
 
     def __init__(self, network: MultiTask, settings: Alignment, steps: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -12,15 +12,17 @@ from torch import Tensor, nn
 from edgemtl_export.cost_model.deployment import Deployment, Progress
 from edgemtl_export.sparsity import Settings, Sparsifier
 from edgemtl_export.sparsity.proximal import prox, prox_in_metric
+from edgemtl_export.teacher import Kind, likelihood
 
 from ..config import Sparsity
 from ..errors import ConfigError
 from ..losses import Params
+from ..regularizer import Regularizer
 
 TINY = 1e-9
 
 
-class ChannelSparsity:
+class ChannelSparsity(Regularizer):
     """A sparsifier as a `Regularizer`. Weight decay skips its groups: the proximal step shrinks them already."""
 
     def __init__(
@@ -32,8 +34,13 @@ class ChannelSparsity:
         twins: Sequence[Sequence[str]] = (),
         deployment: Deployment | None = None,
         progress: Progress = lambda *_: None,
+        kinds: Mapping[str, Kind] | None = None,
     ) -> None:
-        """``images`` are examples by input, on the CPU, as is the network then; the rest is as of `Sparsifier`."""
+        """``images`` are examples by input, on the CPU, as is the network then; ``kinds`` are of its outputs, by path.
+
+        The rest is as of `Sparsifier`.
+        """
+        self.kinds = dict(kinds or {})
         scope = "" if sparsity.scope == "all" else sparsity.scope
         settings = Settings(**msgspec.structs.asdict(sparsity) | {"scope": scope})
         try:
@@ -58,6 +65,18 @@ class ChannelSparsity:
     def no_weight_decay(self) -> set[str]:
         """Return the parameters in groups."""
         return set(self.partition.names)
+
+    def observe_outputs(self, outputs: Mapping[str, Any], images: Mapping[str, Tensor]) -> None:
+        """Update ``fisher`` importance, and keep the images where a refit follows."""
+        self.sparsifier.see(**images)
+        if "fisher" in self.sparsifier.importance.means and not self.sparsifier.frozen:
+            self.sparsifier.observe(likelihood(outputs, self.kinds))
+
+    def prepare(self, step: int, loss: Callable[[], float]) -> None:
+        """Choose the importance in the step in which the schedule begins, where that is left to it."""
+        undecided = len(self.sparsifier.importance.names) > 1 and self.sparsifier.target and not self.sparsifier.frozen
+        if undecided and step and self.sparsifier.is_active(step):
+            self.sparsifier.choose_importance(loss)
 
     def observe(self, grads: Mapping[str, Tensor]) -> None:
         """Update the importance of the groups by the gradients that the parameters have."""
@@ -99,9 +118,9 @@ class ChannelSparsity:
         """Return what kept the target from being met."""
         return [warning.replace("min_keep_ratio", "sparsity.min_keep_ratio") for warning in self.sparsifier.warnings()]
 
-    def finish(self, network: nn.Module) -> dict[str, Any]:
-        """Change nothing: export removes the zero channels."""
-        return {}
+    def figures(self) -> dict[str, str]:
+        """Return the importance that was chosen, and what was measured on the way."""
+        return sparsity_figures(self.sparsifier)
 
     def freeze(self) -> None:
         """Keep the present zero groups zero, and stop shrinking the others."""
@@ -155,3 +174,17 @@ class ChannelSparsity:
 
     def _masked(self, flat: Tensor) -> Tensor:
         return flat * self.partition.expand((~self.sparsifier.pruned).to(flat))
+
+
+def sparsity_figures(sparsifier: Sparsifier) -> dict[str, str]:
+    """Return the importance, the trials that chose it, and the measured shares of the dense latency, in words."""
+    figures = {}
+    if sparsifier.trials:
+        tried = [f"{name}{' by layer' if by_layer else ''} {loss:.3g}" for name, by_layer, loss in sparsifier.trials]
+        figures["importance"] = f"{tried[0]}; {', '.join(tried[1:])}" if tried[1:] else tried[0]
+    elif sparsifier.target:
+        figures["importance"] = sparsifier.importance.name
+    if sparsifier.aim.measured:
+        shares = ", ".join(f"{share:.2f}" for _, share in sparsifier.aim.measured)
+        figures["latency_measured"] = f"{shares} of the dense one, on the way to {1 - sparsifier.target:.2f}"
+    return figures

@@ -31,6 +31,7 @@ from ..config import Config
 from ..errors import ConfigError
 from ..run import Run
 from ..tasks import Task
+from ..tasks.base import output_kinds
 
 
 class HeadDistillation:
@@ -60,9 +61,8 @@ class HeadDistillation:
                     f"the network takes {', '.join(f'{m} {h}x{w}' for m, (h, w, _) in shapes.items())}"
                 )
         self.inputs = {spec.modality: spec.name for spec in run.interface.inputs}
-        kinds = {f"{name}{rest}": kind for name, task in tasks.items() for rest, kind in task.output_kinds.items()}
         self.weight = config.teacher_weight
-        self.teacher = Teacher(run.network, network, kinds)
+        self.teacher = Teacher(run.network, network, output_kinds(tasks))
         self.teacher.to(device)
 
     def __call__(self, outputs: Mapping[str, Any], images: dict[str, Tensor]) -> Tensor:

@@ -13,6 +13,8 @@ from ..config import Config
 from ..console import progress_stages
 from ..regularizer import Regularizer
 from ..run import Interface
+from ..tasks import TASKS
+from ..tasks.base import output_kinds
 from . import REGULARIZERS
 from .alignment import ChannelAlignment
 from .channel_sparsity import ChannelSparsity
@@ -29,7 +31,14 @@ def sparsity(network: MultiTask, interface: Interface, config: Config, steps: in
     deployment = Deployment(deployed, deployed.blank_images())
     with progress_stages() as progress:
         regularizer = ChannelSparsity(
-            network, example_inputs(interface.inputs), config.sparsity, steps, network.twins(), deployment, progress
+            network,
+            example_inputs(interface.inputs),
+            config.sparsity,
+            steps,
+            network.twins(),
+            deployment,
+            progress,
+            output_kinds({head.name: TASKS.require(head.name, "head:") for head in interface.heads}),
         )
     if config.keep_sparsity:
         regularizer.freeze()

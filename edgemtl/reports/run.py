@@ -67,6 +67,7 @@ def run_facts(config: Config, metrics: Mapping[str, Any], samples: Dataset) -> d
         **sizes(metrics),
         "input": f"{width}×{height} pixels, {' and '.join(config.modalities or samples.modalities)}",
         **({"pruned": pruned} if (pruned := share_pruned(config, metrics)) else {}),
+        **{name.replace("_", " "): text for name, text in metrics.get("figures", {}).items()},
         "device": device_name(),
         "training": f"{metrics['steps']:,} steps in {metrics['seconds'] / 60:.1f} minutes, "
         f"{metrics['seconds_epoch']:g} s an epoch, {metrics['data_wait']:.1%} of it waiting for data",

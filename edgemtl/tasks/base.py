@@ -118,6 +118,11 @@ class Task(Protocol):
         """Return a new metric."""
 
 
+def output_kinds(tasks: Mapping[str, type[Task] | Task]) -> dict[str, Kind]:
+    """Return the kinds of the raw outputs of tasks' heads, by path or pattern."""
+    return {f"{name}{rest}": kind for name, task in tasks.items() for rest, kind in task.output_kinds.items()}
+
+
 class SimpleTask:
     """A task whose loss is one sum without a schedule, with a dense head and without classes."""
 

@@ -19,6 +19,7 @@ pull as labels would.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -93,6 +94,10 @@ class Teacher:
         ]
         return total + self.feature_weight * torch.stack(alike).mean() if alike else total
 
+    def likelihood(self, outputs: Any) -> Tensor:
+        """Return the `likelihood` (scalar) of the student's ``outputs``, by their kinds."""
+        return likelihood(outputs, self.kinds)
+
     def to(self, device: torch.device) -> None:
         """Move the teacher to the device of the student, where that has moved."""
         self.teacher.to(device)
@@ -108,13 +113,55 @@ class Teacher:
             module.training = self.student.training and not isinstance(module, _BatchNorm | _DropoutNd)
 
     def _term(self, name: str, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Tensor | None:
-        kind = next((k for pattern, k in self.kinds.items() if fnmatchcase(name, pattern)), "values")
-        if kind == "none" or not given[name].is_floating_point():
+        kind = _kind(self.kinds, name, given[name])
+        if kind == "none":
             return None
         student, teacher = given[name].float(), wanted[name].float()
         if kind == "boxes":
-            return boxes(student, teacher, wanted[f"{name.rpartition('.')[0]}.scores".lstrip(".")].float())
+            return boxes(student, teacher, wanted[_scores_of(name)].float())
         return values(student, teacher) if kind == "values" else SHARPENED[kind](student, teacher * self.sharpness)
+
+
+def likelihood(outputs: Any, kinds: Mapping[str, Kind]) -> Tensor:
+    """Return the log-likelihood (scalar) of answers that are drawn from a network's own ``outputs``, by their kinds.
+
+    The mean square of its gradient is the Fisher information: what the loss against a teacher would rise by, to second
+    order, where student and teacher are equal. For `Sparsifier.observe`.
+    """
+    given = named_outputs(outputs)
+    terms = [_drawn(_kind(kinds, name, output), name, given) for name, output in given.items()]
+    return torch.stack([term for term in terms if term is not None]).sum()
+
+
+def _kind(kinds: Mapping[str, Kind], name: str, output: Tensor) -> Kind:
+    if not output.is_floating_point():
+        return "none"
+    return next((kind for pattern, kind in kinds.items() if fnmatchcase(name, pattern)), "values")
+
+
+def _drawn(kind: Kind, name: str, given: Mapping[str, Tensor]) -> Tensor | None:
+    """Return the likelihood of one output, in the units of its loss."""
+    output: Tensor = given[name].float()
+    if kind == "none":
+        return None
+    if kind == "logits":
+        classes = output.detach().movedim(1, -1).flatten(0, -2).softmax(-1).multinomial(1)
+        likelihoods: Tensor = output.movedim(1, -1).flatten(0, -2).log_softmax(-1).gather(1, classes)
+        return likelihoods.sum() / math.sqrt(len(classes))
+    if kind == "scores":
+        p = output.detach().sigmoid()
+        weight = (torch.bernoulli(p) - p) / p.sum().clamp(min=1).sqrt()
+        return (weight * output).sum()
+    weight = torch.ones_like(output[:1, :1]).expand_as(output)
+    if kind == "boxes":
+        weight = given[_scores_of(name)].detach().float().sigmoid().amax(1, keepdim=True).expand_as(output)
+    share = weight / weight.sum().clamp(min=TINY)
+    return (torch.randn_like(output) * share.sqrt() * output).sum() / _spread(output.detach())
+
+
+def _scores_of(boxes: str) -> str:
+    """Return the path of the scores next to boxes."""
+    return f"{boxes.rpartition('.')[0]}.scores".lstrip(".")
 
 
 def named_outputs(tree: Any) -> dict[str, Tensor]:
@@ -157,14 +204,19 @@ SHARPENED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"logits": logits, "s
 
 
 def _spread(teacher: Tensor) -> Tensor:
-    return (teacher - teacher.mean()).abs().mean().clamp(min=TINY)
+    spread: Tensor = (teacher - teacher.mean()).abs().mean().clamp(min=TINY)
+    return spread
 
 
 def correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Return the correlation of each channel, (C,), over the positions of two (B, C, ...); 0 where one is constant."""
+    """Return the correlation of each channel, (C,), over the positions of two (B, C, ...).
+
+    It is 0, with no gradient, where a channel is constant: one that is pruned has none to follow.
+    """
     a, b = (f.float().transpose(0, 1).flatten(1) for f in (a, b))
     a, b = (f - f.mean(1, keepdim=True) for f in (a, b))
-    r: Tensor = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp(min=TINY)
+    norms = a.norm(dim=1) * b.norm(dim=1)
+    r: Tensor = (a * b).sum(1) / norms.masked_fill(norms <= TINY, math.inf)
     return r
 
 

@@ -90,3 +90,59 @@ def test_outputs_are_named_by_their_paths_and_must_agree() -> None:
         Teacher(student, student).loss({"a": student(X)}, X)
     with pytest.raises(ValueError, match="Sequential has no module 'trunk'"):
         Teacher(student, student, features=["trunk"])
+
+
+@pytest.mark.parametrize("kind", ["logits", "scores", "boxes", "values"])
+def test_the_likelihoods_gradient_is_what_the_loss_rises_by_to_second_order(kind: Kind) -> None:
+    torch.manual_seed(0)
+    shape = (2, 3, 40) if kind != "boxes" else (2, 4, 40)
+    dense = nn.Linear(5, 6)
+    x, other = torch.rand(8, 5), torch.rand(shape)
+
+    class Heads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(dense.weight.detach().clone())
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            answer = (x @ self.weight.T).sum(0) @ torch.rand(
+                6, other.numel(), generator=torch.Generator().manual_seed(1)
+            )
+            scores = (x @ self.weight.T).sum(0) @ torch.rand(6, 240, generator=torch.Generator().manual_seed(2))
+            return {"answer": answer.view(shape), "scores": scores.view(2, 3, 40) - 1}
+
+    student = Heads()
+    teacher = Teacher(student, student, {"answer": kind, "scores": "none" if kind != "boxes" else "scores"})
+    direction = 1e-2 * torch.randn(6, 5)
+    squares = []
+    for _ in range(2000):
+        (gradient,) = torch.autograd.grad(teacher.likelihood(student(x)), student.weight)
+        squares.append(float((gradient * direction).sum()) ** 2)
+    with torch.no_grad():
+        student.weight.add_(direction)
+        moved = student(x)
+        before = teacher.teacher(x)
+        student.weight.sub_(direction)
+    if kind in ("logits", "scores"):
+        measure = logits if kind == "logits" else scores
+        wanted = 2 * float(measure(moved["answer"], before["answer"]))
+    else:  # of these the loss has a kink: the square that it is compared by has the teacher's spread as its unit
+        change = (moved["answer"] - before["answer"]).square()
+        spread = (before["answer"] - before["answer"].mean()).abs().mean()
+        weight = before["scores"].sigmoid().amax(1, keepdim=True).expand_as(change)
+        weight = weight / weight.sum() if kind == "boxes" else torch.full_like(change, 1 / change.numel())
+        wanted = float((weight * change).sum() / spread**2)
+        if kind == "boxes":
+            wanted += 2 * float(scores(moved["scores"], before["scores"]))
+    given = torch.tensor(squares)
+    assert abs(float(given.mean()) - wanted) < 4 * float(given.std()) / len(given) ** 0.5 + 0.05 * wanted
+
+
+def test_a_channel_that_is_pruned_has_no_feature_to_follow() -> None:
+    layer, images = nn.Conv2d(3, 4, 1), torch.rand(2, 3, 8, 8)
+    wanted = layer(images).detach()
+    with torch.no_grad():
+        layer.weight[1], layer.bias[1] = 0.0, 0.0
+        layer.weight[0] += 0.1
+    (1 - correlation(layer(images), wanted)).mean().backward()
+    assert float(layer.weight.grad[1].abs().max()) == 0 < float(layer.weight.grad[0].abs().max()) < 1

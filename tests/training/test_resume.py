@@ -93,6 +93,34 @@ def unfinished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / ".run.unfinished"
 
 
+@pytest.mark.slow
+def test_the_choice_of_an_importance_and_refits_are_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = (*WORDS, "sparsity.importance=auto", "sparsity.refit=true", "sparsity.channel_multiple=1", "steps=8")
+    config = load(None, words)
+    whole = train(config, tmp_path / "whole")
+    iterate = Loader.__iter__
+    for last in (1, 4):  # before the choice, and after it
+
+        def broken(self: Loader):  # type: ignore[no-untyped-def]
+            for step, batch in enumerate(iterate(self)):
+                if step == last:  # noqa: B023
+                    raise OSError("disk gone")
+                yield batch
+
+        run = tmp_path / f"run{last}"
+        with monkeypatch.context() as patch:
+            patch.setattr(Loader, "__iter__", broken)
+            with pytest.raises(OSError, match="disk gone"):
+                train(config, run)
+        resumed = train(config, run, resume=True)
+        left, right = weights(run), weights(tmp_path / "whole")
+        assert all(torch.equal(left[name], right[name]) for name in right)
+        assert resumed.metrics["figures"] == whole.metrics["figures"]
+    tried = whole.metrics["figures"]["importance"]
+    assert all(name in tried for name in ("taylor", "fisher by layer", "magnitude", "activation by layer"))
+    assert tried.split()[0] in (whole.path / "report.html").read_text()
+
+
 def test_a_full_disk_leaves_the_last_good_state(
     unfinished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

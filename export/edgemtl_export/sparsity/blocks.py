@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -59,6 +60,23 @@ class ChannelBlocks:
         order = order[: int(np.isfinite(ratio[block]).sum())]
         last = np.flatnonzero(np.diff(block[order], append=-1)) + 1
         return by_layer[order], np.concatenate([[0], last])
+
+    def fewest(
+        self, importance: Values, reduction: Values, are_enough: Callable[[NDArray[np.bool_]], bool]
+    ) -> NDArray[np.bool_]:
+        """Return the shortest beginning of the `order` that is enough, all of it where none is, (count,)."""
+        order, ends = self.order(importance, reduction)
+
+        def beginning(blocks: int) -> NDArray[np.bool_]:
+            pruned = np.zeros(len(importance), bool)
+            pruned[order[: ends[blocks]]] = True
+            return pruned
+
+        low, high = 0, len(ends) - 1
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if are_enough(beginning(middle)) else (middle + 1, high)
+        return beginning(low)
 
 
 def _runs(values: Ids) -> list[tuple[int, int]]:

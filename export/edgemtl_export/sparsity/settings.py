@@ -26,7 +26,10 @@ class Settings:
     """Of latency: a file that ``edgemtl-runtime profile`` wrote on the device; "": ONNX Runtime here, one thread."""
     scope: str = ""
     """A part of the network like "trunk", which alone is pruned and counted; "" for all of it."""
-    importance: ImportanceName = "taylor"
+    importance: ImportanceName | Literal["auto"] = "taylor"
+    """What is pruned first; "auto": the first that has a say, until `Sparsifier.choose_importance` has chosen."""
+    refit: bool = False
+    """With a target: each time that groups are pruned, what reads them is fitted by least squares (`refit`)."""
     groups: GroupForm = "coupled"
     strength: float = 1e-4
     """λ of the group lasso where there is no target."""

@@ -29,8 +29,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.parallel import DataParallel, DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
 
 from edgemtl_runtime.progress import print_progress
 
@@ -40,21 +38,25 @@ from ..processes import first_decides
 from ..tracing import evaluation_copy, on_cpu
 from .aim import Aim
 from .blocks import ChannelBlocks
+from .choice import Loss, Trial, choose
 from .collapse import Collapse
 from .costs import CostMetric, cost_metric, positions
 from .group_rows import GroupRows, ProximalStep
-from .importance import Importance
+from .importance import IMPORTANCES, Importance, ImportanceName
 from .levels import assign_levels
 from .partition import penalised_groups
+from .refitting import Refitting
 from .settings import Settings
+from .wrappers import unwrapped
 
 UPDATES = 100
 """How often the schedule chooses groups, between its begin and its end: choosing waits for the device."""
+REFITS = 12
+"""How often it does where each choice is followed by a refit, which takes as long as some steps."""
 MOST_PERIOD = 4
 """With a target a proximal step follows every fourth step of a long training, with four times the ratio."""
 DEFAULT_MULTIPLE = 8
 TINY = 1e-9
-WRAPPERS = (DistributedDataParallel, DataParallel, AveragedModel)
 
 
 class Sparsifier:
@@ -94,7 +96,7 @@ class Sparsifier:
         ValueError where nothing can be pruned, EdgemtlError for ``costs`` of another network, UnsupportedError where
         torch.export fails.
         """
-        self.settings, self.steps = settings or Settings(**given), steps
+        self.settings, self.steps, self.progress = settings or Settings(**given), steps, progress
         self.model = unwrapped(model)
         args, kwargs = on_cpu((args, kwargs or {}))
         scope = self.settings.scope
@@ -147,13 +149,17 @@ class Sparsifier:
         self._counted: Tensor | None = None
         self._pruned_share = 0.0
         span = self.settings.end - self.settings.begin
-        interval = max(1, round(steps * span / UPDATES))
+        interval = max(1, round(steps * span / (REFITS if self.settings.refit else UPDATES)))
         self.period = min(MOST_PERIOD, interval) if self.target else 1
         """Steps from one proximal step to the next; pruned groups are made zero in every step."""
         self.interval = -(-interval // self.period) * self.period
         """Steps from one choice of groups to the next."""
-        self.importance = Importance(self.settings.importance, self.by_rows, self.blocks, self.period)
+        chosen = self.settings.importance
+        names = IMPORTANCES if chosen == "auto" else (chosen,)
+        self.importance = Importance(names, self.model, self.penalised, self.by_rows, self.blocks, self.period)
         """With a target: what the network would lose without each group."""
+        self.refitting = Refitting(self.model) if self.settings.refit and self.target else None
+        self.trials: list[Trial] = []
         self.to(self.parameters[0].device)
 
     def to(self, device: torch.device) -> None:
@@ -168,21 +174,34 @@ class Sparsifier:
     def before_step(self) -> None:
         """Update the importance of the groups by the gradients of the step that follows."""
         if self._takes_gradients("taylor"):
-            self.importance.take_in(self.parameters, [p.grad for p in self.parameters])
+            self.importance.take_in("taylor", self.parameters, [p.grad for p in self.parameters])
 
     def observe(self, value: Tensor) -> None:
-        """Update the importance of the groups by the gradient of a scalar, whose graph stays, where it is ``observed``.
+        """Update ``fisher`` importance by the gradient of a likelihood, such as `Teacher.likelihood`; its graph stays.
 
-        It is called with the outputs of a forward pass in training, before the loss is taken back.
+        It is called after a forward pass in training, before the loss is taken back.
         """
-        if self._takes_gradients("observed"):
+        if self._takes_gradients("fisher"):
             gradients = torch.autograd.grad(value, self.parameters, retain_graph=True, allow_unused=True)
             with torch.no_grad():
-                self.importance.take_in(self.parameters, gradients)
+                self.importance.take_in("fisher", self.parameters, gradients)
 
-    def _takes_gradients(self, name: str) -> bool:
-        is_due = bool(self.target) and not self.frozen and self.step % self.period == 0
-        return is_due and self.importance.name == name
+    def see(self, *args: Any, **kwargs: Any) -> None:
+        """Take the inputs of a batch, on which a network is refitted that is pruned in this step."""
+        if self.refitting and (self.step % self.interval == 0 or self._share_due(self.step) >= self.target):
+            self.refitting.take(args, kwargs)
+
+    def _takes_gradients(self, name: ImportanceName) -> bool:
+        return self.target > 0 and not self.frozen and self.step % self.period == 0 and name in self.importance.means
+
+    def choose_importance(self, loss: Loss) -> list[Trial]:
+        """Let that importance count which leaves the least ``loss``, and return what was tried, best first.
+
+        ``loss`` evaluates the model as it is then, in evaluation mode, on images that are held out of the training. It
+        is called when the schedule begins, at the latest, and after some steps where gradients are to have a say.
+        """
+        self.trials = choose(self, loss)
+        return self.trials
 
     @torch.no_grad()
     def after_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -203,8 +222,7 @@ class Sparsifier:
         if self.target:
             strength = self.log_strength.detach().exp()[self.level]
             if chooses:
-                weighted = (importance.sqrt() / strength).square().masked_fill(protected, float("inf"))
-                self.scheduled = self._least_important(self._share_due(step), weighted)
+                self.scheduled = self.least_important(self._share_due(step), importance)
             relative = (threshold / strength).masked_fill(protected, float("inf"))
             count = int(self.scheduled.sum())
             equal = relative.kthvalue(count).values if count else relative.new_zeros(())
@@ -215,12 +233,18 @@ class Sparsifier:
         tau = (tau * self.partition.root_size).masked_fill(kept, 0.0)
         zero = proximal.threshold <= tau
         self.pruned = (zero | self.scheduled) & ~(protected & (threshold > 0))
+        refitting = self.refitting if chooses else None
+        if refitting:
+            refitting.remember()
         proximal.write(tau, self.pruned)
+        if refitting:
+            refitting.fit()
         if step % self.interval < self.period:
             self.collapse.check(self.pruned.cpu().numpy())
         if chooses and self.aim.follow(self.pruned_share / self.target, self.pruned_channels()):
             self._counted = None  # by the corrected cost
-        self.frozen = chooses and self.pruned_share >= self.target
+        if chooses and self.pruned_share >= self.target:
+            self._end_schedule()
 
     def pruned_channels(self) -> NDArray[np.bool_]:
         """Return which channels are pruned, (groups,)."""
@@ -239,23 +263,26 @@ class Sparsifier:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what changes from step to step: tensors and plain values."""
-        return {
+        state = {
             "step": self.step,
             "pruned": self.pruned,
             "scheduled": self.scheduled,
             "scale": self.scale,
-            "importance": self.importance.values,
             "cost_reduction": self.cost_reduction,
             "frozen": self.frozen,
-        } | self.aim.state_dict()
+            "trials": [list(trial) for trial in self.trials],
+        }
+        return state | self.aim.state_dict() | self.importance.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         device = self.pruned.device
         for name in ("pruned", "scheduled", "scale", "cost_reduction"):
             setattr(self, name, state[name].to(device))
-        self.importance.values = state["importance"].to(device)
-        self.frozen, self.step = state["frozen"], state["step"]
+        self.importance.load_state_dict(state, device)
+        self.step, self.trials = state["step"], [Trial(*trial) for trial in state["trials"]]
+        if state["frozen"]:
+            self._end_schedule()
         self.aim.load_state_dict(state)
         self._counted = None
 
@@ -278,7 +305,12 @@ class Sparsifier:
 
     def freeze(self) -> None:
         """Keep the present zero groups zero, and stop shrinking the others."""
-        self.pruned, self.frozen = self.partition.norms(self.model) == 0, True
+        self.pruned = self.partition.norms(self.model) == 0
+        self._end_schedule()
+
+    def _end_schedule(self) -> None:
+        self.frozen, self.refitting = True, None
+        self.importance.close()
 
     def _lr(self, optimizer: torch.optim.Optimizer) -> float:
         """Return the learning rate of the first group of parameters that has one of ours."""
@@ -303,34 +335,16 @@ class Sparsifier:
             protected[groups[importance[groups].topk(int(np.ceil(ratio * len(groups)))).indices]] = True
         return protected
 
-    def _least_important(self, share: float, importance: Tensor) -> Tensor:
+    def least_important(self, share: float, importance: Tensor) -> Tensor:
         """Return the fewest groups, those of least importance for their cost first, that reduce the cost by a share."""
+        strength = self.log_strength.detach().exp()[self.level]
+        weighted = (importance.sqrt() / strength).square().masked_fill(self._protected(importance), float("inf"))
         reduction = self.penalised.distribute(self.cost.reductions(self.pruned_channels()))
         self.cost_reduction = torch.from_numpy(reduction / self.dense_cost).to(self.pruned.device)
-        # groups that reduce no cost come last
-        order, ends = self.blocks.order(
-            importance.cpu().numpy().astype(np.float64), np.maximum(reduction, TINY * self.dense_cost)
+        pruned = self.blocks.fewest(
+            weighted.cpu().numpy().astype(np.float64),
+            np.maximum(reduction, TINY * self.dense_cost),  # groups that reduce no cost come last
+            lambda pruned: self._share(pruned) >= share,
         )
-        low, high = 0, len(ends) - 1
-        pruned = np.zeros(self.partition.count, bool)
-        while low < high:
-            middle = (low + high) // 2
-            pruned[:] = False
-            pruned[order[: ends[middle]]] = True
-            low, high = (low, middle) if self._share(pruned) >= share else (middle + 1, high)
-        pruned[:] = False
-        pruned[order[: ends[low]]] = True
         # rounding must not let the networks of several processes differ
         return first_decides(lambda: torch.from_numpy(pruned)).to(self.pruned.device)
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """Return the network inside of DistributedDataParallel, DataParallel, AveragedModel and torch.compile."""
-    while True:
-        compiled = getattr(model, "_orig_mod", None)  # by name: the import of torch.compile's class takes seconds
-        if isinstance(model, WRAPPERS):
-            model = model.module
-        elif isinstance(compiled, nn.Module):
-            model = compiled
-        else:
-            return model
