@@ -114,18 +114,16 @@ class Sparsity(Section, frozen=True):
     target: Annotated[float, about("share of the metric to prune; 0, and max_cost 0: no target", 0, 0.95)] = 0.0
     max_cost: Annotated[float, about("or how much of the metric may stay, in its own unit", 0, 1e15)] = 0.0
     metric: Annotated[
-        Literal["parameters", "flops", "latency"],
-        about("parameters, flops, or latency (ms, measured of all that runs)"),
+        Literal["parameters", "flops", "latency"], about("parameters, flops, or latency (ms, measured of all)")
     ] = "parameters"
-    costs: Annotated[
-        str, about("of a latency: costs.json of edgemtl-runtime profile; empty: measured here, and kept")
+    costs: Annotated[str, about("of a latency: costs.json of edgemtl-runtime profile; empty: measured here")] = ""
+    engine: Annotated[
+        str, about("of a latency: BACKEND/PRECISION/THREADS, like tensorrt/fp16; empty: as costs say, or ONNX Runtime")
     ] = ""
     scope: Annotated[str, about("what is pruned and counted: all, or a part of the network like trunk")] = "all"
     importance: Annotated[
         Literal["auto", "taylor", "fisher", "magnitude", "activation"],
-        about(
-            "what is pruned first, by the loss (taylor), the outputs (fisher), ...; auto: what trials leave the best"
-        ),
+        about("what is pruned first: by the loss (taylor), by outputs (fisher), ...; auto: the best of some trials"),
     ] = "taylor"
     refit: Annotated[bool, about("with a target: what reads pruned channels is fitted anew, by least squares")] = False
     groups: Annotated[
@@ -141,12 +139,7 @@ class Sparsity(Section, frozen=True):
     min_keep_ratio: Annotated[Fraction, about("at least this share of every layer's groups is kept")] = 0.2
     channel_multiple: Annotated[
         int,
-        about(
-            "with a target: every layer keeps a multiple of so many channels; of coupled groups. "
-            "0: 8, and of a latency as many as are computed at a time",
-            0,
-            1024,
-        ),
+        about("with a target: layers keep a multiple of so many channels; 0: 8, or the device's own", 0, 1024),
     ] = 0
     granularity: Annotated[
         Literal["global", "stage", "layer"],

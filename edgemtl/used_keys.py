@@ -63,6 +63,7 @@ USES = (
     Use("sparsity.refit", lambda c: c.sparsity.aimed, "sparsity.target or max_cost"),
     Use("sparsity.importance", lambda c: c.sparsity.aimed, "sparsity.target or max_cost"),
     Use("sparsity.costs", lambda c: c.sparsity.metric == "latency", "sparsity.metric=latency"),
+    Use("sparsity.engine", lambda c: c.sparsity.metric == "latency", "sparsity.metric=latency"),
     Use("sparsity.granularity", lambda c: c.method == "meta_sparsity", "method=meta_sparsity"),
     Use("sparsity.target", lambda _: True, ""),
     Use("sparsity.max_cost", lambda _: True, ""),

@@ -42,8 +42,8 @@ class ChannelSparsity(Regularizer):
         """
         self.kinds = dict(kinds or {})
         scope = "" if sparsity.scope == "all" else sparsity.scope
-        settings = Settings(**msgspec.structs.asdict(sparsity) | {"scope": scope})
         try:
+            settings = Settings(**msgspec.structs.asdict(sparsity) | {"scope": scope})
             self.sparsifier = Sparsifier(
                 network,
                 (),
@@ -55,7 +55,9 @@ class ChannelSparsity(Regularizer):
                 settings=settings,
             )
         except ValueError as error:
-            raise ConfigError(f"sparsity.{error}" if "max_cost=" in str(error) else str(error)) from error
+            raise ConfigError(
+                f"sparsity.{error}" if str(error).startswith(("max_cost=", "engine=")) else str(error)
+            ) from error
         self.partition = self.sparsifier.partition
 
     def to(self, device: torch.device) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,12 +17,13 @@ from torch import Tensor, nn
 from edgemtl_export import Sparsifier, channel_groups
 from edgemtl_export.cost_model.block_onnx import block_model
 from edgemtl_export.cost_model.deployed_latency import DeployedLatency
-from edgemtl_export.cost_model.deployment import Deployment
+from edgemtl_export.cost_model.deployment import Deployment, engine_config
 from edgemtl_export.cost_model.latency import Latency, nnls
 from edgemtl_export.cost_model.measured import costs_from, measured_costs, write_probe
 from edgemtl_export.cost_model.narrow import onnx_without_weights
 from edgemtl_export.cost_model.probe import Probe, quarters
 from edgemtl_export.latency import random_inputs, session
+from edgemtl_export.sparsity import Settings
 from edgemtl_runtime.engine.config import EngineConfig
 from edgemtl_runtime.engine.costs import MODELS, PROBE, read_costs
 from edgemtl_runtime.engine.profile import profile
@@ -160,11 +162,21 @@ def test_measured_costs_are_kept_and_those_of_another_network_are_refused(
     assert measured_costs(probe, progress=lambda *_: pytest.fail("measured again")) == costs
     file = tmp_path / "costs.json"
     file.write_bytes(msgspec.json.encode(costs))
-    assert costs_from(file, probe) == costs
+    for asked in ("", "onnxruntime-cpu", "onnxruntime-cpu/fp32/1"):
+        assert costs_from(file, probe, engine_config(asked) if asked else None) == costs
+    for asked in ("onnxruntime-cpu/fp32/2", "tensorrt/fp16"):
+        with pytest.raises(EdgemtlError, match=r"are of onnxruntime-cpu fp32 on .*, 1 thread; asked for are those of"):
+            costs_from(file, probe, engine_config(asked))
     with pytest.raises(EdgemtlError, match="these costs are of another network or another size"):
         costs_from(file, Probe(nn.Conv2d(3, 16, 3), (torch.rand(1, 3, 16, 16),)))
     with pytest.raises(EdgemtlError, match="another size"):
         costs_from(file, small_probe(24))
+
+
+@pytest.mark.parametrize("text", ["tensorrt/fp15", "gpu", "onnxruntime-cpu/fp32/two", "onnxruntime-cpu/fp32/-1", "/"])
+def test_an_engine_that_there_is_not_is_one_line(text: str) -> None:
+    with pytest.raises(ValueError, match=f"^engine={text}: is no BACKEND/PRECISION/THREADS, like [^\n]*$"):
+        Settings(target=0.5, engine=text)
 
 
 def test_a_probe_measured_by_the_runtime_is_read_back(tmp_path: Path) -> None:
@@ -250,7 +262,7 @@ def test_the_groups_of_a_deployed_network_are_those_of_the_trained_one(simulated
     network = Net()
     groups = channel_groups(network, IMAGES)
     frames = (torch.zeros(1, 32, 48, 3, dtype=torch.uint8),)
-    cost = DeployedLatency(network, groups, Deployment(Deployed(network), frames), None)
+    cost = DeployedLatency(network, groups, Deployment(Deployed(network), frames))
     pruned = np.zeros(groups.count, bool)
     rows = groups.rows["inner.0.weight"]
     pruned[rows[:32]] = True
@@ -265,7 +277,7 @@ def test_the_groups_of_a_deployed_network_are_those_of_the_trained_one(simulated
     cost.take_in(pruned, 0.5)
     assert cost(pruned) == pytest.approx(0.5 * cost()) and before != cost(pruned)
     with pytest.raises(EdgemtlError, match="does not hold the one that is trained"):
-        DeployedLatency(Net(), groups, Deployment(Deployed(network), frames), None)
+        DeployedLatency(Net(), groups, Deployment(Deployed(network), frames))
 
 
 class Chain(nn.Module):
@@ -311,7 +323,7 @@ def test_the_aim_is_restored_with_the_rest(simulated_device: None) -> None:
     pruned[::2] = True
     assert first.aim.follow(0.6, pruned) and not first.aim.follow(0.7, pruned)
     state = first.state_dict()
-    assert all(isinstance(value, Tensor | int | float | bool) for value in state.values())
+    assert all(isinstance(value, Tensor) or json.dumps(value) for value in state.values())
     second.load_state_dict(state)
     assert second.cost(pruned) == first.cost(pruned) and second.aim.passed == first.aim.passed == 1
 

@@ -8,14 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from edgemtl_runtime.engine.config import EngineConfig
 from edgemtl_runtime.engine.costs import Costs
 from edgemtl_runtime.errors import EdgemtlError
 
 from ..groups import Groups
 from ..processes import first_decides
 from ..tracing import evaluation_copy
-from .deployment import Deployment, Progress
+from .deployment import Deployment, Progress, engine_config
 from .latency import Latency
 from .measured import HERE, costs_from, latencies, measured_costs
 from .narrow import onnx_without_weights
@@ -30,21 +29,23 @@ class DeployedLatency:
         model: nn.Module,
         groups: Groups,
         deployment: Deployment,
-        costs: Path | None,
-        config: EngineConfig = HERE,
+        costs: str = "",
+        engine: str = "",
         progress: Progress = lambda *_: None,
     ) -> None:
         """``groups`` are those of ``model``, a part of the deployed network. Without ``costs`` it is measured here.
 
-        Raises `EdgemtlError` where a file's costs are of another network.
+        Raises `EdgemtlError` where a file's costs are of another network or another ``engine``, ValueError for an
+        engine that there is not.
         """
-        self.deployment, self.config = deployment, config
+        asked = engine_config(engine) if engine else None
+        self.deployment, self.config = deployment, asked or HERE
         probe = Probe(*deployment)
         self.costs: Costs = first_decides(
-            lambda: costs_from(costs, probe) if costs else measured_costs(probe, config, progress)
+            lambda: costs_from(Path(costs), probe, asked) if costs else measured_costs(probe, self.config, progress)
         )
         self.latency = Latency(probe, self.costs.times_ms)
-        self.is_here = costs is None
+        self.is_here = not costs
         """Whether a narrow network can be measured as the blocks were."""
         self.step = self.latency.step
         """How many channels the back end computes at a time."""

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from edgemtl_runtime.engine.config import EngineConfig
+
 Progress = Callable[[str, int, int], None]
 """Called with what is done, how much of it, and how much there is."""
 
@@ -17,3 +19,16 @@ class Deployment(NamedTuple):
     network: nn.Module
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = {}  # noqa: RUF012  # never written to
+
+
+def engine_config(text: str) -> EngineConfig:
+    """Return the engine of BACKEND/PRECISION/THREADS, of which the last two may be left out; raises ValueError."""
+    backend, _, rest = text.partition("/")
+    precision, _, threads = rest.partition("/")
+    known = f"engine={text}: is no BACKEND/PRECISION/THREADS, like onnxruntime-cpu/fp32/2 or tensorrt/fp16"
+    if not (threads or "0").isdecimal():
+        raise ValueError(known)
+    try:
+        return EngineConfig(backend, precision or "fp32", int(threads or (backend == EngineConfig().backend)))
+    except ValueError as error:
+        raise ValueError(known) from error

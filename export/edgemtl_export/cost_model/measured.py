@@ -76,8 +76,11 @@ def latencies(
         return interleaved(runs, repeats=int(min(max(seconds / once, 15), 500)), of=of)
 
 
-def costs_from(file: Path, probe: Probe) -> Costs:
-    """Read costs that were measured of a network's probe; raises `EdgemtlError` where they are of another network."""
+def costs_from(file: Path, probe: Probe, asked: EngineConfig | None = None) -> Costs:
+    """Read costs that were measured of a network's probe; raises `EdgemtlError` where they are of another network.
+
+    Or where they are of another engine than the one that is ``asked`` for.
+    """
     costs = read_costs(file)
     missing = [name for name in probe.names if name not in costs.times_ms]
     if costs.fingerprint != probe.fingerprint or missing:
@@ -85,6 +88,9 @@ def costs_from(file: Path, probe: Probe) -> Costs:
             f"{file}: these costs are of another network or another size of its images; write the probe of this one "
             "with edgemtl export RUN --probe DIR, and measure that"
         )
+    given = EngineConfig(costs.backend, costs.precision, costs.threads)
+    if asked and given != asked:
+        raise EdgemtlError(f"{file}: these costs are of {costs}; asked for are those of {asked}")
     return costs
 
 

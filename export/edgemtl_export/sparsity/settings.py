@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ..cost_model.deployment import engine_config
 from .costs import MetricName
 from .importance import ImportanceName
 from .partition import GroupForm
@@ -23,7 +24,10 @@ class Settings:
     metric: MetricName = "parameters"
     """Latency is that of the whole network as it is deployed, in milliseconds, measured."""
     costs: str = ""
-    """Of latency: a file that ``edgemtl-runtime profile`` wrote on the device; "": ONNX Runtime here, one thread."""
+    """Of latency: a file that ``edgemtl-runtime profile`` wrote on the device; "": it is measured here."""
+    engine: str = ""
+    """Of latency: the back end, precision and threads that count, like "tensorrt/fp16" or "onnxruntime-cpu/fp32/2";
+    "": those of ``costs``, or ONNX Runtime in fp32 with one thread."""
     scope: str = ""
     """A part of the network like "trunk", which alone is pruned and counted; "" for all of it."""
     importance: ImportanceName | Literal["auto"] = "taylor"
@@ -52,6 +56,8 @@ class Settings:
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise ValueError(f"{name}={value:g}: is a share, from 0 to 1")
+        if self.engine:
+            engine_config(self.engine)
         if self.target == 1:
             raise ValueError("target=1: nothing would be left; it is the share that goes")
         if self.target and self.max_cost:

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -96,7 +95,8 @@ class Sparsifier:
         ValueError where nothing can be pruned, EdgemtlError for ``costs`` of another network, UnsupportedError where
         torch.export fails.
         """
-        self.settings, self.steps, self.progress = settings or Settings(**given), steps, progress
+        self.settings = settings = settings or Settings(**given)
+        self.steps, self.progress = steps, progress
         self.model = unwrapped(model)
         args, kwargs = on_cpu((args, kwargs or {}))
         scope = self.settings.scope
@@ -110,9 +110,8 @@ class Sparsifier:
         if self.settings.metric == "latency":
             from ..cost_model.deployed_latency import DeployedLatency  # loads onnx and ONNX Runtime
 
-            file = Path(self.settings.costs) if self.settings.costs else None
-            deployment = deployment or Deployment(self.model, args, kwargs)
-            self.cost = measured = DeployedLatency(self.model, groups, deployment, file, progress=progress)
+            deployment, costs = deployment or Deployment(self.model, args, kwargs), settings.costs
+            self.cost = measured = DeployedLatency(self.model, groups, deployment, costs, settings.engine, progress)
             multiple = self.settings.channel_multiple or max(measured.step, DEFAULT_MULTIPLE)
         else:
             self.cost = cost_metric(self.settings.metric, copy, groups, args, kwargs, scope)
