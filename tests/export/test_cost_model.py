@@ -296,7 +296,8 @@ class Chain(nn.Module):
         return scores
 
 
-@pytest.mark.parametrize("target", [pytest.param(0.3, marks=pytest.mark.slow), 0.5])
+@pytest.mark.slow
+@pytest.mark.parametrize("target", [0.3, 0.5])
 def test_a_latency_target_is_met_by_the_clock(target: float, simulated_device: None) -> None:
     torch.manual_seed(0)
     network, images = Chain(), (torch.rand(1, 3, 16, 24),)

@@ -28,7 +28,7 @@ from zeros import MODES, zero
 QUICK = ["resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5", "yolo11n"]
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", [*QUICK[:3], pytest.param(QUICK[3], marks=pytest.mark.slow)])
 def test_all_that_position_allows_is_removed_in_each_mode_of_zeros(name: str) -> None:
     net, inputs = build(name)
     clean = {k: v.clone() for k, v in net.state_dict().items()}

@@ -27,6 +27,7 @@ def size_rows(text: str) -> list[list[str]]:
     return [line.split() for line in text.splitlines() if re.match(r"(parameters|MFLOP) ", line.strip())]
 
 
+@pytest.mark.slow
 def test_a_training_ends_with_its_tasks_the_share_pruned_the_report_and_the_export(
     tiny_run: Run,
 ) -> None:

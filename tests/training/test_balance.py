@@ -168,7 +168,10 @@ def test_a_task_without_labels_is_skipped(name: str) -> None:
     trainer.train_step(replace(whole, targets={}))
 
 
-@pytest.mark.parametrize("name", ["equal", "uncertainty", "dwa", "famo", "upgrad", "pcgrad"])
+@pytest.mark.parametrize(
+    "name",
+    [*(pytest.param(n, marks=pytest.mark.slow) for n in ("equal", "dwa", "upgrad")), "uncertainty", "famo", "pcgrad"],
+)
 def test_a_weighting_resumes_from_its_state(name: str) -> None:
     first, batch = trainer_of(name)
     for step in range(7):

@@ -102,7 +102,7 @@ def test_every_network_becomes_sparse_on_any_modality(method: str, modalities: s
     "words",
     [
         ("method=sparse", "sparsity.target=0.5"),
-        ("method=sparse", "sparsity.strength=0.01", "sparsity.groups=input"),
+        pytest.param(("method=sparse", "sparsity.strength=0.01", "sparsity.groups=input"), marks=pytest.mark.slow),
         ("method=mtml", "task_weighting=uncertainty", "episodes.subsets=2"),
         ("method=meta_sparsity", "sparsity.granularity=stage", "sparsity.target=0.5"),
         ("method=meta_sparsity", "sparsity.granularity=layer", "episodes.query_fraction=0.5"),

@@ -213,7 +213,7 @@ def test_every_layer_keeps_a_multiple(multiple: int, reg_ratio: float) -> None:
     assert all(p.shape[0] % multiple == 0 or p.shape[0] in (24, 32, 16, 5) for p in program.parameters() if p.ndim == 4)
 
 
-@pytest.mark.parametrize("fusion", ["concat", "aligned"])
+@pytest.mark.parametrize("fusion", [pytest.param("concat", marks=pytest.mark.slow), "aligned"])
 def test_what_is_split_or_joined_keeps_a_multiple_of_each_part(fusion: str) -> None:
     """Whatever a convolution of the shrunk network makes or reads: the heads' outputs and the images aside."""
     words = [
