@@ -124,7 +124,7 @@ def streets(seed: int) -> Subject:
         deployed = Deployed(network, run.interface.inputs, run.interface.heads)
         return Pruned(network, (), example_inputs(run.interface.inputs), Deployment(deployed, deployed.blank_images()))
 
-    return Subject(run.network, output_kinds(tasks), 300, 1e-3, batches, metrics, pruned)
+    return Subject(run.network, output_kinds(tasks), 200, 1e-3, batches, metrics, pruned)
 
 
 def prune(subject: Subject, variant: Variant, seed: int) -> dict[str, Any]:
