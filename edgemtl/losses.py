@@ -119,7 +119,7 @@ class MultiTaskLoss:
                     self.forward_pass, state, (batch, tasks, detach_features)
                 )
         outputs = tree_map(_at_least_single, outputs)
-        if params is None and torch.is_grad_enabled():
+        if params is None and torch.is_grad_enabled() and not detach_features:
             for observer in self.observers:
                 observer.observe_outputs(outputs, batch.images)
         if self.unimodal:

@@ -117,13 +117,15 @@ class Trainer:
 
     @torch.no_grad()
     def _loss_of(self, batch: Batch) -> float:
-        """Return the loss of a batch at the present weights; statistics of batches stay as they are."""
+        """Return the loss of a batch at the present weights, NaN without labels; its statistics change nothing."""
         buffers = [(b, b.clone()) for b in self.network.buffers()]
         losses = self.loss(batch)
         for buffer, before in buffers:
             buffer.copy_(before)
-        terms = list(self.loss.weighted(losses.losses).values())
-        return float(sum(terms)) + (0.0 if losses.auxiliary is None else float(losses.auxiliary))
+        terms = [float(loss) for loss in self.loss.weighted(losses.losses).values()]
+        if losses.auxiliary is not None:
+            terms.append(float(losses.auxiliary))
+        return sum(terms) if terms else math.nan
 
     def _schedule_lr(self) -> float:
         lr = learning_rate(self.step, self.steps, self.config)

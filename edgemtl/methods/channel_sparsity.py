@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -76,9 +77,16 @@ class ChannelSparsity(Regularizer):
 
     def prepare(self, step: int, loss: Callable[[], float]) -> None:
         """Choose the importance in the step in which the schedule begins, where that is left to it."""
-        undecided = len(self.sparsifier.importance.names) > 1 and self.sparsifier.target and not self.sparsifier.frozen
-        if undecided and step and self.sparsifier.is_active(step):
+        self.sparsifier.step, importance = step, self.sparsifier.importance
+        if not (self.sparsifier.target and step and self.sparsifier.is_active(step)):
+            return
+        if len(importance.names) > 1 and not math.isnan(loss()):
             self.sparsifier.choose_importance(loss)
+        elif importance.names == ("fisher",) and not bool(importance.means["fisher"].any()):
+            raise ConfigError(
+                "sparsity.importance=fisher: this method or task weighting takes gradients of heads and trunk apart; "
+                "give another importance, or task_weighting=uncertainty"
+            )
 
     def observe(self, grads: Mapping[str, Tensor]) -> None:
         """Update the importance of the groups by the gradients that the parameters have."""

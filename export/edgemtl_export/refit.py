@@ -12,6 +12,7 @@ that are zero stay so, and so do weights that read zero channels.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -38,26 +39,31 @@ def refit(
 ) -> dict[str, float]:
     """Refit the layers of ``pruned`` in place, to answer as the network ``before`` does on a batch of inputs.
 
-    Both are the same network but for their weights, and are run in evaluation mode. Returns by layer the share of the
-    squared error that is left, of those that were fitted.
+    Both are the same network but for their weights, and are run in evaluation mode. Layers that are used more than
+    once, share their weights or are frozen stay as they are. Returns by layer the share of the squared error that is
+    left, of those that were fitted.
     """
     targets: dict[str, tuple[Tensor, Tensor]] = {}
     left: dict[str, float] = {}
-    wanted = {name for name, module in pruned.named_modules() if _can_be_fitted(module)}
+    modules = dict(pruned.named_modules(remove_duplicate=False))
+    uses = Counter(id(p) for m in modules.values() for p in m.parameters(recurse=False))
+    wanted = {name for name, m in modules.items() if _can_be_fitted(m) and uses[id(m.weight)] == 1}
+    calls: Counter[str] = Counter()
 
     def observe(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
             rows = _rows(output, isinstance(module, nn.Linear))
             generator = torch.Generator().manual_seed(len(targets))
             chosen = torch.randperm(len(rows), generator=generator)[:samples].to(rows.device)
-            targets.setdefault(name, (chosen, rows[chosen]))
+            targets[name] = chosen, rows[chosen]
+            calls[name] += 1
 
         return hook
 
     def fit(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
             assert isinstance(module, nn.Conv2d | nn.Linear)
-            if name in targets and name not in left:  # a layer that is run twice is fitted at its first
+            if calls[name] == 1:  # one fit would not do for all uses of a layer that is run several times
                 left[name] = _fit(module, inputs[0], *targets[name], ridge)
 
         return hook
@@ -88,6 +94,8 @@ def _run(
 
 
 def _can_be_fitted(module: nn.Module) -> bool:
+    if isinstance(module, nn.Conv2d | nn.Linear) and not module.weight.requires_grad:
+        return False
     if isinstance(module, nn.Linear):
         return module.in_features <= MOST_INPUTS
     plain = isinstance(module, nn.Conv2d) and module.padding_mode == "zeros"
@@ -130,6 +138,7 @@ def _fit(module: Layer, x: Tensor, chosen: Tensor, target: Tensor, ridge: float)
     inputs = _inputs(module, x, chosen).double()
     weight = module.weight.flatten(1).unflatten(0, (groups, -1)).double()  # (groups, filters, weights)
     bias = torch.zeros(len(module.weight)) if module.bias is None else module.bias
+    inputs = inputs * (weight != 0).any(1)[:, None]  # what no filter reads any more stays unread
     offset = bias.to(weight).unflatten(0, (groups, 1, -1))
     error = target.double().unflatten(1, (groups, -1)).transpose(0, 1) - inputs @ weight.transpose(1, 2) - offset
     active = (weight != 0).any(2)  # (groups, filters): what is pruned itself stays so

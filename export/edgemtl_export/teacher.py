@@ -130,7 +130,8 @@ def likelihood(outputs: Any, kinds: Mapping[str, Kind]) -> Tensor:
     """
     given = named_outputs(outputs)
     terms = [_drawn(_kind(kinds, name, output), name, given) for name, output in given.items()]
-    return torch.stack([term for term in terms if term is not None]).sum()
+    present = [term for term in terms if term is not None]
+    return torch.stack(present).sum() if present else torch.zeros(())
 
 
 def _kind(kinds: Mapping[str, Kind], name: str, output: Tensor) -> Kind:
@@ -145,14 +146,14 @@ def _drawn(kind: Kind, name: str, given: Mapping[str, Tensor]) -> Tensor | None:
     if kind == "none":
         return None
     if kind == "logits":
-        classes = output.detach().movedim(1, -1).flatten(0, -2).softmax(-1).multinomial(1)
+        classes = output.detach().nan_to_num().movedim(1, -1).flatten(0, -2).softmax(-1).multinomial(1)
         likelihoods: Tensor = output.movedim(1, -1).flatten(0, -2).log_softmax(-1).gather(1, classes)
         return likelihoods.sum() / math.sqrt(len(classes))
     if kind == "scores":
-        p = output.detach().sigmoid()
+        p = output.detach().nan_to_num().sigmoid()
         weight = (torch.bernoulli(p) - p) / p.sum().clamp(min=1).sqrt()
         return (weight * output).sum()
-    weight = torch.ones_like(output[:1, :1]).expand_as(output)
+    weight = torch.ones_like(output)
     if kind == "boxes":
         weight = given[_scores_of(name)].detach().float().sigmoid().amax(1, keepdim=True).expand_as(output)
     share = weight / weight.sum().clamp(min=TINY)
@@ -214,9 +215,10 @@ def correlation(a: Tensor, b: Tensor) -> Tensor:
     It is 0, with no gradient, where a channel is constant: one that is pruned has none to follow.
     """
     a, b = (f.float().transpose(0, 1).flatten(1) for f in (a, b))
+    whole = a.norm(dim=1) * b.norm(dim=1)
     a, b = (f - f.mean(1, keepdim=True) for f in (a, b))
     norms = a.norm(dim=1) * b.norm(dim=1)
-    r: Tensor = (a * b).sum(1) / norms.masked_fill(norms <= TINY, math.inf)
+    r: Tensor = (a * b).sum(1) / norms.masked_fill(norms <= TINY * whole, math.inf)
     return r
 
 

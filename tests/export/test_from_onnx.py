@@ -156,6 +156,11 @@ def test_a_file_of_one_image_takes_batches_only_where_each_image_is_answered_as_
         helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0], keepdims=1),
         helper.make_node("Sub", ["x", "mean"], ["y"]),
     ]
+    squeezed = helper.make_node("Squeeze", ["x", "zero"], ["y"])
+    flags = [helper.make_node("Greater", ["x", "half"], ["y"])]
+    half = np.array(0.5, np.float32)
+    assert OnnxNetwork(model_of(*flags, half=half)).takes_batches
+    assert not OnnxNetwork(model_of(squeezed, zero=np.array([0]))).takes_batches
     whole = helper.make_node("Reshape", ["x", "target"], ["y"])
     for network in (OnnxNetwork(model_of(*moved)), OnnxNetwork(model_of(whole, target=np.array([3, 64])))):
         network(images[:1])

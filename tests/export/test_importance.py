@@ -178,3 +178,81 @@ def test_a_refit_needs_inputs() -> None:
     optimizer.step()
     with pytest.raises(ValueError, match=r"refit: give Sparsifier\.see the inputs of each batch"):
         sparsifier.after_step(optimizer)
+
+
+def test_what_no_layer_is_known_to_read_is_the_last_to_be_pruned() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.ConvTranspose2d(8, 8, 2, 2), nn.Conv2d(8, 8, 3, groups=2))
+    sparsifier = sparsifier_of(model, importance="activation", groups="output")
+    model(X)
+    values = sparsifier.importance.of(sparsifier.parameters)
+    read, last = (values[sparsifier.partition.groups_of(f"{name}.weight")] for name in ("0", "3"))
+    assert read.isfinite().all() and (read > 0).all() and last.isinf().all()
+
+
+def test_inputs_that_are_not_finite_are_no_activation() -> None:
+    model = Net()
+    sparsifier = sparsifier_of(model, importance="activation")
+    with pytest.raises(ValueError, match="importance=activation: no forward pass went through the layers"):
+        sparsifier.importance.of(sparsifier.parameters)
+    model(X)
+    before = sparsifier.importance.of(sparsifier.parameters)
+    model(X * math.inf)
+    model(X[:0])
+    assert torch.equal(before, sparsifier.importance.of(sparsifier.parameters))
+
+
+def test_frozen_parameters_have_no_gradient_to_observe() -> None:
+    model = Net()
+    model.first.weight.requires_grad_(False)
+    sparsifier = sparsifier_of(model, importance="fisher")
+    observed(model, Teacher(model, model), sparsifier, 2)
+    values = sparsifier.importance.of(sparsifier.parameters)
+    assert float(values[sparsifier.partition.groups_of("second.weight")].min()) > 0
+
+
+def test_a_layer_that_is_half_pruned_is_measured_by_what_is_left_of_it() -> None:
+    model = Net()
+    sparsifier = sparsifier_of(model, importance="magnitude")
+    sparsifier.pruned[sparsifier.partition.groups_of("first.weight")[:8]] = True
+    sparsifier.mask(model)
+    sparsifier.choose_importance(lambda: float(model(X).square().mean()))
+    assert float(sparsifier.importance.of_layer.max()) < 1e3
+
+
+def test_the_state_of_another_importance_is_refused() -> None:
+    taylor, fisher = (sparsifier_of(Net(), importance=name) for name in ("taylor", "fisher"))
+    with pytest.raises(ValueError, match="the state is of importance=taylor, not of fisher"):
+        fisher.load_state_dict(taylor.state_dict())
+
+
+def test_a_fit_leaves_what_is_read_of_a_channel_pruned() -> None:
+    model = Net()
+    settings = {"groups": "input", "importance": "magnitude", "begin": 0.0, "end": 0.0, "refit": True}
+    sparsifier = sparsifier_of(model, **settings)
+    optimizer = torch.optim.SGD(model.parameters(), 1e-9)
+    model(X).sum().backward()
+    sparsifier.see(X)
+    optimizer.step()
+    sparsifier.after_step(optimizer)
+    before = copy.deepcopy(model.state_dict())
+    assert sparsifier.frozen and bool(sparsifier.pruned.any())
+    sparsifier.mask(model)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_target_that_cannot_be_met_is_refitted_a_dozen_times() -> None:
+    model = Net()
+    sparsifier = sparsifier_of(
+        model, target=0.9, min_keep_ratio=0.5, importance="magnitude", begin=0.0, end=0.4, refit=True
+    )
+    fits = []
+    sparsifier.refitting.fit = lambda: fits.append(1)  # type: ignore[method-assign]
+    optimizer = torch.optim.SGD(model.parameters(), 1e-9)
+    for _ in range(40):
+        optimizer.zero_grad()
+        model(X).sum().backward()
+        sparsifier.see(X)
+        optimizer.step()
+        sparsifier.after_step(optimizer)
+    assert not sparsifier.frozen and 1 <= len(fits) <= 13

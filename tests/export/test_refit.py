@@ -96,3 +96,25 @@ def test_an_equal_network_stays_as_it_is() -> None:
     refit(same, before, (X,))
     for name, tensor in same.state_dict().items():
         torch.testing.assert_close(tensor, before.state_dict()[name], rtol=1e-4, atol=1e-5)
+
+
+def test_a_layer_that_is_used_twice_or_frozen_or_shares_its_weights_is_not_fitted() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.twice = nn.Linear(8, 8), nn.Linear(8, 8)
+            self.left, self.right, self.frozen = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+            self.right.weight = self.left.weight
+            self.frozen.requires_grad_(False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.twice(self.twice(self.first(x)).relu())
+            answer: Tensor = self.frozen(self.left(x) + self.right(x.relu()))
+            return answer
+
+    dense, pruned = Twice(), Twice()
+    with torch.no_grad():
+        pruned.first.weight[:3], pruned.first.bias[:3] = 0, 0
+    left = refit(pruned, dense, (torch.rand(64, 8),))
+    assert set(left) == {"first"}

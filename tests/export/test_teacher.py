@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgemtl_export.teacher import Kind, Teacher, boxes, correlation, logits, named_outputs, scores, values
+from edgemtl_export.teacher import Kind, Teacher, boxes, correlation, likelihood, logits, named_outputs, scores, values
 
 X = torch.rand(16, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 KINDS: dict[str, Kind] = {"semantic": "logits", "*.scores": "scores", "*.boxes": "boxes", "*.feats.*": "none"}
@@ -146,3 +146,18 @@ def test_a_channel_that_is_pruned_has_no_feature_to_follow() -> None:
         layer.weight[0] += 0.1
     (1 - correlation(layer(images), wanted)).mean().backward()
     assert float(layer.weight.grad[1].abs().max()) == 0 < float(layer.weight.grad[0].abs().max()) < 1
+
+
+def test_a_constant_channel_has_no_gradient_however_large_it_is() -> None:
+    wanted = torch.rand(2, 3, 8, 8)
+    constant = torch.full((2, 3, 8, 8), 0.1, requires_grad=True)
+    (1 - correlation(constant, wanted)).mean().backward()
+    assert float(constant.grad.abs().max()) == 0
+
+
+@pytest.mark.parametrize("kind", ["logits", "scores", "values"])
+def test_the_likelihood_of_outputs_that_are_no_numbers_is_no_error(kind: Kind) -> None:
+    outputs = {"a": torch.full((2, 3, 4), torch.nan, requires_grad=True)}
+    assert likelihood(outputs, {"a": kind}).shape == ()
+    assert float(likelihood(outputs, {"a": "none"})) == 0
+    assert likelihood({"a": torch.rand(3, requires_grad=True)}, {}).requires_grad

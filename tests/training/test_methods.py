@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -299,3 +300,27 @@ def test_held_out_queries_are_never_trained_on() -> None:
         rank, members = batches._pool(position)
         taken["support" if position % 5 < 2 else "query"].add(members[rank % len(members)])
     assert taken == {"support": set(range(7)), "query": {7, 8, 9}}
+
+
+def test_an_importance_by_outputs_needs_gradients_through_the_whole_network() -> None:
+    words = ("tasks=[semantic,depth]", "sparsity.target=0.5", "sparsity.begin=0.3", "sparsity.importance=fisher")
+    trainer, batch = trainer_of("task_weighting=pcgrad", *words, "steps=4")
+    with pytest.raises(
+        ConfigError, match=r"sparsity\.importance=fisher: this method or task weighting takes gradients"
+    ):
+        for step in range(4):
+            trainer.train_step(batch(step))
+    trainer, batch = trainer_of("task_weighting=uncertainty", *words, "sparsity.refit=true", "steps=4")
+    for step in range(4):
+        trainer.train_step(batch(step))
+    assert sparsity_of(trainer).sparsifier.frozen
+
+
+def test_a_choice_waits_for_a_batch_with_labels() -> None:
+    words = ("tasks=[semantic]", "sparsity.target=0.5", "sparsity.begin=0.1", "sparsity.importance=auto", "steps=20")
+    trainer, batch = trainer_of(*words)
+    for step in range(3):
+        trainer.train_step(replace(batch(step), targets={}))
+    assert not sparsity_of(trainer).sparsifier.trials
+    trainer.train_step(batch(3))
+    assert sparsity_of(trainer).sparsifier.trials

@@ -26,7 +26,7 @@ def engine_config(text: str) -> EngineConfig:
     backend, _, rest = text.partition("/")
     precision, _, threads = rest.partition("/")
     known = f"engine={text}: is no BACKEND/PRECISION/THREADS, like onnxruntime-cpu/fp32/2 or tensorrt/fp16"
-    if not (threads or "0").isdecimal():
+    if not (threads or "0").isdecimal() or precision == "int8":  # a probe is in fp32 or fp16
         raise ValueError(known)
     try:
         return EngineConfig(backend, precision or "fp32", int(threads or (backend == EngineConfig().backend)))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .partition import PenalisedGroups
 
-Layer = nn.Conv2d | nn.Linear
+Layer = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
 MEMORY = 0.1
 """Weight of the last forward pass that is taken in."""
 TINY = 1e-30
@@ -34,34 +34,55 @@ class ActivationEnergy:
         """By layer, itself and the removable channel of each input, -1 where it stays."""
         self.hooks = []
         for name, module in network.named_modules():
-            channels = penalised.groups.dims.get(f"{name}.weight", {}).get(1)
-            reads = isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
-            if reads and channels is not None and (channels >= 0).any():
-                assert isinstance(module, Layer)
+            if not isinstance(module, Layer) or (not isinstance(module, nn.Linear) and module.groups > 1):
+                continue
+            channels = penalised.groups.dims.get(f"{name}.weight", {}).get(_input_dim(module))
+            if channels is not None and (channels >= 0).any():
                 self.readers[name] = module, channels
                 self.hooks.append(module.register_forward_pre_hook(_Hook(self, name)))
 
     def take_in(self, name: str, x: Tensor) -> None:
-        """Take in the inputs of a layer."""
+        """Take in the inputs of a layer; what is not finite counts for nothing."""
         channels = x.ndim - 1 if isinstance(self.readers[name][0], nn.Linear) else 1
         squares = x.detach().float().square().mean([d for d in range(x.ndim) if d != channels])
+        if not bool(squares.isfinite().all()):
+            return
         kept = self.squares.get(name)
         self.squares[name] = squares if kept is None else kept.to(squares).lerp(squares, MEMORY)
 
     def __call__(self) -> Tensor:
-        """Return the energy of every group, (count,), 0 of one that no layer reads."""
+        """Return the energy of every group, (count,), infinite of one that no layer is known to read.
+
+        Raises ValueError where no inputs were taken in at all.
+        """
+        if not self.squares:
+            raise ValueError(
+                "importance=activation: no forward pass went through the layers of the network; where it is compiled, "
+                "create the sparsifier first"
+            )
         total = np.zeros(self.penalised.groups.count)
+        read = np.zeros(len(total), bool)
         for name, squares in self.squares.items():
             layer, channels = self.readers[name]
-            energy = squares * layer.weight.detach().float().transpose(0, 1).flatten(1).square().sum(1)
+            weight = layer.weight.detach().float().movedim(_input_dim(layer), 0)
+            energy = squares * weight.flatten(1).square().sum(1)
             share = (energy / energy.sum().clamp(min=TINY)).cpu().numpy()
             np.add.at(total, channels[channels >= 0], share[channels >= 0])
-        return torch.from_numpy(self.penalised.distribute(total)).to(torch.get_default_dtype())
+            read[channels[channels >= 0]] = True
+        total[~read] = np.inf
+        values = self.penalised.distribute(total)
+        values[np.bincount(self.penalised.depends_on, minlength=len(values)) == 0] = np.inf
+        return torch.from_numpy(values).to(torch.get_default_dtype())
 
     def close(self) -> None:
         """Take nothing in any more."""
         for hook in self.hooks:
             hook.remove()
+
+
+def _input_dim(layer: Layer) -> int:
+    """Return the dimension of a layer's weights that its inputs lie along."""
+    return 0 if isinstance(layer, nn.ConvTranspose2d) else 1
 
 
 class _Hook:

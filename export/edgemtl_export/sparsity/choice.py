@@ -41,12 +41,12 @@ def choose(sparsifier: Sparsifier, loss: Loss) -> list[Trial]:
     """Let the best importance count, and return what was tried, best first; ``loss`` evaluates the present model."""
     importance = sparsifier.importance
     importance.of_layer.fill_(1.0)
-    dense = loss()  # this takes activations in, and the trials do not
+    dense = loss_without(sparsifier, sparsifier.pruned, loss)  # this takes activations in, and the trials do not
     trials: list[tuple[Trial, Tensor]] = []
     with importance.paused():
         for name in importance.names:
             values = importance.of(sparsifier.parameters, name)
-            if bool((values > 0).any()):
+            if bool(((values > 0) & values.isfinite()).any()):
                 for factor in (
                     torch.ones_like(importance.of_layer),
                     layer_sensitivities(sparsifier, name, loss, dense),
@@ -67,10 +67,15 @@ def layer_sensitivities(sparsifier: Sparsifier, name: ImportanceName, loss: Loss
     Half of each layer is pruned by itself; its importance then sums to what the loss rises by from ``dense``.
     """
     importance, blocks = sparsifier.importance.of(sparsifier.parameters, name).cpu(), sparsifier.blocks
+    present = ~sparsifier.pruned.cpu()
     factors = torch.full((len(sparsifier.importance.of_layer),), math.nan)
     rises = np.zeros(len(blocks.parts))
     for number, part in enumerate(blocks.parts):
-        order = torch.from_numpy(part)[importance[part].argsort(stable=True)]
+        members = torch.from_numpy(part)
+        members = members[present[members] & importance[members].isfinite()]
+        if not len(members):
+            continue
+        order = members[importance[members].argsort(stable=True)]
         least = order[: max(1, len(order) // 2)]
         pruned = sparsifier.pruned.clone()
         pruned[least.to(pruned.device)] = True

@@ -93,12 +93,14 @@ class Importance:
         energy = self.energy.squares if self.energy is not None else {}
         return (
             {"importance": self.name, "importances": ",".join(self.names), "of_layer": self.of_layer}
-            | {f"importance/{name}": mean for name, mean in self.means.items()}
+            | {f"importance/{name}": mean.clone() for name, mean in self.means.items()}
             | {f"energy/{name}": squares for name, squares in energy.items()}
         )
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore what `state_dict` returned; raises ValueError for the state of another importance."""
+        if state["importance"] not in self.names:
+            raise ValueError(f"the state is of importance={state['importance']}, not of {', '.join(self.names)}")
         if state["importances"] == state["importance"]:
             self.only(state["importance"])
         self.of_layer = state["of_layer"].to(device)
@@ -107,6 +109,7 @@ class Importance:
             parts = {name.partition("/")[2]: s for name, s in state.items() if name.startswith("energy/")}
             self.energy.squares = {name: squares.to(device) for name, squares in parts.items()}
 
+    @torch.no_grad()
     def take_in(self, name: ImportanceName, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
         """Take in the gradients of one step, as `parameters` in order."""
         given = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)]

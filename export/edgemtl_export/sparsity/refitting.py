@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch.utils import _pytree as pytree
 
 from ..processes import mean_over_processes
 from ..refit import refit
+from ..tracing import evaluation_copy
 
 
 class Refitting:
@@ -30,7 +30,7 @@ class Refitting:
         """Keep the network as it is, which is about to be pruned."""
         if self.inputs is None:
             raise ValueError("refit: give Sparsifier.see the inputs of each batch")
-        self.before = copy.deepcopy(self.model)
+        self.before = evaluation_copy(self.model, share=False).to(next(self.model.parameters()).device)
 
     def fit(self) -> None:
         """Fit the layers of the pruned network to the one that was kept."""

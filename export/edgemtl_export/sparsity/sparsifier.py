@@ -180,10 +180,11 @@ class Sparsifier:
 
         It is called after a forward pass in training, before the loss is taken back.
         """
-        if self._takes_gradients("fisher"):
-            gradients = torch.autograd.grad(value, self.parameters, retain_graph=True, allow_unused=True)
-            with torch.no_grad():
-                self.importance.take_in("fisher", self.parameters, gradients)
+        if self._takes_gradients("fisher") and value.requires_grad:
+            trained = [p for p in self.parameters if p.requires_grad]
+            gradients = iter(torch.autograd.grad(value, trained, retain_graph=True, allow_unused=True))
+            every = [next(gradients) if p.requires_grad else None for p in self.parameters]
+            self.importance.take_in("fisher", self.parameters, every)
 
     def see(self, *args: Any, **kwargs: Any) -> None:
         """Take the inputs of a batch, on which a network is refitted that is pruned in this step."""
@@ -231,8 +232,8 @@ class Sparsifier:
         kept = protected | (threshold <= tau) if self.target and self.blocks.blocked else protected
         tau = (tau * self.partition.root_size).masked_fill(kept, 0.0)
         zero = proximal.threshold <= tau
-        self.pruned = (zero | self.scheduled) & ~(protected & (threshold > 0))
-        refitting = self.refitting if chooses else None
+        before, self.pruned = self.pruned, (zero | self.scheduled) & ~(protected & (threshold > 0))
+        refitting = self.refitting if chooses and not torch.equal(before, self.pruned) else None
         if refitting:
             refitting.remember()
         proximal.write(tau, self.pruned)
