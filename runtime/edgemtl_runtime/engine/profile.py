@@ -24,8 +24,9 @@ from .onnxruntime import PROVIDERS, OrtEngine, default_threads
 BATCH = 32
 """Blocks that are timed in turns."""
 WARM_UP, TURNS = 2, 10
-NETWORK_ROUNDS, NETWORK_TURNS, NETWORK_BATCH = 3, 12, 7
-"""Whole networks are opened several times: where their memory lies decides a percent. A batch is in memory at once."""
+NETWORK_ROUNDS, NETWORK_TURNS, NETWORK_BATCH = 8, 10, 7
+"""Whole networks are opened several times, each time in another order: where their memory lies decides a percent. A
+batch is in memory at once."""
 LEAST_TURNS, MOST_SECONDS = 3, 20.0
 """Of large models fewer turns are timed: no batch of them takes much longer."""
 QUANTILE = 0.25
@@ -76,12 +77,16 @@ def _times_ms(
         times = _turns_ms(batch, config, TURNS)
         yield from ((file.stem, float(best)) for file, best in zip(batch, times.min(0), strict=True))
         progress(min(start + BATCH, len(blocks)), len(files))
-    rounds = []
-    for number in range(NETWORK_ROUNDS):
-        batches = [networks[start : start + NETWORK_BATCH] for start in range(0, len(networks), NETWORK_BATCH)]
-        rounds.append(np.concatenate([np.quantile(_turns_ms(b, config, NETWORK_TURNS), QUANTILE, 0) for b in batches]))
-        progress(len(files) - len(networks) + len(networks) * (number + 1) // NETWORK_ROUNDS, len(files))
-    yield from ((file.stem, float(mean)) for file, mean in zip(networks, np.mean(rounds, 0), strict=True))
+    rounds = NETWORK_ROUNDS if config.backend in PROVIDERS else 1  # TensorRT builds what it opens, for minutes
+    times_ms = np.zeros((rounds, len(networks)))
+    for number in range(rounds):
+        order = np.random.default_rng(number).permutation(len(networks))
+        for start in range(0, len(networks), NETWORK_BATCH):
+            chosen = order[start : start + NETWORK_BATCH]
+            turns = _turns_ms([networks[index] for index in chosen], config, NETWORK_TURNS)
+            times_ms[number, chosen] = np.quantile(turns, QUANTILE, 0)
+        progress(len(files) - len(networks) + len(networks) * (number + 1) // rounds, len(files))
+    yield from ((file.stem, float(mean)) for file, mean in zip(networks, times_ms.mean(0), strict=True))
 
 
 def _turns_ms(files: Sequence[Path], config: EngineConfig, turns: int) -> NDArray[np.float64]:
