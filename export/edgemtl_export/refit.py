@@ -6,7 +6,8 @@ layer the weights w are moved by the least squares
     min Σ_samples ‖x (w + d) + b + e - y‖²  +  ridge · mean ‖x‖² ‖d‖²
 
 over samples of its inputs x in the pruned network and of its outputs y in the network as it was. Layers are fitted in
-the order in which they run, in one forward pass: each reads what those before it give once they are fitted. Filters
+the order in which they run, in one forward pass: each reads what those before it give once they are fitted, and is
+fitted only where that brings images nearer that are held out of its fit. Filters
 that are zero stay so, and so do weights that read zero channels.
 """
 
@@ -43,7 +44,7 @@ def refit(
     once, share their weights or are frozen stay as they are. Returns by layer the share of the squared error that is
     left, of those that were fitted.
     """
-    targets: dict[str, tuple[Tensor, Tensor]] = {}
+    targets: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
     left: dict[str, float] = {}
     modules = dict(pruned.named_modules(remove_duplicate=False))
     uses = Counter(id(p) for m in modules.values() for p in m.parameters(recurse=False))
@@ -55,7 +56,7 @@ def refit(
             rows = _rows(output, isinstance(module, nn.Linear))
             generator = torch.Generator().manual_seed(len(targets))
             chosen = torch.randperm(len(rows), generator=generator)[:samples].to(rows.device)
-            targets[name] = chosen, rows[chosen]
+            targets[name] = chosen, rows[chosen], chosen // max(1, len(rows) // len(output))
             calls[name] += 1
 
         return hook
@@ -132,8 +133,11 @@ def _inputs(module: Layer, x: Tensor, chosen: Tensor) -> Tensor:
     return filters
 
 
-def _fit(module: Layer, x: Tensor, chosen: Tensor, target: Tensor, ridge: float) -> float:
-    """Move a layer's weights towards the target, and return the share of the squared error that is left."""
+def _fit(module: Layer, x: Tensor, chosen: Tensor, target: Tensor, image: Tensor, ridge: float) -> float:
+    """Move a layer's weights towards the target, and return the share of the squared error that is left.
+
+    Both are of images that are held out of the fit; where the error of these grows, the weights stay.
+    """
     groups = module.groups if isinstance(module, nn.Conv2d) else 1
     inputs = _inputs(module, x, chosen).double()
     weight = module.weight.flatten(1).unflatten(0, (groups, -1)).double()  # (groups, filters, weights)
@@ -142,20 +146,37 @@ def _fit(module: Layer, x: Tensor, chosen: Tensor, target: Tensor, ridge: float)
     offset = bias.to(weight).unflatten(0, (groups, 1, -1))
     error = target.double().unflatten(1, (groups, -1)).transpose(0, 1) - inputs @ weight.transpose(1, 2) - offset
     active = (weight != 0).any(2)  # (groups, filters): what is pruned itself stays so
-    mean = inputs.mean(1, keepdim=True) if module.bias is not None else torch.zeros_like(inputs[:, :1])
-    shift = error.mean(1, keepdim=True) if module.bias is not None else torch.zeros_like(error[:, :1])
-    centred = inputs - mean
-    gram = centred.transpose(1, 2) @ centred
-    scale = gram.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-12)
-    gram = gram + ridge * scale[:, None, None] * torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
-    change = torch.linalg.solve(gram, centred.transpose(1, 2) @ (error - shift))  # (groups, weights, filters)
+    held_out = _held_out(image)
+    change, moved = _least_squares(inputs[:, ~held_out], error[:, ~held_out], module.bias is not None, ridge)
     change = change * (inputs.abs().amax(1) > 0)[:, :, None] * active[:, None, :]
-    moved = (shift - mean @ change) * active[:, None, :]
-    after = error - inputs @ change - (moved if module.bias is not None else 0)
-    square = [float((e.square() * active[:, None, :]).sum()) for e in (error, after)]
-    if square[1] >= square[0]:
+    moved = moved * active[:, None, :]
+    before = error[:, held_out]
+    after = before - inputs[:, held_out] @ change - moved
+    square = [float((e.square() * active[:, None, :]).sum()) for e in (before, after)]
+    if not square[1] < square[0]:
         return 1.0
     module.weight.add_(change.transpose(1, 2).flatten(0, 1).reshape(module.weight.shape).to(module.weight))
     if module.bias is not None:
         module.bias.add_(moved.flatten().to(module.bias))
     return square[1] / square[0]
+
+
+def _held_out(image: Tensor) -> Tensor:
+    """Return which samples are of the last quarter of the images, (samples,); of few images every fourth sample."""
+    count = int(image.max()) + 1
+    held_out: Tensor = (
+        image >= count - count // 4 if count >= 4 else torch.arange(len(image), device=image.device) % 4 == 3
+    )
+    return held_out if bool(held_out.any()) and not bool(held_out.all()) else torch.zeros_like(held_out)
+
+
+def _least_squares(x: Tensor, error: Tensor, with_bias: bool, ridge: float) -> tuple[Tensor, Tensor]:
+    """Return what weights, (groups, weights, filters), and offsets, (groups, 1, filters), are moved by."""
+    mean = x.mean(1, keepdim=True) if with_bias else torch.zeros_like(x[:, :1])
+    shift = error.mean(1, keepdim=True) if with_bias else torch.zeros_like(error[:, :1])
+    centred = x - mean
+    gram = centred.transpose(1, 2) @ centred
+    scale = gram.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-12)
+    gram = gram + ridge * scale[:, None, None] * torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
+    change = torch.linalg.solve(gram, centred.transpose(1, 2) @ (error - shift))
+    return change, shift - mean @ change
