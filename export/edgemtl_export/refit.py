@@ -7,8 +7,8 @@ layer the weights w are moved by the least squares
 
 over samples of its inputs x in the pruned network and of its outputs y in the network as it was. Layers are fitted in
 the order in which they run, in one forward pass: each reads what those before it give once they are fitted, and is
-fitted only where that brings images nearer that are held out of its fit. Filters
-that are zero stay so, and so do weights that read zero channels.
+fitted only where that brings images nearer that are held out of its fit. Filters that are zero stay so, and so do
+weights that read zero channels.
 """
 
 from __future__ import annotations

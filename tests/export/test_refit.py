@@ -128,8 +128,8 @@ def test_a_fit_that_holds_for_its_own_images_alone_is_not_taken() -> None:
         pruned.load_state_dict(dense.state_dict())
         with torch.no_grad():
             pruned.weight[:, 32:] = 0
-        few, many = torch.randn(12, 64), torch.randn(4000, 64)
+        few, many = torch.randn(40, 64), torch.randn(4000, 64)
         before = (pruned(many) - dense(many)).square().mean()
         refit(pruned, dense, (few,))
         errors.append(float((pruned(many) - dense(many)).square().mean() / before))
-    assert max(errors) < 1.5 and sum(errors) / 20 < 1.15
+    assert max(errors) <= 1.01  # six times as much where all fits are taken
