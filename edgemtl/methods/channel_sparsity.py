@@ -73,7 +73,8 @@ class ChannelSparsity(Regularizer):
         """Update ``fisher`` importance, and keep the images where a refit follows."""
         self.sparsifier.see(**images)
         if "fisher" in self.sparsifier.importance.means and not self.sparsifier.frozen:
-            self.sparsifier.observe(likelihood(outputs, self.kinds))
+            generator = torch.Generator().manual_seed(self.sparsifier.step)
+            self.sparsifier.observe(likelihood(outputs, self.kinds, generator))
 
     def prepare(self, step: int, loss: Callable[[], float]) -> None:
         """Choose the importance in the step in which the schedule begins, where that is left to it."""

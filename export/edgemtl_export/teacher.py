@@ -67,6 +67,8 @@ class Teacher:
         device = next((p.device for p in student.parameters()), torch.device("cpu"))
         self.teacher = evaluation_copy(teacher, share=False).to(device).requires_grad_(False)
         self.student = student
+        self.generator = torch.Generator().manual_seed(0)
+        """Of what `likelihood` draws."""
         self.captured: tuple[dict[str, Tensor], dict[str, Tensor]] = {}, {}
         """The features of the last pass of the teacher, and of the student."""
         self.hooks: list[RemovableHandle] = []
@@ -96,7 +98,7 @@ class Teacher:
 
     def likelihood(self, outputs: Any) -> Tensor:
         """Return the `likelihood` (scalar) of the student's ``outputs``, by their kinds."""
-        return likelihood(outputs, self.kinds)
+        return likelihood(outputs, self.kinds, self.generator)
 
     def to(self, device: torch.device) -> None:
         """Move the teacher to the device of the student, where that has moved."""
@@ -122,14 +124,14 @@ class Teacher:
         return values(student, teacher) if kind == "values" else SHARPENED[kind](student, teacher * self.sharpness)
 
 
-def likelihood(outputs: Any, kinds: Mapping[str, Kind]) -> Tensor:
+def likelihood(outputs: Any, kinds: Mapping[str, Kind], generator: torch.Generator) -> Tensor:
     """Return the log-likelihood (scalar) of answers that are drawn from a network's own ``outputs``, by their kinds.
 
     The mean square of its gradient is the Fisher information: what the loss against a teacher would rise by, to second
-    order, where student and teacher are equal. For `Sparsifier.observe`.
+    order, where student and teacher are equal. For `Sparsifier.observe`. The ``generator`` is one of the CPU.
     """
     given = named_outputs(outputs)
-    terms = [_drawn(_kind(kinds, name, output), name, given) for name, output in given.items()]
+    terms = [_drawn(_kind(kinds, name, output), name, given, generator) for name, output in given.items()]
     present = [term for term in terms if term is not None]
     return torch.stack(present).sum() if present else torch.zeros(())
 
@@ -140,24 +142,27 @@ def _kind(kinds: Mapping[str, Kind], name: str, output: Tensor) -> Kind:
     return next((kind for pattern, kind in kinds.items() if fnmatchcase(name, pattern)), "values")
 
 
-def _drawn(kind: Kind, name: str, given: Mapping[str, Tensor]) -> Tensor | None:
+def _drawn(kind: Kind, name: str, given: Mapping[str, Tensor], generator: torch.Generator) -> Tensor | None:
     """Return the likelihood of one output, in the units of its loss."""
     output: Tensor = given[name].float()
     if kind == "none":
         return None
     if kind == "logits":
-        classes = output.detach().nan_to_num().movedim(1, -1).flatten(0, -2).softmax(-1).multinomial(1)
+        p = output.detach().nan_to_num().movedim(1, -1).flatten(0, -2).softmax(-1)
+        classes = p.cpu().multinomial(1, generator=generator).to(p.device)
         likelihoods: Tensor = output.movedim(1, -1).flatten(0, -2).log_softmax(-1).gather(1, classes)
         return likelihoods.sum() / math.sqrt(len(classes))
     if kind == "scores":
         p = output.detach().nan_to_num().sigmoid()
-        weight = (torch.bernoulli(p) - p) / p.sum().clamp(min=1).sqrt()
+        drawn = torch.rand(p.shape, generator=generator).to(p) < p
+        weight = (drawn.to(p) - p) / p.sum().clamp(min=1).sqrt()
         return (weight * output).sum()
     weight = torch.ones_like(output)
     if kind == "boxes":
         weight = given[_scores_of(name)].detach().float().sigmoid().amax(1, keepdim=True).expand_as(output)
     share = weight / weight.sum().clamp(min=TINY)
-    return (torch.randn_like(output) * share.sqrt() * output).sum() / _spread(output.detach())
+    noise = torch.randn(output.shape, generator=generator).to(output)
+    return (noise * share.sqrt() * output).sum() / _spread(output.detach())
 
 
 def _scores_of(boxes: str) -> str:

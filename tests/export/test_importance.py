@@ -56,7 +56,7 @@ def test_channels_that_are_hardly_read_are_the_least_important_of_their_layer(na
     sparsifier = sparsifier_of(model, importance=name)
     observed(model, Teacher(model, model), sparsifier)
     of_first = sparsifier.importance.of(sparsifier.parameters)[sparsifier.partition.groups_of("first.weight")]
-    assert float(of_first[::2].max()) < 0.5 * float(of_first[1::2].min())
+    assert float(of_first[::2].mean()) < 0.1 * float(of_first[1::2].mean())
 
 
 def test_a_student_that_equals_its_teacher_has_no_importance_by_the_loss() -> None:

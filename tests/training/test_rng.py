@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.usefixtures("undrawn"), pytest.mark.fault("L9")]
 
 ROOT = Path(__file__).parents[2]
 DRAWS = {"rand", "randn", "randint", "randperm", "normal", "multinomial", "bernoulli", "rand_like", "randn_like"}
+METHODS = {"multinomial", "bernoulli", "bernoulli_", "normal_", "uniform_", "random_", "exponential_"}
 SEEDS = {"torch.manual_seed", "torch.seed", "torch.cuda.manual_seed_all", "np.random.seed", "random.seed"}
 WORDS = (
     "input_size=[32,64]",
@@ -47,6 +48,7 @@ def test_no_file_seeds_or_draws_from_a_global_generator() -> None:
     for place, name, call in calls():
         module, _, function = name.rpartition(".")
         draws = module == "torch" and function in DRAWS and not any(k.arg == "generator" for k in call.keywords)
+        draws |= function in METHODS and not any(k.arg == "generator" for k in call.keywords)
         numpy = module == "np.random" and function[0].islower() and function != "default_rng"
         python = module == "random" and function[0].islower()
         if name in SEEDS or draws or numpy or python:
