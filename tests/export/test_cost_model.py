@@ -173,7 +173,9 @@ def test_measured_costs_are_kept_and_those_of_another_network_are_refused(
         costs_from(file, small_probe(24))
 
 
-@pytest.mark.parametrize("text", ["tensorrt/fp15", "gpu", "onnxruntime-cpu/fp32/two", "onnxruntime-cpu/fp32/-1", "/"])
+@pytest.mark.parametrize(
+    "text", ["tensorrt/fp15", "gpu", "onnxruntime-cpu/int8", "onnxruntime-cpu/fp32/two", "onnxruntime-cpu/fp32/-1", "/"]
+)
 def test_an_engine_that_there_is_not_is_one_line(text: str) -> None:
     with pytest.raises(ValueError, match=f"^engine={text}: is no BACKEND/PRECISION/THREADS, like [^\n]*$"):
         Settings(target=0.5, engine=text)
