@@ -256,3 +256,10 @@ def test_a_target_that_cannot_be_met_is_refitted_a_dozen_times() -> None:
         optimizer.step()
         sparsifier.after_step(optimizer)
     assert not sparsifier.frozen and 1 <= len(fits) <= 13
+
+
+def test_a_choice_does_without_activations_where_none_were_taken_in() -> None:
+    model = Net()
+    sparsifier = sparsifier_of(model, importance="auto")
+    trials = sparsifier.choose_importance(lambda: float(model.first.weight.square().sum()))  # no forward pass
+    assert {trial.importance for trial in trials} == {"magnitude"}

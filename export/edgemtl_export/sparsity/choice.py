@@ -47,13 +47,10 @@ def choose(sparsifier: Sparsifier, loss: Loss) -> list[Trial]:
         for name in importance.names:
             values = importance.of(sparsifier.parameters, name)
             if bool(((values > 0) & values.isfinite()).any()):
-                for factor in (
-                    torch.ones_like(importance.of_layer),
-                    layer_sensitivities(sparsifier, name, loss, dense),
-                ):
+                sensitivities = layer_sensitivities(sparsifier, name, loss, dense)
+                for by_layer, factor in ((False, torch.ones_like(sensitivities)), (True, sensitivities)):
                     pruned = sparsifier.least_important(TRIAL * sparsifier.target, values * factor[importance.layer])
-                    left = loss_without(sparsifier, pruned, loss)
-                    trials.append((Trial(name, len(trials) % 2 == 1, left), factor))
+                    trials.append((Trial(name, by_layer, loss_without(sparsifier, pruned, loss)), factor))
     trials.sort(key=lambda t: t[0].loss)
     if trials:
         importance.of_layer = trials[0][1]

@@ -10,7 +10,7 @@
 - ``activation``: the share of what the readers of a channel answer that comes from it (`activation_energy`).
 
 The four compare the groups of a layer in ways of their own, but each is a guess at what layers are to each other. That
-can be measured: `Sensitivity` is what a network loses when a part of one layer alone is pruned.
+can be measured: `choice.layer_sensitivities` is what a network loses when a part of one layer alone is pruned.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class Importance:
         if name in self.means:
             return self.means[name]
         if name == "activation":
-            if self.energy is None:
+            if self.energy is None or (len(self.names) > 1 and not self.energy.squares):  # one of several to try
                 return torch.zeros(self.by_rows.count, device=self.layer.device)
             return mean_over_processes(self.energy().to(self.layer.device))
         squares = self.by_rows.products(parameters, parameters)
