@@ -1,6 +1,6 @@
 """What each importance does: half of a network's milliseconds pruned by each, taught by the dense network alone.
 
-Two networks: `yolox_nano` (`yolox.py`), real and taught without labels, and `streets`, the two-camera detector of the demo,
+Two networks: `yolox_nano` (`yolox.py`), real and taught without labels, and `streets`, the network of the demo,
 trained here on drawn streets first. Every variant sees the same images in the same order and is pruned by the same
 schedule; its metrics are taken when the schedule ends and after the recovery.
 """
