@@ -1,4 +1,4 @@
-"""The command line ``edgemtl``: init, data, train, adapt, eval, compare, predict, shrink, export, demo, run …"""
+"""The command line ``edgemtl``: init, data, train, adapt, eval, compare, predict, prune, shrink, export, run …"""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgemtl_runtime.cli_record import add_record
 from edgemtl_runtime.cli_run import add_run
 
 from . import ranks
-from .commands import data, eval, export, train
+from .commands import data, eval, export, prune, train, weights
 from .commands.outputs import overwrite_option
 
 DEMO_OUT = Path("out/demo")
@@ -26,6 +26,7 @@ to begin with:
   edgemtl data check FOLDER                  what a dataset holds, and every problem in it
   edgemtl init mine; edgemtl train mine.yaml --out runs/mine
   edgemtl export runs/mine --out street      the bundle that a robot runs
+  edgemtl prune yolo11n.pt --images PICTURES --out small    a network that you have, smaller and faster
   edgemtl run street --rgb 0 --ir 1 --show
   edgemtl COMMAND --help                     options and examples of a command
 """
@@ -49,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action=Version, distribution="edgemtl")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    for group in (train, data, eval, export):
+    for group in (train, data, eval, prune, export, weights):
         group.add(commands)
     add_run(commands)
     add_record(commands)

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from typing import Generic, Protocol, TypeVar
 
 import torch
+from torch import nn
 
-from edgemtl_models import MultiTask
-
-from .regularizer import Regularizer
+Network = TypeVar("Network", bound=nn.Module)
 
 
-class EMA:
+class Masks(Protocol):
+    """What keeps zeros or equal weights exact in a network, like a `Regularizer`."""
+
+    def mask(self, network: nn.Module) -> None: ...
+
+
+class EMA(Generic[Network]):
     """Averages weights and batch statistics; exact zeros and equal weights stay exact."""
 
-    def __init__(self, network: MultiTask, decay: float) -> None:
+    def __init__(self, network: Network, decay: float) -> None:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.decay = decay
         self.updates = 0
 
     @torch.no_grad()
-    def update(self, network: MultiTask, regularizers: Iterable[Regularizer] = ()) -> None:
+    def update(self, network: Network, regularizers: Iterable[Masks] = ()) -> None:
         """Take in the weights after a step; early on the decay is small, so that the average follows."""
         self.updates += 1
         weight = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))

@@ -33,6 +33,7 @@ LICENCE = (
     "AGPL-3.0-only: trained with ultralytics' modules and losses, whose authors claim AGPL-3.0 for such weights "
     "and for engines made from them; the terms of your training data come on top"
 )
+PRODUCER = "edgemtl 0.1.0"
 PARITY_IMAGES = 16
 """Images of the held-out split on which a bundle is compared with its run."""
 CALIBRATION_IMAGES = 64
@@ -90,7 +91,7 @@ def _export_into(
     if options.precisions:
         training = splits["train"] if splits else open_datasets(run.config, ("train",))["train"]
         calibration = network_inputs(run, training, CALIBRATION_IMAGES)
-        gate = AccuracyGate(scorer(run, heads, val), options.max_drop)
+        gate = AccuracyGate(scorer(run.interface.inputs, heads, val), options.max_drop)
         precisions = Precisions(
             options.precisions, gate, calibration, options.backend, progress, options.keep_undecided
         )
@@ -103,7 +104,7 @@ def _export_into(
             output,
             str(run.interface.network["name"]),
             LICENCE,
-            "edgemtl 0.1.0",
+            PRODUCER,
             options.channel_multiple,
             precisions,
             options.dynamic_batch,
@@ -140,14 +141,21 @@ class BuiltEngine:
     fastest_ms: float
 
 
+def parity_frames(run: Run) -> list[dict[str, NDArray[Any]]]:
+    """Return the held-out images that a run's bundle is compared on, as an engine takes them."""
+    return network_inputs(run, open_datasets(run.config, ("val",))["val"], PARITY_IMAGES)
+
+
 def build_engines(
-    bundle: Bundle, run: Run, backend: str, progress: Callable[[str], None] = lambda _: None
+    bundle: Bundle,
+    frames: list[dict[str, NDArray[Any]]],
+    backend: str,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> BuiltEngine:
-    """Build an engine of every precision, check each on held-out images, and return the fastest.
+    """Build an engine of every precision, check each on ``frames``, and return the fastest.
 
     It is what `edgemtl-runtime run` takes for this bundle on this machine from then on.
     """
-    frames = network_inputs(run, open_datasets(run.config, ("val",))["val"], PARITY_IMAGES)
     selection, rejected = autotune(bundle, engine_configs(bundle, backend), frames=frames, on_message=progress)
     for reason in rejected.values():
         progress(f"rejected: {reason}")

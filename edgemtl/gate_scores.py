@@ -8,23 +8,27 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgemtl_export.accuracy_gate import Inference, Score, Scorer
-from edgemtl_runtime.bundle import Head
+from edgemtl_runtime.bundle import Head, Input
 
 from .data.sample import BoxLabels, Dataset, Label, Sample
 from .evaluate import Predictor, evaluate
-from .run import Run
+from .external.class_names import for_classes
 from .tasks import TASKS
 
 
-def scorer(run: Run, heads: tuple[Head, ...], samples: Dataset) -> Scorer:
-    """Return the function that scores a network by the primary metric of each head that has labels."""
+def scorer(inputs: tuple[Input, ...], heads: tuple[Head, ...], samples: Dataset) -> Scorer:
+    """Return the function that scores a network by the primary metric of each head that has labels.
+
+    Of a network that knows more classes than the data, those of the data count.
+    """
     tasks = {head.name: TASKS[head.task] for head in heads if head.name in samples.classes}
     counted = CountedDataset(samples)
 
     def scores(network: Inference) -> dict[str, Score]:
         if not tasks:
             return {}
-        report = evaluate(Predictor(FunctionEngine(network), run.interface.inputs, heads, 0.0), counted)["all"]
+        predictor, _ = for_classes(Predictor(FunctionEngine(network), inputs, heads, 0.0), counted)
+        report = evaluate(predictor, counted)["all"]
         by_head = {}
         for name, task in tasks.items():
             value = report.primary(name)

@@ -15,7 +15,7 @@ from .console import progress_bar
 from .data.problems import Problems, Skipped, raise_problems
 from .data.sample import Sample
 from .errors import DataError
-from .evaluate import Predictor, open_predictor
+from .evaluate import Predictor
 from .prediction_images import Unlabelled, find_images
 from .reports.html import png
 from .run_files import PREDICTION
@@ -32,7 +32,7 @@ class Prediction:
     skipped: list[Skipped]
 
 
-def predict(model: Path, source: Path, out: Path, overwrite: bool = False, split: str = "") -> Prediction:
+def predict(predictor: Predictor, source: Path, out: Path, overwrite: bool = False, split: str = "") -> Prediction:
     """Run a network on images; write drawn images, results.jsonl and, where it has boxes, boxes.json.
 
     `find_images` describes ``source`` and ``split``. Images that cannot be read are skipped; where none can,
@@ -40,7 +40,6 @@ def predict(model: Path, source: Path, out: Path, overwrite: bool = False, split
     """
     coco, count, unreadable = CocoResults(), 0, Problems()
     with AtomicFolder(out, PREDICTION, overwrite) as output, ExitStack() as bars:
-        predictor = open_predictor(model, threshold=None)
         images, skipped = find_images(source, [spec.modality for spec in predictor.inputs.values()], split)
         bar = bars.enter_context(progress_bar("predicting", len(images)))
         with (output.folder / RESULTS).open("w") as lines:

@@ -23,16 +23,18 @@ from edgemtl_runtime.atomic import AtomicFile
 from .errors import EdgemtlError
 from .run import Run
 
+Model = tuple[nn.Module | ExportedProgram, tuple[Any, ...], dict[str, Any]]
+"""A network with example inputs, by position and by name; a program has its own."""
 
-def shrink(path: Path, out: AtomicFile, outputs: Sequence[str] | None, trust: bool = False, **options: Any) -> Shrunk:
-    """Shrink a run's network or a program of torch.export.save, write it to ``out``, and return it with its report.
 
-    ``outputs`` and ``options`` are as for `edgemtl_export.shrink`; with ``trust`` a program may run custom code while
-    it is loaded. Raises `EdgemtlError`, and then nothing is written.
+def shrink(path: Path, model: Model, out: AtomicFile, outputs: Sequence[str] | None, **options: Any) -> Shrunk:
+    """Shrink the network of ``path``, write it to ``out`` as a program, and return it with its report.
+
+    ``outputs`` and ``options`` are as for `edgemtl_export.shrink`. Raises `EdgemtlError`, and then nothing is written.
     """
-    model, inputs = open_model(path, trust)
+    network, args, kwargs = model
     try:
-        shrunk = edgemtl_export.shrink(model, (), inputs, outputs=outputs, **options)
+        shrunk = edgemtl_export.shrink(network, args, kwargs, outputs=outputs, **options)
     except UnknownOutputError as error:
         raise EdgemtlError(f"{path}: {error}") from error
     except (NotEqualError, UnsupportedError) as error:
@@ -48,17 +50,20 @@ def shrink(path: Path, out: AtomicFile, outputs: Sequence[str] | None, trust: bo
     return shrunk
 
 
-def open_model(path: Path, trust: bool = False) -> tuple[nn.Module | ExportedProgram, dict[str, Any]]:
-    """Return a run's network and example inputs of it, or a program, which has some."""
+def open_model(path: Path, trust: bool = False) -> Model:
+    """Return a run's network and example inputs of it, or a program, which has some.
+
+    With ``trust`` a program may run custom code while it is loaded.
+    """
     if path.is_dir():
         run = Run.open(path)
-        return run.network, example_inputs(run.interface.inputs)
+        return run.network, (), example_inputs(run.interface.inputs)
     if not path.is_file():
         raise EdgemtlError(f"{path}: no such run or file; give a run's folder or what torch.export.save wrote")
     program = read_program(path, trust)
     if program.example_inputs is None:
         raise EdgemtlError(f"{path}: holds no example inputs to prove anything on; export it again with torch.export")
-    return program, {}
+    return program, (), {}
 
 
 def read_program(file: Path, trust: bool = False) -> ExportedProgram:

@@ -14,6 +14,7 @@ from edgemtl_runtime.renamed_options import renamed
 
 from ..other_tools import option_hint
 from .data import labels_option
+from .network_options import NETWORK_HELP, external_source, network_options, open_external
 from .outputs import figure_file, json_option, overwrite_option
 from .plugin_options import load_plugins, plugin_option, plugin_options
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from ..config import Config, LabelPolicy
     from ..evaluate import Predictor
     from .outputs import Commands
+
+
+ALSO = ", and load a NETWORK that may run code of its own"
 
 
 def add(commands: Commands) -> None:
@@ -32,7 +36,7 @@ def add(commands: Commands) -> None:
 
 def _add_eval(commands: Commands) -> None:
     evaluation = commands.add_parser("eval", help="evaluate a run or a bundle on labelled data")
-    evaluation.add_argument("path", metavar="RUN|BUNDLE", type=Path)
+    evaluation.add_argument("path", metavar="RUN|BUNDLE|NETWORK", type=Path, help=NETWORK_HELP)
     evaluation.add_argument(
         "--data", default="", metavar="PATH", help="folder, data.yaml or 'streets' (default: the run's data)"
     )
@@ -46,13 +50,15 @@ def _add_eval(commands: Commands) -> None:
     evaluation.add_argument(
         "--precision", choices=list(MODELS), default="fp32", help="of a bundle's networks (%(default)s)"
     )
-    plugin_options(evaluation)
+    network_options(evaluation)
+    plugin_options(evaluation, ALSO)
     json_option(evaluation)
     add_examples(
         evaluation,
         "runs/mine",
         "street --data DATASET --split test --precision int8",
         "runs/mine --missing-modality --misaligned --out misaligned.png",
+        "yolo11n.pt --data DATASET --input-size 320 320",
     )
     answer_words(evaluation, option_hint)
     evaluation.set_defaults(command=_eval)
@@ -78,7 +84,7 @@ def _add_compare(commands: Commands) -> None:
 
 def _add_predict(commands: Commands) -> None:
     predict = commands.add_parser("predict", help="run a run or a bundle on images without labels")
-    predict.add_argument("path", metavar="RUN|BUNDLE", type=Path)
+    predict.add_argument("path", metavar="RUN|BUNDLE|NETWORK", type=Path, help=NETWORK_HELP)
     predict.add_argument(
         "folder",
         metavar="IMAGES",
@@ -90,8 +96,11 @@ def _add_predict(commands: Commands) -> None:
         "--out", type=Path, required=True, help="folder to write: pictures/, results.jsonl, boxes.json"
     )
     overwrite_option(predict)
-    plugin_options(predict)
-    add_examples(predict, "runs/mine PICTURES --out predicted", "street PICTURES --out seen")
+    network_options(predict)
+    plugin_options(predict, ALSO)
+    add_examples(
+        predict, "runs/mine PICTURES --out predicted", "street PICTURES --out seen", "yolo11n.pt PICTURES --out boxes"
+    )
     answer_words(predict, option_hint)
     predict.set_defaults(command=_predict)
 
@@ -103,11 +112,15 @@ def _eval(args: argparse.Namespace) -> int:
 
     if args.out and not args.misaligned:
         raise EdgemtlError("--out draws the metrics of --misaligned: give both")
-    check_run_or_bundle(args.path)
-    if is_run(args.path) and args.precision != "fp32":
-        raise EdgemtlError(f"--precision {args.precision}: a run computes in fp32; export it with --precisions first")
+    source = external_source(str(args.path), args)
+    if source is None:
+        check_run_or_bundle(args.path)
+    if (is_run(args.path) or source) and args.precision != "fp32":
+        what = "a run" if source is None else str(source)
+        raise EdgemtlError(f"--precision {args.precision}: {what} computes in fp32; export it with --precisions first")
     if not is_run(args.path) and not args.data:
-        raise EdgemtlError("a bundle does not know its data: give --data PATH, or --data streets")
+        what = "a bundle" if source is None else str(source)
+        raise EdgemtlError(f"{what} does not know its data: give --data PATH, or --data streets")
     if args.data:
         check_source(args.data)
     load_plugins(args, [args.path])
@@ -116,18 +129,19 @@ def _eval(args: argparse.Namespace) -> int:
 
 
 def _evaluate_and_report(args: argparse.Namespace, figure: AtomicFile | None) -> int:
-    from ..console import print_table, progress_bar
+    from ..console import print_message, print_table, progress_bar
     from ..corruptions import ROTATIONS_DEG, SHIFTS_PX, misalignments, missing_modalities
     from ..data.datasets import name_of, open_datasets
     from ..errors import EdgemtlError
-    from ..evaluate import evaluate, of_run, open_predictor
+    from ..evaluate import evaluate, of_run
+    from ..external.class_names import for_classes
     from ..metric_report import flat, table
     from ..plots import misalignment
     from ..run import Run
     from ..run_files import is_run
 
     run = Run.open(args.path) if is_run(args.path) else None
-    predictor = of_run(run) if run else open_predictor(args.path, precision=args.precision)
+    predictor = of_run(run) if run else _open(args, 0.0)
     config = _with_data(run.config if run else _config_of(predictor), args.data, args.labels)
     dataset = open_datasets(config, (args.split,)).get(args.split)
     if dataset is None:
@@ -136,8 +150,11 @@ def _evaluate_and_report(args: argparse.Namespace, figure: AtomicFile | None) ->
         **(missing_modalities(predictor.inputs) if args.missing_modality else {}),
         **(misalignments(predictor.inputs) if args.misaligned else {}),
     }
+    evaluated, note = for_classes(predictor, dataset)
+    if note:
+        print_message(note)
     with progress_bar("evaluating", len(dataset)) as bar:
-        reports = evaluate(predictor, dataset, lambda n: bar(n, {}), corruptions)
+        reports = evaluate(evaluated, dataset, lambda n: bar(n, {}), corruptions)
     if figure:
         tasks = [head.task for head in predictor.heads if head.name in dataset.classes]
         figure.write(misalignment(reports, tasks, SHIFTS_PX, ROTATIONS_DEG, figure.given.suffix[1:].lower()))
@@ -147,6 +164,16 @@ def _evaluate_and_report(args: argparse.Namespace, figure: AtomicFile | None) ->
     else:
         print_table(table(reports), f"{args.path} on {len(dataset)} images of {name_of(config.data)}")
     return 0
+
+
+def _open(args: argparse.Namespace, threshold: float | None) -> Predictor:
+    """Return the predictor of a run, a bundle or a network from elsewhere; None keeps each head's threshold."""
+    from ..evaluate import open_predictor
+    from ..external.predictor import predictor_of
+
+    if source := external_source(str(args.path), args):
+        return predictor_of(open_external(source, args), None, threshold)
+    return open_predictor(args.path, threshold, getattr(args, "precision", "fp32"))
 
 
 def _config_of(predictor: Predictor) -> Config:
@@ -218,7 +245,8 @@ def _predict(args: argparse.Namespace) -> int:
     from ..run_files import PREDICTION
     from .checks import check_out, check_run_or_bundle
 
-    check_run_or_bundle(args.path)
+    if external_source(str(args.path), args) is None:
+        check_run_or_bundle(args.path)
     if not args.folder.exists():
         raise DataError(f"{args.folder}: there is no such folder")
     check_out(args.out, PREDICTION, overwrite=args.overwrite)
@@ -226,7 +254,7 @@ def _predict(args: argparse.Namespace) -> int:
     from ..console import print_message
     from ..predict import predict
 
-    prediction = predict(args.path, args.folder, args.out, args.overwrite, args.split)
+    prediction = predict(_open(args, None), args.folder, args.out, args.overwrite, args.split)
     for skipped in prediction.skipped:
         print_message(str(skipped))
     print(f"wrote {args.out}: {prediction.count} images")

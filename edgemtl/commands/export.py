@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,15 +14,19 @@ from edgemtl_runtime.bundle import BUNDLE
 from edgemtl_runtime.cli_parser import add_examples, answer_words
 from edgemtl_runtime.renamed_options import renamed
 
+from ..external.source import FORMS
 from ..other_tools import option_hint
+from .network_options import check_images, external_source, network_options, open_external
 from .outputs import check_suffix, comma_separated, json_option, output_file, overwrite_option
 from .plugin_options import load_plugins, plugin_options
 
 if TYPE_CHECKING:
     from edgemtl_export import Shrunk
+    from edgemtl_export.cost_model.deployment import Progress
     from edgemtl_runtime.bundle import Bundle
 
     from ..export import BuiltEngine, Options
+    from ..external.source import NetworkSource
     from .outputs import Commands
 
 PROGRAM = ".pt2"
@@ -40,10 +45,10 @@ def add(commands: Commands) -> None:
 def _add_shrink(commands: Commands) -> None:
     shrink = commands.add_parser(
         "shrink",
-        help="remove pruned channels from a run's network or any exported program",
+        help="remove pruned channels from a run's network, or any other",
         description="Remove every channel that is zero, constant or unread, exactly, prove it, and write the program.",
     )
-    shrink.add_argument("path", metavar="RUN|PROGRAM.pt2", type=Path, help="a run, or a file of torch.export.save")
+    shrink.add_argument("path", metavar="RUN|NETWORK", type=Path, help=f"a run, or {FORMS}")
     shrink.add_argument(
         "--out", metavar="FILE.pt2", type=Path, help="(default: RUN-shrunk.pt2 or PROGRAM.shrunk.pt2, next to it)"
     )
@@ -58,20 +63,22 @@ def _add_shrink(commands: Commands) -> None:
         shrink.add_argument(f"--{name}", metavar="|".join(values), default=values[0], help=text)
     shrink.add_argument("--outputs", metavar="NAME,NAME", help="keep these outputs only (default: all)")
     shrink.add_argument("--no-verify", action="store_true", help="skip the proof that the outputs are the same")
-    plugin_options(shrink, ", and open a PROGRAM.pt2 that may run custom code while it is loaded")
+    network_options(shrink)
+    plugin_options(shrink, ", and open a NETWORK that may run custom code while it is loaded")
     json_option(shrink)
     add_examples(
         shrink,
         "runs/pruned",
         "network.pt2 --align 8 --out small.pt2",
+        "pruned.pt --input-size 320 320",
     )
     answer_words(shrink, option_hint)
     shrink.set_defaults(command=_shrink)
 
 
 def _add_export(commands: Commands) -> None:
-    export = commands.add_parser("export", help="shrink a run's network and write it as a bundle")
-    export.add_argument("run", metavar="RUN", type=Path)
+    export = commands.add_parser("export", help="shrink a run's network, or any other, and write it as a bundle")
+    export.add_argument("run", metavar="RUN|NETWORK", type=Path, help=f"a run, or {FORMS}")
     written = export.add_mutually_exclusive_group(required=True)
     written.add_argument("--out", metavar="BUNDLE", type=Path)
     written.add_argument(
@@ -116,7 +123,19 @@ def _add_export(commands: Commands) -> None:
         "--engine-out", metavar="FILE", type=Path, help="with --tensorrt: copy the fastest plain plan here"
     )
     export.add_argument("--verbose", action="store_true", help="list the layers that lost channels, and the proof")
-    plugin_options(export)
+    images = export.add_mutually_exclusive_group()
+    images.add_argument(
+        "--images",
+        nargs="+",
+        type=Path,
+        metavar="FOLDER",
+        help="of a NETWORK: images that the bundle is compared on (default: drawn streets)",
+    )
+    images.add_argument(
+        "--data", metavar="DATA", help="of a NETWORK: a labelled dataset, by which precisions are judged"
+    )
+    network_options(export)
+    plugin_options(export, ", and open a NETWORK that may run custom code while it is loaded")
     json_option(export)
     add_examples(
         export,
@@ -124,6 +143,8 @@ def _add_export(commands: Commands) -> None:
         "runs/pruned --out street --precisions fp16,int8 --max-drop 0.02",
         "runs/pruned --out street --heads boxes --tensorrt",
         "runs/dense --probe probe --precisions fp16",
+        "yolo11n.pt --images PICTURES --input-size 320 320 --out detector",
+        "yolo11n.pt --data DATASET --precisions fp16,int8 --out detector",
     )
     answer_words(export, option_hint)
     export.set_defaults(command=_export)
@@ -142,21 +163,29 @@ def _shrink(args: argparse.Namespace) -> int:
         raise EdgemtlError("--outputs names no output; give one or more, with commas between them")
     if args.out is not None:
         check_suffix(args.out, (PROGRAM,))
-    check_run_or_program(args.path)
+    source = external_source(str(args.path), args)
+    if source is None:
+        check_run_or_program(args.path)
     load_plugins(args, [args.path])
-    return _shrink_and_report(args, outputs)
+    return _shrink_and_report(args, source, outputs)
 
 
-def _shrink_and_report(args: argparse.Namespace, outputs: list[str] | None) -> int:
-    with output_file(args.out, default_program(args.path), args.overwrite) as out:
-        from ..shrink import shrink
+def _shrink_and_report(args: argparse.Namespace, source: NetworkSource | None, outputs: list[str] | None) -> int:
+    default = default_program(args.path) if source is None or source.kind == PROGRAM else source.program(PROGRAM)
+    with output_file(args.out, default, args.overwrite) as out:
+        from ..shrink import open_model, shrink
         from ..shrink_report import as_json, as_text
 
+        if source is None or source.kind == PROGRAM:
+            model, args_of, inputs = open_model(args.path, args.trust)
+        else:
+            network = open_external(source, args)
+            model, args_of, inputs = network.adapter.core, network.args, {}
         shrunk = shrink(
             args.path,
+            (model, args_of, inputs),
             out,
             outputs,
-            trust=args.trust,
             align=int(args.align) if args.align.isdecimal() else args.align,
             branches=args.branches,
             norms=args.norms,
@@ -195,23 +224,32 @@ def _export(args: argparse.Namespace) -> int:
         raise EdgemtlError("--align lies between 1 (keep nothing) and 256")
     if args.engine_out and not args.tensorrt:
         raise EdgemtlError("--engine-out is of an engine: give --tensorrt too")
-    check_run(args.run)
-    check_heads(args.run, comma_separated(args.heads))
+    source = external_source(str(args.run), args)
+    if source is None:
+        check_run(args.run)
+        check_heads(args.run, comma_separated(args.heads))
+        if args.images or args.data:
+            raise EdgemtlError("--images and --data are of networks that were trained elsewhere: a run has its data")
+    else:
+        check_images(args.images or ())
+    if source is not None and args.heads:
+        raise EdgemtlError(f"--heads {args.heads}: of a run; {source} is exported with all its outputs")
     check_out(args.probe or args.out, PROBE if args.probe else BUNDLE, overwrite=args.overwrite)
     load_plugins(args, [args.run])
     if args.probe:
-        return _write_probe(args)
-    return _export_and_report(args, tensorrt_backend() if args.tensorrt else "")
+        return _write_probe(args, source)
+    return _export_and_report(args, source, tensorrt_backend() if args.tensorrt else "")
 
 
-def _write_probe(args: argparse.Namespace) -> int:
+def _write_probe(args: argparse.Namespace, source: NetworkSource | None) -> int:
     from ..console import progress_stages
-    from ..probe import write_run_probe
+    from ..probe import write_deployed_probe
     from ..run import Run
 
     precision = next(iter(comma_separated(args.precisions)), "fp32")
+    deployed = open_external(source, args).deployed() if source else Run.open(args.run).deployed()
     with nullcontext(lambda *_: None) if args.json else progress_stages() as progress:
-        description = write_run_probe(Run.open(args.run), args.probe, precision, progress, args.overwrite)
+        description = write_deployed_probe(deployed, args.probe, precision, progress, args.overwrite)
     if args.json:
         print(json.dumps({"probe": str(args.probe), "models": len(description.models), "precision": precision}))
     else:
@@ -220,18 +258,38 @@ def _write_probe(args: argparse.Namespace) -> int:
     return 0
 
 
-def _export_and_report(args: argparse.Namespace, backend: str) -> int:
-    from ..console import print_message, progress_stages
-    from ..export import build_engines, export
-    from ..run import Run
+def _exported(
+    args: argparse.Namespace, source: NetworkSource | None, options: Options, progress: Progress
+) -> tuple[Bundle, Shrunk, Callable[[], list[Any]]]:
+    """Write the bundle; return it, the removal, and what gives the images that engines are checked on."""
+    if source is None:
+        from ..export import export, parity_frames
+        from ..run import Run
 
-    run = Run.open(args.run)
+        run = Run.open(args.run)
+        return *export(run, args.out, None, options, progress, args.overwrite), lambda: parity_frames(run)
+    from ..export import PARITY_IMAGES
+    from ..external.export import drawn_images, export_network, frames_of
+    from ..external.images import labelled, unlabelled
+
+    network = open_external(source, args)
+    images = labelled(network, args.data) if args.data else drawn_images(network)
+    if args.images:
+        images = unlabelled(network, args.images, least=1)
+    written = export_network(network, args.out, images, options, progress, args.overwrite)
+    return *written, lambda: frames_of(network, images.held_out, PARITY_IMAGES)
+
+
+def _export_and_report(args: argparse.Namespace, source: NetworkSource | None, backend: str) -> int:
+    from ..console import print_message, progress_stages
+    from ..export import build_engines
+
     with AtomicFile(args.engine_out, args.overwrite) if args.engine_out else nullcontext() as plan:
         with nullcontext(lambda *_: None) if args.json else progress_stages() as progress:
-            bundle, shrunk = export(run, args.out, None, _options(args, backend), progress, args.overwrite)
+            bundle, shrunk, frames = _exported(args, source, _options(args, backend), progress)
         engine = None
         if backend:
-            engine = build_engines(bundle, run, backend, (lambda _: None) if args.json else print_message)
+            engine = build_engines(bundle, frames(), backend, (lambda _: None) if args.json else print_message)
             if plan:
                 plan.write(engine.plan_bytes)
     version = None

@@ -10,14 +10,25 @@ from torch.nn import functional
 
 MAX_BOXES = 100
 """Boxes, and points, an image: what COCO's average precision counts."""
+MAX_CANDIDATES = 1000
+"""Boxes an image where each object has several, before they are suppressed."""
 LOG_DEPTH = (-4.6, 6.9)
 """Depths lie between a centimetre and a kilometre."""
 
 
 def topk_boxes(raw: Tensor, size: tuple[int, int]) -> Tensor:
     """Return the best boxes, (B, K, 6) x1 y1 x2 y2 score class, of (B, A, 4 + classes) boxes and scores."""
+    return _best_boxes(raw, MAX_BOXES)
+
+
+def nms_boxes(raw: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the best boxes as `topk_boxes` does, so many that each object is among them after suppression."""
+    return _best_boxes(raw, MAX_CANDIDATES)
+
+
+def _best_boxes(raw: Tensor, most: int) -> Tensor:
     anchors, classes = raw.shape[1], raw.shape[2] - 4
-    scores, index = raw[:, :, 4:].flatten(1).topk(min(MAX_BOXES, anchors * classes))
+    scores, index = raw[:, :, 4:].flatten(1).topk(min(most, anchors * classes))
     anchor = torch.div(index, classes, rounding_mode="floor")
     boxes = raw[:, :, :4].gather(1, anchor.unsqueeze(-1).expand(-1, -1, 4))
     label = (index - anchor * classes).to(raw.dtype)
@@ -89,7 +100,18 @@ def as_it_is(raw: Tensor, size: tuple[int, int]) -> Tensor:
     return raw
 
 
-_IN_GRAPH = (topk_boxes, label_map, depth_map, normal_map, edge_map, attributes, scalar_map, vector_map, points)
+_IN_GRAPH = (
+    topk_boxes,
+    nms_boxes,
+    label_map,
+    depth_map,
+    normal_map,
+    edge_map,
+    attributes,
+    scalar_map,
+    vector_map,
+    points,
+)
 DECODERS: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
     **{decoder.__name__: decoder for decoder in _IN_GRAPH},
     "scalars": as_it_is,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import nn
@@ -22,6 +22,7 @@ from .deployed import Deployed
 from .inputs import example_inputs, normalise
 from .model_card import MODEL_CARD, model_card
 from .precisions import Precisions, write_precisions
+from .report import Report
 from .shrink import Shrunk, shrink
 from .to_onnx import dynamic_batch_size, write_onnx
 
@@ -54,15 +55,42 @@ def export_bundle(
             return export_bundle(
                 network, inputs, heads, frames, claimed, name, licence, producer, align, precisions, dynamic_batch
             )
-    if not frames:
-        raise ValueError("give at least one real frame: a bundle that was compared on nothing is not written")
     network = network.eval()
     batch = dynamic_batch_size()
     shapes = {spec.name: {0: batch} for spec in inputs} if dynamic_batch else None
     examples = example_inputs(inputs, 2 if dynamic_batch else 1)
     names = [head.name for head in heads]
     shrunk = shrink(network, (), examples, outputs=names, align=align, dynamic_shapes=shapes)
-    small = shrunk.module()
+    compact = Compact(network, shrunk.module(), shrunk.report)
+    return write_compact(
+        out, compact, inputs, heads, frames, name, licence, producer, precisions, dynamic_batch
+    ), shrunk
+
+
+class Compact(NamedTuple):
+    """A network that was shrunk: as it was before, as it is, and the report of the removal."""
+
+    network: nn.Module
+    small: nn.Module
+    report: Report
+
+
+def write_compact(
+    out: AtomicFolder,
+    compact: Compact,
+    inputs: tuple[Input, ...],
+    heads: tuple[Head, ...],
+    frames: Sequence[Arrays],
+    name: str,
+    licence: str,
+    producer: str = "edgemtl-export",
+    precisions: Precisions | None = None,
+    dynamic_batch: bool = False,
+) -> Bundle:
+    """Write a network that was shrunk already as a bundle; the rest is as of `export_bundle`."""
+    if not frames:
+        raise ValueError("give at least one real frame: a bundle that was compared on nothing is not written")
+    network, small, report = compact
     file = out.folder / MODEL
     write_onnx(Deployed(small, inputs, heads), file, dynamic_batch=dynamic_batch)
     compared = compare(network, small, file, inputs, heads, frames)
@@ -74,13 +102,13 @@ def export_bundle(
         files={},
         licence=licence,
         producer=producer,
-        removed=cast("PruningFigures", shrunk.report.summary()),
+        removed=cast("PruningFigures", report.summary()),
         parity=compared,
         precisions=written.figures,
         rejected=written.rejected,
     )
     (out.folder / MODEL_CARD).write_text(model_card(manifest))
-    return write_bundle(out, manifest), shrunk
+    return write_bundle(out, manifest)
 
 
 def compare(

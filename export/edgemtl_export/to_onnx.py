@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
+from torch import Tensor, nn
 
 from .deployed import Deployed
 
@@ -33,21 +36,53 @@ def write_onnx(deployed: Deployed, file: Path, *, dynamic_batch: bool = False) -
     examples = deployed.blank_images(batch)
     size = dynamic_batch_size()
     shapes = {"images": tuple({0: size} for _ in examples)} if dynamic_batch else None
+    names = [spec.name for spec in deployed.inputs], [head.name for head in deployed.heads]
+    _write(_exported(deployed, examples, *names, shapes), file)
+
+
+def write_plain_onnx(
+    network: nn.Module,
+    args: tuple[Tensor, ...],
+    file: Path,
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write a network as ONNX with its own inputs and outputs, at the sizes of ``args``, and check the file.
+
+    ``metadata`` is what other programs read of it.
+    """
+    model = _exported(network, args, list(input_names), list(output_names))
+    onnx.helper.set_model_props(model, dict(metadata or {}))
+    _write(model, file)
+
+
+def _exported(
+    network: nn.Module,
+    args: tuple[Tensor, ...],
+    input_names: list[str],
+    output_names: list[str],
+    dynamic_shapes: Any = None,
+) -> onnx.ModelProto:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            deployed,
-            examples,
+            network,
+            args,
             dynamo=True,
-            dynamic_shapes=shapes,
+            dynamic_shapes=dynamic_shapes,
             opset_version=OPSET,
-            input_names=[spec.name for spec in deployed.inputs],
-            output_names=[head.name for head in deployed.heads],
+            input_names=input_names,
+            output_names=output_names,
             verbose=False,
         )
     assert program is not None
     model = program.model_proto
     _strip(model)
+    return model
+
+
+def _write(model: onnx.ModelProto, file: Path) -> None:
     onnx.save(model, str(file))
     onnx.checker.check_model(str(file), full_check=True)
 

@@ -44,6 +44,8 @@ class UltralyticsCheckpoint:
     stride: list[float]
     kind: str
     """The class of the network, like DetectionModel."""
+    input_size: tuple[int, int] | None = None
+    """Height and width that it was trained at, where the file has them."""
 
 
 class _StandIn:
@@ -96,7 +98,15 @@ def _checkpoint(content: object) -> UltralyticsCheckpoint:
         _names(names),
         [float(s) for s in stride.flatten()[:16]] if isinstance(stride, Tensor) else [],
         type(network).__name__,
+        _input_size(content.get("train_args") if isinstance(content, dict) else None),
     )
+
+
+def _input_size(arguments: object) -> tuple[int, int] | None:
+    """Return the size in a training's arguments, ``imgsz``: of a square, or height and width."""
+    size = arguments.get("imgsz") if isinstance(arguments, dict) else None
+    sides = [s for s in (size if isinstance(size, list | tuple) else [size, size]) if type(s) is int]
+    return (sides[0], sides[1]) if len(sides) == 2 and all(32 <= side <= 8192 for side in sides) else None
 
 
 def _tensors(module: object, prefix: str, depth: int) -> Iterator[tuple[str, Tensor]]:

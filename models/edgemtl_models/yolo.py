@@ -23,6 +23,7 @@ if "YOLO_CONFIG_DIR" not in os.environ:
 _torch_save = torch.save
 
 from ultralytics.cfg import get_cfg  # noqa: E402
+from ultralytics.models.yolo.detect import DetectionTrainer  # noqa: E402
 from ultralytics.nn import modules, tasks  # noqa: E402
 from ultralytics.nn.modules import SPPF, C3k2, Conv, Detect  # noqa: E402
 from ultralytics.utils import SETTINGS  # noqa: E402
@@ -31,7 +32,7 @@ from ultralytics.utils.loss import E2ELoss  # noqa: E402
 torch.save = _torch_save  # ultralytics swaps in a retrying version for the whole process
 SETTINGS["sync"] = False
 
-__all__ = ["SPPF", "BoxHead", "BoxLoss", "C3k2", "Conv", "build_network"]
+__all__ = ["SPPF", "BoxHead", "BoxLoss", "C3k2", "Conv", "DetectionTrainer", "build_network"]
 
 
 BRANCHES = ("one2many", "one2one")

@@ -112,6 +112,8 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threshold: float = 0.25
     value_range: tuple[float, float] | None = None
     """Values of a map at the ends of its colour scale; None: each image's 2nd and 98th percentile (since version 3)."""
+    nms_iou: float = 0.7
+    """Of `decode.nms_boxes`: a box goes where a better one of its class covers it by more (since version 4)."""
 
     def __post_init__(self) -> None:
         _check_name("head", self.name)
@@ -121,6 +123,7 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             if not self.value_range[0] < self.value_range[1]:
                 raise ValueError(f"value_range of head '{self.name}' needs low < high, not {self.value_range}")
         check_number(f"threshold of head '{self.name}'", self.threshold, 0, 1)
+        check_number(f"nms_iou of head '{self.name}'", self.nms_iou, 0, 1)
         if len(self.classes) > MOST_CLASSES:
             raise ValueError(f"head '{self.name}' has {len(self.classes)} classes, more than {MOST_CLASSES}")
         for what, text in (("task", self.task), ("decoder", self.decoder), ("units", self.units)):

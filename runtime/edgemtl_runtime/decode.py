@@ -1,13 +1,14 @@
 """Decoders: the network's raw outputs to typed results, registered by their name in manifests.
 
-Boxes need no non-maximum suppression: the network's last layers pick the top k (NMS-free).
+Boxes are the top k that the network's last layers pick; those of heads that give an object several boxes (`nms_boxes`)
+are suppressed by class here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from .bundle import Head
 from .errors import EngineError
 from .letterbox import Letterbox
+from .nms import suppress
 from .result import (
     Attributes,
     Boxes,
@@ -33,13 +35,16 @@ from .result import (
 Thresholds = NDArray[np.float32]
 """Score thresholds of a head: () for all classes, or (classes,), one a class."""
 Decoder = Callable[[NDArray[Any], Head, Letterbox, Thresholds], HeadResult]
+D = TypeVar("D", bound=Decoder)
 DECODERS: dict[str, Decoder] = {}
+MOST_KEPT = 300
+"""Boxes of an image after suppression."""
 
 
-def decoder(name: str) -> Callable[[Decoder], Decoder]:
+def decoder(name: str) -> Callable[[D], D]:
     """Register a decoder by its name in manifests."""
 
-    def register(function: Decoder) -> Decoder:
+    def register(function: D) -> D:
         DECODERS[name] = function
         return function
 
@@ -58,6 +63,13 @@ def topk_boxes(output: NDArray[Any], head: Head, letterbox: Letterbox, least: Th
         kept[:, 5].astype(np.int64),
         head.classes,
     )
+
+
+@decoder("nms_boxes")
+def nms_boxes(output: NDArray[Any], head: Head, letterbox: Letterbox, least: Thresholds) -> Boxes:
+    """Decode rows as `topk_boxes` has them, of which several are of one object: the best of each stays (`nms`)."""
+    boxes = topk_boxes(output, head, letterbox, least)
+    return boxes.pick(suppress(boxes.xyxy, boxes.scores, boxes.classes, head.nms_iou, MOST_KEPT))
 
 
 @decoder("label_map")
@@ -143,6 +155,7 @@ def tensor(output: NDArray[Any], head: Head, letterbox: Letterbox, least: Thresh
 FLOATS = ("float16", "float32", "float64")
 EXPECTED: dict[str, tuple[tuple[str, ...], tuple[int | None, ...]]] = {
     "topk_boxes": (FLOATS, (None, 6)),
+    "nms_boxes": (FLOATS, (None, 6)),
     "label_map": (("uint8",), (None, None)),
     "depth_map": (("float32",), (None, None)),
     "edge_map": (("float32",), (None, None)),

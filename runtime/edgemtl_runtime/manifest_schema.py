@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypedDict
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 RENAMED_IN_3 = {"refused": "rejected"}
 RENAMED_IN_3_OF_INPUTS = {"may_be_absent": "may_be_missing"}
 """Keys of versions 1 and 2, and what version 3 calls them."""

@@ -14,7 +14,9 @@ from .errors import EdgemtlError, nearest_hint
 from .letterbox import Letterbox
 from .result import Boxes, HeadResult
 
-BY_CLASS = ("topk_boxes", "points", "attributes")
+BOXES = ("topk_boxes", "nms_boxes")
+"""Decoders of boxes."""
+BY_CLASS = (*BOXES, "points", "attributes")
 """Decoders of which every class has a threshold."""
 BY_HEAD = ("edge_map",)
 """Decoders with one threshold."""
@@ -30,7 +32,7 @@ class HeadTrackers:
     """
 
     def __init__(self, heads: Sequence[Head], thresholds: Mapping[str, Thresholds]) -> None:
-        boxes = [head for head in heads if head.decoder == "topk_boxes"]
+        boxes = [head for head in heads if head.decoder in BOXES]
         high = {head.name: thresholds.get(head.name, np.float32(head.threshold)) for head in boxes}
         self.trackers = {name: Tracker(high=least, low=min(LOW, float(np.min(least)))) for name, least in high.items()}
         self.thresholds = dict(thresholds) | {n: np.asarray(t.low, np.float32) for n, t in self.trackers.items()}

@@ -63,7 +63,7 @@ CLASSES = {head.name: head.classes for head in HEADS}
 def test_each_head_with_labels_has_a_score_and_their_number(samples: Samples, expected: dict[str, Any]) -> None:
     """Also where a split labels nothing, or has no object: such a head has no score, and nothing fails."""
     run: Any = SimpleNamespace(interface=SimpleNamespace(inputs=INPUTS))
-    score = scorer(run, HEADS, samples)
+    score = scorer(run.interface.inputs, HEADS, samples)
     for _ in range(2):  # a sample that is read twice counts once
         assert {name: (one.images, one.objects) for name, one in score(network).items()} == expected
 

@@ -19,6 +19,7 @@ from edgemtl.methods.channel_sparsity import ChannelSparsity
 from edgemtl.synthetic.streets import Streets
 from edgemtl.train import begin
 from edgemtl_export import channel_groups, shrink
+from edgemtl_export.groups import coupled_channels
 from edgemtl_export.inputs import example_inputs
 from edgemtl_export.sparsity import Settings, Sparsifier
 from edgemtl_export.sparsity.blocks import ChannelBlocks
@@ -129,17 +130,8 @@ def test_groups_have_their_form_and_a_channel_is_pruned_when_all_its_groups_are_
 @pytest.mark.parametrize("metric", ["parameters", "flops"])
 def test_a_cost_falls_with_pruned_channels(metric: Literal["parameters", "flops"]) -> None:
     net = Net().eval()
-    groups = channel_groups(net, (X,))
-
-    class Named(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.trunk, self.head = net.trunk, net.head
-
-        def forward(self, x: Tensor) -> Tensor:
-            return net(x)
-
-    cost = cost_metric(metric, Named(), groups, (X[:1],))
+    coupled = coupled_channels(net, (X[:1],))
+    groups, cost = coupled.groups(), cost_metric(metric, coupled)
     pruned = np.zeros(groups.count, bool)
     whole = cost()
     assert whole == pytest.approx(cost(pruned))
@@ -157,7 +149,7 @@ def train(sparsity: Settings, steps: int = 60) -> tuple[nn.Module, Sparsifier, E
     net = Net().train()
     sparse = Sparsifier(net, (), {"x": X}, steps=steps, settings=sparsity)
     optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=0)
-    ema = EMA(net, 0.99)  # type: ignore[arg-type]
+    ema = EMA(net, 0.99)
     shares = []
     for _ in range(steps):
         optimizer.zero_grad()

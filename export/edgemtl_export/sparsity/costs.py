@@ -5,16 +5,15 @@ Latency, which is measured, is `cost_model.deployed_latency`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from typing import Any, Literal, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 
-from ..groups import Groups, Sizes
+from ..analysis.ops.convolution import CONVOLUTIONS, TRANSPOSED
+from ..groups import CoupledChannels, Groups, Sizes
+from ..program import Program, op_name
 
 MetricName = Literal["parameters", "flops", "latency"]
 Mask = NDArray[np.bool_]
@@ -66,46 +65,32 @@ class Flops:
         return self.sizes.over_groups(self.per_weight[:, None] * sizes.prod(1, keepdims=True) / np.maximum(sizes, 1))
 
 
-def cost_metric(
-    metric: Literal["parameters", "flops"],
-    network: nn.Module,
-    groups: Groups,
-    args: tuple[Any, ...] = (),
-    kwargs: dict[str, Any] | None = None,
-    scope: str = "",
-) -> CostMetric:
-    """Return a cost of a network in evaluation mode, or of a part of it like "trunk" (``scope``)."""
+def cost_metric(metric: Literal["parameters", "flops"], coupled: CoupledChannels, scope: str = "") -> CostMetric:
+    """Return a cost of a network by its channels, or of a part of it like "trunk" (``scope``)."""
     prefix = f"{scope}." if scope else ""
     if metric == "parameters":
-        return Parameters(groups, prefix)
-    return Flops(groups, positions(network, args, kwargs), prefix)
+        return Parameters(coupled.groups(), prefix)
+    return Flops(coupled.groups(), positions(coupled.program), prefix)
 
 
-@torch.no_grad()
-def positions(network: nn.Module, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> dict[str, int]:
-    """Return at how many positions of an image each convolution and linear layer is applied, by its weight's name.
+def positions(program: Program) -> dict[str, int]:
+    """Return at how many positions of an image each weight of a convolution or linear layer is applied, by its name.
 
-    The network is run in evaluation mode on example inputs.
+    A weight that is used several times counts each of them.
     """
     counted: dict[str, int] = {}
-
-    def note(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[Tensor], out: Tensor) -> None:
-            transposed = isinstance(module, _ConvNd) and module.transposed
-            applied = args[0] if transposed else out
-            channels = applied.shape[-1] if isinstance(module, nn.Linear) else applied.shape[1]
-            counted[name] = counted.get(name, 0) + applied.numel() // channels // applied.shape[0]
-
-        return hook
-
-    hooks = [
-        module.register_forward_hook(note(f"{path}.weight"))
-        for path, module in network.named_modules()
-        if isinstance(module, _ConvNd | nn.Linear)
-    ]
-    try:
-        network(*args, **(kwargs or {}))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    sources = program.sources
+    for node in program.graph.nodes:
+        name = op_name(node) if node.op == "call_function" else ""
+        if name not in CONVOLUTIONS and name != "aten.linear":
+            continue
+        weight: Any = node.args[1]
+        if weight not in sources:
+            continue
+        transposed = name in TRANSPOSED or (name == "aten.convolution" and node.args[6] is True)
+        applied: Any = node.args[0] if transposed else node
+        shape = [int(size) for size in applied.meta["val"].shape]
+        channels = shape[-1] if name == "aten.linear" else shape[1]
+        count = math.prod(shape) // channels // (shape[0] if len(shape) > 1 else 1)
+        counted[sources[weight]] = counted.get(sources[weight], 0) + count
     return counted

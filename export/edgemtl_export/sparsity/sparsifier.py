@@ -32,9 +32,9 @@ from torch import Tensor, nn
 from edgemtl_runtime.progress import print_progress
 
 from ..cost_model.deployment import Deployment, Progress
-from ..groups import channel_groups
+from ..groups import coupled_channels
 from ..processes import first_decides
-from ..tracing import evaluation_copy, on_cpu
+from ..tracing import on_cpu
 from .aim import Aim
 from .blocks import ChannelBlocks
 from .choice import Loss, Trial, choose
@@ -100,8 +100,8 @@ class Sparsifier:
         self.model = unwrapped(model)
         args, kwargs = on_cpu((args, kwargs or {}))
         scope = self.settings.scope
-        groups = channel_groups(self.model, args, kwargs, tied)
-        copy = evaluation_copy(self.model)
+        coupled = coupled_channels(self.model, args, kwargs, tied)
+        groups = coupled.groups()
         self.penalised = penalised_groups(self.model, groups, self.settings.groups, scope)
         self.partition = self.penalised.partition
         self.cost: CostMetric
@@ -114,7 +114,7 @@ class Sparsifier:
             self.cost = measured = DeployedLatency(self.model, groups, deployment, costs, settings.engine, progress)
             multiple = self.settings.channel_multiple or max(measured.step, DEFAULT_MULTIPLE)
         else:
-            self.cost = cost_metric(self.settings.metric, copy, groups, args, kwargs, scope)
+            self.cost = cost_metric(self.settings.metric, coupled, scope)
         self.aim = Aim(measured)
         multiple = multiple if self.settings.groups == "coupled" else 1
         self.blocks = ChannelBlocks(self.penalised.layers, self.partition.count, multiple)
@@ -127,7 +127,7 @@ class Sparsifier:
                 raise ValueError(f"max_cost={self.settings.max_cost:g}: there are but {self.dense_cost:g} {unit}")
         pixels = next((t.shape[-2:].numel() for t in (*args, *kwargs.values()) if isinstance(t, Tensor)), 1)
         self.levels, self.level = assign_levels(
-            self.partition, self.settings.granularity, positions(copy, args, kwargs), pixels
+            self.partition, self.settings.granularity, positions(coupled.program), pixels
         )
         start = 0.0 if self.target else math.log(max(self.settings.strength, 1e-30))
         self.log_strength = torch.full((len(self.levels),), start)

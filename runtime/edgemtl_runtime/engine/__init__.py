@@ -142,7 +142,7 @@ def _check_output(manifest: Manifest, head: Head, shape: list[object]) -> None:
     """Raise `BundleError` where a head's decoder is unknown, or is for outputs of another shape."""
     size = (manifest.inputs[0].height, manifest.inputs[0].width)
     shapes: dict[str, tuple[int | range, ...]] = {
-        "topk_boxes": (range(MOST_BOXES + 1), 6),
+        **dict.fromkeys(("topk_boxes", "nms_boxes"), (range(MOST_BOXES + 1), 6)),
         "normal_map": (*size, 3),
         "vector_map": (*size, len(head.classes)),
         "points": (range(MOST_BOXES + 1), 4),

@@ -146,6 +146,7 @@ def same_values(left: NDArray[Any], right: NDArray[Any], tolerance: Tolerance = 
 
 AGREEMENTS: dict[str, Callable[[NDArray[Any], NDArray[Any], Tolerance], tuple[int, int]]] = {
     "topk_boxes": same_boxes,
+    "nms_boxes": same_boxes,
     "label_map": same_pixels,
     "depth_map": same_depths,
     "normal_map": same_scores,

@@ -1,0 +1,77 @@
+"""Recognition of detectors by what they give: as many boxes as the cells of a grid, of a known layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgemtl_models.yolo_detector import cells
+from edgemtl_runtime.bundle import Head
+
+from .coco import COCO_NAMES
+from .formats import STRIDES, DecodedYoloxBoxes, GridBoxes, PixelGridBoxes, YoloxBoxes
+from .options import Pixels
+
+UNITS = "pixels of the camera, xyxy"
+FOLLOWS = 0.9
+"""Correlation of decoded centres with the cells that they are of."""
+
+
+@dataclass(frozen=True, eq=False)
+class Detector:
+    """A detector: the format of its boxes, its head, and what pixels it takes."""
+
+    format: GridBoxes
+    head: Head
+    pixels: Pixels
+    bgr: bool
+    note: str
+
+
+def recognised(
+    outputs: Any, module: nn.Module, size: tuple[int, int], names: dict[int, str] | None = None
+) -> Detector | None:
+    """Return the detector that a module with these outputs for black images of ``size`` is, None where it is none."""
+    tensors = [outputs] if isinstance(outputs, Tensor) else list(outputs) if isinstance(outputs, list | tuple) else []
+    if isinstance(outputs, dict):
+        tensors = list(outputs.values())
+    if len(tensors) != 1 or not isinstance(tensors[0], Tensor) or tensors[0].ndim != 3:
+        return None
+    _, rows, columns = tensors[0].shape
+    count = cells(size, STRIDES)[0].shape[1]
+    if columns == count and 5 <= rows < columns:
+        classes = _classes(rows - 4, names)
+        note = f"read as a detector of ultralytics' ONNX layout: {rows - 4} classes"
+        return Detector(PixelGridBoxes(size), _head(classes), "0-1", False, note)
+    if rows == count and 6 <= columns < rows:
+        classes = _classes(columns - 5, names)
+        decoded = _follows_cells(module, size)
+        kind = DecodedYoloxBoxes if decoded else YoloxBoxes
+        note = f"read as a YOLOX detector, boxes {'decoded' if decoded else 'raw'}: {columns - 5} classes, pixels BGR"
+        return Detector(kind(size), _head(classes), "0-255", True, note)
+    return None
+
+
+def _head(classes: tuple[str, ...]) -> Head:
+    return Head("boxes", "boxes", "nms_boxes", classes, units=UNITS)
+
+
+def _classes(count: int, names: dict[int, str] | None) -> tuple[str, ...]:
+    if names and sorted(names) == list(range(count)):
+        return tuple(names[index] for index in range(count))
+    return COCO_NAMES if count == len(COCO_NAMES) else tuple(f"class{index}" for index in range(count))
+
+
+def _follows_cells(module: nn.Module, size: tuple[int, int]) -> bool:
+    """Whether the first two numbers of a box are its centre in pixels: they follow the cells then."""
+    image = 255 * torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        outputs = module(image)
+    tensor = outputs if isinstance(outputs, Tensor) else next(iter(outputs.values()))
+    centres = tensor[0, :, :2].T.double()
+    return bool(
+        torch.corrcoef(torch.stack([centres.flatten(), cells(size, STRIDES)[0].flatten().double()]))[0, 1] > FOLLOWS
+    )

@@ -1,0 +1,95 @@
+"""Export of a network from elsewhere: a bundle of it, with other precisions where they pass, compared on images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import edgemtl_export
+from edgemtl_export import NotEqualError, Shrunk
+from edgemtl_export.accuracy_gate import AccuracyGate
+from edgemtl_export.errors import UnsupportedError
+from edgemtl_export.parity import ParityError
+from edgemtl_export.precisions import Precisions, Progress
+from edgemtl_export.to_bundle import Compact, write_compact
+from edgemtl_runtime.atomic import AtomicFolder
+from edgemtl_runtime.bundle import BUNDLE, Bundle
+
+from ..data.datasets import evenly_spaced
+from ..data.loader import fitted_images
+from ..data.sample import Dataset
+from ..errors import EdgemtlError
+from ..export import CALIBRATION_IMAGES, PARITY_IMAGES, PRODUCER, Options
+from ..gate_scores import scorer
+from ..synthetic.streets import HELD_OUT, Streets
+from .images import NetworkImages
+from .network import Adapter, ExternalNetwork, ProgramCore
+
+
+def export_network(
+    network: ExternalNetwork,
+    out: Path,
+    images: NetworkImages,
+    options: Options,
+    progress: Progress = lambda *_: None,
+    overwrite: bool = False,
+) -> tuple[Bundle, Shrunk]:
+    """Write a network as a bundle, without channels that are zero already; raises `EdgemtlError`."""
+    with AtomicFolder(out, BUNDLE, overwrite) as output:
+        try:
+            compact, shrunk = remove_zeros(network, network.adapter, options.channel_multiple)
+            return write_network(output, network, compact, images, options, progress), shrunk
+        except (ParityError, NotEqualError, UnsupportedError) as error:
+            raise EdgemtlError(f"{network.name}: no bundle written: {error}") from error
+
+
+def remove_zeros(network: ExternalNetwork, masked: Adapter, align: int) -> tuple[Compact, Shrunk]:
+    """Remove the zero channels of an adapter's core; returns the adapter before and after, and the removal."""
+    shrunk = edgemtl_export.shrink(masked.core, network.args, align=align)
+    return Compact(masked, masked.around(ProgramCore(shrunk.module())), shrunk.report), shrunk
+
+
+def write_network(
+    output: AtomicFolder,
+    network: ExternalNetwork,
+    compact: Compact,
+    images: NetworkImages,
+    options: Options,
+    progress: Progress,
+) -> Bundle:
+    """Write the bundle of a network that was shrunk already, compared on held-out images."""
+    precisions = None
+    if options.precisions:
+        samples = images.labelled if images.labelled is not None else images.held_out
+        precisions = Precisions(
+            options.precisions,
+            AccuracyGate(scorer(network.inputs, network.heads, samples), options.max_drop),
+            frames_of(network, images.train, CALIBRATION_IMAGES),
+            options.backend,
+            progress,
+            options.keep_undecided,
+        )
+    return write_compact(
+        output,
+        compact,
+        network.inputs,
+        network.heads,
+        frames_of(network, images.held_out, PARITY_IMAGES),
+        network.name,
+        network.licence,
+        PRODUCER,
+        precisions,
+        options.dynamic_batch,
+    )
+
+
+def frames_of(network: ExternalNetwork, images: Dataset, count: int) -> list[dict[str, Any]]:
+    """Return some images as an engine takes them, evenly over a dataset."""
+    inputs = {spec.name: spec for spec in network.inputs}
+    return [fitted_images(images[index], inputs) for index in evenly_spaced(len(images), min(count, len(images)))]
+
+
+def drawn_images(network: ExternalNetwork) -> NetworkImages:
+    """Return drawn streets, on which a bundle is compared where no images are given."""
+    streets = Streets(PARITY_IMAGES, network.size, HELD_OUT, ())
+    return NetworkImages(streets, streets)

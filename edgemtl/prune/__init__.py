@@ -1,0 +1,1 @@
+"""Pruning of networks that are trained already: decide, train, remove, export."""

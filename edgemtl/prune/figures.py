@@ -1,0 +1,92 @@
+"""The figures of a pruning: what the network was and is, in parameters, FLOPs, milliseconds, answers and accuracy."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from edgemtl_export.to_onnx import write_onnx
+from edgemtl_runtime.bundle import Bundle
+from edgemtl_runtime.engine.cpu import cpu_name
+
+from ..external.network import ExternalNetwork
+from ..latency import Timed, latencies_of
+from ..sizes import Sizes
+from ..tables import Table
+from ..tasks import TASKS
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """What `edgemtl prune` reports; of the network before and after, where there are two."""
+
+    network: str
+    metric: str
+    target: float
+    steps: int
+    parameters: tuple[int, int]
+    flops: tuple[int, int]
+    latency_ms: tuple[float, float]
+    """In ONNX Runtime on one thread of ``machine``, in turns: images in, decoded outputs out."""
+    machine: str
+    agreement: dict[str, float]
+    """How far the pruned network answers as the dense one, by head (`agreement`)."""
+    accuracy: dict[str, dict[str, tuple[float | None, float | None]]] = {}
+    """Primary metric by head and subset, where there are labels."""
+    latency_measured: tuple[float, ...] = ()
+    """Shares of the dense latency that were measured on the way to the target."""
+    device: str = ""
+    """Whose latency counted, where that is another device's."""
+
+    @property
+    def latency_to_dense(self) -> float:
+        """The share of the dense latency that is left."""
+        return self.latency_ms[1] / self.latency_ms[0]
+
+    def rows(self) -> Table:
+        """Return a table, a header first."""
+        sizes = Sizes(*self.parameters, *self.flops)
+        dense, pruned = self.latency_ms
+        rows = sizes.rows()
+        rows.append(["ms, one thread", f"{dense:.2f}", f"{pruned:.2f}", f"{1 - pruned / dense:.1%}"])
+        for head, subsets in self.accuracy.items():
+            metric = f"{head} {TASKS[head].primary}" if head in TASKS else head
+            for subset, values in subsets.items():
+                name = metric if subset == "all" else f"{metric}, {subset}"
+                rows.append([name, *("-" if value is None else f"{value:.3f}" for value in values), ""])
+        return rows
+
+
+def latencies_ms(network: ExternalNetwork, bundle: Bundle) -> tuple[float, float]:
+    """Return the median latency of the dense network and of a bundle of the pruned one, ms, measured in turns."""
+    with tempfile.TemporaryDirectory() as folder:
+        dense = Path(folder) / "dense.onnx"
+        write_onnx(network.deployed(), dense)
+        images = {s.name: np.full((1, s.height, s.width, s.channels), 127, np.uint8) for s in network.inputs}
+        measured = latencies_of({"dense": Timed(dense, images), "pruned": Timed(bundle.model, images)})
+    return measured["dense"], measured["pruned"]
+
+
+def figures_of(
+    network: ExternalNetwork,
+    bundle: Bundle,
+    sizes: Sizes,
+    agreement: Mapping[str, float],
+    accuracy: Mapping[str, Any],
+    **run: Any,
+) -> Figures:
+    """Return the figures; ``run`` are those of the pruning itself."""
+    return Figures(
+        network=network.name,
+        parameters=(sizes.parameters_before, sizes.parameters_after),
+        flops=(sizes.flops_before, sizes.flops_after),
+        latency_ms=latencies_ms(network, bundle),
+        machine=cpu_name(),
+        agreement=dict(agreement),
+        accuracy=dict(accuracy),
+        **run,
+    )

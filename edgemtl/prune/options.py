@@ -1,0 +1,53 @@
+"""What a pruning is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from edgemtl_export.sparsity import Settings
+from edgemtl_export.sparsity.costs import MetricName
+from edgemtl_export.sparsity.importance import ImportanceName
+
+
+@dataclass(frozen=True)
+class PruneOptions:
+    """How much of a network goes, in what, and how it is trained meanwhile."""
+
+    target: float = 0.5
+    """The share of the metric that goes."""
+    metric: MetricName = "latency"
+    costs: str = ""
+    """Of latency: a file that ``edgemtl-runtime profile`` wrote on the device; "": it is measured here."""
+    engine: str = ""
+    """Of latency: BACKEND/PRECISION/THREADS that count; "": those of ``costs``, or ONNX Runtime with one thread."""
+    steps: int = 2000
+    """Optimiser steps without labels."""
+    batch_size: int = 8
+    lr: float = 2e-4
+    importance: ImportanceName | Literal["auto"] = "fisher"
+    """By default what the outputs would change by: where student and teacher are equal the loss has no gradient."""
+    refit: bool = True
+    begin: float = 0.02
+    end: float = 0.5
+    min_keep_ratio: float = 0.1
+    seed: int = 0
+    features: tuple[str, ...] = ()
+    """Modules of the network whose outputs the teacher compares too, without labels."""
+    train: Mapping[str, Any] = field(default_factory=dict)
+    """With labels: arguments of ultralytics' own training, such as ``epochs``."""
+
+    def settings(self) -> Settings:
+        """Return the settings of the sparsifier; raises ValueError for a value out of its range."""
+        return Settings(
+            target=self.target,
+            metric=self.metric,
+            costs=self.costs,
+            engine=self.engine,
+            importance=self.importance,
+            refit=self.refit,
+            begin=self.begin,
+            end=self.end,
+            min_keep_ratio=self.min_keep_ratio,
+        )

@@ -1,0 +1,150 @@
+"""One pruning from end to end: train, remove, export, measure, report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import torch
+
+from edgemtl_export import NotEqualError, Shrunk
+from edgemtl_export.cost_model.deployment import Progress
+from edgemtl_export.errors import UnsupportedError
+from edgemtl_export.parity import ParityError
+from edgemtl_export.to_bundle import Compact
+from edgemtl_export.to_onnx import write_plain_onnx
+from edgemtl_runtime.atomic import AtomicFolder
+from edgemtl_runtime.bundle import BUNDLE, Bundle
+
+from ..data.sample import Dataset
+from ..errors import EdgemtlError
+from ..evaluate import evaluate
+from ..export import Options
+from ..external.class_names import for_classes
+from ..external.export import remove_zeros, write_network
+from ..external.images import NetworkImages
+from ..external.network import Adapter, ExternalNetwork, ProgramCore
+from ..external.predictor import predictor_of
+from ..external.ultralytics import file_metadata, file_network
+from ..run_files import PRUNING
+from ..sizes import Sizes
+from . import report
+from .agreement import agreement
+from .figures import Figures, figures_of
+from .label_free import Pruned, prune_without_labels
+from .options import PruneOptions
+
+PROGRAM, ONNX, BUNDLE_FOLDER, FIGURES, REPORT = "network.pt2", "network.onnx", "bundle", "figures.json", "report.html"
+PRUNE, EXPORT = PruneOptions(), Options()
+Trains = Callable[[ExternalNetwork, NetworkImages, PruneOptions, Progress], Pruned]
+
+
+def by_teacher(network: ExternalNetwork, data: NetworkImages, options: PruneOptions, progress: Progress) -> Pruned:
+    """Prune without labels: the network teaches its smaller self."""
+    return prune_without_labels(network, data.train, options, progress)
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a pruning wrote."""
+
+    path: Path
+    bundle: Bundle
+    figures: Figures
+    shrunk: Shrunk
+    warnings: list[str]
+
+
+def prune(
+    network: ExternalNetwork,
+    data: NetworkImages,
+    out: Path,
+    options: PruneOptions = PRUNE,
+    progress: Progress = lambda *_: None,
+    overwrite: bool = False,
+    train: Trains = by_teacher,
+    export: Options = EXPORT,
+) -> Result:
+    """Prune a network, and write the narrow program, ONNX, a bundle, figures and a report to the folder ``out``.
+
+    Raises `EdgemtlError` with what was wrong, and then nothing is written.
+    """
+    with AtomicFolder(out, PRUNING, overwrite) as output:
+        try:
+            pruned = train(network, data, options, progress)
+            progress("removing channels", 0, 0)
+            compact, shrunk = remove_zeros(network, pruned.adapter, export.channel_multiple)
+            bundle = write_files(output.folder, network, compact, shrunk, data, export, progress)
+        except ValueError as error:
+            raise EdgemtlError(f"{network.name}: {error}") from error
+        except (ParityError, NotEqualError, UnsupportedError) as error:
+            raise EdgemtlError(f"{network.name}: nothing written: {error}") from error
+        progress("measuring and evaluating", 0, 0)
+        result = _report(output.folder, network, compact, shrunk, bundle, data, options, pruned)
+        output.commit()
+    return Result(out, Bundle.open(out / BUNDLE_FOLDER), *result)
+
+
+def write_files(
+    folder: Path,
+    network: ExternalNetwork,
+    compact: Compact,
+    shrunk: Shrunk,
+    images: NetworkImages,
+    export: Options,
+    progress: Progress,
+) -> Bundle:
+    """Write the narrow program, its ONNX with the network's own inputs and outputs, and a bundle."""
+    torch.export.save(shrunk.program, folder / PROGRAM)
+    core = file_network(network, ProgramCore(shrunk.module()).eval())
+    write_plain_onnx(
+        core, network.args, folder / ONNX, network.input_names, network.output_names, file_metadata(network)
+    )
+    with AtomicFolder(folder / BUNDLE_FOLDER, BUNDLE) as output:
+        return write_network(output, network, compact, images, export, progress)
+
+
+def accuracy_of(
+    network: ExternalNetwork, adapters: Sequence[Adapter], samples: Dataset
+) -> dict[str, dict[str, tuple[float | None, ...]]]:
+    """Return the primary metric of each adapter by head and subset."""
+    reports = []
+    for adapter in adapters:
+        predictor, _ = for_classes(predictor_of(network, adapter, 0.0), samples)
+        reports.append(evaluate(predictor, samples))
+    heads = [head.name for head in network.heads if head.name in samples.classes]
+    return {head: {subset: tuple(r[subset].primary(head) for r in reports) for subset in reports[0]} for head in heads}
+
+
+def _report(
+    folder: Path,
+    network: ExternalNetwork,
+    compact: Compact,
+    shrunk: Shrunk,
+    bundle: Bundle,
+    data: NetworkImages,
+    options: PruneOptions,
+    pruned: Pruned,
+) -> tuple[Figures, Shrunk, list[str]]:
+    small = compact.small
+    assert isinstance(small, Adapter)
+    dense, narrow = (predictor_of(network, adapter, None) for adapter in (network.adapter, small))
+    accuracy = accuracy_of(network, (network.adapter, small), data.labelled) if data.labelled is not None else {}
+    figures = figures_of(
+        network,
+        bundle,
+        Sizes.of(shrunk.report),
+        agreement(dense, narrow, data.held_out),
+        accuracy,
+        metric=options.metric,
+        target=options.target,
+        steps=pruned.steps,
+        latency_measured=tuple(share for _, share in pruned.sparsifier.aim.measured),
+        device=options.costs or options.engine,
+    )
+    (folder / FIGURES).write_bytes(msgspec.json.format(msgspec.json.encode(figures), indent=2) + b"\n")
+    notes = [*network.notes, *pruned.sparsifier.warnings(), *shrunk.report.warnings]
+    report.write_report(folder / REPORT, figures, shrunk, dense, narrow, data.held_out, pruned.history, notes)
+    return figures, shrunk, [*pruned.sparsifier.warnings(), *shrunk.report.warnings]
