@@ -28,7 +28,7 @@ if (
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-FOLDERS = ("journeys", "training", "export", "models", "runtime")
+FOLDERS = ("journeys", "external", "training", "export", "models", "runtime")
 """The order of the folders where several workers share the tests: what takes longest begins first."""
 
 

@@ -169,7 +169,8 @@ def logit(probability: Tensor) -> Tensor:
 class UltralyticsFile(nn.Module):
     """The core of an ultralytics detector with the output of ultralytics' own ONNX files.
 
-    (B, 4 + C, A) centre and size in pixels and scores in [0, 1]; of one-to-one boxes (B, 300, 6) corners, score, class.
+    (B, 4 + C, A) centre and size in pixels and scores in [0, 1]; of one-to-one boxes (B, K, 6) corners, score and class
+    of the best 300, or as many as there are cells.
     """
 
     MOST = 300
@@ -185,7 +186,7 @@ class UltralyticsFile(nn.Module):
             low, high = corners.split(2, 1)
             return torch.cat([(low + high) / 2, high - low, scores], 1)
         classes = scores.shape[1]
-        best, index = scores.transpose(1, 2).flatten(1).topk(min(self.MOST, scores.shape[1] * scores.shape[2]))
+        best, index = scores.transpose(1, 2).flatten(1).topk(min(self.MOST, scores.shape[2]))
         cell = torch.div(index, classes, rounding_mode="floor")
         chosen = corners.transpose(1, 2).gather(1, cell.unsqueeze(-1).expand(-1, -1, 4))
         label = (index - cell * classes).to(best.dtype)

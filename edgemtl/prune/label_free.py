@@ -78,13 +78,12 @@ def prune_without_labels(
         steps=options.steps,
         deployment=Deployment(deployed, deployed.blank_images()),
         progress=progress,
-        settings=options.settings(),
+        settings=options.settings("fisher"),
     )
     check_target(sparsifier)
     raw = RawOutputs(student).to(device).train()
     sparsifier.to(device)
-    features = [f"adapter.core.{name}" for name in options.features]
-    teacher = Teacher(RawOutputs(network.adapter), raw, network.adapter.format.kinds, features)
+    teacher = Teacher(RawOutputs(network.adapter), raw, network.adapter.format.kinds)
     teacher.to(device)
     average = EMA(student, EMA_DECAY)
     optimizer = torch.optim.AdamW(student.parameters(), options.lr, weight_decay=0.0)

@@ -41,7 +41,7 @@ class SparsifierHooks:
             steps=steps,
             deployment=Deployment(deployed, deployed.blank_images()),
             progress=self.progress,
-            settings=self.options.settings(),
+            settings=self.options.settings("taylor"),
         )
         check_target(self.sparsifier)
         self.sparsifier.to(device)

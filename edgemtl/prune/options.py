@@ -26,26 +26,27 @@ class PruneOptions:
     """Optimiser steps without labels."""
     batch_size: int = 8
     lr: float = 2e-4
-    importance: ImportanceName | Literal["auto"] = "fisher"
-    """By default what the outputs would change by: where student and teacher are equal the loss has no gradient."""
+    importance: ImportanceName | Literal["auto", ""] = ""
+    """"": without labels fisher, as where student and teacher are equal the loss has no gradient; with labels taylor."""
     refit: bool = True
     begin: float = 0.02
     end: float = 0.5
     min_keep_ratio: float = 0.1
     seed: int = 0
-    features: tuple[str, ...] = ()
-    """Modules of the network whose outputs the teacher compares too, without labels."""
     train: Mapping[str, Any] = field(default_factory=dict)
     """With labels: arguments of ultralytics' own training, such as ``epochs``."""
 
-    def settings(self) -> Settings:
-        """Return the settings of the sparsifier; raises ValueError for a value out of its range."""
+    def settings(self, importance: ImportanceName) -> Settings:
+        """Return the settings of the sparsifier, with an ``importance`` where none is chosen.
+
+        Raises ValueError for a value out of its range.
+        """
         return Settings(
             target=self.target,
             metric=self.metric,
             costs=self.costs,
             engine=self.engine,
-            importance=self.importance,
+            importance=self.importance or importance,
             refit=self.refit,
             begin=self.begin,
             end=self.end,

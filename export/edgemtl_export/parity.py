@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -12,6 +12,8 @@ from edgemtl_runtime.bundle import Head
 
 MAX_RAW_DIFFERENCE = 1e-3
 """Largest absolute difference of a raw head in float32, shrunk against trained."""
+ROUNDING = 1e-5
+"""Or so much of the head's largest value, where that is more: a network's outputs may be of any size."""
 MIN_PIXEL_AGREEMENT = 0.999
 """Share of a map's pixels that must agree."""
 EXACT_DECODERS = ("topk_boxes", "points", "attributes", "scalars")
@@ -22,25 +24,34 @@ class ParityError(RuntimeError):
     """The shipped network's outputs differ from the trained one's by more than the limits."""
 
 
-def raw_difference(trained: nn.Module, small: nn.Module, frames: Sequence[dict[str, Tensor]]) -> dict[str, float]:
-    """Return the largest absolute difference of every raw head over normalised frames; NaN where anything is NaN."""
+def raw_difference(
+    trained: nn.Module, small: nn.Module, frames: Sequence[dict[str, Tensor]]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the largest absolute difference of every raw head over normalised frames, and the head's largest value.
+
+    A difference is NaN where anything is NaN.
+    """
     largest: dict[str, float] = {}
+    sizes: dict[str, float] = {}
     with torch.inference_mode():
         for frame in frames:
             expected, actual = trained(**frame), small(**frame)
             for name in actual:
                 difference = float((expected[name] - actual[name]).abs().max())
                 largest[name] = float(np.maximum(largest.get(name, 0.0), difference))  # keeps NaN
-    return largest
+                sizes[name] = max(sizes.get(name, 0.0), float(expected[name].abs().max()))
+    return largest, sizes
 
 
-def check(raw: dict[str, float], agreement: dict[str, float], heads: Sequence[Head]) -> None:
-    """Raise `ParityError` with the figures where a head is beyond its limit."""
+def check(
+    raw: dict[str, float], agreement: dict[str, float], heads: Sequence[Head], sizes: Mapping[str, float] | None = None
+) -> None:
+    """Raise `ParityError` with the figures where a head is beyond its limit; ``sizes`` are the heads' largest values."""
     for head in heads:
-        if head.name in raw and not raw[head.name] <= MAX_RAW_DIFFERENCE:  # also when NaN
+        allowed = max(MAX_RAW_DIFFERENCE, ROUNDING * (sizes or {}).get(head.name, 0.0))
+        if head.name in raw and not raw[head.name] <= allowed:  # also when NaN
             raise ParityError(
-                f"{head.name}: the shrunk network's raw head is off by {raw[head.name]:.2e} "
-                f"({MAX_RAW_DIFFERENCE} allowed)"
+                f"{head.name}: the shrunk network's raw head is off by {raw[head.name]:.2e} ({allowed:.2g} allowed)"
             )
         required = 1.0 if head.decoder in EXACT_DECODERS else MIN_PIXEL_AGREEMENT
         if not agreement[head.name] >= required:

@@ -256,3 +256,21 @@ def test_magnitude_compares_the_groups_of_a_layer() -> None:
     assert float(before.max()) > 1 > float(before.min()) > 0
     shares = train(model, sparsifier, sgd(model.parameters()), range(20))
     assert sparsifier.frozen and shares[-1] >= 0.5
+
+
+@pytest.mark.parametrize("target", [0.0, 0.5])
+def test_a_warm_up_may_begin_with_a_rate_of_zero(target: float) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 24, 3), nn.ReLU(), nn.Conv2d(24, 4, 1))
+    images = torch.rand(4, 3, 8, 8)
+    sparsifier = Sparsifier(net, (images,), steps=6, target=target, begin=0.0, end=0.8)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.0)
+    for step in range(6):
+        optimizer.param_groups[0]["lr"] = 0.002 * step
+        optimizer.zero_grad()
+        net(images).square().mean().backward()
+        sparsifier.before_step()
+        optimizer.step()
+        sparsifier.after_step(optimizer)
+        assert all(bool(p.isfinite().all()) for p in net.parameters()), step
+    assert sparsifier.pruned_share >= target

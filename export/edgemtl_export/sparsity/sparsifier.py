@@ -99,8 +99,7 @@ class Sparsifier:
         self.steps, self.progress = steps, progress
         self.model = unwrapped(model)
         args, kwargs = on_cpu((args, kwargs or {}))
-        scope = self.settings.scope
-        coupled = coupled_channels(self.model, args, kwargs, tied)
+        scope, coupled = self.settings.scope, coupled_channels(self.model, args, kwargs, tied)
         groups = coupled.groups()
         self.penalised = penalised_groups(self.model, groups, self.settings.groups, scope)
         self.partition = self.penalised.partition
@@ -129,8 +128,8 @@ class Sparsifier:
         self.levels, self.level = assign_levels(
             self.partition, self.settings.granularity, positions(coupled.program), pixels
         )
-        start = 0.0 if self.target else math.log(max(self.settings.strength, 1e-30))
-        self.log_strength = torch.full((len(self.levels),), start)
+        begin = 0.0 if self.target else math.log(max(self.settings.strength, 1e-30))
+        self.log_strength = torch.full((len(self.levels),), begin)
         """With a target: of each level's strength relative to ``scale``."""
         self.scale = torch.zeros(()) if self.target else torch.ones(())
         self.step = 0
@@ -226,7 +225,8 @@ class Sparsifier:
             relative = (threshold / strength).masked_fill(protected, float("inf"))
             count = int(self.scheduled.sum())
             equal = relative.kthvalue(count).values if count else relative.new_zeros(())
-            self.scale = min(1.0, self.period * self.settings.reg_ratio) * equal / lr
+            ratio = min(1.0, self.period * self.settings.reg_ratio) / lr if lr else 0.0  # a warm-up may begin at 0
+            self.scale = ratio * equal
         tau = lr * self.strengths().detach()[self.level]
         # With blocks the schedule alone prunes: the penalty must not take single groups out of a block.
         kept = protected | (threshold <= tau) if self.target and self.blocks.blocked else protected

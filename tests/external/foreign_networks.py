@@ -1,0 +1,107 @@
+"""Small networks as people have them: a file with a function, an ONNX file, a program, checkpoints of ultralytics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+FILE = """
+import torch
+from torch import nn
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.norm = nn.Conv2d(3, 32, 3, 2, 1), nn.BatchNorm2d(32)
+        self.b, self.c = nn.Conv2d(32, 48, 3, 2, 1), nn.Conv2d(48, 5, 1)
+
+    def forward(self, x):
+        return self.c(torch.relu(self.b(torch.relu(self.norm(self.a(x))))))
+
+
+def small():
+    torch.manual_seed(0)
+    return Small()
+
+
+def fails():
+    raise RuntimeError("no such thing")
+
+
+def number():
+    return 3
+"""
+
+
+def python_file(folder: Path) -> Path:
+    """Write a file whose functions make networks."""
+    file = folder / "nets.py"
+    file.write_text(FILE)
+    return file
+
+
+class GridNet(nn.Module):
+    """Three levels of a grid of cells, as one row of numbers a cell: (B, A, 5 + classes) or (B, 4 + classes, A)."""
+
+    def __init__(self, numbers: int, rows: bool) -> None:
+        super().__init__()
+        self.rows = rows
+        self.stem = nn.Conv2d(3, 48, 3, 8, 1)
+        self.down = nn.ModuleList([nn.Conv2d(48, 48, 3, 2, 1) for _ in range(2)])
+        self.out = nn.ModuleList([nn.Conv2d(48, numbers, 1) for _ in range(3)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.stem(x / 128))
+        levels = [self.out[0](x)]
+        for down, out in zip(self.down, list(self.out)[1:], strict=True):
+            x = torch.relu(down(x))
+            levels.append(out(x))
+        grid = torch.cat([level.flatten(2) for level in levels], 2)
+        box, scores = grid.split([4, grid.shape[1] - 4], 1)
+        grid = torch.cat([box, scores.sigmoid()], 1)
+        return grid.transpose(1, 2) if self.rows else grid
+
+
+def grid_onnx(file: Path, numbers: int, rows: bool, size: tuple[int, int] = (64, 96)) -> nn.Module:
+    """Write such a network as ONNX, and return it."""
+    torch.manual_seed(0)
+    network = GridNet(numbers, rows).eval()
+    for out in network.out:
+        nn.init.normal_(out.weight, std=0.02)  # type: ignore[arg-type]  # boxes of some pixels
+    program = torch.onnx.export(network, (torch.zeros(1, 3, *size),), dynamo=True, opset_version=20, verbose=False)
+    assert program is not None
+    program.save(str(file))
+    return network
+
+
+def checkpoint(name: str, file: Path, classes: tuple[str, ...] = (), seed: int = 0) -> Path:
+    """Save a network of ultralytics with random weights, as ultralytics does."""
+    from ultralytics import YOLO
+    from ultralytics.nn.tasks import DetectionModel
+
+    torch.manual_seed(seed)
+    model = YOLO(f"{name}.yaml")
+    if classes:
+        model.model = DetectionModel(f"{name}.yaml", nc=len(classes), verbose=False)
+        model.model.names = dict(enumerate(classes))
+    for module in model.model.modules():  # so that scores are not all alike
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+    model.save(str(file))
+    return file
+
+
+def images(folder: Path, count: int = 12, size: tuple[int, int] = (48, 64)) -> Path:
+    """Write images of noise and blots without labels."""
+    import cv2
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        small = rng.integers(0, 256, (6, 8, 3), np.uint8)
+        cv2.imwrite(str(folder / f"{number:03}.png"), cv2.resize(small, size[::-1]))
+    return folder
