@@ -13,7 +13,7 @@ export EDGEMTL_DATA ?= $(abspath ../shared/data)
 export EDGEMTL_WEIGHTS ?= $(abspath ../shared/weights)
 endif
 
-.PHONY: setup demo test test-slow lint format wheels bench-rgbir bench-joint bench-methods bench-live bench-soak bench-time bench-reopen bench-fuzz bench-mistakes bench-engine bench-destroy bench-deploy bench-shrink bench-shrink-wide bench-latency clean
+.PHONY: setup demo test test-slow lint format wheels bench-rgbir bench-joint bench-methods bench-live bench-soak bench-time bench-reopen bench-fuzz bench-mistakes bench-engine bench-prune bench-destroy bench-deploy bench-shrink bench-shrink-wide bench-latency clean
 setup: $(READY)
 
 # .ci/venv makes .venv with Python 3.11 or newer, by uv where PYTHON is older. opencv-python needs the system's libGL;
@@ -121,6 +121,10 @@ $(PEERS): $(READY)
 bench-shrink: $(PEERS)
 	$(BIN)/python benchmarks/shrink.py
 	$(BIN)/python benchmarks/shrink.py --wide
+
+# networks that others trained, made smaller and faster
+bench-prune: $(PEERS)
+	$(BIN)/python benchmarks/prune.py
 
 bench-shrink-wide: $(PEERS)
 	$(BIN)/python benchmarks/shrink.py --wide

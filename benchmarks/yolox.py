@@ -36,6 +36,11 @@ TINY = 1e-7
 MOST_BOXES = 300
 
 
+def folder(variable: str) -> Path:
+    """Return the folder that a variable names."""
+    return Path(os.environ[variable])
+
+
 class Yolox(nn.Module):
     """Images of 0 to 255 in BGR, (B, 3, H, W), to boxes, objectness and scores, (B, 4 | 1 | 80, places)."""
 

@@ -59,7 +59,7 @@ def prune_run(
         )
         (output.folder / FIGURES).write_bytes(msgspec.json.format(msgspec.json.encode(figures), indent=2) + b"\n")
         output.commit()
-    return Result(out, Bundle.open(out / BUNDLE_FOLDER), figures, shrunk, shrunk.report.warnings)
+    return Result(out, None, Bundle.open(out / BUNDLE_FOLDER), figures, shrunk, shrunk.report.warnings)
 
 
 def pruning_config(run: Run, options: PruneOptions, steps: int | None, lr: float | None) -> Config:

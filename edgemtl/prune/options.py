@@ -25,9 +25,9 @@ class PruneOptions:
     steps: int = 2000
     """Optimiser steps without labels."""
     batch_size: int = 8
-    lr: float = 2e-4
+    lr: float = 1e-4
     importance: ImportanceName | Literal["auto", ""] = ""
-    """"": without labels fisher, as where student and teacher are equal the loss has no gradient; with labels taylor."""
+    """"": fisher without labels, where student and teacher begin as equals and the loss has no gradient, else taylor"""
     refit: bool = True
     begin: float = 0.02
     end: float = 0.5

@@ -51,6 +51,8 @@ class Result:
     """What a pruning wrote."""
 
     path: Path
+    adapter: Adapter | None
+    """The narrow network, None of a run of ours."""
     bundle: Bundle
     figures: Figures
     shrunk: Shrunk
@@ -84,7 +86,8 @@ def prune(
         progress("measuring and evaluating", 0, 0)
         result = _report(output.folder, network, compact, shrunk, bundle, data, options, pruned)
         output.commit()
-    return Result(out, Bundle.open(out / BUNDLE_FOLDER), *result)
+    assert isinstance(compact.small, Adapter)
+    return Result(out, compact.small, Bundle.open(out / BUNDLE_FOLDER), *result)
 
 
 def write_files(

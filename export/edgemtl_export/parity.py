@@ -46,7 +46,7 @@ def raw_difference(
 def check(
     raw: dict[str, float], agreement: dict[str, float], heads: Sequence[Head], sizes: Mapping[str, float] | None = None
 ) -> None:
-    """Raise `ParityError` with the figures where a head is beyond its limit; ``sizes`` are the heads' largest values."""
+    """Raise `ParityError` with the figures of a head that is beyond its limit; ``sizes`` are its largest values."""
     for head in heads:
         allowed = max(MAX_RAW_DIFFERENCE, ROUNDING * (sizes or {}).get(head.name, 0.0))
         if head.name in raw and not raw[head.name] <= allowed:  # also when NaN

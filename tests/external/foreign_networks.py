@@ -88,11 +88,21 @@ def checkpoint(name: str, file: Path, classes: tuple[str, ...] = (), seed: int =
     if classes:
         model.model = DetectionModel(f"{name}.yaml", nc=len(classes), verbose=False)
         model.model.names = dict(enumerate(classes))
-    for module in model.model.modules():  # so that scores are not all alike
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
+    calibrate(model.model)
     model.save(str(file))
     return file
+
+
+def calibrate(network: nn.Module) -> None:
+    """Set the batch statistics of random weights to those of noise: without them no image would reach the outputs."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None
+    with torch.no_grad():
+        network.train()(torch.rand(4, 3, 96, 96))
+    for norm in norms:
+        norm.momentum = 0.03
+    network.eval()
 
 
 def images(folder: Path, count: int = 12, size: tuple[int, int] = (48, 64)) -> Path:
