@@ -196,7 +196,7 @@ def compute(name: str, tool: str, budget: float, seed: int) -> dict[str, Any]:
 
 def rows(args: argparse.Namespace) -> list[tuple[dict[str, Any], Callable[[], dict[str, Any]]]]:
     """Return the identity of every row that is asked for, and what computes it."""
-    found = []
+    asked = []
     for network in [args.network] if args.network else NETWORKS:
         for budget in [args.budget] if args.budget else BUDGETS:
             for seed in [args.seed] if args.seed is not None else BUDGETS.get(budget, (0,)):
@@ -205,5 +205,5 @@ def rows(args: argparse.Namespace) -> list[tuple[dict[str, Any], Callable[[], di
                         continue
                     row = {"case": "labelled", "network": network, "tool": tool, "budget": budget, "seed": seed}
                     row["steps"] = 0
-                    found.append((row, partial(compute, network, tool, budget, seed)))
-    return found
+                    asked.append((row, partial(compute, network, tool, budget, seed)))
+    return asked

@@ -27,7 +27,7 @@ class PruneOptions:
     batch_size: int = 8
     lr: float = 1e-4
     importance: ImportanceName | Literal["auto", ""] = ""
-    """"": fisher without labels, where student and teacher begin as equals and the loss has no gradient, else taylor"""
+    """"": fisher without labels, where student and teacher begin as equals; taylor with labels."""
     refit: bool = True
     begin: float = 0.02
     end: float = 0.5

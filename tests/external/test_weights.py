@@ -58,7 +58,11 @@ def test_what_cannot_be_read_without_running_it_is_one_line(tmp_path: Path, caps
     torch.save({"model": Runs()}, tmp_path / "odd.pt")
     torch.save({"model": nn.Linear(2, 2)}, tmp_path / "plain.pt")
     (tmp_path / "text.pt").write_text("no weights")
-    for name, message in (("odd", "names 'posix.putenv'"), ("text", "no tensors by name"), ("plain", "no tensors by name")):
+    for name, message in (
+        ("odd", "names 'posix.putenv'"),
+        ("text", "no tensors by name"),
+        ("plain", "no tensors by name"),
+    ):
         assert main(["weights", "convert", str(tmp_path / f"{name}.pt")]) == 2
         line = capsys.readouterr().err.strip()
         assert "\n" not in line and message in line, line
