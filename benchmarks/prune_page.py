@@ -12,8 +12,8 @@ from typing import Any
 PAGE = Path(__file__).parents[1] / "docs" / "pruning-measured.md"
 HEAD = """# Pruning of networks that others trained, measured
 
-`make bench-prune` computes these rows (`benchmarks/prune.py`, `benchmarks/results/prune.json`); `--case`, `--budget` and
-`--seed` repeat one. A budget is the share of the dense network's milliseconds that was asked for; *latency* is what was
+`make bench-prune` computes these rows (`benchmarks/prune.py`, `benchmarks/results/prune.json`); `--case`, `--budget`
+and `--seed` repeat one. A budget is the share of the dense network's milliseconds that was asked for; *latency* is what was
 measured afterwards: ONNX Runtime on one thread, images in and decoded boxes out, dense and narrow in turns. AP50 is of
 person, bicycle and car on the colour val images of 122 real RGB-IR pairs at 320×320 (66 by day, 56 by night), with the
 boxes that are seen in colour.
@@ -21,15 +21,15 @@ boxes that are seen in colour.
 FREE = """
 ## Without labels
 
-YOLOX-nano as its authors trained it on COCO (904,463 parameters), read from its ONNX file. It teaches its smaller self on
-815 colour images without any label (273 of the pairs' train split, 367 of CamVid, 175 of a kitchen), on two CPU cores.
+YOLOX-nano as its authors trained it on COCO (904,463 parameters), read from its ONNX file. It teaches its smaller self
+on 815 colour images without any label (273 of the pairs' train split, 367 of CamVid, 175 of a kitchen) on a CPU.
 
 """
 LABELLED = """
 ## With labels
 
-Networks of ultralytics, trained here on the 273 colour images of the train split, then pruned in ultralytics' own training.
-The twin is the dense network, trained on as long with the same arguments.
+Networks of ultralytics, trained here on the 273 colour images of the train split, then pruned in ultralytics' own
+training. The twin is the dense network, trained on as long with the same arguments.
 
 """
 
