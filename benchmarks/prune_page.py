@@ -13,10 +13,10 @@ PAGE = Path(__file__).parents[1] / "docs" / "pruning-measured.md"
 HEAD = """# Pruning of networks that others trained, measured
 
 `make bench-prune` computes these rows (`benchmarks/prune.py`, `benchmarks/results/prune.json`); `--case`, `--budget`
-and `--seed` repeat one. A budget is the share of the dense network's milliseconds that was asked for; *latency* is what was
-measured afterwards: ONNX Runtime on one thread, images in and decoded boxes out, dense and narrow in turns. AP50 is of
-person, bicycle and car on the colour val images of 122 real RGB-IR pairs at 320×320 (66 by day, 56 by night), with the
-boxes that are seen in colour.
+and `--seed` repeat one. A budget is the share of the dense network's milliseconds that was asked for; *latency* is what
+was measured afterwards: ONNX Runtime on one thread, images in and decoded boxes out, dense and narrow in turns. AP50 is
+of person, bicycle and car on the colour val images of 122 real RGB-IR pairs at 320×320 (66 by day, 56 by night), with
+the boxes that are seen in colour.
 """
 FREE = """
 ## Without labels

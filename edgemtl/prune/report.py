@@ -17,6 +17,7 @@ from .agreement import by_kind
 from .figures import Figures
 
 SAMPLES = 6
+METRICS = {"flops": "FLOPs"}
 PANEL_PX = 480
 
 
@@ -31,7 +32,7 @@ def write_report(
     notes: Sequence[str],
 ) -> None:
     """Write the report; ``images`` are held out of the training, ``history`` is step, loss and pruned share."""
-    title = f"{figures.network}: {figures.target:.0%} of the {figures.metric} pruned"
+    title = f"{figures.network}: {figures.target:.0%} of the {METRICS.get(figures.metric, figures.metric)} pruned"
     decoders = {head.name: head.decoder for head in dense.heads}
     rows = {
         "latency": f"{figures.latency_to_dense:.2f} of the dense network's, in ONNX Runtime on one thread of "
