@@ -20,6 +20,7 @@ from edgemtl_runtime.decode import decode
 from edgemtl_runtime.engine.onnxruntime import open_ort_engine
 from edgemtl_runtime.letterbox import Letterbox
 from edgemtl_runtime.result import HeadResult
+from edgemtl_runtime.text import shortened
 
 from . import distributed
 from .console import print_message
@@ -34,6 +35,8 @@ from .run import Interface, Run
 from .run_files import is_run
 from .tasks import TASKS, Metric, Task
 
+UNLABELLED = "output"
+"""The task of an output that nobody described: no data have labels of it."""
 MAX_BATCH, BATCH_PIXELS = 16, 2**21
 """The most images, and their pixels, that a network in torch is given at once."""
 Collected = dict[str, dict[str, Metric]]
@@ -212,12 +215,17 @@ def _computed(metrics: Mapping[str, Metric]) -> dict[str, dict[str, float]]:
 
 def _labelled_tasks(predictor: SamplePredictor, samples: Dataset) -> dict[str, Task]:
     """Return the heads' tasks that the data have labels of; raises `EdgemtlError` where classes or tasks differ."""
-    labelled = samples.classes
+    described = {head.name for head in predictor.heads if head.task != UNLABELLED}
+    labelled = {name: classes for name, classes in samples.classes.items() if name in described} or samples.classes
     check_inputs(predictor.inputs, samples)
+    if not described:
+        raise EdgemtlError("the network's outputs have no decoder: there is nothing to evaluate them by")
     for head in predictor.heads:
         if head.name in labelled and labelled[head.name] != head.classes:
-            of_data, of_head = ", ".join(labelled[head.name]), ", ".join(head.classes)
-            raise EdgemtlError(f"head '{head.name}' knows the classes {of_head}; the data have {of_data}")
+            of_data, of_head = ", ".join(labelled[head.name]), shortened(", ".join(head.classes), 200)
+            lacking = next((name for name in labelled[head.name] if name not in head.classes), "")
+            lacks = f", and lacks '{lacking}'" if lacking else ""
+            raise EdgemtlError(f"head '{head.name}' knows the classes {of_head}{lacks}; the data have {of_data}")
     tasks = {
         head.name: TASKS.require(head.task, f"head {head.name}: task")(head.classes)
         for head in predictor.heads

@@ -11,7 +11,7 @@ from edgemtl_export.accuracy_gate import Inference, Score, Scorer
 from edgemtl_runtime.bundle import Head, Input
 
 from .data.sample import BoxLabels, Dataset, Label, Sample
-from .evaluate import Predictor, evaluate
+from .evaluate import UNLABELLED, Predictor, evaluate
 from .external.class_names import for_classes
 from .tasks import TASKS
 
@@ -21,7 +21,7 @@ def scorer(inputs: tuple[Input, ...], heads: tuple[Head, ...], samples: Dataset)
 
     Of a network that knows more classes than the data, those of the data count.
     """
-    tasks = {head.name: TASKS[head.task] for head in heads if head.name in samples.classes}
+    tasks = {h.name: TASKS[h.task] for h in heads if h.name in samples.classes and h.task != UNLABELLED}
     counted = CountedDataset(samples)
 
     def scores(network: Inference) -> dict[str, Score]:

@@ -268,6 +268,7 @@ def _exported(
 
         run = Run.open(args.run)
         return *export(run, args.out, None, options, progress, args.overwrite), lambda: parity_frames(run)
+    from ..console import print_message
     from ..export import PARITY_IMAGES
     from ..external.export import drawn_images, export_network, frames_of
     from ..external.images import labelled, unlabelled
@@ -276,6 +277,8 @@ def _exported(
     images = labelled(network, args.data) if args.data else drawn_images(network)
     if args.images:
         images = unlabelled(network, args.images, least=1)
+    for note in images.notes:
+        print_message(note)
     written = export_network(network, args.out, images, options, progress, args.overwrite)
     return *written, lambda: frames_of(network, images.held_out, PARITY_IMAGES)
 

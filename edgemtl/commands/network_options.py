@@ -15,6 +15,17 @@ if TYPE_CHECKING:
 
 NETWORK_HELP = f"{FORMS}, or a run of ours"
 PIXELS = ("0-1", "0-255", "imagenet")
+AS_GIVEN = {"pixels", "bgr", "raw_outputs"}
+OPTIONS: dict[str, set[str]] = {
+    ".pt": set(),
+    ".pth": set(),
+    ".pt2": AS_GIVEN,
+    ".onnx": AS_GIVEN,
+    ".py": AS_GIVEN | {"weights"},
+    "timm": AS_GIVEN | {"weights", "random"},
+    "torchvision": AS_GIVEN | {"weights", "random"},
+}
+"""What has a meaning for each kind of source, besides the size; a checkpoint of ultralytics says it all."""
 
 
 def network_options(command: argparse.ArgumentParser) -> None:
@@ -29,6 +40,7 @@ def network_options(command: argparse.ArgumentParser) -> None:
     group.add_argument("--random", action="store_true", help="take random weights, to try what can be done")
     group.add_argument("--pixels", choices=PIXELS, help="the range of its pixels (default: what it was trained with)")
     group.add_argument("--bgr", action="store_true", help="its colours are blue, green, red")
+    group.add_argument("--raw-outputs", action="store_true", help="take its outputs as they are, without a decoder")
 
 
 def external_source(text: str, args: argparse.Namespace) -> NetworkSource | None:
@@ -37,13 +49,18 @@ def external_source(text: str, args: argparse.Namespace) -> NetworkSource | None
     Raises `EdgemtlError` where its file is missing, or where options of such networks stand next to another one.
     """
     source = parse(text)
+    known = set() if source is None else OPTIONS[source.kind]
+    for name in ("input_size", *sorted(set().union(*OPTIONS.values()))):
+        if getattr(args, name, None) and name not in known and not (source and name == "input_size"):
+            option, whose = f"--{name.replace('_', '-')}", " or ".join(k for k, of in OPTIONS.items() if name in of)
+            raise EdgemtlError(
+                f"{option}: is of networks that were trained elsewhere ({whose or 'any'}), not of {text}"
+            )
     if source is not None:
+        if getattr(args, "random", False) and args.weights:
+            raise EdgemtlError(f"--random and --weights {args.weights}: give one of them")
         check(source)
-        return source
-    names = ("input_size", "weights", "random", "pixels", "bgr")
-    if given := next((name for name in names if getattr(args, name, None)), None):
-        raise EdgemtlError(f"--{given.replace('_', '-')}: is of networks that were trained elsewhere, not of {text}")
-    return None
+    return source
 
 
 def check_images(folders: Sequence[Path]) -> None:
@@ -61,7 +78,9 @@ def open_external(source: NetworkSource, args: argparse.Namespace) -> ExternalNe
     from ..external.options import OpenOptions
 
     size = tuple(args.input_size) if args.input_size else None
-    options = OpenOptions(size, args.weights, args.random, args.pixels, args.bgr, getattr(args, "trust", False))
+    options = OpenOptions(
+        size, args.weights, args.random, args.pixels, args.bgr, args.raw_outputs, getattr(args, "trust", False)
+    )
     network = open_network(source, options)
     for note in network.notes:
         print_message(note)

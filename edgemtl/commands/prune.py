@@ -91,6 +91,11 @@ def _prune(args: argparse.Namespace) -> int:
         check_images(args.images or ())
         if args.data:
             check_source(args.data)
+        if args.data and source.kind in (".pt", ".pth"):
+            for name in ("steps", "lr"):
+                if getattr(args, name) is not None:
+                    other = {"steps": "epochs", "lr": "lr0"}[name]
+                    raise EdgemtlError(f"--{name}: with labels ultralytics trains: --train {other}=VALUE")
         if args.train and not (args.data and source.kind in (".pt", ".pth")):
             raise EdgemtlError("--train: arguments of ultralytics' training, of an ultralytics checkpoint with --data")
     if args.costs and not Path(args.costs).is_file():

@@ -22,14 +22,16 @@ def for_classes(predictor: SamplePredictor, samples: Dataset) -> tuple[SamplePre
     """
     for head in predictor.heads:
         wanted = samples.classes.get(head.name)
-        known = {name.casefold(): index for index, name in enumerate(head.classes)}
+        exact = {name: index for index, name in enumerate(head.classes)}
+        known = {name.casefold(): index for name, index in reversed(exact.items())}
         if head.task != "boxes" or wanted is None or wanted == head.classes:
             continue
         if all(name.casefold() in known for name in wanted):
             index = np.full(len(head.classes), -1, np.int64)
-            index[[known[name.casefold()] for name in wanted]] = np.arange(len(wanted))
+            index[[exact.get(name, known[name.casefold()]) for name in wanted]] = np.arange(len(wanted))
             others = len(head.classes) - len(wanted)
-            note = f"{head.name}: classes by name, {', '.join(wanted)}; {others} others of the network are left out"
+            note = f"{head.name}: classes by name, {', '.join(wanted)}"
+            note += f"; {others} others of the network are left out" if others else ""
             return OfClasses(predictor, head.name, wanted, index), note
     return predictor, ""
 

@@ -43,25 +43,31 @@ def described(
     size = _size(source, options, examples, default_size, fixed)
     channels = [x.shape[1] for x in examples] or [_channels(source, module, size)]
     names = _input_names(channels, input_names)
-    shapes = [torch.zeros(batch or 1, c, *size) for c in channels]
+    if batch > 1:
+        raise EdgemtlError(f"{source}: takes {batch} images at once; export it for one, or for any number")
+    shapes = [torch.zeros(1, c, *size) for c in channels]
     try:
         with torch.no_grad():
             outputs = module(*shapes)
     except Exception as error:  # a network may fail in any way
         raise EdgemtlError(
-            f"{source}: cannot be run on an image of {size[0]}x{size[1]} ({brief(error)}); give another --input-size"
+            f"{source}: cannot be run on an fp32 image of {size[0]}x{size[1]} ({brief(error)}); "
+            "is it of another --input-size, or in half precision?"
         ) from error
-    detector = recognised(outputs, module, size, class_names) if len(names) == 1 and channels == [3] else None
+    may_detect = len(names) == 1 and channels == [3] and not options.raw_outputs
+    detector = recognised(outputs, module, size, class_names) if may_detect else None
     output_format: OutputFormat
     heads: tuple[Head, ...]
     if detector:
         output_format, heads, notes = detector.format, (detector.head,), [detector.note]
     else:
         try:
-            output_format, heads = tensors_of(outputs, output_names, classifier)
+            output_format, heads, left_out = tensors_of(outputs, output_names, classifier, names)
         except ValueError as error:
             raise EdgemtlError(f"{source}: {error}") from error
         notes = [f"{source} is no detector of a known kind: its outputs are taken as they are, without a decoder"]
+        if left_out:
+            notes.append(f"outputs that are no real numbers are left out: {', '.join(left_out)}")
     pixels = options.pixels or (detector.pixels if detector else None)
     mean, std = RANGES[pixels] if pixels else statistics or RANGES["0-1"]
     if not pixels and not statistics:

@@ -42,13 +42,13 @@ def recognised(
         return None
     _, rows, columns = tensors[0].shape
     count = cells(size, STRIDES)[0].shape[1]
-    if columns == count and 5 <= rows < columns:
+    if columns == count and 5 <= rows < columns and _follows_cells(module, size, pixels=1.0) > FOLLOWS:
         classes = _classes(rows - 4, names)
         note = f"read as a detector of ultralytics' ONNX layout: {rows - 4} classes"
         return Detector(PixelGridBoxes(size), _head(classes), "0-1", False, note)
     if rows == count and 6 <= columns < rows:
         classes = _classes(columns - 5, names)
-        decoded = _follows_cells(module, size)
+        decoded = _follows_cells(module, size, pixels=255.0) > FOLLOWS
         kind = DecodedYoloxBoxes if decoded else YoloxBoxes
         note = f"read as a YOLOX detector, boxes {'decoded' if decoded else 'raw'}: {columns - 5} classes, pixels BGR"
         return Detector(kind(size), _head(classes), "0-255", True, note)
@@ -65,13 +65,13 @@ def _classes(count: int, names: dict[int, str] | None) -> tuple[str, ...]:
     return COCO_NAMES if count == len(COCO_NAMES) else tuple(f"class{index}" for index in range(count))
 
 
-def _follows_cells(module: nn.Module, size: tuple[int, int]) -> bool:
-    """Whether the first two numbers of a box are its centre in pixels: they follow the cells then."""
-    image = 255 * torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+def _follows_cells(module: nn.Module, size: tuple[int, int], pixels: float) -> float:
+    """Return how far the first two numbers of a box follow the cells, as its centre in pixels does; of -1 to 1."""
+    image = pixels * torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         outputs = module(image)
     tensor = outputs if isinstance(outputs, Tensor) else next(iter(outputs.values()))
-    centres = tensor[0, :, :2].T.double()
-    return bool(
-        torch.corrcoef(torch.stack([centres.flatten(), cells(size, STRIDES)[0].flatten().double()]))[0, 1] > FOLLOWS
-    )
+    centres = cells(size, STRIDES)[0]
+    given = tensor[0, :2] if tensor.shape[2] == centres.shape[1] else tensor[0, :, :2].T
+    pair = torch.stack([given.flatten(), centres.flatten()]).double()
+    return float(torch.corrcoef(pair)[0, 1].nan_to_num())

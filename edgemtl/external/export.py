@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from torch.onnx import OnnxExporterError
+
 import edgemtl_export
 from edgemtl_export import NotEqualError, Shrunk
 from edgemtl_export.accuracy_gate import AccuracyGate
-from edgemtl_export.errors import UnsupportedError
+from edgemtl_export.errors import UnsupportedError, first_sentence
+from edgemtl_export.inputs import example_inputs
 from edgemtl_export.parity import ParityError
 from edgemtl_export.precisions import Precisions, Progress
 from edgemtl_export.to_bundle import Compact, write_compact
+from edgemtl_export.to_onnx import dynamic_batch_size
 from edgemtl_runtime.atomic import AtomicFolder
 from edgemtl_runtime.bundle import BUNDLE, Bundle
 
@@ -37,15 +41,23 @@ def export_network(
     """Write a network as a bundle, without channels that are zero already; raises `EdgemtlError`."""
     with AtomicFolder(out, BUNDLE, overwrite) as output:
         try:
-            compact, shrunk = remove_zeros(network, network.adapter, options.channel_multiple)
+            compact, shrunk = remove_zeros(network, network.adapter, options.channel_multiple, options.dynamic_batch)
             return write_network(output, network, compact, images, options, progress), shrunk
-        except (ParityError, NotEqualError, UnsupportedError) as error:
-            raise EdgemtlError(f"{network.name}: no bundle written: {error}") from error
+        except (ParityError, NotEqualError, UnsupportedError, OnnxExporterError) as error:
+            reason = "it cannot take batches of any size" if options.dynamic_batch else first_sentence(error)
+            raise EdgemtlError(f"{network.name}: no bundle written: {reason}") from error
 
 
-def remove_zeros(network: ExternalNetwork, masked: Adapter, align: int) -> tuple[Compact, Shrunk]:
+def remove_zeros(
+    network: ExternalNetwork, masked: Adapter, align: int, dynamic_batch: bool = False
+) -> tuple[Compact, Shrunk]:
     """Remove the zero channels of an adapter's core; returns the adapter before and after, and the removal."""
-    shrunk = edgemtl_export.shrink(masked.core, network.args, align=align)
+    args, shapes = network.args, None
+    if dynamic_batch:
+        args = masked.core_inputs(example_inputs(network.inputs, 2))  # a batch of one would be taken for a constant
+        size = dynamic_batch_size()
+        shapes = tuple({0: size} for _ in args)
+    shrunk = edgemtl_export.shrink(masked.core, args, align=align, dynamic_shapes=shapes)
     return Compact(masked, masked.around(ProgramCore(shrunk.module())), shrunk.report), shrunk
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -13,6 +14,7 @@ from edgemtl_export.teacher import Kind, named_outputs
 from edgemtl_models.yolo_detector import cells
 from edgemtl_runtime.bundle import Head, is_plain_name
 
+from ..evaluate import UNLABELLED
 from .network import OutputFormat
 
 STRIDES = (8, 16, 32)
@@ -144,21 +146,29 @@ class Tensors(OutputFormat):
         return self.raw(outputs)
 
 
-def tensors_of(outputs: Any, names: Sequence[str] = (), classifier: bool = False) -> tuple[Tensors, tuple[Head, ...]]:
-    """Return the format of outputs that nobody described, and a head for each; raises ValueError where there is none.
+def tensors_of(
+    outputs: Any, names: Sequence[str] = (), classifier: bool = False, taken: Sequence[str] = ()
+) -> tuple[Tensors, tuple[Head, ...], list[str]]:
+    """Return the format of outputs that nobody described, a head for each, and those that are left out.
 
-    ``names`` are given in their order. Of a classifier one output is compared as logits.
+    ``names`` are given in their order; none is one of those ``taken``. Of a classifier one output is compared as
+    logits. Raises ValueError where no output is of real numbers.
     """
-    paths = {}
+    paths: dict[str, str] = {}
+    left_out = []
     for number, (path, tensor) in enumerate(named_outputs(outputs).items()):
         given = names[number] if number < len(names) else path
-        if tensor.is_floating_point() and "feats" not in path.split("."):
-            name = given if is_plain_name(given) else f"output{number}"
-            paths[name] = path
+        if not tensor.is_floating_point():
+            left_out.append(given)
+            continue
+        plain = given if is_plain_name(given) else f"output{number}"
+        names_of = itertools.chain([plain], (f"{plain}_{index}" for index in itertools.count(1)))
+        name = next(free for free in names_of if free not in {*paths, *taken})
+        paths[name] = path
     if not paths:
-        raise ValueError("gives no tensor of numbers")
+        raise ValueError("gives no tensor of real numbers")
     kinds: dict[str, Kind] = {name: "logits" for name in paths} if classifier and len(paths) == 1 else {}
-    return Tensors(paths, kinds), tuple(Head(name, name, "tensor", ()) for name in paths)
+    return Tensors(paths, kinds), tuple(Head(name, UNLABELLED, "tensor", ()) for name in paths), left_out
 
 
 def logit(probability: Tensor) -> Tensor:

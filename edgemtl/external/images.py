@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..config import Config, Data
@@ -29,6 +29,8 @@ class NetworkImages:
     labelled: Dataset | None = None
     notes: tuple[str, ...] = ()
     """What a user should know of them, a sentence each."""
+    unreadable: set[str] = field(default_factory=set)
+    """Images that could not be decoded, which is known once they were read."""
 
 
 class Part:
@@ -61,8 +63,10 @@ def unlabelled(network: ExternalNetwork, sources: Sequence[Path], least: int = L
     step = max(HELD_OUT, -(-count // MOST_HELD_OUT))
     held = range(step // 2, count, step) if count >= 2 * HELD_OUT else range(count)
     train = [index for index in range(count) if index not in held] or list(range(count))
-    notes = tuple(str(skipped) for skipped in images.skipped.skipped)
-    return NetworkImages(Part(images, train), Part(images, held), notes=notes)
+    notes = [str(skipped) for skipped in images.skipped.skipped]
+    if count < 2 * HELD_OUT and least > 1:
+        notes.append(f"{count} images are too few to hold some out: figures are of images that it is trained on")
+    return NetworkImages(Part(images, train), Part(images, held), notes=tuple(notes), unreadable=images.unreadable)
 
 
 def labelled(network: ExternalNetwork, source: str) -> NetworkImages:

@@ -30,6 +30,8 @@ class OpenOptions:
     """Take a library's network without weights, to try what can be done with it."""
     pixels: Pixels | None = None
     bgr: bool = False
+    raw_outputs: bool = False
+    """Take the outputs as they are, also where they look like a detector's."""
     trust: bool = False
     """Load files that may run code of theirs."""
 

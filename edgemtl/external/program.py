@@ -24,6 +24,8 @@ def open_network(source: NetworkSource, options: OpenOptions) -> ExternalNetwork
     if kwargs or not all(isinstance(x, torch.Tensor) for x in args):
         raise EdgemtlError(f"{source}: takes other than images by position; prune takes networks of images")
     spec = exported.graph_signature.user_inputs
+    sizes = {n.name: n.meta["val"].shape for n in exported.graph.nodes if n.op == "placeholder" and n.name in spec}
+    takes_any = all(not isinstance(size[0], int) for size in sizes.values())
     return described(
         source,
         layered(exported).eval(),
@@ -31,5 +33,5 @@ def open_network(source: NetworkSource, options: OpenOptions) -> ExternalNetwork
         args,
         [str(name) for name in spec],
         fixed=True,
-        batch=args[0].shape[0],
+        batch=0 if takes_any else args[0].shape[0],
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from types import ModuleType
 from typing import Any
 
@@ -30,8 +31,9 @@ def open_network(source: NetworkSource, options: OpenOptions) -> ExternalNetwork
         ]
         raise EdgemtlError(f"{source.path}: has no function '{source.name}'; it has {', '.join(known) or 'none'}")
     try:
-        result = function()
-    except Exception as error:  # the user's code may fail in any way
+        with redirect_stdout(sys.stderr):  # what it prints is no answer of ours
+            result = function()
+    except (Exception, SystemExit) as error:  # the user's code may fail in any way
         raise EdgemtlError(f"{source}: failed ({brief(error)})") from error
     network, examples = result if isinstance(result, tuple) and len(result) == 2 else (result, ())
     if not isinstance(network, nn.Module):
@@ -50,8 +52,9 @@ def _load(source: NetworkSource) -> ModuleType:
     sys.path.insert(0, folder)  # it may import its neighbours
     sys.modules[spec.name] = module
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # the user's code may fail in any way
+        with redirect_stdout(sys.stderr):
+            spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # the user's code may fail in any way
         raise EdgemtlError(f"{source.path}: cannot be imported ({brief(error)})") from error
     finally:
         sys.path.remove(folder)

@@ -53,7 +53,9 @@ def open_network(source: NetworkSource, options: OpenOptions) -> ExternalNetwork
     except CheckpointError as error:
         if options.trust:
             return _trusted(source, options)
-        hint = "; --trust loads it as it is, and runs what is in it" if foreign_class(source.path) else ""
+        hint = "; --trust loads it as it is, and runs what is in it"
+        if not foreign_class(source.path):
+            hint = f"; tensors alone make no network: give FILE.py:FUNCTION or timm:NAME with --weights {source.path}"
         raise CheckpointError(f"{error}{hint}") from error
     return of_checkpoint(source.stem, checkpoint, network, options)
 
@@ -75,6 +77,8 @@ def of_checkpoint(
     if any(side % step for side in size):
         raise EdgemtlError(f"--input-size {size[0]} {size[1]}: {name} wants multiples of {step}")
     classes = tuple(checkpoint.names[index] for index in sorted(checkpoint.names))
+    if sorted(checkpoint.names) != list(range(core.head.nc)):
+        raise EdgemtlError(f"{name}: names {len(classes)} classes, its head gives {core.head.nc}; save it again")
     decoder = "topk_boxes" if core.is_one_to_one else "nms_boxes"
     return ExternalNetwork(
         name,
@@ -93,7 +97,7 @@ def _without_decoder(
     core = RawOutputs(network)
     with torch.no_grad():
         outputs = core.eval()(torch.zeros(1, inputs[0].channels, inputs[0].height, inputs[0].width))
-    output_format, heads = tensors_of(outputs)
+    output_format, heads, _ = tensors_of(outputs, taken=[spec.name for spec in inputs])
     kinds: dict[str, Kind] = {"boxes": "boxes", "scores": "scores"}
     output_format.kinds = {key: kind for key, kind in kinds.items() if kinds.keys() <= outputs.keys()}
     return ExternalNetwork(

@@ -25,6 +25,7 @@ class UnlabelledImages:
             train = [image for image in images if image.split == "train"]
             self.images += train or images
             self.skipped.extend(problems)
+        self.images = list({next(iter(i.entry.images.values())).resolve(): i for i in self.images}.values())
         self.unreadable: set[str] = set()
         """Images that could not be decoded, by name."""
 

@@ -9,7 +9,7 @@ from safetensors.torch import save
 
 from edgemtl_models.ultralytics_checkpoint import CheckpointError, read_checkpoint
 
-from ..errors import ConfigError, EdgemtlError
+from ..errors import ConfigError, EdgemtlError, brief
 from ..initial_weights import read_initial_weights
 from ..torch_file import foreign_class
 
@@ -43,4 +43,7 @@ def converted(file: Path) -> tuple[bytes, int]:
             state = read_initial_weights(file).state.tensors
         except ConfigError as error:
             raise EdgemtlError(f"{file}: no tensors by name in it, or no file of torch.save") from error
-    return save({name: tensor.contiguous().clone() for name, tensor in state.items()}, metadata), len(state)
+    try:
+        return save({name: tensor.contiguous().clone() for name, tensor in state.items()}, metadata), len(state)
+    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise EdgemtlError(f"{file}: holds a tensor that safetensors does not ({brief(error)})") from error

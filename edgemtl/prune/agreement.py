@@ -17,13 +17,15 @@ from ..tasks.matches import Matches
 SCORE = 0.25
 """Boxes of the dense network from this score on are the objects that the pruned one is to find."""
 MOST_IMAGES = 64
+TINY = 1e-7
 
 
 def agreement(dense: Predictor, pruned: Predictor, images: Dataset) -> dict[str, float]:
     """Return a figure from 0 to 1 for each head, on up to 64 images.
 
     Boxes: AP50 with the dense network's boxes as objects, the mean of the classes that it finds. Label maps: the share
-    of equal pixels. Tensors: the correlation of all their numbers.
+    of equal pixels. Tensors: the mean correlation of their channels. A head of which the dense network gives nothing to
+    compare has no figure.
     """
     answers: dict[str, list[tuple[HeadResult, HeadResult]]] = {head.name: [] for head in dense.heads}
     for index in evenly_spaced(len(images), min(MOST_IMAGES, len(images))):
@@ -41,9 +43,22 @@ def _figure(pairs: list[tuple[HeadResult, HeadResult]]) -> float | None:
     if isinstance(wanted, LabelMap) and isinstance(given, LabelMap):
         return float(np.mean([(a.labels == b.labels).mean() for a, b in _maps(pairs)]))
     if isinstance(wanted, Tensor):
-        a, b = (np.concatenate([_numbers(pair[side]) for pair in pairs]) for side in (0, 1))
-        return float(np.corrcoef(a, b)[0, 1]) if a.std() > 0 and b.std() > 0 else float(np.array_equal(a, b))
+        a, b = (np.stack([_numbers(pair[side]) for pair in pairs]) for side in (0, 1))
+        return _correlation(a, b)
     return None
+
+
+def _correlation(dense: NDArray[np.float64], pruned: NDArray[np.float64]) -> float | None:
+    """Return the mean correlation of the numbers of each channel, (images, channels, ...), over images and positions.
+
+    A channel that is constant in the dense network does not count, one that has become constant counts as 0.
+    """
+    values = []
+    for a, b in zip(np.moveaxis(dense, 1, 0), np.moveaxis(pruned, 1, 0), strict=True):
+        if a.std() > TINY * max(1.0, float(np.abs(a).max())):
+            alive = b.std() > TINY * max(1.0, float(np.abs(b).max()))
+            values.append(float(np.corrcoef(a.ravel(), b.ravel())[0, 1]) if alive else 0.0)
+    return float(np.mean(values)) if values else None
 
 
 def _boxes(pairs: list[tuple[HeadResult, HeadResult]], classes: int) -> float | None:
@@ -63,7 +78,7 @@ def _maps(pairs: list[tuple[HeadResult, HeadResult]]) -> list[tuple[LabelMap, La
 
 def _numbers(result: HeadResult) -> NDArray[np.float64]:
     assert isinstance(result, Tensor)
-    return np.nan_to_num(result.values.astype(np.float64)).reshape(-1)
+    return np.atleast_1d(np.nan_to_num(result.values.astype(np.float64)))
 
 
 def by_kind(figures: Mapping[str, float], heads: Mapping[str, str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from edgemtl_export.cost_model.deployment import Deployment, Progress
 from edgemtl_export.sparsity import Sparsifier
 from edgemtl_models.yolo_detector import YoloDetector
 
-from ..console import progress_bar
+from ..console import print_message, progress_bar
 from ..errors import EdgemtlError, brief
 from ..external.images import NetworkImages
 from ..external.network import Adapter, ExternalNetwork
@@ -23,6 +23,7 @@ from .label_free import Pruned, check_target
 from .options import PruneOptions
 
 EPOCHS = 20
+FEW_STEPS = 50
 
 
 class SparsifierHooks:
@@ -44,6 +45,11 @@ class SparsifierHooks:
             settings=self.options.settings("taylor"),
         )
         check_target(self.sparsifier)
+        if steps < FEW_STEPS:
+            print_message(
+                f"warning: but {steps} optimiser steps, too few to prune gradually and to recover; more --train "
+                "epochs=N, or a smaller nbs=N (ultralytics steps once every nbs images)"
+            )
         self.sparsifier.to(device)
 
     def see(self, images: Tensor) -> None:

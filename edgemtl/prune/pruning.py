@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import torch
+from torch.onnx import OnnxExporterError
 
 from edgemtl_export import NotEqualError, Shrunk
 from edgemtl_export.cost_model.deployment import Progress
-from edgemtl_export.errors import UnsupportedError
+from edgemtl_export.errors import UnsupportedError, first_sentence
 from edgemtl_export.parity import ParityError
 from edgemtl_export.to_bundle import Compact
-from edgemtl_export.to_onnx import write_plain_onnx
+from edgemtl_export.to_onnx import write_onnx, write_plain_onnx
 from edgemtl_runtime.atomic import AtomicFolder
 from edgemtl_runtime.bundle import BUNDLE, Bundle
 
@@ -75,19 +77,32 @@ def prune(
     """
     with AtomicFolder(out, PRUNING, overwrite) as output:
         try:
+            check_exports(network)
             pruned = train(network, data, options, progress)
             progress("removing channels", 0, 0)
             compact, shrunk = remove_zeros(network, pruned.adapter, export.channel_multiple)
             bundle = write_files(output.folder, network, compact, shrunk, data, export, progress)
         except ValueError as error:
             raise EdgemtlError(f"{network.name}: {error}") from error
-        except (ParityError, NotEqualError, UnsupportedError) as error:
-            raise EdgemtlError(f"{network.name}: nothing written: {error}") from error
+        except (ParityError, NotEqualError, UnsupportedError, OnnxExporterError) as error:
+            raise EdgemtlError(f"{network.name}: nothing written: {first_sentence(error)}") from error
         progress("measuring and evaluating", 0, 0)
         result = _report(output.folder, network, compact, shrunk, bundle, data, options, pruned)
         output.commit()
     assert isinstance(compact.small, Adapter)
     return Result(out, compact.small, Bundle.open(out / BUNDLE_FOLDER), *result)
+
+
+def check_exports(network: ExternalNetwork) -> None:
+    """Write the dense network as it will be written, to nowhere: what cannot be exported is known before the training.
+
+    Raises what `prune` answers with a line.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        core = file_network(network, network.adapter.core)
+        file = Path(folder) / ONNX
+        write_plain_onnx(core, network.args, file, network.input_names, network.output_names)
+        write_onnx(network.deployed(), file)
 
 
 def write_files(
@@ -148,6 +163,13 @@ def _report(
         device=options.costs or options.engine,
     )
     (folder / FIGURES).write_bytes(msgspec.json.format(msgspec.json.encode(figures), indent=2) + b"\n")
-    notes = [*network.notes, *pruned.sparsifier.warnings(), *shrunk.report.warnings]
+    silent = [head.name for head in network.heads if head.name not in figures.agreement]
+    warnings = [
+        *pruned.sparsifier.warnings(),
+        *shrunk.report.warnings,
+        *(f"{name}: the dense network finds nothing on these images to compare with" for name in silent),
+        *([f"skipped {len(data.unreadable)} images that cannot be decoded"] if data.unreadable else []),
+    ]
+    notes = [*network.notes, *data.notes, *warnings]
     report.write_report(folder / REPORT, figures, shrunk, dense, narrow, data.held_out, pruned.history, notes)
-    return figures, shrunk, [*pruned.sparsifier.warnings(), *shrunk.report.warnings]
+    return figures, shrunk, warnings

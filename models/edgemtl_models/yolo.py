@@ -137,7 +137,8 @@ def build_network(checkpoint: UltralyticsCheckpoint) -> nn.Module:
     description = {name: value for name, value in checkpoint.yaml.items() if name != "yaml_file"}
     _check_description(description)
     try:
-        network: nn.Module = getattr(tasks, checkpoint.kind)(description, verbose=False)
+        channels = int(description.get("channels", 3))
+        network: nn.Module = getattr(tasks, checkpoint.kind)(description, ch=channels, verbose=False)
     except (KeyError, ValueError, TypeError, IndexError, AttributeError, RuntimeError, AssertionError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise CheckpointError(

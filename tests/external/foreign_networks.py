@@ -62,8 +62,20 @@ class GridNet(nn.Module):
             levels.append(out(x))
         grid = torch.cat([level.flatten(2) for level in levels], 2)
         box, scores = grid.split([4, grid.shape[1] - 4], 1)
+        if not self.rows:  # decoded: centres follow the cells
+            centre, size = box.split(2, 1)
+            steps = [8 * 2**level for level, item in enumerate(levels) for _ in range(item[0, 0].numel())]
+            cells = [self._cells(item, 8 * 2**level) for level, item in enumerate(levels)]
+            box = torch.cat([torch.cat(cells, 1) + centre, size.exp() * torch.tensor(steps)], 1)
         grid = torch.cat([box, scores.sigmoid()], 1)
         return grid.transpose(1, 2) if self.rows else grid
+
+    @staticmethod
+    def _cells(level: Tensor, stride: int) -> Tensor:
+        """The centres of a level's cells in pixels, (2, cells)."""
+        rows, columns = level.shape[2:]
+        y, x = torch.meshgrid(torch.arange(rows) + 0.5, torch.arange(columns) + 0.5, indexing="ij")
+        return torch.stack([x.flatten(), y.flatten()]) * stride
 
 
 def grid_onnx(file: Path, numbers: int, rows: bool, size: tuple[int, int] = (64, 96)) -> nn.Module:

@@ -128,6 +128,79 @@ def test_what_is_wrong_is_one_line(
     assert re.search(message, printed[-1]), printed
 
 
+def two_outputs(file: Path, names: list[str]) -> nn.Module:
+    """Write a network of two outputs by these names, and a third of whole numbers."""
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 32, 3, 2, 1), nn.Conv2d(32, 4, 1)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            inner = torch.relu(self.a(x))
+            return inner, self.b(inner), self.b(inner).argmax(1)
+
+    torch.manual_seed(0)
+    network = Two().eval()
+    program = torch.onnx.export(network, (torch.zeros(1, 3, 48, 64),), dynamo=True, output_names=names, verbose=False)
+    assert program is not None
+    program.save(str(file))
+    return network
+
+
+def test_no_output_is_lost_whatever_it_is_called(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = two_outputs(tmp_path / "net.onnx", ["feats", "rgb", "ids"])
+    words = ["export", str(tmp_path / "net.onnx"), "--images", str(folder / "images"), "--out", str(tmp_path / "b")]
+    assert main(words) == 0
+    assert "no real numbers are left out: ids" in capsys.readouterr().err
+    bundle = Bundle.open(tmp_path / "b")
+    assert [head.name for head in bundle.manifest.heads] == ["feats", "rgb_1"]  # rgb is the camera
+    image = np.random.default_rng(0).integers(0, 256, (1, 48, 64, 3), np.uint8)
+    given = onnxruntime.InferenceSession(bundle.model).run(None, {"rgb": image})
+    with torch.no_grad():
+        wanted = network(torch.from_numpy(image).permute(0, 3, 1, 2).float() / 255)
+    for a, b in zip(given, wanted[:2], strict=True):
+        np.testing.assert_allclose(a, b.numpy(), atol=1e-4)
+
+
+def test_batches_of_any_size_and_of_one_fixed(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 4, 1)).eval()
+    batch = torch.export.Dim("batch", max=64)
+    images = torch.rand(2, 3, 48, 64)
+    torch.export.save(torch.export.export(network, (images,), dynamic_shapes=({0: batch},)), tmp_path / "any.pt2")
+    torch.export.save(torch.export.export(network, (images,)), tmp_path / "two.pt2")
+    words = ["--images", str(folder / "images"), "--out", str(tmp_path / "b")]
+    assert main(["export", str(tmp_path / "two.pt2"), *words]) == 2
+    assert "takes 2 images at once" in capsys.readouterr().err
+    assert main(["export", str(tmp_path / "any.pt2"), *words]) == 0
+    words = ["--images", str(folder / "images"), "--dynamic-batch", "--out", str(tmp_path / "c")]
+    assert main(["export", f"{folder / 'nets.py'}:small", "--input-size", "48", "64", *words]) == 0
+    three = np.zeros((3, 48, 64, 3), np.uint8)
+    session = onnxruntime.InferenceSession(tmp_path / "c" / "model.onnx")
+    assert session.run(None, {"rgb": three})[0].shape[0] == 3
+
+
+def test_options_without_a_meaning_are_answered(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net = str(folder / "net.onnx")
+    for words, message in (
+        ([net, "--random"], "--random: is of networks that were trained elsewhere (timm or torchvision), not of"),
+        ([net, "--weights", "x"], "--weights: is of networks"),
+        (["timm:resnet18", "--random", "--weights", "x"], "give one of them"),
+        (["run", "--bgr"], "--bgr: is of networks that were trained elsewhere (.pt2 or .onnx"),
+    ):
+        assert main(["predict", *words, str(folder / "images"), "--out", "nowhere"]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_what_looks_like_a_detector_can_be_taken_as_it_is(folder: Path, tmp_path: Path) -> None:
+    words = ["export", str(folder / "net.onnx"), "--raw-outputs", "--out", str(tmp_path / "b")]
+    assert main(words) == 0
+    assert Bundle.open(tmp_path / "b").manifest.heads[0].decoder == "tensor"
+
+
 def test_an_operator_that_cannot_be_read_is_named(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

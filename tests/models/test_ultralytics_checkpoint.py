@@ -129,3 +129,15 @@ def test_what_is_no_checkpoint_is_one_line(tmp_path: Path) -> None:
             read_checkpoint(tmp_path / name)
     with pytest.raises(CheckpointError, match="there is no such file"):
         read_checkpoint(tmp_path / "none.pt")
+
+
+def test_a_grey_network_is_built_of_one_channel(tmp_path: Path) -> None:
+    from ultralytics import YOLO
+    from ultralytics.nn.tasks import DetectionModel
+
+    model = YOLO("yolo11n.yaml")
+    model.model = DetectionModel("yolo11n.yaml", ch=1, nc=2, verbose=False)
+    model.model.names = {0: "a", 1: "b"}
+    model.save(str(tmp_path / "grey.pt"))
+    network = build_network(read_checkpoint(tmp_path / "grey.pt"))
+    assert next(network.parameters()).shape[1] == 1

@@ -54,7 +54,7 @@ MISTAKES = {
     ".: no bundle here": ["eval", "."],
     "taken: no run here, nor a folder of runs": ["compare", "taken"],
     "absent: no such folder": ["predict", "absent", "taken", "--out", "x"],
-    "no such run or file": ["shrink", "net.pt2"],
+    "there is no such file": ["shrink", "net.pt2"],
     "--align 7: is not one of": ["shrink", "net.pt2", "--align", "7"],
     "taken: no run here": ["export", "taken", "--out", "b"],
     "--precisions fp8: is not one of": ["export", "taken", "--out", "b", "--precisions", "fp8"],

@@ -131,7 +131,6 @@ WORDS = {
     "adapt run --task edges --out x --lr0 0.1": "write lr=0.1",
     "export run": "give --out",
     "export run --out b --format onnx": "always a bundle with ONNX",
-    "eval run --weights x": "the run or bundle is the first word",
     "eval run --split vals": "--split vals: is not one of val, train, test; did you mean 'val'?",
     "demo --steps four": "--steps four: is no whole number",
     "run b --tolerance-ms soon": "--tolerance-ms soon: is no number",

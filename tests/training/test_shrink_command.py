@@ -192,7 +192,7 @@ def test_an_output_that_has_become_constant_is_a_warning(tmp_path: Path, capsys:
 
 
 BAD = {
-    "no such run or file": ["nowhere.pt2"],
+    "there is no such file": ["nowhere.pt2"],
     "no run here (config.yaml is missing)": ["folder"],
     "is no zip archive; give what torch.export.save wrote": ["text.pt2"],
     "holds no models/model.json; give what torch.export.save wrote": ["weights.pt2"],

@@ -45,6 +45,8 @@ class OnnxNetwork(nn.Module):
         """
         super().__init__()
         graph = model.graph
+        if any(initializer.data_type == onnx.TensorProto.FLOAT16 for initializer in graph.initializer):
+            raise UnsupportedError("the weights are in half precision; give the file in fp32")
         unknown = sorted({n.op_type for n in graph.node if n.op_type not in KNOWN_OPERATORS or n.domain not in DOMAINS})
         if unknown:
             raise UnsupportedError(f"the network has operators that cannot be read: {', '.join(unknown)}")
@@ -76,6 +78,8 @@ class OnnxNetwork(nn.Module):
         self.register_buffer(self.buffer_of[name], torch.from_numpy(np.array(array)))
 
     def _known(self, name: str) -> Known:
+        if name not in self.array_of:
+            raise UnsupportedError(f"reads '{name}', which no node before it gives: the nodes are not in order")
         return Known(self.array_of[name], getattr(self, self.buffer_of[name]))
 
     def _prepare(self, nodes: list[onnx.NodeProto]) -> None:
