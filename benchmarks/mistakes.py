@@ -53,7 +53,7 @@ MISTAKES = {
     "edgemtl export run --out b --heads boxs": "the run has no head 'boxs'; did you mean 'boxes'",
     "edgemtl export run --out b --precisions fp8": "fp8: is not one of",
     "edgemtl export run --out taken": "exists and holds something else",
-    "edgemtl shrink mine.onnx": "no such run or file",
+    "edgemtl shrink mine.onnx": "there is no such file",
     "edgemtl data check nowhere": "nowhere: there is no such folder",
     "edgemtl-runtime run run --rgb 0 --ir 1": "it is a run); make one with `edgemtl export run --out BUNDLE`",
     "edgemtl-runtime run bundle --rgb pattern: --camera depth=pattern:": "depth",

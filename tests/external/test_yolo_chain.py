@@ -63,7 +63,7 @@ def map50(model: Any, data: Path, **words: Any) -> float:
     return float(validator.metrics.box.map50)
 
 
-@pytest.mark.parametrize("name", ["yolov5n", "yolov8n", "yolov9t", "yolov10n", "yolo11n", "yolo12n", "yolo26n"])
+@pytest.mark.parametrize("name", ["yolov8n", "yolo11n", "yolo26n"])
 def test_pruned_run_and_evaluated_by_its_library(name: str, data: Path, tmp_path: Path) -> None:
     from ultralytics import YOLO
 
@@ -112,7 +112,7 @@ class _Torch(nn.Module):
         return self
 
 
-@pytest.mark.parametrize("optimizer", ["AdamW", "SGD", "MuSGD"])
+@pytest.mark.parametrize("optimizer", ["MuSGD"])
 def test_pruned_with_labels_in_its_librarys_training(optimizer: str, data: Path, tmp_path: Path) -> None:
     file = trained("yolo11n", tmp_path / "net.pt", data)
     out = tmp_path / "small"
