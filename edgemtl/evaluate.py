@@ -224,8 +224,8 @@ def _labelled_tasks(predictor: SamplePredictor, samples: Dataset) -> dict[str, T
         if head.name in labelled and labelled[head.name] != head.classes:
             of_data, of_head = ", ".join(labelled[head.name]), shortened(", ".join(head.classes), 200)
             lacking = next((name for name in labelled[head.name] if name not in head.classes), "")
-            lacks = f", and lacks '{lacking}'" if lacking else ""
-            raise EdgemtlError(f"head '{head.name}' knows the classes {of_head}{lacks}; the data have {of_data}")
+            lacks = f"; it lacks '{lacking}'" if lacking else ""
+            raise EdgemtlError(f"head '{head.name}' knows the classes {of_head}; the data have {of_data}{lacks}")
     tasks = {
         head.name: TASKS.require(head.task, f"head {head.name}: task")(head.classes)
         for head in predictor.heads
