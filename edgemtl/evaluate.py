@@ -215,12 +215,12 @@ def _computed(metrics: Mapping[str, Metric]) -> dict[str, dict[str, float]]:
 
 def _labelled_tasks(predictor: SamplePredictor, samples: Dataset) -> dict[str, Task]:
     """Return the heads' tasks that the data have labels of; raises `EdgemtlError` where classes or tasks differ."""
-    described = {head.name for head in predictor.heads if head.task != UNLABELLED}
-    labelled = {name: classes for name, classes in samples.classes.items() if name in described} or samples.classes
+    labelled = samples.classes
     check_inputs(predictor.inputs, samples)
-    if not described:
+    heads = [head for head in predictor.heads if head.task != UNLABELLED]
+    if not heads:
         raise EdgemtlError("the network's outputs have no decoder: there is nothing to evaluate them by")
-    for head in predictor.heads:
+    for head in heads:
         if head.name in labelled and labelled[head.name] != head.classes:
             of_data, of_head = ", ".join(labelled[head.name]), shortened(", ".join(head.classes), 200)
             lacking = next((name for name in labelled[head.name] if name not in head.classes), "")
@@ -228,7 +228,7 @@ def _labelled_tasks(predictor: SamplePredictor, samples: Dataset) -> dict[str, T
             raise EdgemtlError(f"head '{head.name}' knows the classes {of_head}; the data have {of_data}{lacks}")
     tasks = {
         head.name: TASKS.require(head.task, f"head {head.name}: task")(head.classes)
-        for head in predictor.heads
+        for head in heads
         if head.name in labelled
     }
     if not tasks:

@@ -50,6 +50,8 @@ def external_source(text: str, args: argparse.Namespace) -> NetworkSource | None
     """
     source = parse(text)
     known = set() if source is None else OPTIONS[source.kind]
+    if source is not None and source.kind in (".pt", ".pth") and getattr(args, "trust", False):
+        known = AS_GIVEN  # it may be any module then
     for name in ("input_size", *sorted(set().union(*OPTIONS.values()))):
         if getattr(args, name, None) and name not in known and not (source and name == "input_size"):
             option, whose = f"--{name.replace('_', '-')}", " or ".join(k for k, of in OPTIONS.items() if name in of)

@@ -70,6 +70,7 @@ def add(commands: Commands) -> None:
 
 def _prune(args: argparse.Namespace) -> int:
     from ..errors import EdgemtlError
+    from ..prune.arguments import training_arguments
     from ..run_files import PRUNING, check_run, is_run
     from .checks import check_out, check_source
 
@@ -96,6 +97,7 @@ def _prune(args: argparse.Namespace) -> int:
                 if getattr(args, name) is not None:
                     other = {"steps": "epochs", "lr": "lr0"}[name]
                     raise EdgemtlError(f"--{name}: with labels ultralytics trains: --train {other}=VALUE")
+        training_arguments(args.train)
         if args.train and not (args.data and source.kind in (".pt", ".pth")):
             raise EdgemtlError("--train: arguments of ultralytics' training, of an ultralytics checkpoint with --data")
     if args.costs and not Path(args.costs).is_file():

@@ -17,8 +17,6 @@ from edgemtl_export.teacher import Kind
 from edgemtl_models.yolo_detector import YoloDetector
 from edgemtl_runtime.bundle import Head, Input
 
-from ..run import Interface
-
 
 class OutputFormat(nn.Module):
     """What the outputs of a core mean: raw values that a teacher can compare, and the raw heads of a bundle."""
@@ -95,11 +93,6 @@ class ExternalNetwork:
     """What a user should know of how it was read, a sentence each."""
     checkpoint: Any = field(default=None, repr=False)
     """The ultralytics checkpoint that it is of, None of another one."""
-
-    @property
-    def interface(self) -> Interface:
-        """Its inputs and heads, as a run has them."""
-        return Interface({"name": self.name}, self.inputs, self.heads)
 
     @property
     def trains_with_labels(self) -> bool:

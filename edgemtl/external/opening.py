@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import nn
 
 from edgemtl_export.errors import UnsupportedError
 from edgemtl_export.inputs import example_inputs
@@ -60,8 +59,3 @@ def _run_once(source: NetworkSource, network: ExternalNetwork) -> None:
     for name, tensor in outputs.items():
         if not bool(torch.isfinite(tensor).all()):
             raise EdgemtlError(f"{source}: its output {name} is not finite on an image; its weights are damaged")
-
-
-def parameters(network: nn.Module) -> int:
-    """Return the number of a network's parameters."""
-    return sum(p.numel() for p in network.parameters())

@@ -22,7 +22,7 @@ from .options import OpenOptions, image_input
 from .source import NetworkSource
 
 
-class RawOutputs(nn.Module):
+class RawHeads(nn.Module):
     """A network of ultralytics with the raw outputs of its last layer, by name, in training and in evaluation."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -94,7 +94,7 @@ def of_checkpoint(
 def _without_decoder(
     name: str, checkpoint: UltralyticsCheckpoint, network: nn.Module, inputs: Any, reason: str
 ) -> ExternalNetwork:
-    core = RawOutputs(network)
+    core = RawHeads(network)
     with torch.no_grad():
         outputs = core.eval()(torch.zeros(1, inputs[0].channels, inputs[0].height, inputs[0].width))
     output_format, heads, _ = tensors_of(outputs, taken=[spec.name for spec in inputs])

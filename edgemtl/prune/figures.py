@@ -5,20 +5,22 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 
+from edgemtl_export.deployed import Deployed
 from edgemtl_export.to_onnx import write_onnx
 from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.engine.cpu import cpu_name
 
-from ..external.network import ExternalNetwork
-from ..latency import Timed, latencies_of
+from ..latency import latencies_ms
 from ..sizes import Sizes
 from ..tables import Table
 from ..tasks import TASKS
+from .options import PruneOptions
+
+FIGURES = "figures.json"
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -35,8 +37,8 @@ class Figures(msgspec.Struct, frozen=True):
     machine: str
     agreement: dict[str, float]
     """How far the pruned network answers as the dense one, by head (`agreement`)."""
-    accuracy: dict[str, dict[str, tuple[float | None, float | None]]] = {}
-    """Primary metric by head and subset, where there are labels."""
+    accuracy: dict[str, dict[str, tuple[float | None, ...]]] = {}
+    """Primary metric before and after, by head and subset, where there are labels."""
     latency_measured: tuple[float, ...] = ()
     """Shares of the dense latency that were measured on the way to the target."""
     device: str = ""
@@ -61,32 +63,44 @@ class Figures(msgspec.Struct, frozen=True):
         return rows
 
 
-def latencies_ms(network: ExternalNetwork, bundle: Bundle) -> tuple[float, float]:
+def measured_ms(dense: Deployed, bundle: Bundle) -> tuple[float, float]:
     """Return the median latency of the dense network and of a bundle of the pruned one, ms, measured in turns."""
     with tempfile.TemporaryDirectory() as folder:
-        dense = Path(folder) / "dense.onnx"
-        write_onnx(network.deployed(), dense)
-        images = {s.name: np.full((1, s.height, s.width, s.channels), 127, np.uint8) for s in network.inputs}
-        measured = latencies_of({"dense": Timed(dense, images), "pruned": Timed(bundle.model, images)})
+        file = Path(folder) / "dense.onnx"
+        write_onnx(dense, file)
+        images = {s.name: np.full((1, s.height, s.width, s.channels), 127, np.uint8) for s in dense.inputs}
+        measured = latencies_ms({"dense": file, "pruned": bundle.model}, images)
     return measured["dense"], measured["pruned"]
 
 
 def figures_of(
-    network: ExternalNetwork,
+    name: str,
+    dense: Deployed,
     bundle: Bundle,
     sizes: Sizes,
+    options: PruneOptions,
+    steps: int,
     agreement: Mapping[str, float],
-    accuracy: Mapping[str, Any],
-    **run: Any,
+    accuracy: Mapping[str, Mapping[str, tuple[float | None, ...]]],
+    latency_measured: tuple[float, ...] = (),
 ) -> Figures:
-    """Return the figures; ``run`` are those of the pruning itself."""
+    """Measure the dense network and the bundle of the pruned one, and return all figures."""
     return Figures(
-        network=network.name,
-        parameters=(sizes.parameters_before, sizes.parameters_after),
-        flops=(sizes.flops_before, sizes.flops_after),
-        latency_ms=latencies_ms(network, bundle),
-        machine=cpu_name(),
-        agreement=dict(agreement),
-        accuracy=dict(accuracy),
-        **run,
+        name,
+        options.metric,
+        options.target,
+        steps,
+        (sizes.parameters_before, sizes.parameters_after),
+        (sizes.flops_before, sizes.flops_after),
+        measured_ms(dense, bundle),
+        cpu_name(),
+        dict(agreement),
+        {head: dict(subsets) for head, subsets in accuracy.items()},
+        latency_measured,
+        options.costs or options.engine,
     )
+
+
+def write_figures(folder: Path, figures: Figures) -> None:
+    """Write the figures into a pruning's folder."""
+    (folder / FIGURES).write_bytes(msgspec.json.format(msgspec.json.encode(figures), indent=2) + b"\n")

@@ -5,27 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from edgemtl_export.cost_model.deployment import Progress
-from edgemtl_export.to_onnx import write_onnx
 from edgemtl_runtime.atomic import AtomicFolder
 from edgemtl_runtime.bundle import Bundle
-from edgemtl_runtime.engine.cpu import cpu_name
 
 from ..config import Config, Sparsity
 from ..data.datasets import open_datasets
 from ..evaluate import of_run
 from ..export import export
-from ..latency import latencies_ms as timed_ms
 from ..run import Run
 from ..run_files import PRUNING
 from ..sizes import Sizes
 from ..train import train
 from .agreement import agreement
-from .figures import Figures
+from .figures import figures_of, write_figures
 from .options import PruneOptions
-from .pruning import BUNDLE_FOLDER, FIGURES, Result
+from .pruning import BUNDLE_FOLDER, Result
 
 SHARE_OF_STEPS = 1 / 3
 SHARE_OF_RATE = 0.2
@@ -41,7 +37,7 @@ def prune_run(
     progress: Progress = lambda *_: None,
     overwrite: bool = False,
 ) -> Result:
-    """Prune a run with labels and data of its own, and write the pruned run, its bundle, figures and its report.
+    """Prune a run with labels and data of its own, and write the run, its bundle and the figures.
 
     ``steps`` and ``lr`` are by default a third, and a fifth, of those of the run's training. Raises `EdgemtlError`,
     and then nothing is written.
@@ -50,14 +46,17 @@ def prune_run(
     with AtomicFolder(out, PRUNING, overwrite) as output:
         pruned = train(config, output.folder / RUN_FOLDER, keep=False)
         bundle, shrunk = export(pruned, output.folder / BUNDLE_FOLDER, progress=progress)
-        figures = _figures(run, pruned, bundle, config, options, output.folder)
-        sizes = Sizes.of(shrunk.report)
-        figures = msgspec.structs.replace(
-            figures,
-            parameters=(sizes.parameters_before, sizes.parameters_after),
-            flops=(sizes.flops_before, sizes.flops_after),
+        figures = figures_of(
+            str(run.path),
+            run.deployed(),
+            bundle,
+            Sizes.of(shrunk.report),
+            options,
+            config.steps,
+            agreement(of_run(run, None), of_run(pruned, None), open_datasets(config, ("val",))["val"]),
+            _accuracy(run, pruned),
         )
-        (output.folder / FIGURES).write_bytes(msgspec.json.format(msgspec.json.encode(figures), indent=2) + b"\n")
+        write_figures(output.folder, figures)
         output.commit()
     return Result(out, None, Bundle.open(out / BUNDLE_FOLDER), figures, shrunk, shrunk.report.warnings)
 
@@ -86,32 +85,10 @@ def pruning_config(run: Run, options: PruneOptions, steps: int | None, lr: float
     )
 
 
-def _figures(run: Run, pruned: Run, bundle: Bundle, config: Config, options: PruneOptions, folder: Path) -> Figures:
-    """Return the figures of a run and of what it was pruned to; sizes are not known yet."""
-    dense = folder / "dense.onnx"
-    write_onnx(run.deployed(), dense)
-    images = {s.name: np.full((1, s.height, s.width, s.channels), 127, np.uint8) for s in run.interface.inputs}
-    measured = timed_ms({"dense": dense, "pruned": bundle.model}, images)
-    dense.unlink()
-    samples = open_datasets(config, ("val",))["val"]
-    accuracy = {
-        head.name: {
-            subset: (run.reports[subset].primary(head.name), report.primary(head.name))
-            for subset, report in pruned.reports.items()
-            if subset in run.reports
-        }
+def _accuracy(run: Run, pruned: Run) -> dict[str, dict[str, tuple[float | None, ...]]]:
+    """Return the primary metric of a run and of what it was pruned to, by head and subset."""
+    subsets = [subset for subset in pruned.reports if subset in run.reports]
+    return {
+        head.name: {s: tuple(r.reports[s].primary(head.name) for r in (run, pruned)) for s in subsets}
         for head in run.interface.heads
     }
-    return Figures(
-        network=str(run.path),
-        metric=options.metric,
-        target=options.target,
-        steps=config.steps,
-        parameters=(0, 0),
-        flops=(0, 0),
-        latency_ms=(measured["dense"], measured["pruned"]),
-        machine=cpu_name(),
-        agreement=agreement(of_run(run, None), of_run(pruned, None), samples),
-        accuracy=accuracy,
-        device=options.costs or options.engine,
-    )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,12 +61,11 @@ def prune_without_labels(
     images: Dataset,
     options: PruneOptions,
     progress: Progress = lambda *_: None,
-    observe: Any = lambda step, student, sparsifier: None,
 ) -> Pruned:
     """Prune a copy of a network while the network teaches it; returns the average of its last weights.
 
-    ``observe`` is called after every step with the student as it is then. Raises ValueError for settings out of their
-    range, `EdgemtlError` for costs of another network, `UnsupportedError` where it cannot be traced.
+    Raises ValueError for settings out of their range, `EdgemtlError` for costs of another network, `UnsupportedError`
+    where it cannot be traced.
     """
     device = distributed.device()
     student = copy.deepcopy(network.adapter).requires_grad_(True)
@@ -97,7 +95,6 @@ def prune_without_labels(
             average.update(student, [_MaskOfCore(sparsifier)])
             history.append((step + 1, loss, sparsifier.pruned_share))
             bar(step + 1, {"loss": loss, "pruned": sparsifier.pruned_share})
-            observe(step + 1, student, sparsifier)
     adapter = average.network.cpu().eval()
     return Pruned(adapter, sparsifier, options.steps, history)
 
@@ -177,7 +174,7 @@ class _Steps:
             if len(next(iter(part.values()))) == size:
                 yield part
 
-    def held_out_loss(self, images: Dataset) -> Any:
+    def held_out_loss(self, images: Dataset) -> Callable[[], float]:
         """Return what evaluates the present student on images of other crops than the training's."""
         batch = batches_of(self.network, images, self.options, HELD_OUT, 1)[0].images
         device = next(self.raw.parameters()).device

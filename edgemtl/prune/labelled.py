@@ -116,6 +116,5 @@ def _train(network: ExternalNetwork, data: str, options: PruneOptions, progress:
             raise EdgemtlError(f"{data}: ultralytics cannot train on it ({brief(error)})") from error
     sparsifier = hooks.sparsifier
     assert sparsifier is not None
-    sparsifier.mask(YoloDetector(average))
     adapter = network.adapter.around(YoloDetector(average))
     return Pruned(adapter, sparsifier, sparsifier.step, history)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import torch
 from torch.onnx import OnnxExporterError
 
@@ -34,11 +33,11 @@ from ..run_files import PRUNING
 from ..sizes import Sizes
 from . import report
 from .agreement import agreement
-from .figures import Figures, figures_of
+from .figures import Figures, figures_of, write_figures
 from .label_free import Pruned, prune_without_labels
 from .options import PruneOptions
 
-PROGRAM, ONNX, BUNDLE_FOLDER, FIGURES, REPORT = "network.pt2", "network.onnx", "bundle", "figures.json", "report.html"
+PROGRAM, ONNX, BUNDLE_FOLDER, REPORT = "network.pt2", "network.onnx", "bundle", "report.html"
 PRUNE, EXPORT = PruneOptions(), Options()
 Trains = Callable[[ExternalNetwork, NetworkImages, PruneOptions, Progress], Pruned]
 
@@ -151,18 +150,17 @@ def _report(
     dense, narrow = (predictor_of(network, adapter, None) for adapter in (network.adapter, small))
     accuracy = accuracy_of(network, (network.adapter, small), data.labelled) if data.labelled is not None else {}
     figures = figures_of(
-        network,
+        network.name,
+        network.deployed(),
         bundle,
         Sizes.of(shrunk.report),
+        options,
+        pruned.steps,
         agreement(dense, narrow, data.held_out),
         accuracy,
-        metric=options.metric,
-        target=options.target,
-        steps=pruned.steps,
-        latency_measured=tuple(share for _, share in pruned.sparsifier.aim.measured),
-        device=options.costs or options.engine,
+        tuple(share for _, share in pruned.sparsifier.aim.measured),
     )
-    (folder / FIGURES).write_bytes(msgspec.json.format(msgspec.json.encode(figures), indent=2) + b"\n")
+    write_figures(folder, figures)
     silent = [head.name for head in network.heads if head.name not in figures.agreement]
     warnings = [
         *pruned.sparsifier.warnings(),

@@ -13,22 +13,6 @@ from torch import Tensor, nn
 
 from .yolo import DetectionTrainer
 
-RESERVED = (
-    "model",
-    "data",
-    "project",
-    "name",
-    "exist_ok",
-    "resume",
-    "imgsz",
-    "seed",
-    "task",
-    "mode",
-    "save",
-    "patience",
-)
-"""Arguments of ultralytics' that a training here decides itself."""
-
 
 class TrainingHooks(Protocol):
     """What happens around the steps of a training."""
