@@ -1,4 +1,4 @@
-# make demo | make test | make test-slow | make lint | make wheels: each sets up what it needs in .venv.
+# make demo | make test | make test-slow | make test-long | make lint | make wheels: each sets up what it needs in .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,6 +6,8 @@ OUT := out/demo
 # training steps of the demo; 0 takes its own
 STEPS := 0
 READY := $(VENV)/.ready
+# compiled once, as an import of torch that is compiled anew each time takes seven seconds instead of three
+unexport PYTHONDONTWRITEBYTECODE
 
 # Real data and weights for research, where they exist next to the checkout.
 ifneq ($(wildcard ../shared/data),)
@@ -13,14 +15,14 @@ export EDGEMTL_DATA ?= $(abspath ../shared/data)
 export EDGEMTL_WEIGHTS ?= $(abspath ../shared/weights)
 endif
 
-.PHONY: setup demo test test-slow lint format wheels bench-rgbir bench-joint bench-methods bench-live bench-soak bench-time bench-reopen bench-fuzz bench-mistakes bench-engine bench-prune bench-destroy bench-deploy bench-shrink bench-shrink-wide bench-latency clean
+.PHONY: setup demo test test-slow test-long lint format wheels bench-rgbir bench-joint bench-methods bench-live bench-soak bench-time bench-reopen bench-fuzz bench-mistakes bench-engine bench-prune bench-destroy bench-deploy bench-shrink bench-shrink-wide bench-latency clean
 setup: $(READY)
 
 # .ci/venv makes .venv with Python 3.11 or newer, by uv where PYTHON is older. opencv-python needs the system's libGL;
 # where that is missing opencv-python-headless takes its place.
 $(READY): pyproject.toml runtime/pyproject.toml export/pyproject.toml constraints.txt
 	@.ci/venv $(VENV) $(PYTHON)
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e runtime -e export -e '.[dev]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e runtime -e export -e '.[dev]'
 	@$(BIN)/python -c 'import cv2' 2>/dev/null || { \
 	  echo 'cv2 does not load here (libGL missing?): installing opencv-python-headless instead; --show needs a desktop'; \
 	  $(BIN)/uv pip uninstall --quiet --python $(BIN)/python opencv-python; \
@@ -39,7 +41,11 @@ test: setup
 
 # whole trainings, several processes, killed programs: what `make test` holds with less in it
 test-slow: setup
-	$(PYTEST) --timeout 900 -m slow
+	$(PYTEST) --timeout 900 -m 'slow and not long'
+
+# what takes minutes each: before a release
+test-long: setup
+	$(PYTEST) --timeout 1800 -m long
 
 lint: setup
 	$(BIN)/ruff format --check .

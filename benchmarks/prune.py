@@ -39,7 +39,7 @@ from edgemtl_runtime.engine.cpu import cpu_name
 
 RESULTS = Path(__file__).parent / "results" / "prune.json"
 IDENTITY = ("case", "network", "tool", "budget", "seed", "steps")
-STEPS = 2500
+STEPS = 1000
 BUDGETS = {0.75: (0,), 0.5: (0, 1, 2)}
 """Seeds by budget."""
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from edgemtl_export.deployed import Deployed
-from edgemtl_export.to_onnx import write_onnx
 from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.engine.cpu import cpu_name
 
@@ -63,20 +60,16 @@ class Figures(msgspec.Struct, frozen=True):
         return rows
 
 
-def measured_ms(dense: Deployed, bundle: Bundle) -> tuple[float, float]:
-    """Return the median latency of the dense network and of a bundle of the pruned one, ms, measured in turns."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "dense.onnx"
-        write_onnx(dense, file)
-        images = {s.name: np.full((1, s.height, s.width, s.channels), 127, np.uint8) for s in dense.inputs}
-        measured = latencies_ms({"dense": file, "pruned": bundle.model}, images)
+def measured_ms(dense: Path, pruned: Bundle) -> tuple[float, float]:
+    """Return the median latency of the dense network's ONNX file and of the pruned one's bundle, ms, in turns."""
+    images = {s.name: np.full((1, s.height, s.width, s.channels), 127, np.uint8) for s in pruned.manifest.inputs}
+    measured = latencies_ms({"dense": dense, "pruned": pruned.model}, images)
     return measured["dense"], measured["pruned"]
 
 
 def figures_of(
     name: str,
-    dense: Deployed,
-    bundle: Bundle,
+    latency_ms: tuple[float, float],
     sizes: Sizes,
     options: PruneOptions,
     steps: int,
@@ -84,7 +77,7 @@ def figures_of(
     accuracy: Mapping[str, Mapping[str, tuple[float | None, ...]]],
     latency_measured: tuple[float, ...] = (),
 ) -> Figures:
-    """Measure the dense network and the bundle of the pruned one, and return all figures."""
+    """Return all figures of a pruning on this machine."""
     return Figures(
         name,
         options.metric,
@@ -92,7 +85,7 @@ def figures_of(
         steps,
         (sizes.parameters_before, sizes.parameters_after),
         (sizes.flops_before, sizes.flops_after),
-        measured_ms(dense, bundle),
+        latency_ms,
         cpu_name(),
         dict(agreement),
         {head: dict(subsets) for head, subsets in accuracy.items()},

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import msgspec
 
 from edgemtl_export.cost_model.deployment import Progress
+from edgemtl_export.to_onnx import write_onnx
 from edgemtl_runtime.atomic import AtomicFolder
 from edgemtl_runtime.bundle import Bundle
 
@@ -19,7 +21,7 @@ from ..run_files import PRUNING
 from ..sizes import Sizes
 from ..train import train
 from .agreement import agreement
-from .figures import figures_of, write_figures
+from .figures import figures_of, measured_ms, write_figures
 from .options import PruneOptions
 from .pruning import BUNDLE_FOLDER, Result
 
@@ -48,8 +50,7 @@ def prune_run(
         bundle, shrunk = export(pruned, output.folder / BUNDLE_FOLDER, progress=progress)
         figures = figures_of(
             str(run.path),
-            run.deployed(),
-            bundle,
+            _latency_ms(run, bundle),
             Sizes.of(shrunk.report),
             options,
             config.steps,
@@ -59,6 +60,13 @@ def prune_run(
         write_figures(output.folder, figures)
         output.commit()
     return Result(out, None, Bundle.open(out / BUNDLE_FOLDER), figures, shrunk, shrunk.report.warnings)
+
+
+def _latency_ms(run: Run, pruned: Bundle) -> tuple[float, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "dense.onnx"
+        write_onnx(run.deployed(), file)
+        return measured_ms(file, pruned)
 
 
 def pruning_config(run: Run, options: PruneOptions, steps: int | None, lr: float | None) -> Config:

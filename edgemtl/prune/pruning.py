@@ -33,7 +33,7 @@ from ..run_files import PRUNING
 from ..sizes import Sizes
 from . import report
 from .agreement import agreement
-from .figures import Figures, figures_of, write_figures
+from .figures import Figures, figures_of, measured_ms, write_figures
 from .label_free import Pruned, prune_without_labels
 from .options import PruneOptions
 
@@ -74,9 +74,10 @@ def prune(
 
     Raises `EdgemtlError` with what was wrong, and then nothing is written.
     """
-    with AtomicFolder(out, PRUNING, overwrite) as output:
+    with AtomicFolder(out, PRUNING, overwrite) as output, tempfile.TemporaryDirectory() as outside:
+        dense = Path(outside) / ONNX
         try:
-            check_exports(network)
+            write_dense(network, dense)
             pruned = train(network, data, options, progress)
             progress("removing channels", 0, 0)
             compact, shrunk = remove_zeros(network, pruned.adapter, export.channel_multiple)
@@ -86,22 +87,21 @@ def prune(
         except (ParityError, NotEqualError, UnsupportedError, OnnxExporterError) as error:
             raise EdgemtlError(f"{network.name}: nothing written: {first_sentence(error)}") from error
         progress("measuring and evaluating", 0, 0)
-        result = _report(output.folder, network, compact, shrunk, bundle, data, options, pruned)
+        latency_ms = measured_ms(dense, bundle)
+        result = _report(output.folder, network, compact, shrunk, latency_ms, data, options, pruned)
         output.commit()
     assert isinstance(compact.small, Adapter)
     return Result(out, compact.small, Bundle.open(out / BUNDLE_FOLDER), *result)
 
 
-def check_exports(network: ExternalNetwork) -> None:
-    """Write the dense network as it will be written, to nowhere: what cannot be exported is known before the training.
+def write_dense(network: ExternalNetwork, file: Path) -> None:
+    """Write the dense network's ONNX, deployed, to a file; what cannot be exported is known before the training.
 
-    Raises what `prune` answers with a line.
+    Raises what `prune` answers with a line, of the network with its own inputs and outputs as well.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        core = file_network(network, network.adapter.core)
-        file = Path(folder) / ONNX
-        write_plain_onnx(core, network.args, file, network.input_names, network.output_names)
-        write_onnx(network.deployed(), file)
+    core = file_network(network, network.adapter.core)
+    write_plain_onnx(core, network.args, file, network.input_names, network.output_names, optimize=False)
+    write_onnx(network.deployed(), file)
 
 
 def write_files(
@@ -140,7 +140,7 @@ def _report(
     network: ExternalNetwork,
     compact: Compact,
     shrunk: Shrunk,
-    bundle: Bundle,
+    latency_ms: tuple[float, float],
     data: NetworkImages,
     options: PruneOptions,
     pruned: Pruned,
@@ -151,8 +151,7 @@ def _report(
     accuracy = accuracy_of(network, (network.adapter, small), data.labelled) if data.labelled is not None else {}
     figures = figures_of(
         network.name,
-        network.deployed(),
-        bundle,
+        latency_ms,
         Sizes.of(shrunk.report),
         options,
         pruned.steps,

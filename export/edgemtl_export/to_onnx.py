@@ -47,12 +47,13 @@ def write_plain_onnx(
     input_names: Sequence[str],
     output_names: Sequence[str],
     metadata: Mapping[str, str] | None = None,
+    optimize: bool = True,
 ) -> None:
     """Write a network as ONNX with its own inputs and outputs, at the sizes of ``args``, and check the file.
 
-    ``metadata`` is what other programs read of it.
+    ``metadata`` is what other programs read of it. Without ``optimize`` it is written sooner, as it was traced.
     """
-    model = _exported(network, args, list(input_names), list(output_names))
+    model = _exported(network, args, list(input_names), list(output_names), optimize=optimize)
     onnx.helper.set_model_props(model, dict(metadata or {}))
     _write(model, file)
 
@@ -63,6 +64,7 @@ def _exported(
     input_names: list[str],
     output_names: list[str],
     dynamic_shapes: Any = None,
+    optimize: bool = True,
 ) -> onnx.ModelProto:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -74,6 +76,7 @@ def _exported(
             opset_version=OPSET,
             input_names=input_names,
             output_names=output_names,
+            optimize=optimize,
             verbose=False,
         )
     assert program is not None

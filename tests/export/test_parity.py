@@ -60,6 +60,25 @@ def test_a_box_at_the_edge_of_the_score_is_not_lost() -> None:
     assert agreement.same_boxes(left, right) == (2, 2)
 
 
+@pytest.mark.parametrize("noise", [1e-6, 0.01])
+def test_the_best_of_many_equal_boxes_may_be_others(noise: float) -> None:
+    """A network that knows little scores hundreds of boxes alike, and rounding decides which of them come out."""
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, 50, (300, 2))
+    scores = np.concatenate([np.linspace(0.9, 0.5, 40), np.full(260, 0.2)])
+    boxes = np.column_stack([corners, corners + rng.uniform(5, 40, (300, 2)), scores, np.zeros(300)])
+
+    def best(shift: float) -> np.ndarray:
+        moved = boxes + np.array([shift, 0, shift, 0, 0, 0])
+        moved[:, 4] += rng.uniform(-1e-6, 1e-6, 300)
+        return moved[np.argsort(-moved[:, 4])][None, :100]
+
+    same, total = agreement.same_boxes(best(0), best(noise))
+    assert same == total == 10 + 2 * 40
+    same, total = agreement.same_boxes(best(0), best(20))
+    assert total == 10 + 2 * 40 and same < 30
+
+
 HEADS = (Head("boxes", "boxes", "topk_boxes", ("a",)), Head("semantic", "semantic", "label_map", ("a", "b")))
 
 

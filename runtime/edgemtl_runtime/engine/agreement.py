@@ -36,6 +36,8 @@ SCORE = 0.05
 """Boxes below are not compared; a match may lie a little below, so that none is lost at the edge."""
 TOP = 10
 """How many of the best scores are compared in any case."""
+LONG = 100
+"""A list of so many objects may be the best of more."""
 
 
 def agreement(
@@ -100,7 +102,10 @@ def _same_objects(
         if len(best[0]) == len(best[1]) and np.isfinite(a).all() and np.isfinite(b).all():
             same += int((np.abs(best[0] - best[1]) <= score).sum())
         for these, those in ((a, b), (b, a)):
-            these, those = these[these[:, score_column] >= SCORE], those[those[:, score_column] >= SCORE - score]
+            # Of a long list only the best came out: what scores no more than its last may be beyond its end.
+            end = float(those[:, score_column].min()) + score if len(those) >= LONG else 0.0
+            these = these[these[:, score_column] >= max(SCORE, end)]
+            those = those[those[:, score_column] >= SCORE - score]
             same += _matched(these, those, score_column + 1, fit)
             total += len(these)
     return same, total
