@@ -42,7 +42,7 @@ def add(commands: Commands) -> None:
         "--engine", default="", metavar="BACKEND/PRECISION/THREADS", help="of latency: what counts, if not as --costs"
     )
     prune.add_argument("--steps", type=int, help="training steps (default: 2000; of a run a third of its own)")
-    prune.add_argument("--batch-size", type=int, default=8, help="without labels (%(default)s)")
+    prune.add_argument("--batch-size", type=int, help="images a step (default: 8; of a run its own)")
     prune.add_argument("--lr", type=float, help="learning rate (default: 1e-4; of a run a fifth of its own)")
     prune.add_argument("--seed", type=int, default=0)
     prune.add_argument(
@@ -93,10 +93,10 @@ def _prune(args: argparse.Namespace) -> int:
         if args.data:
             check_source(args.data)
         if args.data and source.kind in (".pt", ".pth"):
-            for name in ("steps", "lr"):
+            for name, other in (("steps", "epochs"), ("lr", "lr0"), ("batch_size", "batch")):
                 if getattr(args, name) is not None:
-                    other = {"steps": "epochs", "lr": "lr0"}[name]
-                    raise EdgemtlError(f"--{name}: with labels ultralytics trains: --train {other}=VALUE")
+                    option = name.replace("_", "-")
+                    raise EdgemtlError(f"--{option}: with labels ultralytics trains: --train {other}=VALUE")
         training_arguments(args.train)
         if args.train and not (args.data and source.kind in (".pt", ".pth")):
             raise EdgemtlError("--train: arguments of ultralytics' training, of an ultralytics checkpoint with --data")
@@ -124,13 +124,12 @@ def _check_numbers(args: argparse.Namespace) -> None:
 def _options(args: argparse.Namespace, train: dict[str, Any]) -> PruneOptions:
     from ..prune.options import PruneOptions
 
-    given = {name: value for name in ("steps", "lr") if (value := getattr(args, name)) is not None}
+    given = {name: value for name in ("steps", "lr", "batch_size") if (value := getattr(args, name)) is not None}
     return PruneOptions(
         target=args.target,
         metric=args.metric,
         costs=args.costs,
         engine=args.engine,
-        batch_size=args.batch_size,
         seed=args.seed,
         train=train,
         **given,
@@ -168,6 +167,8 @@ def _prune_run(args: argparse.Namespace, path: Path) -> int:
     from ..run import Run
 
     with nullcontext(lambda *_: None) if args.json else progress_stages() as progress:
-        result = prune_run(Run.open(path), args.out, _options(args, {}), args.steps, args.lr, progress, args.overwrite)
+        result = prune_run(
+            Run.open(path), args.out, _options(args, {}), args.steps, args.lr, args.batch_size, progress, args.overwrite
+        )
     print(json.dumps(as_json(result)) if args.json else summary(result))
     return 0

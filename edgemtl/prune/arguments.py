@@ -38,4 +38,8 @@ def training_arguments(words: Sequence[str]) -> dict[str, Any]:
             arguments[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
             arguments[key] = {"true": True, "false": False}.get(value.lower(), value)
+    for key, others in (("epochs", ()), ("batch", (-1,)), ("nbs", ())):
+        value = arguments.get(key, 1)
+        if not isinstance(value, int | float) or (value <= 0 and value not in others):
+            raise EdgemtlError(f"--train {key}={value}: is a number above 0")
     return arguments

@@ -36,15 +36,16 @@ def prune_run(
     options: PruneOptions,
     steps: int | None = None,
     lr: float | None = None,
+    batch_size: int | None = None,
     progress: Progress = lambda *_: None,
     overwrite: bool = False,
 ) -> Result:
     """Prune a run with labels and data of its own, and write the run, its bundle and the figures.
 
-    ``steps`` and ``lr`` are by default a third, and a fifth, of those of the run's training. Raises `EdgemtlError`,
-    and then nothing is written.
+    ``steps`` and ``lr`` are by default a third, and a fifth, of those of the run's training, ``batch_size`` is its own.
+    Raises `EdgemtlError`, and then nothing is written.
     """
-    config = pruning_config(run, options, steps, lr)
+    config = pruning_config(run, options, steps, lr, batch_size)
     with AtomicFolder(out, PRUNING, overwrite) as output:
         pruned = train(config, output.folder / RUN_FOLDER, keep=False)
         bundle, shrunk = export(pruned, output.folder / BUNDLE_FOLDER, progress=progress)
@@ -69,7 +70,9 @@ def _latency_ms(run: Run, pruned: Bundle) -> tuple[float, float]:
         return measured_ms(file, pruned)
 
 
-def pruning_config(run: Run, options: PruneOptions, steps: int | None, lr: float | None) -> Config:
+def pruning_config(
+    run: Run, options: PruneOptions, steps: int | None, lr: float | None, batch_size: int | None
+) -> Config:
     """Return the configuration that a run is pruned by: its own, from its weights, with itself as the teacher."""
     trained = int(run.metrics.get("steps", 0)) or options.steps
     sparsity = Sparsity(
@@ -87,6 +90,7 @@ def pruning_config(run: Run, options: PruneOptions, steps: int | None, lr: float
         teacher=str(run.path.resolve()),
         steps=steps or max(1, round(SHARE_OF_STEPS * trained)),
         lr=lr or SHARE_OF_RATE * run.config.lr,
+        batch_size=batch_size or run.config.batch_size,
         sparsity=sparsity,
         seed=options.seed,
         method="joint" if run.config.method == "sparse" else run.config.method,

@@ -32,6 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images(root / "images")
     python_file(root)
     grid_onnx(root / "net.onnx", 8, True)
+    (root / "net.pt").write_bytes(b"PK")
     return root
 
 
@@ -103,6 +104,8 @@ WRONG = {
     "unreachable": ("nets.py:small", ["--images", "images", "--target", "0.99", *FEW], r"at most 0\.\d\d of the flops"),
     "metric": ("net.onnx", ["--images", "images", "--metric", "flops", "--engine", "x"], "are of --metric latency"),
     "train": ("net.onnx", ["--images", "images", "--train", "epochs=2"], "arguments of ultralytics' training"),
+    "batches": ("net.pt", ["--data", "images", "--batch-size", "4"], r"--batch-size: .* --train batch=VALUE"),
+    "no batch": ("net.pt", ["--data", "images", "--train", "batch=0"], "--train batch=0: is a number above 0"),
     "weights": ("timm:resnet18", ["--images", "images"], "timm:resnet18: comes without weights; give --weights"),
     "library": ("timm:resnet19", ["--images", "images"], "did you mean resnet18"),
     "detection": ("torchvision:ssd300_vgg16", ["--images", "images", "--random"], "this is another"),
