@@ -43,7 +43,7 @@ from onnx import ModelProto
 from torch import Tensor
 
 from edgemtl.console import print_table
-from edgemtl_export.cost_model.latency import Latency
+from edgemtl_export.cost_model.latency import CPU_STEP, Latency
 from edgemtl_export.cost_model.measured import HERE, costs_from, latencies, measured_costs, write_probe
 from edgemtl_export.cost_model.narrow import onnx_without_weights
 from edgemtl_export.cost_model.probe import Probe
@@ -107,7 +107,7 @@ def cost_model(name: str, seed: int) -> dict[str, Any]:
     case = NETWORKS[name](seed)
     begin = time.perf_counter()
     probe = Probe(*case.deployment)
-    latency = Latency(probe, measured_costs(probe, progress=print_progress).times_ms)
+    latency = Latency(probe, measured_costs(probe, progress=print_progress).times_ms, CPU_STEP)
     seconds = time.perf_counter() - begin
     rng = np.random.default_rng(1000 + seed)
     patterns = [probe.patterns.random(rng) for _ in range(PATTERNS)]
@@ -190,7 +190,7 @@ def probe(name: str, seed: int) -> dict[str, Any]:
     measured_here = Probe(*NETWORKS[name](seed).deployment)
     rng = np.random.default_rng(1000 + seed)
     patterns = [measured_here.patterns.random(rng) for _ in range(PATTERNS)]
-    of_this = Latency(measured_here, measured_costs(measured_here, progress=print_progress).times_ms)
+    of_this = Latency(measured_here, measured_costs(measured_here, progress=print_progress).times_ms, CPU_STEP)
     with tempfile.TemporaryDirectory() as folder:
         write_probe(measured_here, Path(folder) / "probe", progress=print_progress)
         file = Path(folder) / "costs.json"
@@ -199,7 +199,7 @@ def probe(name: str, seed: int) -> dict[str, Any]:
         subprocess.run([sys.executable, "-m", "edgemtl_runtime", *words], check=True)
         seconds = time.perf_counter() - begin
         megabytes = sum(f.stat().st_size for f in Path(folder).rglob("*.onnx")) / 1e6
-        of_second = Latency(measured_here, costs_from(file, measured_here).times_ms)
+        of_second = Latency(measured_here, costs_from(file, measured_here).times_ms, CPU_STEP)
     shares = [np.array([latency(p) / latency() for p in patterns]) for latency in (of_this, of_second)]
     return {
         "mean_difference": round(float(np.abs(shares[1] / shares[0] - 1).mean()), 4),

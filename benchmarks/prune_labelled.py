@@ -149,11 +149,45 @@ def pruned_by_torch_pruning(name: str, budget: float, seed: int) -> dict[str, An
     }
 
 
+class TwoConvolutions(nn.Module):
+    """A C2f block whose split of channels is two convolutions, as Torch-Pruning's example for YOLOv8 needs it."""
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        self.first, self.second = copy.deepcopy(block.cv1), copy.deepcopy(block.cv1)
+        self.m, self.cv2 = block.m, block.cv2
+        self.f, self.i, self.type, self.np = block.f, block.i, block.type, block.np
+        for conv, part in ((self.first, slice(block.c)), (self.second, slice(block.c, None))):
+            conv.conv.weight = nn.Parameter(conv.conv.weight.detach()[part])
+            conv.conv.out_channels = conv.bn.num_features = block.c
+            for name, tensor in [*conv.bn.named_parameters(), *conv.bn.named_buffers()]:
+                if tensor.ndim:
+                    conv.bn.__dict__["_parameters" if name in conv.bn._parameters else "_buffers"][name] = (
+                        nn.Parameter(tensor.detach()[part]) if name in conv.bn._parameters else tensor[part]
+                    )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return what the block returns."""
+        parts = [self.first(x), self.second(x)]
+        for block in self.m:
+            parts.append(block(parts[-1]))
+        out: torch.Tensor = self.cv2(torch.cat(parts, 1))
+        return out
+
+
+def _without_splits(network: nn.Module) -> None:
+    for path, module in list(network.named_modules()):
+        if type(module).__name__ == "C2f":
+            parent, _, name = path.rpartition(".")
+            setattr(network.get_submodule(parent), name, TwoConvolutions(module))
+
+
 def _torch_pruned(network: ExternalNetwork, ratio: float) -> Any:
     import torch_pruning
 
     core: Any = copy.deepcopy(network.adapter.core)
     core.requires_grad_(True)
+    _without_splits(core)
     last = [module for module in core.head.modules() if isinstance(module, nn.Conv2d) and module.bias is not None]
     pruner = torch_pruning.pruner.GroupNormPruner(
         core,

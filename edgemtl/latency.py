@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgemtl_runtime.engine.clock import clock_for
 from edgemtl_runtime.engine.onnxruntime import OrtEngine
 
 WARM_UP = 5
@@ -34,11 +34,12 @@ def latencies_ms(models: Mapping[str, Path], inputs: dict[str, NDArray[Any]], th
 def latencies_of(timed: Mapping[str, Timed], threads: int = 1) -> dict[str, float]:
     """Return the median latency of each network, ms, measured in turns: A B C A B C …"""
     engines = {name: OrtEngine(one.model, threads) for name, one in timed.items()}
-    latencies_ns: dict[str, list[int]] = {name: [] for name in engines}
+    clock = clock_for("onnxruntime-cpu", threads)
+    latencies_s: dict[str, list[float]] = {name: [] for name in engines}
     for repeat in range(REPEATS + WARM_UP):
         for name, engine in engines.items():
-            start = time.perf_counter_ns()
+            start = clock()
             engine.run(timed[name].inputs)
             if repeat >= WARM_UP:
-                latencies_ns[name].append(time.perf_counter_ns() - start)
-    return {name: float(np.median(values)) / 1e6 for name, values in latencies_ns.items()}
+                latencies_s[name].append(clock() - start)
+    return {name: float(np.median(values)) * 1e3 for name, values in latencies_s.items()}

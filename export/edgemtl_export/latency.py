@@ -48,17 +48,19 @@ def interleaved(
     repeats: int = 15,
     warmup: int = 2,
     of: Callable[[Sequence[float]], float] = min,
+    clock: Callable[[], float] = time.thread_time,
 ) -> list[float]:
     """Return the best time of every call in seconds, or another statistic ``of`` the repeats, each once in a turn.
 
-    Interleaving lets a slow spell of the machine fall on all of them alike.
+    Interleaving lets a slow spell of the machine fall on all of them alike. The clock is that of calls that one thread
+    computes (`clock_for`).
     """
     times: list[list[float]] = [[] for _ in runs]
     for repeat in range(warmup + repeats):
         for run, seconds in zip(runs, times, strict=True):
-            start = time.perf_counter()
+            start = clock()
             run()
-            elapsed = time.perf_counter() - start
+            elapsed = clock() - start
             if repeat >= warmup:
                 seconds.append(elapsed)
     return [of(seconds) for seconds in times]

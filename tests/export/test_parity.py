@@ -12,7 +12,7 @@ from torch import nn
 from edgemtl_export import parity, to_bundle
 from edgemtl_export.decoding import topk_boxes
 from edgemtl_export.deployed import Deployed
-from edgemtl_export.parity import ParityError
+from edgemtl_export.parity import ParityError, RawDifference
 from edgemtl_export.to_bundle import export_bundle
 from edgemtl_runtime.bundle import Head, Input
 from edgemtl_runtime.engine import agreement
@@ -93,8 +93,43 @@ HEADS = (Head("boxes", "boxes", "topk_boxes", ("a",)), Head("semantic", "semanti
 )
 def test_every_limit_is_held(raw: dict[str, float], agreed: dict[str, float], expected: str) -> None:
     with pytest.raises(ParityError, match=expected):
-        parity.check(raw, agreed, HEADS)
-    parity.check({"boxes": 1e-4, "semantic": 0}, {"boxes": 1, "semantic": 0.9995}, HEADS)
+        parity.check(RawDifference(raw, {}, {"boxes": 3e-4}), agreed, HEADS)
+    parity.check(RawDifference({"boxes": 1e-4, "semantic": 0}, {}, {}), {"boxes": 1, "semantic": 0.9995}, HEADS)
+
+
+class Cancels(nn.Module):
+    """A network that adds and takes away large numbers, in another order if asked, or off by a millionth of them."""
+
+    def __init__(self, reverse: bool = False, off: float = 0.0) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.linspace(-3e4, 3e4, 1000))
+        self.reverse, self.off = reverse, off
+
+    def forward(self, ir: torch.Tensor) -> dict[str, torch.Tensor]:
+        order = self.weights.flip(0) if self.reverse else self.weights
+        total = ir.new_zeros(ir.shape)
+        for weight in order:
+            total = total + ir * weight
+        return {"boxes": total + self.off}
+
+
+class Single(nn.Module):
+    """A network of single precision alone."""
+
+    def forward(self, ir: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"boxes": ir @ torch.ones(4, 4)}
+
+
+def test_what_rounding_does_to_a_network_of_large_numbers_is_no_difference() -> None:
+    frames = [{"ir": torch.rand(1, 4, generator=torch.Generator().manual_seed(0))}]
+    agreed = {"boxes": 1.0}
+    rounded = parity.raw_difference(Cancels(), Cancels(reverse=True), frames)
+    assert rounded.largest["boxes"] > parity.MAX_RAW_DIFFERENCE
+    parity.check(rounded, agreed, HEADS[:1])
+    wrong = parity.raw_difference(Cancels(), Cancels(off=100 * rounded.largest["boxes"]), frames)
+    with pytest.raises(ParityError):
+        parity.check(wrong, agreed, HEADS[:1])
+    assert not parity.raw_difference(Single(), Single(), frames).rounding
 
 
 class Net(nn.Module):

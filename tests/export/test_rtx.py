@@ -37,7 +37,7 @@ HEADS = tuple(
 CHANNELS = {"boxes": 3, "semantic": 3, "depth": 1, "normals": 3, "edges": 1, "attributes": 3}
 NETWORKS = [
     ("rgbir-n", {"kind": "aligned", "registration_radius": 2}),  # all that another one has, and registration
-    *((name, {}) for name in edgemtl_models.zoo()),
+    *(pytest.param(name, {}, marks=pytest.mark.long) for name in edgemtl_models.zoo()),
 ]
 
 

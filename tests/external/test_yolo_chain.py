@@ -80,10 +80,13 @@ def map50(model: Any, data: Path, **words: Any) -> float:
     return float(validator.metrics.box.map50)
 
 
-LONG = [pytest.param(name, marks=pytest.mark.long) for name in ("yolov5n", "yolov8n", "yolov9t", "yolov10n", "yolo12n")]
+LONG = [
+    pytest.param(name, marks=pytest.mark.long)
+    for name in ("yolov5n", "yolov8n", "yolov9t", "yolov10n", "yolo11n", "yolo12n")
+]
 
 
-@pytest.mark.parametrize("name", ["yolo11n", "yolo26n", *LONG])
+@pytest.mark.parametrize("name", ["yolo26n", *LONG])
 def test_pruned_run_and_evaluated_by_its_library(name: str, data: Path, tmp_path: Path) -> None:
     from ultralytics import YOLO
 

@@ -66,6 +66,7 @@ def trainer_of(run: Run, *words: str) -> Trainer:
     return begin(config, {"train": Streets(4, config.input_size, 0, config.tasks)})[0]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_training_aims_by_the_costs_of_a_robot(
     tiny_run: Run, measured: Path, monkeypatch: pytest.MonkeyPatch
@@ -82,6 +83,7 @@ def test_a_training_aims_by_the_costs_of_a_robot(
     assert 0 < cost(half) < cost()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_costs_of_another_size_are_refused(tiny_run: Run, measured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Probe, "networks", 2)

@@ -58,6 +58,7 @@ def test_the_readme_is_short_and_links_every_document() -> None:
     assert {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} <= linked
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_make_demo(tmp_path: Path) -> None:
     """The README's first command, cut to a few steps: every artefact is there and tells of the others."""

@@ -20,6 +20,7 @@ from edgemtl.run import Run
 from edgemtl.train import train
 from edgemtl_runtime.atomic import INVENTORY
 
+LONG = ("gradient surgery, labels on one process alone",)
 TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
@@ -33,7 +34,9 @@ def ran(command: list[str], timeout_s: float = 600) -> subprocess.CompletedProce
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", several.CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.long) if case in LONG else case for case in several.CASES]
+)
 def test_two_processes_train_the_same_network_as_one(tmp_path: Path, case: str) -> None:
     ran([*TWO, several.__file__, str(tmp_path / "weights"), case])
     trained = torch.load(tmp_path / "weights")

@@ -93,6 +93,7 @@ def unfinished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / ".run.unfinished"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_choice_of_an_importance_and_refits_are_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = (*WORDS, "sparsity.importance=auto", "sparsity.refit=true", "sparsity.channel_multiple=1", "steps=8")

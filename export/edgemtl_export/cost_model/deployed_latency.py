@@ -15,7 +15,7 @@ from ..groups import Groups
 from ..processes import first_decides
 from ..tracing import evaluation_copy
 from .deployment import Deployment, Progress, engine_config
-from .latency import Latency
+from .latency import CPU_STEP, STEPS, Latency
 from .measured import HERE, costs_from, latencies, measured_costs
 from .narrow import onnx_without_weights
 from .probe import Mask, Probe
@@ -44,7 +44,8 @@ class DeployedLatency:
         self.costs: Costs = first_decides(
             lambda: costs_from(Path(costs), probe, asked) if costs else measured_costs(probe, self.config, progress)
         )
-        self.latency = Latency(probe, self.costs.times_ms)
+        on_cpu = self.costs.backend == "onnxruntime-cpu"
+        self.latency = Latency(probe, self.costs.times_ms, CPU_STEP if on_cpu else STEPS[-1])
         self.is_here = not costs
         """Whether a narrow network can be measured as the blocks were."""
         self.step = self.latency.step

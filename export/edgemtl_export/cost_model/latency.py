@@ -23,6 +23,8 @@ from .probe import BlockAt, Mask, Probe, block_name, network_name
 Values = NDArray[np.float64]
 STEPS = (1, 4, 8, 16, 32, 64)
 """How many channels a back end may compute at a time."""
+CPU_STEP = 16
+"""The most that a processor does: the numbers in a vector register of AVX-512."""
 KINDS = ("moved", "other", "products")
 PRIOR = 0.1
 """The weight of an equation that says that blocks take the time that they take by themselves."""
@@ -32,13 +34,16 @@ LEAST_MS = 1e-4
 class Latency:
     """Milliseconds of a network as a function of which groups are pruned; a `sparsity.costs.CostMetric` of them."""
 
-    def __init__(self, probe: Probe, times_ms: Mapping[str, float]) -> None:
-        """``times_ms`` holds the time of every model of the probe, by name."""
+    def __init__(self, probe: Probe, times_ms: Mapping[str, float], most_step: int = STEPS[-1]) -> None:
+        """``times_ms`` holds the time of every model of the probe, by name.
+
+        A step over ``most_step`` is not looked for: some narrow networks alone may seem to have one by chance.
+        """
         self.blocks = _Blocks(probe, times_ms)
         self.traffic = _Traffic(probe.coupled.count, probe.parts)
         measured = np.array([times_ms[network_name(n)] for n in range(len(probe.pruned))])
-        fits = [self._fit(probe.pruned, measured, step) for step in STEPS]
-        self.step, (self.coefficients, self.residual) = min(zip(STEPS, fits, strict=True), key=lambda fit: fit[1][1])
+        fits = [(step, self._fit(probe.pruned, measured, step)) for step in STEPS if step <= most_step]
+        self.step, (self.coefficients, self.residual) = min(fits, key=lambda fit: fit[1][1])
         self.known = [(1.0, 1.0)]
         """(share of the dense time by the model, measured time by the model's), pairs that `correct` added."""
         self.dense = self._model(None)

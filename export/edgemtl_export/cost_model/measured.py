@@ -13,6 +13,7 @@ import msgspec
 import onnx
 
 from edgemtl_runtime.atomic import AtomicFile
+from edgemtl_runtime.engine.clock import clock_for
 from edgemtl_runtime.engine.config import EngineConfig
 from edgemtl_runtime.engine.costs import MODELS, PROBE, VERSION, Costs, ProbeDescription, read_costs
 from edgemtl_runtime.engine.onnxruntime import load
@@ -72,8 +73,9 @@ def latencies(
             file.write_bytes(in_precision(model, config.precision))
             engine = stack.enter_context(open_model(file, config))
             runs.append(partial(engine.run, noise_for(engine)))
-        once = sum(interleaved(runs, repeats=3)) / len(runs)
-        return interleaved(runs, repeats=int(min(max(seconds / once, 15), 500)), of=of)
+        clock = clock_for(config.backend, config.threads)
+        once = sum(interleaved(runs, repeats=3, clock=clock)) / len(runs)
+        return interleaved(runs, repeats=int(min(max(seconds / once, 15), 500)), of=of, clock=clock)
 
 
 def costs_from(file: Path, probe: Probe, asked: EngineConfig | None = None) -> Costs:

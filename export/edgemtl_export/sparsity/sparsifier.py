@@ -54,7 +54,7 @@ REFITS = 12
 """How often it does where each choice is followed by a refit, which takes as long as some steps."""
 MOST_PERIOD = 4
 """With a target a proximal step follows every fourth step of a long training, with four times the ratio."""
-DEFAULT_MULTIPLE = 8
+DEFAULT_MULTIPLE, MOST_MULTIPLE = 8, 32
 TINY = 1e-9
 
 
@@ -111,7 +111,7 @@ class Sparsifier:
 
             deployment, costs = deployment or Deployment(self.model, args, kwargs), settings.costs
             self.cost = measured = DeployedLatency(self.model, groups, deployment, costs, settings.engine, progress)
-            multiple = self.settings.channel_multiple or max(measured.step, DEFAULT_MULTIPLE)
+            multiple = self.settings.channel_multiple or min(max(measured.step, DEFAULT_MULTIPLE), MOST_MULTIPLE)
         else:
             self.cost = cost_metric(self.settings.metric, coupled, scope)
         self.aim = Aim(measured)
