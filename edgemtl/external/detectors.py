@@ -12,7 +12,8 @@ from edgemtl_models.yolo_detector import cells
 from edgemtl_runtime.bundle import Head
 
 from .coco import COCO_NAMES
-from .formats import STRIDES, DecodedYoloxBoxes, GridBoxes, PixelGridBoxes, YoloxBoxes
+from .formats import STRIDES, DecodedYoloxBoxes, PixelGridBoxes, SelectedBoxes, YoloxBoxes
+from .network import OutputFormat
 from .options import Pixels
 
 UNITS = "pixels of the camera, xyxy"
@@ -24,7 +25,7 @@ FOLLOWS = 0.9
 class Detector:
     """A detector: the format of its boxes, its head, and what pixels it takes."""
 
-    format: GridBoxes
+    format: OutputFormat
     head: Head
     pixels: Pixels
     bgr: bool
@@ -46,6 +47,10 @@ def recognised(
         classes = _classes(rows - 4, names)
         note = f"read as a detector of ultralytics' ONNX layout: {rows - 4} classes"
         return Detector(PixelGridBoxes(size), _head(classes), "0-1", False, note)
+    if columns == 6 and _are_selected(module, size):
+        classes = _selected_classes(names)
+        note = f"read as an end-to-end detector of ultralytics: the best {rows} boxes, {len(classes)} classes"
+        return Detector(SelectedBoxes(len(classes)), _head(classes, "topk_boxes"), "0-1", False, note)
     if rows == count and 6 <= columns < rows:
         classes = _classes(columns - 5, names)
         decoded = _follows_cells(module, size, pixels=255.0) > FOLLOWS
@@ -55,8 +60,20 @@ def recognised(
     return None
 
 
-def _head(classes: tuple[str, ...]) -> Head:
-    return Head("boxes", "boxes", "nms_boxes", classes, units=UNITS)
+def _head(classes: tuple[str, ...], decoder: str = "nms_boxes") -> Head:
+    return Head("boxes", "boxes", decoder, classes, units=UNITS)
+
+
+def _selected_classes(names: dict[int, str] | None) -> tuple[str, ...]:
+    return _classes(len(names) if names else len(COCO_NAMES), names)
+
+
+def _are_selected(module: nn.Module, size: tuple[int, int]) -> bool:
+    """Whether boxes come with falling scores and whole classes, as they do where the best are chosen."""
+    rows = _output(module, size, 1.0)[0].double()
+    score, label = rows[:, 4], rows[:, 5]
+    falling = bool((score.diff() <= 0).all() and (score >= 0).all() and (score <= 1).all())
+    return falling and bool((label == label.round()).all() and (label >= 0).all())
 
 
 def _classes(count: int, names: dict[int, str] | None) -> tuple[str, ...]:
@@ -65,12 +82,17 @@ def _classes(count: int, names: dict[int, str] | None) -> tuple[str, ...]:
     return COCO_NAMES if count == len(COCO_NAMES) else tuple(f"class{index}" for index in range(count))
 
 
-def _follows_cells(module: nn.Module, size: tuple[int, int], pixels: float) -> float:
-    """Return how far the first two numbers of a box follow the cells, as its centre in pixels does; of -1 to 1."""
+def _output(module: nn.Module, size: tuple[int, int], pixels: float) -> Tensor:
+    """Return the output for an image of noise."""
     image = pixels * torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         outputs = module(image)
-    tensor = outputs if isinstance(outputs, Tensor) else next(iter(outputs.values()))
+    return outputs if isinstance(outputs, Tensor) else next(iter(outputs.values()))
+
+
+def _follows_cells(module: nn.Module, size: tuple[int, int], pixels: float) -> float:
+    """Return how far the first two numbers of a box follow the cells, as its centre in pixels does; of -1 to 1."""
+    tensor = _output(module, size, pixels)
     centres = cells(size, STRIDES)[0]
     given = tensor[0, :2] if tensor.shape[2] == centres.shape[1] else tensor[0, :, :2].T
     pair = torch.stack([given.flatten(), centres.flatten()]).double()

@@ -110,6 +110,26 @@ class DecodedYoloxBoxes(YoloxBoxes):
         return torch.cat([centre - size / 2, centre + size / 2], 1), objectness * classes
 
 
+class SelectedBoxes(OutputFormat):
+    """One output (B, K, 6): corners in pixels, score and class of the best boxes; end-to-end files of ultralytics."""
+
+    is_selected = True
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+
+    def raw(self, outputs: Any) -> dict[str, Tensor]:
+        """Return the boxes."""
+        return {BOXES: outputs}
+
+    def heads(self, outputs: Any) -> dict[str, Tensor]:
+        """Return (B, K, 4 + C): corners, and the score at its class."""
+        corners, score, label = outputs.split([4, 1, 1], 2)
+        of_class = label.round() == torch.arange(self.classes, dtype=label.dtype, device=label.device)
+        return {BOXES: torch.cat([corners, score * of_class.to(score.dtype)], 2)}
+
+
 class LabelMaps(OutputFormat):
     """One map of logits (B, C, h, w), by its path among the outputs."""
 

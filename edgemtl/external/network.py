@@ -23,6 +23,8 @@ class OutputFormat(nn.Module):
 
     kinds: Mapping[str, Kind] = MappingProxyType({})
     """Of the raw values, by path (`edgemtl_export.teacher`)."""
+    is_selected = False
+    """Whether the core has chosen its best outputs already, so that they cannot be compared one by one."""
 
     def raw(self, outputs: Any) -> dict[str, Tensor]:
         """Return a core's outputs as they are compared with a teacher's."""

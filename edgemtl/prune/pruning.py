@@ -76,6 +76,11 @@ def prune(
     """
     with AtomicFolder(out, PRUNING, overwrite) as output, tempfile.TemporaryDirectory() as outside:
         dense = Path(outside) / ONNX
+        if network.adapter.format.is_selected:
+            raise EdgemtlError(
+                f"{network.name}: chooses its best boxes itself, so that student and teacher cannot be compared box by "
+                "box; prune the checkpoint, or a file that was exported with end2end=False"
+            )
         try:
             write_dense(network, dense)
             pruned = train(network, data, options, progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
 
@@ -87,6 +88,36 @@ def grid_onnx(file: Path, numbers: int, rows: bool, size: tuple[int, int] = (64,
     program = torch.onnx.export(network, (torch.zeros(1, 3, *size),), dynamo=True, opset_version=20, verbose=False)
     assert program is not None
     program.save(str(file))
+    return network
+
+
+class BestBoxes(nn.Module):
+    """Such a network that chooses its best boxes itself: (B, K, 6) corners, score and class."""
+
+    def __init__(self, classes: int, most: int) -> None:
+        super().__init__()
+        self.grid, self.most, self.classes = GridNet(4 + classes, False), most, classes
+
+    def forward(self, x: Tensor) -> Tensor:
+        centre, size, scores = self.grid(255 * x).split([2, 2, self.classes], 1)
+        corners = torch.cat([centre - size / 2, centre + size / 2], 1).transpose(1, 2)
+        best, index = scores.transpose(1, 2).flatten(1).topk(self.most)
+        cell = torch.div(index, self.classes, rounding_mode="floor")
+        chosen = corners.gather(1, cell.unsqueeze(-1).expand(-1, -1, 4))
+        label = (index - cell * self.classes).to(best.dtype)
+        return torch.cat([chosen, best.unsqueeze(-1), label.unsqueeze(-1)], -1)
+
+
+def best_boxes_onnx(file: Path, classes: int, most: int, size: tuple[int, int] = (64, 96)) -> nn.Module:
+    """Write such a network as ONNX with the names that ultralytics writes, and return it."""
+    torch.manual_seed(0)
+    network = BestBoxes(classes, most).eval()
+    program = torch.onnx.export(network, (torch.zeros(1, 3, *size),), dynamo=True, opset_version=20, verbose=False)
+    assert program is not None
+    names = {index: f"name{index}" for index in range(classes)}
+    model = program.model_proto
+    onnx.helper.set_model_props(model, {"names": str(names), "end2end": "True"})
+    onnx.save(model, str(file))
     return network
 
 

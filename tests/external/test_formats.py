@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 import torch
 from conftest import folder_of
-from foreign_networks import checkpoint, grid_onnx
+from foreign_networks import best_boxes_onnx, checkpoint, grid_onnx, images
 from torch import Tensor
 
+from edgemtl.cli import main
 from edgemtl.external.formats import DecodedYoloxBoxes, GridBoxes, PixelGridBoxes, YoloxBoxes
 from edgemtl.external.opening import open_network
 from edgemtl.external.options import OpenOptions
 from edgemtl.external.source import parse
 from edgemtl.external.ultralytics import file_network
+from edgemtl_export.decoding import topk_boxes
 from edgemtl_models.yolo_detector import cells
 
 SIZE = (64, 96)
@@ -85,6 +87,29 @@ def test_a_detector_is_recognised_by_its_grid(
         boxes = network.adapter(rgb=image if rows_first else image.flip(1))["boxes"]
     expected = network.adapter.format.heads(given)["boxes"]
     torch.testing.assert_close(boxes, expected, atol=1e-4, rtol=1e-4)  # YOLOX reads blue, green, red
+
+
+@pytest.mark.parametrize("most", [20, COUNT])
+def test_a_file_that_chooses_its_best_boxes_is_deployed_and_not_pruned(
+    tmp_path: Path, most: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where it chooses as many as a grid has cells, as YOLO26's file of a small image does."""
+    plain = best_boxes_onnx(tmp_path / "net.onnx", 4, most, SIZE)
+    source = parse(str(tmp_path / "net.onnx"))
+    assert source is not None
+    network = open_network(source)
+    assert "end-to-end detector" in network.notes[0] and network.heads[0].decoder == "topk_boxes"
+    assert network.heads[0].classes == ("name0", "name1", "name2", "name3") and network.inputs[0].std == (1.0,) * 3
+    image = torch.rand(1, 3, *SIZE)
+    with torch.no_grad():
+        wanted = plain(image)[0]
+        given = topk_boxes(network.adapter(rgb=image)["boxes"], SIZE)[0]
+    count = min(len(given), most)
+    torch.testing.assert_close(given[:count], wanted[:count], atol=1e-3, rtol=1e-4)
+    words = [str(tmp_path / "net.onnx"), "--images", str(images(tmp_path / "images", 12)), "--out"]
+    assert main(["export", *words, str(tmp_path / "bundle")]) == 0
+    assert main(["prune", *words, str(tmp_path / "small")]) == 2
+    assert "chooses its best boxes itself" in capsys.readouterr().err.splitlines()[-1]
 
 
 SLOW = pytest.mark.slow
