@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from edgemtl_models import MultiTask
-from edgemtl_models.yolo import BoxHead
+from edgemtl_models.box_head import BoxHead
 
 from . import networks
 from .run import Interface

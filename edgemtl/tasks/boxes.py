@@ -58,7 +58,8 @@ class Boxes(SimpleTask):
 
     def prepare(self, head: nn.Module, epochs: int) -> None:
         """Set up the loss of the head's two branches."""
-        from edgemtl_models.yolo import BoxHead, BoxLoss
+        from edgemtl_models.box_head import BoxHead
+        from edgemtl_models.box_loss import BoxLoss
 
         assert isinstance(head, BoxHead)
         self.box_loss = BoxLoss(head, epochs)

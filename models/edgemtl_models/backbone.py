@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .yolo import C3k2, Conv
+from .blocks import Conv, CSPBlock
 
 
 class Backbone(nn.Module):
@@ -29,7 +29,7 @@ class Backbone(nn.Module):
 
 
 class YoloBackbone(Backbone):
-    """Strided convolutions, each followed by a C3k2 block (ultralytics' YOLO11), from scratch.
+    """Strided convolutions, each followed by a cross-stage partial block (as YOLO11 has them), from scratch.
 
     ``widths`` are the channels at strides 2, 4, 8 and 16.
     """
@@ -38,9 +38,9 @@ class YoloBackbone(Backbone):
         super().__init__()
         c2, c4, c8, c16 = widths
         self.stem = Conv(channels, c2, 3, 2)
-        self.stage4 = nn.Sequential(Conv(c2, c4, 3, 2), C3k2(c4, c4))
-        self.stage8 = nn.Sequential(Conv(c4, c8, 3, 2), C3k2(c8, c8))
-        self.stage16 = nn.Sequential(Conv(c8, c16, 3, 2), C3k2(c16, c16))
+        self.stage4 = nn.Sequential(Conv(c2, c4, 3, 2), CSPBlock(c4, c4))
+        self.stage8 = nn.Sequential(Conv(c4, c8, 3, 2), CSPBlock(c8, c8))
+        self.stage16 = nn.Sequential(Conv(c8, c16, 3, 2), CSPBlock(c16, c16))
         self.widths = [c4, c8, c16]
 
     def forward(self, image: Tensor) -> list[Tensor]:

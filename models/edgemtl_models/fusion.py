@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from .backbone import Backbone
+from .blocks import SPPF, Conv, CSPBlock
 from .staging import stages
 from .trunk import Slices, Trunk
-from .yolo import SPPF, C3k2, Conv
 
 
 class Pyramid(Trunk):
@@ -30,16 +30,16 @@ class Pyramid(Trunk):
         self.fuse = nn.ModuleList(Conv(level, width, 1) for level, width in zip(levels, widths[:3], strict=True))
         self.stage32 = nn.Sequential(Conv(w16, w32, 3, 2), SPPF(w32, w32))
         self.up = nn.Upsample(scale_factor=2.0, mode="nearest")
-        self.top16 = C3k2(w32 + w16, w16)
-        self.top8 = C3k2(w16 + w8, w8)
+        self.top16 = CSPBlock(w32 + w16, w16)
+        self.top8 = CSPBlock(w16 + w8, w8)
         self.top4 = Conv(w8 + w4, w4, 1)
         self.bottom_up = bottom_up
         if not bottom_up:
             return
         self.down16 = Conv(w8, w8, 3, 2)
-        self.out16 = C3k2(w8 + w16, w16)
+        self.out16 = CSPBlock(w8 + w16, w16)
         self.down32 = Conv(w16, w16, 3, 2)
-        self.out32 = C3k2(w16 + w32, w32)
+        self.out32 = CSPBlock(w16 + w32, w32)
 
     def features(self, levels: list[Tensor]) -> list[Tensor]:
         """Return the features at strides 4, 8, 16 and 32 from a backbone's at 4, 8 and 16."""

@@ -10,8 +10,8 @@ from torch import nn
 
 from .aligned import LEVELS
 from .backbone import BACKBONES, Backbone
+from .box_head import BoxHead
 from .heads import DenseHead, ImageHead
-from .yolo import BoxHead
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .yolo import Conv
+from .blocks import Conv
 
 
 class DenseHead(nn.Module):

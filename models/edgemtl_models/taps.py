@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from .backbone import Backbone
+from .blocks import SPPF, Conv
 from .staging import PROBE, module_sequence
 from .trunk import Slices, Trunk
-from .yolo import SPPF, Conv
 
 DEEPEST = "stage32"
 """The stage after the backbones; the only block that all modalities share."""

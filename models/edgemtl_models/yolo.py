@@ -1,14 +1,12 @@
-"""The only import of ultralytics (AGPL-3.0): its blocks, detection head and losses, kept offline and quiet."""
+"""The only import of ultralytics (AGPL-3.0, the extra ``yolo``): its networks and its trainer, offline and quiet."""
 
 from __future__ import annotations
 
-import math
 import os
-from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .private import settings_folder
 from .ultralytics_checkpoint import CheckpointError, UltralyticsCheckpoint
@@ -22,102 +20,14 @@ if "YOLO_CONFIG_DIR" not in os.environ:
     os.environ["YOLO_CONFIG_DIR"] = str(settings_folder())
 _torch_save = torch.save
 
-from ultralytics.cfg import get_cfg  # noqa: E402
 from ultralytics.models.yolo.detect import DetectionTrainer  # noqa: E402
 from ultralytics.nn import modules, tasks  # noqa: E402
-from ultralytics.nn.modules import SPPF, C3k2, Conv, Detect  # noqa: E402
 from ultralytics.utils import SETTINGS  # noqa: E402
-from ultralytics.utils.loss import E2ELoss  # noqa: E402
 
 torch.save = _torch_save  # ultralytics swaps in a retrying version for the whole process
 SETTINGS["sync"] = False
 
-__all__ = ["SPPF", "BoxHead", "BoxLoss", "C3k2", "Conv", "DetectionTrainer", "build_network"]
-
-
-BRANCHES = ("one2many", "one2one")
-
-
-class BoxHead(nn.Module):
-    """Anchor-free boxes without NMS: ultralytics' `Detect` with a one-to-many and a one-to-one branch.
-
-    Training gives the raw predictions of both branches, as `BoxLoss` wants them. Evaluation gives (B, A, 4 + classes):
-    xyxy in network pixels and class scores in [0, 1], from the one-to-one branch alone.
-    """
-
-    def __init__(self, channels: list[int], strides: list[int], classes: int, reg_max: int = 1) -> None:
-        super().__init__()
-        self.detect = Detect(classes, reg_max=reg_max, end2end=True, ch=channels)
-        self.detect.end2end = True
-        self.detect.stride = torch.tensor(strides, dtype=torch.float32)
-        self.strides = strides
-
-    def bias_init(self, height: int, width: int) -> None:
-        """Start the class scores at the chance of about five objects an image of this size."""
-        detect = self.detect
-        detect.bias_init()
-        for head in (detect.one2many["cls_head"], detect.one2one["cls_head"]):
-            for level, stride in zip(head, self.strides, strict=True):
-                cells = height * width / stride**2
-                level[-1].bias.data[:] = math.log(5 / detect.nc / max(cells, 10.0))
-
-    def forward(self, features: list[Tensor]) -> Tensor | dict[str, dict[str, Tensor]]:
-        """Return both raw branches in training, decoded boxes (B, A, 4 + classes) in evaluation.
-
-        ``features`` are the trunk's; the coarsest, one a stride, are read.
-        """
-        features = features[-len(self.strides) :]
-        if self.training:
-            branches: dict[str, dict[str, Tensor]] = self.detect(features)
-            return branches
-        raw = self.detect.forward_head(features, **self.detect.one2one)
-        distances = self.detect.dfl(raw["boxes"])
-        centres, stride = self._grid(features)
-        lt, rb = distances.split(2, 1)
-        xyxy = torch.cat([centres - lt, centres + rb], 1) * stride
-        return torch.cat([xyxy, raw["scores"].sigmoid()], 1).transpose(1, 2)
-
-    def _grid(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Cell centres (2, A) in cells and strides (1, A) in pixels, as constants of the given shapes."""
-        centres, strides = [], []
-        for feature, stride in zip(features, self.strides, strict=True):
-            h, w = feature.shape[2:]
-            y, x = torch.meshgrid(torch.arange(h) + 0.5, torch.arange(w) + 0.5, indexing="ij")
-            centres.append(torch.stack([x.flatten(), y.flatten()]))
-            strides.append(torch.full((1, h * w), float(stride)))
-        like = features[0]
-        return torch.cat(centres, 1).to(like), torch.cat(strides, 1).to(like)
-
-
-class BoxLoss:
-    """Box, class and distance losses of both branches (ultralytics' `E2ELoss`), the weight moving to one-to-one.
-
-    ``epochs`` is how often `advance` is called over a training: the share of the one-to-many branch falls with it.
-    """
-
-    def __init__(self, head: BoxHead, epochs: int, box: float = 7.5, cls: float = 0.5, dfl: float = 1.5) -> None:
-        args = get_cfg(overrides={"box": box, "cls": cls, "dfl": dfl, "epochs": max(epochs, 1)})
-        model: Any = SimpleNamespace(args=args, model=[head.detect], parameters=head.parameters)  # all that it reads
-        self.loss = E2ELoss(model)
-        self.weight: dict[str, Tensor] = {}
-        for name in BRANCHES:  # the weight of all assigned scores, which a branch's loss is the mean over
-            assigner = getattr(self.loss, name).assigner
-            assigner.register_forward_hook(lambda _m, _i, out, name=name: self.weight.update({name: out[2].sum()}))
-
-    def __call__(self, raw: dict[str, dict[str, Tensor]], target: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return each branch's loss summed over what was assigned, (2,), and the weight of all that, (2,).
-
-        For ``batch_idx`` (N,), ``cls`` (N,) and ``bboxes`` (N, 4): normalised centre x, centre y, width, height.
-        """
-        totals = []
-        for name, share in zip(BRANCHES, (self.loss.o2m, self.loss.o2o), strict=True):
-            mean = getattr(self.loss, name).loss(raw[name], target)[0].sum() / raw[name]["boxes"].shape[0]
-            totals.append(share * mean * self.weight[name].clamp(min=1))
-        return torch.stack(totals), torch.stack([self.weight[name] for name in BRANCHES])
-
-    def advance(self) -> None:
-        """Move the weight one step from the one-to-many to the one-to-one branch."""
-        self.loss.update()
+__all__ = ["DetectionTrainer", "build_network"]
 
 
 KINDS = ("DetectionModel", "SegmentationModel", "PoseModel", "OBBModel")

@@ -1,0 +1,80 @@
+"""Blocks of convolutional networks: convolution and norm, cross-stage partial block, pooling pyramid.
+
+Parameters have the names that these blocks have in the YOLO family, so that weights go from one to the other.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Conv(nn.Module):
+    """Convolution, batch normalisation and SiLU, padded so that a stride of 1 keeps the size."""
+
+    def __init__(
+        self, channels: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1, activated: bool = True
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.bn = nn.BatchNorm2d(outputs)
+        self.act: nn.Module = nn.SiLU() if activated else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the activations."""
+        out: Tensor = self.act(self.bn(self.conv(x)))
+        return out
+
+
+class Bottleneck(nn.Module):
+    """Two convolutions through half of the channels, added to what came in (He et al. 2016)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.cv1 = Conv(channels, channels // 2, 3)
+        self.cv2 = Conv(channels // 2, channels, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the sum."""
+        out: Tensor = x + self.cv2(self.cv1(x))
+        return out
+
+
+class CSPBlock(nn.Module):
+    """A cross-stage partial block (Wang et al. 2020, arXiv 1911.11929): half of the channels through a bottleneck.
+
+    All that arises on the way is concatenated (ELAN, Wang et al. 2022) and mixed by a 1×1 convolution.
+    """
+
+    def __init__(self, channels: int, outputs: int) -> None:
+        super().__init__()
+        half = outputs // 2
+        self.cv1 = Conv(channels, 2 * half)
+        self.cv2 = Conv(3 * half, outputs)
+        self.m = nn.ModuleList([Bottleneck(half)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the mixed channels."""
+        parts = list(self.cv1(x).chunk(2, 1))
+        for block in self.m:
+            parts.append(block(parts[-1]))
+        out: Tensor = self.cv2(torch.cat(parts, 1))
+        return out
+
+
+class SPPF(nn.Module):
+    """Spatial pyramid pooling (He et al. 2015): maxima over windows of 5, 9 and 13 cells, one after the other."""
+
+    def __init__(self, channels: int, outputs: int) -> None:
+        super().__init__()
+        self.cv1 = Conv(channels, channels // 2, activated=False)
+        self.cv2 = Conv(4 * (channels // 2), outputs)
+        self.m = nn.MaxPool2d(5, 1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the mixed channels."""
+        parts: list[Tensor] = [self.cv1(x)]
+        for _ in range(3):
+            parts.append(self.m(parts[-1]))
+        out: Tensor = self.cv2(torch.cat(parts, 1))
+        return out
