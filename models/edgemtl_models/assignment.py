@@ -25,7 +25,7 @@ class Objects(NamedTuple):
 
 
 class Assignment(NamedTuple):
-    """What each cell is to say."""
+    """The target of each cell."""
 
     scores: Tensor
     """(B, A, classes): how well the cell's box is aligned, for its object's class."""

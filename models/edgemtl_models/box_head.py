@@ -1,4 +1,4 @@
-"""An anchor-free head for boxes with a one-to-one branch beside a one-to-many branch, so that none is suppressed.
+"""An anchor-free head for boxes with a one-to-many and a one-to-one branch, so that none is suppressed.
 
 Dual assignments: YOLOv10 (Wang et al. 2024, arXiv 2405.14458). A cell's box is its centre's distances to the sides
 (FCOS, Tian et al. 2019), in cells; with ``reg_max`` over 1 each is the mean of a distribution (Li et al. 2020, arXiv

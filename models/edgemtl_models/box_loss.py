@@ -57,15 +57,15 @@ class BoxLoss:
         size = self._size(raw)
         objects = padded(target, len(logits), size)
         positions = (centres * stride).T
-        found = ASSIGNERS[name](logits.sigmoid(), xyxy.detach(), positions, objects)
-        weight = found.scores.sum()
+        assignment = ASSIGNERS[name](logits.sigmoid(), xyxy.detach(), positions, objects)
+        weight = assignment.scores.sum()
         box, cls, dfl = self.weights
-        classes = functional.binary_cross_entropy_with_logits(logits, found.scores, reduction="sum")
-        if not found.assigned.any():
+        classes = functional.binary_cross_entropy_with_logits(logits, assignment.scores, reduction="sum")
+        if not assignment.assigned.any():
             return cls * classes + 0.0 * boxes.sum(), weight
-        of_cell = found.scores.sum(-1)[found.assigned]
-        overlap = paired_iou(xyxy[found.assigned], found.xyxy[found.assigned])
-        far = self._distance_loss(boxes, distances, positions, stride, found, size)
+        of_cell = assignment.scores.sum(-1)[assignment.assigned]
+        overlap = paired_iou(xyxy[assignment.assigned], assignment.xyxy[assignment.assigned])
+        far = self._distance_loss(boxes, distances, positions, stride, assignment, size)
         return cls * classes + box * ((1 - overlap) * of_cell).sum() + dfl * (far * of_cell).sum(), weight
 
     def _size(self, raw: dict[str, Tensor]) -> Tensor:
@@ -74,12 +74,14 @@ class BoxLoss:
         return self.head.strides[0] * torch.tensor([width, height], device=raw["boxes"].device)
 
     def _distance_loss(
-        self, boxes: Tensor, distances: Tensor, positions: Tensor, stride: Tensor, found: Assignment, size: Tensor
+        self, boxes: Tensor, distances: Tensor, positions: Tensor, stride: Tensor, assignment: Assignment, size: Tensor
     ) -> Tensor:
         """Return the loss of the distances of every cell that has an object."""
-        image, cell = found.assigned.nonzero(as_tuple=True)
+        image, cell = assignment.assigned.nonzero(as_tuple=True)
         position, step = positions[cell], stride[0, cell].unsqueeze(-1)
-        wanted = torch.cat([position - found.xyxy[image, cell, :2], found.xyxy[image, cell, 2:] - position], 1)
+        wanted = torch.cat(
+            [position - assignment.xyxy[image, cell, :2], assignment.xyxy[image, cell, 2:] - position], 1
+        )
         if self.head.reg_max == 1:
             shares = (distances[image, :, cell] * step - wanted) / size.repeat(2)
             return shares.abs().mean(1)

@@ -28,9 +28,9 @@ SIZE = (96, 128)
 
 def head(reg_max: int = 1, seed: int = 0) -> BoxHead:
     torch.manual_seed(seed)
-    made = BoxHead(WIDTHS, STRIDES, 3, reg_max)
-    made.bias_init(*SIZE)
-    return made
+    network = BoxHead(WIDTHS, STRIDES, 3, reg_max)
+    network.bias_init(*SIZE)
+    return network
 
 
 def features(batch: int = 4) -> list[Tensor]:
@@ -136,8 +136,8 @@ def test_the_loss_is_ultralytics_own(reg_max: int, seed: int) -> None:
     ],
 )
 def test_overlap_less_distance_and_shape(left: tuple[float, ...], right: tuple[float, ...], iou: float) -> None:
-    found = paired_iou(torch.tensor(left).float(), torch.tensor(right).float())
-    assert float(found) == pytest.approx(iou, abs=1e-5)
+    assignment = paired_iou(torch.tensor(left).float(), torch.tensor(right).float())
+    assert float(assignment) == pytest.approx(iou, abs=1e-5)
 
 
 def cells(side: int = 64, stride: int = 8) -> Tensor:
@@ -159,28 +159,28 @@ def test_the_best_aligned_cells_are_chosen() -> None:
     predicted[:, 0] += 8  # every cell's box is off, but for two
     predicted[inside[3], 0], predicted[inside[5], 0] = 8.0, 9.0
     scores = torch.full((1, 64, 2), 0.25)
-    found = Assigner(2, 2)(scores, predicted[None], centres, objects(box, classes=(1,)))
-    assert found.assigned[0].nonzero().flatten().tolist() == [int(inside[3]), int(inside[5])]
-    assert found.scores[0, :, 0].sum() == 0
-    assert float(found.scores[0, inside[3], 1]) == pytest.approx(1, abs=1e-3)
-    assert float(found.scores[0, inside[5], 1]) < 0.95
+    assignment = Assigner(2, 2)(scores, predicted[None], centres, objects(box, classes=(1,)))
+    assert assignment.assigned[0].nonzero().flatten().tolist() == [int(inside[3]), int(inside[5])]
+    assert assignment.scores[0, :, 0].sum() == 0
+    assert float(assignment.scores[0, inside[3], 1]) == pytest.approx(1, abs=1e-3)
+    assert float(assignment.scores[0, inside[5], 1]) < 0.95
 
 
 def test_a_cell_that_two_objects_want_is_of_the_one_that_its_box_overlaps_more() -> None:
     centres, boxes = cells(), ((0.0, 0.0, 64.0, 64.0), (16.0, 16.0, 48.0, 48.0))
     predicted = torch.where(((centres > 24) & (centres < 40)).all(1, keepdim=True), torch.tensor(boxes[1]), 0.0)
     predicted = torch.where(predicted.any(1, keepdim=True), predicted, torch.tensor(boxes[0]))
-    found = Assigner(64, 64)(torch.full((1, 64, 1), 0.5), predicted[None], centres, objects(*boxes))
+    assignment = Assigner(64, 64)(torch.full((1, 64, 1), 0.5), predicted[None], centres, objects(*boxes))
     middle = ((centres > 24) & (centres < 40)).all(1)
-    assert found.assigned.all() and (found.xyxy[0, middle] == torch.tensor(boxes[1])).all()
-    assert (found.xyxy[0, ~middle] == torch.tensor(boxes[0])).all()
+    assert assignment.assigned.all() and (assignment.xyxy[0, middle] == torch.tensor(boxes[1])).all()
+    assert (assignment.xyxy[0, ~middle] == torch.tensor(boxes[0])).all()
 
 
 def test_an_object_smaller_than_a_cell_has_one() -> None:
     box = (30.0, 30.0, 33.0, 33.0)
     predicted = torch.tensor(box).repeat(64, 1)
-    found = Assigner(10, 10)(torch.full((1, 64, 1), 0.5), predicted[None], cells(), objects(box))
-    assert found.assigned.any()
+    assignment = Assigner(10, 10)(torch.full((1, 64, 1), 0.5), predicted[None], cells(), objects(box))
+    assert assignment.assigned.any()
 
 
 @given(st.integers(0, 12), st.integers(0, 50), st.sampled_from([1, 8]))
@@ -193,17 +193,17 @@ def test_one_to_one_is_one_to_one_and_gradients_are_finite(count: int, seed: int
     assert torch.isfinite(totals).all() and (weights >= 0).all()
     gradients = [p.grad for p in ours.parameters() if p.requires_grad]
     assert all(g is not None and torch.isfinite(g).all() for g in gradients)
-    found = padded(wanted, 4, torch.tensor([128, 96]))
-    assert found.known.sum() == count
+    assignment = padded(wanted, 4, torch.tensor([128, 96]))
+    assert assignment.known.sum() == count
     for index in range(4):
         here = wanted["cls"][wanted["batch_idx"] == index]
-        assert found.classes[index][found.known[index]].tolist() == here.tolist()
+        assert assignment.classes[index][assignment.known[index]].tolist() == here.tolist()
     scores = raw["one2one"]["scores"].transpose(1, 2).sigmoid().detach()
     assigner = ASSIGNERS["one2one"]
     centres = torch.cat([torch.rand(scores.shape[1], 2) * 96])
     boxes = torch.cat([centres - 20, centres + 20], 1).expand(4, -1, -1)
-    assigned = assigner(scores, boxes, centres, found).assigned.sum(1)
-    assert (assigned <= found.known.sum(1)).all()
+    assigned = assigner(scores, boxes, centres, assignment).assigned.sum(1)
+    assert (assigned <= assignment.known.sum(1)).all()
 
 
 def test_a_distribution_is_told_the_bins_around_a_distance() -> None:
