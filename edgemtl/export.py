@@ -30,8 +30,8 @@ from .gate_scores import scorer
 from .run import Run
 
 LICENCE = (
-    "AGPL-3.0-only: trained with ultralytics' modules and losses, whose authors claim AGPL-3.0 for such weights "
-    "and for engines made from them; the terms of your training data come on top"
+    "AGPL-3.0-only: trained with edgemtl, which is under that licence; the terms of your training data, and of the "
+    "weights that the training began with, come on top"
 )
 PRODUCER = "edgemtl 0.1.0"
 PARITY_IMAGES = 16
