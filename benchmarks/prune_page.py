@@ -30,9 +30,9 @@ LABELLED = """
 ## With labels
 
 Networks of ultralytics, trained here on the 273 colour images of the train split, then pruned in ultralytics' own
-training. The twin is the dense network, trained on as long with the same arguments. Torch-Pruning removes at once, by the norm
-of groups over the whole network and in multiples of 16, at the ratio whose milliseconds meet the budget; then it is trained as
-long. A budget of one seed is a hint, and decides nothing.
+training. The twin is the dense network, trained on as long with the same arguments. Torch-Pruning removes at once, by
+the norm of groups over the whole network and in multiples of 16, at the ratio whose milliseconds meet the budget; then
+it is trained as long. A budget of one seed is a hint, and decides nothing.
 
 """
 
