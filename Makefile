@@ -6,7 +6,7 @@ OUT := out/demo
 # training steps of the demo; 0 takes its own
 STEPS := 0
 READY := $(VENV)/.ready
-# compiled once, as an import of torch that is compiled anew each time takes seven seconds instead of three
+# modules are compiled once: to compile all of torch anew takes each process longer than to import it
 unexport PYTHONDONTWRITEBYTECODE
 
 # Real data and weights for research, where they exist next to the checkout.

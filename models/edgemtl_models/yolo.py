@@ -1,4 +1,4 @@
-"""The only import of ultralytics (AGPL-3.0, the extra ``yolo``): its networks and its trainer, offline and quiet."""
+"""The only import of ultralytics (AGPL-3.0): its networks and its trainer, kept offline and quiet."""
 
 from __future__ import annotations
 

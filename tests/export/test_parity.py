@@ -98,7 +98,7 @@ def test_every_limit_is_held(raw: dict[str, float], agreed: dict[str, float], ex
 
 
 class Cancels(nn.Module):
-    """A network that adds and takes away large numbers, in another order if asked, or off by a millionth of them."""
+    """A network that adds and takes away large numbers, in another order if asked, or off by a number."""
 
     def __init__(self, reverse: bool = False, off: float = 0.0) -> None:
         super().__init__()
