@@ -32,6 +32,7 @@ from edgemtl.prune.labelled import prune_with_labels
 from edgemtl.prune.options import PruneOptions
 from edgemtl.prune.pruning import prune
 from edgemtl_export.to_onnx import write_onnx
+from edgemtl_models.blocks import Conv
 from edgemtl_models.yolo_detector import YoloDetector
 from edgemtl_models.yolo_training import train_detector
 from edgemtl_runtime.engine.cpu import cpu_name
@@ -154,17 +155,9 @@ class TwoConvolutions(nn.Module):
 
     def __init__(self, block: Any) -> None:
         super().__init__()
-        self.first, self.second = copy.deepcopy(block.cv1), copy.deepcopy(block.cv1)
+        self.first, self.second = _part(block.cv1, slice(block.c)), _part(block.cv1, slice(block.c, None))
         self.m, self.cv2 = block.m, block.cv2
         self.f, self.i, self.type, self.np = block.f, block.i, block.type, block.np
-        for conv, part in ((self.first, slice(block.c)), (self.second, slice(block.c, None))):
-            conv.conv.weight = nn.Parameter(conv.conv.weight.detach()[part])
-            conv.conv.out_channels = conv.bn.num_features = block.c
-            for name, tensor in [*conv.bn.named_parameters(), *conv.bn.named_buffers()]:
-                if tensor.ndim:
-                    conv.bn.__dict__["_parameters" if name in conv.bn._parameters else "_buffers"][name] = (
-                        nn.Parameter(tensor.detach()[part]) if name in conv.bn._parameters else tensor[part]
-                    )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return what the block returns."""
@@ -173,6 +166,15 @@ class TwoConvolutions(nn.Module):
             parts.append(block(parts[-1]))
         out: torch.Tensor = self.cv2(torch.cat(parts, 1))
         return out
+
+
+def _part(whole: Any, rows: slice) -> nn.Module:
+    """Return a convolution and norm with some of the channels that another one makes."""
+    state = {name: tensor[rows] if tensor.ndim else tensor for name, tensor in whole.state_dict().items()}
+    part = Conv(whole.conv.in_channels, len(state["conv.weight"]))
+    part.bn.eps, part.bn.momentum = whole.bn.eps, whole.bn.momentum
+    part.load_state_dict(state)
+    return part.train(whole.training)
 
 
 def _without_splits(network: nn.Module) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,7 +30,7 @@ class BoxLoss:
         self.head, self.epochs, self.advanced = head, epochs, 0
         self.weights = box, cls, dfl
 
-    def __call__(self, raw: dict[str, dict[str, Tensor]], target: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def __call__(self, raw: Mapping[str, Mapping[str, Any]], target: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return each branch's loss summed over what was assigned, (2,), and the weight of all that, (2,).
 
         For ``batch_idx`` (N,), ``cls`` (N,) and ``bboxes`` (N, 4): normalised centre x, centre y, width, height.
@@ -48,8 +49,8 @@ class BoxLoss:
         """Move the weight one step from the one-to-many to the one-to-one branch."""
         self.advanced += 1
 
-    def _branch(self, name: Branch, raw: dict[str, Tensor], target: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        centres, stride = grid(raw["feats"], self.head.strides)  # type: ignore[arg-type]
+    def _branch(self, name: Branch, raw: Mapping[str, Any], target: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        centres, stride = grid(raw["feats"], self.head.strides)
         logits, boxes = raw["scores"].transpose(1, 2).float(), raw["boxes"].float()
         distances = self.head.detect.dfl(boxes)
         low, high = distances.split(2, 1)
@@ -68,7 +69,7 @@ class BoxLoss:
         far = self._distance_loss(boxes, distances, positions, stride, assignment, size)
         return cls * classes + box * ((1 - overlap) * of_cell).sum() + dfl * (far * of_cell).sum(), weight
 
-    def _size(self, raw: dict[str, Tensor]) -> Tensor:
+    def _size(self, raw: Mapping[str, Any]) -> Tensor:
         """Return the image's width and height in pixels, (2,)."""
         height, width = raw["feats"][0].shape[-2:]
         return self.head.strides[0] * torch.tensor([width, height], device=raw["boxes"].device)

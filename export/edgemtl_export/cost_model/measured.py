@@ -100,5 +100,6 @@ def _kept(probe: Probe, config: EngineConfig) -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     device = "".join(c if c.isalnum() else "-" for c in device_of(config.backend))
     version = load().__version__  # another release has other kernels
-    name = f"{probe.fingerprint}-{config.backend}-{version}-{config.precision}-{config.threads}-{device}.json"
+    clock = clock_for(config.backend, config.threads).__name__
+    name = f"{probe.fingerprint}-{config.backend}-{version}-{config.precision}-{config.threads}-{clock}-{device}.json"
     return Path(base) / "edgemtl" / "costs" / name
