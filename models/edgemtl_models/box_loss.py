@@ -34,6 +34,7 @@ class BoxLoss:
         """Return each branch's loss summed over what was assigned, (2,), and the weight of all that, (2,).
 
         For ``batch_idx`` (N,), ``cls`` (N,) and ``bboxes`` (N, 4): normalised centre x, centre y, width, height.
+        ``raw`` is of single or double precision, and so is what comes out.
         """
         losses, weights = zip(*(self._branch(name, raw[name], target) for name in BRANCHES), strict=True)
         many = self.share_of_many
@@ -51,7 +52,7 @@ class BoxLoss:
 
     def _branch(self, name: Branch, raw: Mapping[str, Any], target: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         centres, stride = grid(raw["feats"], self.head.strides)
-        logits, boxes = raw["scores"].transpose(1, 2).float(), raw["boxes"].float()
+        logits, boxes = raw["scores"].transpose(1, 2), raw["boxes"]
         distances = self.head.detect.dfl(boxes)
         low, high = distances.split(2, 1)
         xyxy = (torch.cat([centres - low, centres + high], 1) * stride).transpose(1, 2)
@@ -71,8 +72,9 @@ class BoxLoss:
 
     def _size(self, raw: Mapping[str, Any]) -> Tensor:
         """Return the image's width and height in pixels, (2,)."""
+        boxes: Tensor = raw["boxes"]
         height, width = raw["feats"][0].shape[-2:]
-        return self.head.strides[0] * torch.tensor([width, height], device=raw["boxes"].device)
+        return self.head.strides[0] * boxes.new_tensor([width, height])
 
     def _distance_loss(
         self, boxes: Tensor, distances: Tensor, positions: Tensor, stride: Tensor, assignment: Assignment, size: Tensor
@@ -101,13 +103,13 @@ def distribution_loss(logits: Tensor, wanted: Tensor) -> Tensor:
 
 
 def padded(target: dict[str, Tensor], batch: int, size: Tensor) -> Objects:
-    """Return the objects of a batch by image, in pixels of an image of ``size`` (width, height)."""
-    image, boxes = target["batch_idx"].long(), target["bboxes"].float()
+    """Return the objects of a batch by image, in pixels of an image of ``size`` (width, height), as ``size`` is."""
+    image, boxes = target["batch_idx"].long(), target["bboxes"].to(size)
     device = boxes.device
     counts = torch.bincount(image, minlength=batch) if len(image) else torch.zeros(batch, dtype=torch.long)
     most = int(counts.max()) if batch else 0
     centre, sides = (boxes.view(-1, 4) * size.repeat(2)).split(2, 1)
-    xyxy = torch.zeros(batch, most, 4, device=device)
+    xyxy = boxes.new_zeros(batch, most, 4)
     classes = torch.zeros(batch, most, dtype=torch.long, device=device)
     known = torch.zeros(batch, most, dtype=torch.bool, device=device)
     order = image.argsort(stable=True)

@@ -193,7 +193,7 @@ def test_one_to_one_is_one_to_one_and_gradients_are_finite(count: int, seed: int
     assert torch.isfinite(totals).all() and (weights >= 0).all()
     gradients = [p.grad for p in ours.parameters() if p.requires_grad]
     assert all(g is not None and torch.isfinite(g).all() for g in gradients)
-    assignment = padded(wanted, 4, torch.tensor([128, 96]))
+    assignment = padded(wanted, 4, torch.tensor([128.0, 96.0]))
     assert assignment.known.sum() == count
     for index in range(4):
         here = wanted["cls"][wanted["batch_idx"] == index]
@@ -204,6 +204,16 @@ def test_one_to_one_is_one_to_one_and_gradients_are_finite(count: int, seed: int
     boxes = torch.cat([centres - 20, centres + 20], 1).expand(4, -1, -1)
     assigned = assigner(scores, boxes, centres, assignment).assigned.sum(1)
     assert (assigned <= assignment.known.sum(1)).all()
+
+
+@pytest.mark.parametrize("reg_max", [1, 16])
+@pytest.mark.parametrize("count", [0, 12])
+def test_a_loss_in_double_precision_stays_in_it(reg_max: int, count: int) -> None:
+    single, double, wanted, maps = head(reg_max), head(reg_max).double(), target(count), features()
+    low, weight = BoxLoss(single, 5)(single.train()(maps), wanted)
+    high, weight_high = BoxLoss(double, 5)(double.train()([feature.double() for feature in maps]), wanted)
+    assert high.dtype == weight_high.dtype == torch.float64 and low.dtype == weight.dtype == torch.float32
+    assert torch.allclose(high.float(), low, rtol=1e-4) and torch.allclose(weight_high.float(), weight, rtol=1e-4)
 
 
 def test_a_distribution_is_told_the_bins_around_a_distance() -> None:
