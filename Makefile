@@ -22,7 +22,7 @@ setup: $(READY)
 # where that is missing opencv-python-headless takes its place.
 $(READY): pyproject.toml runtime/pyproject.toml export/pyproject.toml constraints.txt
 	@.ci/venv $(VENV) $(PYTHON)
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e runtime -e export -e '.[dev]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e runtime -e export -e '.[dev,yolo]'
 	@$(BIN)/python -c 'import cv2' 2>/dev/null || { \
 	  echo 'cv2 does not load here (libGL missing?): installing opencv-python-headless instead; --show needs a desktop'; \
 	  $(BIN)/uv pip uninstall --quiet --python $(BIN)/python opencv-python; \

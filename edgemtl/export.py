@@ -29,10 +29,6 @@ from .errors import EdgemtlError, nearest_hint
 from .gate_scores import scorer
 from .run import Run
 
-LICENCE = (
-    "AGPL-3.0-only: trained with edgemtl, which is under that licence; the terms of your training data, and of the "
-    "weights that the training began with, come on top"
-)
 PRODUCER = "edgemtl 0.1.0"
 PARITY_IMAGES = 16
 """Images of the held-out split on which a bundle is compared with its run."""
@@ -103,7 +99,7 @@ def _export_into(
             network_inputs(run, val, PARITY_IMAGES),
             output,
             str(run.interface.network["name"]),
-            LICENCE,
+            run.licence,
             PRODUCER,
             options.channel_multiple,
             precisions,

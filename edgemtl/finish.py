@@ -15,6 +15,7 @@ from .data.sample import Dataset
 from .delta_m import delta_m, references
 from .errors import brief
 from .evaluate import Predictor, evaluate, of_network
+from .licence import licence
 from .metric_report import Reports, from_json, to_json
 from .plots import training_curves
 from .reports.run import write_run_report
@@ -54,7 +55,9 @@ def write_run(
     if "val" in metrics and val is not None:
         with guarded("the report could not be written", out):
             shown = of_network(network, interface, None)
-            write_run_report(folder, config, metrics, network, shown, val, list(trainer.tasks))
+            write_run_report(
+                folder, config, metrics, network, shown, val, list(trainer.tasks), licence(interface.origins)
+            )
     (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n")
     return metrics
 

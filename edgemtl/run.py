@@ -19,6 +19,7 @@ from edgemtl_runtime.manifest_schema import with_new_keys
 from . import config_file, networks, run_plugins
 from .config import Config
 from .errors import EdgemtlError
+from .licence import licence, origins_of
 from .metric_report import Reports, from_json
 from .rng import isolated_rng
 from .run_files import CONFIG, WEIGHTS, check_run, read_metrics
@@ -34,6 +35,8 @@ class Interface(msgspec.Struct, frozen=True):
     network: dict[str, Any]
     inputs: tuple[Input, ...]
     heads: tuple[Head, ...]
+    origins: dict[str, str] | None = None
+    """Whose weights are in it (`licence.Origins`); None in runs from before this was written."""
 
     def channels(self) -> dict[str, int]:
         """Return the number of output channels of each head."""
@@ -79,6 +82,11 @@ class Run:
         """The metrics of the evaluation after training; nothing where there was none."""
         return from_json(self.metrics)
 
+    @property
+    def licence(self) -> str:
+        """Which licence applies to it, and why."""
+        return licence(self.interface.origins)
+
     def deployed(self) -> Deployed:
         """Return the network with the inputs and outputs of a bundle, not shrunk."""
         return Deployed(self.network, self.interface.inputs, self.interface.heads)
@@ -122,7 +130,7 @@ def interface_of(network: MultiTask, config: Config, heads: tuple[Head, ...]) ->
         )
         for modality, spec in network.inputs.items()
     )
-    return Interface(network.description, inputs, heads)
+    return Interface(network.description, inputs, heads, origins_of(config, network.description))
 
 
 def write_weights(folder: Path, config: Config, network: MultiTask, interface: Interface) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from typing import Any
 
 import onnx
@@ -10,8 +11,10 @@ import onnx
 from edgemtl_export.errors import UnsupportedError
 from edgemtl_export.from_onnx import OnnxNetwork
 from edgemtl_runtime.onnx_file import check_foreign_onnx
+from edgemtl_runtime.text import shortened
 
 from ..errors import EdgemtlError
+from ..licence import DATA
 from .custom import described
 from .network import ExternalNetwork
 from .options import OpenOptions
@@ -32,7 +35,7 @@ def open_network(source: NetworkSource, options: OpenOptions) -> ExternalNetwork
             raise
         given = f"{options.input_size[0]} {options.input_size[1]}"
         raise EdgemtlError(f"--input-size {given}: {source} cannot be read at this size ({error})") from error
-    return described(
+    opened = described(
         source,
         network,
         options,
@@ -43,6 +46,7 @@ def open_network(source: NetworkSource, options: OpenOptions) -> ExternalNetwork
         batch=0 if network.takes_batches else network.example_inputs[0].shape[0],
         class_names=_names(metadata),
     )
+    return replace(opened, licence=_licence(metadata) or opened.licence)
 
 
 def _sizes(model: onnx.ModelProto, options: OpenOptions, metadata: dict[str, str]) -> dict[str, tuple[int, ...]]:
@@ -61,6 +65,12 @@ def _sizes(model: onnx.ModelProto, options: OpenOptions, metadata: dict[str, str
         height, width = options.input_size or (fixed[2] or wanted[0], fixed[3] or wanted[1])
         sizes[value.name] = (fixed[0] or 1, fixed[1] or 3, height, width)
     return sizes
+
+
+def _licence(metadata: dict[str, str]) -> str:
+    """Return the licence that a file names, as ultralytics writes it into its files."""
+    named = shortened(" ".join(metadata.get("license", "").split()), 200)
+    return named and f"{named}, as the file says of itself; {DATA}"
 
 
 def _names(metadata: dict[str, str]) -> dict[int, str] | None:

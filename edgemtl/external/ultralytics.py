@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from edgemtl_export.teacher import Kind
-from edgemtl_models import yolo
 from edgemtl_models.ultralytics_checkpoint import CheckpointError, UltralyticsCheckpoint, read_checkpoint
 from edgemtl_models.yolo_detector import YoloDetector
 from edgemtl_runtime.bundle import Head
 
 from ..errors import EdgemtlError, brief
+from ..licence import AGPL, ULTRALYTICS
 from ..torch_file import foreign_class
 from .custom import described
 from .formats import GridBoxes, UltralyticsFile, tensors_of
@@ -37,10 +37,6 @@ class RawHeads(nn.Module):
         return {name: value for name, value in raw.items() if isinstance(value, Tensor)}
 
 
-LICENCE = (
-    "AGPL-3.0-only: a network of ultralytics, whose authors claim AGPL-3.0 for its weights and for engines made from "
-    "them; the terms of your training data come on top"
-)
 DEFAULT_SIZE = (640, 640)
 UNITS = "pixels of the camera, xyxy"
 
@@ -49,7 +45,7 @@ def open_network(source: NetworkSource, options: OpenOptions) -> ExternalNetwork
     """Open a checkpoint; nothing in it is run unless it is trusted. Raises `CheckpointError` or `EdgemtlError`."""
     try:
         checkpoint = read_checkpoint(source.path)
-        network = yolo.build_network(checkpoint)
+        network = _library(source).build_network(checkpoint)
     except CheckpointError as error:
         if options.trust:
             return _trusted(source, options)
@@ -58,6 +54,19 @@ def open_network(source: NetworkSource, options: OpenOptions) -> ExternalNetwork
             hint = f"; tensors alone make no network: give FILE.py:FUNCTION or timm:NAME with --weights {source.path}"
         raise CheckpointError(f"{error}{hint}") from error
     return of_checkpoint(source.stem, checkpoint, network, options)
+
+
+def _library(source: NetworkSource) -> Any:
+    """Return what builds networks of ultralytics, which is an extra."""
+    try:
+        from edgemtl_models import yolo
+    except ModuleNotFoundError as error:
+        if error.name != "ultralytics":
+            raise
+        raise EdgemtlError(
+            f"{source}: a network of ultralytics (AGPL-3.0), which is not installed; pip install 'edgemtl[yolo]'"
+        ) from error
+    return yolo
 
 
 def of_checkpoint(
@@ -85,7 +94,7 @@ def of_checkpoint(
         Adapter(core, [inputs[0].name], GridBoxes(size, core.strides)).eval(),
         inputs,
         (Head("boxes", "boxes", decoder, classes, units=UNITS),),
-        LICENCE,
+        ULTRALYTICS,
         output_names=("output0",),
         checkpoint=checkpoint,
     )
@@ -105,7 +114,7 @@ def _without_decoder(
         Adapter(core, [inputs[0].name], output_format).eval(),
         inputs,
         heads,
-        LICENCE,
+        ULTRALYTICS,
         output_names=tuple(head.name for head in heads),
         notes=(f"{name} {reason}: its outputs are taken as they are, without a decoder",),
         checkpoint=checkpoint,
@@ -141,7 +150,7 @@ def file_metadata(network: ExternalNetwork) -> dict[str, str]:
         "end2end": core.is_one_to_one,
         "args": {"batch": 1, "dynamic": False, "nms": None},
         "description": f"{network.name}, written by edgemtl",
-        "license": "AGPL-3.0-only",
+        "license": AGPL,
     }
     return {key: str(value) for key, value in values.items()}
 

@@ -34,6 +34,7 @@ def write_run_report(
     predictor: Predictor,
     samples: Dataset,
     tasks: Sequence[str],
+    licence: str,
 ) -> None:
     """Write ``report.html`` into a run's folder, which has its ``curves.png``; ``samples`` are those of ``metrics``."""
     title = f"{config.network} on {short_name(config.data)}: {', '.join(tasks)}"
@@ -42,7 +43,7 @@ def write_run_report(
     file = page(
         title,
         title,
-        facts(run_facts(config, metrics, samples)),
+        facts(run_facts(config, metrics, samples) | {"licence": licence}),
         *_metrics(metrics),
         *_task_changes(metrics),
         section(

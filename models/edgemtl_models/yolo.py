@@ -1,4 +1,5 @@
-"""The only import of ultralytics (AGPL-3.0): its networks and its trainer, kept offline and quiet."""
+# SPDX-License-Identifier: AGPL-3.0-only
+"""The only import of ultralytics (AGPL-3.0), an extra: its networks and its trainer, kept offline and quiet."""
 
 from __future__ import annotations
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: AGPL-3.0-only
 """Ultralytics' own training of a detector, with hooks around its optimiser's steps."""
 
 from __future__ import annotations

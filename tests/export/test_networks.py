@@ -30,6 +30,8 @@ QUICK = ["resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5", "yolo11n"]
 
 @pytest.mark.parametrize("name", [*QUICK[:3], pytest.param(QUICK[3], marks=pytest.mark.slow)])
 def test_all_that_position_allows_is_removed_in_each_mode_of_zeros(name: str) -> None:
+    if name.startswith("yolo"):
+        pytest.importorskip("edgemtl_models.yolo", reason="ultralytics is not installed")
     net, inputs = build(name)
     clean = {k: v.clone() for k, v in net.state_dict().items()}
     exported, groups = torch.export.export(net, inputs), channel_groups(net, inputs)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -123,6 +124,7 @@ def best_boxes_onnx(file: Path, classes: int, most: int, size: tuple[int, int] =
 
 def checkpoint(name: str, file: Path, classes: tuple[str, ...] = (), seed: int = 0) -> Path:
     """Save a network of ultralytics with random weights, as ultralytics does."""
+    pytest.importorskip("edgemtl_models.yolo", reason="ultralytics is not installed")
     from ultralytics import YOLO
     from ultralytics.nn.tasks import DetectionModel
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import math
 import os
 from types import SimpleNamespace
@@ -49,9 +48,7 @@ def target(count: int, batch: int = 4, seed: int = 0) -> dict[str, Tensor]:
 
 def ultralytics() -> SimpleNamespace:
     """What ultralytics has for these, or a skip."""
-    if importlib.util.find_spec("ultralytics") is None:
-        pytest.skip("ultralytics is not installed")
-    importlib.import_module("edgemtl_models.yolo")  # first, as it keeps ultralytics offline
+    pytest.importorskip("edgemtl_models.yolo", reason="ultralytics is not installed")  # it keeps it offline
     modules, cfg, loss = (
         importlib.import_module(f"ultralytics.{name}") for name in ("nn.modules", "cfg", "utils.loss")
     )

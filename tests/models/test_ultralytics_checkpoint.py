@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from edgemtl_models.ultralytics_checkpoint import CheckpointError, read_checkpoint
-from edgemtl_models.yolo import build_network
+
+build_network = pytest.importorskip("edgemtl_models.yolo", reason="ultralytics is not installed").build_network
 
 RAN = "EDGEMTL_TEST_RAN"
 
