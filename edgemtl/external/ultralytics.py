@@ -61,7 +61,7 @@ def _library(source: NetworkSource) -> Any:
     try:
         from edgemtl_models import yolo
     except ModuleNotFoundError as error:
-        if error.name != "ultralytics":
+        if (error.name or "").partition(".")[0] != "ultralytics":
             raise
         raise EdgemtlError(
             f"{source}: a network of ultralytics (AGPL-3.0), which is not installed; pip install 'edgemtl[yolo]'"

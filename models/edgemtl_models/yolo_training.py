@@ -127,7 +127,7 @@ class _Trainer(DetectionTrainer):
 def optimiser_steps(trainer: Any) -> int:
     """Return how many steps a training's optimiser takes: a batch or several each, fewer in its warm-up."""
     batches = len(trainer.train_loader)
-    warmup = trainer._get_warmup_iterations(batches)
+    warmup = _warmup_batches(trainer, batches)
     last, steps, accumulate = -1, 0, trainer.accumulate
     for index in range(trainer.epochs * batches):
         if warmup and index <= warmup:
@@ -135,3 +135,11 @@ def optimiser_steps(trainer: Any) -> int:
         if index - last >= accumulate:
             steps, last = steps + 1, index
     return max(1, steps)
+
+
+def _warmup_batches(trainer: Any, batches: int) -> int:
+    """Return how many batches the warm-up takes: older releases take 100 at least, newer ones leave an epoch over."""
+    if hasattr(trainer, "_get_warmup_iterations"):
+        return int(trainer._get_warmup_iterations(batches))
+    warmup = trainer.args.warmup_epochs
+    return max(round(warmup * batches), 100) if warmup > 0 else 0

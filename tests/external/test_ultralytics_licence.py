@@ -19,9 +19,9 @@ def test_without_ultralytics_a_checkpoint_is_refused_in_a_line_and_its_weights_a
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = checkpoint("yolo11n", tmp_path / "net.pt", ("person", "car"))
-    monkeypatch.setitem(sys.modules, "ultralytics", None)
-    for name in [name for name in sys.modules if name.startswith("edgemtl_models.yolo")]:
+    for name in [name for name in sys.modules if name.startswith(("edgemtl_models.yolo", "ultralytics."))]:
         monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "ultralytics", None)
     monkeypatch.delattr("edgemtl_models.yolo", raising=False)
     assert main(["export", str(file), "--out", str(tmp_path / "out")]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
