@@ -118,7 +118,7 @@ class _Torch(nn.Module):
 
     def __init__(self, program: nn.Module, out: Path, end_to_end: bool) -> None:
         super().__init__()
-        self.program, self.end2end = program, end_to_end
+        self.end2end = end_to_end
         self.names = dict(enumerate(CLASSES))
         self.stride = torch.tensor([32.0])
         self.yaml = {"channels": 3}
