@@ -21,7 +21,7 @@ class TensorBoard:
         try:
             from torch.utils.tensorboard.writer import SummaryWriter
         except ImportError as error:
-            raise ConfigError(f"tensorboard={folder}: {error}; pip install 'edgemtl[tensorboard]'") from error
+            raise ConfigError(f"tensorboard={folder}: {error}; pip install tensorboard") from error
         self.writer = SummaryWriter(Path(folder) / name, purge_step=step)
 
     def add(self, row: dict[str, float]) -> None:

@@ -64,7 +64,7 @@ def _library(source: NetworkSource) -> Any:
         if (error.name or "").partition(".")[0] != "ultralytics":
             raise
         raise EdgemtlError(
-            f"{source}: a network of ultralytics (AGPL-3.0), which is not installed; pip install 'edgemtl[yolo]'"
+            f"{source}: a network of ultralytics (AGPL-3.0), which is not installed; pip install 'ultralytics>=8.4,<9'"
         ) from error
     return yolo
 

@@ -25,7 +25,7 @@ def test_without_ultralytics_a_checkpoint_is_refused_in_a_line_and_its_weights_a
     monkeypatch.delattr("edgemtl_models.yolo", raising=False)
     assert main(["export", str(file), "--out", str(tmp_path / "out")]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert "net.pt: a network of ultralytics (AGPL-3.0)" in line and "pip install 'edgemtl[yolo]'" in line
+    assert "net.pt: a network of ultralytics (AGPL-3.0)" in line and "pip install 'ultralytics>=8.4,<9'" in line
     assert not (tmp_path / "out").exists()
     assert main(["weights", "convert", str(file)]) == 0 and (tmp_path / "net.safetensors").is_file()
 

@@ -1,4 +1,4 @@
-"""What training loads: neither the exporter's libraries, nor an inference engine, nor ultralytics, which is an extra."""
+"""What training loads: neither the exporter's libraries nor an inference engine, nor ultralytics, an extra."""
 
 from __future__ import annotations
 
