@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from safetensors import SafetensorError, safe_open
 
 from edgemtl_runtime.limits import decode_json
@@ -23,13 +24,19 @@ Origins = dict[str, str]
 """What a training began with or was taught by, and others trained: a licence by file name, "" where it is not known."""
 
 
+class _Description(msgspec.Struct):
+    """What is read of a run's interface."""
+
+    origins: Origins | None = None
+
+
 def licence(origins: Origins | None) -> str:
     """Return the licence of a run in a sentence, with the reason; None is of a run from before they were written."""
     if origins is None:
         return OLDER
     if claimed := [name for name, of in origins.items() if of == AGPL]:
-        return f"{AGPL}: it comes from {', '.join(claimed)} of ultralytics, {OF_ULTRALYTICS}; {DATA}"
-    others = f", and so do those of {', '.join(origins)}, which it began with" if origins else ""
+        return f"{AGPL}: it comes from {', '.join(claimed)}, trained by ultralytics, {OF_ULTRALYTICS}; {DATA}"
+    others = f", and so do those of {', '.join(origins)}, which it comes from" if origins else ""
     return f"Apache-2.0: its layers and losses are edgemtl's, its weights of whoever trained them; {DATA}{others}"
 
 
@@ -52,7 +59,7 @@ def _sources(config: Config) -> Iterator[Path]:
 
 
 def _origins_in(source: Path) -> Origins:
-    """Return the origins of a run's or a file's weights; a file without a description is one itself."""
+    """Return the origins of a run's or a file's weights; a file whose description cannot be read is one itself."""
     file = source / WEIGHTS if source.is_dir() else source
     try:
         with safe_open(file, "pt") as opened:
@@ -63,8 +70,11 @@ def _origins_in(source: Path) -> Origins:
         return {_name(file): AGPL}
     if "interface" not in metadata:
         return {_name(file): ""}
-    origins = decode_json(metadata["interface"].encode()).get("origins")
-    return {_name(source): AGPL} if origins is None else dict(origins)
+    try:
+        description = msgspec.convert(decode_json(metadata["interface"].encode()), _Description)
+    except (msgspec.MsgspecError, ValueError):  # what is wrong with it is said where the weights are read
+        return {_name(file): ""}
+    return {_name(source): AGPL} if description.origins is None else description.origins
 
 
 def _name(file: str | Path) -> str:

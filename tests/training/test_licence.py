@@ -50,11 +50,20 @@ def test_an_older_run_opens_and_keeps_the_licence_of_the_modules_it_was_trained_
     older = Run.open(rewritten(tiny_run, tmp_path / "older", origins=None))
     assert older.interface.origins is None and older.licence.startswith(f"{AGPL}: trained by an older edgemtl")
     on_it = origins_of(Config(init_from=str(older.path)), {})
-    assert on_it == {"older": AGPL} and licence(on_it).startswith(f"{AGPL}: it comes from older of ultralytics")
+    assert on_it == {"older": AGPL} and licence(on_it).startswith(
+        f"{AGPL}: it comes from older, trained by ultralytics"
+    )
 
 
 @pytest.mark.parametrize(
-    ("metadata", "of"), [({"ultralytics": "{}"}, AGPL), ({"format": "pt"}, ""), (None, "")], ids=str
+    ("metadata", "of"),
+    [
+        ({"ultralytics": "{}"}, AGPL),
+        ({"format": "pt"}, ""),
+        (None, ""),
+        *(({"interface": text}, "") for text in ("{", "[]", '{"origins": [1]}', '{"origins": {"a": 1}}')),
+    ],
+    ids=str,
 )
 def test_a_training_is_bound_by_what_it_begins_with(metadata: dict[str, str] | None, of: str, tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(1)}, tmp_path / "start.safetensors", metadata)
