@@ -15,14 +15,14 @@ export EDGEMTL_DATA ?= $(abspath ../shared/data)
 export EDGEMTL_WEIGHTS ?= $(abspath ../shared/weights)
 endif
 
-.PHONY: setup demo test test-slow test-long lint format wheels bench-rgbir bench-joint bench-methods bench-live bench-soak bench-time bench-reopen bench-fuzz bench-mistakes bench-engine bench-prune bench-destroy bench-deploy bench-shrink bench-shrink-wide bench-latency clean
+.PHONY: setup demo test test-slow test-long lint format wheels bench-rgbir bench-joint bench-methods bench-live bench-soak bench-time bench-reopen bench-fuzz bench-mistakes bench-engine bench-prune bench-starts bench-destroy bench-deploy bench-shrink bench-shrink-wide bench-latency clean
 setup: $(READY)
 
 # .ci/venv makes .venv with Python 3.11 or newer, by uv where PYTHON is older. opencv-python needs the system's libGL;
 # where that is missing opencv-python-headless takes its place.
 $(READY): pyproject.toml runtime/pyproject.toml export/pyproject.toml constraints.txt
 	@.ci/venv $(VENV) $(PYTHON)
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e runtime -e export -e '.[dev,yolo]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e runtime -e export -e '.[dev,weights,yolo]'
 	@$(BIN)/python -c 'import cv2' 2>/dev/null || { \
 	  echo 'cv2 does not load here (libGL missing?): installing opencv-python-headless instead; --show needs a desktop'; \
 	  $(BIN)/uv pip uninstall --quiet --python $(BIN)/python opencv-python; \
@@ -131,6 +131,10 @@ bench-shrink: $(PEERS)
 # networks that others trained, made smaller and faster
 bench-prune: $(PEERS)
 	$(BIN)/python benchmarks/prune.py
+
+# what a training starts from, and the box head beside ultralytics'
+bench-starts: setup
+	$(BIN)/python benchmarks/starts.py
 
 bench-shrink-wide: $(PEERS)
 	$(BIN)/python benchmarks/shrink.py --wide

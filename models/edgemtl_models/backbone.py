@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
@@ -14,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .blocks import Conv, CSPBlock
+from .pretrained_weights import find_weights
 
 
 class Backbone(nn.Module):
@@ -53,10 +53,10 @@ class YoloBackbone(Backbone):
 class TimmBackbone(Backbone):
     """The features at strides 4, 8 and 16 of a convolutional network of timm, for any number of input channels.
 
-    ``weights`` is a file name in the folder ``EDGEMTL_WEIGHTS`` or a path: the state of that model, or of another
-    implementation of it that holds the same tensors in the same order (torchvision's MobileNetV2 is one). For fewer
-    input channels than three the first filters are averaged over colour, which is what a grey image shown as three
-    equal channels would meet; channels beyond three begin with that average. Stages beyond stride 16 are not built.
+    ``weights`` names a file as `find_weights` does: the state of that model, or of another implementation of it that
+    holds the same tensors in the same order (torchvision's MobileNetV2 is one). For fewer input channels than three the
+    first filters are summed over colour, which is what a grey image shown as three equal channels would meet; channels
+    beyond three begin with their mean. Stages beyond stride 16 are not built.
     """
 
     body_path = "body"
@@ -130,16 +130,6 @@ def _adapt_input_channels(body: nn.Module, channels: int) -> None:
     adapted.load_state_dict(state if conv.bias is None else state | {"bias": conv.bias.data})
     parent, _, name = path.rpartition(".")
     setattr(body.get_submodule(parent), name, adapted)
-
-
-def find_weights(name: str) -> Path:
-    """Return the path of a weights file, looked for as a path and in ``EDGEMTL_WEIGHTS``."""
-    folder = os.environ.get("EDGEMTL_WEIGHTS", "")
-    for path in (Path(name), Path(folder) / name):
-        if path.is_file():
-            return path
-    variable = f"EDGEMTL_WEIGHTS={folder}" if folder else "EDGEMTL_WEIGHTS is not set"
-    raise FileNotFoundError(f"weights '{name}' not found as a path, nor by {variable}")
 
 
 BACKBONES: dict[str, Callable[..., Backbone]] = {"yolo": YoloBackbone, "timm": TimmBackbone}

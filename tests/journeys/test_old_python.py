@@ -87,7 +87,10 @@ def test_an_older_python_installs_uv_which_provides_a_newer_one(venv: bool, tmp_
     assert lines(result) == [f"setup: {TOO_OLD}: uv provides Python 3.12"]
     assert "pip install" in system.calls
     assert f"uv venv --quiet --allow-existing --python 3.12 {system.environment}" in system.calls
-    assert system.calls[-1].endswith("-e runtime -e export -e .[dev,yolo]") and (system.environment / ".ready").exists()
+    assert (
+        system.calls[-1].endswith("-e runtime -e export -e .[dev,weights,yolo]")
+        and (system.environment / ".ready").exists()
+    )
 
 
 def test_an_installed_uv_is_enough(tmp_path: Path) -> None:

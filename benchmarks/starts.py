@@ -1,0 +1,164 @@
+"""What a training starts from: ImageNet, a trained YOLO or nothing, and our box head beside ultralytics'.
+
+    make bench-starts                             # needs EDGEMTL_DATA; the weights package, ultralytics
+    python benchmarks/starts.py --case start --network rgbir-lite0 --cameras ir --seed 0
+    python benchmarks/starts.py --case head --data streets --seed 0
+
+A row is appended as it comes, and not measured again; a finished training in out/bench/starts is used again. The
+networks of case ``start`` and ``head`` train as benchmarks/rgbir.yaml says, those on drawn streets as the demo's dense
+network. Latency is of the network without what it does not need, in ONNX Runtime on one thread, in turns with a fixed
+network (rgbir-n on both cameras).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from common import save_row, shrunk, trained
+from starts_page import write_page
+
+import edgemtl_models
+from edgemtl.config import Config
+from edgemtl.config_file import load
+from edgemtl.console import print_message
+from edgemtl.demo import STEPS, demo_config
+from edgemtl.metric_report import Reports
+from edgemtl.run import Run
+from edgemtl_export import shrink
+from edgemtl_export.latency import compare
+
+HERE = Path(__file__).parent
+OUT = Path("out/bench/starts")
+RESULTS = HERE / "results" / "starts.json"
+BOTH = "rgb,ir"
+SIZE = (256, 320)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What identifies a row of the results."""
+
+    case: str
+    network: str
+    data: str
+    cameras: str
+    seed: int
+    head: str = "own"
+
+    def __str__(self) -> str:
+        words = (self.network, self.data, self.cameras.replace(",", "+"), self.head, str(self.seed))
+        return "-".join(words)
+
+
+def rows() -> list[Row]:
+    """Return all rows, those of the first seed before the others."""
+    wanted = []
+    for seed in (0, 1, 2):
+        for head in ("own", "ultralytics"):
+            wanted.append(Row("head", "rgbir-n", "streets", BOTH, seed, head))
+            wanted.append(Row("head", "rgbir-lite0", "rgbir", BOTH, seed, head))
+        for network in ("rgbir-lite0", "rgbir-n", "rgbir-mobilenetv2"):
+            wanted += [Row("start", network, "rgbir", cameras, seed) for cameras in (BOTH, "ir")]
+    return wanted
+
+
+def configured(row: Row) -> Config:
+    """Return the configuration of a row's training."""
+    if row.data == "streets":
+        return msgspec.structs.replace(demo_config(STEPS, torch.get_num_threads(), 0.0), seed=row.seed)
+    source = f"data.source={Path(os.environ['EDGEMTL_DATA']) / 'rgbir'}"
+    words = [source, f"seed={row.seed}", f"network={row.network}", f"modalities=[{row.cameras}]"]
+    return load(HERE / "rgbir.yaml", words)
+
+
+def reference() -> Path:
+    """Return the ONNX file of the untrained network that latencies are measured in turns with."""
+    file = OUT / "reference.onnx"
+    if not file.is_file():
+        torch.manual_seed(0)
+        network = edgemtl_models.build("rgbir-n", {"boxes": 3}, SIZE, pretrained=False).eval()
+        images = {name: torch.rand(1, spec.channels, *SIZE) for name, spec in network.inputs.items()}
+        exported = torch.onnx.export(shrink(network, (), images).program, dynamo=True, verbose=False)
+        assert exported is not None
+        file.parent.mkdir(parents=True, exist_ok=True)
+        exported.save(str(file))
+    return file
+
+
+def run_of(row: Row) -> Run:
+    """Return a row's run, trained if that was not done yet."""
+    folder = OUT / str(row)
+    if row.head == "own":
+        return trained(configured(row), folder)
+    from library_head import library_head
+
+    with library_head() if not folder.exists() else nullcontext():
+        trained(configured(row), folder)
+    return Run.open(folder)
+
+
+def measured(row: Row) -> dict[str, Any]:
+    """Return what the results file holds of a row."""
+    begun = time.monotonic()
+    run = run_of(row)
+    reports: Reports = run.reports
+    file, sizes = shrunk(run)
+    seconds, of_reference = compare([file, reference()])
+    figures = {name: part.flat() for name, part in reports.items()}
+    return {
+        **asdict(row),
+        "epochs": run.config.epochs,
+        "steps": run.config.steps,
+        "ap50": figures["all"]["ap50"],
+        "ap": figures["all"]["ap"],
+        "ap50_day": figures["day"]["ap50"],
+        "ap50_night": figures["night"]["ap50"],
+        "latency_ms": 1e3 * seconds,
+        "latency_to_n": seconds / of_reference,
+        "params": sizes["params"],
+        "train_seconds": run.metrics["seconds"],
+        "seconds": round(time.monotonic() - begun),
+    }
+
+
+def saved() -> list[dict[str, Any]]:
+    """Return the rows of the results file."""
+    found: list[dict[str, Any]] = json.loads(RESULTS.read_text())["runs"] if RESULTS.is_file() else []
+    return found
+
+
+def has(row: Row) -> bool:
+    """Whether the results hold a row."""
+    return any(all(other.get(key) == value for key, value in asdict(row).items()) for other in saved())
+
+
+def main() -> None:
+    """Measure the rows that the command line names, or all, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("case", "network", "data", "cameras", "head"):
+        parser.add_argument(f"--{name}", help=f"only rows of this {name}")
+    parser.add_argument("--seed", type=int, help="only rows of this seed")
+    parser.add_argument("--page", action="store_true", help="only write the page again")
+    given = vars(parser.parse_args())
+    if "EDGEMTL_DATA" not in os.environ and not given["page"]:
+        sys.exit("benchmarks/starts.py: EDGEMTL_DATA is not set; it names the folder that holds rgbir/")
+    asked = {key: value for key, value in given.items() if value is not None and key != "page"}
+    for row in rows() if not given["page"] else []:
+        if all(asdict(row)[key] == value for key, value in asked.items()) and not has(row):
+            print_message(str(row))
+            save_row(RESULTS, "runs", measured(row), *asdict(row))
+    write_page(saved())
+
+
+if __name__ == "__main__":
+    main()
