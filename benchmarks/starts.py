@@ -1,4 +1,4 @@
-"""What a training starts from: ImageNet, a trained YOLO or nothing, and our box head beside ultralytics'.
+"""What a training starts from: ImageNet, a trained YOLO or nothing, and our box head next to ultralytics'.
 
     make bench-starts                             # needs EDGEMTL_DATA; the weights package, ultralytics
     python benchmarks/starts.py --case start --network rgbir-lite0 --cameras ir --seed 0
@@ -133,8 +133,8 @@ def measured(row: Row) -> dict[str, Any]:
 
 def saved() -> list[dict[str, Any]]:
     """Return the rows of the results file."""
-    found: list[dict[str, Any]] = json.loads(RESULTS.read_text())["runs"] if RESULTS.is_file() else []
-    return found
+    content: list[dict[str, Any]] = json.loads(RESULTS.read_text())["runs"] if RESULTS.is_file() else []
+    return content
 
 
 def has(row: Row) -> bool:

@@ -39,7 +39,7 @@ def starts(runs: list[Row]) -> list[str]:
 
 
 def heads(runs: list[Row]) -> list[str]:
-    """Return the table of our head beside ultralytics', in pairs of one seed."""
+    """Return the table of our head next to ultralytics', in pairs of one seed."""
     body = []
     for data, network in dict.fromkeys((r["data"], r["network"]) for r in runs):
         of = {(r["head"], r["seed"]): r for r in runs if (r["data"], r["network"]) == (data, network)}
@@ -51,7 +51,7 @@ def heads(runs: list[Row]) -> list[str]:
         cells = [mean(both[0]), mean(both[1]), mean(differences[0]), mean(differences[1])]
         body.append([data, network, *cells, str(len(seeds))])
     head = ["data", "network", "AP50, own head", "AP50, ultralytics' head", "difference", "difference in AP", "seeds"]
-    return ["## Own box head beside ultralytics'", "", *rows(head, body), ""] if body else []
+    return ["## Own box head next to ultralytics'", "", *rows(head, body), ""] if body else []
 
 
 def write_page(runs: list[Row]) -> None:

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from safetensors import SafetensorError, safe_open
 
+from edgemtl_models.pretrained_weights import PACKAGED, find_weights
 from edgemtl_runtime.limits import decode_json
 from edgemtl_runtime.text import shortened
 
 from .config import Config
 from .run_files import WEIGHTS
+from .torch_file import metadata_of
 
 AGPL = "AGPL-3.0-only"
 DATA = "the terms of the training data come on top"
@@ -36,7 +37,8 @@ def licence(origins: Origins | None) -> str:
         return OLDER
     if claimed := [name for name, of in origins.items() if of == AGPL]:
         return f"{AGPL}: it comes from {', '.join(claimed)}, trained by ultralytics, {OF_ULTRALYTICS}; {DATA}"
-    others = f", and so do those of {', '.join(origins)}, which it comes from" if origins else ""
+    named = ", ".join(f"{name} ({of})" if of else name for name, of in origins.items())
+    others = f", and so do those of {named}, which it comes from" if origins else ""
     return f"Apache-2.0: its layers and losses are edgemtl's, its weights of whoever trained them; {DATA}{others}"
 
 
@@ -46,10 +48,24 @@ def origins_of(config: Config, description: Mapping[str, Any]) -> Origins:
     for stream in description.get("streams", {}).values():
         backbone = stream.get("backbone")
         if weights := backbone.get("weights") if isinstance(backbone, Mapping) else "":
-            origins[_name(weights)] = ""
+            origins[_name(weights)] = _of_backbone(weights)
     for source in _sources(config):
         origins |= _origins_in(source)
     return origins
+
+
+def _of_backbone(weights: str) -> str:
+    """Return the licence of a backbone's weights, where their package or their file states it."""
+    if weights in PACKAGED:
+        return PACKAGED[weights].licence
+    try:
+        return _stated(metadata_of(find_weights(weights)))
+    except FileNotFoundError:
+        return ""
+
+
+def _stated(metadata: Mapping[str, str]) -> str:
+    return shortened(metadata.get("license", ""), 60)
 
 
 def _sources(config: Config) -> Iterator[Path]:
@@ -61,15 +77,11 @@ def _sources(config: Config) -> Iterator[Path]:
 def _origins_in(source: Path) -> Origins:
     """Return the origins of a run's or a file's weights; a file whose description cannot be read is one itself."""
     file = source / WEIGHTS if source.is_dir() else source
-    try:
-        with safe_open(file, "pt") as opened:
-            metadata = opened.metadata() or {}
-    except (SafetensorError, OSError):
-        metadata = {}
+    metadata = metadata_of(file)
     if "ultralytics" in metadata:
         return {_name(file): AGPL}
     if "interface" not in metadata:
-        return {_name(file): ""}
+        return {_name(file): _stated(metadata)}
     try:
         description = msgspec.convert(decode_json(metadata["interface"].encode()), _Description)
     except (msgspec.MsgspecError, ValueError):  # what is wrong with it is said where the weights are read

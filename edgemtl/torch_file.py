@@ -1,10 +1,12 @@
-"""Files of torch.save, looked at without torch and without loading what they hold."""
+"""Files of torch.save and of safetensors, looked at without loading what they hold."""
 
 from __future__ import annotations
 
 import pickletools
 import zipfile
 from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
 
 from edgemtl_runtime.text import shortened
 
@@ -38,3 +40,12 @@ def global_names(pickle: bytes) -> list[str]:
         elif operation.name == "STACK_GLOBAL":
             names.append(".".join(strings[-2:]))
     return names
+
+
+def metadata_of(file: Path) -> dict[str, str]:
+    """Return the metadata of a safetensors file; none where it is no such file."""
+    try:
+        with safe_open(file, "pt") as opened:
+            return dict(opened.metadata() or {})
+    except (SafetensorError, OSError):
+        return {}

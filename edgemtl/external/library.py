@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +14,11 @@ from ..errors import EdgemtlError, brief
 from ..initial_weights import read_initial_weights
 from ..rng import isolated_rng
 from .custom import OWN_LICENCE, described
+from .downloads import downloaded
 from .formats import LabelMaps
 from .network import Adapter, ExternalNetwork
 from .options import IMAGENET, RANGES, OpenOptions, image_input
-from .source import NetworkSource
+from .source import NetworkSource, unknown_name
 
 
 def open_timm(source: NetworkSource, options: OpenOptions) -> ExternalNetwork:
@@ -27,7 +26,7 @@ def open_timm(source: NetworkSource, options: OpenOptions) -> ExternalNetwork:
     import timm
 
     if not timm.is_model(source.name):
-        raise _unknown(source, timm.list_models())
+        raise unknown_name(source, timm.list_models())
     with isolated_rng(0):
         network = timm.create_model(source.name, pretrained=False)
     _load(source, network, options)
@@ -47,7 +46,7 @@ def open_torchvision(source: NetworkSource, options: OpenOptions) -> ExternalNet
     from torchvision import models
 
     if source.name not in models.list_models():
-        raise _unknown(source, models.list_models())
+        raise unknown_name(source, models.list_models())
     builder: Any = models.get_model_builder(source.name)
     is_segmenter = ".segmentation." in builder.__module__
     if any(f".{kind}." in builder.__module__ for kind in ("detection", "quantization", "video", "optical_flow")):
@@ -78,14 +77,16 @@ def _segmenter(source: NetworkSource, network: nn.Module, options: OpenOptions, 
 
 
 def _load(source: NetworkSource, network: nn.Module, options: OpenOptions) -> None:
-    """Load the weights of a file; raises `EdgemtlError` where there are none, or those of another network."""
+    """Load the weights of a file, or those fetched before; raises `EdgemtlError` where there are none that fit."""
     if options.random:
         return
-    if options.weights is None:
+    file = options.weights or downloaded(source)
+    if file is None:
         raise EdgemtlError(
-            f"{source}: comes without weights; give --weights FILE.safetensors, or --random to try it with random ones"
+            f"{source}: comes without weights; fetch them by `edgemtl weights get {source}`, give --weights FILE, or "
+            "--random to try it with random ones"
         )
-    load_weights(source, network, options.weights)
+    load_weights(source, network, file)
 
 
 def load_weights(source: NetworkSource, network: nn.Module, file: Path) -> None:
@@ -100,9 +101,3 @@ def load_weights(source: NetworkSource, network: nn.Module, file: Path) -> None:
     if missing or unexpected:
         parts = [f"it lacks {missing[0]}"] if missing else [f"it has {unexpected[0]} more"]
         raise EdgemtlError(f"--weights {file}: is of another network than {source}: {parts[0]}")
-
-
-def _unknown(source: NetworkSource, known: Sequence[str]) -> EdgemtlError:
-    near = difflib.get_close_matches(source.name, known, n=3, cutoff=0.5)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    return EdgemtlError(f"{source}: {source.kind} has no network of this name{hint}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -71,3 +73,10 @@ def check(source: NetworkSource) -> None:
         raise EdgemtlError(f"{source.path}: which function makes the network? write {source.path}:FUNCTION")
     elif not source.path.stat().st_size:
         raise EdgemtlError(f"{source.path}: is empty; copy the file again")
+
+
+def unknown_name(source: NetworkSource, known: Sequence[str]) -> EdgemtlError:
+    """Return the error of a name that a library does not know."""
+    near = difflib.get_close_matches(source.name, known, n=3, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    return EdgemtlError(f"{source}: {source.kind} has no network of this name{hint}")

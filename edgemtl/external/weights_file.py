@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors.torch import save
+from torch import Tensor
 
 from edgemtl_models.ultralytics_checkpoint import CheckpointError, read_checkpoint
 
@@ -22,7 +24,7 @@ def converted(file: Path) -> tuple[bytes, int]:
 
     Nothing in the checkpoint is run.
     """
-    metadata = {"format": "pt"}
+    metadata: dict[str, str] = {}
     if foreign_class(file):
         try:
             checkpoint = read_checkpoint(file)
@@ -43,7 +45,12 @@ def converted(file: Path) -> tuple[bytes, int]:
             state = read_initial_weights(file).state.tensors
         except ConfigError as error:
             raise EdgemtlError(f"{file}: no tensors by name in it, or no file of torch.save") from error
+    return as_safetensors(file, state, metadata), len(state)
+
+
+def as_safetensors(file: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """Return tensors by name as a safetensors file; raises `EdgemtlError` that names ``file``."""
     try:
-        return save({name: tensor.contiguous().clone() for name, tensor in state.items()}, metadata), len(state)
+        return save({name: tensor.contiguous().clone() for name, tensor in state.items()}, {"format": "pt", **metadata})
     except (RuntimeError, KeyError, TypeError, ValueError) as error:
         raise EdgemtlError(f"{file}: holds a tensor that safetensors does not ({brief(error)})") from error

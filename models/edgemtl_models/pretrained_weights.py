@@ -21,8 +21,7 @@ class PackagedWeights:
     model: str
     """The network of timm that takes them."""
     licence: str
-    learned: str
-    """What they were trained on."""
+    trained_on: str
 
     @property
     def file(self) -> Path | None:

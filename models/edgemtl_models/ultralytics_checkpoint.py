@@ -44,6 +44,8 @@ class UltralyticsCheckpoint:
     stride: list[float]
     kind: str
     """The class of the network, like DetectionModel."""
+    layers: dict[str, str]
+    """The class of every layer, by its path: releases build another activation of the same description."""
     input_size: tuple[int, int] | None = None
     """Height and width that it was trained at, where the file has them."""
 
@@ -90,7 +92,7 @@ def _checkpoint(content: object) -> UltralyticsCheckpoint:
     yaml, names, stride = (fields.get(key) for key in ("yaml", "names", "stride"))
     if not isinstance(yaml, dict):
         raise CheckpointError("its network has no description ('yaml')")
-    state = {name: t.float() if t.is_floating_point() else t for name, t in _tensors(network, "", 0)}
+    state = {name: t.float() if t.is_floating_point() else t for name, t in _tensors(network)}
     return UltralyticsCheckpoint(
         state,
         str(fields.get("task") or "detect")[:20],
@@ -98,6 +100,7 @@ def _checkpoint(content: object) -> UltralyticsCheckpoint:
         _names(names),
         [float(s) for s in stride.flatten()[:16]] if isinstance(stride, Tensor) else [],
         type(network).__name__,
+        {path: type(layer).__name__ for path, layer in _layers(network, "", 0)},
         _input_size(content.get("train_args") if isinstance(content, dict) else None),
     )
 
@@ -109,18 +112,24 @@ def _input_size(arguments: object) -> tuple[int, int] | None:
     return (sides[0], sides[1]) if len(sides) == 2 and all(32 <= side <= 8192 for side in sides) else None
 
 
-def _tensors(module: object, prefix: str, depth: int) -> Iterator[tuple[str, Tensor]]:
-    """Yield the parameters and buffers of a stand-in and of those in it, by name."""
+def _layers(module: object, path: str, depth: int) -> Iterator[tuple[str, _StandIn]]:
+    """Yield a stand-in and those in it, by path."""
     if not isinstance(module, _StandIn) or depth > 4 * MOST_DEPTH:
         return
-    fields = vars(module)
-    passing = fields.get("_non_persistent_buffers_set", ())
-    for kind in ("_parameters", "_buffers"):
-        for name, tensor in _items(fields.get(kind)):
-            if isinstance(tensor, Tensor) and not (kind == "_buffers" and name in passing):
-                yield prefix + name, tensor.detach()
-    for name, inner in _items(fields.get("_modules")):
-        yield from _tensors(inner, f"{prefix}{name}.", depth + 1)
+    yield path, module
+    for name, inner in _items(vars(module).get("_modules")):
+        yield from _layers(inner, f"{path}.{name}" if path else name, depth + 1)
+
+
+def _tensors(network: _StandIn) -> Iterator[tuple[str, Tensor]]:
+    """Yield the parameters and buffers of all layers, by name."""
+    for path, layer in _layers(network, "", 0):
+        fields = vars(layer)
+        passing = fields.get("_non_persistent_buffers_set", ())
+        for kind in ("_parameters", "_buffers"):
+            for name, tensor in _items(fields.get(kind)):
+                if isinstance(tensor, Tensor) and not (kind == "_buffers" and name in passing):
+                    yield f"{path}.{name}" if path else name, tensor.detach()
 
 
 def _items(value: object) -> list[tuple[str, object]]:

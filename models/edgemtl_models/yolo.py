@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -61,8 +62,23 @@ def build_network(checkpoint: UltralyticsCheckpoint) -> nn.Module:
         raise CheckpointError(
             "its weights are not those of its description: the network was fused or pruned, or is of another release"
         ) from None
+    _take_activations(network, checkpoint.layers)
     network.names = dict(checkpoint.names)  # type: ignore[assignment]
     return network.eval()
+
+
+def _take_activations(network: nn.Module, layers: Mapping[str, str]) -> None:
+    """Give a network the activations that it was trained with; raises `CheckpointError` where other layers differ.
+
+    What is built of a description depends on the release: SPPF's first convolution has an activation in some.
+    """
+    for path, layer in list(network.named_modules(remove_duplicate=False)):
+        built, trained = type(layer).__name__, layers.get(path)
+        if trained is None or trained == built or not path:
+            continue
+        if f"{trained}()" not in ACTIVATIONS or f"{built}()" not in ACTIVATIONS:
+            raise CheckpointError(f"its layer {path} is a {trained[:40]}, which the ultralytics here builds as {built}")
+        network.set_submodule(path, getattr(nn, trained)())
 
 
 def _check_description(description: dict[str, Any]) -> None:

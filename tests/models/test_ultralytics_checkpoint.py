@@ -57,6 +57,25 @@ def test_a_network_answers_as_by_its_own_loader(name: str, tmp_path: Path) -> No
     assert checkpoint.stride == whole.stride.tolist()
 
 
+@pytest.mark.parametrize("name", ["yolo11n", pytest.param("yolo26n", marks=SLOW)])
+@pytest.mark.parametrize("activation", ["Identity", "SiLU"])
+def test_a_network_keeps_the_activations_of_the_release_that_it_was_trained_by(
+    name: str, activation: str, tmp_path: Path
+) -> None:
+    """SPPF's first convolution: SiLU up to 8.3, none in 8.4.0, and later SiLU in the networks before YOLO26 alone."""
+    whole = saved(name, tmp_path / "net.pt")
+    whole.model[9].cv1.act = getattr(torch.nn, activation)()  # type: ignore[index, union-attr]
+    torch.save({"model": whole}, tmp_path / "other.pt")
+    network = build_network(read_checkpoint(tmp_path / "other.pt"))
+    images = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        assert torch.equal(tensors(whole(images))[0], tensors(network(images))[0])
+    whole.model[9].cv1.act = torch.nn.Softmax()  # type: ignore[index, union-attr]
+    torch.save({"model": whole}, tmp_path / "odd.pt")
+    with pytest.raises(CheckpointError, match=r"its layer model\.9\.cv1\.act is a Softmax, which the ultralytics here"):
+        build_network(read_checkpoint(tmp_path / "odd.pt"))
+
+
 class Runs:
     """What runs a program when it is unpickled."""
 

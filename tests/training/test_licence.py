@@ -88,6 +88,18 @@ def test_weights_that_a_backbone_starts_from_are_named() -> None:
     assert origins == {"imagenet.pth": ""} and "imagenet.pth" in licence(origins)
 
 
+def test_the_licence_of_a_backbone_s_weights_is_named_where_it_is_stated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEMTL_WEIGHTS", str(tmp_path))
+    save_file({"weight": torch.zeros(1)}, tmp_path / "timm-a.safetensors", {"license": "MIT"})
+    names = {"rgb": "efficientnet-lite0", "ir": "timm-a.safetensors", "depth": "nowhere.pth"}
+    streams = {camera: {"backbone": {"kind": "timm", "weights": name}} for camera, name in names.items()}
+    origins = origins_of(Config(), {"streams": streams})
+    assert origins == {"efficientnet-lite0": "Apache-2.0", "timm-a.safetensors": "MIT", "nowhere.pth": ""}
+    assert "efficientnet-lite0 (Apache-2.0), timm-a.safetensors (MIT), nowhere.pth" in licence(origins)
+
+
 def test_the_interface_keeps_where_weights_come_from(tiny_run: Run) -> None:
     interface = msgspec.structs.replace(tiny_run.interface, origins={"a.pth": ""})
     assert read_interface(msgspec.json.encode(interface).decode()).origins == {"a.pth": ""}
