@@ -6,7 +6,7 @@ The head's parameters have the same names in both, so that what was trained open
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -27,6 +27,8 @@ class LibraryHead(BoxHead):
         super().__init__(channels, strides, classes, reg_max)
         detect: Any = Detect(classes, reg_max=reg_max, end2end=True, ch=channels)
         detect.stride = torch.tensor(strides, dtype=torch.float32)
+        with suppress(AttributeError):  # in older releases the branches decide it
+            detect.end2end = True  # which boxes' form depends on
         assert list(detect.state_dict()) == list(self.detect.state_dict())
         self.detect = detect
 

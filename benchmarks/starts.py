@@ -30,8 +30,10 @@ from starts_page import write_page
 import edgemtl_models
 from edgemtl.config import Config
 from edgemtl.config_file import load
-from edgemtl.console import print_message
+from edgemtl.console import print_message, progress_bar
+from edgemtl.data.datasets import open_datasets
 from edgemtl.demo import STEPS, demo_config
+from edgemtl.evaluate import evaluate, of_run
 from edgemtl.metric_report import Reports
 from edgemtl.run import Run
 from edgemtl_export import shrink
@@ -107,11 +109,18 @@ def run_of(row: Row) -> Run:
     return Run.open(folder)
 
 
+def evaluated(run: Run) -> Reports:
+    """Return the metrics of a network with ultralytics' head, by our own layers, which read its parameters."""
+    samples = open_datasets(run.config)["val"]
+    with progress_bar("evaluating", len(samples)) as bar:
+        return evaluate(of_run(run), samples, lambda n: bar(n, {}))
+
+
 def measured(row: Row) -> dict[str, Any]:
     """Return what the results file holds of a row."""
     begun = time.monotonic()
     run = run_of(row)
-    reports: Reports = run.reports
+    reports = run.reports if row.head == "own" else evaluated(run)
     file, sizes = shrunk(run)
     seconds, of_reference = compare([file, reference()])
     figures = {name: part.flat() for name, part in reports.items()}
