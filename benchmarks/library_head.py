@@ -21,10 +21,12 @@ from edgemtl_models.box_head import BRANCHES, BoxHead
 class LibraryHead(BoxHead):
     """A box head whose layers, outputs and initialisation are those of ultralytics' ``Detect``."""
 
-    def __init__(self, channels: list[int], strides: list[int], classes: int, reg_max: int = 1) -> None:
+    def __init__(
+        self, channels: list[int], strides: list[int], classes: int, reg_max: int = 1, score_width: int = 0
+    ) -> None:
         from ultralytics.nn.modules import Detect
 
-        super().__init__(channels, strides, classes, reg_max)
+        super().__init__(channels, strides, classes, reg_max, score_width)
         detect: Any = Detect(classes, reg_max=reg_max, end2end=True, ch=channels)
         detect.stride = torch.tensor(strides, dtype=torch.float32)
         with suppress(AttributeError):  # in older releases the branches decide it
@@ -32,8 +34,8 @@ class LibraryHead(BoxHead):
         assert list(detect.state_dict()) == list(self.detect.state_dict())
         self.detect = detect
 
-    def bias_init(self, height: int, width: int) -> None:
-        """Start as ultralytics does, which takes an image for one of 640 px."""
+    def bias_init(self) -> None:
+        """Start as ultralytics does."""
         detect: Any = self.detect
         detect.bias_init()
 

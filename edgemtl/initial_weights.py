@@ -8,10 +8,13 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from edgemtl_models.ultralytics_checkpoint import CheckpointError, UltralyticsCheckpoint, read_checkpoint
+from edgemtl_runtime.limits import decode_json
 from edgemtl_runtime.text import shortened
 
 from .errors import ConfigError, EdgemtlError
@@ -27,12 +30,23 @@ WRAPPERS = ("module.", "model.", "_orig_mod.")
 UNREADABLE = (SafetensorError, OSError, RuntimeError, UnpicklingError, EOFError, AttributeError, ValueError, TypeError)
 
 
+class _Description(msgspec.Struct):
+    """What is read of a network of ultralytics that was converted."""
+
+    names: dict[str, str]
+    stride: list[float]
+    kind: str
+    layers: dict[str, str] = {}
+
+
 @dataclass(frozen=True, eq=False)
 class InitialWeights:
     """Tensors by name, and what they are of, where the file describes it."""
 
     state: NamedState
     interface: Interface | None = None
+    checkpoint: UltralyticsCheckpoint | None = None
+    """Of a network of ultralytics, whose layers have other names."""
 
 
 def read_initial_weights(source: Path) -> InitialWeights:
@@ -41,13 +55,19 @@ def read_initial_weights(source: Path) -> InitialWeights:
         check_run(source)
         return _described(source / WEIGHTS)
     try:
+        if "ultralytics" in foreign_class(source):
+            return InitialWeights(NamedState({}, {}), checkpoint=read_checkpoint(source))
         if source.suffix != ".safetensors":
             return InitialWeights(NamedState(_tensors(torch.load(source, "cpu", weights_only=True)), {}))
         with safe_open(source, "pt") as file:
             if "interface" in (file.metadata() or {}):
                 return _described(source)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if described := (file.metadata() or {}).get("ultralytics"):
+                return InitialWeights(NamedState({}, {}), checkpoint=_converted(tensors, described))
         return InitialWeights(NamedState(_tensors(tensors), {}))
+    except CheckpointError as error:
+        raise ConfigError(f"init_from={error}") from error
     except UNREADABLE as error:
         reason = foreign_class(source) or shortened(error, 150) or type(error).__name__
         raise ConfigError(f"init_from={source}: no tensors in it ({reason}); give a run or .safetensors") from error
@@ -59,6 +79,13 @@ def _described(file: Path) -> InitialWeights:
     except UNREADABLE as error:
         raise EdgemtlError(f"{file}: damaged weights of a run ({shortened(error, 150)}); train again") from error
     return InitialWeights(named_state(network, interface), interface)
+
+
+def _converted(tensors: dict[str, Tensor], described: str) -> UltralyticsCheckpoint:
+    """Return the checkpoint that `weights convert` wrote; raises `ValueError` for another description."""
+    description = msgspec.convert(decode_json(described.encode()), _Description)
+    names = {int(index): name for index, name in description.names.items()}
+    return UltralyticsCheckpoint(tensors, "", {}, names, description.stride, description.kind, description.layers)
 
 
 def _tensors(state: Any) -> dict[str, Tensor]:

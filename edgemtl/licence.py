@@ -8,13 +8,12 @@ from typing import Any
 
 import msgspec
 
-from edgemtl_models.pretrained_weights import PACKAGED, find_weights
 from edgemtl_runtime.limits import decode_json
 from edgemtl_runtime.text import shortened
 
 from .config import Config
 from .run_files import WEIGHTS
-from .torch_file import metadata_of
+from .torch_file import foreign_class, metadata_of
 
 AGPL = "AGPL-3.0-only"
 DATA = "the terms of the training data come on top"
@@ -56,6 +55,8 @@ def origins_of(config: Config, description: Mapping[str, Any]) -> Origins:
 
 def _of_backbone(weights: str) -> str:
     """Return the licence of a backbone's weights, where their package or their file states it."""
+    from edgemtl_models.pretrained_weights import PACKAGED, find_weights  # whose package loads torch
+
     if weights in PACKAGED:
         return PACKAGED[weights].licence
     try:
@@ -78,7 +79,7 @@ def _origins_in(source: Path) -> Origins:
     """Return the origins of a run's or a file's weights; a file whose description cannot be read is one itself."""
     file = source / WEIGHTS if source.is_dir() else source
     metadata = metadata_of(file)
-    if "ultralytics" in metadata:
+    if "ultralytics" in metadata or "ultralytics" in foreign_class(file):
         return {_name(file): AGPL}
     if "interface" not in metadata:
         return {_name(file): _stated(metadata)}

@@ -7,9 +7,8 @@ from typing import Any
 
 import edgemtl_models
 from edgemtl_models import MultiTask
-from edgemtl_models.backbone import BACKBONES
 from edgemtl_models.custom_backbone import custom
-from edgemtl_models.head_kinds import HEAD_KINDS, HeadKind, Parts
+from edgemtl_models.head_kinds import BACKBONES, HEAD_KINDS, HeadKind, Parts
 
 from . import plugins
 from .errors import ConfigError

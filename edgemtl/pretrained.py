@@ -6,17 +6,20 @@ the classes or cameras in another order, fewer or more of them, what is known of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
 
 from edgemtl_models import MultiTask
+from edgemtl_models.ultralytics_checkpoint import UltralyticsCheckpoint
 
 from .console import print_message
 from .errors import ConfigError
 from .initial_weights import read_initial_weights
 from .named_axes import canonical_names, copy_by_labels, named_state
 from .run import Interface
+from .yolo_weights import activation_note, yolo_state
 
 MAX_LISTED = 6
 """How many parts of a network a message lists."""
@@ -29,13 +32,16 @@ def load_pretrained(network: MultiTask, interface: Interface, source: str) -> No
     `ConfigError` when nothing matches.
     """
     weights = read_initial_weights(Path(source))
-    names, target = canonical_names(network), named_state(network, interface if weights.interface else None)
-    given = {names.get(name, name): tensor for name, tensor in weights.state.tensors.items()}
+    checkpoint = weights.checkpoint
+    state = yolo_state(checkpoint, network, source) if checkpoint else weights.state
+    is_named = bool(weights.interface or checkpoint)
+    names, target = canonical_names(network), named_state(network, interface if is_named else None)
+    given = {names.get(name, name): tensor for name, tensor in state.tensors.items()}
     rejected = tuple(f"heads.{head}." for head in _other_tasks(interface, weights.interface))
     matching = {}
     for name, canonical in names.items():
         if canonical in given and not name.startswith(rejected):
-            axes, source_axes = (state.axes.get(canonical, {}) for state in (target, weights.state))
+            axes, source_axes = (s.axes.get(canonical, {}) for s in (target, state))
             if copy := copy_by_labels(target.tensors[canonical], given[canonical], axes, source_axes):
                 matching[name] = copy
     if not matching:
@@ -43,9 +49,11 @@ def load_pretrained(network: MultiTask, interface: Interface, source: str) -> No
     network.load_state_dict(network.state_dict() | {name: copy.tensor for name, copy in matching.items()})
     whole = sum(copy.is_whole for copy in matching.values())
     parts = [f"loaded from {source}: {whole} of {len(names)} tensors"]
-    if weights.interface is None:
+    new_parts: tuple[str, ...] = ()
+    if checkpoint:
+        parts += _of_checkpoint(interface, network, checkpoint)
+    elif weights.interface is None:
         parts += _unchecked(interface)
-        new_parts: tuple[str, ...] = ()
     else:
         parts += _differences(interface, weights.interface)
         heads = {head.name for head in interface.heads} - {head.name for head in weights.interface.heads}
@@ -53,8 +61,7 @@ def load_pretrained(network: MultiTask, interface: Interface, source: str) -> No
         new_parts = (*(f"heads.{head}." for head in heads), *(f".{camera}." for camera in cameras), *rejected)
     others = {name for name in names.keys() - matching.keys() if not any(part in name for part in new_parts)}
     if new := sorted({".".join(name.split(".")[:3]) for name in others}):
-        more = f" and {len(new) - MAX_LISTED} more" if len(new) > MAX_LISTED else ""
-        parts.append(f"new: {', '.join(new[:MAX_LISTED])}{more}")
+        parts.append(f"new: {_listed(new)}")
     print_message("; ".join(parts))
 
 
@@ -77,12 +84,34 @@ def _differences(interface: Interface, source: Interface) -> list[str]:
     unused = [f"head {name}" for name in given if name not in wanted]
     unused += [f"camera {name}" for name in sorted(_cameras(source) - _cameras(interface))]
     for name in wanted.keys() & given.keys() - other:
-        classes, known = wanted[name].classes, given[name].classes
-        if added := [label for label in classes if label not in known]:
-            new.append(f"new classes of {name}: {', '.join(added)}")
-        if dropped := [label for label in known if label not in classes]:
-            unused.append(f"classes of {name}: {', '.join(dropped)}")
+        added, dropped = _classes(name, wanted[name].classes, given[name].classes)
+        new += added
+        unused += dropped
     return new + [f"not used: {part}" for part in unused]
+
+
+def _classes(head: str, wanted: Sequence[str], given: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return in words which of a head's classes are new, and which of the source are not used."""
+    new, unused = ([name for name in a if name not in b] for a, b in ((wanted, given), (given, wanted)))
+    return (
+        [f"new classes of {head}: {_listed(new)}"] if new else [],
+        [f"classes of {head}: {_listed(unused)}"] if unused else [],
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return f"{', '.join(names[:MAX_LISTED])}{more}"
+
+
+def _of_checkpoint(interface: Interface, network: MultiTask, checkpoint: UltralyticsCheckpoint) -> list[str]:
+    """Return in words which classes a detector of ultralytics lacks or has besides, and how else it differs."""
+    parts: list[str] = []
+    for head in interface.heads:
+        if head.task == "boxes":
+            new, unused = _classes(head.name, head.classes, [*checkpoint.names.values()])
+            parts += new + [f"not used: {part}" for part in unused]
+    return parts + ([note] if (note := activation_note(checkpoint, network)) else [])
 
 
 def _unchecked(interface: Interface) -> list[str]:

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgemtl_runtime.atomic import AtomicFolder, ExistsError, check_folder, unfinished
 from edgemtl_runtime.limits import read_yaml
@@ -53,19 +53,25 @@ def check_config(config: Config, resume: bool = False) -> None:
     for source in config.data.sources:
         check_source(source.source)
     if config.init_from:
-        check_initial_weights(Path(config.init_from))
+        check_initial_weights(Path(config.init_from), config.network)
     for teacher in filter(None, (config.teacher, *config.teachers.values())):
         check_run(Path(teacher))
 
 
-def check_initial_weights(source: Path) -> None:
-    """Raise `EdgemtlError` where a path is neither a run nor a file of tensors."""
+def check_initial_weights(source: Path, network: str) -> None:
+    """Raise `EdgemtlError` where a path is neither a run nor a file of tensors, or is of a YOLO for another network."""
     if not source.is_file():
         check_run(source)
     elif source.suffix.lower() in OTHER_FILES:
         raise ConfigError(f"init_from={source}: holds a graph, not tensors by name; give a run or .safetensors")
     elif foreign := foreign_class(source):
-        raise ConfigError(f"init_from={source}: no tensors in it ({foreign}); give a run or .safetensors")
+        if "ultralytics" not in foreign:
+            raise ConfigError(f"init_from={source}: no tensors in it ({foreign}); give a run or .safetensors")
+        if not str(_description(network).get("neck_kind", "")).startswith("yolo"):
+            taking = " or ".join(f"network={name}" for name in zoo() if "yolo" in name)
+            raise ConfigError(
+                f"init_from={source}: a network of ultralytics, whose layers {network} lacks; take {taking}"
+            )
 
 
 def check_data(config: Config) -> Splits:
@@ -85,6 +91,12 @@ def check_data(config: Config) -> Splits:
 
 def _check_network(name: str) -> list[str]:
     """Return the streams of a network, as its YAML file lists them."""
+    streams = _description(name).get("streams")
+    return list(streams) if isinstance(streams, dict) else []
+
+
+def _description(name: str) -> dict[str, Any]:
+    """Return a network's YAML file, whatever is in it; raises `ConfigError` where there is none."""
     file = Path(name)
     if not (name.endswith((".yaml", ".yml")) and file.is_file()):
         if name not in (known := zoo()):
@@ -92,8 +104,7 @@ def _check_network(name: str) -> list[str]:
             raise ConfigError(f"network {name}: {reason}")
         file = next(path for path in _zoo_files() if path.stem == name)
     description = read_yaml(file, ConfigError)
-    streams = description.get("streams") if isinstance(description, dict) else None
-    return list(streams) if isinstance(streams, dict) else []
+    return description if isinstance(description, dict) else {}
 
 
 def zoo() -> list[str]:

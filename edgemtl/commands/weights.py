@@ -33,6 +33,7 @@ def _add_list(actions: Commands) -> None:
         description="List packages of weights, and the files in EDGEMTL_WEIGHTS and the user's cache.",
     )
     json_option(command)
+    add_examples(command, "", "--json")
     command.set_defaults(command=_list)
 
 

@@ -38,6 +38,7 @@ def converted(file: Path) -> tuple[bytes, int]:
             "names": {str(index): name for index, name in checkpoint.names.items()},
             "stride": checkpoint.stride,
             "input_size": checkpoint.input_size,
+            "layers": checkpoint.layers,
         }
         metadata[ULTRALYTICS] = json.dumps(description)
     else:

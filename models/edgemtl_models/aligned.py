@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .backbone import Backbone
-from .fusion import Pyramid
+from .fusion import Neck, Pyramid, plain_neck
 from .registration import Registration, shifted_back
 from .staging import stages
 from .trunk import Feature, Slices, StreamFeatures, Trunk
@@ -102,6 +102,7 @@ class AlignedTrunk(Trunk):
         shared: Sequence[str] = (),
         registration_radius: int = 0,
         bottom_up: bool = True,
+        neck: Neck = plain_neck,
     ) -> None:
         super().__init__()
         for name, known in [*((level, LEVELS) for level in fuse_at), *((stage, STAGES) for stage in align)]:
@@ -111,7 +112,7 @@ class AlignedTrunk(Trunk):
             raise ValueError(f"fusion: alignment from {align[0]} on cannot end before, at {align[1]}")
         self.fuse_at, self.align, self.shared = tuple(fuse_at), tuple(align), tuple(shared)
         streams = {
-            modality: Stream(stages(backbone, channels[modality]), Pyramid(backbone.widths, widths, bottom_up))
+            modality: Stream(stages(backbone, channels[modality]), Pyramid(backbone.widths, widths, bottom_up, neck))
             for modality, backbone in backbones.items()
         }
         self.modalities = list(streams)

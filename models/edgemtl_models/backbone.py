@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, cast
@@ -123,13 +122,17 @@ def _adapt_input_channels(body: nn.Module, channels: int) -> None:
     path, conv = next((path, m) for path, m in body.named_modules() if isinstance(m, nn.Conv2d))
     options: dict[str, Any] = {"stride": conv.stride, "padding": conv.padding, "bias": conv.bias is not None}
     adapted = type(conv)(channels, conv.out_channels, cast(tuple[int, int], conv.kernel_size), **options)
-    filters = conv.weight.data
-    colour = filters if channels > 3 else filters[:, :0]
-    grey = filters.mean(1, keepdim=True).repeat(1, channels - colour.shape[1], 1, 1)
-    state = {"weight": torch.cat([colour, grey], 1) * 3 / channels}  # of the same size as on three channels
+    state = {"weight": filters_for(conv.weight.data, channels)}
     adapted.load_state_dict(state if conv.bias is None else state | {"bias": conv.bias.data})
     parent, _, name = path.rpartition(".")
     setattr(body.get_submodule(parent), name, adapted)
 
 
-BACKBONES: dict[str, Callable[..., Backbone]] = {"yolo": YoloBackbone, "timm": TimmBackbone}
+def filters_for(filters: Tensor, channels: int) -> Tensor:
+    """Return filters of colour (B, 3, H, W) for other input channels: after three of colour, or alone, their mean.
+
+    Their size is that on three channels: one channel's are those of colour summed.
+    """
+    colour = filters if channels > 3 else filters[:, :0]
+    grey = filters.mean(1, keepdim=True).repeat(1, channels - colour.shape[1], 1, 1)
+    return torch.cat([colour, grey], 1) * 3 / channels

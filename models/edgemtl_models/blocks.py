@@ -27,12 +27,13 @@ class Conv(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Two convolutions through half of the channels, added to what came in (He et al. 2016)."""
+    """Two convolutions through ``inner`` channels, half of them by default, added to what came in (He et al. 2016)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, inner: int = 0) -> None:
         super().__init__()
-        self.cv1 = Conv(channels, channels // 2, 3)
-        self.cv2 = Conv(channels // 2, channels, 3)
+        inner = inner or channels // 2
+        self.cv1 = Conv(channels, inner, 3)
+        self.cv2 = Conv(inner, channels, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the sum."""
@@ -43,15 +44,16 @@ class Bottleneck(nn.Module):
 class CSPBlock(nn.Module):
     """A cross-stage partial block (Wang et al. 2020, arXiv 1911.11929): half of the channels through a bottleneck.
 
-    All that arises on the way is concatenated (ELAN, Wang et al. 2022) and mixed by a 1×1 convolution.
+    All that arises on the way is concatenated (ELAN, Wang et al. 2022) and mixed by a 1×1 convolution. ``half`` is how
+    many channels each half has, half of the outputs by default; ``inner`` takes the bottleneck's place.
     """
 
-    def __init__(self, channels: int, outputs: int) -> None:
+    def __init__(self, channels: int, outputs: int, half: int = 0, inner: nn.Module | None = None) -> None:
         super().__init__()
-        half = outputs // 2
+        half = half or outputs // 2
         self.cv1 = Conv(channels, 2 * half)
         self.cv2 = Conv(3 * half, outputs)
-        self.m = nn.ModuleList([Bottleneck(half)])
+        self.m = nn.ModuleList([inner or Bottleneck(half)])
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the mixed channels."""
@@ -63,11 +65,15 @@ class CSPBlock(nn.Module):
 
 
 class SPPF(nn.Module):
-    """Spatial pyramid pooling (He et al. 2015): maxima over windows of 5, 9 and 13 cells, one after the other."""
+    """Spatial pyramid pooling (He et al. 2015): maxima over windows of 5, 9 and 13 cells, one after the other.
 
-    def __init__(self, channels: int, outputs: int) -> None:
+    ``activated`` is of the first convolution; with ``added`` the mixed channels are added to what came in.
+    """
+
+    def __init__(self, channels: int, outputs: int, activated: bool = False, added: bool = False) -> None:
         super().__init__()
-        self.cv1 = Conv(channels, channels // 2, activated=False)
+        self.added = added
+        self.cv1 = Conv(channels, channels // 2, activated=activated)
         self.cv2 = Conv(4 * (channels // 2), outputs)
         self.m = nn.MaxPool2d(5, 1, 2)
 
@@ -77,4 +83,4 @@ class SPPF(nn.Module):
         for _ in range(3):
             parts.append(self.m(parts[-1]))
         out: Tensor = self.cv2(torch.cat(parts, 1))
-        return out
+        return x + out if self.added else out

@@ -21,8 +21,8 @@ Branch = Literal["one2many", "one2one"]
 BRANCHES: tuple[Branch, ...] = ("one2many", "one2one")
 FIRST_DISTANCE = 2.0
 """How far sides are from a cell's centre at first, in cells."""
-OBJECTS = 5
-"""How many objects an image shows, at a guess."""
+OBJECTS, SIDE = 5, 640
+"""How many objects an image shows whose sides have so many pixels, at a guess (YOLOv5 has these)."""
 
 
 class BoxHead(nn.Module):
@@ -30,21 +30,26 @@ class BoxHead(nn.Module):
 
     Training gives the raw predictions of both branches: ``boxes`` (B, 4 * reg_max, A), ``scores`` (B, classes, A)
     logits, ``feats``. Evaluation gives (B, A, 4 + classes): xyxy in network pixels and class scores in [0, 1], from the
-    one-to-one branch alone.
+    one-to-one branch alone. ``score_width`` are the channels of the hidden layers of scores; 0: as the YOLO family has
+    them, by the number of classes.
     """
 
-    def __init__(self, channels: list[int], strides: list[int], classes: int, reg_max: int = 1) -> None:
+    def __init__(
+        self, channels: list[int], strides: list[int], classes: int, reg_max: int = 1, score_width: int = 0
+    ) -> None:
         super().__init__()
-        self.detect = _Branches(channels, classes, reg_max)
+        self.detect = _Branches(channels, classes, reg_max, score_width)
         self.strides, self.classes, self.reg_max = strides, classes, reg_max
 
-    def bias_init(self, height: int, width: int) -> None:
-        """Start the class scores at the chance of about five objects an image of this size."""
+    def bias_init(self) -> None:
+        """Start the class scores at the chance of a few objects in a large image, whatever the image's size.
+
+        A chance that fits a small image starts with a loss of the background that outweighs its few objects.
+        """
         for branch in BRANCHES:
             boxes, scores = self.detect.layers(branch)
             for box, score, stride in zip(boxes, scores, self.strides, strict=True):
-                cells = height * width / stride**2
-                first = math.log(OBJECTS / self.classes / max(cells, 10.0))
+                first = math.log(OBJECTS / self.classes / (SIDE / stride) ** 2)
                 for layers, value in ((box, FIRST_DISTANCE), (score, first)):
                     nn.init.constant_(layers.get_parameter("2.bias"), value)
 
@@ -80,9 +85,10 @@ def grid(features: Sequence[Tensor], strides: Sequence[int]) -> tuple[Tensor, Te
 class _Branches(nn.Module):
     """The layers of both branches; parameters have the names of the YOLO family's ``Detect``."""
 
-    def __init__(self, channels: list[int], classes: int, reg_max: int) -> None:
+    def __init__(self, channels: list[int], classes: int, reg_max: int, score_width: int) -> None:
         super().__init__()
-        width, score_width = max(16, channels[0] // 4, 4 * reg_max), max(channels[0], min(classes, 100))
+        width = max(16, channels[0] // 4, 4 * reg_max)
+        score_width = score_width or max(channels[0], min(classes, 100))
         self.cv2 = nn.ModuleList(_box_layers(count, width, 4 * reg_max) for count in channels)
         self.cv3 = nn.ModuleList(_score_layers(count, score_width, classes) for count in channels)
         self.dfl: nn.Module = MeanDistance(reg_max) if reg_max > 1 else nn.Identity()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +12,35 @@ from .backbone import Backbone
 from .blocks import SPPF, Conv, CSPBlock
 from .staging import stages
 from .trunk import Slices, Trunk
+from .yolo11 import yolo_neck
+
+Neck = Callable[[Sequence[int], Sequence[int], bool], dict[str, nn.Module]]
+"""Gives the parts of a `Pyramid` by name, for backbones' channels at strides 4, 8 and 16, widths, and ``bottom_up``."""
+
+
+def plain_neck(levels: Sequence[int], widths: Sequence[int], bottom_up: bool) -> dict[str, nn.Module]:
+    """Return 1×1 convolutions onto the widths, and cross-stage partial blocks."""
+    w4, w8, w16, w32 = widths
+    parts: dict[str, nn.Module] = {
+        "fuse": nn.ModuleList(Conv(level, width, 1) for level, width in zip(levels, widths[:3], strict=True)),
+        "stage32": nn.Sequential(Conv(w16, w32, 3, 2), SPPF(w32, w32)),
+        "top16": CSPBlock(w32 + w16, w16),
+        "top8": CSPBlock(w16 + w8, w8),
+        "top4": Conv(w8 + w4, w4, 1),
+    }
+    if bottom_up:
+        parts["down16"] = Conv(w8, w8, 3, 2)
+        parts["out16"] = CSPBlock(w8 + w16, w16)
+        parts["down32"] = Conv(w16, w16, 3, 2)
+        parts["out32"] = CSPBlock(w16 + w32, w32)
+    return parts
+
+
+NECKS: dict[str, Neck] = {
+    "plain": plain_neck,
+    "yolo11": partial(yolo_neck, 11),
+    "yolo26": partial(yolo_neck, 26),
+}
 
 
 class Pyramid(Trunk):
@@ -20,26 +52,25 @@ class Pyramid(Trunk):
 
     strides = (4, 8, 16, 32)
 
-    def __init__(self, levels: list[int], widths: list[int], bottom_up: bool = True) -> None:
-        super().__init__()
-        self._lay_out(levels, widths, bottom_up)
+    fuse: nn.ModuleList
+    stage32: nn.Module
+    top16: nn.Module
+    top8: nn.Module
+    top4: nn.Module
+    down16: nn.Module
+    out16: nn.Module
+    down32: nn.Module
+    out32: nn.Module
 
-    def _lay_out(self, levels: list[int], widths: list[int], bottom_up: bool) -> None:
-        w4, w8, w16, w32 = widths
-        self.widths = widths
-        self.fuse = nn.ModuleList(Conv(level, width, 1) for level, width in zip(levels, widths[:3], strict=True))
-        self.stage32 = nn.Sequential(Conv(w16, w32, 3, 2), SPPF(w32, w32))
+    def __init__(self, levels: list[int], widths: list[int], bottom_up: bool = True, neck: Neck = plain_neck) -> None:
+        super().__init__()
+        self._lay_out(levels, widths, bottom_up, neck)
+
+    def _lay_out(self, levels: list[int], widths: list[int], bottom_up: bool, neck: Neck) -> None:
+        self.widths, self.bottom_up = widths, bottom_up
         self.up = nn.Upsample(scale_factor=2.0, mode="nearest")
-        self.top16 = CSPBlock(w32 + w16, w16)
-        self.top8 = CSPBlock(w16 + w8, w8)
-        self.top4 = Conv(w8 + w4, w4, 1)
-        self.bottom_up = bottom_up
-        if not bottom_up:
-            return
-        self.down16 = Conv(w8, w8, 3, 2)
-        self.out16 = CSPBlock(w8 + w16, w16)
-        self.down32 = Conv(w16, w16, 3, 2)
-        self.out32 = CSPBlock(w16 + w32, w32)
+        for name, part in neck(levels, widths, bottom_up).items():
+            self.add_module(name, part)
 
     def features(self, levels: list[Tensor]) -> list[Tensor]:
         """Return the features at strides 4, 8, 16 and 32 from a backbone's at 4, 8 and 16."""
@@ -58,11 +89,13 @@ class Pyramid(Trunk):
 class ConcatTrunk(Pyramid):
     """One backbone a modality; a 1×1 convolution over the concatenated features fuses each level; one neck."""
 
-    def __init__(self, backbones: dict[str, Backbone], widths: list[int], bottom_up: bool = True) -> None:
+    def __init__(
+        self, backbones: dict[str, Backbone], widths: list[int], bottom_up: bool = True, neck: Neck = plain_neck
+    ) -> None:
         nn.Module.__init__(self)
         self.backbones = nn.ModuleDict(backbones)  # before the neck: parameters are listed in the order they run in
         levels = zip(*(backbone.widths for backbone in backbones.values()), strict=True)
-        self._lay_out([sum(level) for level in levels], widths, bottom_up)
+        self._lay_out([sum(level) for level in levels], widths, bottom_up, neck)
 
     def forward(self, images: dict[str, Tensor]) -> list[Tensor]:
         """Return the fused features at strides 4, 8, 16 and 32 for one image a modality, (B, C, H, W) each."""
@@ -81,10 +114,17 @@ class ConcatTrunk(Pyramid):
 class EarlyFusionTrunk(Pyramid):
     """One backbone on the modalities' images, concatenated along their channels."""
 
-    def __init__(self, channels: dict[str, int], backbone: Backbone, widths: list[int], bottom_up: bool = True) -> None:
+    def __init__(
+        self,
+        channels: dict[str, int],
+        backbone: Backbone,
+        widths: list[int],
+        bottom_up: bool = True,
+        neck: Neck = plain_neck,
+    ) -> None:
         nn.Module.__init__(self)
         self.channels, self.backbone = channels, backbone
-        self._lay_out(backbone.widths, widths, bottom_up)
+        self._lay_out(backbone.widths, widths, bottom_up, neck)
 
     def forward(self, images: dict[str, Tensor]) -> list[Tensor]:
         """Return the features at strides 4, 8, 16 and 32 for one image a modality, (B, C, H, W) each."""
@@ -114,6 +154,7 @@ class MidFusionTrunk(Pyramid):
         widths: list[int],
         level: str = "p3",
         bottom_up: bool = True,
+        neck: Neck = plain_neck,
     ) -> None:
         super(Pyramid, self).__init__()
         if level not in LEVELS:
@@ -128,7 +169,8 @@ class MidFusionTrunk(Pyramid):
         self.join = Conv(sum(levels[last - 2]), levels[last - 2][0], 1)
         self._level_widths = [dict(zip(backbones, level, strict=True)) for level in levels[: last - 1]]
         self.rest = nn.ModuleList(first[k] for k in range(last + 1, 5))
-        self._lay_out([sum(level) if k < last else level[0] for k, level in enumerate(levels, 2)], widths, bottom_up)
+        read = [sum(level) if k < last else level[0] for k, level in enumerate(levels, 2)]
+        self._lay_out(read, widths, bottom_up, neck)
 
     def forward(self, images: dict[str, Tensor]) -> list[Tensor]:
         """Return the features at strides 4, 8, 16 and 32 for one image a modality, (B, C, H, W) each."""

@@ -1,4 +1,4 @@
-"""Kinds of heads by the name that a network's description gives, and all the parts that one may name."""
+"""Backbones and kinds of heads by the names that a network's description gives, and all parts that one may name."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 from torch import nn
 
 from .aligned import LEVELS
-from .backbone import BACKBONES, Backbone
+from .backbone import Backbone, TimmBackbone, YoloBackbone
 from .box_head import BoxHead
 from .heads import DenseHead, ImageHead
+from .yolo11 import Yolo11Backbone
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,15 @@ class HeadKind:
     """Whether it needs a neck with a bottom-up path (PANet), as detection does."""
 
 
-def _boxes(reads: HeadInput, classes: int, reg_max: int = 1) -> nn.Module:
+def _boxes(reads: HeadInput, classes: int, reg_max: int = 1, score_width: int = 0, eps: float = 0.0) -> nn.Module:
     levels = [(width, stride) for width, stride in zip(reads.widths, reads.strides, strict=True) if stride > 4]
     if not levels:
         raise ValueError("it reads strides 8 and on; its head tap cannot be at stride 4")
-    head = BoxHead([width for width, _ in levels], [stride for _, stride in levels], classes, reg_max)
-    head.bias_init(*reads.size)
+    head = BoxHead([width for width, _ in levels], [stride for _, stride in levels], classes, reg_max, score_width)
+    for module in head.modules() if eps else ():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = eps
+    head.bias_init()
     return head
 
 
@@ -53,6 +57,11 @@ def _image(reads: HeadInput, outputs: int, width: int = 64) -> nn.Module:
     return ImageHead(reads.widths[-1], outputs, width)
 
 
+BACKBONES: dict[str, Callable[..., Backbone]] = {
+    "yolo": YoloBackbone,
+    "yolo11": Yolo11Backbone,
+    "timm": TimmBackbone,
+}
 HEAD_KINDS: dict[str, HeadKind] = {
     "boxes": HeadKind(_boxes, reads_finest=False, bottom_up=True),
     "dense": HeadKind(_dense),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .aligned import LEVELS, AlignedTrunk
 from .backbone import Backbone
 from .description import check_description, parse, read, renamed
-from .fusion import ConcatTrunk, EarlyFusionTrunk, MidFusionTrunk
+from .fusion import NECKS, ConcatTrunk, EarlyFusionTrunk, MidFusionTrunk
 from .head_kinds import DEFAULT_PARTS, HeadInput, HeadKind, Parts
 from .taps import DEEPEST, HeadTapTrunk
 from .trunk import Feature, Slices, Trunk
@@ -165,21 +165,24 @@ def _trunk(description: dict[str, Any], heads: Sequence[HeadKind], pretrained: b
             f"head_taps leave streams that stay apart; those of fusion '{kind}' do not: give one of the two"
         )
     bottom_up = any(head.bottom_up for head in heads)
+    if (neck_kind := description.get("neck_kind", "plain")) not in NECKS:
+        raise ValueError(f"{name}: neck_kind '{neck_kind}' is not one of {', '.join(NECKS)}")
+    parts_of_neck = NECKS[neck_kind]
     channels = {modality: stream["channels"] for modality, stream in streams.items()}
     if kind == "early" and len(streams) > 1:
         both = next(iter(streams.values())) | {"channels": sum(channels.values())}
         backbone = _backbone(name, " and ".join(streams), both, pretrained, parts)
-        return EarlyFusionTrunk(channels, backbone, neck, bottom_up)
+        return EarlyFusionTrunk(channels, backbone, neck, bottom_up, parts_of_neck)
     backbones = {modality: _backbone(name, modality, stream, pretrained, parts) for modality, stream in streams.items()}
     if head_taps:
         return HeadTapTrunk(backbones, channels, neck, head_taps)
     if kind == "mid" and len(streams) > 1:
-        return MidFusionTrunk(backbones, channels, neck, fusion.get("level", "p3"), bottom_up)
+        return MidFusionTrunk(backbones, channels, neck, fusion.get("level", "p3"), bottom_up, parts_of_neck)
     if kind == "aligned" and len(streams) > 1:
         options = {key: fusion[key] for key in ("align", "shared", "registration_radius") if key in fusion}
         levels = fusion.get("fuse_at") or (LEVELS if any(head.reads_finest for head in heads) else LEVELS[1:])
-        return AlignedTrunk(backbones, channels, neck, levels, **options, bottom_up=bottom_up)
-    return ConcatTrunk(backbones, neck, bottom_up)
+        return AlignedTrunk(backbones, channels, neck, levels, **options, bottom_up=bottom_up, neck=parts_of_neck)
+    return ConcatTrunk(backbones, neck, bottom_up, parts_of_neck)
 
 
 def _backbone(name: str, modality: str, stream: dict[str, Any], pretrained: bool, parts: Parts) -> Backbone:

@@ -30,7 +30,7 @@ SIZE = (96, 128)
 def head(reg_max: int = 1, seed: int = 0) -> BoxHead:
     torch.manual_seed(seed)
     network = BoxHead(WIDTHS, STRIDES, 3, reg_max)
-    network.bias_init(*SIZE)
+    network.bias_init()
     return network
 
 

@@ -22,7 +22,11 @@ def images(batch: int = 2) -> dict[str, torch.Tensor]:
     return {"rgb": torch.rand(batch, 3, *SIZE), "ir": torch.rand(batch, 1, *SIZE)}
 
 
-@pytest.mark.parametrize("name", edgemtl_models.zoo())
+SLOW = ("rgbir-yolo11s", "rgbir-yolo26n", "rgbir-yolo26s", "rgbir-mobilenetv4")
+ZOO = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in edgemtl_models.zoo()]
+
+
+@pytest.mark.parametrize("name", ZOO)
 def test_named_images_to_named_heads(name: str) -> None:
     network = edgemtl_models.build(name, HEADS, SIZE, pretrained=False)
     assert set(network.inputs) == {"rgb", "ir"}
@@ -36,7 +40,7 @@ def test_named_images_to_named_heads(name: str) -> None:
     assert ((out["boxes"][..., 4:] >= 0) & (out["boxes"][..., 4:] <= 1)).all()
 
 
-@pytest.mark.parametrize("name", edgemtl_models.zoo())
+@pytest.mark.parametrize("name", ZOO)
 def test_every_parameter_of_trunk_and_heads_learns(name: str) -> None:
     network = edgemtl_models.build(name, HEADS, SIZE, pretrained=False).train()
     for module in network.modules():
@@ -46,11 +50,12 @@ def test_every_parameter_of_trunk_and_heads_learns(name: str) -> None:
     total = torch.stack([out[name].square().mean() for name in HEADS if name != "boxes"]).sum()
     total = total + sum(b[k].square().mean() for b in out["boxes"].values() for k in ("boxes", "scores"))
     total.backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+    for path, p in network.named_parameters():
+        assert not p.requires_grad or (p.grad is not None and p.grad.abs().sum() > 0), path
 
 
 @pytest.mark.parametrize("cameras", [("rgb",), ("rgb", "ir")])
-@pytest.mark.parametrize("name", edgemtl_models.zoo())
+@pytest.mark.parametrize("name", ZOO)
 def test_a_network_with_exits_is_cut_behind_the_last_and_all_of_it_learns(name: str, cameras: tuple[str, ...]) -> None:
     whole = edgemtl_models.build(name, HEADS, SIZE, pretrained=False, modalities=cameras)
     names: dict[int, list[str]] = {}
@@ -71,7 +76,7 @@ def test_a_network_with_exits_is_cut_behind_the_last_and_all_of_it_learns(name: 
     total = total + sum(b[k].square().mean() for b in out["boxes"].values() for k in ("boxes", "scores"))
     total.backward()
     for path, p in network.named_parameters():
-        assert p.grad is not None and p.grad.abs().sum() > 0, path
+        assert not p.requires_grad or (p.grad is not None and p.grad.abs().sum() > 0), path
     with torch.no_grad():
         shapes = {task: tuple(o.shape) for task, o in network.eval()(**given).items()}
     quarter = (SIZE[0] // 4, SIZE[1] // 4)
@@ -84,7 +89,7 @@ def test_a_network_with_exits_is_cut_behind_the_last_and_all_of_it_learns(name: 
 ALIGNED = {"kind": "aligned", "fuse_at": ["p2", "p3", "p4", "p5"], "align": ["stage3", "neck"]}
 
 
-@pytest.mark.parametrize("name", edgemtl_models.zoo())
+@pytest.mark.parametrize("name", ZOO)
 def test_aligned_streams_begin_equal_learn_apart_and_share_what_is_equal(name: str) -> None:
     network = edgemtl_models.build(name, HEADS, SIZE, pretrained=False, fusion=ALIGNED)
     paths = network.trunk.alignable()
@@ -117,7 +122,7 @@ def test_aligned_streams_begin_equal_learn_apart_and_share_what_is_equal(name: s
     total = total + sum(b[k].square().mean() for b in out["boxes"].values() for k in ("boxes", "scores"))
     total.backward()
     for path, p in network.named_parameters():
-        assert p.grad is not None and p.grad.abs().sum() > 0, path
+        assert not p.requires_grad or (p.grad is not None and p.grad.abs().sum() > 0), path
     rgb, ir = (conv.weight.grad for conv in network.trunk.alignable()[min(paths)])
     assert not torch.equal(rgb, ir)
 
@@ -126,7 +131,7 @@ FUSIONS = [{"kind": "early"}, *({"kind": "mid", "level": level} for level in ("p
 
 
 @pytest.mark.parametrize("fusion", FUSIONS, ids=lambda f: "-".join(f.values()))
-@pytest.mark.parametrize("name", edgemtl_models.zoo())
+@pytest.mark.parametrize("name", ZOO)
 def test_streams_meet_early_or_half_way_and_all_of_it_learns(name: str, fusion: dict[str, str]) -> None:
     """The sooner the streams are one, the smaller is the network."""
     later = FUSIONS[FUSIONS.index(fusion) + 1] if fusion != FUSIONS[-1] else ALIGNED
@@ -144,7 +149,7 @@ def test_streams_meet_early_or_half_way_and_all_of_it_learns(name: str, fusion: 
     total = total + sum(b[k].square().mean() for b in out["boxes"].values() for k in ("boxes", "scores"))
     total.backward()
     for path, p in network.named_parameters():
-        assert p.grad is not None and p.grad.abs().sum() > 0, path
+        assert not p.requires_grad or (p.grad is not None and p.grad.abs().sum() > 0), path
     again = edgemtl_models.build(network.description, HEADS, SIZE, pretrained=False)
     again.load_state_dict(network.state_dict())
     alone = edgemtl_models.build(name, {"boxes": 3}, SIZE, pretrained=False, fusion=fusion, modalities=("ir",))
@@ -268,7 +273,7 @@ def test_a_state_is_taken_up_by_its_own_names(model: str, tmp_path: Path) -> Non
     assert all(torch.equal(a, b) for a, b in zip(features, again, strict=True))
 
 
-@pytest.mark.parametrize("name", edgemtl_models.zoo())
+@pytest.mark.parametrize("name", ZOO)
 @pytest.mark.parametrize("camera", ["rgb", "ir"])
 def test_one_camera_alone(name: str, camera: str) -> None:
     network = edgemtl_models.build(name, {"depth": 1}, SIZE, modalities=(camera,), pretrained=False).eval()
