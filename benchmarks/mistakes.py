@@ -42,7 +42,7 @@ MISTAKES = {
     "edgemtl train mine.yaml data.source=nowhere": "nowhere: there is no such folder",
     "edgemtl train mine.yaml data.source=images modalities=[ir]": "the network needs ir images, the data have rgb",
     "edgemtl train mine.yaml init_from=bundle": "no run here (it is a bundle)",
-    "edgemtl train mine.yaml init_from=yolo.pt": "a network of ultralytics, whose layers rgbir-n lacks; take network=rgbir-yolo11n",
+    "edgemtl train mine.yaml init_from=yolo.pt": "whose layers rgbir-n lacks; take network=rgbir-yolo11n",
     "edgemtl train mine.yaml freeze=[trunk] sparsity.target=0.5": "a frozen part cannot lose channels",
     "edgemtl train mine.yaml --out taken": "exists and holds something else",
     "edgemtl train mine.yaml --out /proc/run": "cannot be written",
