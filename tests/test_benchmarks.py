@@ -215,3 +215,29 @@ def test_tied_shares_are_of_every_convolution_of_the_streams() -> None:
     convs[1].weight.data[0] += 1.0
     shares = benchmark("rgbir").tied_shares(SimpleNamespace(network=network))
     assert shares.keys() >= network.trunk.alignable().keys() and shares[path] == 1 - 1 / len(convs[0].weight)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["llvip", "flir", "m3fd"])
+def test_the_table_of_a_public_set_is_computed_from_a_folder_in_its_layout(name: str, tmp_path: Path) -> None:
+    sys.path.insert(0, str(ROOT / "tests" / "training"))
+    layouts = importlib.import_module("layouts")
+    public = benchmark("public")
+    getattr(layouts, name)(tmp_path / "set")
+    assert public.input_size(tmp_path / "set") == [480, 640]
+    words = ["steps=2", "batch_size=2", "input_size=[64,96]", "network=rgbir-n"]
+    variants = ["ir", "sparse"] if name == "llvip" else ["concat"]
+    table = public.table_of(tmp_path / "set", tmp_path / "out", "imagenet", variants, [0], words)
+    assert all(f"| edgemtl {variant} | imagenet |" in table for variant in variants) and "COCO" in table
+    kept = (tmp_path / "out" / "rows.json").read_text()
+    assert public.table_of(tmp_path / "set", tmp_path / "out", "imagenet", variants, [0], words) == table
+    assert (tmp_path / "out" / "rows.json").read_text() == kept  # nothing was computed again
+
+
+def test_a_folder_in_no_public_layout_is_one_line(tmp_path: Path) -> None:
+    from edgemtl.errors import EdgemtlError
+
+    public = benchmark("public")
+    for folder, message in ((tmp_path / "nowhere", "there is no such folder"), (tmp_path, "in the layout of none of")):
+        with pytest.raises(EdgemtlError, match=message):
+            public.set_of(folder)
