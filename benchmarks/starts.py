@@ -3,6 +3,7 @@
     make bench-starts                             # needs EDGEMTL_DATA; the weights package, ultralytics
     python benchmarks/starts.py --case start --network rgbir-lite0 --cameras ir --seed 0
     python benchmarks/starts.py --case head --data streets --seed 0
+    python benchmarks/starts.py --case yolo --epochs 3
 
 A row is appended as it comes, and not measured again; a finished training in out/bench/starts is used again. The
 networks of case ``start`` and ``head`` train as benchmarks/rgbir.yaml says, those on drawn streets as the demo's dense
@@ -43,6 +44,9 @@ HERE = Path(__file__).parent
 OUT = Path("out/bench/starts")
 RESULTS = HERE / "results" / "starts.json"
 BOTH = "rgb,ir"
+YOLO = "yolo11n"
+EPOCHS = 12
+"""Of benchmarks/rgbir.yaml."""
 SIZE = (256, 320)
 
 
@@ -56,10 +60,14 @@ class Row:
     cameras: str
     seed: int
     head: str = "own"
+    start: str = "imagenet"
+    """Of case yolo: that of a yolo11n which was trained on the colour images, or none, "scratch"."""
+    epochs: int = EPOCHS
 
     def __str__(self) -> str:
-        words = (self.network, self.data, self.cameras.replace(",", "+"), self.head, str(self.seed))
-        return "-".join(words)
+        words = [self.network, self.data, self.cameras.replace(",", "+"), self.head]
+        words += [self.start, str(self.epochs)] if self.case == "yolo" else []
+        return "-".join([*words, str(self.seed)])
 
 
 def rows() -> list[Row]:
@@ -71,6 +79,9 @@ def rows() -> list[Row]:
             wanted.append(Row("head", "rgbir-lite0", "rgbir", BOTH, seed, head))
         for network in ("rgbir-lite0", "rgbir-n", "rgbir-mobilenetv2"):
             wanted += [Row("start", network, "rgbir", cameras, seed) for cameras in (BOTH, "ir")]
+        for epochs in (3, 6, EPOCHS):
+            for start in (YOLO, "scratch"):
+                wanted.append(Row("yolo", f"rgbir-{YOLO}", "rgbir", BOTH, seed, start=start, epochs=epochs))
     return wanted
 
 
@@ -80,6 +91,10 @@ def configured(row: Row) -> Config:
         return msgspec.structs.replace(demo_config(STEPS, torch.get_num_threads(), 0.0), seed=row.seed)
     source = f"data.source={Path(os.environ['EDGEMTL_DATA']) / 'rgbir'}"
     words = [source, f"seed={row.seed}", f"network={row.network}", f"modalities=[{row.cameras}]"]
+    if row.case == "yolo":
+        from prune_labelled import base
+
+        words += [f"epochs={row.epochs}", *([f"init_from={base(YOLO)}"] if row.start == YOLO else [])]
     return load(HERE / "rgbir.yaml", words)
 
 
@@ -126,7 +141,6 @@ def measured(row: Row) -> dict[str, Any]:
     figures = {name: part.flat() for name, part in reports.items()}
     return {
         **asdict(row),
-        "epochs": run.config.epochs,
         "steps": run.config.steps,
         "ap50": figures["all"]["ap50"],
         "ap": figures["all"]["ap"],
@@ -154,9 +168,10 @@ def has(row: Row) -> bool:
 def main() -> None:
     """Measure the rows that the command line names, or all, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("case", "network", "data", "cameras", "head"):
+    for name in ("case", "network", "data", "cameras", "head", "start"):
         parser.add_argument(f"--{name}", help=f"only rows of this {name}")
-    parser.add_argument("--seed", type=int, help="only rows of this seed")
+    for name in ("seed", "epochs"):
+        parser.add_argument(f"--{name}", type=int, help=f"only rows of this {name}")
     parser.add_argument("--page", action="store_true", help="only write the page again")
     given = vars(parser.parse_args())
     if "EDGEMTL_DATA" not in os.environ and not given["page"]:

@@ -54,10 +54,24 @@ def heads(runs: list[Row]) -> list[str]:
     return ["## Own box head next to ultralytics'", "", *rows(head, body), ""] if body else []
 
 
+def yolos(runs: list[Row]) -> list[str]:
+    """Return the table of a start from a trained YOLO and of one from scratch, by epochs."""
+    body = []
+    for epochs in sorted({r["epochs"] for r in runs}):
+        of = {s: [r["ap50"] for r in runs if (r["start"], r["epochs"]) == (s, epochs)] for s in ("yolo11n", "scratch")}
+        body.append([str(epochs), *(mean(values) if values else "" for values in of.values()), str(len(of["yolo11n"]))])
+    text = (
+        "`rgbir-yolo11n` on both cameras, from a yolo11n that was trained on the 273 colour images (60 epochs), or not."
+    )
+    return ["## From a YOLO", "", text, "", *rows(["epochs", "AP50 from yolo11n", "from scratch", "seeds"], body), ""]
+
+
 def write_page(runs: list[Row]) -> None:
     """Write the page."""
     lines = [HEAD]
     if of_start := [r for r in runs if r["case"] == "start"]:
         lines += starts(of_start)
     lines += heads([r for r in runs if r["case"] == "head"])
+    if of_yolo := [r for r in runs if r["case"] == "yolo"]:
+        lines += yolos(of_yolo)
     PAGE.write_text("\n".join(lines).rstrip() + "\n")
