@@ -26,6 +26,7 @@ SIZE = (96, 128)
 KNOWN = ("bicycle", "person", "car", "dog")
 WANTED = ("person", "tram", "car")
 RGB, BOTH = ("rgb",), ("rgb", "ir")
+LONG = (pytest.mark.slow, pytest.mark.long)
 
 
 def network(name: str, cameras: tuple[str, ...] = RGB, **options: Any) -> MultiTask:
@@ -55,8 +56,8 @@ def converted(file: Path) -> Path:
     [
         ("yolo11n", RGB, ".pt"),
         ("yolo26n", RGB, ".safetensors"),
-        pytest.param("yolo11s", RGB, ".safetensors", marks=pytest.mark.slow),
-        pytest.param("yolo26s", RGB, ".pt", marks=pytest.mark.slow),
+        pytest.param("yolo11s", RGB, ".safetensors", marks=LONG),
+        pytest.param("yolo26s", RGB, ".pt", marks=LONG),
     ],
 )
 def test_colour_alone_answers_as_the_detector(

@@ -22,8 +22,12 @@ def images(batch: int = 2) -> dict[str, torch.Tensor]:
     return {"rgb": torch.rand(batch, 3, *SIZE), "ir": torch.rand(batch, 1, *SIZE)}
 
 
-SLOW = ("rgbir-yolo11s", "rgbir-yolo26n", "rgbir-yolo26s", "rgbir-mobilenetv4")
-ZOO = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in edgemtl_models.zoo()]
+MARKS = {
+    "rgbir-yolo26n": [pytest.mark.slow],
+    "rgbir-yolo11s": [pytest.mark.slow, pytest.mark.long],
+    "rgbir-yolo26s": [pytest.mark.slow, pytest.mark.long],
+}
+ZOO = [pytest.param(name, marks=MARKS.get(name, [])) for name in edgemtl_models.zoo()]
 
 
 @pytest.mark.parametrize("name", ZOO)
