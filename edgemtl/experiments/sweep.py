@@ -45,7 +45,7 @@ def check_runs(configs: Mapping[Path, Config]) -> None:
     for folder, config in configs.items():
         if config.method in SEVERAL:
             raise ConfigError(f"method={config.method} trains several networks; a sweep is of one network a value")
-        if (there := lasting_of(folder)) and there != lasting(config):
+        if (trained := lasting_of(folder)) and trained != lasting(config):
             raise EdgemtlError(f"{folder}: a training of another configuration; give another --out, or delete it")
 
 
