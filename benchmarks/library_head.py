@@ -19,7 +19,7 @@ from edgemtl_models.box_head import BRANCHES, BoxHead
 
 
 class LibraryHead(BoxHead):
-    """A box head whose layers, outputs and initialisation are those of ultralytics' ``Detect``."""
+    """A box head of ultralytics' layers, outputs and first biases, its weights drawn as those of ours."""
 
     def __init__(
         self, channels: list[int], strides: list[int], classes: int, reg_max: int = 1, score_width: int = 0
@@ -27,11 +27,13 @@ class LibraryHead(BoxHead):
         from ultralytics.nn.modules import Detect
 
         super().__init__(channels, strides, classes, reg_max, score_width)
-        detect: Any = Detect(classes, reg_max=reg_max, end2end=True, ch=channels)
+        with torch.random.fork_rng(devices=[]):  # so that a seed draws the same weights for either head
+            detect: Any = Detect(classes, reg_max=reg_max, end2end=True, ch=channels)
         detect.stride = torch.tensor(strides, dtype=torch.float32)
         with suppress(AttributeError):  # in older releases the branches decide it
             detect.end2end = True  # which boxes' form depends on
         assert list(detect.state_dict()) == list(self.detect.state_dict())
+        detect.load_state_dict(self.detect.state_dict())
         self.detect = detect
 
     def bias_init(self) -> None:

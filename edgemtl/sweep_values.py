@@ -7,8 +7,19 @@ from pathlib import Path
 
 import msgspec
 
+from edgemtl_runtime.atomic import ExistsError
+
 from .config import Config
 from .errors import ConfigError
+
+
+OUTPUTS = ("sweep.json", "sweep.png")
+
+
+class _Kept(msgspec.Struct):
+    """What is read of an earlier sweep."""
+
+    key: str
 
 
 def split_values(word: str) -> tuple[str, list[str]]:
@@ -25,6 +36,19 @@ def split_values(word: str) -> tuple[str, list[str]]:
 def folder_of(out: Path, key: str, value: str, seed: int) -> Path:
     """Return the folder of a run."""
     return out / f"{key.rpartition('.')[2]}-{re.sub(r'[^A-Za-z0-9.+-]+', '_', value)}-seed{seed}"
+
+
+def check_outputs(out: Path, key: str) -> None:
+    """Raise `ExistsError` where the files of a sweep would replace those of another key, or of something else."""
+    if not any((out / name).exists() for name in OUTPUTS):
+        return
+    try:
+        known = msgspec.json.decode((out / OUTPUTS[0]).read_bytes(), type=_Kept).key
+    except (OSError, msgspec.MsgspecError):
+        known = ""
+    if known != key:
+        held = f"a sweep of {known}" if known else f"a file {' or '.join(OUTPUTS)} that no sweep wrote"
+        raise ExistsError(f"{out}: holds {held}; give another --out")
 
 
 def seeds_of(config: Config, seeds: str) -> list[Config]:

@@ -58,9 +58,11 @@ def _sweep(args: argparse.Namespace) -> int:
     tasks = list(dict.fromkeys(task for config in flat.values() for task in config.tasks))
     from edgemtl_runtime.atomic import write_file
 
+    from ..sweep_values import OUTPUTS
+
     text = json.dumps(as_json(swept, key), indent=1)
-    write_file(args.out / "sweep.json", text.encode())
-    write_file(args.out / "sweep.png", draw(swept, key, tasks))
+    for name, content in zip(OUTPUTS, (text.encode(), draw(swept, key, tasks)), strict=True):
+        write_file(args.out / name, content)
     if args.json:
         print(text)
     else:
@@ -73,13 +75,14 @@ def _configs(args: argparse.Namespace, words: list[str], file: str | None) -> tu
     """Return the key, and by value the configurations of its runs by their folders; all are checked."""
     from ..config_file import load
     from ..errors import ConfigError
-    from ..sweep_values import folder_of, seeds_of, split_values
+    from ..sweep_values import check_outputs, folder_of, seeds_of, split_values
     from ..used_keys import check_used
     from .checks import check_config, check_data
 
     if not words:
         raise ConfigError("sweep: give the key to sweep with its values, like sparsity.target=0,0.5")
     key, values = split_values(words[0])
+    check_outputs(args.out, key)
     configs: dict[str, dict[Path, Config]] = {}
     for value in values:
         overrides = [f"{key}={value}", *words[1:]]

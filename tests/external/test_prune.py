@@ -106,7 +106,11 @@ WRONG = {
     "train": ("net.onnx", ["--images", "images", "--train", "epochs=2"], "arguments of ultralytics' training"),
     "batches": ("net.pt", ["--data", "images", "--batch-size", "4"], r"--batch-size: .* --train batch=VALUE"),
     "no batch": ("net.pt", ["--data", "images", "--train", "batch=0"], "--train batch=0: is a number above 0"),
-    "weights": ("timm:resnet18", ["--images", "images"], "timm:resnet18: comes without weights; give --weights"),
+    "weights": (
+        "timm:resnet18",
+        ["--images", "images"],
+        "timm:resnet18: comes without weights; fetch them by `edgemtl weights get timm:resnet18`",
+    ),
     "library": ("timm:resnet19", ["--images", "images"], "did you mean resnet18"),
     "detection": ("torchvision:ssd300_vgg16", ["--images", "images", "--random"], "this is another"),
     "run": ("images", ["--images", "images"], "images: no network here; give an ultralytics checkpoint"),

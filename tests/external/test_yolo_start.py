@@ -147,7 +147,13 @@ def test_a_damaged_description_is_one_line(description: str, tmp_path: Path) -> 
 def test_a_training_starts_from_a_yolo_and_becomes_a_bundle(tmp_path: Path) -> None:
     file = checkpoint("yolo11n", tmp_path / "net.pt", KNOWN)
     assert read_checkpoint(file).names == dict(enumerate(KNOWN))
-    words = ["network=rgbir-yolo11n", f"init_from={file}", "steps=3", "batch_size=2", "tasks=[boxes]"]
-    words += ["data.synthetic.num_train=4", "data.synthetic.num_val=4", "augment.mosaic=0", "fusion.kind=aligned"]
+    words = ["network=rgbir-yolo11n", f"init_from={file}", "steps=4", "batch_size=2", "tasks=[boxes]"]
+    words += [
+        "data.synthetic.num_train=4",
+        "data.synthetic.num_val=4",
+        "augment.mosaic=0",
+        "fusion.kind=aligned",
+        "sparsity.target=0.4",
+    ]
     assert main(["train", *words, "--out", str(tmp_path / "run")]) == 0
     assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "bundle")]) == 0

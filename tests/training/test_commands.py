@@ -160,7 +160,7 @@ WRITES = ("--out", "--engine-out", "--preview", "--triton")
 
 
 def test_every_command_that_writes_a_file_or_folder_asks_before_it_replaces() -> None:
-    """`record` adds to what is there, under names of its own."""
+    """`record` adds to what is there, under names of its own; `sweep` goes on with a sweep of its key alone."""
 
     def found(parser: argparse.ArgumentParser, name: str) -> Iterator[tuple[str, set[str]]]:
         yield name, {option for action in parser._actions for option in action.option_strings}
@@ -171,7 +171,7 @@ def test_every_command_that_writes_a_file_or_folder_asks_before_it_replaces() ->
 
     writing = {name: options for name, options in found(cli.parser(), "") if options & set(WRITES)}
     assert {"train", "adapt", "eval", "compare", "predict", "data show", "shrink", "export", "demo"} <= writing.keys()
-    assert {name for name, options in writing.items() if "--overwrite" not in options} == {"record"}
+    assert {name for name, options in writing.items() if "--overwrite" not in options} == {"record", "sweep"}
 
 
 def test_a_full_disk_gives_no_prediction(tiny_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,3 +77,13 @@ def test_a_sweep_trains_measures_draws_and_goes_on(tmp_path: Path, capsys: pytes
     assert before == {run: (out / run / "weights.safetensors").stat().st_mtime_ns for run in dense["runs"]}
     other = [word.replace("steps=2", "steps=3") for word in words]
     assert main(other) == 2 and "a training of another configuration" in capsys.readouterr().err
+    assert main(["sweep", "lr=0.1,0.2", *SMALL, "--out", str(out)]) == 2
+    assert "holds a sweep of sparsity.target; give another --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["sweep.json", "sweep.png"])
+def test_files_of_others_are_not_replaced(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / name).write_text("mine")
+    assert main(["sweep", "lr=0.1,0.2", *SMALL, "--out", str(tmp_path)]) == 2
+    assert "that no sweep wrote; give another --out" in capsys.readouterr().err
+    assert (tmp_path / name).read_text() == "mine" and len([*tmp_path.iterdir()]) == 1
