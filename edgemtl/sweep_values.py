@@ -12,7 +12,6 @@ from edgemtl_runtime.atomic import ExistsError
 from .config import Config
 from .errors import ConfigError
 
-
 OUTPUTS = ("sweep.json", "sweep.png")
 
 

@@ -218,7 +218,7 @@ def test_tied_shares_are_of_every_convolution_of_the_streams() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["llvip", "flir", "m3fd"])
+@pytest.mark.parametrize("name", ["llvip", *(pytest.param(n, marks=pytest.mark.long) for n in ("flir", "m3fd"))])
 def test_the_table_of_a_public_set_is_computed_from_a_folder_in_its_layout(name: str, tmp_path: Path) -> None:
     sys.path.insert(0, str(ROOT / "tests" / "training"))
     layouts = importlib.import_module("layouts")
@@ -226,7 +226,7 @@ def test_the_table_of_a_public_set_is_computed_from_a_folder_in_its_layout(name:
     getattr(layouts, name)(tmp_path / "set")
     assert public.input_size(tmp_path / "set") == [480, 640]
     words = ["steps=2", "batch_size=2", "input_size=[64,96]", "network=rgbir-n"]
-    variants = ["ir", "sparse"] if name == "llvip" else ["concat"]
+    variants = {"llvip": ["ir"], "flir": ["sparse"], "m3fd": ["concat"]}[name]
     table = public.table_of(tmp_path / "set", tmp_path / "out", "imagenet", variants, [0], words)
     assert all(f"| edgemtl {variant} | imagenet |" in table for variant in variants) and "COCO" in table
     kept = (tmp_path / "out" / "rows.json").read_text()

@@ -144,6 +144,7 @@ def test_a_damaged_description_is_one_line(description: str, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_training_starts_from_a_yolo_and_becomes_a_bundle(tmp_path: Path) -> None:
     file = checkpoint("yolo11n", tmp_path / "net.pt", KNOWN)
     assert read_checkpoint(file).names == dict(enumerate(KNOWN))

@@ -23,7 +23,7 @@ def images(batch: int = 2) -> dict[str, torch.Tensor]:
 
 
 MARKS = {
-    "rgbir-yolo26n": [pytest.mark.slow],
+    "rgbir-yolo26n": [pytest.mark.slow, pytest.mark.long],
     "rgbir-yolo11s": [pytest.mark.slow, pytest.mark.long],
     "rgbir-yolo26s": [pytest.mark.slow, pytest.mark.long],
 }
