@@ -18,7 +18,6 @@ import json
 import os
 import sys
 import time
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -60,9 +59,10 @@ class Row:
     cameras: str
     seed: int
     head: str = "own"
-    start: str = "imagenet"
-    """Of case yolo: that of a yolo11n which was trained on the colour images, or none, "scratch"."""
+    start: str = "zoo"
+    """What the zoo's file says; of case yolo: a yolo11n that was trained on the colour images, or "scratch"."""
     epochs: int = EPOCHS
+    """0 where a training has so many steps instead."""
 
     def __str__(self) -> str:
         words = [self.network, self.data, self.cameras.replace(",", "+"), self.head]
@@ -75,7 +75,7 @@ def rows() -> list[Row]:
     wanted = []
     for seed in (0, 1, 2):
         for head in ("own", "ultralytics"):
-            wanted.append(Row("head", "rgbir-n", "streets", BOTH, seed, head))
+            wanted.append(Row("head", "rgbir-n", "streets", BOTH, seed, head, epochs=0))
             wanted.append(Row("head", "rgbir-lite0", "rgbir", BOTH, seed, head))
         for network in ("rgbir-lite0", "rgbir-n", "rgbir-mobilenetv2"):
             wanted += [Row("start", network, "rgbir", cameras, seed) for cameras in (BOTH, "ir")]
@@ -119,7 +119,7 @@ def run_of(row: Row) -> Run:
         return trained(configured(row), folder)
     from library_head import library_head
 
-    with library_head() if not folder.exists() else nullcontext():
+    with library_head():
         trained(configured(row), folder)
     return Run.open(folder)
 

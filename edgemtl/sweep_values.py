@@ -39,6 +39,8 @@ def folder_of(out: Path, key: str, value: str, seed: int) -> Path:
 
 def check_outputs(out: Path, key: str) -> None:
     """Raise `ExistsError` where the files of a sweep would replace those of another key, or of something else."""
+    if out.exists() and not out.is_dir():
+        raise ExistsError(f"{out}: is a file; give a folder")
     if not any((out / name).exists() for name in OUTPUTS):
         return
     try:

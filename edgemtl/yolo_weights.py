@@ -26,7 +26,7 @@ def yolo_state(checkpoint: UltralyticsCheckpoint, network: MultiTask, source: st
     Every stream gets those of the backbone, with the first filters for its channels, and every head of boxes those of
     the detector; of a detector with one branch both branches. Raises `ConfigError` where the layers are others.
     """
-    layers = _by_layer(checkpoint.state)
+    layers = _by_layer(checkpoint.state, source)
     tensors = {f"trunk.{name}": tensor for name, tensor in _trunk(layers, network, source)}
     names = tuple(checkpoint.names[index] for index in sorted(checkpoint.names))
     axes: dict[str, Axes] = {}
@@ -55,11 +55,16 @@ def activation_note(checkpoint: UltralyticsCheckpoint, network: MultiTask) -> st
     return ""
 
 
-def _by_layer(state: State) -> dict[int, State]:
+def _by_layer(state: State, source: str) -> dict[int, State]:
+    """Return the tensors ``model.NUMBER.NAME`` by number and name."""
     layers: dict[int, State] = defaultdict(dict)
     for name, tensor in state.items():
-        _, number, rest = name.split(".", 2)
+        _, number, rest = (*name.split(".", 2), "", "")[:3]
+        if not number.isdecimal() or not rest:
+            raise ConfigError(f"init_from={source}: {name[:80]!a} in it is no tensor of a network of ultralytics")
         layers[int(number)][rest] = tensor
+    if not layers:
+        raise ConfigError(f"init_from={source}: no tensors in it; give the checkpoint itself")
     return layers
 
 
@@ -88,7 +93,7 @@ def _branches(detector: State, strides: list[int]) -> State:
     """Return a detection layer's tensors with strides for the indices of levels, in both branches."""
     tensors: State = {}
     for name, tensor in detector.items():
-        branch, index, *rest = name.split(".")
+        branch, index, *rest = (*name.split("."), "") if "." not in name else name.split(".")
         if index.isdecimal() and int(index) < len(strides):
             name = ".".join([branch, f"stride{strides[int(index)]}", *rest])
         tensors[name] = tensor

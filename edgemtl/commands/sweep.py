@@ -91,4 +91,7 @@ def _configs(args: argparse.Namespace, words: list[str], file: str | None) -> tu
         check_used(config)
         configs[value] = {folder_of(args.out, key, value, c.seed): c for c in seeds_of(config, args.seeds)}
         check_data(config)
+    folders = [folder for runs in configs.values() for folder in runs]
+    if repeated := [folder.name for folder in folders if folders.count(folder) > 1]:
+        raise ConfigError(f"{words[0]}: two values would be written to {repeated[0]}; sweep them apart")
     return key, configs

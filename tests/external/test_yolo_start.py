@@ -143,6 +143,19 @@ def test_a_damaged_description_is_one_line(description: str, tmp_path: Path) -> 
         started("rgbir-yolo11n", tmp_path / "w.safetensors")
 
 
+@pytest.mark.parametrize("name", ["weight", "model.x.weight", "model.3"])
+def test_tensors_of_no_yolo_are_one_line(name: str, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    described = {"ultralytics": '{"names": {"0": "car"}, "stride": [8.0], "kind": "DetectionModel"}'}
+    save_file({name: torch.zeros(1)}, tmp_path / "w.safetensors", described)
+    with pytest.raises(ConfigError, match="is no tensor of a network of ultralytics"):
+        started("rgbir-yolo11n", tmp_path / "w.safetensors")
+    save_file({}, tmp_path / "w.safetensors", described)
+    with pytest.raises(ConfigError, match="no tensors in it"):
+        started("rgbir-yolo11n", tmp_path / "w.safetensors")
+
+
 @pytest.mark.slow
 @pytest.mark.long
 def test_a_training_starts_from_a_yolo_and_becomes_a_bundle(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ def test_a_word_without_several_values_is_refused(word: str) -> None:
         (["nosuch=1,2"], "nosuch"),
         (["network=rgbir-n,rgbir-m"], "no network 'rgbir-m'"),
         (["method=joint,lomt"], "trains several networks"),
+        (["tensorboard=a b,a_b"], "two values would be written to tensorboard-a_b-seed0; sweep them apart"),
         (["lr=0.1,0.2", "--seeds", "1,x"], "--seeds 1,x: list different whole numbers"),
         (["lr=0.1,0.2", "--seeds", "1,1"], "--seeds 1,1: list different whole numbers"),
     ],
@@ -87,3 +88,9 @@ def test_files_of_others_are_not_replaced(name: str, tmp_path: Path, capsys: pyt
     assert main(["sweep", "lr=0.1,0.2", *SMALL, "--out", str(tmp_path)]) == 2
     assert "that no sweep wrote; give another --out" in capsys.readouterr().err
     assert (tmp_path / name).read_text() == "mine" and len([*tmp_path.iterdir()]) == 1
+
+
+def test_an_output_that_is_a_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "out").write_text("mine")
+    assert main(["sweep", "lr=0.1,0.2", *SMALL, "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1 and (tmp_path / "out").read_text() == "mine"
