@@ -6,14 +6,11 @@ import fcntl
 import json
 import os
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
-
-import torch
 
 from edgemtl.config import Config
 from edgemtl.console import print_table
@@ -24,6 +21,7 @@ from edgemtl.tasks import TASKS
 from edgemtl.train import begin, train
 from edgemtl_export import shrink
 from edgemtl_export.inputs import example_inputs
+from edgemtl_export.to_onnx import onnx_of
 from edgemtl_runtime.atomic import AtomicFolder
 
 WARM = 2
@@ -44,10 +42,6 @@ def shrunk(run: Run, align: int = 1) -> tuple[Path, dict[str, Any]]:
     file, sizes = folder / "model.onnx", folder / "sizes.json"
     if not sizes.is_file():
         result = shrink(run.network, (), example_inputs(run.interface.inputs), align=align)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            exported = torch.onnx.export(result.program, dynamo=True, opset_version=20, verbose=False)
-        assert exported is not None
         trunk = [p.numel() for name, p in result.program.named_parameters() if name.startswith("trunk.")]
         costs = {
             "params_trunk": sum(trunk),
@@ -57,7 +51,7 @@ def shrunk(run: Run, align: int = 1) -> tuple[Path, dict[str, Any]]:
             "flops_before": result.report.flops_before,
         }
         with AtomicFolder(folder, "shrunk network") as output:
-            exported.save(str(output.folder / file.name))
+            (output.folder / file.name).write_bytes(onnx_of(result.program).SerializeToString())
             (output.folder / sizes.name).write_text(json.dumps(costs))
             output.commit()
     return file, json.loads(sizes.read_text())

@@ -226,6 +226,10 @@ class Config(Section, frozen=True):
     keep_sparsity: Annotated[bool, about("whether channels that are zero in init_from stay zero")] = False
     freeze: Annotated[tuple[str, ...], about("parts that are not trained, like [trunk] or [heads.depth]")] = ()
     fusion: Fusion = Fusion()
+    activation: Annotated[
+        Literal["", "silu", "relu"],
+        about("of our own blocks: silu, or relu, which costs no time of its own; empty: as the network has it"),
+    ] = ""
     input_size: Annotated[
         tuple[SideLength, SideLength], about("height and width of the network's input; multiples of 32")
     ] = (128, 160)

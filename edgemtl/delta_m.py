@@ -47,6 +47,7 @@ FREE_DATA = ("cache_mb", "num_workers", "source", "label_policy", "modality")
 FIXED = (
     "network",
     "modalities",
+    "activation",
     "init_from",
     "keep_sparsity",
     "freeze",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterable
 from typing import Generic, Protocol, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -19,24 +20,28 @@ class Masks(Protocol):
 
 
 class EMA(Generic[Network]):
-    """Averages weights and batch statistics; exact zeros and equal weights stay exact."""
+    """Averages a network's weights and batch statistics, which are changed in place; its zeros stay exact."""
 
     def __init__(self, network: Network, decay: float) -> None:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.decay = decay
+        self._averages, self._latest = _tensors(self.network), _tensors(network)
         self.updates = 0
 
     @torch.no_grad()
-    def update(self, network: Network, regularizers: Iterable[Masks] = ()) -> None:
+    def update(self, regularizers: Iterable[Masks] = ()) -> None:
         """Take in the weights after a step; early on the decay is small, so that the average follows."""
         self.updates += 1
         weight = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
-        state = network.state_dict()
-        for name, average in self.network.state_dict().items():
-            latest = state[name].detach()
-            if average.is_floating_point():
-                average.lerp_(latest, weight)
-            else:
-                average.copy_(latest)
+        torch._foreach_lerp_(self._averages[True], self._latest[True], weight)
+        torch._foreach_copy_(self._averages[False], self._latest[False])
         for regularizer in regularizers:
             regularizer.mask(self.network)
+
+
+def _tensors(network: nn.Module) -> dict[bool, list[Tensor]]:
+    """Return the weights and buffers of a network, those in floating point apart."""
+    out: dict[bool, list[Tensor]] = {True: [], False: []}
+    for tensor in itertools.chain(network.parameters(), network.buffers()):
+        out[tensor.is_floating_point()].append(tensor)
+    return out

@@ -221,6 +221,7 @@ def _build(config: Config, tasks: dict[str, Task]) -> MultiTask:
             modalities=config.modalities,
             head_taps=config.head_taps,
             fusion=fusion,
+            activation=config.activation,
         )
     except (ValueError, FileNotFoundError, KeyError, TypeError, AttributeError) as error:
         reason = f"{error} is missing or misplaced" if isinstance(error, KeyError) else error

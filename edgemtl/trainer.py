@@ -68,7 +68,9 @@ class Trainer:
             task.prepare(network.heads[name], math.ceil(steps / steps_per_epoch))
         self.distillation = Distillation(network, config, self.device) if config.teachers else None
         self.parameters = dict(network.named_parameters())
-        self.optimizer = torch.optim.AdamW(self._parameter_groups(), lr=config.lr)
+        self.optimizer = torch.optim.AdamW(
+            self._parameter_groups(), lr=config.lr, fused=self.device.type in ("cpu", "cuda")
+        )
         inputs = {spec.modality: spec.name for spec in interface.inputs}
         teacher = HeadDistillation(network, tasks, interface.inputs, config, self.device) if config.teacher else None
         loss = MultiTaskLoss(network, tasks, inputs, config, self.device, self.distillation, teacher)
@@ -103,7 +105,7 @@ class Trainer:
             self.optimizer.step()
             for regularizer in self.regularizers.values():
                 regularizer.after_step(self.step, lr, self.optimizer)
-            self.ema.update(self.network, self.regularizers.values())
+            self.ema.update(self.regularizers.values())
             self.method.after_step(batch)
             row |= self.method.metrics()
         self.step += 1

@@ -92,7 +92,7 @@ def prune_without_labels(
             if step == round(options.begin * options.steps) and options.importance == "auto":
                 sparsifier.choose_importance(run.held_out_loss(images))
             loss = run.take({name: image.to(device) for name, image in batch.images.items()})
-            average.update(student, [_MaskOfCore(sparsifier)])
+            average.update([_MaskOfCore(sparsifier)])
             history.append((step + 1, loss, sparsifier.pruned_share))
             bar(step + 1, {"loss": loss, "pruned": sparsifier.pruned_share})
     adapter = average.network.cpu().eval()

@@ -8,7 +8,6 @@ timing, the one without rounding among them, and the fastest is taken.
 from __future__ import annotations
 
 import tempfile
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,11 +98,9 @@ def _fastest(
 
 
 def _write(program: Program, file: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        converted = torch.onnx.export(program.to_exported(), dynamo=True, opset_version=20, verbose=False)
-    assert converted is not None
-    converted.save(str(file))
+    from .to_onnx import onnx_of  # loads onnx, which not every removal needs
+
+    file.write_bytes(onnx_of(program.to_exported()).SerializeToString())
 
 
 @dataclass(frozen=True, eq=False)

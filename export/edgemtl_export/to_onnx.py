@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .deployed import Deployed
+from .split_convolutions import split_convolutions
 
 OPSET = 20
 MAX_BATCH = 64
@@ -58,11 +59,16 @@ def write_plain_onnx(
     _write(model, file)
 
 
+def onnx_of(program: torch.export.ExportedProgram) -> onnx.ModelProto:
+    """Return the graph that the files above have for a program."""
+    return _exported(program)
+
+
 def _exported(
-    network: nn.Module,
-    args: tuple[Tensor, ...],
-    input_names: list[str],
-    output_names: list[str],
+    network: nn.Module | torch.export.ExportedProgram,
+    args: tuple[Tensor, ...] = (),
+    input_names: list[str] | None = None,
+    output_names: list[str] | None = None,
     dynamic_shapes: Any = None,
     optimize: bool = True,
 ) -> onnx.ModelProto:
@@ -82,6 +88,8 @@ def _exported(
     assert program is not None
     model = program.model_proto
     _strip(model)
+    if optimize:
+        split_convolutions(model)
     return model
 
 

@@ -5,8 +5,12 @@ Parameters have the names that these blocks have in the YOLO family, so that wei
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"silu": nn.SiLU, "relu": nn.ReLU}
 
 
 class Conv(nn.Module):
@@ -24,6 +28,15 @@ class Conv(nn.Module):
         """Return the activations."""
         out: Tensor = self.act(self.bn(self.conv(x)))
         return out
+
+
+def set_activation(network: nn.Module, name: str) -> None:
+    """Give all activated `Conv` of a network one of `ACTIVATIONS`; raises `ValueError` where it is none of them."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation '{name}' is not one of {', '.join(ACTIVATIONS)}")
+    for module in network.modules():
+        if isinstance(module, Conv) and not isinstance(module.act, nn.Identity):
+            module.act = ACTIVATIONS[name]()
 
 
 class Bottleneck(nn.Module):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .aligned import LEVELS, AlignedTrunk
 from .backbone import Backbone
+from .blocks import set_activation
 from .description import check_description, parse, read, renamed
 from .fusion import NECKS, ConcatTrunk, EarlyFusionTrunk, MidFusionTrunk
 from .head_kinds import DEFAULT_PARTS, HeadInput, HeadKind, Parts
@@ -102,6 +103,7 @@ def build(
     modalities: tuple[str, ...] = (),
     head_taps: dict[str, str] | None = None,
     fusion: dict[str, Any] | None = None,
+    activation: str = "",
     pretrained: bool = True,
     parts: Parts = DEFAULT_PARTS,
 ) -> MultiTask:
@@ -113,9 +115,10 @@ def build(
     then. ``fusion`` is how the streams are fused: {"kind": "concat"}, at each level before one neck, the default;
     {"kind": "early"}, as the channels of one image; {"kind": "mid", "level": level}, at that level; or {"kind":
     "aligned", "fuse_at": levels, "align": [first, last], "registration_radius": cells}, after a neck each (`aligned`).
-    ``pretrained=False`` leaves out the start weights, for loading a trained state. ``parts`` are the backbones and
-    heads that the description may name. Raises `ValueError` with the reason
-    when the network cannot be built.
+    ``activation`` is that of our own blocks: SiLU unless the description or this says "relu", which back ends compute
+    within the convolution. ``pretrained=False`` leaves out the start weights, for loading a trained state. ``parts``
+    are the backbones and heads that the description may name. Raises `ValueError` with the reason when the network
+    cannot be built.
     """
     description = renamed(network) if isinstance(network, dict) else _describe(network)
     check_description(description)
@@ -132,6 +135,8 @@ def build(
     description = description | {"streams": {m: s for m, s in streams.items() if not modalities or m in modalities}}
     if fusion:
         description = description | {"fusion": fusion}
+    if activation:
+        description = description | {"activation": activation}
     if min(size) // 8 < 4 * (reach := description.get("fusion", {}).get("registration_radius", 0)):
         raise ValueError(f"size {height}x{width} is too small to register over {reach} cells: {32 * reach} at least")
     inputs = {
@@ -149,7 +154,10 @@ def build(
         widths, strides = (_read_by(trunk, head, values) for values in (trunk.widths, trunk.strides))
         kind = parts.head_kinds[options["kind"]]
         heads[head] = _head(f"{name}: {head}", kind, HeadInput(widths, strides, size), channels[head], options)
-    return MultiTask(trunk, heads, inputs, description)
+    built = MultiTask(trunk, heads, inputs, description)
+    if "activation" in description:
+        set_activation(built, description["activation"])
+    return built
 
 
 def _trunk(description: dict[str, Any], heads: Sequence[HeadKind], pretrained: bool, parts: Parts) -> Trunk:

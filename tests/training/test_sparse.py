@@ -157,7 +157,7 @@ def train(sparsity: Settings, steps: int = 60) -> tuple[nn.Module, Sparsifier, E
         sparse.before_step()
         optimizer.step()
         sparse.after_step(optimizer)
-        ema.update(net, [sparse])
+        ema.update([sparse])
         shares.append(sparse.pruned_share)
     return net, sparse, ema, shares, optimizer
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import nn
 
 from ..groups import CoupledChannels
 from ..shrink import shrink
-from ..to_onnx import OPSET
+from ..to_onnx import onnx_of
 from ..tracing import evaluation_copy
 from .block_onnx import without_weights
 
@@ -82,8 +81,4 @@ def network_model(
 def onnx_without_weights(network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> onnx.ModelProto:
     """Return the ONNX of a network that is shrunk first, whose weights are one number each."""
     small = shrink(network, args, kwargs, verify=False)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(small.program, dynamo=True, opset_version=OPSET, verbose=False)
-    assert program is not None
-    return without_weights(program.model_proto)
+    return without_weights(onnx_of(small.program))
