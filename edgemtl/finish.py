@@ -25,6 +25,9 @@ from .sizes import sizes_of
 from .trainer import Trainer
 from .training_log import VAL
 
+MEASURED_FROM_S = 120.0
+"""How long a training takes whose network's latency is measured at its end: that takes some seconds."""
+
 
 def write_run(
     folder: Path, out: Path, config: Config, trainer: Trainer, metrics: dict[str, Any], val: Dataset | None
@@ -52,6 +55,11 @@ def write_run(
     if config.removes:
         with guarded("the sizes after removal are not known", out):
             metrics |= sizes_of(network, interface.inputs).as_metrics()
+    if metrics["seconds"] >= MEASURED_FROM_S:
+        with guarded("the latency is not known", out):
+            from .latency import run_latency  # loads onnx and ONNX Runtime
+
+            metrics |= run_latency(network, interface, config.removes).as_metrics()
     if "val" in metrics and val is not None:
         with guarded("the report could not be written", out):
             shown = of_network(network, interface, None)

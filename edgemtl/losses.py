@@ -205,3 +205,8 @@ def computes_in_bf16(precision: str, device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+
+
+def emulates_bf16(device: torch.device) -> bool:
+    """Whether a processor computes bf16 by other means, which takes many times as long as fp32."""
+    return device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -1,4 +1,4 @@
-"""Sizes of a network before and after removal: the one place in which the figures of all summaries are computed."""
+"""Sizes and latency of a network before and after removal: the one place that says them in all summaries."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from .tables import Table
 
 KEY = "sizes"
 """Of a run's metrics, where its training pruned or tied weights."""
+
+LATENCY = "latency"
+"""Of a run's metrics, where its training took long enough to measure it."""
 
 CHANNEL_MULTIPLE = 8
 """The multiple that an export keeps channels up to unless it is given another."""
@@ -67,6 +70,28 @@ class Sizes:
             ["parameters", *parameters, f"{self.parameters_pruned:.1%}"],
             ["MFLOP", *mflop, f"{self.flops_pruned:.1%}"],
         ]
+
+
+@dataclass(frozen=True)
+class RunLatency:
+    """Milliseconds of one image before and after removal, and back end, threads and processor."""
+
+    before_ms: float
+    after_ms: float
+    measured_on: str
+
+    @classmethod
+    def in_metrics(cls, metrics: Mapping[str, Any]) -> RunLatency | None:
+        """Return the latency that a run's metrics hold, None where they hold none."""
+        return cls(**metrics[LATENCY]) if LATENCY in metrics else None
+
+    def as_metrics(self) -> dict[str, Any]:
+        """Return the latency as a run's metrics hold it."""
+        return {LATENCY: asdict(self)}
+
+    def __str__(self) -> str:
+        change = f"; {self.after_ms:.2f} ms after removal, {1 - self.after_ms / self.before_ms:.1%} less"
+        return f"{self.before_ms:.2f} ms{change if self.after_ms != self.before_ms else ''} ({self.measured_on})"
 
 
 def _share(before: int, after: int) -> float:

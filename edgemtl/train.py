@@ -26,6 +26,7 @@ from .data.sample import Dataset
 from .errors import ConfigError
 from .evaluate import evaluate, of_network
 from .finish import evaluate_part, guarded, primary_metrics, write_run
+from .losses import emulates_bf16
 from .pretrained import freeze, load_pretrained
 from .rng import isolated_rng
 from .run import Run, interface_of
@@ -165,6 +166,8 @@ def begin(config: Config, data: dict[str, Dataset]) -> tuple[Trainer, Batches]:
     steps_per_epoch = len(data["train"]) / config.batch_size
     steps = config.steps or max(1, round(config.epochs * steps_per_epoch))
     trainer = Trainer(network, tasks, config, interface, steps, max(1, round(steps_per_epoch)))
+    if config.precision == "bf16" and emulates_bf16(trainer.device):
+        print_message("warning: precision=bf16 is slow on this processor, which emulates it; auto would take fp32")
     return trainer, Batches(data["train"], config, inputs, target_types, steps)
 
 

@@ -15,7 +15,7 @@ from ..evaluate import Predictor
 from ..machine import device_name
 from ..metric_report import from_json
 from ..plots import channels_by_layer, layer_stage
-from ..sizes import Sizes
+from ..sizes import RunLatency, Sizes
 from ..tasks import TASKS
 from ..visualize import depth_limits, draw_results, label_results
 from .html import facts, image, jpeg, page, pair, paragraph, section, table
@@ -65,6 +65,7 @@ def run_facts(config: Config, metrics: Mapping[str, Any], samples: Dataset) -> d
     height, width = config.input_size
     rows = {
         "data": f"{name_of(config.data)}; metrics on {len(samples):,} held-out images",
+        **({"latency": str(latency)} if (latency := RunLatency.in_metrics(metrics)) else {}),
         **sizes(metrics),
         "input": f"{width}×{height} pixels, {' and '.join(config.modalities or samples.modalities)}",
         **({"pruned": pruned} if (pruned := share_pruned(config, metrics)) else {}),

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
+from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -79,6 +81,15 @@ def compare(files: Sequence[str | os.PathLike[str]], inputs: Sequence[NDArray[np
     runs = [lambda s=s, f=f: s.run(None, f) for s, f in zip(sessions, feeds, strict=True)]
     once = sum(interleaved(runs, repeats=3))
     return interleaved(runs, repeats=int(min(max(2.0 / once, 15), 2000)))
+
+
+def one_image(file: str | os.PathLike[str], inputs: Arrays) -> float:
+    """Return the median latency of a model on one thread in seconds, measured in about half of one."""
+    opened = session(os.fspath(file))
+    run = partial(opened.run, None, inputs)
+    (once,) = interleaved([run], repeats=1)
+    (seconds,) = interleaved([run], repeats=int(min(max(0.5 / once, 5), 100)), of=median)
+    return seconds
 
 
 class Convolutions:

@@ -38,18 +38,21 @@ def model_card(manifest: Manifest) -> str:
 
 def _evaluation(manifest: Manifest) -> list[str]:
     removed, parity = manifest.removed, manifest.parity
-    lines = []
+    lines, figures = [], manifest.precisions.get("fp32", {})
+    if {"latency_ms", "measured_on"} <= figures.keys():
+        lines += [f"{figures['latency_ms']:.2f} ms an image in fp32: {figures['measured_on']}.", ""]
     if {"parameters_before", "parameters_after"} <= removed.keys():
         before, after = removed["parameters_before"], removed["parameters_after"]
         lines += [f"{before:,} parameters in training, {after:,} here: zero channels were removed.", ""]
     metrics = _metrics(manifest)
     names = [f"{head} {metric}" for head, metric in metrics]
-    lines += [f"| {' | '.join(['precision', 'file', 'kB', *names])} |"]
-    lines += ["| --- " * (3 + len(names)) + "|"]
+    lines += [f"| {' | '.join(['precision', 'ms', 'file', 'kB', *names])} |"]
+    lines += ["| --- " * (4 + len(names)) + "|"]
     for precision, figures in manifest.precisions.items():
         scores = figures.get("scores", {})
         values = [f"{scores.get(head, {}).get(metric, float('nan')):.4f}" for head, metric in metrics]
-        cells = [precision, f"`{MODELS[precision]}`", f"{figures['bytes'] / 1000:,.0f}", *values]
+        latency = f"{figures['latency_ms']:.2f}" if "latency_ms" in figures else ""
+        cells = [precision, latency, f"`{MODELS[precision]}`", f"{figures['bytes'] / 1000:,.0f}", *values]
         lines.append(f"| {' | '.join(cells)} |")
     if "frames" in parity:
         lines += ["", f"Compared with the run that it comes from on {parity['frames']} frames before it was written."]

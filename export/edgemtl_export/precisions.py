@@ -12,12 +12,14 @@ import onnx
 
 from edgemtl_runtime.bundle import MODELS, Head
 from edgemtl_runtime.engine import Arrays
+from edgemtl_runtime.engine.cpu import cpu_name
 from edgemtl_runtime.engine.onnxruntime import OrtEngine
 from edgemtl_runtime.manifest_schema import PrecisionFigures
 
 from .accuracy_gate import AccuracyGate, Evaluation, Score, score_table, too_few_labels
 from .fp16 import emulate_fp16, largest_magnitudes, to_fp16
 from .int8 import Quantiser, by_sensitivity, convolutions, fewest
+from .latency import one_image
 
 Progress = Callable[[str, int, int], None]
 """Called with the step in progress, the units of it that are done and their total (0 and 0 where it has none)."""
@@ -62,7 +64,7 @@ def write_precisions(
 ) -> WrittenPrecisions:
     """Write the models of other precisions next to the fp32 one in ``folder``, and return the figures of all."""
     file = folder / MODELS["fp32"]
-    single: PrecisionFigures = {"bytes": file.stat().st_size}
+    single: PrecisionFigures = {"bytes": file.stat().st_size, **_latency(file, frames[0])}
     written = WrittenPrecisions({"fp32": single}, {})
     if wanted is None:
         return written
@@ -86,9 +88,17 @@ def write_precisions(
         else:
             size = conversion.file.stat().st_size
             written.figures[name] = {"bytes": size, **evaluation.figures(), **layers}
+            if wanted.backend == "onnxruntime" and name == "int8":
+                written.figures[name] |= _latency(conversion.file, frames[0])
             if undecided:
                 written.figures[name]["undecided"] = undecided
     return written
+
+
+def _latency(file: Path, frame: Arrays) -> PrecisionFigures:
+    """Return how long a model takes on a thread of this machine; fp16, which a processor emulates, is not asked."""
+    where = f"ONNX Runtime, one thread, {cpu_name()}"
+    return {"latency_ms": round(1e3 * one_image(file, frame), 3), "measured_on": where}
 
 
 @dataclass(frozen=True)

@@ -229,6 +229,8 @@ def command_inspect(args: argparse.Namespace) -> int:
         figures = "".join(
             f", {h} {m} {v:.4f}" for h, values in scores.items() for m, v in values.items() if v is not None
         )
+        latency = manifest.precisions.get(name, {}).get("latency_ms")
+        figures = (f", {latency:.2f} ms where it was exported" if latency is not None else "") + figures
         print(f"  {name}: {bundle.model_in(name).stat().st_size / 1000:,.0f} kB{figures}")
     for name, reason in manifest.rejected.items():
         print(f"  {name} rejected: {reason}")

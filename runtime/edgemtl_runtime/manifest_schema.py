@@ -41,6 +41,10 @@ class PrecisionFigures(TypedDict, total=False):
     """A precision's size and accuracy."""
 
     bytes: int
+    latency_ms: float
+    """The median of one image, batch of one, on the machine that exported it."""
+    measured_on: str
+    """Back end, threads and processor of that."""
     scores: dict[str, dict[str, float | None]]
     """Metrics of each head on labelled frames."""
     agreement: dict[str, float | None]

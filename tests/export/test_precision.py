@@ -22,6 +22,7 @@ from edgemtl_export.precisions import Precisions
 from edgemtl_export.to_bundle import export_bundle
 from edgemtl_export.to_onnx import write_onnx
 from edgemtl_runtime.bundle import Bundle, Head, Input
+from edgemtl_runtime.engine.cpu import cpu_name
 from edgemtl_runtime.engine.onnxruntime import OrtEngine
 from edgemtl_runtime.errors import BundleError
 
@@ -212,8 +213,10 @@ def test_a_bundle_holds_what_passed_and_why_the_rest_was_rejected(tmp_path: Path
     assert (
         {"evaluating fp32", "writing and evaluating fp16", "writing and evaluating int8"} <= set(steps)
         and "closeness" in card
-        and "| fp32 |" in card
+        and f"| fp32 | {manifest.precisions['fp32']['latency_ms']:.2f} |" in card
+        and f" ms an image in fp32: ONNX Runtime, one thread, {cpu_name()}." in card
     )
+    assert all("latency_ms" not in manifest.precisions[name] for name in bundle.precisions[1:])  # for another machine
     if spoil:
         assert bundle.precisions == ("fp32",) and set(manifest.rejected) == {"fp16", "int8"}
         assert "worse (5.0% allowed)" in manifest.rejected["fp16"] and manifest.rejected["fp16"] in card

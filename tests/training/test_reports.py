@@ -10,14 +10,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from conftest import TINY
 
 from edgemtl.cli import main
+from edgemtl.config_file import load
 from edgemtl.metric_report import MetricReport
 from edgemtl.plots import MIN_POINTS, layer_stage, training_curves
 from edgemtl.reports.metrics import task_tables
 from edgemtl.run import Run
+from edgemtl.sizes import RunLatency
 from edgemtl.synthetic.streets import Streets, street
+from edgemtl.train import train
 from edgemtl.visualize import draw_labels, draw_results, label_results
+from edgemtl_runtime.engine.cpu import cpu_name
 
 pytestmark = pytest.mark.fault("C4")
 VOID = {"meta", "img", "link", "br", "input"}
@@ -74,6 +79,26 @@ def test_a_runs_report_has_data_share_pruned_and_device_and_intervals_with_their
     assert f"{boxes['ap50']:.3f} [{boxes['ap50_low']:.3f}, {boxes['ap50_high']:.3f}]" in text
     assert "<td>low</td>" not in text and "<td>small</td>" not in text
     assert text.index("<h3>boxes</h3>") < text.index("<td>ap50 ↑</td>") < text.index("<h3>semantic</h3>")
+
+
+def test_a_training_that_takes_minutes_reports_its_milliseconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no part of what a shorter one waits for; see `tiny_run`."""
+    monkeypatch.setattr("edgemtl.finish.MEASURED_FROM_S", 0.0)
+    run = train(
+        load(None, [*TINY, "steps=4", "data.synthetic.num_train=16", "data.synthetic.num_val=4"]), tmp_path / "r"
+    )
+    latency = RunLatency.in_metrics(run.metrics)
+    assert latency and 0 < latency.after_ms < latency.before_ms
+    text = (run.path / "report.html").read_text()
+    assert f"{latency.before_ms:.2f} ms; {latency.after_ms:.2f} ms after removal" in text
+    assert cpu_name() in latency.measured_on and latency.measured_on in text
+
+
+def test_a_short_training_measures_no_milliseconds(tiny_run: Run) -> None:
+    assert RunLatency.in_metrics(tiny_run.metrics) is None
+    assert "<th>latency</th>" not in (tiny_run.path / "report.html").read_text()
 
 
 def test_metrics_are_grouped_by_task_and_names_of_classes_are_no_intervals() -> None:

@@ -21,7 +21,7 @@ from edgemtl.errors import ConfigError, EdgemtlError
 from edgemtl.evaluate import Predictor, evaluate
 from edgemtl.run import Run
 from edgemtl.synthetic.streets import HELD_OUT, Streets
-from edgemtl.train import train
+from edgemtl.train import begin, train
 from edgemtl.trainer import learning_rate
 from edgemtl_runtime.atomic import INVENTORY
 from edgemtl_runtime.result import Boxes, LabelMap
@@ -76,6 +76,18 @@ def test_a_head_without_labels_is_not_trained(tmp_path: Path, capsys: pytest.Cap
     run = train(load(None, SHORT), tmp_path / "run", data)
     assert [head.name for head in run.interface.heads] == ["boxes"]
     assert "no semantic labels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("emulated", [True, False])
+def test_a_processor_that_emulates_bf16_is_named(
+    emulated: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("edgemtl.train.emulates_bf16", lambda device: emulated)
+    for precision in ("bf16", "fp32", "auto"):
+        config = load(None, [*SHORT, f"precision={precision}"])
+        begin(config, open_datasets(config))
+        warned = "precision=bf16 is slow on this processor" in capsys.readouterr().err
+        assert warned == (emulated and precision == "bf16")
 
 
 @pytest.mark.parametrize(
