@@ -136,6 +136,10 @@ bench-prune: $(PEERS)
 bench-starts: setup
 	$(BIN)/python benchmarks/starts.py
 
+# our own networks by milliseconds
+bench-speed: setup
+	$(BIN)/python benchmarks/speed.py
+
 bench-shrink-wide: $(PEERS)
 	$(BIN)/python benchmarks/shrink.py --wide
 

@@ -254,7 +254,9 @@ class Config(Section, frozen=True):
     ema_decay: Annotated[float, about("a step, of the averaged weights, which are the ones kept", 0, 0.999999)] = 0.998
     sparsity: Sparsity = Sparsity()
     alignment: Alignment = Alignment()
-    unimodal_aux_loss: Annotated[bool, about("whether aligned streams are trained on the tasks alone too")] = False
+    unimodal_aux_loss: Annotated[
+        bool, about("whether aligned or concatenated streams are trained on the tasks alone too")
+    ] = False
     teachers: Annotated[
         dict[str, str], about("of aligned streams: a run of one modality each, like {ir: runs/ir}, to distill from")
     ] = {}

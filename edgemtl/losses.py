@@ -81,7 +81,9 @@ class MultiTaskLoss:
         self.weights, self.inputs = config.loss_weights, inputs
         self.unimodal = config.unimodal_aux_loss
         if self.unimodal and not network.supports("unimodal_aux_loss"):
-            raise ConfigError("unimodal_aux_loss is of two full streams: give fusion.kind=aligned, and two modalities")
+            raise ConfigError(
+                "unimodal_aux_loss is of two full streams: give fusion.kind=aligned or concat, and two modalities"
+            )
         self.forward_pass = _ForwardPass(network, inputs, self.unimodal, feature_loss is not None)
         self.autocast = computes_in_bf16(config.precision, device)
 

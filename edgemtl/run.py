@@ -115,7 +115,9 @@ def read_interface(text: str) -> Interface:
 def interface_of(network: MultiTask, config: Config, heads: tuple[Head, ...]) -> Interface:
     """Return the interface of a network that was built for ``config``."""
     height, width = config.input_size
-    optional = (config.augment.modality_dropout > 0 or config.unimodal_aux_loss) and len(network.inputs) > 1
+    # The gates of aligned streams give a blank frame no weight; elsewhere it is an image to be trained on.
+    gated = config.unimodal_aux_loss and network.supports("alignment")
+    optional = (config.augment.modality_dropout > 0 or gated) and len(network.inputs) > 1
     inputs = tuple(
         Input(
             network.input_name(modality),

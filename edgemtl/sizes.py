@@ -1,4 +1,4 @@
-"""Sizes and latency of a network before and after removal: the one place that says them in all summaries."""
+"""Sizes and latency of a network before and after removal: as all summaries have them."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .deployed import Deployed
+from .softmax_axis import softmax_over_last_axis
 from .split_convolutions import split_convolutions
 
 OPSET = 20
@@ -90,6 +91,7 @@ def _exported(
     _strip(model)
     if optimize:
         split_convolutions(model)
+        softmax_over_last_axis(model)
     return model
 
 

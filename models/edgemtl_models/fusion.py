@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from .backbone import Backbone
 from .blocks import SPPF, Conv, CSPBlock
 from .staging import stages
-from .trunk import Slices, Trunk
+from .trunk import Feature, Slices, StreamFeatures, Trunk
 from .yolo11 import yolo_neck
 
 Neck = Callable[[Sequence[int], Sequence[int], bool], dict[str, nn.Module]]
@@ -99,8 +100,28 @@ class ConcatTrunk(Pyramid):
 
     def forward(self, images: dict[str, Tensor]) -> list[Tensor]:
         """Return the fused features at strides 4, 8, 16 and 32 for one image a modality, (B, C, H, W) each."""
+        return self._fused(self._by_level(images))
+
+    def supports(self, feature: Feature) -> bool:
+        """The auxiliary loss: a modality's own features are the neck's where the others' are zero."""
+        return feature == "unimodal_aux_loss" and len(self.backbones) > 1
+
+    def stream_features(self, images: dict[str, Tensor]) -> StreamFeatures:
+        """Return the fused features and each modality's own; these leave the neck's batch statistics as they are."""
+        by_level = self._by_level(images)
+        fused, unimodal = self._fused(by_level), []
+        with unchanged_statistics(self):
+            for index in range(len(self.backbones)):
+                others = [[torch.zeros_like(f) if k != index else f for k, f in enumerate(fs)] for fs in by_level]
+                unimodal.append(self._fused(others))
+        return StreamFeatures(fused, [list(level) for level in zip(*unimodal, strict=True)], [None] * len(unimodal))
+
+    def _by_level(self, images: dict[str, Tensor]) -> list[list[Tensor]]:
         streams = [backbone(images[name]) for name, backbone in self.backbones.items()]
-        return self.features([torch.cat(level, 1) for level in zip(*streams, strict=True)])
+        return [list(level) for level in zip(*streams, strict=True)]
+
+    def _fused(self, by_level: list[list[Tensor]]) -> list[Tensor]:
+        return self.features([torch.cat(level, 1) for level in by_level])
 
     def modality_slices(self) -> Slices:
         """Return the columns of the fusing convolutions."""
@@ -109,6 +130,19 @@ class ConcatTrunk(Pyramid):
     def _level_widths(self) -> list[dict[str, int]]:
         widths = {name: backbone.widths for name, backbone in self.backbones.items() if isinstance(backbone, Backbone)}
         return [{name: levels[k] for name, levels in widths.items()} for k in range(3)]
+
+
+@contextmanager
+def unchanged_statistics(network: nn.Module) -> Iterator[None]:
+    """Leave the running statistics of batch normalisations as they are, in training too."""
+    norms = [(m, m.momentum) for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    try:
+        for norm, _ in norms:
+            norm.momentum = 0.0
+        yield
+    finally:
+        for norm, momentum in norms:
+            norm.momentum = momentum
 
 
 class EarlyFusionTrunk(Pyramid):

@@ -135,6 +135,7 @@ class _Torch(nn.Module):
         return self
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("optimizer", ["MuSGD"])
 def test_pruned_with_labels_in_its_librarys_training(optimizer: str, data: Path, tmp_path: Path) -> None:
     file = trained("yolo11n", tmp_path / "net.pt", data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -128,11 +129,18 @@ def test_the_only_modality_cannot_be_missing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"), [((), False), (("augment.modality_dropout=0.2",), True), (("unimodal_aux_loss=true",), True)]
+    ("words", "expected"),
+    [
+        ((), False),
+        (("augment.modality_dropout=0.2",), True),
+        (("unimodal_aux_loss=true",), False),
+        (("unimodal_aux_loss=true", "fusion.kind=aligned"), True),
+    ],
 )
 def test_the_manifest_records_whether_a_modality_may_be_missing(words: tuple[str, ...], expected: bool) -> None:
     config = load(None, ["input_size=[96,128]", *words])
-    network = build("rgbir-n", {"boxes": 2}, config.input_size)
+    fusion = msgspec.to_builtins(config.fusion) if config.fusion.kind else None
+    network = build("rgbir-n", {"boxes": 2}, config.input_size, fusion=fusion)
     assert [spec.may_be_missing for spec in interface_of(network, config, ()).inputs] == [expected] * 2
     alone = build("rgbir-n", {"boxes": 2}, config.input_size, modalities=("rgb",))
     assert not interface_of(alone, config, ()).inputs[0].may_be_missing

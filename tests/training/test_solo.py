@@ -124,6 +124,33 @@ def test_batches_have_the_index_of_the_missing_modality() -> None:
     assert whole.missing is None
 
 
-def test_streams_that_are_fused_earlier_have_no_unimodal_loss() -> None:
+@pytest.mark.parametrize("words", [("fusion.kind=early",), ("fusion.kind=mid",), ("modalities=[ir]",)])
+def test_streams_that_are_fused_earlier_have_no_unimodal_loss(words: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match="unimodal_aux_loss is of two full streams"):
-        trainer_of("tasks=[boxes]")
+        trainer_of("tasks=[boxes]", *words)
+
+
+def test_of_concatenated_streams_a_modalitys_own_features_do_not_depend_on_the_other() -> None:
+    network = edgemtl_models.build("rgbir-n", {"boxes": 3, "semantic": 2}, (64, 96)).train()
+    images = images_of(network)
+    before = {name: b.clone() for name, b in network.trunk.named_buffers() if not name.startswith("backbones.")}
+    plain = network.trunk(images)
+    once = {name: b.clone() for name, b in network.trunk.named_buffers() if name in before}
+    for name, buffer in network.trunk.named_buffers():
+        if name in before:
+            buffer.copy_(before[name])
+    features = network.trunk.stream_features(images)
+    assert all(torch.equal(a, b) for a, b in zip(plain, features.fused, strict=True))
+    for name, buffer in network.trunk.named_buffers():  # those of the fused features alone
+        assert name not in before or name.endswith("num_batches_tracked") or torch.equal(buffer, once[name])
+    other = network.trunk.stream_features(images | {"ir": torch.randn(2, 1, 64, 96)})
+    for (rgb, ir), (same, changed) in zip(features.streams, other.streams, strict=True):
+        assert torch.equal(rgb, same) and not torch.equal(ir, changed)
+    assert all(m.momentum == 0.1 for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d))
+
+
+def test_concatenated_streams_are_trained_alone_too() -> None:
+    trainer, batch = trainer_of("tasks=[boxes,semantic]")
+    trainer.train_step(batch)
+    assert not any(spec.may_be_missing for spec in trainer.interface.inputs)  # a blank frame is no zero feature
+    assert all(spec.may_be_missing for spec in trainer_of("fusion.kind=aligned")[0].interface.inputs)

@@ -55,7 +55,7 @@ def best_of_grid(noise: float, grid: tuple[float, ...]) -> float:
 @pytest.mark.parametrize(
     ("start", "inner"),
     [
-        pytest.param(1e-3, "adamw", marks=pytest.mark.slow),
+        pytest.param(1e-3, "adamw", marks=[pytest.mark.slow, pytest.mark.long]),
         (1.0, "sgd"),
         pytest.param(1e-3, "sgd", marks=pytest.mark.slow),
         pytest.param(1.0, "adamw", marks=pytest.mark.slow),
