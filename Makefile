@@ -15,7 +15,7 @@ export EDGEMTL_DATA ?= $(abspath ../shared/data)
 export EDGEMTL_WEIGHTS ?= $(abspath ../shared/weights)
 endif
 
-.PHONY: setup demo test test-slow test-long lint format wheels bench-rgbir bench-joint bench-methods bench-live bench-soak bench-time bench-reopen bench-fuzz bench-mistakes bench-engine bench-prune bench-starts bench-destroy bench-deploy bench-shrink bench-shrink-wide bench-latency clean
+.PHONY: setup demo test test-slow test-long lint format wheels bench-rgbir bench-joint bench-methods bench-live bench-soak bench-time bench-reopen bench-fuzz bench-mistakes bench-engine bench-prune bench-starts bench-speed gpu bench-destroy bench-deploy bench-shrink bench-shrink-wide bench-latency clean
 setup: $(READY)
 
 # .ci/venv makes .venv with Python 3.11 or newer, by uv where PYTHON is older. opencv-python needs the system's libGL;
@@ -135,6 +135,10 @@ bench-prune: $(PEERS)
 # what a training starts from, and the box head beside ultralytics'
 bench-starts: setup
 	$(BIN)/python benchmarks/starts.py
+
+# everything of ours that computes on an NVIDIA GPU, in eight minutes; without one it skips
+gpu: setup
+	$(BIN)/python benchmarks/gpu.py
 
 # our own networks by milliseconds
 bench-speed: setup

@@ -106,7 +106,7 @@ def yolox_nano(seed: int) -> Subject:
 
 def streets(seed: int) -> Subject:
     """Return the demo's network, trained here without sparsity; kept in out/ for the variants that follow."""
-    config = msgspec.structs.replace(demo_config(400, torch.get_num_threads(), 0.0), seed=seed)
+    config = msgspec.structs.replace(demo_config(400, torch.get_num_threads(), 0.0), batch_size=16, seed=seed)
     run = trained(config, OUT / f"streets-{seed}")
     data = open_datasets(config)
     tasks = {head.name: TASKS.require(head.name, "head:") for head in run.interface.heads}

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from common import save_row, step_ratios, trained
 from speed_graph import graph_row
-from speed_networks import KITCHEN_TASKS, kitchen_config, narrow_network, rgbir_config, streets_config
+from speed_networks import KITCHEN_TASKS, demo_of, kitchen_config, narrow_network, rgbir_config, streets_config
 from speed_page import write_page
 
 from edgemtl.config import Config
@@ -90,7 +90,7 @@ def run_of(row: Row) -> Run:
     folder = OUT / str(row)
     most = row.budget * sum(latencies_ms(references(row))) if row.budget < 1 else 0.0
     builders: dict[str, Callable[[], Config]] = {
-        "demo": lambda: streets_config(row.seed, most),
+        "demo": lambda: demo_of(row.seed, row.budget < 1),
         "rgbir": lambda: rgbir_config(row.variant, row.seed, most),
         "kitchen": lambda: kitchen_config(row.seed, most),
         "front streets": lambda: streets_config(row.seed, most),

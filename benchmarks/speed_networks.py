@@ -15,7 +15,7 @@ from rgbir import VARIANTS
 
 from edgemtl.config import Config, Sparsity
 from edgemtl.config_file import load
-from edgemtl.demo import STEPS, demo_config
+from edgemtl.demo import PRUNED, STEPS, demo_config
 
 HERE = Path(__file__).parent
 KITCHEN_TASKS = ("depth", "normals", "semantic", "edges")
@@ -42,6 +42,12 @@ def kitchen_config(seed: int, most_ms: float, network: str = "rgbir-lite0", epoc
     """Return the configuration of four tasks in the kitchen."""
     words = [f"seed={seed}", f"network={network}", "modalities=[rgb]", "task_weighting=uncertainty"]
     return within(joint_configured("kitchen", *words, *([f"epochs={epochs}"] if epochs else [])), most_ms)
+
+
+def demo_of(seed: int, pruned: bool) -> Config:
+    """Return the configuration of the demo itself, dense or pruned."""
+    config = demo_config(STEPS, torch.get_num_threads(), PRUNED if pruned else 0.0)
+    return msgspec.structs.replace(config, seed=seed)
 
 
 def streets_config(seed: int, most_ms: float, network: str = "rgbir-n", steps: int = STEPS) -> Config:

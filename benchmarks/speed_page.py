@@ -23,7 +23,10 @@ nothing.
 """
 METRICS = ("ap50", "ap", "miou", "abs_rel", "angle_mean_deg", "edge_f1")
 TITLES = {
-    "demo": ("The demo", "Drawn streets, 160×128, 400 steps, `rgbir-n`: boxes and segmentation; *half* is the demo's."),
+    "demo": (
+        "The demo",
+        "Drawn streets, 160×128, 800 steps of 8 images, `rgbir-n`: boxes and segmentation; *half* is the demo's.",
+    ),
     "rgbir": (
         "Two cameras",
         "Real pairs, 320×256, `rgbir-lite0`, 12 epochs by `benchmarks/rgbir.yaml`. *concat_aux* has the auxiliary "

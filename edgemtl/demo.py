@@ -41,7 +41,9 @@ from .synthetic.streets import HELD_OUT, street
 from .tables import Table
 from .train import peak_mb, train
 
-STEPS = 400
+STEPS = 800
+PRUNED = 0.7
+"""Share of the operations that the demo prunes."""
 STREAM_FPS = 10.0
 STREAM_SECONDS = 5.0
 STREAM_STREETS = (
@@ -53,14 +55,15 @@ STREAM_STREETS = (
 
 
 def demo_config(steps: int, threads: int, target: float) -> Config:
-    """Return the demo's configuration; ``target`` is the share of the parameters to prune."""
+    """Return the demo's configuration; ``target`` is the share of the operations to prune."""
     return Config(
         data=Data(
             "streets", synthetic=Synthetic(num_train=1200, num_val=200 if steps >= STEPS else 24)
         ),  # a short demo is not run for its metrics
         steps=steps,
+        batch_size=8,
         augment=Augment(mosaic=0.3),
-        sparsity=Sparsity(target=target),
+        sparsity=Sparsity(target=target, metric="flops"),
         num_threads=threads,
     )
 
@@ -82,7 +85,7 @@ def _demo_into(out: Path, steps: int) -> dict[str, float]:
     steps = steps or STEPS
     cores = os.cpu_count() or 1
     threads = max(1, cores // 2)
-    config = demo_config(steps, threads, 0.6)
+    config = demo_config(steps, threads, PRUNED)
     samples = open_datasets(config)["val"]
 
     print_message(f"1/5  training on drawn streets, {steps} steps; in parallel a dense network to compare with")

@@ -241,3 +241,31 @@ def test_a_folder_in_no_public_layout_is_one_line(tmp_path: Path) -> None:
     for folder, message in ((tmp_path / "nowhere", "there is no such folder"), (tmp_path, "in the layout of none of")):
         with pytest.raises(EdgemtlError, match=message):
             public.set_of(folder)
+
+
+def test_the_script_for_a_gpu_names_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    script: Any = benchmark("gpu")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(script, "find_gpu", lambda: "no NVIDIA driver here")
+    monkeypatch.setattr(sys, "argv", ["gpu.py"])
+    script.main()
+    assert "skipped: no NVIDIA driver here" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "engine"])
+    with pytest.raises(SystemExit) as end:
+        script.main()
+    assert end.value.code == 2 and "there is no part 'engine'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_part_that_fails_on_a_gpu_is_a_row(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    script: Any = benchmark("gpu")
+
+    def fail(_: object) -> dict[str, Any]:
+        raise RuntimeError("CUDA error: an illegal memory access")
+
+    monkeypatch.setitem(script.PARTS, "evaluation", fail)
+    target = script.Target("tensorrt", (), tmp_path)
+    assert "illegal memory access" in script.tried("evaluation", target, float("inf"))["failed"]
+    assert "were over" in script.tried("evaluation", target, 0.0)["skipped"]
