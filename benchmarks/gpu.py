@@ -125,7 +125,7 @@ def bundle_part(name: str) -> Callable[[Target], dict[str, Any]]:
     def part(target: Target) -> dict[str, Any]:
         run = run_of(name, target.out)
         backend = "onnxruntime" if target.backend == "onnxruntime-cpu" else "tensorrt"
-        options = Options(precisions=target.precisions, backend=backend, keep_undecided=True, max_drop=1.0)  # type: ignore[arg-type]
+        options = Options(precisions=target.precisions, backend=backend, keep_undecided=True, max_drop=0.99)  # type: ignore[arg-type]
         bundle, _ = export(run, target.out / f"{run.path.name}-bundle", None, options, overwrite=True)
         frames = parity_frames(run)
         return {

@@ -42,7 +42,7 @@ from .tables import Table
 from .train import peak_mb, train
 
 STEPS = 800
-PRUNED = 0.7
+PRUNED = 0.72
 """Share of the operations that the demo prunes."""
 STREAM_FPS = 10.0
 STREAM_SECONDS = 5.0
