@@ -27,10 +27,10 @@ def softmax_over_last_axis(model: onnx.ModelProto) -> int:
         moved, result, output = f"{node.output[0]}_moved", f"{node.output[0]}_over_last", node.output[0]
         index = list(graph.node).index(node)
         parts = [
-            helper.make_node("Transpose", [node.input[0]], [moved], f"{node.name}_to_last", perm=perm),
+            helper.make_node("Transpose", [node.input[0]], [moved], f"{output}_to_last", perm=perm),
             helper.make_node("Softmax", [moved], [result], node.name, axis=-1),
             helper.make_node(
-                "Transpose", [result], [output], f"{node.name}_from_last", perm=[perm.index(d) for d in range(rank)]
+                "Transpose", [result], [output], f"{output}_from_last", perm=[perm.index(d) for d in range(rank)]
             ),
         ]
         graph.node.remove(node)

@@ -17,6 +17,8 @@ from onnx.numpy_helper import to_array
 
 ACTIVATIONS = "Relu LeakyRelu Clip Sigmoid HardSigmoid HardSwish Tanh Elu Selu Celu Softplus Mish Gelu"
 ELEMENTWISE = frozenset([*ACTIVATIONS.split(), "Mul", "Add", "Sub", "Div"])
+LEAST = 8
+"""Channels of a part: fewer are computed as so many, and the whole is cheaper."""
 
 
 @dataclass
@@ -73,8 +75,9 @@ def split_convolutions(model: onnx.ModelProto) -> int:
     for split in [node for node in model.graph.node if node.op_type == "Split"]:
         graph = _Graph(model.graph)
         chain = graph.between(split)
-        if chain and (sizes := _sizes(graph, split, chain[0])):
-            _replace(graph.proto, split, [chain[0], *chain[1]], list(_parts(graph, split, *chain, sizes)))
+        sizes = _sizes(graph, split, chain[0]) if chain else []
+        if chain and min(sizes, default=0) >= LEAST:
+            _replace(graph, split, [chain[0], *chain[1]], list(_parts(graph, split, *chain, sizes)))
             count += 1
     return count
 
@@ -94,15 +97,17 @@ def _sizes(graph: _Graph, split: NodeProto, conv: NodeProto) -> list[int]:
     return [channels // parts] * parts if channels % parts == 0 else []
 
 
-def _replace(proto: onnx.GraphProto, split: NodeProto, whole: list[NodeProto], parts: list[NodeProto]) -> None:
+def _replace(graph: _Graph, split: NodeProto, whole: list[NodeProto], parts: list[NodeProto]) -> None:
     """Put the parts where the split stands, and take away what they stand for."""
+    proto = graph.proto
     index = list(proto.node).index(split)
     for node in reversed(parts):
         proto.node.insert(index, node)
     for node in [split, *whole]:
         proto.node.remove(node)
-    read = {name for node in proto.node for name in node.input}
-    for tensor in [tensor for tensor in proto.initializer if tensor.name not in read]:
+    read = {name for node in proto.node for name in node.input} | graph.outputs
+    weights = {name for node in [split, *whole] for name in node.input if name in graph.constants}
+    for tensor in [tensor for tensor in proto.initializer if tensor.name in weights - read]:
         proto.initializer.remove(tensor)
 
 

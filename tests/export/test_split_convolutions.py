@@ -21,14 +21,22 @@ from edgemtl_export.to_onnx import write_plain_onnx
 class Net(nn.Module):
     """A convolution, what ``after`` does with it, and a layer for each of three parts of unequal size."""
 
-    def __init__(self, after: Callable[[Tensor], Tensor], bias: bool = True, groups: int = 1, axis: int = 1) -> None:
+    def __init__(
+        self,
+        after: Callable[[Tensor], Tensor],
+        bias: bool = True,
+        groups: int = 1,
+        axis: int = 1,
+        sizes: list[int] | None = None,
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(8, 24, 3, padding=1, bias=bias, groups=groups)
-        self.norm, self.after, self.axis = nn.BatchNorm2d(24), after, axis
-        self.outs = nn.ModuleList(nn.Conv2d(count if axis == 1 else 24, 4, 1) for count in (4, 12, 8))
+        self.sizes = sizes or ([8, 16, 12] if axis == 1 else [4, 12, 8])
+        self.conv = nn.Conv2d(8, 36, 3, padding=1, bias=bias, groups=groups)
+        self.norm, self.after, self.axis = nn.BatchNorm2d(36), after, axis
+        self.outs = nn.ModuleList(nn.Conv2d(count if axis == 1 else 36, 4, 1) for count in self.sizes)
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = self.after(self.norm(self.conv(x))).split([4, 12, 8], self.axis)
+        parts = self.after(self.norm(self.conv(x))).split(self.sizes, self.axis)
         return torch.cat([out(part).mean(self.axis) for out, part in zip(self.outs, parts, strict=True)], -1)
 
 
@@ -81,12 +89,33 @@ class ReadTwice(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.out = nn.Conv2d(8, 8, 1), nn.Conv2d(4, 8, 1)
+        self.conv, self.out = nn.Conv2d(8, 16, 1), nn.Conv2d(8, 16, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv(x).relu()
-        a, b = y.split(4, 1)
+        a, b = y.split(8, 1)
         return y + self.out(a) + self.out(b)
+
+
+class WithAConstant(nn.Module):
+    """An output is a constant of the graph, which nothing reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(8, 16, 1)
+        self.register_buffer("scale", torch.tensor([2.0, 3.0]))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        a, b = self.conv(x).split(8, 1)
+        return a * b, self.scale
+
+
+def test_a_constant_that_is_an_output_stays() -> None:
+    model = exported(WithAConstant(), torch.rand(1, 8, 4, 4))
+    assert split_convolutions(model) == 1
+    onnx.checker.check_model(model, full_check=True)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    assert session.run(None, {session.get_inputs()[0].name: np.zeros((1, 8, 4, 4), np.float32)})[1].tolist() == [2, 3]
 
 
 class OfAnInput(nn.Module):
@@ -98,10 +127,10 @@ class OfAnInput(nn.Module):
 class OfTwoConvolutions(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.one, self.two = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 3, padding=1)
+        self.one, self.two = nn.Conv2d(8, 16, 1), nn.Conv2d(8, 16, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        a, b = (self.one(x) + self.two(x)).split(4, 1)
+        a, b = (self.one(x) + self.two(x)).split(8, 1)
         return a * b
 
 
@@ -110,11 +139,11 @@ class OfComputedFilters(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(8, 8, 1)
+        self.conv = nn.Conv2d(8, 16, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         filters = self.conv.weight * x.mean()
-        a, b = functional.conv2d(x, filters).relu().split(4, 1)
+        a, b = functional.conv2d(x, filters).relu().split(8, 1)
         return a * b
 
 
@@ -127,8 +156,9 @@ class OfComputedFilters(nn.Module):
         OfComputedFilters(),
         Net(nn.ReLU(), groups=2),
         Net(nn.ReLU(), axis=2),
+        Net(nn.ReLU(), sizes=[4, 28, 4]),
     ],
-    ids=["read twice", "input", "two convolutions", "computed filters", "grouped", "rows"],
+    ids=["read twice", "input", "two convolutions", "computed filters", "grouped", "rows", "few channels"],
 )
 def test_what_is_no_split_of_one_convolution_stays(network: nn.Module) -> None:
     x = torch.rand(1, 8, 24, 24)
