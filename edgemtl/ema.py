@@ -33,8 +33,10 @@ class EMA(Generic[Network]):
         """Take in the weights after a step; early on the decay is small, so that the average follows."""
         self.updates += 1
         weight = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(self._averages[True], self._latest[True], weight)
-        torch._foreach_copy_(self._averages[False], self._latest[False])
+        if self._latest[True]:
+            torch._foreach_lerp_(self._averages[True], self._latest[True], weight)
+        if self._latest[False]:  # the counters of batch normalisations
+            torch._foreach_copy_(self._averages[False], self._latest[False])
         for regularizer in regularizers:
             regularizer.mask(self.network)
 

@@ -9,10 +9,13 @@ from edgemtl_runtime.bundle import Input
 
 
 def normalise(image: Tensor, spec: Input) -> Tensor:
-    """Return (B, C, H, W) camera values in [0, 255] normalised: (x / 255 - mean) / std."""
-    mean = torch.tensor(spec.mean, device=image.device).view(1, -1, 1, 1)
+    """Return (B, C, H, W) camera values in [0, 255] normalised: (x / 255 - mean) / std.
+
+    A graph computes it on every image: scaled first, and shifted only where there is a mean.
+    """
     std = torch.tensor(spec.std, device=image.device).view(1, -1, 1, 1)
-    return (image.float() * (1 / 255) - mean) * (1 / std)
+    scaled = image.float() * (1 / (255 * std))
+    return scaled - torch.tensor(spec.mean, device=image.device).view(1, -1, 1, 1) / std if any(spec.mean) else scaled
 
 
 def example_inputs(inputs: tuple[Input, ...], batch: int = 1) -> dict[str, Tensor]:

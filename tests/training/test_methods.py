@@ -227,7 +227,8 @@ def test_strengths_that_only_compare_follow_the_loss_across_the_cost() -> None:
     strengths.rho.grad = torch.arange(len(before)).float()  # of the same cost, the first level's loss rises least
     strengths.step()
     moved = strengths.rho.detach() - before
-    assert moved[0] == moved.max() > 0 > moved[-1]
+    torch.testing.assert_close(moved[0], moved.max())  # steps of Adam's length, by the sign
+    assert moved[0] > 0 > moved[-1]
 
 
 @pytest.mark.parametrize("inner", ["adamw", "sgd"])
