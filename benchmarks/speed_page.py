@@ -25,7 +25,7 @@ METRICS = ("ap50", "ap", "miou", "abs_rel", "angle_mean_deg", "edge_f1")
 TITLES = {
     "demo": (
         "The demo",
-        "Drawn streets, 160×128, 800 steps of 8 images, `rgbir-n`: boxes and segmentation; *half* is the demo's.",
+        "Drawn streets, 160×128, 640 steps of 8 images, `rgbir-n`: boxes and segmentation; *half* is the demo's.",
     ),
     "rgbir": (
         "Two cameras",

@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
         "--out", type=Path, help=f"folder to write (default: {DEMO_OUT}, an older demo there is replaced)"
     )
     overwrite_option(demo)
-    demo.add_argument("--steps", type=int, default=0, help="training steps (default: 800)")
+    demo.add_argument("--steps", type=int, default=0, help="training steps (default: 640)")
     add_examples(demo, "", "--steps 60 --out out/short --overwrite")
     demo.set_defaults(command=_demo)
     return top

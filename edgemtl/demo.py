@@ -41,7 +41,7 @@ from .synthetic.streets import HELD_OUT, street
 from .tables import Table
 from .train import peak_mb, train
 
-STEPS = 800
+STEPS = 640
 PRUNED = 0.72
 """Share of the operations that the demo prunes."""
 STREAM_FPS = 10.0
