@@ -113,7 +113,7 @@ def _demo_into(out: Path, steps: int) -> dict[str, float]:
     print_message("5/5  writing the report")
     summary = summary_of(run, shrunk, bundle, reports, latency)
     rows = comparison(dense, run, shrunk, reports, latency)
-    write_report(out / "report.html", bundle, run, dense, samples, rows, reports, shrunk, stats)
+    write_report(out / "report.html", bundle, run, dense, samples, rows, reports, shrunk, latency, stats)
     for name in ("dense", "masked"):
         (out / f"{name}.onnx").unlink()
     summary["seconds"] = round(time.monotonic() - started, 1)
@@ -140,9 +140,9 @@ def summary_of(
 
 
 def comparison(dense: Run, run: Run, shrunk: Shrunk, reports: Reports, latency: dict[str, float]) -> Table:
-    """Return the table dense / sparse / shrunk: parameters, FLOPs, latency and accuracy."""
+    """Return the table dense / sparse / shrunk: latency, accuracy, FLOPs and parameters."""
     report = shrunk.report
-    header = ["", "parameters", "MFLOP", "ms (1 thread)", "AP50", "day", "night", "mIoU"]
+    header = ["", "ms (1 thread)", "AP50", "day", "night", "mIoU", "MFLOP", "parameters"]
     sizes = {
         "dense": (report.parameters_before, report.flops_before, dense.reports),
         "sparse": (report.parameters_before, report.flops_before, run.reports),
@@ -155,10 +155,10 @@ def comparison(dense: Run, run: Run, shrunk: Shrunk, reports: Reports, latency: 
         rows.append(
             [
                 name,
-                f"{parameters:,}",
-                f"{flops / 1e6:.0f}",
                 f"{latency[name]:.2f}",
                 *(f"{value:.3f}" for value in accuracy),
+                f"{flops / 1e6:.0f}",
+                f"{parameters:,}",
             ]
         )
     return rows

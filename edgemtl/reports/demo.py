@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -48,9 +49,13 @@ def write_report(
     comparison: Table,
     reports: Reports,
     shrunk: Shrunk,
+    latency: Mapping[str, float],
     stats: Stats,
 ) -> None:
-    """Write the report of a demo, and next to it ``result.png`` with two predictions by day and two by night."""
+    """Write the report of a demo, and next to it ``result.png`` with two predictions by day and two by night.
+
+    ``latency`` are milliseconds of the networks of ``comparison``.
+    """
     predictor = open_predictor(bundle.path, threshold=None)
     by_light = {name: _with_objects(samples, name == "day") for name in ("day", "night")}
     images = {n: [draw_results(s, predictor(s), PANEL_PX) for s in chosen] for n, chosen in by_light.items()}
@@ -59,8 +64,8 @@ def write_report(
         "".join(image(jpeg(pixels), f"street {s.name}") for pixels, s in zip(images[name], chosen, strict=True))
         for name, chosen in by_light.items()
     )
-    pruned = 1 - shrunk.report.parameters_after / shrunk.report.parameters_before
-    title = f"One small network on two cameras: drawn streets, {pruned:.0%} of the parameters pruned, on {cpu_name()}"
+    small, share = latency["shrunk"], latency["shrunk"] / latency["dense"]
+    title = f"Two cameras, two tasks, {small:.1f} ms: {share:.0%} of the dense network's, on one thread of {cpu_name()}"
     metrics = [
         f"<h3>{task}</h3>" + '<div class="side">' + "".join(map(table, tables)) + "</div>"
         for task, tables in task_tables(reports).items()
