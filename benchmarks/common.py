@@ -6,14 +6,15 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from edgemtl.config import Config
-from edgemtl.console import print_table
+from edgemtl.console import print_message, print_table
 from edgemtl.data.datasets import open_datasets
 from edgemtl.run import Run
 from edgemtl.run_files import is_run
@@ -24,6 +25,7 @@ from edgemtl_export.inputs import example_inputs
 from edgemtl_export.to_onnx import onnx_of
 from edgemtl_runtime.atomic import AtomicFolder
 
+RowT = TypeVar("RowT", bound=Any)
 WARM = 2
 """Steps that are not timed."""
 
@@ -103,3 +105,21 @@ def save_row(file: Path, name: str, row: dict[str, Any], *identity: str) -> None
     with results(file) as rows:
         others = [r for r in rows.get(name, ()) if any(r.get(key) != row.get(key) for key in identity)]
         rows[name] = [*others, row]
+
+
+def saved_rows(file: Path) -> list[dict[str, Any]]:
+    """Return the runs of a results file."""
+    content: list[dict[str, Any]] = json.loads(file.read_text())["runs"] if file.is_file() else []
+    return content
+
+
+def measure_missing(
+    file: Path, rows: Iterable[RowT], asked: Mapping[str, Any], measured: Callable[[RowT], dict[str, Any]]
+) -> None:
+    """Measure the rows, dataclasses, whose fields are as ``asked`` and which a results file lacks; each is saved."""
+    for row in rows:
+        key = asdict(row)
+        known = any(all(other.get(name) == value for name, value in key.items()) for other in saved_rows(file))
+        if all(key[name] == value for name, value in asked.items()) and not known:
+            print_message(str(row))
+            save_row(file, "runs", measured(row), *key)

@@ -15,7 +15,6 @@ as long).
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -23,17 +22,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import save_row, step_ratios, trained
+from common import measure_missing, saved_rows, step_ratios, trained
 from speed_graph import graph_row
 from speed_networks import KITCHEN_TASKS, demo_of, kitchen_config, narrow_network, rgbir_config, streets_config
 from speed_page import write_page
 
 from edgemtl.config import Config
-from edgemtl.console import print_message
 from edgemtl.data.datasets import open_datasets
 from edgemtl.experiments.single import single_task
 from edgemtl.latency import Timed, latencies_of
 from edgemtl.run import Run
+from edgemtl.run_files import is_run
+from edgemtl.sizes import sizes_of
 from edgemtl.tasks import TASKS
 from edgemtl.train import begin
 from edgemtl_export import shrink
@@ -88,7 +88,9 @@ def rows() -> Iterator[Row]:
 def run_of(row: Row) -> Run:
     """Return the run of a row, trained if that was not done yet."""
     folder = OUT / str(row)
-    most = row.budget * sum(latencies_ms(references(row))) if row.budget < 1 else 0.0
+    if is_run(folder):
+        return Run.open(folder)
+    most = most_ms(row)
     builders: dict[str, Callable[[], Config]] = {
         "demo": lambda: demo_of(row.seed, row.budget < 1),
         "rgbir": lambda: rgbir_config(row.variant, row.seed, most),
@@ -99,6 +101,17 @@ def run_of(row: Row) -> Run:
     if row.variant == "narrow":
         return trained(narrow_config(row, most), folder)
     return trained(builders[row.case](), folder)
+
+
+def most_ms(row: Row) -> float:
+    """Return how many milliseconds a row's network may take, 0: any; kept, so that a stopped training goes on."""
+    if row.budget == 1 or row.case == "demo":  # which says itself how much it prunes
+        return 0.0
+    file = OUT / f"{row}.ms"
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{row.budget * sum(latencies_ms(references(row))):.3f}")
+    return float(file.read_text())
 
 
 def references(row: Row) -> list[Path]:
@@ -173,26 +186,13 @@ def measured(row: Row) -> dict[str, Any]:
         "latency_ms": one[0],
         "latency_to_reference": one[0] / sum(one[1:]),
         "latency_to_reference_2_threads": two[0] / sum(two[1:]),
-        "params": sum(p.numel() for p in run.network.parameters())
-        if not run.config.removes
-        else run.metrics["sizes"]["parameters_after"],
+        "params": sizes_of(run.network, run.interface.inputs).parameters_after,
         **{name: value for name, value in figures["all"].items() if name in wanted},
         **{f"{name}_{part}": figures[part][name] for part in ("day", "night") for name in ("ap50",) if part in figures},
         "steps": run.metrics["steps"],
         "train_seconds": run.metrics["seconds"],
         "seconds": round(time.monotonic() - begun),
     }
-
-
-def saved() -> list[dict[str, Any]]:
-    """Return the rows of the results file."""
-    content: list[dict[str, Any]] = json.loads(RESULTS.read_text())["runs"] if RESULTS.is_file() else []
-    return content
-
-
-def has(row: Row) -> bool:
-    """Whether the results hold a row."""
-    return any(all(other.get(key) == value for key, value in asdict(row).items()) for other in saved())
 
 
 def main() -> None:
@@ -205,11 +205,9 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="only write the page again")
     given = vars(parser.parse_args())
     asked = {key: value for key, value in given.items() if value is not None and key != "page"}
-    for row in rows() if not given["page"] else ():
-        if all(asdict(row)[key] == value for key, value in asked.items()) and not has(row):
-            print_message(str(row))
-            save_row(RESULTS, "runs", measured(row), *asdict(row))
-    write_page(saved())
+    if not given["page"]:
+        measure_missing(RESULTS, rows(), asked, measured)
+    write_page(saved_rows(RESULTS))
 
 
 if __name__ == "__main__":

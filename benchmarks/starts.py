@@ -14,7 +14,6 @@ thread, in turns with a fixed network (rgbir-n on both cameras).
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -24,13 +23,13 @@ from typing import Any
 
 import msgspec
 import torch
-from common import save_row, shrunk, trained
+from common import measure_missing, saved_rows, shrunk, trained
 from starts_page import write_page
 
 import edgemtl_models
 from edgemtl.config import Config
 from edgemtl.config_file import load
-from edgemtl.console import print_message, progress_bar
+from edgemtl.console import progress_bar
 from edgemtl.data.datasets import open_datasets
 from edgemtl.demo import demo_config
 from edgemtl.evaluate import evaluate, of_run
@@ -154,17 +153,6 @@ def measured(row: Row) -> dict[str, Any]:
     }
 
 
-def saved() -> list[dict[str, Any]]:
-    """Return the rows of the results file."""
-    content: list[dict[str, Any]] = json.loads(RESULTS.read_text())["runs"] if RESULTS.is_file() else []
-    return content
-
-
-def has(row: Row) -> bool:
-    """Whether the results hold a row."""
-    return any(all(other.get(key) == value for key, value in asdict(row).items()) for other in saved())
-
-
 def main() -> None:
     """Measure the rows that the command line names, or all, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -177,11 +165,9 @@ def main() -> None:
     if "EDGEMTL_DATA" not in os.environ and not given["page"]:
         sys.exit("benchmarks/starts.py: EDGEMTL_DATA is not set; it names the folder that holds rgbir/")
     asked = {key: value for key, value in given.items() if value is not None and key != "page"}
-    for row in rows() if not given["page"] else []:
-        if all(asdict(row)[key] == value for key, value in asked.items()) and not has(row):
-            print_message(str(row))
-            save_row(RESULTS, "runs", measured(row), *asdict(row))
-    write_page(saved())
+    if not given["page"]:
+        measure_missing(RESULTS, rows(), asked, measured)
+    write_page(saved_rows(RESULTS))
 
 
 if __name__ == "__main__":
