@@ -15,7 +15,7 @@ export EDGEMTL_DATA ?= $(abspath ../shared/data)
 export EDGEMTL_WEIGHTS ?= $(abspath ../shared/weights)
 endif
 
-.PHONY: setup demo test test-slow test-long lint format wheels bench-rgbir bench-joint bench-methods bench-live bench-soak bench-time bench-reopen bench-fuzz bench-mistakes bench-engine bench-prune bench-starts bench-speed gpu bench-destroy bench-deploy bench-shrink bench-shrink-wide bench-latency clean
+.PHONY: setup demo test test-slow test-long lint format wheels docs bench-rgbir bench-joint bench-methods bench-live bench-soak bench-time bench-reopen bench-fuzz bench-mistakes bench-engine bench-prune bench-starts bench-speed bench-zoo gpu bench-destroy bench-deploy bench-shrink bench-shrink-wide bench-latency clean
 setup: $(READY)
 
 # .ci/venv makes .venv with Python 3.11 or newer, by uv where PYTHON is older. opencv-python needs the system's libGL;
@@ -60,6 +60,10 @@ format: setup
 wheels: setup
 	rm -rf dist
 	for room in runtime export .; do $(BIN)/uv build --quiet --wheel --out-dir dist $$room; done
+
+# the documentation's site, in out/site: nothing is fetched, a broken link is an error
+docs: setup
+	$(BIN)/python docs/site
 
 bench-rgbir: setup
 	$(BIN)/python benchmarks/rgbir.py
@@ -143,6 +147,10 @@ gpu: setup
 # our own networks by milliseconds
 bench-speed: setup
 	$(BIN)/python benchmarks/speed.py
+
+# sizes and milliseconds in the documentation's table of networks
+bench-zoo: setup
+	$(BIN)/python benchmarks/zoo.py
 
 bench-shrink-wide: $(PEERS)
 	$(BIN)/python benchmarks/shrink.py --wide

@@ -91,10 +91,10 @@ class Augment(Section, frozen=True):
     rotate_deg: Annotated[float, about("rotate by up to so much, either way", 0, 180)] = 0.0
     translate: Annotated[Fraction, about("shift by up to this share of the size")] = 0.1
     scale: Annotated[float, about("scale by up to 1 +- this", 0, 0.95)] = 0.3
-    brightness: Fraction = 0.4
-    contrast: Fraction = 0.4
-    saturation: Fraction = 0.5
-    hue: Annotated[float, Meta(ge=0, le=0.5)] = 0.02
+    brightness: Annotated[Fraction, about("largest change, as a share of it")] = 0.4
+    contrast: Annotated[Fraction, about("largest change, as a share of it")] = 0.4
+    saturation: Annotated[Fraction, about("largest change, as a share of it")] = 0.5
+    hue: Annotated[float, about("largest shift of the hue, of a whole turn", 0, 0.5)] = 0.02
     modality_dropout: Annotated[
         Fraction, about("share of samples of which one modality is missing; the bundle then can do without any one")
     ] = 0.0
@@ -191,9 +191,9 @@ class Episodes(Section, frozen=True):
     """Episodes of mtml and meta_sparsity: inner steps on one half of a batch, evaluated on the other."""
 
     subsets: Annotated[int, about("subsets of the tasks a step; 1 draws one and skips the rest", 1, 1024)] = 1
-    inner_steps: Annotated[int, Meta(ge=0, le=1000)] = 1
+    inner_steps: Annotated[int, about("of the adaptation to a task, within one meta step", 0, 1000)] = 1
     inner_optimizer: Annotated[Literal["adamw", "sgd"], about("the metric of inner steps: adamw or sgd")] = "adamw"
-    inner_lr: Annotated[float, Meta(ge=0, le=1e3)] = 1e-3
+    inner_lr: Annotated[float, about("learning rate of the adaptation", 0, 1e3)] = 1e-3
     second_order: Annotated[bool, about("whether the outer gradient goes through the inner steps")] = False
     support_grad_weight: Annotated[
         Fraction, about("share of the gradient that is the weights' own on the support; the rest: adapted weights'")
@@ -216,7 +216,7 @@ class Lomt(Section, frozen=True):
 class Config(Section, frozen=True):
     """One training."""
 
-    network: Annotated[str, about("rgbir-n, -mobilenetv2, -mobilenetv4, -resnet18, or a YAML file")] = "rgbir-n"
+    network: Annotated[str, about("one of the zoo, like rgbir-lite0, or a YAML file (docs/extending.md)")] = "rgbir-n"
     modalities: Annotated[tuple[str, ...], about("streams of the network to build, like [rgb]; empty: all")] = ()
     head_taps: Annotated[
         dict[str, str],
@@ -245,11 +245,11 @@ class Config(Section, frozen=True):
     ] = "equal"
     loss_weights: Annotated[dict[str, LossWeight], about("of the tasks' losses, like {boxes: 0.5}; 1 where none")] = {}
     steps: Annotated[int, about("optimiser steps; 0 takes the epochs", 0, 10**9)] = 0
-    epochs: Annotated[float, Meta(ge=0, le=10**6)] = 20
-    batch_size: Annotated[int, Meta(ge=1, le=10**5)] = 16
+    epochs: Annotated[float, about("passes over the training images, where steps is 0", 0, 10**6)] = 20
+    batch_size: Annotated[int, about("images, or pairs, of a step", 1, 10**5)] = 16
     lr: Annotated[float, about("learning rate at its peak; it falls along a half cosine", 1e-9, 10)] = 2e-3
     warmup_steps: Annotated[int, about("steps over which the learning rate rises", 0, 10**6)] = 40
-    weight_decay: Annotated[float, Meta(ge=0, le=10)] = 0.01
+    weight_decay: Annotated[float, about("of weights with more than one dimension", 0, 10)] = 0.01
     grad_clip_norm: Annotated[float, about("largest norm of the gradient", 1e-6, 1e9)] = 10.0
     ema_decay: Annotated[float, about("a step, of the averaged weights, which are the ones kept", 0, 0.999999)] = 0.998
     sparsity: Sparsity = Sparsity()
@@ -278,7 +278,7 @@ class Config(Section, frozen=True):
     ] = 60.0
     tensorboard: Annotated[str, about("folder for TensorBoard to show while the training runs; empty: none")] = ""
     num_threads: Annotated[int, about("processor threads; 0: torch's own choice", 0, 1024)] = 0
-    seed: Annotated[int, Meta(ge=0, le=10**9)] = 0
+    seed: Annotated[int, about("of weights, batches, augmentation and drawn images", 0, 10**9)] = 0
     plugins: Annotated[
         tuple[str, ...], about("files of code that add tasks, backbones, formats, methods (docs/extending.md)")
     ] = ()

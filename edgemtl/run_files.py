@@ -15,7 +15,7 @@ from .training_log import renamed
 RUN = "run"
 """The type of such a folder, for `edgemtl_runtime.atomic`."""
 SINGLE, LOMT, ADAPTATION = "single training", "lomt training", "adaptation"
-PREDICTION, DEMO, PRUNING = "prediction", "demo", "pruning"
+PREDICTION, DEMO, PRUNING, DRAWING = "prediction", "demo", "pruning", "drawn dataset"
 """The types of other folders of ours."""
 CONFIG, WEIGHTS, METRICS = "config.yaml", "weights.safetensors", "metrics.json"
 MAX_METRICS_BYTES = 64 << 20

@@ -1,4 +1,4 @@
-"""The command ``edgemtl data``: counts, problems and a contact sheet of a dataset."""
+"""The command ``edgemtl data``: counts, problems and a contact sheet of a dataset, and one to begin with."""
 
 from __future__ import annotations
 
@@ -42,6 +42,15 @@ def add(commands: Commands) -> None:
     overwrite_option(show)
     add_examples(show, "DATASET --split val --count 20 --out sheet.png")
     show.set_defaults(command=_show)
+    draw = data.add_parser("draw", help="write drawn streets in the layout of your own data, to begin with")
+    draw.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    draw.add_argument("--train", type=int, default=200, metavar="N", help="images to train on (%(default)s)")
+    draw.add_argument("--val", type=int, default=40, metavar="N", help="images to evaluate on (%(default)s)")
+    draw.add_argument("--size", type=int, nargs=2, default=(128, 160), metavar=("H", "W"), help="pixels (128 160)")
+    draw.add_argument("--seed", type=int, default=0, help="of the first street (%(default)s)")
+    overwrite_option(draw)
+    add_examples(draw, "--out streets", "--out night --train 400 --size 256 320 --seed 1000")
+    draw.set_defaults(command=_draw)
 
 
 def labels_option(command: argparse.ArgumentParser, default: str | None) -> None:
@@ -108,4 +117,27 @@ def _show(args: argparse.Namespace) -> int:
         images = [with_title(draw_labels(sample, samples.classes), sample.name) for sample in chosen]
         out.write(encode_sheet(contact_sheet(images, title), out.given.suffix.lower()))
     print(f"wrote {out.given}: {len(chosen)} of {len(samples)} images of split '{args.split}'")
+    return 0
+
+
+def _draw(args: argparse.Namespace) -> int:
+    from edgemtl_runtime.atomic import AtomicFolder
+
+    from ..errors import EdgemtlError
+    from ..run_files import DRAWING
+    from ..synthetic.folder import write_streets
+    from ..synthetic.streets import HELD_OUT
+
+    for name, value, low, high in (
+        ("--train", args.train, 1, 100_000),
+        ("--val", args.val, 0, 50_000),
+        ("--seed", args.seed, 0, HELD_OUT - 100_000),
+        *(("--size", side, 32, 8192) for side in args.size),
+    ):
+        if not low <= value <= high:
+            raise EdgemtlError(f"{name} {value}: give {low} to {high}")
+    with AtomicFolder(args.out, DRAWING, args.overwrite) as output:
+        write_streets(output.folder, tuple(args.size), args.train, args.val, args.seed)
+        output.commit()
+    print(f"wrote {args.out}: {args.train} streets to train on, {args.val} to evaluate on")
     return 0

@@ -20,11 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.modules.conv import _ConvNd
 
 Layer = nn.Conv2d | nn.Linear
 SAMPLES = 8192
 """Positions, over all images, at which a layer is fitted."""
+COMPUTES = ("forward", "_conv_forward")
+"""Methods that compute a layer's output."""
 MOST_INPUTS = 4096
 """Weights of a filter; layers of larger ones stay as they are."""
 
@@ -95,12 +96,14 @@ def _run(
 
 
 def _can_be_fitted(module: nn.Module) -> bool:
-    if isinstance(module, nn.Conv2d | nn.Linear) and not module.weight.requires_grad:
+    """Whether a layer's weights alone decide what it computes: not one with another forward, as timm's `Conv2dSame`."""
+    kind = next((kind for kind in (nn.Conv2d, nn.Linear) if isinstance(module, kind)), None)
+    if kind is None or any(getattr(type(module), f, None) is not getattr(kind, f, None) for f in COMPUTES):
         return False
-    if isinstance(module, nn.Linear):
-        return module.in_features <= MOST_INPUTS
-    plain = isinstance(module, nn.Conv2d) and module.padding_mode == "zeros"
-    return plain and isinstance(module, _ConvNd) and module.weight[0].numel() <= MOST_INPUTS
+    weight = module._parameters.get("weight")  # a parametrised weight is none: it is computed of others
+    if weight is None or not weight.requires_grad or weight[0].numel() > MOST_INPUTS:
+        return False
+    return not isinstance(module, nn.Conv2d) or module.padding_mode == "zeros"
 
 
 def _rows(values: Tensor, channels_last: bool) -> Tensor:

@@ -13,6 +13,10 @@ from .errors import EdgemtlError
 from .signals import DefaultSignals, Interrupts
 from .text import printable
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
 START = """\
 to begin with:
   edgemtl-runtime doctor                                     what this machine can run, and what to install
@@ -52,23 +56,27 @@ def _interrupted(program: str, number: int) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     with DefaultSignals():
-        from .cli_board import add_board
-        from .cli_calibrate import add_calibrate
-        from .cli_engines import add_engines
-        from .cli_parser import Version, program
-        from .cli_profile import add_profile
-        from .cli_record import add_record
-        from .cli_recover import add_recover
-        from .cli_run import add_run
-
-        about = "Run edgemtl bundles on a robot, without torch."
-        parser = program("edgemtl-runtime", description=about, epilog=START)
-        parser.add_argument("--version", action=Version, distribution="edgemtl-runtime")
-        commands = parser.add_subparsers(required=True, metavar="COMMAND")
-        for add in (add_run, add_record, add_calibrate, add_recover, add_board, add_engines, add_profile):
-            add(commands)
-        args = parser.parse_args(argv)
+        args = parser().parse_args(argv)
         return guarded(lambda: int(args.command(args)), "edgemtl-runtime")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the whole command line; what its commands need is imported here, where signals end it at once."""
+    from .cli_board import add_board
+    from .cli_calibrate import add_calibrate
+    from .cli_engines import add_engines
+    from .cli_parser import Version, program
+    from .cli_profile import add_profile
+    from .cli_record import add_record
+    from .cli_recover import add_recover
+    from .cli_run import add_run
+
+    top = program("edgemtl-runtime", description="Run edgemtl bundles on a robot, without torch.", epilog=START)
+    top.add_argument("--version", action=Version, distribution="edgemtl-runtime")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    for add in (add_run, add_record, add_calibrate, add_recover, add_board, add_engines, add_profile):
+        add(commands)
+    return top
 
 
 def entry() -> None:

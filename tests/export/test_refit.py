@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -133,3 +134,30 @@ def test_a_fit_that_holds_for_its_own_images_alone_is_not_taken() -> None:
         refit(pruned, dense, (few,))
         errors.append(float((pruned(many) - dense(many)).square().mean() / before))
     assert max(errors) <= 1.01  # six times as much where all fits are taken
+
+
+class PadsItself(nn.Conv2d):
+    """As timm's Conv2dSame: as large an output as the input over the stride."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(nn.functional.pad(x, (0, 1, 0, 1)))
+
+
+class Standardised(nn.Conv2d):
+    """As timm's ScaledStdConv2d: what it multiplies by is not its weight."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return super()._conv_forward(input, weight / weight.std(), bias)
+
+
+def parametrised(channels: int, filters: int, kernel: int, **options: int) -> nn.Module:
+    return nn.utils.parametrizations.weight_norm(nn.Conv2d(channels, filters, kernel, **options))
+
+
+@pytest.mark.parametrize("kind", [PadsItself, Standardised, parametrised])
+def test_a_layer_that_computes_otherwise_stays_as_it_is(kind: Callable[..., nn.Module]) -> None:
+    network = Twice(kind(16, 6, 3, stride=2, padding=1)).eval()
+    pruned = without(network, [4, 5])
+    before = copy.deepcopy(pruned.state_dict())
+    assert "reader" not in refit(pruned, network, (X,))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in pruned.state_dict().items() if "reader" in name)
