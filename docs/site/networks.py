@@ -60,7 +60,7 @@ def start(name: str) -> tuple[str, str]:
     if packaged := PACKAGED.get(weights):
         return f"{packaged.trained_on}, by the extra `weights`", packaged.licence
     if weights:
-        return f"ImageNet, `{weights}` in `$EDGEMTL_WEIGHTS`", "of the file's authors"
+        return "ImageNet, a file in `$EDGEMTL_WEIGHTS`", "of its authors"
     if name.startswith("rgbir-yolo"):
-        return f"`init_from={name.removeprefix('rgbir-')}.pt`, or nothing", "AGPL-3.0, of a checkpoint"
+        return f"`init_from={name.removeprefix('rgbir-')}.pt`, or nothing", "AGPL-3.0"
     return "nothing", ""

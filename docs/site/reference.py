@@ -7,6 +7,8 @@ import commands
 import configuration
 import messages
 import networks
+import results
+import tasks
 
 
 def pages() -> dict[str, str]:
@@ -16,5 +18,7 @@ def pages() -> dict[str, str]:
         "reference/configuration.md": configuration.page(),
         "reference/networks.md": networks.page(),
         "reference/messages.md": messages.page(),
+        "reference/results.md": results.page(),
+        "reference/tasks.md": tasks.page(),
         **api.pages(),
     }

@@ -16,6 +16,7 @@ import extending
 SHORT = " steps=6 epochs=0 input_size=[64,96] batch_size=4"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.fault("L12")
 def test_the_document_on_extending_runs(tmp_path: Path) -> None:

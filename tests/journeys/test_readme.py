@@ -50,12 +50,12 @@ def test_the_journey_of_the_readme(tmp_path: Path) -> None:
         assert result.returncode == 0, (line, result.stderr[-2000:])
 
 
-def test_the_readme_is_short_and_links_every_document() -> None:
+def test_the_readme_is_short_and_links_what_is_there() -> None:
     text = (ROOT / "README.md").read_text()
     assert len(text.splitlines()) < 120
     linked = set(re.findall(r"\]\(([^)]+)\)", text))
     assert all((ROOT / path).exists() for path in linked)
-    assert {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} <= linked
+    assert "docs/index.md" in linked  # whose site lists every page (tests/test_site.py)
 
 
 @pytest.mark.long

@@ -20,7 +20,10 @@ from edgemtl.run import Run
 from edgemtl.train import train
 from edgemtl_runtime.atomic import INVENTORY
 
-LONG = ("gradient surgery, labels on one process alone",)
+LONG = (
+    "gradient surgery, labels on one process alone",
+    "episodes with trained strengths, labels on one process alone",
+)
 TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
