@@ -10,9 +10,11 @@ rounding to fp16, and not timed: that takes a GPU.
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
+import deploy_page
 import msgspec
 from common import save_row
 
@@ -71,13 +73,13 @@ def main() -> None:
             row = measure(path, target, given.seconds)
             save_row(RESULTS, "bundles", row, "run", "target")
             table += lines(row)
+    deploy_page.write(json.loads(RESULTS.read_text())["bundles"])
     print_table(table, "bundles of runs on real data")
 
 
 def lines(row: dict[str, Any]) -> list[list[str]]:
     """Return a row's lines of the table, a precision each."""
-    timings = [(timing.get("config") or timing["way"], timing["p50_ms"]) for timing in row.get("timings", ())]
-    times = {config["precision"]: p50_ms for config, p50_ms in timings if config["threads"] == 1 and config["arena"]}
+    times = deploy_page.times_ms(row)
     table = []
     for name, figures in row["precisions"].items():
         text = ", ".join(f"{h} {v:.4f}" for h, metrics in figures["scores"].items() for v in metrics.values())

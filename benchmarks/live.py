@@ -25,6 +25,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import live_page
 import numpy as np
 from live_memory import PAIRS, Held, Memory, TimedEngine, load, network_inputs
 from live_peers import PEERS
@@ -198,6 +199,7 @@ def main() -> None:
             report["peers"] = peers(names, one, shown, given.other_python, given.fps, given.seconds)
     order = [key for key in (*PARTS, "machine") if key in report]
     RESULTS.write_text(json.dumps({key: report[key] for key in order}, indent=1) + "\n")
+    live_page.write()
     from live_table import show  # it imports torch
 
     show(report)

@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path += [str(ROOT / "tests" / "runtime"), str(ROOT / "tests"), "/usr/lib/python3/dist-packages"]
 
 import cv2  # noqa: E402
+import live_page  # noqa: E402
 from timed import Relay, TimedRtsp, timed_mjpeg, watch  # noqa: E402
 
 from edgemtl_runtime.camera.base import CameraBase, LiveCamera  # noqa: E402
@@ -221,6 +222,7 @@ def main() -> None:
             row = measure(case, args.seconds)
             save_row(row)
             print(line(row), flush=True)
+    live_page.write()
 
 
 if __name__ == "__main__":

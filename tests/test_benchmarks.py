@@ -124,6 +124,21 @@ def test_the_documents_are_what_the_benchmarks_write(tmp_path: Path, monkeypatch
     assert {plot.name for plot in tmp_path.glob("*.png")} <= {plot.name for plot in (ROOT / "docs").glob("*.png")}
 
 
+def test_the_measured_parts_of_documents_are_what_the_benchmarks_write() -> None:
+    with_section = benchmark("page_section").with_section
+    live, deploy = benchmark("live_page"), benchmark("deploy_page")
+    parts = [(live.PAGE, name, text) for name, text in live.sections().items()]
+    parts.append((deploy.PAGE, deploy.SECTION, deploy.section(rows("deploy")["bundles"])))
+    for page, name, text in parts:
+        assert with_section(page.read_text(), name, text) == page.read_text(), f"{page.name}, {name}: write it again"
+        assert with_section(page.read_text(), name, f"{text}\n| more |") != page.read_text()
+
+
+def test_a_document_without_the_section_is_refused() -> None:
+    with pytest.raises(ValueError, match="there are not one"):
+        benchmark("page_section").with_section("# Page\n", "loop", "| a |")
+
+
 def renamed(value: Any, names: dict[str, str]) -> Any:
     """Return JSON with some of its keys renamed, at any depth."""
     if isinstance(value, dict):
