@@ -16,7 +16,8 @@ Network = TypeVar("Network", bound=nn.Module)
 class Masks(Protocol):
     """What keeps zeros or equal weights exact in a network, like a `Regularizer`."""
 
-    def mask(self, network: nn.Module) -> None: ...
+    def mask(self, network: nn.Module) -> None:
+        """Make what it keeps exact in a network exact again."""
 
 
 class EMA(Generic[Network]):

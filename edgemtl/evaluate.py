@@ -46,7 +46,8 @@ Collected = dict[str, dict[str, Metric]]
 class Engine(Protocol):
     """What runs a network: a runtime's engine, or a deployed network in torch."""
 
-    def run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]: ...
+    def run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Return the outputs for inputs, both by name."""
 
 
 class Predictor:

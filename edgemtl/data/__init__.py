@@ -1,0 +1,1 @@
+"""Datasets: their formats, labels, augmentation and batches."""

@@ -19,6 +19,7 @@ FRONT: Vector = (0.0, 0.0, -1.0)  # the normal of what faces the camera
 
 
 def array(points: Polygon | list[Polygon]) -> Float:
+    """Return points as float32, (…, 3)."""
     return np.array(points, np.float32)
 
 
@@ -43,6 +44,7 @@ class Pose(NamedTuple):
         return array([[self.x + f * s + r * c, CAMERA_HEIGHT_M - h, self.z + f * c - r * s] for f, h, r in points])
 
     def point(self, forward: float, height: float, right: float) -> Vector:
+        """Return the camera coordinates of a point, metres."""
         x, y, z = self.to_camera([(forward, height, right)])[0].tolist()
         return x, y, z
 

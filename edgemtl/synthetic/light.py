@@ -117,4 +117,5 @@ def sensor_noise(rng: np.random.Generator, shape: tuple[int, int, int]) -> Float
 
 
 def to_bytes(image: Float) -> NDArray[np.uint8]:
+    """Return an image of 0 to 1 in 8 bits."""
     return np.asarray(np.clip(image * 255.0 + 0.5, 0, 255), np.uint8)

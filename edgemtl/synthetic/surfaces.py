@@ -33,6 +33,7 @@ def facets(index: NDArray[np.int16]) -> NDArray[np.int16]:
 
 
 def look_up(canvas: Canvas) -> Surfaces:
+    """Return what each pixel of the camera shows: colours are means over the finer canvas."""
     table, index = np.array(canvas.rows, np.float32), canvas.index
     # One 32-bit look-up fetches red, green, blue and warmth at once.
     packed = np.rint(np.clip(table[:, :4], 0, 1) * 255).astype(np.uint8).view(np.uint32)[:, 0].take(index)
