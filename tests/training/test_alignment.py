@@ -118,6 +118,7 @@ def test_on_the_way_to_a_target_those_that_disagree_most_are_untied_first() -> N
     assert 0.7 <= shares[-1] <= 0.7 + largest
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_target_stores_whole_convolutions_once(tmp_path: Path) -> None:
     words = ["tasks=[boxes,semantic]", "alignment.target=0.6", "sparsity.target=0.3", "sparsity.scope=trunk"]
