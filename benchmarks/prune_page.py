@@ -9,6 +9,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from page_section import table
+
 PAGE = Path(__file__).parents[1] / "docs" / "pruning-measured.md"
 HEAD = """# Pruning of networks that others trained, measured
 
@@ -67,7 +69,7 @@ def _free(rows: Iterable[Mapping[str, Any]]) -> str:
         ]
         for row in sorted(rows, key=lambda r: (-r["budget"], r["steps"], r["seed"]))
     ]
-    return _table([head, *lines])
+    return table([head, *lines]) + "\n"
 
 
 def _labelled(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -95,9 +97,4 @@ def _labelled(rows: Iterable[Mapping[str, Any]]) -> str:
             error = stdev(changes) / math.sqrt(len(changes))
             means.append(f"- {key[0]}, {key[1]}, {key[2]:g}: {fmean(changes):+.3f} ± {error:.3f} ({len(group)} seeds)")
     text = "\nMean difference to the twin, with its standard error:\n\n" + "\n".join(means) + "\n" if means else ""
-    return _table([head, *lines]) + text
-
-
-def _table(rows: list[list[str]]) -> str:
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([lines[0], "| --- " * len(rows[0]) + "|", *lines[1:]]) + "\n"
+    return table([head, *lines]) + "\n" + text

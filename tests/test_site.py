@@ -84,7 +84,7 @@ def test_every_key_of_the_configuration_is_told() -> None:
     assert [row[0] for row in rows if not row[-1].strip("| ") and "thermal_range" not in row[0]] == []
 
 
-def test_messages_are_those_that_the_code_raises(tmp_path: Path) -> None:
+def test_messages_are_those_that_the_code_raises() -> None:
     text = messages.page()
     assert "- *path*: is a folder; name a file in it" in text and text.count("\n- ") > 500
     assert {"DataError", "UsageError", "BundleError", "UnsupportedError"} <= messages.ERRORS

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 DOCS = Path(__file__).parents[1]
@@ -27,14 +26,13 @@ def pages() -> dict[str, str]:
     return {f"reference/{package}.md": text for package, text in texts.items()}
 
 
-def extension_names() -> Iterator[str]:
-    """Yield the names of `edgemtl` that the page on extending uses."""
-    found = {
+def extension_names() -> set[str]:
+    """Return the names of our packages that the page on extending uses."""
+    return {
         f"{module}.{name.strip()}"
         for module, names in IMPORT.findall((DOCS / "extending.md").read_text())
         for name in names.split(",")
     }
-    yield from found
 
 
 def _page(package: str, about: str, names: list[str]) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..console import progress_bar
 from ..data.readers.maps import write_map
 from ..data.sample import BoxLabels, Sample
-from .streets import HELD_OUT, Streets
+from .streets import HELD_OUT, Streets, street
 
 README = """\
 Streets drawn by edgemtl, the same for the same numbers: images of a colour and a thermal camera, and labels of every
@@ -25,10 +25,9 @@ def write_streets(folder: Path, size: tuple[int, int], num_train: int, num_val: 
     """Write the streets of consecutive seeds to a folder, its val images from seeds that no training draws."""
     rows: list[list[object]] = []
     for split, count, first in (("train", num_train, seed), ("val", num_val, HELD_OUT + seed)):
-        streets = Streets(count, size, first)
         with progress_bar(f"drawing {split}", count) as bar:
             for index in range(count):
-                sample = streets[index]
+                sample = street(first + index, size)  # not of a dataset, which keeps what it has drawn
                 _write_sample(folder, split, sample)
                 rows.append([sample.name, int(bool(sample.is_day)), *map(int, _array(sample, "attributes")[1:])])
                 bar(index + 1, {})
