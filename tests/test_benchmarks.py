@@ -129,6 +129,8 @@ def test_the_measured_parts_of_documents_are_what_the_benchmarks_write() -> None
     live, deploy = benchmark("live_page"), benchmark("deploy_page")
     parts = [(live.PAGE, name, text) for name, text in live.sections().items()]
     parts.append((deploy.PAGE, deploy.SECTION, deploy.section(rows("deploy")["bundles"])))
+    readme = benchmark("readme_page")
+    parts.append((readme.PAGE, readme.SECTION, readme.section()))
     for page, name, text in parts:
         assert with_section(page.read_text(), name, text) == page.read_text(), f"{page.name}, {name}: write it again"
         assert with_section(page.read_text(), name, f"{text}\n| more |") != page.read_text()

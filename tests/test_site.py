@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,20 @@ def test_a_link_to_what_is_no_page_is_only_named() -> None:
     text = "[a](../LICENSE) [b](../runtime/README.md) [c](live.md#time) [d](https://x.org)\n```\n[e](../LICENSE)\n```\n"
     wanted = "a [b](embedding.md) [c](live.md#time) [d](https://x.org)\n```\n[e](../LICENSE)\n```\n"
     assert with_links_of_the_site(text, ROOT / "docs" / "data.md", ROOT) == wanted
+
+
+def test_pages_fetch_no_script_and_search_without_a_server(tmp_path: Path) -> None:
+    search_offline = runpy.run_path(str(SITE / "__main__.py"))["search_offline"]
+    (tmp_path / "reference").mkdir()
+    for name in ("index.html", "reference/api.html"):
+        (tmp_path / name).write_text(
+            '<script src="https://host/iframe-worker/shim" type="a"></script><script src="b.js">'
+        )
+    search_offline(tmp_path)
+    kept = '"></script><script src="b.js">'
+    assert (tmp_path / "index.html").read_text() == '<script src="search_worker.js' + kept
+    assert (tmp_path / "reference/api.html").read_text() == '<script src="../search_worker.js' + kept
+    assert "window.Worker" in (tmp_path / "search_worker.js").read_text()
 
 
 def test_every_key_of_the_configuration_is_told() -> None:

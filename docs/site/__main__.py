@@ -1,11 +1,13 @@
 """Build the documentation's site: `python docs/site` writes it to out/site, and fails on a broken link.
 
 Zensical builds it from pages that are laid out in out/site-pages: those of docs/, the READMEs of the packages, and the
-reference, which is written from what the code says of itself (`reference`). Nothing is fetched.
+reference, which is written from what the code says of itself (`reference`). Neither the build nor a reader
+fetches anything.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +20,9 @@ from links import PAGES, with_links_of_the_site
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / "out"
 CONFIG = Path(__file__).with_name("zensical.toml")
+WORKER = Path(__file__).with_name("search_worker.js")
+FOREIGN_SCRIPT = re.compile(r'<script src="https?://[^"]*"[^>]*>')
+"""Zensical's pages fetch what lets them be searched without a server."""
 
 
 def lay_out(folder: Path) -> None:
@@ -56,6 +61,14 @@ def listed() -> list[str]:
     return walk(tomllib.loads(CONFIG.read_text())["project"]["nav"])
 
 
+def search_offline(site: Path) -> None:
+    """Let every page of a site be searched without a server and without the network."""
+    shutil.copyfile(WORKER, site / WORKER.name)
+    for page in site.rglob("*.html"):
+        up = "../" * (len(page.relative_to(site).parts) - 1)
+        page.write_text(FOREIGN_SCRIPT.sub(f'<script src="{up}{WORKER.name}">', page.read_text()))
+
+
 def main() -> int:
     """Lay the pages out, build the site, and return zensical's exit code."""
     lay_out(OUT / "site-pages")
@@ -63,6 +76,7 @@ def main() -> int:
     zensical = Path(sys.executable).with_name("zensical")
     done = subprocess.run([zensical, "build", "--clean", "--strict"], cwd=OUT, check=False)
     if done.returncode == 0:
+        search_offline(OUT / "site")
         print(f"open {OUT / 'site' / 'index.html'}")
     return done.returncode
 
