@@ -91,7 +91,7 @@ def _rest() -> list[str]:
         f"- **Exact removal** on {exact} of {len(cases)} networks, [next to others](docs/shrinking.md).",
         f"- **Live** ({machine}, one inference thread, cameras of 640×480 in memory, `make bench-live`):",
         f"  {throughput['ratio']:.3f} of the throughput of a bare ONNX Runtime loop; at 15 pairs a second results come",
-        f"  {beyond['p99']:.1f} ms after inference's own time (p99). [All figures, other programs, faults](docs/live.md).",
+        f"  {beyond['p99']:.1f} ms after inference's own time (p99). [All figures, and faults](docs/live.md).",
     ]
 
 
