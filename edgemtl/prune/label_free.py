@@ -24,11 +24,14 @@ from ..ema import EMA
 from ..errors import EdgemtlError
 from ..external.network import Adapter, ExternalNetwork
 from .options import PruneOptions
+from .relative_adam import RelativeAdam, units_of
 
 CLIP_NORM = 10.0
 WARM_UP = 20
 FINAL_LR = 0.02
 EMA_DECAY = 0.995
+FEATURE_WEIGHT = 20.0
+"""Of the teacher's inner features, next to its outputs."""
 HELD_OUT = 1_000_003
 """Added to the seed: crops that the training does not see, on which importances are tried."""
 
@@ -81,10 +84,13 @@ def prune_without_labels(
     check_target(sparsifier)
     raw = RawOutputs(student).to(device).train()
     sparsifier.to(device)
-    teacher = Teacher(RawOutputs(network.adapter), raw, network.adapter.format.kinds)
+    features = pruned_convolutions(sparsifier, "adapter.core.")
+    teacher = Teacher(RawOutputs(network.adapter), raw, network.adapter.format.kinds, features, FEATURE_WEIGHT)
     teacher.to(device)
     average = EMA(student, EMA_DECAY)
-    optimizer = torch.optim.AdamW(student.parameters(), options.lr, weight_decay=0.0)
+    (few,) = Loader(batches_of(network, images, options, HELD_OUT, 1))
+    units = units_of(student, lambda: raw(**{name: image.to(device) for name, image in few.images.items()}))
+    optimizer = RelativeAdam(student.parameters(), options.lr, units)
     run = _Steps(network, raw, teacher, sparsifier, optimizer, options)
     history: list[tuple[int, float, float]] = []
     with progress_bar("pruning", options.steps) as bar:
@@ -97,6 +103,15 @@ def prune_without_labels(
             bar(step + 1, {"loss": loss, "pruned": sparsifier.pruned_share})
     adapter = average.network.cpu().eval()
     return Pruned(adapter, sparsifier, options.steps, history)
+
+
+def pruned_convolutions(sparsifier: Sparsifier, prefix: str) -> list[str]:
+    """Return the names of the convolutions whose channels can be pruned: a teacher's inner features are theirs."""
+    return [
+        f"{prefix}{name}"
+        for name, module in sparsifier.model.named_modules()
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and f"{name}.weight" in sparsifier.partition.members
+    ]
 
 
 def check_target(sparsifier: Sparsifier) -> None:

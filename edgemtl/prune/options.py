@@ -25,7 +25,8 @@ class PruneOptions:
     steps: int = 2000
     """Optimiser steps without labels."""
     batch_size: int = 8
-    lr: float = 1e-4
+    lr: float = 0.016
+    """Without labels: of `RelativeAdam`, the share of itself by which a filter changes in a step."""
     importance: ImportanceName | Literal["auto", ""] = ""
     """"": fisher without labels, where student and teacher begin as equals; taylor with labels."""
     refit: bool = True
