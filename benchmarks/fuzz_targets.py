@@ -108,13 +108,8 @@ def mutated(data: bytes, rng: np.random.Generator) -> bytes:
     return mutated_bytes(data, rng) if rng.random() < 0.35 else text_of(mutated_tree(json.loads(data), rng), rng)
 
 
-def bundle(originals: Path, work: Path, rng: np.random.Generator, network: bool) -> None:
-    """Open and run a bundle with another manifest or another network."""
-    from edgemtl_runtime.bundle import Bundle
-    from edgemtl_runtime.decode import decode
-    from edgemtl_runtime.engine.onnxruntime import open_ort_engine
-    from edgemtl_runtime.letterbox import Letterbox
-
+def write_bundle(originals: Path, work: Path, rng: np.random.Generator, network: bool) -> None:
+    """Write a bundle with another manifest or another network into a folder."""
     manifest, model = (originals / "toy/manifest.json").read_bytes(), (originals / "toy/model.onnx").read_bytes()
     if network:
         model = mutated_network(model, rng) if rng.random() < 0.6 else mutated_bytes(model, rng)
@@ -123,8 +118,19 @@ def bundle(originals: Path, work: Path, rng: np.random.Generator, network: bool)
         manifest = json.dumps(tree).encode()
     else:
         manifest = mutated(manifest, rng)
+    work.mkdir(exist_ok=True)
     (work / "manifest.json").write_bytes(manifest)
     (work / "model.onnx").write_bytes(model)
+
+
+def bundle(originals: Path, work: Path, rng: np.random.Generator, network: bool) -> None:
+    """Open and run a bundle with another manifest or another network."""
+    from edgemtl_runtime.bundle import Bundle
+    from edgemtl_runtime.decode import decode
+    from edgemtl_runtime.engine.onnxruntime import open_ort_engine
+    from edgemtl_runtime.letterbox import Letterbox
+
+    write_bundle(originals, work, rng, network)
     opened = Bundle.open(work)
     engine = open_ort_engine(opened, 1)
     specs = opened.manifest.inputs

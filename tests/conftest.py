@@ -28,7 +28,7 @@ if (
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-FOLDERS = ("journeys", "external", "training", "export", "models", "runtime")
+FOLDERS = ("journeys", "external", "training", "export", "cpp", "models", "runtime")
 """The order of the folders where several workers share the tests: what takes longest begins first."""
 
 
@@ -192,6 +192,25 @@ def tiny_bundle(tiny_run, tmp_path_factory: pytest.TempPathFactory):  # type: ig
     folder = shared_folder(tmp_path_factory, "bundle", make)
     keep, report = pickle.loads((folder / "shrunk.pickle").read_bytes())
     return Bundle.open(folder / "tiny"), Shrunk(torch.export.load(folder / "shrunk.pt2"), keep, report)
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the C library, its tests and its examples are built in (`tests/cpp`)."""
+    import native
+
+    if reason := native.why_not():
+        pytest.skip(reason)
+    pytest.importorskip("onnxruntime")
+    return shared_folder(tmp_path_factory, "cpp", lambda out: native.build(out / "built")) / "built"
+
+
+@pytest.fixture(scope="session")
+def library(built: Path):  # type: ignore[no-untyped-def]
+    """The C library."""
+    import native
+
+    return native.Library(built)
 
 
 @pytest.fixture

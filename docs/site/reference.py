@@ -6,7 +6,7 @@ import api
 import commands
 import configuration
 import messages
-import networks
+import network_pages
 import results
 import tasks
 
@@ -16,7 +16,7 @@ def pages() -> dict[str, str]:
     return {
         "reference/commands.md": commands.page(),
         "reference/configuration.md": configuration.page(),
-        "reference/networks.md": networks.page(),
+        "reference/networks.md": network_pages.page(),
         "reference/messages.md": messages.page(),
         "reference/results.md": results.page(),
         "reference/tasks.md": tasks.page(),

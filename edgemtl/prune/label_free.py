@@ -88,10 +88,9 @@ def prune_without_labels(
     teacher = Teacher(RawOutputs(network.adapter), raw, network.adapter.format.kinds, features, FEATURE_WEIGHT)
     teacher.to(device)
     average = EMA(student, EMA_DECAY)
-    (few,) = Loader(batches_of(network, images, options, HELD_OUT, 1))
-    units = units_of(student, lambda: raw(**{name: image.to(device) for name, image in few.images.items()}))
-    optimizer = RelativeAdam(student.parameters(), options.lr, units)
+    optimizer = RelativeAdam(student.parameters(), options.lr)
     run = _Steps(network, raw, teacher, sparsifier, optimizer, options)
+    optimizer.units = units_of(student, run.held_out_loss(images))
     history: list[tuple[int, float, float]] = []
     with progress_bar("pruning", options.steps) as bar:
         for step, batch in enumerate(Loader(batches_of(network, images, options))):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -20,8 +21,8 @@ class RelativeAdam(torch.optim.AdamW):
     ratio of step to weight is what LARS and LAMB hold fixed by layer (You et al., arXiv 1708.03888, 1904.00962).
     """
 
-    def __init__(self, parameters: Any, lr: float, units: Mapping[Tensor, Tensor]) -> None:
-        """``units`` are those of `units_of`, of every parameter."""
+    def __init__(self, parameters: Any, lr: float, units: Mapping[Tensor, Tensor] = MappingProxyType({})) -> None:
+        """``units`` are those of `units_of`; a parameter without one takes Adam's own steps."""
         super().__init__(parameters, lr, weight_decay=0.0)
         self.units = units
 
@@ -32,7 +33,8 @@ class RelativeAdam(torch.optim.AdamW):
         before = [parameter.clone() for parameter in changed]
         super().step(closure)
         for parameter, old in zip(changed, before, strict=True):
-            parameter.sub_(old).mul_(self.units[parameter].to(parameter.device)).add_(old)
+            if parameter in self.units:
+                parameter.sub_(old).mul_(self.units[parameter].to(parameter.device)).add_(old)
 
 
 @torch.no_grad()
@@ -46,7 +48,7 @@ def units_of(network: nn.Module, run: Callable[[], Any]) -> dict[Tensor, Tensor]
 
     def measure(module: nn.Module, _: Any, output: Any) -> None:
         channel = -1 if isinstance(module, nn.Linear) else 1
-        deviations[module] = output.detach().float().transpose(0, channel).flatten(1).std(dim=1)
+        deviations[module] = output.detach().float().transpose(0, channel).flatten(1).std(dim=1, correction=0)
 
     layers = [m for m in network.modules() if isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)]
     hooks = [layer.register_forward_hook(measure) for layer in layers]
@@ -58,7 +60,7 @@ def units_of(network: nn.Module, run: Callable[[], Any]) -> dict[Tensor, Tensor]
         weight, bias = layer.get_parameter("weight"), layer._parameters.get("bias")
         filters = weight.square().mean(dim=tuple(range(1, weight.ndim)), keepdim=True).sqrt()
         units[weight] = filters.clamp_min(FLOOR * float(_size(weight)))
-        if bias is not None:
+        if bias is not None and deviation.mean() > 0:  # one image of one pixel has none
             units[bias] = deviation.to(bias.dtype).clamp_min(FLOOR * float(deviation.mean()))
     return units
 

@@ -54,7 +54,7 @@ def test_a_folded_size_does_not_change_the_training() -> None:
 def test_a_step_changes_every_filter_by_the_same_share() -> None:
     student = nn.Sequential(*(layer for layer in network() if not isinstance(layer, nn.ReLU)))  # none is silent
     with torch.no_grad():
-        student[0].weight *= torch.logspace(-3, 1, 8).view(-1, 1, 1, 1)
+        student[0].weight *= torch.logspace(-2, 0, 8).view(-1, 1, 1, 1)
     before = student[0].weight.detach().clone()
     units = units_of(student, lambda: student(torch.randn(2, 3, 12, 12)))
     trained(student, RelativeAdam(student.parameters(), 0.01, units), steps=1)
@@ -72,3 +72,9 @@ def test_what_is_zero_can_move_and_other_layers_have_units_of_one_size() -> None
     assert (units[student[0].weight] > 0).all()
     assert units[student[1].weight] == 0.5 and units[student[1].bias] == 1  # a bias of zeros: nothing is known
     assert units[student[3].weight].shape == (2, 1)
+
+
+def test_a_single_pixel_has_no_deviation() -> None:
+    student = nn.Conv2d(3, 2, 1)
+    units = units_of(student, lambda: student(torch.ones(1, 3, 1, 1)))
+    assert all(torch.isfinite(unit).all() and (unit > 0).all() for unit in units.values())
