@@ -15,7 +15,7 @@ export EDGEMTL_DATA ?= $(abspath ../shared/data)
 export EDGEMTL_WEIGHTS ?= $(abspath ../shared/weights)
 endif
 
-.PHONY: setup demo test test-slow test-long lint format wheels docs bench-rgbir bench-joint bench-methods bench-live bench-soak bench-time bench-reopen bench-fuzz bench-mistakes bench-engine bench-prune bench-starts bench-speed bench-zoo gpu bench-destroy bench-deploy bench-shrink bench-shrink-wide bench-latency clean
+.PHONY: setup demo test test-slow test-long lint format wheels docs bench-rgbir bench-joint bench-methods bench-live bench-soak bench-time bench-reopen bench-fuzz bench-mistakes bench-engine bench-prune bench-starts bench-speed bench-zoo bench-cpp gpu bench-destroy bench-deploy bench-shrink bench-shrink-wide bench-latency clean
 setup: $(READY)
 
 # .ci/venv makes .venv with Python 3.11 or newer, by uv where PYTHON is older. opencv-python needs the system's libGL;
@@ -115,6 +115,11 @@ bench-reopen: setup
 
 bench-fuzz: setup
 	$(BIN)/python benchmarks/fuzz.py
+
+# the C++ library next to Python's runtime; BUNDLES: of your own, besides those written here
+BUNDLES ?=
+bench-cpp: setup
+	$(BIN)/python benchmarks/cpp.py $(BUNDLES)
 
 # the runs to make bundles of: trainings of the benchmarks above
 RUNS ?= out/bench/rgbir/aligned_sparse-0

@@ -11,6 +11,7 @@ pixels, the share of differing pixels for classes. cost: in turns, one thread. R
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -21,6 +22,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import cpp_page
 import numpy as np
 from common import save_row
 from numpy.typing import NDArray
@@ -211,6 +213,7 @@ def main() -> None:
             for row in rows:
                 print_message(str(row))
                 save_row(RESULTS, "runs", row, *IDENTITY)
+                cpp_page.write(json.loads(RESULTS.read_text())["runs"])
 
 
 def _of_bundles(case: str, folders: list[Path]) -> Iterator[dict[str, Any]]:

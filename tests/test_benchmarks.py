@@ -129,6 +129,8 @@ def test_the_measured_parts_of_documents_are_what_the_benchmarks_write() -> None
     live, deploy = benchmark("live_page"), benchmark("deploy_page")
     parts = [(live.PAGE, name, text) for name, text in live.sections().items()]
     parts.append((deploy.PAGE, deploy.SECTION, deploy.section(rows("deploy")["bundles"])))
+    cpp = benchmark("cpp_page")
+    parts.append((cpp.PAGE, cpp.SECTION, cpp.section(rows("cpp")["runs"])))
     readme = benchmark("readme_page")
     parts.append((readme.PAGE, readme.SECTION, readme.section()))
     for page, name, text in parts:
