@@ -12,6 +12,8 @@ MAX_BOXES = 100
 """Boxes, and points, an image: what COCO's average precision counts."""
 MAX_CANDIDATES = 1000
 """Boxes an image where each object has several, before they are suppressed."""
+MANY_CLASSES = 8
+"""From so many on the best rows are picked first: sorting every class of every row takes longer than that."""
 LOG_DEPTH = (-4.6, 6.9)
 """Depths lie between a centimetre and a kilometre."""
 
@@ -28,6 +30,10 @@ def nms_boxes(raw: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _best_boxes(raw: Tensor, most: int) -> Tensor:
     anchors, classes = raw.shape[1], raw.shape[2] - 4
+    if classes >= MANY_CLASSES and anchors > most:
+        # The best scores of all are in the rows of the best scores by row: those alone are sorted.
+        rows = raw[:, :, 4:].amax(2).topk(most).indices
+        raw, anchors = raw.gather(1, rows.unsqueeze(-1).expand(-1, -1, 4 + classes)), most
     scores, index = raw[:, :, 4:].flatten(1).topk(min(most, anchors * classes))
     anchor = torch.div(index, classes, rounding_mode="floor")
     boxes = raw[:, :, :4].gather(1, anchor.unsqueeze(-1).expand(-1, -1, 4))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 from edgemtl_export import parity, to_bundle
-from edgemtl_export.decoding import topk_boxes
+from edgemtl_export.decoding import nms_boxes, topk_boxes
 from edgemtl_export.deployed import Deployed
 from edgemtl_export.parity import ParityError, RawDifference
 from edgemtl_export.to_bundle import export_bundle
@@ -189,3 +190,18 @@ def test_topk_takes_the_best_of_all_classes() -> None:
     assert rows[0].tolist() == pytest.approx([0, 0, 1, 1, 0.9, 1]) and rows[1].tolist() == pytest.approx(
         [2, 2, 3, 3, 0.5, 0]
     )
+
+
+@pytest.mark.parametrize(("classes", "anchors"), [(3, 400), (80, 400), (80, 60), (8, 2100)])
+@pytest.mark.parametrize("decoder", [topk_boxes, nms_boxes])
+def test_the_best_boxes_are_the_best_of_all_classes_of_all_rows(
+    decoder: Callable[..., torch.Tensor], classes: int, anchors: int
+) -> None:
+    raw = torch.rand(2, anchors, 4 + classes, generator=torch.Generator().manual_seed(classes))
+    rows = decoder(raw, (8, 8))
+    for image, best in zip(raw, rows, strict=True):
+        everything = [
+            (float(image[a, 4 + c]), *image[a, :4].tolist(), c) for a in range(anchors) for c in range(classes)
+        ]
+        expected = torch.tensor(sorted(everything, reverse=True)[: len(best)])
+        assert torch.equal(best[:, [4, 0, 1, 2, 3, 5]], expected)
