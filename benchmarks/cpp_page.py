@@ -32,10 +32,10 @@ def _parity(runs: Rows) -> str:
     bundles = dict.fromkeys(row["bundle"] for row in rows)
     body = [["bundle", "heads", "largest difference, images of the network's size", "images of 640×480, resized"]]
     for bundle in bundles:
-        own = [row for row in rows if row["bundle"] == bundle]
-        heads = ", ".join(dict.fromkeys(row["head"] for row in own))
+        of_bundle = [row for row in rows if row["bundle"] == bundle]
+        heads = ", ".join(dict.fromkeys(row["head"] for row in of_bundle))
         same, resized = (
-            max((r["max_difference"] for r in own if (r["images"] == "camera") == is_resized), default=None)
+            max((r["max_difference"] for r in of_bundle if (r["images"] == "camera") == is_resized), default=None)
             for is_resized in (False, True)
         )
         body.append([bundle, heads, _number(same), _number(resized)])
@@ -60,7 +60,7 @@ def _cost(runs: Rows) -> str:
             [row["bundle"], name, f"{row['start_s']:.3f}", f"{row['memory_mb']:.0f}", f"{row['latency_ms']:.2f}"]
         )
     machines = ", ".join(dict.fromkeys(row["machine"] for row in rows))
-    intro = f"Images of 640×480, one thread, the two in turns ({machines}); ONNX Runtime's own time is in both:"
+    intro = f"Images of 640×480, one thread, the two in turns ({machines}); ONNX Runtime's of_bundle time is in both:"
     return f"{intro}\n\n{table(body)}" if rows else ""
 
 

@@ -25,7 +25,8 @@ OPTIONS: dict[str, set[str]] = {
     "timm": AS_GIVEN | {"weights", "random"},
     "torchvision": AS_GIVEN | {"weights", "random"},
 }
-"""What has a meaning for each kind of source, besides the size; a checkpoint of ultralytics says it all."""
+"""What has a meaning for each kind of source, besides `OF_ANY`; a checkpoint of ultralytics says it all."""
+OF_ANY = ("classes", "input_size")
 
 
 def network_options(command: argparse.ArgumentParser) -> None:
@@ -40,7 +41,15 @@ def network_options(command: argparse.ArgumentParser) -> None:
     group.add_argument("--random", action="store_true", help="take random weights, to try what can be done")
     group.add_argument("--pixels", choices=PIXELS, help="the range of its pixels (default: what it was trained with)")
     group.add_argument("--bgr", action="store_true", help="its colours are blue, green, red")
+    group.add_argument(
+        "--classes", metavar="A,B", type=_names, help="of a detector, those that are wanted (default: all)"
+    )
     group.add_argument("--raw-outputs", action="store_true", help="take its outputs as they are, without a decoder")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Return the names that commas part."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def external_source(text: str, args: argparse.Namespace) -> NetworkSource | None:
@@ -52,8 +61,8 @@ def external_source(text: str, args: argparse.Namespace) -> NetworkSource | None
     known = set() if source is None else OPTIONS[source.kind]
     if source is not None and source.kind in (".pt", ".pth") and getattr(args, "trust", False):
         known = AS_GIVEN  # it may be any module then
-    for name in ("input_size", *sorted(set().union(*OPTIONS.values()))):
-        if getattr(args, name, None) and name not in known and not (source and name == "input_size"):
+    for name in (*OF_ANY, *sorted(set().union(*OPTIONS.values()))):
+        if getattr(args, name, None) and name not in known and not (source and name in OF_ANY):
             option, whose = f"--{name.replace('_', '-')}", " or ".join(k for k, of in OPTIONS.items() if name in of)
             raise EdgemtlError(
                 f"{option}: is of networks that were trained elsewhere ({whose or 'any'}), not of {text}"
@@ -81,7 +90,14 @@ def open_external(source: NetworkSource, args: argparse.Namespace) -> ExternalNe
 
     size = tuple(args.input_size) if args.input_size else None
     options = OpenOptions(
-        size, args.weights, args.random, args.pixels, args.bgr, args.raw_outputs, getattr(args, "trust", False)
+        size,
+        args.weights,
+        args.random,
+        args.pixels,
+        args.bgr,
+        args.raw_outputs,
+        getattr(args, "trust", False),
+        args.classes or (),
     )
     network = open_network(source, options)
     for note in network.notes:

@@ -40,6 +40,10 @@ class GridBoxes(OutputFormat):
         """Return the boxes and scores."""
         return {"boxes": outputs["boxes"], "scores": outputs["scores"]}
 
+    def of_classes(self, outputs: Any, index: Tensor) -> Any:
+        """Return the outputs with some of the scores."""
+        return {**outputs, "scores": outputs["scores"].index_select(1, index)}
+
     def boxes(self, outputs: Any) -> tuple[Tensor, Tensor]:
         """Return the corners (B, 4, A), x1 y1 x2 y2 in pixels of the input, and the scores (B, C, A) in [0, 1]."""
         left_top, right_bottom = outputs["boxes"].split(2, 1)
@@ -61,6 +65,10 @@ class PixelGridBoxes(GridBoxes):
         near, far = (self.centres - low) / self.steps, (high - self.centres) / self.steps
         return {"boxes": torch.cat([near, far], 1), "scores": logit(scores)}
 
+    def of_classes(self, outputs: Any, index: Tensor) -> Any:
+        """Return the output with some of the scores."""
+        return torch.cat([outputs[:, :4], outputs[:, 4:].index_select(1, index)], 1)
+
     def boxes(self, outputs: Any) -> tuple[Tensor, Tensor]:
         """Return the corners and scores."""
         centre, size, scores = outputs.split([2, 2, outputs.shape[1] - 4], 1)
@@ -79,6 +87,10 @@ class YoloxBoxes(GridBoxes):
         """Return boxes as they are, the logits of objectness, and those of objectness times class."""
         boxes, objectness, classes = self._parts(outputs)
         return {"boxes": boxes, "objectness": logit(objectness), "scores": logit(objectness * classes)}
+
+    def of_classes(self, outputs: Any, index: Tensor) -> Any:
+        """Return the output with some of the scores."""
+        return torch.cat([outputs[:, :, :5], outputs[:, :, 5:].index_select(2, index)], 2)
 
     def boxes(self, outputs: Any) -> tuple[Tensor, Tensor]:
         """Return the corners and scores."""

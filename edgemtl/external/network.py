@@ -30,6 +30,10 @@ class OutputFormat(nn.Module):
         """Return a core's outputs as they are compared with a teacher's."""
         raise NotImplementedError
 
+    def of_classes(self, outputs: Any, index: Tensor) -> Any:
+        """Return a core's outputs with those of some classes alone."""
+        raise NotImplementedError
+
     def heads(self, outputs: Any) -> dict[str, Tensor]:
         """Return a core's outputs as the decoder of every head reads them (`edgemtl_export.decoding`)."""
         raise NotImplementedError

@@ -12,6 +12,7 @@ from edgemtl_models.ultralytics_checkpoint import CheckpointError
 
 from ..errors import EdgemtlError, brief
 from . import library, onnx_network, program, python_file, ultralytics
+from .chosen_classes import with_classes
 from .network import ExternalNetwork
 from .options import OpenOptions
 from .source import NetworkSource, check
@@ -42,6 +43,8 @@ def open_network(source: NetworkSource, options: OpenOptions = DEFAULTS) -> Exte
         raise EdgemtlError(text if text.startswith(str(source.path)) else f"{source}: {text}") from error
     except UnsupportedError as error:
         raise EdgemtlError(f"{source}: {error}") from error
+    if options.classes:
+        network = with_classes(network, options.classes)
     _run_once(source, network)
     return network
 

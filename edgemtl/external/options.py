@@ -34,6 +34,8 @@ class OpenOptions:
     """Take the outputs as they are, also where they look like a detector's."""
     trust: bool = False
     """Load files that may run code of theirs."""
+    classes: tuple[str, ...] = ()
+    """Of a detector, those that are wanted; (): all."""
 
 
 def image_input(

@@ -18,7 +18,7 @@ from .plan import ActiveChannels, GrowingChannels, NewCall, ViewRewrite
 from .program import op_name
 from .ragged import kept_shape, missing_channels, take_kept
 from .shape_args import adjusted_call
-from .view_selection import carries_channels, select_channels
+from .view_selection import carries_channels, renumbered_selection, select_channels
 
 LONGEST_CHAIN = 12
 """Movements in a row that are looked back through for a selection."""
@@ -42,7 +42,7 @@ class ViewPlanner:
             if node.op != "call_function":
                 continue
             if not is_movement(node):
-                self._keep_more(active, [n for n in node.all_input_nodes if n in broken])
+                self._keep_more(active, [n for n in node.all_input_nodes if n in broken], broken)
                 continue
             results = values_in(value)
             if all(v.ids is None for v in results):
@@ -53,7 +53,7 @@ class ViewPlanner:
             elif not isinstance(outcome, str):
                 rewrites[node] = outcome
         output = self.channels.program.graph.output_node()
-        self._keep_more(active, [n for n in output.all_input_nodes if n in broken])
+        self._keep_more(active, [n for n in output.all_input_nodes if n in broken], broken)
         return rewrites
 
     def _outcome(self, active: ActiveChannels, node: fx.Node, results: list[Value], broken: set[fx.Node]) -> Outcome:
@@ -70,6 +70,8 @@ class ViewPlanner:
         outcome: Outcome = None
         if not any(n in broken for n, _ in operands):
             outcome = "unchanged" if op_name(node) == "getitem" else self._adjusted(active, node, results)
+            if outcome is None and op_name(node) == "aten.index_select":
+                outcome = renumbered_selection(self.channels, active, node, results[0])
         if outcome is None and len(results) == 1 and len({n for n, _ in operands}) == 1:
             outcome = self._selected(active, node, results[0], broken)
         self.proved[node] = (key, outcome)
@@ -146,10 +148,10 @@ class ViewPlanner:
             chain.append(source)
         return None
 
-    def _keep_more(self, active: GrowingChannels, nodes: list[fx.Node]) -> None:
+    def _keep_more(self, active: GrowingChannels, nodes: list[fx.Node], broken: set[fx.Node]) -> None:
         """Keep more of a tensor that could not be rewritten: first equal rows, then all that it moved."""
         for node in nodes:
-            ids = np.unique(np.concatenate(self._moved_ids(node)))
+            ids = np.unique(np.concatenate(self._moved_ids(node, broken)))
             pruned = ids[~active.is_active(ids)]
             value = self.channels.values[node]
             active.pin(pruned, f"{op_name(node)} (uneven)")
@@ -160,9 +162,14 @@ class ViewPlanner:
                     continue
             active.keep(pruned)
 
-    def _moved_ids(self, node: fx.Node) -> list[Ids]:
-        """Return the ids of a movement's results and of what it moved."""
-        values = [v for n in (node, *node.all_input_nodes) for v in values_in(self.channels.values[n])]
+    def _moved_ids(self, node: fx.Node, broken: set[fx.Node]) -> list[Ids]:
+        """Return the ids of a movement's results and of what it moved, back through those that are broken as well."""
+        nodes, reached = [node], [node]
+        while nodes:
+            inputs = [n for n in nodes.pop().all_input_nodes if n not in reached]
+            reached += inputs
+            nodes += [n for n in inputs if n in broken]
+        values = [v for n in reached for v in values_in(self.channels.values[n])]
         return [v.ids.numpy().reshape(-1) for v in values if v.ids is not None]
 
 

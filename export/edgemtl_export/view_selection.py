@@ -54,6 +54,30 @@ def select_channels(
     return _as_view(source, dim, index, runs, tuple(taken[1]), indices, start.shape)
 
 
+def renumbered_selection(
+    channels: Channels, active: ActiveChannels, node: fx.Node, result: Value
+) -> ChannelSelection | None:
+    """Number what an ``index_select`` takes by the places that are left of its source, and prove it equal."""
+    source, dim, index = node.args[:3]
+    assert isinstance(source, fx.Node) and isinstance(dim, int) and isinstance(index, fx.Node)
+    value, fixed = channels.values[source], channels.values[index]
+    if not isinstance(value, Value) or value.ids is None or result.ids is None:
+        return None
+    if not isinstance(fixed, Value) or not bool(fixed.const.all()):
+        return None
+    chosen = fixed.expand(fixed.value).long()
+    stays = np.broadcast_to(active.is_active(value.ids.numpy()), value.shape)
+    left = torch.from_numpy(np.moveaxis(stays, dim, 0).reshape(value.shape[dim], -1).any(axis=1))
+    new = (left.long().cumsum(0) - 1)[chosen[left[chosen]]]
+    numbers = torch.arange(math.prod(value.shape)).reshape(value.shape)
+    kept = take_kept(numbers, value.shape, stays)
+    whole = numbers.index_select(dim, chosen)
+    expected = take_kept(whole, result.shape, np.broadcast_to(active.is_active(result.ids.numpy()), result.shape))
+    if kept is None or expected is None or not torch.equal(kept[0].index_select(dim, new), expected[0]):
+        return None
+    return ChannelSelection(source, dim, tuple(int(i) for i in new))
+
+
 def _as_view(
     source: fx.Node,
     dim: int,
