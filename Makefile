@@ -47,14 +47,17 @@ test-slow: setup
 test-long: setup
 	$(PYTEST) --timeout 1800 -m long
 
+CPP = $(wildcard runtime/cpp/*/*.cpp runtime/cpp/*/*.hpp runtime/cpp/*/*.c runtime/cpp/*/*/*.h runtime/cpp/*/*/*.hpp)
 lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/clang-format --dry-run -Werror $(CPP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: setup
 	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP)
 	$(BIN)/ruff check --fix .
 
 wheels: setup

@@ -37,7 +37,8 @@ RESULTS = ROOT / "benchmarks" / "results" / "cpp.json"
 BUILD, SANITIZED = ROOT / "out" / "cpp", ROOT / "out" / "cpp-sanitized"
 IDENTITY = ("case", "bundle", "head", "images", "language")
 TIMES, FRAMES = 7, 200
-CAMERA = (480, 640)
+CAMERA, RESIZED = (480, 640), (540, 960)
+"""Heights and widths of the images that are timed, and of those that are compared after they were resized."""
 PYTHON = """
 import sys, time, numpy as np
 from edgemtl_runtime.bundle import Bundle
@@ -73,7 +74,7 @@ def images_of(bundle: Bundle) -> Iterator[tuple[str, dict[str, NDArray[Any]]]]:
     rng = np.random.default_rng(0)
     specs = bundle.manifest.inputs
     data = os.environ.get("EDGEMTL_DATA")
-    for size_name, size in (("network", None), ("camera", CAMERA)):
+    for size_name, size in (("network", None), ("camera", RESIZED)):
         images: dict[str, NDArray[Any]] = {}
         for spec in specs:
             shape = size or (spec.height, spec.width)

@@ -30,7 +30,7 @@ def _of(runs: Rows, case: str) -> list[dict[str, Any]]:
 def _parity(runs: Rows) -> str:
     rows = _of(runs, "parity")
     bundles = dict.fromkeys(row["bundle"] for row in rows)
-    body = [["bundle", "heads", "largest difference, images of the network's size", "images of 640×480, resized"]]
+    body = [["bundle", "heads", "largest difference, images of the network's size", "images of 960×540, resized"]]
     for bundle in bundles:
         of_bundle = [row for row in rows if row["bundle"] == bundle]
         heads = ", ".join(dict.fromkeys(row["head"] for row in of_bundle))
@@ -60,7 +60,7 @@ def _cost(runs: Rows) -> str:
             [row["bundle"], name, f"{row['start_s']:.3f}", f"{row['memory_mb']:.0f}", f"{row['latency_ms']:.2f}"]
         )
     machines = ", ".join(dict.fromkeys(row["machine"] for row in rows))
-    intro = f"Images of 640×480, one thread, the two in turns ({machines}); ONNX Runtime's of_bundle time is in both:"
+    intro = f"Images of 640×480, one thread, the two in turns ({machines}); what ONNX Runtime takes is in both:"
     return f"{intro}\n\n{table(body)}" if rows else ""
 
 

@@ -1,6 +1,7 @@
 """Pruning of networks that were trained elsewhere, a case at a time; rows go to results/prune.json as they come.
 
     python benchmarks/prune.py --case label_free --budget 0.5 --seed 0
+    python benchmarks/prune.py --case label_free --network "yolox_nano, five classes" --budget 0.5 --seed 0
     python benchmarks/prune.py --case labelled --network yolov8n --tool edgemtl --budget 0.5 --seed 0
 
 label_free: YOLOX-nano of COCO (`yolox.py`) teaches its smaller self on colour images without labels; AP50 of three
@@ -23,11 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import prune_page
+import torch
 import yolox
 from common import save_row
 from torch import Tensor, nn
 
 from edgemtl.console import print_message, progress_stages
+from edgemtl.external.coco import COCO_NAMES
 from edgemtl.external.images import unlabelled
 from edgemtl.external.network import Adapter
 from edgemtl.external.opening import open_network
@@ -40,26 +43,36 @@ from edgemtl_runtime.engine.cpu import cpu_name
 RESULTS = Path(__file__).parent / "results" / "prune.json"
 IDENTITY = ("case", "network", "tool", "budget", "seed", "steps")
 STEPS = 1000
+CHOSEN = tuple(COCO_NAMES[index] for index in yolox.CLASS_OF)
+FIVE = "yolox_nano, five classes"
+"""The network of which only the classes are kept that the evaluation reads."""
+NEVER = -30.0
+"""The logit of what is never seen."""
 BUDGETS = {0.75: (0,), 0.5: (0, 1, 2)}
 """Seeds by budget."""
 
 
 class OfYolox(nn.Module):
-    """An adapter of YOLOX as `yolox.ap50` evaluates it: images in BGR to boxes and logits."""
+    """An adapter of YOLOX as `yolox.ap50` evaluates it: images in BGR to boxes and logits of COCO's classes."""
 
     def __init__(self, adapter: Adapter) -> None:
         super().__init__()
         self.adapter = adapter
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        return self.adapter.format.raw(self.adapter.core(images))
+        raw = self.adapter.format.raw(self.adapter.core(images))
+        batch, count, places = raw["scores"].shape
+        if count == len(CHOSEN):
+            whole = raw["scores"].new_full((batch, len(COCO_NAMES), places), NEVER)
+            raw["scores"] = whole.index_copy(1, torch.tensor(list(yolox.CLASS_OF)), raw["scores"])
+        return raw
 
 
-def label_free(budget: float, seed: int, steps: int) -> dict[str, Any]:
-    """Prune YOLOX-nano to a budget; return its figures and the dense network's."""
+def label_free(budget: float, seed: int, steps: int, classes: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Prune YOLOX-nano to a budget, or what some classes need of it; return its figures and the dense network's."""
     data = yolox.folder("EDGEMTL_DATA")
     file = yolox.folder("EDGEMTL_WEIGHTS") / "yolox_nano.onnx"
-    network = open_network(NetworkSource(".onnx", file), OpenOptions(input_size=(yolox.SIZE, yolox.SIZE)))
+    network = open_network(NetworkSource(".onnx", file), OpenOptions((yolox.SIZE, yolox.SIZE), classes=classes))
     images = unlabelled(
         network, [data / "rgbir/rgb/train", data / "dense/camvid/train/rgb", data / "dense/rgbd/train/rgb"]
     )
@@ -88,11 +101,12 @@ def label_free(budget: float, seed: int, steps: int) -> dict[str, Any]:
 def rows_of(case: str, args: argparse.Namespace) -> list[tuple[dict[str, Any], Any]]:
     """Return the identity of every row that is asked for, and what computes it."""
     if case == "label_free":
+        classes, network = (CHOSEN, FIVE) if args.network == FIVE else ((), "yolox_nano")
         budgets = {args.budget: BUDGETS.get(args.budget, (0,))} if args.budget else BUDGETS
         return [
             (
-                {"case": case, "network": "yolox_nano", "tool": "edgemtl", "budget": b, "seed": s, "steps": args.steps},
-                lambda b=b, s=s: label_free(b, s, args.steps),
+                {"case": case, "network": network, "tool": "edgemtl", "budget": b, "seed": s, "steps": args.steps},
+                lambda b=b, s=s: label_free(b, s, args.steps, classes),
             )
             for b, seeds in budgets.items()
             for s in ((args.seed,) if args.seed is not None else seeds)

@@ -19,6 +19,7 @@ from edgemtl_export.to_onnx import write_onnx
 from edgemtl_runtime.atomic import AtomicFolder
 from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.camera import open_cameras
+from edgemtl_runtime.engine.cpu import cpu_name
 from edgemtl_runtime.engine.onnxruntime import open_ort_engine
 from edgemtl_runtime.pipeline import Pipeline
 from edgemtl_runtime.sink.video import Video
@@ -69,7 +70,7 @@ def demo_config(steps: int, threads: int, target: float) -> Config:
 
 
 def demo(out: Path, steps: int = 0, overwrite: bool = False) -> dict[str, float]:
-    """Run the demo into the folder ``out`` and return the content of ``demo.json``.
+    """Run the demo into the folder ``out`` and return the figures of ``demo.json``.
 
     With ``overwrite`` an older demo there is replaced.
     """
@@ -118,7 +119,8 @@ def _demo_into(out: Path, steps: int) -> dict[str, float]:
         (out / f"{name}.onnx").unlink()
     summary["seconds"] = round(time.monotonic() - started, 1)
     summary["peak_mb"] = peak_mb() + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
-    (out / "demo.json").write_text(json.dumps(summary, indent=2) + "\n")
+    figures = {**summary, "machine": cpu_name(), "table": rows}
+    (out / "demo.json").write_text(json.dumps(figures, indent=2) + "\n")
     print_table(rows, "on held-out streets")
     return summary
 
@@ -126,7 +128,7 @@ def _demo_into(out: Path, steps: int) -> dict[str, float]:
 def summary_of(
     run: Run, shrunk: Shrunk, bundle: Bundle, reports: Reports, latency: dict[str, float]
 ) -> dict[str, float]:
-    """Return the content of demo.json; AP50 and mIoU are the bundle's, latency_ratio is shrunk over dense."""
+    """Return the figures of demo.json; AP50 and mIoU are the bundle's, latency_ratio is shrunk over dense."""
     return {
         "ap50_day": reports["day"]["boxes"]["ap50"],
         "ap50_night": reports["night"]["boxes"]["ap50"],

@@ -24,14 +24,21 @@ Picture read_netpbm(const std::string &camera, const std::string &file) {
     std::ifstream stream(file, std::ios::binary);
     std::string kind;
     int width = 0, height = 0, most = 0;
-    if (!(stream >> kind >> width >> height >> most) || (kind != "P5" && kind != "P6") || width < 1 || height < 1 || most < 1 ||
-        most > 65535 || width > 16384 || height > 16384)
+    if (!(stream >> kind >> width >> height >> most) || (kind != "P5" && kind != "P6") || width < 1 || height < 1 ||
+        most < 1 || most > 65535 || width > 16384 || height > 16384)
         throw std::runtime_error(file + ": is no PPM or PGM image");
     stream.get();
-    Picture picture{camera, height, width, kind == "P6" ? EDGEMTL_RGB8 : most > 255 ? EDGEMTL_GREY16 : EDGEMTL_GREY8, {}};
+    Picture picture{camera,
+                    height,
+                    width,
+                    kind == "P6" ? EDGEMTL_RGB8
+                    : most > 255 ? EDGEMTL_GREY16
+                                 : EDGEMTL_GREY8,
+                    {}};
     picture.data.resize(static_cast<std::size_t>(width) * height * (kind == "P6" ? 3 : most > 255 ? 2 : 1));
     stream.read(reinterpret_cast<char *>(picture.data.data()), static_cast<std::streamsize>(picture.data.size()));
-    if (stream.gcount() != static_cast<std::streamsize>(picture.data.size())) throw std::runtime_error(file + ": is cut short");
+    if (stream.gcount() != static_cast<std::streamsize>(picture.data.size()))
+        throw std::runtime_error(file + ": is cut short");
     if (picture.pixels == EDGEMTL_GREY16)  // big-endian in the file
         for (std::size_t i = 0; i < picture.data.size(); i += 2) std::swap(picture.data[i], picture.data[i + 1]);
     return picture;
@@ -43,15 +50,19 @@ nlohmann::json described(const edgemtl_head &head, const edgemtl_head_result &re
         out["boxes"] = nlohmann::json::array();
         for (std::size_t i = 0; i < result.count; ++i) {
             const edgemtl_box &box = result.boxes[i];
-            out["boxes"].push_back({{"xyxy", {box.x1, box.y1, box.x2, box.y2}}, {"score", box.score}, {"class", head.classes[box.class_index]}});
+            out["boxes"].push_back({{"xyxy", {box.x1, box.y1, box.x2, box.y2}},
+                                    {"score", box.score},
+                                    {"class", head.classes[box.class_index]}});
         }
     } else if (result.kind == EDGEMTL_ATTRIBUTES) {
-        for (std::size_t i = 0; i < head.class_count; ++i) out[head.classes[i]] = static_cast<const float *>(result.values)[i];
+        for (std::size_t i = 0; i < head.class_count; ++i)
+            out[head.classes[i]] = static_cast<const float *>(result.values)[i];
     } else if (result.kind == EDGEMTL_LABEL_MAP) {
         std::vector<std::size_t> counts(head.class_count);
         const std::size_t total = static_cast<std::size_t>(result.shape[0] * result.shape[1]);
         for (std::size_t i = 0; i < total; ++i) ++counts[static_cast<const std::uint8_t *>(result.values)[i]];
-        for (std::size_t i = 0; i < head.class_count; ++i) out[head.classes[i]] = static_cast<double>(counts[i]) / static_cast<double>(total);
+        for (std::size_t i = 0; i < head.class_count; ++i)
+            out[head.classes[i]] = static_cast<double>(counts[i]) / static_cast<double>(total);
     } else {
         out["shape"] = std::vector<std::int64_t>(result.shape, result.shape + result.dimensions);
     }
@@ -76,10 +87,12 @@ int main(int argc, char **argv) {
         }
         std::vector<edgemtl::Image> images;
         for (const Picture &picture : pictures)
-            images.push_back(edgemtl::image(picture.camera.c_str(), picture.data.data(), picture.height, picture.width, picture.pixels));
+            images.push_back(edgemtl::image(picture.camera.c_str(), picture.data.data(), picture.height, picture.width,
+                                            picture.pixels));
         const edgemtl::Result result = network.run(images);
         nlohmann::json out = {{"camera", result.camera()}, {"heads", nlohmann::json::object()}};
-        for (const edgemtl_head &head : network.heads()) out["heads"][head.name] = described(head, result.raw(head.name));
+        for (const edgemtl_head &head : network.heads())
+            out["heads"][head.name] = described(head, result.raw(head.name));
         std::cout << out.dump(1) << "\n";
     } catch (const std::exception &error) {
         std::cerr << "edgemtl-images: " << error.what() << "\n";

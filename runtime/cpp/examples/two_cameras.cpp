@@ -1,8 +1,8 @@
 // Two cameras with OpenCV: `edgemtl-two-cameras BUNDLE RGB IR` shows boxes on the colour image until a key is pressed.
 //
 // RGB and IR are what cv::VideoCapture opens: 0, /dev/video2, rtsp://… Images are stamped when they arrive, and those
-// that are nearest in time are run together. That is as good as the cameras' delays are equal: where a stamp must be the
-// time of capture, whatever the delay (RTSP, B-frames, several rates), Python's runtime pairs them.
+// that are nearest in time are run together. That is as good as the cameras' delays are equal: where a stamp must be
+// the time of capture, whatever the delay (RTSP, B-frames, several rates), Python's runtime pairs them.
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
@@ -20,7 +20,10 @@ namespace {
 
 constexpr std::int64_t TOLERANCE_NS = 30'000'000;
 
-std::int64_t now_ns() { return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+std::int64_t now_ns() {
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+        .count();
+}
 
 struct Stamped {
     cv::Mat image;
@@ -32,7 +35,8 @@ class Camera {
   public:
     explicit Camera(const std::string &source) {
         const bool is_number = !source.empty() && source.find_first_not_of("0123456789") == source.npos;
-        if (!(is_number ? capture.open(std::atoi(source.c_str())) : capture.open(source))) throw std::runtime_error(source + ": cannot be opened");
+        if (!(is_number ? capture.open(std::atoi(source.c_str())) : capture.open(source)))
+            throw std::runtime_error(source + ": cannot be opened");
         capture.set(cv::CAP_PROP_BUFFERSIZE, 1);
         reader = std::thread([this] { read(); });
     }
@@ -50,7 +54,8 @@ class Camera {
         const std::lock_guard<std::mutex> guard(lock);
         std::optional<Stamped> best;
         for (const Stamped &one : frames)
-            if (std::llabs(one.stamp_ns - stamp_ns) <= (best ? std::llabs(best->stamp_ns - stamp_ns) : TOLERANCE_NS)) best = one;
+            if (std::llabs(one.stamp_ns - stamp_ns) <= (best ? std::llabs(best->stamp_ns - stamp_ns) : TOLERANCE_NS))
+                best = one;
         return best;
     }
     bool ended() const { return over; }
@@ -73,7 +78,9 @@ class Camera {
 };
 
 edgemtl::Image as_image(const char *camera, const Stamped &frame) {
-    const edgemtl_pixels pixels = frame.image.channels() == 3 ? EDGEMTL_BGR8 : frame.image.depth() == CV_16U ? EDGEMTL_GREY16 : EDGEMTL_GREY8;
+    const edgemtl_pixels pixels = frame.image.channels() == 3     ? EDGEMTL_BGR8
+                                  : frame.image.depth() == CV_16U ? EDGEMTL_GREY16
+                                                                  : EDGEMTL_GREY8;
     return {camera, frame.image.data, frame.image.rows, frame.image.cols, frame.image.step[0], pixels, frame.stamp_ns};
 }
 

@@ -17,12 +17,13 @@ namespace {
 
 constexpr std::size_t MAX_MANIFEST_BYTES = 4 << 20;
 constexpr const char *MANIFEST = "manifest.json";
-const std::map<std::string, std::string> MODELS{{"fp32", "model.onnx"}, {"fp16", "model.fp16.onnx"}, {"int8", "model.int8.onnx"}};
+const std::map<std::string, std::string> MODELS{
+    {"fp32", "model.onnx"}, {"fp16", "model.fp16.onnx"}, {"int8", "model.int8.onnx"}};
 
 enum class PathKind { nothing, folder, file, other };
 
 PathKind kind_of_path(const std::string &path, bool follow = true) {
-    struct stat status {};
+    struct stat status{};
     if ((follow ? stat : lstat)(path.c_str(), &status) != 0) return PathKind::nothing;
     return S_ISDIR(status.st_mode) ? PathKind::folder : S_ISREG(status.st_mode) ? PathKind::file : PathKind::other;
 }
@@ -62,28 +63,34 @@ Bundle open_bundle(const std::string &given, const std::string &precision) {
         throw BundleFailure(folder + ": no bundle here " + why_no_bundle(folder));
     const auto bytes = read_file(file, MAX_MANIFEST_BYTES + 1);
     if (!bytes) throw BundleFailure(file + ": cannot be read (" + std::strerror(errno) + ")");
-    if (bytes->size() > MAX_MANIFEST_BYTES) throw BundleFailure(file + ": larger than 4 MB, which is no such file; look at what it is");
+    if (bytes->size() > MAX_MANIFEST_BYTES)
+        throw BundleFailure(file + ": larger than 4 MB, which is no such file; look at what it is");
     Bundle bundle{read_manifest(*bytes, file), "", ""};
     const auto wanted = MODELS.find(precision);
     for (const auto &[name, hash] : bundle.manifest.files) {
-        if (!is_plain_name(name)) throw BundleFailure(file + ": " + quoted(name, 100) + " is not a plain file name; do not use this bundle");
+        if (!is_plain_name(name))
+            throw BundleFailure(file + ": " + quoted(name, 100) + " is not a plain file name; do not use this bundle");
         const std::string part = folder + "/" + name;
-        if (kind_of_path(part, false) != PathKind::file) throw BundleFailure(folder + ": " + name + " is missing; copy the whole bundle again");
+        if (kind_of_path(part, false) != PathKind::file)
+            throw BundleFailure(folder + ": " + name + " is missing; copy the whole bundle again");
         auto content = read_file(part, std::size_t{1} << 32);
         if (!content || sha256(*content) != hash)
             throw BundleFailure(part + ": damaged (its SHA-256 is not the manifest's); copy the bundle again");
         for (const auto &[name_of_precision, model] : MODELS)
             if (model == name) check_onnx(*content, part);
-        if (wanted != MODELS.end() && wanted->second == name) bundle.model_file = part, bundle.model = std::move(*content);
+        if (wanted != MODELS.end() && wanted->second == name)
+            bundle.model_file = part, bundle.model = std::move(*content);
     }
-    if (bundle.manifest.files.count("model.onnx") == 0) throw BundleFailure(file + ": lists no model.onnx; export the bundle again");
+    if (bundle.manifest.files.count("model.onnx") == 0)
+        throw BundleFailure(file + ": lists no model.onnx; export the bundle again");
     if (bundle.model_file.empty()) {
         std::vector<std::string> present;
         for (const char *name : {"fp32", "fp16", "int8"})
             if (bundle.manifest.files.count(MODELS.at(name))) present.emplace_back(name);
         const auto why = bundle.manifest.rejected.find(precision);
-        throw BundleFailure(folder + ": holds no " + precision + " network" + (why == bundle.manifest.rejected.end() ? "" : ": " + why->second) +
-                            "; it has " + joined(present, ", "));
+        throw BundleFailure(folder + ": holds no " + precision + " network" +
+                            (why == bundle.manifest.rejected.end() ? "" : ": " + why->second) + "; it has " +
+                            joined(present, ", "));
     }
     return bundle;
 }

@@ -35,7 +35,8 @@ edgemtl_status failed(edgemtl_status status, const char *line) noexcept {
     return status;
 }
 
-template <class Call> edgemtl_status guarded(Call call) noexcept {
+template <class Call>
+edgemtl_status guarded(Call call) noexcept {
     try {
         call();
         return EDGEMTL_OK;
@@ -56,7 +57,8 @@ void need(const void *pointer, const char *name) {
 
 std::size_t checked(std::size_t index, std::size_t count, const char *what) {
     if (index >= count)
-        throw Failure(EDGEMTL_ERROR_ARGUMENT, std::string(what) + " " + std::to_string(index) + " of " + std::to_string(count));
+        throw Failure(EDGEMTL_ERROR_ARGUMENT,
+                      std::string(what) + " " + std::to_string(index) + " of " + std::to_string(count));
     return index;
 }
 
@@ -75,7 +77,8 @@ edgemtl_status edgemtl_open(const char *folder, const edgemtl_options *given, ed
         need(folder, "folder");
         const edgemtl_options options = given ? *given : edgemtl_default_options();
         if (options.size != sizeof(edgemtl_options))
-            throw Failure(EDGEMTL_ERROR_ARGUMENT, "options of another version of edgemtl.h; begin with edgemtl_default_options()");
+            throw Failure(EDGEMTL_ERROR_ARGUMENT,
+                          "options of another version of edgemtl.h; begin with edgemtl_default_options()");
         EngineOptions engine;
         engine.provider = options.provider ? options.provider : "cpu";
         engine.library = options.library ? options.library : "";
@@ -86,24 +89,31 @@ edgemtl_status edgemtl_open(const char *folder, const edgemtl_options *given, ed
 
 void edgemtl_close(edgemtl_network *network) { delete network; }
 
-const char *edgemtl_name(const edgemtl_network *network) { return network ? network->network.manifest().name.c_str() : ""; }
+const char *edgemtl_name(const edgemtl_network *network) {
+    return network ? network->network.manifest().name.c_str() : "";
+}
 
 const char *edgemtl_licence(const edgemtl_network *network) {
     return network ? network->network.manifest().licence.c_str() : "";
 }
 
-size_t edgemtl_input_count(const edgemtl_network *network) { return network ? network->network.manifest().inputs.size() : 0; }
+size_t edgemtl_input_count(const edgemtl_network *network) {
+    return network ? network->network.manifest().inputs.size() : 0;
+}
 
 edgemtl_status edgemtl_get_input(const edgemtl_network *network, size_t index, edgemtl_input *out) {
     return guarded([&] {
         need(network, "network"), need(out, "input");
         const auto &inputs = network->network.manifest().inputs;
         const Input &input = inputs[checked(index, inputs.size(), "input")];
-        *out = {input.name.c_str(), input.modality.c_str(), input.height, input.width, input.channels, input.may_be_missing};
+        *out = {input.name.c_str(), input.modality.c_str(), input.height,
+                input.width,        input.channels,         input.may_be_missing};
     });
 }
 
-size_t edgemtl_head_count(const edgemtl_network *network) { return network ? network->network.manifest().heads.size() : 0; }
+size_t edgemtl_head_count(const edgemtl_network *network) {
+    return network ? network->network.manifest().heads.size() : 0;
+}
 
 edgemtl_status edgemtl_get_head(const edgemtl_network *network, size_t index, edgemtl_head *out) {
     return guarded([&] {
@@ -111,18 +121,21 @@ edgemtl_status edgemtl_get_head(const edgemtl_network *network, size_t index, ed
         const auto &heads = network->network.manifest().heads;
         const Head &head = heads[checked(index, heads.size(), "head")];
         const auto &classes = network->network.class_names(index);
-        *out = {head.name.c_str(), head.task.c_str(), kind_of(head.decoder).value(), head.units.c_str(), classes.data(), classes.size()};
+        *out = {head.name.c_str(),  head.task.c_str(), kind_of(head.decoder).value(),
+                head.units.c_str(), classes.data(),    classes.size()};
     });
 }
 
-edgemtl_status edgemtl_set_threshold(edgemtl_network *network, const char *head, const char *class_name, float threshold) {
+edgemtl_status edgemtl_set_threshold(edgemtl_network *network, const char *head, const char *class_name,
+                                     float threshold) {
     return guarded([&] {
         need(network, "network"), need(head, "head");
         network->network.set_threshold(head, class_name, threshold);
     });
 }
 
-edgemtl_status edgemtl_run(edgemtl_network *network, const edgemtl_image *images, size_t count, edgemtl_result **result) {
+edgemtl_status edgemtl_run(edgemtl_network *network, const edgemtl_image *images, size_t count,
+                           edgemtl_result **result) {
     return guarded([&] {
         need(result, "result");
         *result = nullptr;

@@ -16,10 +16,10 @@ namespace {
 constexpr std::size_t MOST_KEPT = 300;  // boxes of an image after suppression
 
 const std::map<std::string, edgemtl_kind> KINDS{
-    {"topk_boxes", EDGEMTL_BOXES},      {"nms_boxes", EDGEMTL_BOXES},      {"label_map", EDGEMTL_LABEL_MAP},
+    {"topk_boxes", EDGEMTL_BOXES},      {"nms_boxes", EDGEMTL_BOXES},       {"label_map", EDGEMTL_LABEL_MAP},
     {"depth_map", EDGEMTL_DEPTH_MAP},   {"normal_map", EDGEMTL_NORMAL_MAP}, {"edge_map", EDGEMTL_EDGE_MAP},
     {"attributes", EDGEMTL_ATTRIBUTES}, {"scalar_map", EDGEMTL_SCALAR_MAP}, {"vector_map", EDGEMTL_VECTOR_MAP},
-    {"points", EDGEMTL_POINTS},         {"scalars", EDGEMTL_SCALARS},      {"tensor", EDGEMTL_TENSOR},
+    {"points", EDGEMTL_POINTS},         {"scalars", EDGEMTL_SCALARS},       {"tensor", EDGEMTL_TENSOR},
 };
 
 float half(std::uint16_t bits) {
@@ -66,7 +66,8 @@ void check_output(const Output &output, const Head &head, edgemtl_kind kind) {
 
 void check_class(double id, const Head &head) {
     if (!(id >= 0 && id < static_cast<double>(head.classes.size())))
-        throw failure(head, "the network gives a class " + number(id) + ", the manifest names " + std::to_string(head.classes.size()));
+        throw failure(head, "the network gives a class " + number(id) + ", the manifest names " +
+                                std::to_string(head.classes.size()));
 }
 
 float threshold_of(const std::vector<float> &thresholds, std::size_t id) {
@@ -86,7 +87,8 @@ std::vector<std::size_t> finite_rows(const Output &output, const Head &head, std
     return rows;
 }
 
-std::vector<edgemtl_box> boxes(const Output &output, const Head &head, const Letterbox &letterbox, const std::vector<float> &thresholds) {
+std::vector<edgemtl_box> boxes(const Output &output, const Head &head, const Letterbox &letterbox,
+                               const std::vector<float> &thresholds) {
     std::vector<edgemtl_box> kept;
     for (const std::size_t row : finite_rows(output, head, 6, 5)) {
         const auto value = [&](std::size_t column) { return output.at(row * 6 + column); };
@@ -101,8 +103,11 @@ std::vector<edgemtl_box> boxes(const Output &output, const Head &head, const Let
 
 /// Suppression by class: a box goes where a better one of its class covers it by an IoU above `max_iou`.
 std::vector<edgemtl_box> suppressed(std::vector<edgemtl_box> all, double max_iou) {
-    std::stable_sort(all.begin(), all.end(), [](const edgemtl_box &a, const edgemtl_box &b) { return a.score > b.score; });
-    const auto area = [](const edgemtl_box &box) { return std::max(box.x2 - box.x1, 0.0f) * std::max(box.y2 - box.y1, 0.0f); };
+    std::stable_sort(all.begin(), all.end(),
+                     [](const edgemtl_box &a, const edgemtl_box &b) { return a.score > b.score; });
+    const auto area = [](const edgemtl_box &box) {
+        return std::max(box.x2 - box.x1, 0.0f) * std::max(box.y2 - box.y1, 0.0f);
+    };
     std::vector<bool> left(all.size(), true);
     std::vector<edgemtl_box> kept;
     for (std::size_t i = 0; i < all.size() && kept.size() < MOST_KEPT; ++i) {
@@ -120,7 +125,8 @@ std::vector<edgemtl_box> suppressed(std::vector<edgemtl_box> all, double max_iou
     return kept;
 }
 
-std::vector<edgemtl_point> points(const Output &output, const Head &head, const Letterbox &letterbox, const std::vector<float> &thresholds) {
+std::vector<edgemtl_point> points(const Output &output, const Head &head, const Letterbox &letterbox,
+                                  const std::vector<float> &thresholds) {
     std::vector<edgemtl_point> kept;
     for (const std::size_t row : finite_rows(output, head, 4, 3)) {
         const double x = output.at(row * 4), y = output.at(row * 4 + 1), score = output.at(row * 4 + 2);
@@ -164,13 +170,15 @@ void write_floats(HeadResult &result, const Output &output) {
 
 void write_by_class(HeadResult &result, const Output &output, const Head &head, const char *what) {
     if (output.shape != std::vector<std::int64_t>{static_cast<std::int64_t>(head.classes.size())})
-        throw failure(head, std::to_string(output.size()) + " " + what + " for " + std::to_string(head.classes.size()) + " names");
+        throw failure(head, std::to_string(output.size()) + " " + what + " for " + std::to_string(head.classes.size()) +
+                                " names");
     write_floats(result, output);
 }
 
 void write_tensor(HeadResult &result, const Output &output, const Head &head) {
     if (output.type <= Output::Type::float64) return write_floats(result, output);
-    if (output.type == Output::Type::other) throw failure(head, "the network gives numbers of a type that is not read here");
+    if (output.type == Output::Type::other)
+        throw failure(head, "the network gives numbers of a type that is not read here");
     const auto *bytes = static_cast<const std::uint8_t *>(output.data);
     result.values.assign(bytes, bytes + output.size() * element_size(output.type));
     result.shape = output.shape, result.element = output.type == Output::Type::uint8 ? EDGEMTL_UINT8 : EDGEMTL_INT64;
@@ -200,7 +208,8 @@ bool has_thresholds(const Head &head) {
            head.decoder == "attributes" || head.decoder == "edge_map";
 }
 
-HeadResult decode(const Output &output, const Head &head, const Letterbox &letterbox, const std::vector<float> &thresholds) {
+HeadResult decode(const Output &output, const Head &head, const Letterbox &letterbox,
+                  const std::vector<float> &thresholds) {
     HeadResult result;
     result.kind = kind_of(head.decoder).value();
     check_output(output, head, result.kind);
@@ -218,12 +227,14 @@ HeadResult decode(const Output &output, const Head &head, const Letterbox &lette
         case EDGEMTL_SCALARS: write_by_class(result, output, head, "numbers"); break;
         case EDGEMTL_TENSOR: write_tensor(result, output, head); break;
         case EDGEMTL_LABEL_MAP:
-            for (std::size_t i = 0; i < output.size(); ++i) check_class(static_cast<const std::uint8_t *>(output.data)[i], head);
+            for (std::size_t i = 0; i < output.size(); ++i)
+                check_class(static_cast<const std::uint8_t *>(output.data)[i], head);
             write_map(result, output, head, letterbox);
             break;
         case EDGEMTL_VECTOR_MAP:
             if (output.shape[2] != static_cast<std::int64_t>(head.classes.size()))
-                throw failure(head, std::to_string(output.shape[2]) + " components for " + std::to_string(head.classes.size()) + " names");
+                throw failure(head, std::to_string(output.shape[2]) + " components for " +
+                                        std::to_string(head.classes.size()) + " names");
             write_map(result, output, head, letterbox);
             break;
         default:

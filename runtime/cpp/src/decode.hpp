@@ -39,6 +39,7 @@ std::optional<edgemtl_kind> kind_of(const std::string &decoder);
 bool has_thresholds(const Head &head);
 
 /// Decode one head; `thresholds` are one for every class, or one. Throws Failure.
-HeadResult decode(const Output &output, const Head &head, const Letterbox &letterbox, const std::vector<float> &thresholds);
+HeadResult decode(const Output &output, const Head &head, const Letterbox &letterbox,
+                  const std::vector<float> &thresholds);
 
 }  // namespace edgemtl::core

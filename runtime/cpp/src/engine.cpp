@@ -22,7 +22,8 @@ int default_threads() {
 }
 
 /// Frees what ONNX Runtime gave, whatever happens.
-template <class T> struct Owned {
+template <class T>
+struct Owned {
     Owned(void (*free)(T *) noexcept) : free(free) {}
     ~Owned() {
         if (value) free(value);
@@ -36,7 +37,9 @@ template <class T> struct Owned {
 std::string shape_text(const std::vector<std::int64_t> &shape) {
     std::vector<std::string> sizes;
     for (const std::int64_t size : shape)
-        sizes.push_back(size == UP_TO_MOST ? "'up to " + std::to_string(MOST_BOXES) + "'" : size < 0 ? "'any'" : std::to_string(size));
+        sizes.push_back(size == UP_TO_MOST ? "'up to " + std::to_string(MOST_BOXES) + "'"
+                        : size < 0         ? "'any'"
+                                           : std::to_string(size));
     return "[" + joined(sizes, ", ") + "]";
 }
 
@@ -97,7 +100,8 @@ void Engine::open(std::string_view model, const std::string &file, const EngineO
     Owned<ort::SessionOptions> session_options(api.ReleaseSessionOptions);
     const std::string starts = "ONNX Runtime does not start";
     api.check(api.CreateSessionOptions(&session_options.value), starts);
-    api.check(api.SetIntraOpNumThreads(session_options.value, options.threads ? options.threads : default_threads()), starts);
+    api.check(api.SetIntraOpNumThreads(session_options.value, options.threads ? options.threads : default_threads()),
+              starts);
     api.check(api.SetInterOpNumThreads(session_options.value, 1), starts);
     if (options.provider == "cuda" || options.provider == "tensorrt") {
         if (options.provider == "tensorrt") {
@@ -109,7 +113,8 @@ void Engine::open(std::string_view model, const std::string &file, const EngineO
         api.check(api.CreateCudaOptions(&own.value), "CUDA does not start here");
         api.check(api.AppendCuda(session_options.value, own.value), "CUDA does not start here");
     } else if (options.provider != "cpu") {
-        throw Failure(EDGEMTL_ERROR_ARGUMENT, "no provider " + quoted(options.provider, 40) + "; known are: cpu, cuda, tensorrt");
+        throw Failure(EDGEMTL_ERROR_ARGUMENT,
+                      "no provider " + quoted(options.provider, 40) + "; known are: cpu, cuda, tensorrt");
     }
     try {
         api.check(api.CreateSessionFromArray(api.env, model.data(), model.size(), session_options.value, &session), "");
@@ -123,11 +128,13 @@ Engine::Signature Engine::signature(std::size_t index, bool of_input) const {
     const std::string what = "ONNX Runtime does not describe the network";
     Signature one;
     char *name = nullptr;
-    api.check((of_input ? api.SessionGetInputName : api.SessionGetOutputName)(session, index, api.allocator, &name), what);
+    api.check((of_input ? api.SessionGetInputName : api.SessionGetOutputName)(session, index, api.allocator, &name),
+              what);
     one.name = name;
     api.check(api.AllocatorFree(api.allocator, name), what);
     Owned<ort::TypeInfo> info(api.ReleaseTypeInfo);
-    api.check((of_input ? api.SessionGetInputTypeInfo : api.SessionGetOutputTypeInfo)(session, index, &info.value), what);
+    api.check((of_input ? api.SessionGetInputTypeInfo : api.SessionGetOutputTypeInfo)(session, index, &info.value),
+              what);
     const ort::TensorInfo *tensor = nullptr;  // belongs to the type's
     api.check(api.CastTypeInfoToTensorInfo(info.value, &tensor), what);
     if (!tensor) return one;
@@ -148,19 +155,20 @@ void Engine::check(const Manifest &manifest) {
     for (std::size_t i = 0; i < input_count; ++i) {
         const Signature one = signature(i, true);
         taken.push_back("'" + one.name + "': " + shape_text(one.shape));
-        const auto spec = std::find_if(manifest.inputs.begin(), manifest.inputs.end(), [&](const Input &input) { return input.name == one.name; });
+        const auto spec = std::find_if(manifest.inputs.begin(), manifest.inputs.end(),
+                                       [&](const Input &input) { return input.name == one.name; });
         if (spec == manifest.inputs.end() || one.type != ort::UINT8 || one.shape.size() != 4) {
             same = false;
             continue;
         }
-        same = same && (one.shape[0] < 0 || one.shape[0] == 1) && one.shape[1] == spec->height && one.shape[2] == spec->width &&
-               one.shape[3] == spec->channels;
+        same = same && (one.shape[0] < 0 || one.shape[0] == 1) && one.shape[1] == spec->height &&
+               one.shape[2] == spec->width && one.shape[3] == spec->channels;
     }
     for (const Input &input : manifest.inputs)
         said.push_back("'" + input.name + "': " + shape_text({1, input.height, input.width, input.channels}));
     if (!same)
-        throw BundleFailure("the network takes {" + joined(taken, ", ") + "}, the manifest says {" + joined(said, ", ") +
-                            "}; export the bundle again");
+        throw BundleFailure("the network takes {" + joined(taken, ", ") + "}, the manifest says {" +
+                            joined(said, ", ") + "}; export the bundle again");
     std::map<std::string, std::vector<std::int64_t>> outputs;
     for (std::size_t i = 0; i < output_count; ++i) {
         const Signature one = signature(i, false);
@@ -170,8 +178,10 @@ void Engine::check(const Manifest &manifest) {
     for (const Head &head : manifest.heads) {
         const auto found = outputs.find(head.name);
         if (found == outputs.end())
-            throw BundleFailure("the network has no output '" + head.name + "' that the manifest names; export the bundle again");
-        if (!kind_of(head.decoder)) throw BundleFailure(head.name + ": no decoder '" + head.decoder + "' here; update edgemtl-runtime");
+            throw BundleFailure("the network has no output '" + head.name +
+                                "' that the manifest names; export the bundle again");
+        if (!kind_of(head.decoder))
+            throw BundleFailure(head.name + ": no decoder '" + head.decoder + "' here; update edgemtl-runtime");
         const auto expected = expected_shape(head, manifest.inputs[0]);
         const std::vector<std::int64_t> &shape = found->second;
         if (!expected || shape.empty()) continue;  // an output without a shape is checked when it is decoded
@@ -180,8 +190,8 @@ void Engine::check(const Manifest &manifest) {
         std::vector<std::int64_t> with_batch{1};
         with_batch.insert(with_batch.end(), expected->begin(), expected->end());
         if (!good)
-            throw BundleFailure(head.name + " is " + shape_text(shape) + ", the manifest's decoder " + head.decoder + " reads " +
-                                shape_text(with_batch) + "; export the bundle again");
+            throw BundleFailure(head.name + " is " + shape_text(shape) + ", the manifest's decoder " + head.decoder +
+                                " reads " + shape_text(with_batch) + "; export the bundle again");
     }
 }
 
@@ -193,8 +203,8 @@ std::unique_ptr<Outputs> Engine::run(const std::vector<std::vector<std::uint8_t>
         const std::int64_t shape[] = {1, inputs[i].height, inputs[i].width, inputs[i].channels};
         ort::Value *value = nullptr;
         // ONNX Runtime only reads an input's memory.
-        api.check(api.CreateTensorWithDataAsOrtValue(api.memory, const_cast<std::uint8_t *>(images[i].data()), images[i].size(),
-                                                     shape, 4, ort::UINT8, &value),
+        api.check(api.CreateTensorWithDataAsOrtValue(api.memory, const_cast<std::uint8_t *>(images[i].data()),
+                                                     images[i].size(), shape, 4, ort::UINT8, &value),
                   what);
         given.values.push_back(value);
         input_names.push_back(inputs[i].name.c_str());
@@ -202,8 +212,8 @@ std::unique_ptr<Outputs> Engine::run(const std::vector<std::vector<std::uint8_t>
     for (const std::string &name : output_names) names.push_back(name.c_str());
     auto outputs = std::make_unique<Outputs>(api);
     outputs->values.resize(names.size());
-    api.check(api.Run(session, nullptr, input_names.data(), given.values.data(), input_names.size(), names.data(), names.size(),
-                      outputs->values.data()),
+    api.check(api.Run(session, nullptr, input_names.data(), given.values.data(), input_names.size(), names.data(),
+                      names.size(), outputs->values.data()),
               what);
     for (std::size_t i = 0; i < names.size(); ++i) {
         Owned<ort::TensorInfo> info(api.ReleaseTensorTypeAndShapeInfo);

@@ -1,4 +1,5 @@
-// A failure inside the library: the status and the line that Python's runtime would say. It never leaves the C functions.
+// A failure inside the library: the status and the line that Python's runtime would say. It never leaves the C
+// functions.
 #pragma once
 
 #include <stdexcept>

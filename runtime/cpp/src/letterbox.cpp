@@ -51,7 +51,8 @@ std::vector<int> nearest(int from, int to) {
 }
 
 /// Copy elements of a size that the compiler knows.
-template <std::size_t BYTES> void pick(const std::uint8_t *source, const std::vector<int> &columns, std::uint8_t *target) {
+template <std::size_t BYTES>
+void pick(const std::uint8_t *source, const std::vector<int> &columns, std::uint8_t *target) {
     for (const int column : columns) {
         std::memcpy(target, source + column * BYTES, BYTES);
         target += BYTES;
@@ -87,9 +88,13 @@ Pixels resized(const Pixels &image, int height, int width) {
 }
 
 Letterbox::Letterbox(int camera_height, int camera_width, int height, int width)
-    : camera_height(camera_height), camera_width(camera_width), height(height), width(width),
+    : camera_height(camera_height),
+      camera_width(camera_width),
+      height(height),
+      width(width),
       scale(std::min(static_cast<double>(height) / camera_height, static_cast<double>(width) / camera_width)),
-      scaled_height(scaled_side(camera_height, scale, height)), scaled_width(scaled_side(camera_width, scale, width)) {}
+      scaled_height(scaled_side(camera_height, scale, height)),
+      scaled_width(scaled_side(camera_width, scale, width)) {}
 
 void Letterbox::image(const Pixels &image, std::uint8_t blank, std::uint8_t *out) const {
     const bool same = image.height == scaled_height && image.width == scaled_width;
@@ -128,7 +133,8 @@ std::vector<std::uint8_t> Letterbox::map_to_camera(const std::uint8_t *map, std:
             case 4: pick<4>(source, columns, target); break;
             case 12: pick<12>(source, columns, target); break;
             default:
-                for (int x = 0; x < camera_width; ++x) std::memcpy(target + x * bytes, source + columns[x] * bytes, bytes);
+                for (int x = 0; x < camera_width; ++x)
+                    std::memcpy(target + x * bytes, source + columns[x] * bytes, bytes);
         }
     }
     return out;

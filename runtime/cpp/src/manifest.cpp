@@ -29,7 +29,8 @@ void check_text(const JsonValue &at, const std::string &what, const std::string 
 
 void check_name(const JsonValue &at, const std::string &what, const std::string &name) {
     if (!is_plain_name(name))
-        at.fail("the name " + quoted(name, 100) + " of the " + what + " has other characters than letters, digits and ._-");
+        at.fail("the name " + quoted(name, 100) + " of the " + what +
+                " has other characters than letters, digits and ._-");
 }
 
 std::string decimal(double value) {
@@ -56,13 +57,14 @@ ThermalRange thermal_range(const JsonValue &value) {
     return range;
 }
 
-void check_input(const JsonValue &value, const Input &input, std::int64_t height, std::int64_t width, std::int64_t channels,
-                 const std::string &dtype, const std::string &layout, const std::vector<double> &mean,
-                 const std::vector<double> &deviation, std::int64_t blank) {
+void check_input(const JsonValue &value, const Input &input, std::int64_t height, std::int64_t width,
+                 std::int64_t channels, const std::string &dtype, const std::string &layout,
+                 const std::vector<double> &mean, const std::vector<double> &deviation, std::int64_t blank) {
     const std::string name = "input '" + input.name + "'";
     const std::string size = std::to_string(height) + "x" + std::to_string(width);
     check_name(value, "input", input.name);
-    if (dtype != "uint8" || layout != "NHWC") value.fail(name + " is " + dtype + " " + layout + "; this runtime feeds uint8 NHWC");
+    if (dtype != "uint8" || layout != "NHWC")
+        value.fail(name + " is " + dtype + " " + layout + "; this runtime feeds uint8 NHWC");
     const bool possible = height > 0 && height <= 16384 && width > 0 && width <= 16384;
     if ((channels != 1 && channels != 3) || !possible)
         value.fail(name + " has the impossible shape " + size + "x" + std::to_string(channels));
@@ -116,7 +118,8 @@ Head head_of(const JsonValue &value) {
                   [&](const JsonValue &v) {
                       if (v.is_null()) return;
                       for (const JsonValue &end : v.array("array | null")) value_range.push_back(end.real());
-                      if (value_range.size() != 2) v.fail("Expected `array` of length 2, got " + std::to_string(value_range.size()));
+                      if (value_range.size() != 2)
+                          v.fail("Expected `array` of length 2, got " + std::to_string(value_range.size()));
                   })
         .optional("nms_iou", [&](const JsonValue &v) { head.nms_iou = v.real(); })
         .read(value);
@@ -124,13 +127,15 @@ Head head_of(const JsonValue &value) {
     const std::string of = " of head '" + head.name + "'";
     for (const double end : value_range) check_number(value, "value_range" + of, end, -1e9, 1e9);
     if (!value_range.empty() && !(value_range[0] < value_range[1]))
-        value.fail("value_range" + of + " needs low < high, not (" + decimal(value_range[0]) + ", " + decimal(value_range[1]) + ")");
+        value.fail("value_range" + of + " needs low < high, not (" + decimal(value_range[0]) + ", " +
+                   decimal(value_range[1]) + ")");
     check_number(value, "threshold" + of, head.threshold, 0, 1);
     check_number(value, "nms_iou" + of, head.nms_iou, 0, 1);
     if (head.classes.size() > MOST_CLASSES)
         value.fail("head '" + head.name + "' has " + std::to_string(head.classes.size()) + " classes, more than " +
                    std::to_string(MOST_CLASSES));
-    check_text(value, "task", head.task), check_text(value, "decoder", head.decoder), check_text(value, "units", head.units);
+    check_text(value, "task", head.task), check_text(value, "decoder", head.decoder),
+        check_text(value, "units", head.units);
     for (const std::string &name : head.classes) check_text(value, "class", name);
     return head;
 }
@@ -144,8 +149,11 @@ void real_or_null(const JsonValue &value) {
     if (!value.is_null()) value.real();
 }
 
-template <class Read> ObjectReader::Read mapping(Read read) {
-    return [read](const JsonValue &value) { value.entries([&](const std::string &, const JsonValue &entry) { read(entry); }); };
+template <class Read>
+ObjectReader::Read mapping(Read read) {
+    return [read](const JsonValue &value) {
+        value.entries([&](const std::string &, const JsonValue &entry) { read(entry); });
+    };
 }
 
 /// What keys of a dictionary hold; it may have others.
@@ -157,18 +165,25 @@ void typed(const JsonValue &value, const std::map<std::string, ObjectReader::Rea
 }
 
 void removed(const JsonValue &value) {
-    typed(value, {{"parameters_before", integer}, {"parameters_after", integer}, {"parameters_bound", integer},
-                  {"buffers_before", integer}, {"buffers_after", integer}, {"flops_before", integer},
-                  {"flops_after", integer}, {"pinned", mapping(integer)}, {"proof", mapping(real_or_null)}});
+    typed(value, {{"parameters_before", integer},
+                  {"parameters_after", integer},
+                  {"parameters_bound", integer},
+                  {"buffers_before", integer},
+                  {"buffers_after", integer},
+                  {"flops_before", integer},
+                  {"flops_after", integer},
+                  {"pinned", mapping(integer)},
+                  {"proof", mapping(real_or_null)}});
 }
 
 void parity(const JsonValue &value, std::vector<std::string> &names) {
     typed(value, {{"frames", integer}, {"raw_max_abs", mapping(real)}, {"agreement", [&](const JsonValue &v) {
-                       v.entries([&](const std::string &name, const JsonValue &entry) {
-                           names.push_back(name);
-                           real_or_null(entry);
-                       });
-                   }}});
+                                                                            v.entries([&](const std::string &name,
+                                                                                          const JsonValue &entry) {
+                                                                                names.push_back(name);
+                                                                                real_or_null(entry);
+                                                                            });
+                                                                        }}});
 }
 
 void precision(const JsonValue &value, std::vector<std::string> &names) {
@@ -182,16 +197,24 @@ void precision(const JsonValue &value, std::vector<std::string> &names) {
         });
     };
     const auto names_of = [](const JsonValue &v) { v.texts(); };
-    typed(value, {{"bytes", integer}, {"latency_ms", real}, {"measured_on", text}, {"scores", scores},
-                  {"agreement", mapping(real_or_null)}, {"fp32_layers", names_of}, {"kept", names_of},
-                  {"convolutions", integer}, {"undecided", text}});
+    typed(value, {{"bytes", integer},
+                  {"latency_ms", real},
+                  {"measured_on", text},
+                  {"scores", scores},
+                  {"agreement", mapping(real_or_null)},
+                  {"fp32_layers", names_of},
+                  {"kept", names_of},
+                  {"convolutions", integer},
+                  {"undecided", text}});
 }
 
-template <class Part> void check_parts(const JsonValue &value, const char *what, const std::vector<Part> &parts) {
+template <class Part>
+void check_parts(const JsonValue &value, const char *what, const std::vector<Part> &parts) {
     std::set<std::string> names;
     for (const Part &part : parts) names.insert(part.name);
     if (names.size() < parts.size() || parts.size() > MOST_PARTS)
-        value.fail(std::string("two ") + what + "s have one name, or there are more than " + std::to_string(MOST_PARTS));
+        value.fail(std::string("two ") + what + "s have one name, or there are more than " +
+                   std::to_string(MOST_PARTS));
 }
 
 Manifest manifest_of(const JsonValue &value) {
@@ -200,16 +223,33 @@ Manifest manifest_of(const JsonValue &value) {
     std::vector<std::string> agreement, scores;
     ObjectReader()
         .required("name", [&](const JsonValue &v) { manifest.name = v.text(); })
-        .required("inputs", [&](const JsonValue &v) { for (const auto &part : v.array()) manifest.inputs.push_back(input_of(part)); })
-        .required("heads", [&](const JsonValue &v) { for (const auto &part : v.array()) manifest.heads.push_back(head_of(part)); })
-        .required("files", [&](const JsonValue &v) { v.entries([&](const std::string &name, const JsonValue &hash) { manifest.files[name] = hash.text(); }); })
+        .required("inputs",
+                  [&](const JsonValue &v) {
+                      for (const auto &part : v.array()) manifest.inputs.push_back(input_of(part));
+                  })
+        .required("heads",
+                  [&](const JsonValue &v) {
+                      for (const auto &part : v.array()) manifest.heads.push_back(head_of(part));
+                  })
+        .required(
+            "files",
+            [&](const JsonValue &v) {
+                v.entries([&](const std::string &name, const JsonValue &hash) { manifest.files[name] = hash.text(); });
+            })
         .required("licence", [&](const JsonValue &v) { manifest.licence = v.text(); })
         .optional("schema_version", [&](const JsonValue &v) { v.integer(); })
         .optional("producer", [&](const JsonValue &v) { producer = v.text(); })
         .optional("removed", [&](const JsonValue &v) { removed(v); })
         .optional("parity", [&](const JsonValue &v) { parity(v, agreement); })
-        .optional("precisions", [&](const JsonValue &v) { v.entries([&](const std::string &, const JsonValue &part) { precision(part, scores); }); })
-        .optional("rejected", [&](const JsonValue &v) { v.entries([&](const std::string &name, const JsonValue &why) { manifest.rejected[name] = why.text(); }); })
+        .optional("precisions",
+                  [&](const JsonValue &v) {
+                      v.entries([&](const std::string &, const JsonValue &part) { precision(part, scores); });
+                  })
+        .optional(
+            "rejected",
+            [&](const JsonValue &v) {
+                v.entries([&](const std::string &name, const JsonValue &why) { manifest.rejected[name] = why.text(); });
+            })
         .read(value);
     check_parts(value, "input", manifest.inputs);
     check_parts(value, "head", manifest.heads);
@@ -217,10 +257,12 @@ Manifest manifest_of(const JsonValue &value) {
         for (const Head &head : manifest.heads)
             if (input.name == head.name) value.fail("an input and a head are both named " + quoted(head.name, 100));
     if (manifest.files.size() > MOST_PARTS)
-        value.fail("lists " + std::to_string(manifest.files.size()) + " files, more than " + std::to_string(MOST_PARTS));
+        value.fail("lists " + std::to_string(manifest.files.size()) + " files, more than " +
+                   std::to_string(MOST_PARTS));
     std::vector<std::string> texts{manifest.name, producer, manifest.licence};
     for (const auto &[name, why] : manifest.rejected) texts.push_back(name), texts.push_back(why);
-    for (const std::string &text : texts) check_text(value, "name, producer, licence or reason of a rejection", text, 4000);
+    for (const std::string &text : texts)
+        check_text(value, "name, producer, licence or reason of a rejection", text, 4000);
     for (const std::string &name : agreement) check_text(value, "parity", name);
     for (const std::string &name : scores) check_text(value, "precisions", name);
     return manifest;
@@ -239,7 +281,9 @@ Json parsed(std::string_view bytes, const std::string &file) {
     bool is_deep = false;
     const Json::parser_callback_t bounded = [&](int at, Json::parse_event_t event, Json &) {
         depth = at;
-        if ((event == Json::parse_event_t::object_start || event == Json::parse_event_t::array_start) && depth > MAX_DEPTH) is_deep = true;
+        if ((event == Json::parse_event_t::object_start || event == Json::parse_event_t::array_start) &&
+            depth > MAX_DEPTH)
+            is_deep = true;
         return !is_deep;
     };
     try {
@@ -247,7 +291,8 @@ Json parsed(std::string_view bytes, const std::string &file) {
         if (is_deep) throw BundleFailure(file + ": not JSON (nested too deep); copy the bundle again");
         return json;
     } catch (const Json::parse_error &error) {  // whose text repeats the file's bytes
-        throw BundleFailure(file + ": not JSON (malformed at byte " + std::to_string(error.byte) + "); copy the bundle again");
+        throw BundleFailure(file + ": not JSON (malformed at byte " + std::to_string(error.byte) +
+                            "); copy the bundle again");
     } catch (const Json::exception &) {  // a number beyond all numbers
         throw BundleFailure(file + ": not JSON (a number is out of range); copy the bundle again");
     }
@@ -263,7 +308,8 @@ bool is_plain_name(std::string_view name) {
 
 Manifest read_manifest(std::string_view bytes, const std::string &file) {
     Json json = parsed(bytes, file);
-    const bool has_version = json.is_object() && json.contains("schema_version") && json["schema_version"].is_number_integer();
+    const bool has_version =
+        json.is_object() && json.contains("schema_version") && json["schema_version"].is_number_integer();
     if (!has_version) throw BundleFailure(file + ": has no schema_version; this is not an edgemtl bundle");
     const std::int64_t version = JsonValue(json["schema_version"]).integer();
     if (version < 1 || version > SCHEMA_VERSION)

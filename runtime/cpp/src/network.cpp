@@ -20,14 +20,18 @@ std::string camera_option(const std::string &name) {
 void check_image(const edgemtl_image &image) {
     const std::string name = std::string("the image of camera ") + image.camera;
     if (!image.data || image.height < 1 || image.width < 1 || image.height > MOST_SIDE || image.width > MOST_SIDE)
-        throw Failure(EDGEMTL_ERROR_IMAGE, name + " is " + std::to_string(image.height) + "x" + std::to_string(image.width) +
-                                               (image.data ? "" : " without data") + "; sides are 1 to 16384 pixels");
+        throw Failure(EDGEMTL_ERROR_IMAGE, name + " is " + std::to_string(image.height) + "x" +
+                                               std::to_string(image.width) + (image.data ? "" : " without data") +
+                                               "; sides are 1 to 16384 pixels");
     if (image.pixels < EDGEMTL_RGB8 || image.pixels > EDGEMTL_GREY16)
-        throw argument(name + " has pixels of the kind " + std::to_string(image.pixels) + "; take one of edgemtl_pixels");
-    const bool is_colour = image.pixels == EDGEMTL_RGB8 || image.pixels == EDGEMTL_BGR8, is_16 = image.pixels == EDGEMTL_GREY16;
+        throw argument(name + " has pixels of the kind " + std::to_string(image.pixels) +
+                       "; take one of edgemtl_pixels");
+    const bool is_colour = image.pixels == EDGEMTL_RGB8 || image.pixels == EDGEMTL_BGR8,
+               is_16 = image.pixels == EDGEMTL_GREY16;
     const std::size_t row = static_cast<std::size_t>(image.width) * (is_colour ? 3 : is_16 ? 2 : 1);
     if (image.row_bytes && image.row_bytes < row)
-        throw argument(name + " has rows of " + std::to_string(image.row_bytes) + " bytes; its pixels take " + std::to_string(row));
+        throw argument(name + " has rows of " + std::to_string(image.row_bytes) + " bytes; its pixels take " +
+                       std::to_string(row));
     if (is_16 && (image.row_bytes % 2 || reinterpret_cast<std::uintptr_t>(image.data) % 2))
         throw argument(name + " has counts of 16 bits at odd addresses");
 }
@@ -59,7 +63,8 @@ void Network::set_threshold(const std::string &name, const char *class_name, flo
         throw argument("no head " + quoted(name, 100) + "; known are: " + joined(known, ", "));
     }
     if (!has_thresholds(*head)) throw argument("head " + name + " has no threshold");
-    if (!(threshold >= 0 && threshold <= 1)) throw argument("a threshold of " + number(threshold) + "; it lies between 0 and 1");
+    if (!(threshold >= 0 && threshold <= 1))
+        throw argument("a threshold of " + number(threshold) + "; it lies between 0 and 1");
     const std::lock_guard<std::mutex> guard(lock);
     std::vector<float> &values = thresholds[name];
     if (!class_name) {
@@ -68,7 +73,8 @@ void Network::set_threshold(const std::string &name, const char *class_name, flo
     }
     const auto at = std::find(head->classes.begin(), head->classes.end(), class_name);
     if (at == head->classes.end() || head->decoder == "edge_map")
-        throw argument("head " + name + " has no class " + quoted(class_name, 100) + "; known are: " + joined(head->classes, ", "));
+        throw argument("head " + name + " has no class " + quoted(class_name, 100) +
+                       "; known are: " + joined(head->classes, ", "));
     values.resize(head->classes.size(), values[0]);
     values[static_cast<std::size_t>(at - head->classes.begin())] = threshold;
 }
@@ -79,7 +85,8 @@ std::vector<const edgemtl_image *> Network::ordered(const edgemtl_image *images,
     std::vector<const edgemtl_image *> by_input(inputs.size());
     for (std::size_t i = 0; i < count; ++i) {
         const std::string camera = images[i].camera ? images[i].camera : "";
-        const auto spec = std::find_if(inputs.begin(), inputs.end(), [&](const Input &input) { return input.name == camera; });
+        const auto spec =
+            std::find_if(inputs.begin(), inputs.end(), [&](const Input &input) { return input.name == camera; });
         if (spec == inputs.end())
             throw argument("the bundle has no input " + camera + "; " + takes + ": leave out " + camera_option(camera));
         const edgemtl_image *&slot = by_input[static_cast<std::size_t>(spec - inputs.begin())];
@@ -94,7 +101,8 @@ std::vector<const edgemtl_image *> Network::ordered(const edgemtl_image *images,
             if (!inputs[i].may_be_missing) required.push_back(missing.back());
         }
     if (!required.empty() || missing.size() == inputs.size())
-        throw argument("the bundle needs " + joined(required.empty() ? missing : required, " and ") + (count ? " as well" : "") + "; " + takes);
+        throw argument("the bundle needs " + joined(required.empty() ? missing : required, " and ") +
+                       (count ? " as well" : "") + "; " + takes);
     return by_input;
 }
 
@@ -109,7 +117,8 @@ Result Network::run(const edgemtl_image *images, std::size_t count) {
     for (std::size_t i = 0; i < inputs.size(); ++i) {
         const Input &input = inputs[i];
         const auto blank = static_cast<std::uint8_t>(input.blank);
-        auto &pixels = network_inputs.emplace_back(static_cast<std::size_t>(input.height) * input.width * input.channels, blank);
+        auto &pixels =
+            network_inputs.emplace_back(static_cast<std::size_t>(input.height) * input.width * input.channels, blank);
         if (!by_input[i]) continue;
         const edgemtl_image &image = *by_input[i];
         const Letterbox letterbox(image.height, image.width, input.height, input.width);

@@ -16,7 +16,21 @@ constexpr int MAX_DEPTH = 32, MAX_FIELDS = 1'000'000, MAX_NODES = 100'000;
 constexpr std::size_t MAX_NAME = 1024, MAX_DOC = 1 << 20;
 constexpr double MAX_ELEMENTS_PER_BYTE = 4;
 
-enum class Message { none, model, opset, string, graph, node, attribute, tensor, value, type, tensor_type, shape, dimension };
+enum class Message {
+    none,
+    model,
+    opset,
+    string,
+    graph,
+    node,
+    attribute,
+    tensor,
+    value,
+    type,
+    tensor_type,
+    shape,
+    dimension
+};
 enum class Kind { text, doc, number, real, bytes, domain, message };
 
 struct Rule {
@@ -33,28 +47,60 @@ Rule of(Message message, bool repeated = false) { return {Kind::message, repeate
 const std::map<Message, std::pair<const char *, Rules>> ALLOWED{
     {Message::model,
      {"ModelProto",
-      {{1, {Kind::number}}, {2, {Kind::text}}, {3, {Kind::text}}, {4, {Kind::text}}, {5, {Kind::number}}, {6, {Kind::doc}},
-       {7, of(Message::graph)}, {8, of(Message::opset, true)}, {14, of(Message::string, true)}}}},
+      {{1, {Kind::number}},
+       {2, {Kind::text}},
+       {3, {Kind::text}},
+       {4, {Kind::text}},
+       {5, {Kind::number}},
+       {6, {Kind::doc}},
+       {7, of(Message::graph)},
+       {8, of(Message::opset, true)},
+       {14, of(Message::string, true)}}}},
     {Message::opset, {"OpsetProto", {{1, {Kind::domain}}, {2, {Kind::number}}}}},
     {Message::string, {"StringProto", {{1, {Kind::text}}, {2, {Kind::doc}}}}},
     {Message::graph,
      {"GraphProto",
-      {{1, of(Message::node, true)}, {2, {Kind::text}}, {5, of(Message::tensor, true)}, {10, {Kind::doc}},
-       {11, of(Message::value, true)}, {12, of(Message::value, true)}, {13, of(Message::value, true)}}}},
+      {{1, of(Message::node, true)},
+       {2, {Kind::text}},
+       {5, of(Message::tensor, true)},
+       {10, {Kind::doc}},
+       {11, of(Message::value, true)},
+       {12, of(Message::value, true)},
+       {13, of(Message::value, true)}}}},
     {Message::node,
      {"NodeProto",
-      {{1, {Kind::text, true}}, {2, {Kind::text, true}}, {3, {Kind::text}}, {4, {Kind::text}},
-       {5, of(Message::attribute, true)}, {6, {Kind::doc}}, {7, {Kind::domain}}}}},
+      {{1, {Kind::text, true}},
+       {2, {Kind::text, true}},
+       {3, {Kind::text}},
+       {4, {Kind::text}},
+       {5, of(Message::attribute, true)},
+       {6, {Kind::doc}},
+       {7, {Kind::domain}}}}},
     {Message::attribute,
      {"AttributeProto",
-      {{1, {Kind::text}}, {2, {Kind::real}}, {3, {Kind::number}}, {4, {Kind::bytes}}, {5, of(Message::tensor)},
-       {7, {Kind::real, true}}, {8, {Kind::number, true}}, {9, {Kind::bytes, true}}, {13, {Kind::doc}},
+      {{1, {Kind::text}},
+       {2, {Kind::real}},
+       {3, {Kind::number}},
+       {4, {Kind::bytes}},
+       {5, of(Message::tensor)},
+       {7, {Kind::real, true}},
+       {8, {Kind::number, true}},
+       {9, {Kind::bytes, true}},
+       {13, {Kind::doc}},
        {20, {Kind::number}}}}},
     {Message::tensor,
      {"TensorProto",
-      {{1, {Kind::number, true}}, {2, {Kind::number}}, {4, {Kind::real, true}}, {5, {Kind::number, true}},
-       {7, {Kind::number, true}}, {8, {Kind::text}}, {9, {Kind::bytes}}, {10, {Kind::real, true}},
-       {11, {Kind::number, true}}, {12, {Kind::doc}}, {14, {Kind::number}}}}},
+      {{1, {Kind::number, true}},
+       {2, {Kind::number}},
+       {4, {Kind::real, true}},
+       {5, {Kind::number, true}},
+       {7, {Kind::number, true}},
+       {8, {Kind::text}},
+       {9, {Kind::bytes}},
+       {10, {Kind::real, true}},
+       {11, {Kind::number, true}},
+       {12, {Kind::doc}},
+       {14, {Kind::number}}}}},
     {Message::value, {"ValueProto", {{1, {Kind::text}}, {2, of(Message::type)}, {3, {Kind::doc}}}}},
     {Message::type, {"TypeProto", {{1, of(Message::tensor_type)}, {6, {Kind::text}}}}},
     {Message::tensor_type, {"TensorTypeProto", {{1, {Kind::number}}, {2, of(Message::shape)}}}},
@@ -103,9 +149,11 @@ Fields Validator::message(std::string_view data, Message type, int depth) {
         if (++fields > MAX_FIELDS) throw UnsafeOnnx("has more than " + std::to_string(MAX_FIELDS) + " fields");
         const auto rule = rules.find(field.number);
         // Where the data are: 0 is in this file.
-        const bool elsewhere = type == Message::tensor && field.number == 14 && !(field.wire == VARINT && field.value == 0);
+        const bool elsewhere =
+            type == Message::tensor && field.number == 14 && !(field.wire == VARINT && field.value == 0);
         if (rule == rules.end() || elsewhere) throw UnsafeOnnx(reason(type, name, field.number));
-        if (!rule->second.repeated && values.count(field.number)) throw UnsafeOnnx(std::string("has a field of ") + name + " twice");
+        if (!rule->second.repeated && values.count(field.number))
+            throw UnsafeOnnx(std::string("has a field of ") + name + " twice");
         values[field.number].push_back(field);
         value(field, rule->second, depth, attributes);
     }
@@ -133,7 +181,8 @@ void Validator::value(const Field &field, const Rule &rule, int depth, std::vect
             const std::string_view domain = text_of(field);
             const std::string shown = quoted(domain, 60);
             if (!domain.empty() && domain != "ai.onnx")
-                throw UnsafeOnnx("calls operators of '" + shown.substr(1, shown.size() - 2) + "', which are not ONNX's");
+                throw UnsafeOnnx("calls operators of '" + shown.substr(1, shown.size() - 2) +
+                                 "', which are not ONNX's");
         }
     }
 }
@@ -167,7 +216,8 @@ bool has_graph(std::string_view data) {
 }  // namespace
 
 void check_onnx(std::string_view data, const std::string &file) {
-    if (data.size() > MAX_BYTES) throw BundleFailure(file + ": larger than an ONNX model can be; export the bundle again");
+    if (data.size() > MAX_BYTES)
+        throw BundleFailure(file + ": larger than an ONNX model can be; export the bundle again");
     Validator validator;
     try {
         if (!has_graph(data)) throw BundleFailure(file + ": holds no network; export the bundle again");

@@ -40,8 +40,8 @@ const std::map<std::string_view, std::vector<std::pair<std::size_t, Limit>>> INP
 };
 
 const std::map<std::string_view, Limit> ATTRIBUTE_LIMITS{
-    {"shape", Limit::elements},       {"output_shape", Limit::elements}, {"kernel_shape", Limit::extents},
-    {"strides", Limit::extents},      {"dilations", Limit::extents},     {"pads", Limit::extents},
+    {"shape", Limit::elements},         {"output_shape", Limit::elements}, {"kernel_shape", Limit::extents},
+    {"strides", Limit::extents},        {"dilations", Limit::extents},     {"pads", Limit::extents},
     {"output_padding", Limit::extents}, {"scales", Limit::scales},
 };
 

@@ -29,7 +29,8 @@ Opened opened(const std::string &file) {
     std::vector<std::string> names{file};
     if (file.empty()) {
         const char *named = std::getenv("EDGEMTL_ONNXRUNTIME");
-        names = named && *named ? std::vector<std::string>{named} : std::vector<std::string>{"libonnxruntime.so.1", "libonnxruntime.so"};
+        names = named && *named ? std::vector<std::string>{named}
+                                : std::vector<std::string>{"libonnxruntime.so.1", "libonnxruntime.so"};
     }
     for (const std::string &name : names)
         if (void *library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL)) return {library, name};
@@ -40,7 +41,8 @@ Opened opened(const std::string &file) {
                       "onnxruntime in onnxruntime/capi/");
 }
 
-template <class F> void take(F &function, const void *const *table, std::size_t place) {
+template <class F>
+void take(F &function, const void *const *table, std::size_t place) {
     function = reinterpret_cast<F>(const_cast<void *>(table[place]));
 }
 
@@ -53,8 +55,8 @@ Api::Api(const std::string &file) {
     version = base_of()->GetVersionString();
     const void *const *table = base_of()->GetApi(API_VERSION);
     if (!table)
-        throw Failure(EDGEMTL_ERROR_ENGINE, "ONNX Runtime " + version + " is older than 1." + std::to_string(API_VERSION) +
-                                                "; install a newer one");
+        throw Failure(EDGEMTL_ERROR_ENGINE, "ONNX Runtime " + version + " is older than 1." +
+                                                std::to_string(API_VERSION) + "; install a newer one");
     take(GetErrorMessage, table, 2), take(CreateEnv, table, 3), take(CreateSessionFromArray, table, 8);
     take(Run, table, 9), take(CreateSessionOptions, table, 10);
     take(SetIntraOpNumThreads, table, 24), take(SetInterOpNumThreads, table, 25);
@@ -64,9 +66,11 @@ Api::Api(const std::string &file) {
     take(CreateTensorWithDataAsOrtValue, table, 49), take(GetTensorMutableData, table, 51);
     take(CastTypeInfoToTensorInfo, table, 55), take(GetTensorElementType, table, 60);
     take(GetDimensionsCount, table, 61), take(GetDimensions, table, 62), take(GetTensorTypeAndShape, table, 65);
-    take(CreateCpuMemoryInfo, table, 69), take(AllocatorFree, table, 76), take(GetAllocatorWithDefaultOptions, table, 78);
+    take(CreateCpuMemoryInfo, table, 69), take(AllocatorFree, table, 76),
+        take(GetAllocatorWithDefaultOptions, table, 78);
     take(ReleaseStatus, table, 93), take(ReleaseSession, table, 95), take(ReleaseValue, table, 96);
-    take(ReleaseTypeInfo, table, 98), take(ReleaseTensorTypeAndShapeInfo, table, 99), take(ReleaseSessionOptions, table, 100);
+    take(ReleaseTypeInfo, table, 98), take(ReleaseTensorTypeAndShapeInfo, table, 99),
+        take(ReleaseSessionOptions, table, 100);
     take(AppendTensorRt, table, 170), take(CreateTensorRtOptions, table, 171), take(ReleaseTensorRtOptions, table, 174);
     take(AppendCuda, table, 204), take(CreateCudaOptions, table, 205), take(ReleaseCudaOptions, table, 208);
     check(CreateEnv(LOG_ERRORS, "edgemtl", &env), "ONNX Runtime does not start");

@@ -36,13 +36,16 @@ class Api {
     Allocator *allocator = nullptr;
     MemoryInfo *memory = nullptr;
 
-    template <class Result, class... Args> using Function = Result (*)(Args...) noexcept;
+    template <class Result, class... Args>
+    using Function = Result (*)(Args...) noexcept;
     Function<const char *, const Status *> GetErrorMessage;
     Function<void, Status *> ReleaseStatus;
     Function<Status *, int, const char *, Env **> CreateEnv;
-    Function<Status *, const Env *, const void *, std::size_t, const SessionOptions *, Session **> CreateSessionFromArray;
-    Function<Status *, Session *, const void *, const char *const *, const Value *const *, std::size_t, const char *const *,
-             std::size_t, Value **> Run;
+    Function<Status *, const Env *, const void *, std::size_t, const SessionOptions *, Session **>
+        CreateSessionFromArray;
+    Function<Status *, Session *, const void *, const char *const *, const Value *const *, std::size_t,
+             const char *const *, std::size_t, Value **>
+        Run;
     Function<Status *, SessionOptions **> CreateSessionOptions;
     Function<Status *, SessionOptions *, int> SetIntraOpNumThreads, SetInterOpNumThreads;
     Function<Status *, const Session *, std::size_t *> SessionGetInputCount, SessionGetOutputCount;

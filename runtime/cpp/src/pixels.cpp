@@ -1,6 +1,7 @@
 // The way from a camera's image to its modality's 8 bits (`edgemtl_runtime/pixels.py`, `letterbox.to_uint8`).
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "failure.hpp"
 #include "letterbox.hpp"
@@ -8,14 +9,15 @@
 namespace edgemtl::core {
 namespace {
 
-constexpr int LOSSY_SPREAD = 16;       // levels by which the channels of a grey pixel may differ after lossy compression
-constexpr double COLOURED_SHARE = 0.1; // of coloured pixels from which an image is false colour
-constexpr int SAMPLED = 4;             // every fourth row and column is looked at for colour
+constexpr int LOSSY_SPREAD = 16;  // levels by which the channels of a grey pixel may differ after lossy compression
+constexpr double COLOURED_SHARE = 0.1;  // of coloured pixels from which an image is false colour
+constexpr int SAMPLED = 4;              // every fourth row and column is looked at for colour
 
 class Source {
   public:
     explicit Source(const edgemtl_image &image)
-        : data(static_cast<const std::uint8_t *>(image.data)), image(image),
+        : data(static_cast<const std::uint8_t *>(image.data)),
+          image(image),
           pitch(image.row_bytes ? image.row_bytes : static_cast<std::size_t>(image.width) * bytes()) {}
 
     int channels() const { return image.pixels == EDGEMTL_RGB8 || image.pixels == EDGEMTL_BGR8 ? 3 : 1; }
@@ -23,7 +25,9 @@ class Source {
     const std::uint8_t *row(int y) const { return data + y * pitch; }
     std::uint16_t count(int y, int x) const { return reinterpret_cast<const std::uint16_t *>(row(y))[x]; }
     /// Channel c of a pixel in the order red, green, blue.
-    std::uint8_t colour(int y, int x, int c) const { return row(y)[3 * x + (image.pixels == EDGEMTL_BGR8 ? 2 - c : c)]; }
+    std::uint8_t colour(int y, int x, int c) const {
+        return row(y)[3 * x + (image.pixels == EDGEMTL_BGR8 ? 2 - c : c)];
+    }
 
   private:
     const std::uint8_t *data;
@@ -51,7 +55,8 @@ double percentile(const std::vector<std::uint64_t> &histogram, std::uint64_t tot
         for (; value < histogram.size() && below + histogram[value] <= index; ++value) below += histogram[value];
         return static_cast<double>(value);
     };
-    const double low = value_of(lower), high = value_of(std::min(lower + 1, total - 1)), t = at - static_cast<double>(lower);
+    const double low = value_of(lower), high = value_of(std::min(lower + 1, total - 1)),
+                 t = at - static_cast<double>(lower);
     return t >= 0.5 ? high - (high - low) * (1 - t) : low + (high - low) * t;
 }
 
@@ -65,7 +70,8 @@ Pixels from_counts(const Source &source, const edgemtl_image &image, const Therm
         low = percentile(histogram, total, range.low), high = percentile(histogram, total, range.high);
     }
     const auto offset = static_cast<float>(low), scale = static_cast<float>(255.0 / std::max(high - low, 1.0));
-    Pixels out{image.height, image.width, 1, std::vector<std::uint8_t>(static_cast<std::size_t>(image.height) * image.width)};
+    Pixels out{image.height, image.width, 1,
+               std::vector<std::uint8_t>(static_cast<std::size_t>(image.height) * image.width)};
     for (int y = 0; y < image.height; ++y)
         for (int x = 0; x < image.width; ++x) {
             const float product = (static_cast<float>(source.count(y, x)) - offset) * scale;
@@ -78,30 +84,39 @@ bool is_coloured(const Source &source, const edgemtl_image &image) {
     std::size_t coloured = 0, looked_at = 0;
     for (int y = 0; y < image.height; y += SAMPLED)
         for (int x = 0; x < image.width; x += SAMPLED, ++looked_at) {
-            const auto [least, most] = std::minmax({source.colour(y, x, 0), source.colour(y, x, 1), source.colour(y, x, 2)});
+            const auto [least, most] =
+                std::minmax({source.colour(y, x, 0), source.colour(y, x, 1), source.colour(y, x, 2)});
             coloured += most - least > LOSSY_SPREAD;
         }
     return static_cast<double>(coloured) / static_cast<double>(looked_at) > COLOURED_SHARE;
 }
 
 Pixels grey(const Source &source, const edgemtl_image &image) {
-    Pixels out{image.height, image.width, 1, std::vector<std::uint8_t>(static_cast<std::size_t>(image.height) * image.width)};
-    for (int y = 0; y < image.height; ++y)
+    Pixels out{image.height, image.width, 1,
+               std::vector<std::uint8_t>(static_cast<std::size_t>(image.height) * image.width)};
+    for (int y = 0; y < image.height; ++y) {
+        if (source.channels() == 1) {
+            std::memcpy(out.row(y), source.row(y), static_cast<std::size_t>(image.width));
+            continue;
+        }
         for (int x = 0; x < image.width; ++x) {
-            if (source.channels() == 1) {
-                out.row(y)[x] = source.row(y)[x];
-                continue;
-            }
-            const float luma = 0.299f * source.colour(y, x, 0) + 0.587f * source.colour(y, x, 1) + 0.114f * source.colour(y, x, 2);
+            const float luma =
+                0.299f * source.colour(y, x, 0) + 0.587f * source.colour(y, x, 1) + 0.114f * source.colour(y, x, 2);
             out.row(y)[x] = static_cast<std::uint8_t>(luma + 0.5f);  // ITU-R BT.601
         }
+    }
     return out;
 }
 
 Pixels colour(const Source &source, const edgemtl_image &image) {
-    Pixels out{image.height, image.width, 3, std::vector<std::uint8_t>(static_cast<std::size_t>(image.height) * image.width * 3)};
+    Pixels out{image.height, image.width, 3,
+               std::vector<std::uint8_t>(static_cast<std::size_t>(image.height) * image.width * 3)};
     for (int y = 0; y < image.height; ++y) {
         std::uint8_t *target = out.row(y);
+        if (image.pixels == EDGEMTL_RGB8) {
+            std::memcpy(target, source.row(y), static_cast<std::size_t>(image.width) * 3);
+            continue;
+        }
         for (int x = 0; x < image.width; ++x)
             for (int c = 0; c < 3; ++c) *target++ = source.channels() == 1 ? source.row(y)[x] : source.colour(y, x, c);
     }

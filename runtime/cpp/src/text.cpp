@@ -23,26 +23,11 @@ std::vector<std::uint32_t> code_points(std::string_view utf8) {
 bool is_printable(std::uint32_t point) {
     // Control, format, private and unassigned characters, and spaces but the plain one. Characters that newer versions
     // of Unicode have assigned count as printable.
-    static constexpr std::array<std::pair<std::uint32_t, std::uint32_t>, 20> hidden{{{0x0, 0x1F},
-                                                                                     {0x7F, 0xA0},
-                                                                                     {0xAD, 0xAD},
-                                                                                     {0x600, 0x605},
-                                                                                     {0x61C, 0x61C},
-                                                                                     {0x6DD, 0x6DD},
-                                                                                     {0x70F, 0x70F},
-                                                                                     {0x1680, 0x1680},
-                                                                                     {0x180E, 0x180E},
-                                                                                     {0x2000, 0x200F},
-                                                                                     {0x2028, 0x202F},
-                                                                                     {0x205F, 0x206F},
-                                                                                     {0x3000, 0x3000},
-                                                                                     {0xD800, 0xF8FF},
-                                                                                     {0xFDD0, 0xFDEF},
-                                                                                     {0xFEFF, 0xFEFF},
-                                                                                     {0xFFF0, 0xFFFB},
-                                                                                     {0xFFFE, 0xFFFF},
-                                                                                     {0x1D173, 0x1D17A},
-                                                                                     {0xE0000, 0xFFFFFFFF}}};
+    static constexpr std::array<std::pair<std::uint32_t, std::uint32_t>, 20> hidden{
+        {{0x0, 0x1F},      {0x7F, 0xA0},     {0xAD, 0xAD},     {0x600, 0x605},     {0x61C, 0x61C},
+         {0x6DD, 0x6DD},   {0x70F, 0x70F},   {0x1680, 0x1680}, {0x180E, 0x180E},   {0x2000, 0x200F},
+         {0x2028, 0x202F}, {0x205F, 0x206F}, {0x3000, 0x3000}, {0xD800, 0xF8FF},   {0xFDD0, 0xFDEF},
+         {0xFEFF, 0xFEFF}, {0xFFF0, 0xFFFB}, {0xFFFE, 0xFFFF}, {0x1D173, 0x1D17A}, {0xE0000, 0xFFFFFFFF}}};
     for (const auto &[first, last] : hidden)
         if (point >= first && point <= last) return false;
     return true;
@@ -69,7 +54,11 @@ std::string quoted(std::string_view utf8, std::size_t most) {
         else if (point >= 0x20 && point < 0x7F)
             std::snprintf(buffer, sizeof buffer, "%c", static_cast<int>(point));
         else
-            std::snprintf(buffer, sizeof buffer, point < 0x100 ? "\\x%02x" : point < 0x10000 ? "\\u%04x" : "\\U%08x", point);
+            std::snprintf(buffer, sizeof buffer,
+                          point < 0x100     ? "\\x%02x"
+                          : point < 0x10000 ? "\\u%04x"
+                                            : "\\U%08x",
+                          point);
         out += buffer;
     }
     return out + quote;

@@ -15,7 +15,8 @@ int main(void) {
     EXPECT(strcmp(edgemtl_version(), "0.1.0") == 0);
     EXPECT(edgemtl_open("/nowhere/at/all", NULL, &network) == EDGEMTL_ERROR_BUNDLE);
     EXPECT(network == NULL);
-    EXPECT(strcmp(edgemtl_last_error(), "/nowhere/at/all: no bundle here (there is no such folder); make one with `edgemtl export`") == 0);
+    EXPECT(strcmp(edgemtl_last_error(),
+                  "/nowhere/at/all: no bundle here (there is no such folder); make one with `edgemtl export`") == 0);
     EXPECT(edgemtl_open(NULL, NULL, &network) == EDGEMTL_ERROR_ARGUMENT);
     EXPECT(edgemtl_open("/", NULL, NULL) == EDGEMTL_ERROR_ARGUMENT);
     options.size = 1;

@@ -1,5 +1,5 @@
-// Runs a bundle on images of one grey level: `edgemtl-time BUNDLE HEIGHT WIDTH COUNT` prints the median milliseconds and the
-// peak memory in kB.
+// Runs a bundle on images of one grey level: `edgemtl-time BUNDLE HEIGHT WIDTH COUNT` prints the median milliseconds
+// and the peak memory in kB.
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
@@ -29,12 +29,14 @@ int main(int argc, char **argv) {
         std::vector<edgemtl::Image> images;
         const std::vector<edgemtl_input> inputs = network.inputs();
         for (const edgemtl_input &input : inputs)
-            images.push_back(edgemtl::image(input.name, pixels.data(), height, width, input.channels == 3 ? EDGEMTL_RGB8 : EDGEMTL_GREY8));
+            images.push_back(edgemtl::image(input.name, pixels.data(), height, width,
+                                            input.channels == 3 ? EDGEMTL_RGB8 : EDGEMTL_GREY8));
         std::vector<double> times_ms;
         for (int i = 0; i < count; ++i) {
             const auto begun = std::chrono::steady_clock::now();
             network.run(images);
-            times_ms.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begun).count());
+            times_ms.push_back(
+                std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begun).count());
         }
         std::nth_element(times_ms.begin(), times_ms.begin() + count / 2, times_ms.end());
         std::cout << times_ms[static_cast<std::size_t>(count / 2)] << " " << peak_kb() << "\n";

@@ -19,7 +19,8 @@ void expect(bool condition, const char *what, int line) {
 }
 #define EXPECT(condition) expect((condition), #condition, __LINE__)
 
-template <class Call> bool is_broken(Call call) {
+template <class Call>
+bool is_broken(Call call) {
     try {
         call();
     } catch (const BrokenWire &) {
@@ -39,7 +40,10 @@ void hashes() {  // FIPS 180-4's examples
 void wire() {
     std::size_t offset = 0;
     EXPECT(varint(std::string("\x96\x01", 2), offset) == 150 && offset == 2);
-    EXPECT(is_broken([] { std::size_t at = 0; varint(std::string(11, '\xff'), at); }));
+    EXPECT(is_broken([] {
+        std::size_t at = 0;
+        varint(std::string(11, '\xff'), at);
+    }));
     EXPECT(is_broken([] { fields_of("\x0a\x7f"); }));
     EXPECT(fields_of(std::string("\x08\x05\x12\x01x", 5)).at(2)[0].bytes == "x");
     EXPECT(integers({1, VARINT, ~std::uint64_t{0}, {}})[0] == -1);
@@ -47,7 +51,8 @@ void wire() {
 }
 
 void texts() {
-    EXPECT(quoted("it's", 40) == "\"it's\"" && quoted("a\x1b[1m", 40) == "'a\\x1b[1m'" && quoted("h\xc3\xa9", 40) == "'h\\xe9'");
+    EXPECT(quoted("it's", 40) == "\"it's\"" && quoted("a\x1b[1m", 40) == "'a\\x1b[1m'" &&
+           quoted("h\xc3\xa9", 40) == "'h\\xe9'");
     EXPECT(is_printable(std::string_view("B\xc3\xa4r 5")) && !is_printable(std::string_view("\x1b")) &&
            !is_printable(std::string_view("\xe2\x80\x8b")));
 }

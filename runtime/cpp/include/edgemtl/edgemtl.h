@@ -140,16 +140,21 @@ typedef struct edgemtl_point {
     int32_t class_index;
 } edgemtl_point;
 
-typedef enum edgemtl_element { EDGEMTL_NONE = 0, EDGEMTL_FLOAT32 = 1, EDGEMTL_UINT8 = 2, EDGEMTL_INT64 = 7 } edgemtl_element;
+typedef enum edgemtl_element {
+    EDGEMTL_NONE = 0,
+    EDGEMTL_FLOAT32 = 1,
+    EDGEMTL_UINT8 = 2,
+    EDGEMTL_INT64 = 7
+} edgemtl_element;
 
 typedef struct edgemtl_head_result {
     edgemtl_kind kind;
     const edgemtl_box *boxes; /* of boxes, best first; else NULL */
     const edgemtl_point *points;
-    size_t count;           /* of boxes or points */
-    const void *values;     /* of maps, row by row; of attributes, scalars and tensors; else NULL */
+    size_t count;            /* of boxes or points */
+    const void *values;      /* of maps, row by row; of attributes, scalars and tensors; else NULL */
     edgemtl_element element; /* of `values`: label maps have uint8, all but tensors float32 */
-    const int64_t *shape;   /* of `values`: (height, width) of the camera, (height, width, components), (classes) … */
+    const int64_t *shape;    /* of `values`: (height, width) of the camera, (height, width, components), (classes) … */
     size_t dimensions;
     const float *thresholds; /* of edge maps one, of attributes one for every class; else NULL */
 } edgemtl_head_result;

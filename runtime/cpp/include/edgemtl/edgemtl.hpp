@@ -36,12 +36,14 @@ using Point = edgemtl_point;
 using Image = edgemtl_image;
 
 /// An image whose rows follow one another, without a copy of its pixels.
-inline Image image(const char *camera, const void *data, int height, int width, edgemtl_pixels pixels, std::int64_t stamp_ns = 0) {
+inline Image image(const char *camera, const void *data, int height, int width, edgemtl_pixels pixels,
+                   std::int64_t stamp_ns = 0) {
     return {camera, data, height, width, 0, pixels, stamp_ns};
 }
 
 /// A part of a result by pointer and length; it lives as long as the result.
-template <class T> class Span {
+template <class T>
+class Span {
   public:
     Span() = default;
     Span(const T *first, std::size_t count) : first(first), count(count) {}
@@ -58,7 +60,8 @@ template <class T> class Span {
 };
 
 /// A map of the camera's size, row by row: classes (uint8), or numbers (float) in one component or several.
-template <class T> struct Map {
+template <class T>
+struct Map {
     const T *data = nullptr;
     int height = 0, width = 0, components = 1;
     const T &at(int y, int x, int component = 0) const {
@@ -90,7 +93,8 @@ class Result {
     /// Attributes' scores, or scalars: one for every class.
     Span<float> values(const std::string &head) const {
         const edgemtl_head_result one = raw(head);
-        if (one.element != EDGEMTL_FLOAT32 || one.dimensions != 1) throw std::invalid_argument("head " + head + " has no value for each class");
+        if (one.element != EDGEMTL_FLOAT32 || one.dimensions != 1)
+            throw std::invalid_argument("head " + head + " has no value for each class");
         return {static_cast<const float *>(one.values), static_cast<std::size_t>(one.shape[0])};
     }
     edgemtl_head_result raw(const std::string &head) const {
@@ -105,7 +109,8 @@ class Result {
         if (one.kind != kind) throw std::invalid_argument("head " + head + " has results of another kind");
         return one;
     }
-    template <class T> static Map<T> map(const edgemtl_head_result &one) {
+    template <class T>
+    static Map<T> map(const edgemtl_head_result &one) {
         const bool is_uint8 = one.element == EDGEMTL_UINT8;
         if (one.dimensions < 2 || is_uint8 != (sizeof(T) == 1)) throw std::invalid_argument("the head has no such map");
         return {static_cast<const T *>(one.values), static_cast<int>(one.shape[0]), static_cast<int>(one.shape[1]),
@@ -117,7 +122,8 @@ class Result {
 
 class Network {
   public:
-    explicit Network(const std::string &folder, edgemtl_options options = edgemtl_default_options()) : network(nullptr, edgemtl_close) {
+    explicit Network(const std::string &folder, edgemtl_options options = edgemtl_default_options())
+        : network(nullptr, edgemtl_close) {
         edgemtl_network *opened = nullptr;
         check(edgemtl_open(folder.c_str(), &options, &opened));
         network.reset(opened);
