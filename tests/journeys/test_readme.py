@@ -28,6 +28,7 @@ def environment() -> dict[str, str]:
     return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
+@pytest.mark.long  # the tutorial own-data runs the same commands, and tests/test_documented_commands.py parses these
 @pytest.mark.slow
 def test_the_journey_of_the_readme(tmp_path: Path) -> None:
     """Every shell line but the two make targets, in an empty folder."""
