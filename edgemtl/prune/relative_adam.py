@@ -57,7 +57,9 @@ def units_of(network: nn.Module, run: Callable[[], Any]) -> dict[Tensor, Tensor]
         hook.remove()
     units: dict[Tensor, Tensor] = {parameter: _size(parameter) for parameter in network.parameters()}
     for layer, deviation in deviations.items():
-        weight, bias = layer.get_parameter("weight"), layer._parameters.get("bias")
+        weight, bias = layer._parameters.get("weight"), layer._parameters.get("bias")
+        if weight is None:  # computed from parameters of other shapes
+            continue
         filters = weight.square().mean(dim=tuple(range(1, weight.ndim)), keepdim=True).sqrt()
         units[weight] = filters.clamp_min(FLOOR * float(_size(weight)))
         if bias is not None and deviation.mean() > 0:  # one image of one pixel has none

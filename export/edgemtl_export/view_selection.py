@@ -73,7 +73,9 @@ def renumbered_selection(
     kept = take_kept(numbers, value.shape, stays)
     whole = numbers.index_select(dim, chosen)
     expected = take_kept(whole, result.shape, np.broadcast_to(active.is_active(result.ids.numpy()), result.shape))
-    if kept is None or expected is None or not torch.equal(kept[0].index_select(dim, new), expected[0]):
+    if kept is None or expected is None or kept[0].shape[dim] != int(left.sum()):  # rows that keep other places
+        return None
+    if not torch.equal(kept[0].index_select(dim, new), expected[0]):
         return None
     return ChannelSelection(source, dim, tuple(int(i) for i in new))
 

@@ -49,22 +49,22 @@ def in_cpp(program: Path, folders: list[Path]) -> list[str]:
     return [line if status != "0" else "" for status, _, line in rows]
 
 
-def places(tree: Any) -> Iterator[tuple[Any, Any]]:
+def entries(tree: Any) -> Iterator[tuple[Any, Any]]:
     """Yield every container of a tree and each of its keys."""
     if isinstance(tree, dict | list):
         for key in list(tree) if isinstance(tree, dict) else range(len(tree)):
             yield tree, key
-            yield from places(tree[key])
+            yield from entries(tree[key])
 
 
 def changed(manifest: Path) -> Iterator[str]:
     """Yield the manifest with one value changed, left out or added, everywhere."""
     text = manifest.read_text()
-    count = sum(1 for _ in places(json.loads(text)))
+    count = sum(1 for _ in entries(json.loads(text)))
     for number in range(count):
         for odd in (*ODD, "DELETE", "ADD"):
             tree = json.loads(text)
-            container, key = list(places(tree))[number]
+            container, key = list(entries(tree))[number]
             if odd == "DELETE":
                 del container[key]
             elif odd == "ADD" and isinstance(container, dict):

@@ -78,3 +78,10 @@ def test_a_single_pixel_has_no_deviation() -> None:
     student = nn.Conv2d(3, 2, 1)
     units = units_of(student, lambda: student(torch.ones(1, 3, 1, 1)))
     assert all(torch.isfinite(unit).all() and (unit > 0).all() for unit in units.values())
+
+
+def test_a_weight_that_is_computed_has_none_of_its_own() -> None:
+    student = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 1))
+    units = units_of(student, lambda: student(torch.randn(2, 3, 4, 4)))
+    assert set(units) == set(student.parameters())
+    RelativeAdam(student.parameters(), 0.01, units)
