@@ -129,7 +129,7 @@ def bundle_part(name: str) -> Callable[[Target], dict[str, Any]]:
         # Engines are what is tried; a network of some steps has no accuracy to lose.
         options = Options(precisions=target.precisions, backend=backend, keep_undecided=True, max_drop=0.99)
         bundle, _ = export(run, target.out / f"{run.path.name}-bundle", None, options, overwrite=True)
-        frames = parity_frames(run)
+        frames = parity_frames(run, bundle)
         return {
             "agreement": agreements(bundle, target, frames),
             **timings(bundle, target, frames),

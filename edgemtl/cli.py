@@ -16,7 +16,7 @@ from edgemtl_runtime.cli_record import add_record
 from edgemtl_runtime.cli_run import add_run
 
 from . import ranks
-from .commands import data, eval, export, prune, sweep, train, weights
+from .commands import data, eval, export, prune, shrink, sweep, train, weights
 from .commands.outputs import overwrite_option
 
 DEMO_OUT = Path("out/demo")
@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action=Version, distribution="edgemtl")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    for group in (train, sweep, data, eval, prune, export, weights):
+    for group in (train, sweep, data, eval, prune, shrink, export, weights):
         group.add(commands)
     add_run(commands)
     add_record(commands)

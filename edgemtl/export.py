@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 
 from edgemtl_export import NotEqualError, Shrunk
 from edgemtl_export.accuracy_gate import AccuracyGate
+from edgemtl_export.camera_size import at_camera_size
 from edgemtl_export.errors import UnsupportedError
 from edgemtl_export.parity import ParityError
 from edgemtl_export.precisions import Backend, Precisions, Progress
 from edgemtl_export.to_bundle import export_bundle
 from edgemtl_runtime.atomic import AtomicFolder
-from edgemtl_runtime.bundle import BUNDLE, Bundle, Head
+from edgemtl_runtime.bundle import BUNDLE, Bundle, Head, Input
 from edgemtl_runtime.engine.autotune import autotune
 from edgemtl_runtime.engine.build import build_engine
 from edgemtl_runtime.engine.config import engine_configs
 
-from .data.datasets import open_datasets
+from .data.datasets import evenly_spaced, open_datasets
 from .data.loader import fitted_images
 from .data.sample import Dataset
 from .errors import EdgemtlError, nearest_hint
@@ -53,6 +53,8 @@ class Options:
     """Pruned channels are kept up to a multiple of this; 0: the backend's."""
     dynamic_batch: bool = False
     """Leave the batch size open, for servers that gather requests; the runtime feeds one image."""
+    camera_size: tuple[int, int] | None = None
+    """Height and width of images that the graph resizes; None: they are resized before it."""
 
     @property
     def channel_multiple(self) -> int:
@@ -83,11 +85,12 @@ def _export_into(
     splits = {} if samples is not None else open_datasets(run.config)
     val = samples if samples is not None else splits["val"]
     heads = select_heads(run, options.heads)
+    inputs = at_camera_size(run.interface.inputs, options.camera_size)
     precisions = None
     if options.precisions:
         training = splits["train"] if splits else open_datasets(run.config, ("train",))["train"]
-        calibration = network_inputs(run, training, CALIBRATION_IMAGES)
-        gate = AccuracyGate(scorer(run.interface.inputs, heads, val), options.max_drop)
+        calibration = frames_of(inputs, training, CALIBRATION_IMAGES)
+        gate = AccuracyGate(scorer(inputs, heads, val), options.max_drop)
         precisions = Precisions(
             options.precisions, gate, calibration, options.backend, progress, options.keep_undecided
         )
@@ -96,7 +99,7 @@ def _export_into(
             run.network,
             run.interface.inputs,
             heads,
-            network_inputs(run, val, PARITY_IMAGES),
+            frames_of(inputs, val, PARITY_IMAGES),
             output,
             str(run.interface.network["name"]),
             run.licence,
@@ -104,6 +107,7 @@ def _export_into(
             options.channel_multiple,
             precisions,
             options.dynamic_batch,
+            camera_size=options.camera_size,
         )
     except (ParityError, NotEqualError, UnsupportedError) as error:
         raise EdgemtlError(f"no bundle written: {error}") from error
@@ -118,11 +122,10 @@ def select_heads(run: Run, names: tuple[str, ...]) -> tuple[Head, ...]:
     return tuple(head for head in known.values() if not names or head.name in names)
 
 
-def network_inputs(run: Run, samples: Dataset, count: int) -> list[dict[str, NDArray[Any]]]:
-    """Return up to ``count`` samples' images, evenly over a split, preprocessed for the network."""
-    indices = np.unique(np.linspace(0, len(samples) - 1, count).round().astype(int))
-    inputs = {spec.name: spec for spec in run.interface.inputs}
-    return [fitted_images(samples[int(i)], inputs) for i in indices]
+def frames_of(inputs: tuple[Input, ...], samples: Dataset, count: int) -> list[dict[str, NDArray[Any]]]:
+    """Return up to ``count`` samples' images, evenly over a dataset, as an engine takes them."""
+    named = {spec.name: spec for spec in inputs}
+    return [fitted_images(samples[i], named) for i in evenly_spaced(len(samples), min(count, len(samples)))]
 
 
 @dataclass(frozen=True)
@@ -137,9 +140,9 @@ class BuiltEngine:
     fastest_ms: float
 
 
-def parity_frames(run: Run) -> list[dict[str, NDArray[Any]]]:
+def parity_frames(run: Run, bundle: Bundle) -> list[dict[str, NDArray[Any]]]:
     """Return the held-out images that a run's bundle is compared on, as an engine takes them."""
-    return network_inputs(run, open_datasets(run.config, ("val",))["val"], PARITY_IMAGES)
+    return frames_of(bundle.manifest.inputs, open_datasets(run.config, ("val",))["val"], PARITY_IMAGES)
 
 
 def build_engines(

@@ -1,4 +1,4 @@
-"""The commands ``edgemtl shrink`` and ``export``: from a trained network to what a robot runs."""
+"""The command ``edgemtl export``: from a trained network to what a robot runs."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgemtl_runtime.atomic import AtomicFile, outermost_artefact
-from edgemtl_runtime.bundle import BUNDLE
+from edgemtl_runtime.atomic import AtomicFile
+from edgemtl_runtime.bundle import BUNDLE, MOST_PIXELS, MOST_SIDE
 from edgemtl_runtime.cli_parser import add_examples, answer_words
 from edgemtl_runtime.renamed_options import renamed
 
 from ..external.source import FORMS
 from ..other_tools import option_hint
 from .network_options import check_images, external_source, network_options, open_external
-from .outputs import check_suffix, comma_separated, json_option, output_file, overwrite_option
+from .outputs import comma_separated, json_option, overwrite_option
 from .plugin_options import load_plugins, plugin_options
 
 if TYPE_CHECKING:
@@ -29,54 +29,12 @@ if TYPE_CHECKING:
     from ..external.source import NetworkSource
     from .outputs import Commands
 
-PROGRAM = ".pt2"
 PROBE = "probe"
 """The kind of a probe's folder."""
-SHRINK = {"align": ("1", "8", "16", "32", "auto"), "branches": ("keep", "cut", "auto"), "norms": ("keep", "rewrite")}
-"""Values of the options of ``edgemtl shrink``, the default first."""
 
 
 def add(commands: Commands) -> None:
-    """Add the commands to the parser."""
-    _add_shrink(commands)
-    _add_export(commands)
-
-
-def _add_shrink(commands: Commands) -> None:
-    shrink = commands.add_parser(
-        "shrink",
-        help="remove pruned channels from a run's network, or any other",
-        description="Remove every channel that is zero, constant or unread, exactly, prove it, and write the program.",
-    )
-    shrink.add_argument("path", metavar="RUN|NETWORK", type=Path, help=f"a run, or {FORMS}")
-    shrink.add_argument(
-        "--out", metavar="FILE.pt2", type=Path, help="(default: RUN-shrunk.pt2 or PROGRAM.shrunk.pt2, next to it)"
-    )
-    overwrite_option(shrink)
-    descriptions = {
-        "align": "keep channels up to this multiple in every layer; auto: what is measured to be fastest",
-        "branches": "cut: let the operands of a sum keep different channels; auto: where that is faster",
-        "norms": "rewrite: write layer and group normalisation out, so that more channels may be removed",
-    }
-    for name, values in SHRINK.items():
-        text = f"{descriptions[name]} (%(default)s)"
-        shrink.add_argument(f"--{name}", metavar="|".join(values), default=values[0], help=text)
-    shrink.add_argument("--outputs", metavar="NAME,NAME", help="keep these outputs only (default: all)")
-    shrink.add_argument("--no-verify", action="store_true", help="skip the proof that the outputs are the same")
-    network_options(shrink)
-    plugin_options(shrink, ", and open a NETWORK that may run custom code while it is loaded")
-    json_option(shrink)
-    add_examples(
-        shrink,
-        "runs/pruned",
-        "network.pt2 --align 8 --out small.pt2",
-        "pruned.pt --input-size 320 320",
-    )
-    answer_words(shrink, option_hint)
-    shrink.set_defaults(command=_shrink)
-
-
-def _add_export(commands: Commands) -> None:
+    """Add the command to the parser."""
     export = commands.add_parser("export", help="shrink a run's network, or any other, and write it as a bundle")
     export.add_argument("run", metavar="RUN|NETWORK", type=Path, help=f"a run, or {FORMS}")
     written = export.add_mutually_exclusive_group(required=True)
@@ -114,6 +72,13 @@ def _add_export(commands: Commands) -> None:
         "--dynamic-batch", action="store_true", help="leave the batch size open (Triton gathers requests)"
     )
     export.add_argument(
+        "--resize-in-graph",
+        nargs=2,
+        type=int,
+        metavar=("H", "W"),
+        help="take images of this size, the camera's: the graph resizes them, and results are in their pixels",
+    )
+    export.add_argument(
         "--triton", metavar="REPO", type=Path, help="add it to a Triton model repository too, by the name of --out"
     )
     export.add_argument(
@@ -143,71 +108,12 @@ def _add_export(commands: Commands) -> None:
         "runs/pruned --out street --precisions fp16,int8 --max-drop 0.02",
         "runs/pruned --out street --heads boxes --tensorrt",
         "runs/dense --probe probe --precisions fp16",
+        "runs/pruned --out street --resize-in-graph 480 640",
         "yolo11n.pt --images PICTURES --input-size 320 320 --out detector",
         "yolo11n.pt --data DATASET --precisions fp16,int8 --out detector",
     )
     answer_words(export, option_hint)
     export.set_defaults(command=_export)
-
-
-def _shrink(args: argparse.Namespace) -> int:
-    from ..errors import EdgemtlError
-    from .checks import check_run_or_program
-
-    for name, values in SHRINK.items():
-        value = vars(args)[name]
-        if value not in values:
-            raise EdgemtlError(f"--{name} {value}: is not one of {', '.join(values)}")
-    outputs = None if args.outputs is None else list(comma_separated(args.outputs))
-    if outputs is not None and not outputs:
-        raise EdgemtlError("--outputs names no output; give one or more, with commas between them")
-    if args.out is not None:
-        check_suffix(args.out, (PROGRAM,))
-    source = external_source(str(args.path), args)
-    if source is None:
-        check_run_or_program(args.path)
-    load_plugins(args, [args.path])
-    return _shrink_and_report(args, source, outputs)
-
-
-def _shrink_and_report(args: argparse.Namespace, source: NetworkSource | None, outputs: list[str] | None) -> int:
-    default = default_program(args.path) if source is None or source.kind == PROGRAM else source.program(PROGRAM)
-    with output_file(args.out, default, args.overwrite) as out:
-        from ..shrink import open_model, shrink
-        from ..shrink_report import as_json, as_text
-
-        if source is None or source.kind == PROGRAM:
-            model, args_of, inputs = open_model(args.path, args.trust)
-        else:
-            network = open_external(source, args)
-            model, args_of, inputs = network.adapter.core, network.args, {}
-        shrunk = shrink(
-            args.path,
-            (model, args_of, inputs),
-            out,
-            outputs,
-            align=int(args.align) if args.align.isdecimal() else args.align,
-            branches=args.branches,
-            norms=args.norms,
-            verify=not args.no_verify,
-        )
-    if args.json:
-        print(json.dumps({**as_json(shrunk.report), "out": str(out.given)}))
-    else:
-        if outputs:
-            print(f"outputs kept: {', '.join(outputs)}; what only the others read is removed and not counted here\n")
-        print(f"{as_text(shrunk.report)}\n\nwrote {out.given}")
-    return 0
-
-
-def default_program(path: Path) -> Path:
-    """Return the file that is written where none is given: next to a program, or next to a run, never in it."""
-    named = path if path.name not in ("", "..") else path.resolve()
-    if not path.is_dir():
-        return named.with_name(f"{named.name.removesuffix(PROGRAM)}.shrunk{PROGRAM}")
-    name = f"{named.name}-shrunk{PROGRAM}"
-    outer = outermost_artefact(named)  # a run may be a part of something larger that is ours
-    return (named if outer is None else outer).with_name(name)
 
 
 def _export(args: argparse.Namespace) -> int:
@@ -222,6 +128,7 @@ def _export(args: argparse.Namespace) -> int:
         raise EdgemtlError(f"--max-drop {args.max_drop:g}: is a share, from 0 to below 1")
     if args.align is not None and not 1 <= args.align <= 256:
         raise EdgemtlError("--align lies between 1 (keep nothing) and 256")
+    check_camera_size(args.resize_in_graph)
     if args.engine_out and not args.tensorrt:
         raise EdgemtlError("--engine-out is of an engine: give --tensorrt too")
     source = external_source(str(args.run), args)
@@ -239,6 +146,18 @@ def _export(args: argparse.Namespace) -> int:
     if args.probe:
         return _write_probe(args, source)
     return _export_and_report(args, source, tensorrt_backend() if args.tensorrt else "")
+
+
+def check_camera_size(size: list[int] | None) -> None:
+    """Raise `EdgemtlError` for a height and width that no bundle's input may have."""
+    from ..errors import EdgemtlError
+
+    if size is None:
+        return
+    height, width = size
+    if not (0 < height <= MOST_SIDE and 0 < width <= MOST_SIDE and height * width <= MOST_PIXELS):
+        limits = f"sides lie between 1 and {MOST_SIDE}, and {MOST_PIXELS} pixels are the most"
+        raise EdgemtlError(f"--resize-in-graph {height} {width}: is no size of a camera's image; {limits}")
 
 
 def _write_probe(args: argparse.Namespace, source: NetworkSource | None) -> int:
@@ -267,10 +186,11 @@ def _exported(
         from ..run import Run
 
         run = Run.open(args.run)
-        return *export(run, args.out, None, options, progress, args.overwrite), lambda: parity_frames(run)
+        bundle, shrunk = export(run, args.out, None, options, progress, args.overwrite)
+        return bundle, shrunk, lambda: parity_frames(run, bundle)
     from ..console import print_message
-    from ..export import PARITY_IMAGES
-    from ..external.export import drawn_images, export_network, frames_of
+    from ..export import PARITY_IMAGES, frames_of
+    from ..external.export import drawn_images, export_network
     from ..external.images import labelled, unlabelled
 
     network = open_external(source, args)
@@ -279,8 +199,8 @@ def _exported(
         images = unlabelled(network, args.images, least=1)
     for note in images.notes:
         print_message(note)
-    written = export_network(network, args.out, images, options, progress, args.overwrite)
-    return *written, lambda: frames_of(network, images.held_out, PARITY_IMAGES)
+    bundle, shrunk = export_network(network, args.out, images, options, progress, args.overwrite)
+    return bundle, shrunk, lambda: frames_of(bundle.manifest.inputs, images.held_out, PARITY_IMAGES)
 
 
 def _export_and_report(args: argparse.Namespace, source: NetworkSource | None, backend: str) -> int:
@@ -325,6 +245,7 @@ def _options(args: argparse.Namespace, backend: str) -> Options:
         keep_undecided=args.keep_undecided,
         align=args.align or 0,
         dynamic_batch=args.dynamic_batch,
+        camera_size=tuple(args.resize_in_graph) if args.resize_in_graph else None,
     )
 
 

@@ -46,7 +46,8 @@ def add(commands: Commands) -> None:
     prune.add_argument(
         "--lr",
         type=float,
-        help="learning rate (default: 0.016 of the size of each filter; of a run a fifth of its own)",
+        help="learning rate (default: 0.016 of the size of each filter, less below 160 steps; of a run a fifth of its "
+        "own)",
     )
     prune.add_argument("--seed", type=int, default=0)
     prune.add_argument(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from torch.onnx import OnnxExporterError
 
 import edgemtl_export
 from edgemtl_export import NotEqualError, Shrunk
 from edgemtl_export.accuracy_gate import AccuracyGate
+from edgemtl_export.camera_size import at_camera_size
 from edgemtl_export.errors import UnsupportedError, first_sentence
 from edgemtl_export.inputs import example_inputs
 from edgemtl_export.parity import ParityError
@@ -19,11 +19,8 @@ from edgemtl_export.to_onnx import dynamic_batch_size
 from edgemtl_runtime.atomic import AtomicFolder
 from edgemtl_runtime.bundle import BUNDLE, Bundle
 
-from ..data.datasets import evenly_spaced
-from ..data.loader import fitted_images
-from ..data.sample import Dataset
 from ..errors import EdgemtlError
-from ..export import CALIBRATION_IMAGES, PARITY_IMAGES, PRODUCER, Options
+from ..export import CALIBRATION_IMAGES, PARITY_IMAGES, PRODUCER, Options, frames_of
 from ..gate_scores import scorer
 from ..synthetic.streets import HELD_OUT, Streets
 from .images import NetworkImages
@@ -71,12 +68,13 @@ def write_network(
 ) -> Bundle:
     """Write the bundle of a network that was shrunk already, compared on held-out images."""
     precisions = None
+    inputs = at_camera_size(network.inputs, options.camera_size)
     if options.precisions:
         samples = images.labelled if images.labelled is not None else images.held_out
         precisions = Precisions(
             options.precisions,
-            AccuracyGate(scorer(network.inputs, network.heads, samples), options.max_drop),
-            frames_of(network, images.train, CALIBRATION_IMAGES),
+            AccuracyGate(scorer(inputs, network.heads, samples), options.max_drop),
+            frames_of(inputs, images.train, CALIBRATION_IMAGES),
             options.backend,
             progress,
             options.keep_undecided,
@@ -86,19 +84,14 @@ def write_network(
         compact,
         network.inputs,
         network.heads,
-        frames_of(network, images.held_out, PARITY_IMAGES),
+        frames_of(inputs, images.held_out, PARITY_IMAGES),
         network.name,
         network.licence,
         PRODUCER,
         precisions,
         options.dynamic_batch,
+        options.camera_size,
     )
-
-
-def frames_of(network: ExternalNetwork, images: Dataset, count: int) -> list[dict[str, Any]]:
-    """Return some images as an engine takes them, evenly over a dataset."""
-    inputs = {spec.name: spec for spec in network.inputs}
-    return [fitted_images(images[index], inputs) for index in evenly_spaced(len(images), min(count, len(images)))]
 
 
 def drawn_images(network: ExternalNetwork) -> NetworkImages:

@@ -88,7 +88,7 @@ def prune_without_labels(
     teacher = Teacher(RawOutputs(network.adapter), raw, network.adapter.format.kinds, features, FEATURE_WEIGHT)
     teacher.to(device)
     average = EMA(student, EMA_DECAY)
-    optimizer = RelativeAdam(student.parameters(), options.lr)
+    optimizer = RelativeAdam(student.parameters(), options.rate)
     run = _Steps(network, raw, teacher, sparsifier, optimizer, options)
     optimizer.units = units_of(student, run.held_out_loss(images))
     history: list[tuple[int, float, float]] = []
@@ -207,6 +207,6 @@ class _Steps:
 def learning_rate(step: int, options: PruneOptions) -> float:
     """Return the rate of a step: a warm-up, then half a cosine."""
     if step < WARM_UP:
-        return options.lr * (step + 1) / WARM_UP
+        return options.rate * (step + 1) / WARM_UP
     progress = (step - WARM_UP) / max(1, options.steps - WARM_UP)
-    return options.lr * (FINAL_LR + (1 - FINAL_LR) * (1 + math.cos(math.pi * progress)) / 2)
+    return options.rate * (FINAL_LR + (1 - FINAL_LR) * (1 + math.cos(math.pi * progress)) / 2)

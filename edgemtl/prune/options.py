@@ -10,6 +10,9 @@ from edgemtl_export.sparsity import Settings
 from edgemtl_export.sparsity.costs import MetricName
 from edgemtl_export.sparsity.importance import ImportanceName
 
+MOST_RATE = 0.016
+RATE_OF_A_STEP = 1e-4
+
 
 @dataclass(frozen=True)
 class PruneOptions:
@@ -25,8 +28,8 @@ class PruneOptions:
     steps: int = 2000
     """Optimiser steps without labels."""
     batch_size: int = 8
-    lr: float = 0.016
-    """Without labels: of `RelativeAdam`, the share of itself by which a filter changes in a step."""
+    lr: float | None = None
+    """Without labels: of `RelativeAdam`, the share of itself by which a filter changes in a step; None: `rate`."""
     importance: ImportanceName | Literal["auto", ""] = ""
     """"": fisher without labels, where student and teacher begin as equals; taylor with labels."""
     refit: bool = True
@@ -36,6 +39,11 @@ class PruneOptions:
     seed: int = 0
     train: Mapping[str, Any] = field(default_factory=dict)
     """With labels: arguments of ultralytics' own training, such as ``epochs``."""
+
+    @property
+    def rate(self) -> float:
+        """The learning rate without labels; smaller where few steps are left to recover in from large ones."""
+        return self.lr if self.lr is not None else min(MOST_RATE, RATE_OF_A_STEP * self.steps)
 
     def settings(self, importance: ImportanceName) -> Settings:
         """Return the settings of the sparsifier, with an ``importance`` where none is chosen.

@@ -42,9 +42,9 @@ def _best_boxes(raw: Tensor, most: int) -> Tensor:
 
 
 def label_map(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return the likeliest class a pixel, (B, H, W) uint8, of logits at a coarser resolution."""
+    """Return the likeliest class a pixel, (B, H, W), of logits at a coarser resolution; shipped as bytes."""
     full = functional.interpolate(logits, size, mode="bilinear", align_corners=False)
-    return full.argmax(1).to(torch.uint8)
+    return full.argmax(1)
 
 
 def depth_map(log_depth: Tensor, size: tuple[int, int]) -> Tensor:

@@ -7,8 +7,11 @@ from edgemtl_runtime.bundle import MODELS, Manifest
 MODEL_CARD = "card.md"
 
 
-def model_card(manifest: Manifest) -> str:
-    """Return a bundle's model card: inputs, outputs, metrics, limits and licence."""
+def model_card(manifest: Manifest, network_size: tuple[int, int] | None = None) -> str:
+    """Return a bundle's model card: inputs, outputs, metrics, limits and licence.
+
+    ``network_size`` (height, width) is what images are resized to in the graph, where they are.
+    """
     lines = [
         f"# {manifest.name}",
         "",
@@ -19,6 +22,8 @@ def model_card(manifest: Manifest) -> str:
     for spec in manifest.inputs:
         missing = "; may be missing" if spec.may_be_missing else ""
         lines.append(f"- `{spec.name}`: {spec.height}×{spec.width}×{spec.channels} bytes, {spec.modality}{missing}")
+    if network_size is not None:
+        lines += ["", f"Images are resized to {network_size[0]}×{network_size[1]} in the graph; results are in theirs."]
     lines += ["", "## Outputs", ""]
     for head in manifest.heads:
         classes = f": {', '.join(head.classes)}" if head.classes else ""

@@ -18,8 +18,9 @@ from edgemtl_runtime.engine.onnxruntime import OrtEngine
 from edgemtl_runtime.manifest_schema import ParityFigures, PruningFigures
 
 from . import parity
+from .camera_size import Size
 from .deployed import Deployed
-from .inputs import example_inputs, normalise
+from .inputs import example_inputs
 from .model_card import MODEL_CARD, model_card
 from .precisions import Precisions, write_precisions
 from .report import Report
@@ -40,6 +41,7 @@ def export_bundle(
     precisions: Precisions | None = None,
     dynamic_batch: bool = False,
     overwrite: bool = False,
+    camera_size: Size | None = None,
 ) -> tuple[Bundle, Shrunk]:
     """Write ``network`` as a bundle to the folder ``out``, and return the bundle and the shrunk network.
 
@@ -48,12 +50,24 @@ def export_bundle(
     network's; raises `ParityError` and writes nothing otherwise. ``align`` is `shrink`'s: ONNX Runtime's blocked
     layouts want multiples of 8 channels. Of ``precisions`` those are shipped that pass their accuracy gate. With
     ``dynamic_batch`` the ONNX has a dynamic batch size. With ``overwrite`` a bundle of ours at ``out`` is replaced.
-    ``out`` may be a folder that was claimed before.
+    ``out`` may be a folder that was claimed before. With a ``camera_size`` (height, width) the bundle takes images of
+    that size, and so are ``frames``: they are resized in the graph, and results are in their pixels.
     """
     if not isinstance(out, AtomicFolder):
         with AtomicFolder(out, BUNDLE, overwrite) as claimed:
             return export_bundle(
-                network, inputs, heads, frames, claimed, name, licence, producer, align, precisions, dynamic_batch
+                network,
+                inputs,
+                heads,
+                frames,
+                claimed,
+                name,
+                licence,
+                producer,
+                align,
+                precisions,
+                dynamic_batch,
+                camera_size=camera_size,
             )
     network = network.eval()
     batch = dynamic_batch_size()
@@ -63,7 +77,7 @@ def export_bundle(
     shrunk = shrink(network, (), examples, outputs=names, align=align, dynamic_shapes=shapes)
     compact = Compact(network, shrunk.module(), shrunk.report)
     return write_compact(
-        out, compact, inputs, heads, frames, name, licence, producer, precisions, dynamic_batch
+        out, compact, inputs, heads, frames, name, licence, producer, precisions, dynamic_batch, camera_size
     ), shrunk
 
 
@@ -86,18 +100,20 @@ def write_compact(
     producer: str = "edgemtl-export",
     precisions: Precisions | None = None,
     dynamic_batch: bool = False,
+    camera_size: Size | None = None,
 ) -> Bundle:
     """Write a network that was shrunk already as a bundle; the rest is as of `export_bundle`."""
     if not frames:
         raise ValueError("give at least one real frame: a bundle that was compared on nothing is not written")
     network, small, report = compact
     file = out.folder / MODEL
-    write_onnx(Deployed(small, inputs, heads), file, dynamic_batch=dynamic_batch)
-    compared = compare(network, small, file, inputs, heads, frames)
+    deployed = Deployed(small, inputs, heads, camera_size)
+    write_onnx(deployed, file, dynamic_batch=dynamic_batch)
+    compared = compare(Deployed(network, inputs, heads, camera_size), small, file, frames)
     written = write_precisions(out.folder, precisions, heads, frames)
     manifest = Manifest(
         name=name,
-        inputs=inputs,
+        inputs=deployed.inputs,
         heads=heads,
         files={},
         licence=licence,
@@ -107,24 +123,16 @@ def write_compact(
         precisions=written.figures,
         rejected=written.rejected,
     )
-    (out.folder / MODEL_CARD).write_text(model_card(manifest))
+    (out.folder / MODEL_CARD).write_text(model_card(manifest, camera_size and deployed.size))
     return write_bundle(out, manifest)
 
 
-def compare(
-    network: nn.Module,
-    small: nn.Module,
-    file: Path,
-    inputs: tuple[Input, ...],
-    heads: tuple[Head, ...],
-    frames: Sequence[Arrays],
-) -> ParityFigures:
+def compare(trained: Deployed, small: nn.Module, file: Path, frames: Sequence[Arrays]) -> ParityFigures:
     """Check parity of raw heads in torch and of final outputs in ONNX Runtime; raises `ParityError`."""
     normalised = [
-        {spec.name: normalise(torch.from_numpy(frame[spec.name]).permute(0, 3, 1, 2), spec) for spec in inputs}
-        for frame in frames
+        trained.network_inputs(*(torch.from_numpy(frame[spec.name]) for spec in trained.inputs)) for frame in frames
     ]
-    raw = parity.raw_difference(network, small, normalised)
-    shares = agreement(Deployed(network, inputs, heads).run, OrtEngine(file).run, heads, frames)
-    parity.check(raw, shares, heads)
+    raw = parity.raw_difference(trained.network, small, normalised)
+    shares = agreement(trained.run, OrtEngine(file).run, trained.heads, frames)
+    parity.check(raw, shares, trained.heads)
     return {"frames": len(frames), "raw_max_abs": raw.largest, "agreement": {**shares}}

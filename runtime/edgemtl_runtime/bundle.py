@@ -32,7 +32,7 @@ BUNDLE = "bundle"
 MODEL = "model.onnx"
 MODELS = {"fp32": MODEL, "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
 """The file of each precision that a bundle may hold; inputs and outputs are the same in all."""
-MOST_PIXELS, MOST_PARTS, MOST_CLASSES = 1 << 26, 64, 10_000
+MOST_SIDE, MOST_PIXELS, MOST_PARTS, MOST_CLASSES = 16384, 1 << 26, 64, 10_000
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
@@ -82,7 +82,7 @@ class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _check_name("input", self.name)
         if self.dtype != "uint8" or self.layout != "NHWC":
             raise ValueError(f"input '{self.name}' is {self.dtype} {self.layout}; this runtime feeds uint8 NHWC")
-        if self.channels not in (1, 3) or not (0 < self.height <= 16384 and 0 < self.width <= 16384):
+        if self.channels not in (1, 3) or not (0 < self.height <= MOST_SIDE and 0 < self.width <= MOST_SIDE):
             raise ValueError(f"input '{self.name}' has the impossible shape {self.height}x{self.width}x{self.channels}")
         if self.height * self.width > MOST_PIXELS:
             raise ValueError(f"input '{self.name}' has {self.height}x{self.width} pixels, more than {MOST_PIXELS}")

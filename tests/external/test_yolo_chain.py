@@ -59,7 +59,7 @@ def trained(name: str, file: Path, data: Path) -> Path:
     assert source is not None
     core: Any = open_network(source).adapter.core
     plain = dict.fromkeys(("mosaic", "scale", "translate", "hsv_h", "hsv_s", "hsv_v", "erasing", "warmup_epochs"), 0.0)
-    arguments = {**plain, "epochs": 10, "batch": 8, "lr0": 0.004, "optimizer": "AdamW", "nbs": 8}
+    arguments = {**plain, "epochs": 10, "batch": 8, "lr0": 0.001, "optimizer": "AdamW", "nbs": 8}
     network = core.network.requires_grad_(True)
     for _ in range(6):
         network = train_detector(network, str(data / "data.yaml"), SIZE, file.parent / "training", arguments)

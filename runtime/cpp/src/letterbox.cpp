@@ -7,6 +7,8 @@
 namespace edgemtl::core {
 namespace {
 
+constexpr double NEGLIGIBLE = 1e-3;  // parts of a pixel that OpenCV leaves out
+
 int scaled_side(int side, double scale, int most) {
     return std::max(1, std::min(static_cast<int>(std::nearbyint(side * scale)), most));  // halves to even, as Python's
 }
@@ -17,31 +19,125 @@ struct Weights {
     std::vector<float> shares;
 };
 
+/// What OpenCV's INTER_AREA gives to each source pixel: the part of it that the destination pixel covers.
 std::vector<Weights> area_weights(int from, int to) {
     const double ratio = static_cast<double>(from) / to;
     std::vector<Weights> all(to);
     for (int i = 0; i < to; ++i) {
-        const double begin = i * ratio, end = std::min((i + 1) * ratio, static_cast<double>(from));
+        const double begin = i * ratio, end = begin + ratio, cell = std::min(ratio, from - begin);
+        const int last = std::min(static_cast<int>(std::floor(end)), from - 1);
+        const int whole = std::min(static_cast<int>(std::ceil(begin)), last);
+        const bool part = whole - begin > NEGLIGIBLE;
         Weights &weights = all[i];
-        weights.first = static_cast<int>(std::floor(begin));
-        for (int k = weights.first; k < end && k < from; ++k) {
-            const double share = std::min(end, k + 1.0) - std::max(begin, static_cast<double>(k));
-            if (share > 1e-3 || k == weights.first) weights.shares.push_back(static_cast<float>(share / (end - begin)));
-        }
+        weights.first = part ? whole - 1 : whole;
+        if (part) weights.shares.push_back(static_cast<float>((whole - begin) / cell));
+        for (int k = whole; k < last; ++k) weights.shares.push_back(static_cast<float>(1.0 / cell));
+        if (end - last > NEGLIGIBLE)
+            weights.shares.push_back(static_cast<float>(std::min(std::min(end - last, 1.0), cell) / cell));
     }
     return all;
 }
 
-std::vector<Weights> linear_weights(int from, int to) {
+/// Smaller by the areas of pixels: columns first, then rows, in the order and precision of OpenCV's INTER_AREA.
+Pixels by_area(const Pixels &image, int height, int width) {
+    const auto rows = area_weights(image.height, height), columns = area_weights(image.width, width);
+    const int channels = image.channels;
+    const std::size_t values = static_cast<std::size_t>(width) * channels;
+    Pixels out{height, width, channels, std::vector<std::uint8_t>(height * values)};
+    std::vector<float> line(values), sum(values);
+    for (int y = 0; y < height; ++y) {
+        std::fill(sum.begin(), sum.end(), 0.0f);
+        for (std::size_t k = 0; k < rows[y].shares.size(); ++k) {
+            const std::uint8_t *row = image.row(rows[y].first + static_cast<int>(k));
+            float *value = line.data();
+            for (int x = 0; x < width; ++x)
+                for (int c = 0; c < channels; ++c) {
+                    float total = 0;
+                    const std::uint8_t *source = row + columns[x].first * channels + c;
+                    for (const float share : columns[x].shares) total += *source * share, source += channels;
+                    *value++ = total;
+                }
+            const float share = rows[y].shares[k];
+            for (std::size_t i = 0; i < values; ++i) sum[i] += share * line[i];
+        }
+        std::uint8_t *target = out.row(y);
+        for (std::size_t i = 0; i < values; ++i)
+            target[i] = static_cast<std::uint8_t>(std::clamp(std::nearbyint(sum[i]), 0.0f, 255.0f));
+    }
+    return out;
+}
+
+/// Smaller by whole factors: the mean of a block of pixels, whose halves OpenCV rounds up for blocks of 2x2 alone.
+Pixels by_blocks(const Pixels &image, int height, int width) {
+    const int down = image.height / height, right = image.width / width, channels = image.channels;
+    const bool of_four = down == 2 && right == 2;
+    const float share = 1.0f / static_cast<float>(down * right);
+    const std::size_t values = static_cast<std::size_t>(width) * channels;
+    Pixels out{height, width, channels, std::vector<std::uint8_t>(height * values)};
+    std::vector<int> sums(values);
+    for (int y = 0; y < height; ++y) {
+        std::fill(sums.begin(), sums.end(), 0);
+        for (int k = 0; k < down; ++k) {
+            const std::uint8_t *source = image.row(y * down + k);
+            for (int x = 0; x < width; ++x)
+                for (int i = 0; i < right; ++i)
+                    for (int c = 0; c < channels; ++c) sums[x * channels + c] += *source++;
+        }
+        std::uint8_t *target = out.row(y);
+        for (std::size_t i = 0; i < values; ++i)
+            target[i] = static_cast<std::uint8_t>(
+                of_four ? (sums[i] + 2) >> 2 : static_cast<int>(std::nearbyint(static_cast<float>(sums[i]) * share)));
+    }
+    return out;
+}
+
+/// Two neighbours of a destination pixel and their shares in 2048ths, as OpenCV's INTER_LINEAR has them.
+struct Between {
+    int first, second, first_share, second_share;
+};
+
+std::vector<Between> between(int from, int to, bool clamp_shares) {
     const double ratio = static_cast<double>(from) / to;
-    std::vector<Weights> all(to);
+    std::vector<Between> all(to);
     for (int i = 0; i < to; ++i) {
-        const double centre = std::clamp((i + 0.5) * ratio - 0.5, 0.0, from - 1.0);
-        const int first = std::min(static_cast<int>(centre), std::max(from - 2, 0));
-        const auto share = static_cast<float>(centre - first);
-        all[i] = {first, from > 1 ? std::vector<float>{1 - share, share} : std::vector<float>{1}};
+        const auto centre = static_cast<float>((i + 0.5) * ratio - 0.5);
+        int first = static_cast<int>(std::floor(centre));
+        float share = centre - static_cast<float>(first);
+        if (clamp_shares && (first < 0 || first >= from - 1)) share = 0, first = std::clamp(first, 0, from - 1);
+        all[i] = {std::clamp(first, 0, from - 1), std::clamp(first + 1, 0, from - 1),
+                  static_cast<int>(std::nearbyint((1.0f - share) * 2048)),
+                  static_cast<int>(std::nearbyint(share * 2048))};
     }
     return all;
+}
+
+/// Larger by linear interpolation, in the fixed point of OpenCV's INTER_LINEAR.
+Pixels by_lines(const Pixels &image, int height, int width) {
+    // OpenCV moves the outermost columns to the edge, but lets the outermost rows be twice the same row.
+    const auto rows = between(image.height, height, false), columns = between(image.width, width, true);
+    const int channels = image.channels;
+    const std::size_t values = static_cast<std::size_t>(width) * channels;
+    Pixels out{height, width, channels, std::vector<std::uint8_t>(height * values)};
+    std::vector<int> lines[2] = {std::vector<int>(values), std::vector<int>(values)};
+    const auto fill = [&](std::vector<int> &line, const std::uint8_t *row) {
+        int *value = line.data();
+        for (const Between &at : columns)
+            for (int c = 0; c < channels; ++c)
+                *value++ =
+                    row[at.first * channels + c] * at.first_share + row[at.second * channels + c] * at.second_share;
+    };
+    for (int y = 0; y < height; ++y) {
+        const Between &at = rows[y];
+        fill(lines[0], image.row(at.first));
+        fill(lines[1], image.row(at.second));
+        std::uint8_t *target = out.row(y);
+        for (std::size_t i = 0; i < values; ++i) {
+            const int upper = at.first_share * (lines[0][i] >> 4) >> 16,
+                      lower = at.second_share * (lines[1][i] >> 4) >> 16;
+            target[i] = static_cast<std::uint8_t>(std::clamp((upper + lower + 2) >> 2, 0, 255));
+        }
+    }
+    return out;
 }
 
 std::vector<int> nearest(int from, int to) {
@@ -62,29 +158,9 @@ void pick(const std::uint8_t *source, const std::vector<int> &columns, std::uint
 }  // namespace
 
 Pixels resized(const Pixels &image, int height, int width) {
-    const bool smaller = height < image.height;
-    const auto rows = smaller ? area_weights(image.height, height) : linear_weights(image.height, height);
-    const auto columns = smaller ? area_weights(image.width, width) : linear_weights(image.width, width);
-    const int channels = image.channels, row_values = image.width * channels;
-    Pixels out{height, width, channels, std::vector<std::uint8_t>(static_cast<std::size_t>(height) * width * channels)};
-    std::vector<float> line(row_values);
-    for (int y = 0; y < height; ++y) {
-        std::fill(line.begin(), line.end(), 0.0f);
-        for (std::size_t k = 0; k < rows[y].shares.size(); ++k) {
-            const std::uint8_t *source = image.row(rows[y].first + static_cast<int>(k));
-            const float share = rows[y].shares[k];
-            for (int i = 0; i < row_values; ++i) line[i] += share * source[i];
-        }
-        std::uint8_t *target = out.row(y);
-        for (int x = 0; x < width; ++x)
-            for (int c = 0; c < channels; ++c) {
-                float sum = 0;
-                const float *source = line.data() + columns[x].first * channels + c;
-                for (const float share : columns[x].shares) sum += share * *source, source += channels;
-                *target++ = static_cast<std::uint8_t>(std::clamp(std::nearbyint(sum), 0.0f, 255.0f));
-            }
-    }
-    return out;
+    if (height >= image.height) return by_lines(image, height, width);
+    if (image.height % height == 0 && image.width % width == 0) return by_blocks(image, height, width);
+    return by_area(image, height, width);
 }
 
 Letterbox::Letterbox(int camera_height, int camera_width, int height, int width)

@@ -39,7 +39,7 @@ struct Letterbox {
 /// An image as its input's modality has it: colour of three channels, anything else of one, 8 bits; throws Failure.
 Pixels as_modality(const edgemtl_image &image, const Input &input);
 
-/// Resize by pixel areas where it gets smaller, else linearly.
+/// Resize by pixel areas where it gets smaller, else linearly; to the bit what OpenCV gives Python's runtime.
 Pixels resized(const Pixels &image, int height, int width);
 
 }  // namespace edgemtl::core
