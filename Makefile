@@ -47,7 +47,7 @@ test-slow: setup
 test-long: setup
 	$(PYTEST) --timeout 1800 -m long
 
-CPP = $(wildcard runtime/cpp/*/*.cpp runtime/cpp/*/*.hpp runtime/cpp/*/*.c runtime/cpp/*/*/*.h runtime/cpp/*/*/*.hpp)
+CPP = $(shell find runtime/cpp -name "*.[ch]" -o -name "*.[ch]pp")
 lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

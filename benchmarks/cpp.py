@@ -1,7 +1,7 @@
 """The C++ library and Python's runtime: equal results, time to the first one, memory, and damaged bundles.
 
-    make bench-cpp                                      # bundles with every head, written here
-    python benchmarks/cpp.py --case parity street yolo  # and bundles of your own
+    make bench-cpp                                      # ten bundles, written here (cpp_bundles.py)
+    python benchmarks/cpp.py --case parity street yolo  # bundles of your own
     python benchmarks/cpp.py --case fuzz --count 5000   # with address and undefined-behaviour sanitizers
 
 parity: the same images through both, at the network's size and at the camera's; ``max_difference`` by head, boxes in
@@ -22,13 +22,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import cpp_bundles
 import cpp_page
 import numpy as np
 from common import save_row
 from numpy.typing import NDArray
 
 from edgemtl.console import print_message, progress_bar
-from edgemtl_runtime.bundle import Bundle, ThermalRange
+from edgemtl_runtime.bundle import Bundle
 from edgemtl_runtime.engine.cpu import cpu_name
 from edgemtl_runtime.pixels import read_image
 
@@ -59,14 +60,6 @@ with open_ort_engine(bundle, 1) as engine:
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(sorted(times)[len(times) // 2], peak.split()[1])
 """
-
-
-def written(folder: Path) -> Iterator[Path]:
-    """Write bundles whose networks show their images, with a head of every decoder."""
-    from every_head import write_every_head
-
-    yield write_every_head(folder / "every-head")
-    yield write_every_head(folder / "radiometric", ThermalRange("radiometric", 27_315, 31_315))
 
 
 def images_of(bundle: Bundle) -> Iterator[tuple[str, dict[str, NDArray[Any]]]]:
@@ -198,20 +191,18 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=5000, help="of mutated bundles, of each kind")
     parser.add_argument("bundles", nargs="*", type=Path, help="bundles of your own, for parity and cost")
     args = parser.parse_args()
-    sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "cpp")]
+    sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "cpp"), str(ROOT / "tests" / "external")]
     import native
 
     if reason := native.why_not():
         sys.exit(f"benchmarks/cpp.py: {reason}")
     native.build(BUILD)
     with tempfile.TemporaryDirectory() as folder:
+        bundles = args.bundles
+        if not bundles and args.case != "fuzz":
+            bundles = list(cpp_bundles.write_bundles(Path(folder)))
         for case in [args.case] if args.case else ("parity", "cost", "fuzz"):
-            rows = (
-                fuzz(args.count)
-                if case == "fuzz"
-                else _of_bundles(case, [*written(Path(folder) / case), *args.bundles])
-            )
-            for row in rows:
+            for row in fuzz(args.count) if case == "fuzz" else _of_bundles(case, bundles):
                 print_message(str(row))
                 save_row(RESULTS, "runs", row, *IDENTITY)
                 cpp_page.write(json.loads(RESULTS.read_text())["runs"])

@@ -36,6 +36,7 @@ class Options(Structure):
         ("provider", c_char_p),
         ("library", c_char_p),
         ("threads", c_int),
+        ("plan", c_char_p),
     ]
 
 
@@ -110,8 +111,8 @@ def onnxruntime_library() -> Path:
 class Library:
     """The library's functions, with failures as `NativeError`."""
 
-    def __init__(self, folder: Path) -> None:
-        self.c = ctypes.CDLL(str(folder / "libedgemtl.so"))
+    def __init__(self, folder: Path, file: str = "libedgemtl.so") -> None:
+        self.c = ctypes.CDLL(str(folder / file))
         self.c.edgemtl_last_error.restype = c_char_p
         self.c.edgemtl_result_camera.restype = c_char_p
         self.c.edgemtl_result_stamp_ns.restype = self.c.edgemtl_result_skew_ns.restype = c_int64
@@ -129,11 +130,12 @@ class Library:
         if status:
             raise NativeError(status, self.c.edgemtl_last_error().decode())
 
-    def open(self, bundle: Path, precision: str = "fp32", threads: int = 1) -> Network:
-        """Open a bundle with the ONNX Runtime of Python's wheel."""
+    def open(self, bundle: Path, precision: str = "fp32", threads: int = 1, plan: Path | None = None) -> Network:
+        """Open a bundle with the ONNX Runtime of Python's wheel, or with a plan of TensorRT."""
         options = self.c.edgemtl_default_options()
         options.precision, options.threads = precision.encode(), threads
         options.library = str(onnxruntime_library()).encode()
+        options.plan = None if plan is None else str(plan).encode()
         handle = c_void_p()
         self.check(self.c.edgemtl_open(str(bundle).encode(), byref(options), byref(handle)))
         return Network(self, handle)

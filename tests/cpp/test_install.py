@@ -107,3 +107,9 @@ def test_a_missing_onnx_runtime_is_told(built: Path, tmp_path: Path, library: st
     words = [built / "tests" / "edgemtl-open"]
     done = subprocess.run(words, input=f"{bundle}\n", capture_output=True, text=True, env=environment, timeout=60)
     assert done.returncode == 0 and done.stdout.startswith("3\t") and said in done.stdout
+
+
+def test_the_component_pairs_images_and_publishes_every_head(built: Path, tmp_path: Path) -> None:
+    """Against stand-ins of ROS 2 (`runtime/cpp/tests/stand_ins/ros2`): none is here."""
+    bundle = write_every_head(tmp_path / "bundle")
+    run(built / "tests" / "edgemtl-ros2", bundle, EDGEMTL_ONNXRUNTIME=str(onnxruntime_library()))

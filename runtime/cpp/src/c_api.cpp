@@ -68,7 +68,7 @@ const char *edgemtl_last_error(void) { return last_error.c_str(); }
 
 const char *edgemtl_version(void) { return EDGEMTL_VERSION; }
 
-edgemtl_options edgemtl_default_options(void) { return {sizeof(edgemtl_options), "fp32", "cpu", nullptr, 0}; }
+edgemtl_options edgemtl_default_options(void) { return {sizeof(edgemtl_options), "fp32", "cpu", nullptr, 0, nullptr}; }
 
 edgemtl_status edgemtl_open(const char *folder, const edgemtl_options *given, edgemtl_network **network) {
     return guarded([&] {
@@ -83,6 +83,7 @@ edgemtl_status edgemtl_open(const char *folder, const edgemtl_options *given, ed
         engine.provider = options.provider ? options.provider : "cpu";
         engine.library = options.library ? options.library : "";
         engine.threads = options.threads;
+        engine.plan = options.plan ? options.plan : "";
         *network = new edgemtl_network{{folder, options.precision ? options.precision : "fp32", engine}};
     });
 }

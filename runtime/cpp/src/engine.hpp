@@ -1,63 +1,49 @@
-// A bundle's network in ONNX Runtime: images in, outputs of every head out.
+// What computes a bundle's network: images in, outputs of every head out.
 #pragma once
 
 #include <map>
 #include <memory>
 #include <string>
-#include <string_view>
 #include <vector>
 
+#include "bundle.hpp"
 #include "decode.hpp"
 #include "manifest.hpp"
-#include "onnxruntime_api.hpp"
 
 namespace edgemtl::core {
 
 /// Outputs of one run by name; their data live as long as this.
-class Outputs {
-  public:
-    explicit Outputs(const ort::Api &api) : api(api) {}
-    ~Outputs();
-    Outputs(const Outputs &) = delete;
-    Outputs &operator=(const Outputs &) = delete;
-
+struct Outputs {
+    virtual ~Outputs() = default;
     std::map<std::string, Output> by_name;
-    std::vector<ort::Value *> values;
-
-  private:
-    const ort::Api &api;
 };
 
 struct EngineOptions {
     std::string provider = "cpu", library;
-    int threads = 0;  // 0: all usable cores but one
+    std::string plan;  // a file of TensorRT; "": ONNX Runtime computes
+    int threads = 0;   // 0: all usable cores but one
 };
 
 class Engine {
   public:
-    /// Load a network; `file` is named by what it throws: Failure. It must be the one that the manifest describes.
-    Engine(std::string_view model, const std::string &file, const Manifest &manifest, const EngineOptions &options);
-    ~Engine();
-    Engine(const Engine &) = delete;
-    Engine &operator=(const Engine &) = delete;
+    virtual ~Engine() = default;
 
     /// Run on inputs (1, height, width, channels), in the manifest's order.
-    std::unique_ptr<Outputs> run(const std::vector<std::vector<std::uint8_t>> &inputs);
-
-  private:
-    struct Signature {
-        std::string name;
-        int type = 0;
-        std::vector<std::int64_t> shape;  // below 0: dynamic
-    };
-    void open(std::string_view model, const std::string &file, const EngineOptions &options);
-    Signature signature(std::size_t index, bool of_input) const;
-    void check(const Manifest &manifest);
-
-    const ort::Api &api;
-    ort::Session *session = nullptr;
-    std::vector<Input> inputs;
-    std::vector<std::string> output_names;
+    virtual std::unique_ptr<Outputs> run(const std::vector<std::vector<std::uint8_t>> &inputs) = 0;
 };
+
+/// The engine that the options ask for; throws Failure. Its network is the one that the manifest describes.
+std::unique_ptr<Engine> open_engine(const Bundle &bundle, const EngineOptions &options);
+
+/// A named input or output of a network, with the batch axis; sizes below 0 are dynamic.
+struct Signature {
+    std::string name;
+    Output::Type type = Output::Type::other;
+    std::vector<std::int64_t> shape;
+};
+
+/// Throw BundleFailure where a network's inputs and outputs are not those that the manifest describes.
+void check_signatures(const Manifest &manifest, const std::vector<Signature> &inputs,
+                      const std::vector<Signature> &outputs);
 
 }  // namespace edgemtl::core

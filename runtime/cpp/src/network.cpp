@@ -45,8 +45,8 @@ std::vector<std::string> names_of(const std::vector<Input> &inputs) {
 }  // namespace
 
 Network::Network(const std::string &folder, const std::string &precision, const EngineOptions &options)
-    : bundle(open_bundle(folder, precision)), engine(bundle.model, bundle.model_file, bundle.manifest, options) {
-    bundle.model = std::string();  // ONNX Runtime has its own copy
+    : bundle(open_bundle(folder, precision)), engine(open_engine(bundle, options)) {
+    bundle.model = std::string();  // the engine has its own copy
     for (const Head &head : bundle.manifest.heads) {
         thresholds[head.name] = {static_cast<float>(head.threshold)};
         std::vector<const char *> &names = classes.emplace_back();
@@ -131,7 +131,7 @@ Result Network::run(const edgemtl_image *images, std::size_t count) {
     std::map<std::string, std::vector<float>> least;
     {
         const std::lock_guard<std::mutex> guard(lock);
-        outputs = engine.run(network_inputs);
+        outputs = engine->run(network_inputs);
         least = thresholds;
     }
     for (const Head &head : bundle.manifest.heads)

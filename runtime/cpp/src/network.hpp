@@ -35,7 +35,7 @@ class Network {
     std::vector<const edgemtl_image *> ordered(const edgemtl_image *images, std::size_t count) const;
 
     Bundle bundle;
-    Engine engine;
+    std::unique_ptr<Engine> engine;
     std::vector<std::vector<const char *>> classes;
     std::mutex lock;  // of what follows, and of the engine
     std::map<std::string, std::vector<float>> thresholds;

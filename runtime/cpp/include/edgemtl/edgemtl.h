@@ -50,6 +50,9 @@ typedef struct edgemtl_options {
     const char *provider;  /* of ONNX Runtime: "cpu", "cuda" or "tensorrt" */
     const char *library;   /* the file of ONNX Runtime; NULL: $EDGEMTL_ONNXRUNTIME, then libonnxruntime.so */
     int threads;           /* 0: all usable cores but one */
+    const char *plan;      /* NULL, or a plan of TensorRT that `edgemtl-runtime build BUNDLE --backend tensorrt
+                              --engine-out FILE` wrote of this bundle on this machine: TensorRT computes then, where this
+                              library was built with it. A plan is code: take nobody else's. */
 } edgemtl_options;
 
 /* Options to change some of. */
