@@ -101,6 +101,14 @@ def _check(file: Path, allowed: Allowed, error: type[EdgemtlError], advice: str,
         raise error(f"{file}: is no ONNX model (its encoding is broken); {repair}") from None
 
 
+def _is_utf8(value: memoryview) -> bool:
+    try:
+        str(value, "utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 class _Validator:
     """Recursive validation of one file, with its counts of fields and nodes."""
 
@@ -152,6 +160,8 @@ class _Validator:
         elif type_ != BYTES:
             if len(value) > (MAX_DOC if type_ == DOC else MAX_NAME):
                 raise UnsafeOnnxError(f"holds a text of {len(value)} letters")
+            if not _is_utf8(value):
+                raise UnsafeOnnxError("holds a text that is no UTF-8")
             if type_ == DOMAIN and text(value) not in DOMAINS:
                 raise UnsafeOnnxError(f"calls operators of '{ascii(text(value)[:60])[1:-1]}', which are not ONNX's")
 

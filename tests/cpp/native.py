@@ -123,7 +123,7 @@ class Library:
         self.c.edgemtl_open.argtypes = [c_char_p, POINTER(Options), POINTER(c_void_p)]
         self.c.edgemtl_set_threshold.argtypes = [c_void_p, c_char_p, c_char_p, c_float]
         self.c.edgemtl_run.argtypes = [c_void_p, POINTER(Image), c_size_t, POINTER(c_void_p)]
-        self.c.edgemtl_get_result.argtypes = [c_void_p, c_char_p, POINTER(HeadResult)]
+        self.c.edgemtl_result_head.argtypes = [c_void_p, c_char_p, POINTER(HeadResult)]
 
     def check(self, status: int) -> None:
         """Raise `NativeError` for a status that is not 0."""
@@ -185,7 +185,7 @@ class Network:
 
     def _head(self, result: c_void_p, name: str) -> tuple[NDArray[Any], list[float]]:
         head = HeadResult()
-        self.library.check(self.library.c.edgemtl_get_result(result, name.encode(), byref(head)))
+        self.library.check(self.library.c.edgemtl_result_head(result, name.encode(), byref(head)))
         if head.kind in (BOXES, POINTS):
             rows, fields = (head.boxes, Box._fields_) if head.kind == BOXES else (head.points, Point._fields_)
             table = [[getattr(rows[i], field[0]) for field in fields] for i in range(head.count)]

@@ -113,3 +113,9 @@ def test_the_component_pairs_images_and_publishes_every_head(built: Path, tmp_pa
     """Against stand-ins of ROS 2 (`runtime/cpp/tests/stand_ins/ros2`): none is here."""
     bundle = write_every_head(tmp_path / "bundle")
     run(built / "tests" / "edgemtl-ros2", bundle, EDGEMTL_ONNXRUNTIME=str(onnxruntime_library()))
+
+
+def test_the_header_offers_all_that_it_says(built: Path, tmp_path: Path) -> None:
+    """A program that was compiled with every warning as an error."""
+    bundle = write_every_head(tmp_path / "bundle")
+    run(built / "tests" / "edgemtl-header-in-cpp", bundle, EDGEMTL_ONNXRUNTIME=str(onnxruntime_library()))

@@ -120,6 +120,23 @@ def many_nodes(model: ModelProto) -> None:
         model.graph.node.add(op_type="Relu")
 
 
+BAD_BYTES = (b"\xff", b"\x80", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf5\x80\x80\x80", b"\xe2\x82")
+"""No UTF-8: no lead byte, a loose one, an overlong form, a surrogate, beyond Unicode, and one that is cut."""
+
+
+@pytest.mark.parametrize("check", [check_onnx, check_foreign_onnx])
+@pytest.mark.parametrize("bad", BAD_BYTES)
+def test_a_name_that_is_no_utf_8_never_reaches_onnx_runtime(tmp_path: Path, bad: bytes, check: Any) -> None:
+    model = plain()
+    name = "x" * len(bad)
+    model.graph.node[0].name = name
+    data = model.SerializeToString()
+    at = data.rindex(bytes([0x1A, len(bad)]) + name.encode())
+    (tmp_path / "m.onnx").write_bytes(data[: at + 2] + bad + data[at + 2 + len(bad) :])
+    with pytest.raises(EdgemtlError, match="holds a text that is no UTF-8"):
+        check(tmp_path / "m.onnx")
+
+
 LARGE: dict[str, tuple[Callable[[ModelProto], Any], str]] = {
     "a weight without numbers": (empty, "in .* bytes"),
     "ConstantOfShape": (sized("ConstantOfShape", [10**6, 10**6], "s"), "beyond bounds"),

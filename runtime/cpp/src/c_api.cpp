@@ -122,8 +122,8 @@ edgemtl_status edgemtl_get_head(const edgemtl_network *network, size_t index, ed
         const auto &heads = network->network.manifest().heads;
         const Head &head = heads[checked(index, heads.size(), "head")];
         const auto &classes = network->network.class_names(index);
-        *out = {head.name.c_str(),  head.task.c_str(), kind_of(head.decoder).value(),
-                head.units.c_str(), classes.data(),    classes.size()};
+        *out = {head.name.c_str(), head.task.c_str(), kind_of(head.decoder).value(), head.units.c_str(),
+                classes.data(),    classes.size(),    has_thresholds(head)};
     });
 }
 
@@ -151,11 +151,19 @@ void edgemtl_free_result(edgemtl_result *result) { delete result; }
 
 const char *edgemtl_result_camera(const edgemtl_result *result) { return result ? result->result.camera.c_str() : ""; }
 
+int edgemtl_result_height(const edgemtl_result *result) { return result ? result->result.height : 0; }
+
+int edgemtl_result_width(const edgemtl_result *result) { return result ? result->result.width : 0; }
+
+int64_t edgemtl_result_camera_stamp_ns(const edgemtl_result *result) {
+    return result ? result->result.camera_stamp_ns : 0;
+}
+
 int64_t edgemtl_result_stamp_ns(const edgemtl_result *result) { return result ? result->result.stamp_ns : 0; }
 
 int64_t edgemtl_result_skew_ns(const edgemtl_result *result) { return result ? result->result.skew_ns : 0; }
 
-edgemtl_status edgemtl_get_result(const edgemtl_result *result, const char *head, edgemtl_head_result *out) {
+edgemtl_status edgemtl_result_head(const edgemtl_result *result, const char *head, edgemtl_head_result *out) {
     return guarded([&] {
         need(result, "result"), need(head, "head"), need(out, "head_result");
         const auto found = result->result.heads.find(head);

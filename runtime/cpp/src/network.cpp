@@ -123,7 +123,11 @@ Result Network::run(const edgemtl_image *images, std::size_t count) {
         const edgemtl_image &image = *by_input[i];
         const Letterbox letterbox(image.height, image.width, input.height, input.width);
         letterbox.image(as_modality(image, input), blank, pixels.data());
-        if (!reference) reference = letterbox, result.camera = input.name;
+        if (!reference) {
+            reference = letterbox;
+            result.camera = input.name, result.camera_stamp_ns = image.stamp_ns;
+            result.height = image.height, result.width = image.width;
+        }
         earliest = std::min(earliest, image.stamp_ns), result.stamp_ns = std::max(result.stamp_ns, image.stamp_ns);
     }
     result.skew_ns = result.stamp_ns - earliest;

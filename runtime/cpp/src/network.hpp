@@ -14,7 +14,8 @@ namespace edgemtl::core {
 
 struct Result {
     std::string camera;
-    std::int64_t stamp_ns = 0, skew_ns = 0;
+    int height = 0, width = 0;  // of that camera's image
+    std::int64_t camera_stamp_ns = 0, stamp_ns = 0, skew_ns = 0;
     std::map<std::string, HeadResult> heads;
 };
 

@@ -177,6 +177,7 @@ void Validator::value(const Field &field, const Rule &rule, int depth, std::vect
     } else if (rule.kind != Kind::bytes) {
         if (field.bytes.size() > (rule.kind == Kind::doc ? MAX_DOC : MAX_NAME))
             throw UnsafeOnnx("holds a text of " + std::to_string(field.bytes.size()) + " letters");
+        if (!is_utf8(field.bytes)) throw UnsafeOnnx("holds a text that is no UTF-8");
         if (rule.kind == Kind::domain) {
             const std::string_view domain = text_of(field);
             const std::string shown = quoted(domain, 60);
