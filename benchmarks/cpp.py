@@ -5,7 +5,8 @@
     python benchmarks/cpp.py --case fuzz --count 5000   # with address and undefined-behaviour sanitizers
 
 parity: the same images through both, at the network's size and at the camera's; ``max_difference`` by head, boxes in
-pixels, the share of differing pixels for classes. cost: in turns, one thread. Rows go to results/cpp.json.
+pixels, the share of differing pixels for classes. cost: in turns, one thread. size: lines and megabytes. Rows go to
+results/cpp.json.
 """
 
 from __future__ import annotations
@@ -184,10 +185,24 @@ def fuzz(count: int) -> Iterator[dict[str, Any]]:
         }
 
 
+def size() -> dict[str, Any]:
+    """Return the row of how much there is: lines of the library and its headers, and its file, stripped."""
+    files = [file for part in ("src", "include") for file in (ROOT / "runtime/cpp" / part).rglob("*.?pp")]
+    headers = [*(ROOT / "runtime/cpp/include").rglob("*.h")]
+    with tempfile.TemporaryDirectory() as folder:
+        stripped = Path(folder) / "libedgemtl.so"
+        subprocess.run(["strip", "-o", stripped, BUILD / "libedgemtl.so"], check=True)
+        megabytes = stripped.stat().st_size / 1e6
+    lines = {file: len(file.read_text().splitlines()) for file in (*files, *headers)}
+    public = sum(count for file, count in lines.items() if "include" in file.parts)
+    shares = {"lines": sum(lines.values()), "lines_of_headers": public}
+    return {"case": "size", **shares, "library_mb": round(megabytes, 3)}
+
+
 def main() -> None:
     """Build the library and write the rows that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--case", choices=("parity", "cost", "fuzz"))
+    parser.add_argument("--case", choices=("parity", "cost", "fuzz", "size"))
     parser.add_argument("--count", type=int, default=5000, help="of mutated bundles, of each kind")
     parser.add_argument("bundles", nargs="*", type=Path, help="bundles of your own, for parity and cost")
     args = parser.parse_args()
@@ -199,10 +214,11 @@ def main() -> None:
     native.build(BUILD)
     with tempfile.TemporaryDirectory() as folder:
         bundles = args.bundles
-        if not bundles and args.case != "fuzz":
+        if not bundles and args.case not in ("fuzz", "size"):
             bundles = list(cpp_bundles.write_bundles(Path(folder)))
-        for case in [args.case] if args.case else ("parity", "cost", "fuzz"):
-            for row in fuzz(args.count) if case == "fuzz" else _of_bundles(case, bundles):
+        for case in [args.case] if args.case else ("parity", "cost", "fuzz", "size"):
+            whole = {"fuzz": lambda: fuzz(args.count), "size": lambda: [size()]}
+            for row in whole[case]() if case in whole else _of_bundles(case, bundles):
                 print_message(str(row))
                 save_row(RESULTS, "runs", row, *IDENTITY)
                 cpp_page.write(json.loads(RESULTS.read_text())["runs"])

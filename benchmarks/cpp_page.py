@@ -19,8 +19,8 @@ def write(runs: Rows) -> None:
 
 
 def section(runs: Rows) -> str:
-    """Return the section: equality, then costs, then damaged bundles."""
-    return "\n\n".join(part for part in (_parity(runs), _cost(runs), _fuzz(runs)) if part)
+    """Return the section: equality, then costs, then damaged bundles, then how much there is."""
+    return "\n\n".join(part for part in (_parity(runs), _cost(runs), _fuzz(runs), _size(runs)) if part)
 
 
 def _of(runs: Rows, case: str) -> list[dict[str, Any]]:
@@ -73,3 +73,11 @@ def _fuzz(runs: Rows) -> str:
     ]
     intro = "Opened with address and undefined-behaviour sanitizers, which found nothing:"
     return "\n\n".join((intro, "\n".join(lines))) if lines else ""
+
+
+def _size(runs: Rows) -> str:
+    rows = _of(runs, "size")
+    if not rows:
+        return ""
+    megabytes, lines, public = (rows[-1][name] for name in ("library_mb", "lines", "lines_of_headers"))
+    return f"The library is {megabytes:.2f} MB, of {lines:,} lines, {public:,} of them in the two public headers."

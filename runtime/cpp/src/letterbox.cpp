@@ -38,25 +38,32 @@ std::vector<Weights> area_weights(int from, int to) {
     return all;
 }
 
+/// A row resized along its columns, of a number of channels that the compiler knows.
+template <int CHANNELS>
+void area_of_row(const std::uint8_t *row, const std::vector<Weights> &columns, float *line) {
+    for (const Weights &column : columns) {
+        const std::uint8_t *source = row + static_cast<std::ptrdiff_t>(column.first) * CHANNELS;
+        float totals[CHANNELS] = {};
+        for (const float share : column.shares)
+            for (int c = 0; c < CHANNELS; ++c) totals[c] += static_cast<float>(*source++) * share;
+        for (int c = 0; c < CHANNELS; ++c) *line++ = totals[c];
+    }
+}
+
 /// Smaller by the areas of pixels: columns first, then rows, in the order and precision of OpenCV's INTER_AREA.
 Pixels by_area(const Pixels &image, int height, int width) {
     const auto rows = area_weights(image.height, height), columns = area_weights(image.width, width);
-    const int channels = image.channels;
-    const std::size_t values = static_cast<std::size_t>(width) * channels;
-    Pixels out{height, width, channels, std::vector<std::uint8_t>(height * values)};
+    const std::size_t values = static_cast<std::size_t>(width) * image.channels;
+    Pixels out{height, width, image.channels, std::vector<std::uint8_t>(height * values)};
     std::vector<float> line(values), sum(values);
+    int in_line = -1;  // two rows of the result share one of the image
     for (int y = 0; y < height; ++y) {
         std::fill(sum.begin(), sum.end(), 0.0f);
         for (std::size_t k = 0; k < rows[y].shares.size(); ++k) {
-            const std::uint8_t *row = image.row(rows[y].first + static_cast<int>(k));
-            float *value = line.data();
-            for (int x = 0; x < width; ++x)
-                for (int c = 0; c < channels; ++c) {
-                    float total = 0;
-                    const std::uint8_t *source = row + columns[x].first * channels + c;
-                    for (const float share : columns[x].shares) total += *source * share, source += channels;
-                    *value++ = total;
-                }
+            const int row = rows[y].first + static_cast<int>(k);
+            if (row != in_line)
+                (image.channels == 1 ? area_of_row<1> : area_of_row<3>)(image.row(row), columns, line.data());
+            in_line = row;
             const float share = rows[y].shares[k];
             for (std::size_t i = 0; i < values; ++i) sum[i] += share * line[i];
         }
@@ -67,6 +74,15 @@ Pixels by_area(const Pixels &image, int height, int width) {
     return out;
 }
 
+template <int CHANNELS>
+void sums_of_blocks(const std::uint32_t *line, int width, int right, std::uint32_t *sums) {
+    for (int x = 0; x < width; ++x, sums += CHANNELS) {
+        for (int c = 0; c < CHANNELS; ++c) sums[c] = 0;
+        for (int i = 0; i < right; ++i)
+            for (int c = 0; c < CHANNELS; ++c) sums[c] += *line++;
+    }
+}
+
 /// Smaller by whole factors: the mean of a block of pixels, whose halves OpenCV rounds up for blocks of 2x2 alone.
 Pixels by_blocks(const Pixels &image, int height, int width) {
     const int down = image.height / height, right = image.width / width, channels = image.channels;
@@ -74,19 +90,19 @@ Pixels by_blocks(const Pixels &image, int height, int width) {
     const float share = 1.0f / static_cast<float>(down * right);
     const std::size_t values = static_cast<std::size_t>(width) * channels;
     Pixels out{height, width, channels, std::vector<std::uint8_t>(height * values)};
-    std::vector<int> sums(values);
+    std::vector<std::uint32_t> lines(values * right), sums(values);
     for (int y = 0; y < height; ++y) {
-        std::fill(sums.begin(), sums.end(), 0);
+        std::fill(lines.begin(), lines.end(), 0u);
         for (int k = 0; k < down; ++k) {
             const std::uint8_t *source = image.row(y * down + k);
-            for (int x = 0; x < width; ++x)
-                for (int i = 0; i < right; ++i)
-                    for (int c = 0; c < channels; ++c) sums[x * channels + c] += *source++;
+            for (std::size_t i = 0; i < lines.size(); ++i) lines[i] += source[i];
         }
+        (channels == 1 ? sums_of_blocks<1> : sums_of_blocks<3>)(lines.data(), width, right, sums.data());
         std::uint8_t *target = out.row(y);
         for (std::size_t i = 0; i < values; ++i)
             target[i] = static_cast<std::uint8_t>(
-                of_four ? (sums[i] + 2) >> 2 : static_cast<int>(std::nearbyint(static_cast<float>(sums[i]) * share)));
+                of_four ? (sums[i] + 2) >> 2
+                        : static_cast<std::uint32_t>(std::nearbyint(static_cast<float>(sums[i]) * share)));
     }
     return out;
 }
@@ -194,9 +210,11 @@ float Letterbox::y_to_camera(float y) const {
 }
 
 std::vector<std::uint8_t> Letterbox::map_to_camera(const std::uint8_t *map, std::size_t bytes) const {
-    const auto rows = nearest(scaled_height, camera_height), columns = nearest(scaled_width, camera_width);
-    std::vector<std::uint8_t> out(static_cast<std::size_t>(camera_height) * camera_width * bytes);
     const std::size_t row_bytes = static_cast<std::size_t>(camera_width) * bytes;
+    if (camera_width == width && camera_height == scaled_height && camera_width == scaled_width)
+        return {map, map + row_bytes * static_cast<std::size_t>(camera_height)};
+    const auto rows = nearest(scaled_height, camera_height), columns = nearest(scaled_width, camera_width);
+    std::vector<std::uint8_t> out(static_cast<std::size_t>(camera_height) * row_bytes);
     for (int y = 0; y < camera_height; ++y) {
         std::uint8_t *target = out.data() + y * row_bytes;
         if (y > 0 && rows[y] == rows[y - 1]) {
