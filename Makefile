@@ -15,7 +15,7 @@ export EDGEMTL_DATA ?= $(abspath ../shared/data)
 export EDGEMTL_WEIGHTS ?= $(abspath ../shared/weights)
 endif
 
-.PHONY: setup demo test test-slow test-long lint format wheels docs bench-rgbir bench-joint bench-methods bench-live bench-soak bench-time bench-reopen bench-fuzz bench-mistakes bench-engine bench-prune bench-starts bench-speed bench-zoo bench-cpp gpu bench-destroy bench-deploy bench-shrink bench-shrink-wide bench-latency clean
+.PHONY: setup demo test test-slow test-long lint format wheels docs bench-rgbir bench-joint bench-methods bench-live bench-soak bench-time bench-reopen bench-fuzz bench-mistakes bench-engine bench-prune bench-starts bench-speed bench-zoo bench-cpp bench-robot gpu bench-destroy bench-deploy bench-shrink bench-shrink-wide bench-latency clean
 setup: $(READY)
 
 # .ci/venv makes .venv with Python 3.11 or newer, by uv where PYTHON is older. opencv-python needs the system's libGL;
@@ -112,6 +112,10 @@ bench-soak: setup
 # stamps and pairs against the time in the pictures
 bench-time: setup
 	$(BIN)/python benchmarks/time_pairs.py
+
+# cameras by topic, next to RTSP
+bench-robot: setup
+	$(BIN)/python benchmarks/robot.py
 
 bench-reopen: setup
 	$(BIN)/python benchmarks/reopen.py

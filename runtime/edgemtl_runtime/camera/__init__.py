@@ -8,6 +8,9 @@ gst:PIPELINE            what a GStreamer pipeline gives; ?format=RGB|GRAY8|GRAY1
 rtsp://host/stream      a stream, also http:// (MJPEG, or one image a request); ?transport=udp; ?clock=ntp where the
                         camera and this machine are set by one NTP; its own query stays as it is
 drive.mp4               a video file; ?fps=20 paces it, ?fps=0 is as fast as it is used
+ros2://camera/image_raw an image topic of ROS 2, raw or compressed; zenoh://camera/image_raw the same without ROS here,
+                        of nodes with rmw_zenoh, a bridge, or edgemtl; ?endpoint=tcp/HOST:PORT; ?clock=arrival where
+                        the publisher's clock does not agree with this machine's
 frames/night            a folder of images, or some of them (frames/*.png), in the order of their names; ?fps=20 paces
                         it; ?stamps=name: those are nanoseconds of capture, ?stamps=exif: the images hold it; two
                         folders are paired by the names of their images, with ?pair=order by their order
@@ -102,6 +105,8 @@ def _opener(address: str, name: str, epoch: Epoch, options: Options) -> tuple[bo
         return True, _device(source.address, name, options)
     if source.kind == "stream":
         return True, _stream(source.address, name, options)
+    if source.kind == "topic":
+        return True, _topic(source.address, name, options)
     if source.kind == "pipeline":
         from .gstreamer import GStreamerCamera
 
@@ -139,6 +144,16 @@ def _stream(url: str, name: str, options: Options) -> Opener:
     from .stream import open_stream
 
     return lambda: open_stream(name, url, options)
+
+
+def _topic(address: str, name: str, options: Options) -> Opener:
+    if address.startswith("ros2:"):
+        from .topic.ros2 import Ros2Camera
+
+        return lambda: Ros2Camera(name, address, options)
+    from .topic.zenoh import ZenohCamera
+
+    return lambda: ZenohCamera(name, address, options)
 
 
 def _video(path: Path, name: str, epoch: Epoch, options: Options) -> Opener:

@@ -15,6 +15,8 @@ COMMON = ("rotate", "offset_ms", "repeats")
 """Options of every source."""
 STREAM_OPTIONS = (*COMMON, "transport", "clock")
 """Options in a stream's URL that are for this package; the rest of its query is the server's."""
+NO_SERVER = ("v4l2:", "csi:", "file:", "zenoh:", "ros2:")
+"""Schemes whose query is all for this package."""
 NOMINAL_FPS = 30.0
 """Frame rate of the stamps of an image folder where none is given."""
 _QUERY = re.compile(r"[^\s!\"']*")
@@ -40,7 +42,7 @@ def split_options(uri: str) -> tuple[str, dict[str, str]]:
         host = host_begin(uri)
         address, mark, query = uri[host:].partition("?")
         address = uri[:host] + address
-        has_query, known = "://" in address and not address.startswith(("v4l2:", "csi:", "file:")), STREAM_OPTIONS
+        has_query, known = "://" in address and not address.startswith(NO_SERVER), STREAM_OPTIONS
         if not has_query and _NAME.search(query):  # a wildcard, or a file's name
             address, mark, query = uri.rpartition("?") if _PAIRS.search(uri) else (uri, "", "")
         if not mark:

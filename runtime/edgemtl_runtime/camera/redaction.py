@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote
 from ..errors import CameraError, EdgemtlError
 
 NETWORK = "rtsps?|rtspt|rtspu|https?|rtmps?|rtmpt|rtp|srtp|srt|udp|tcp|tls|mmsh?|ftps?|sftp|wss?"
-LOCAL = "file|mcap|bag|v4l2|csi"
+LOCAL = "file|mcap|bag|v4l2|csi|zenoh|ros2"
 URI_PARTS = re.compile(rf"((?:(?:{LOCAL}):)*)((?:{NETWORK}):|[a-z][a-z0-9+.-]*:(?=//))?(/*)(.*)", re.I | re.S)
 ENCODED_AT = re.compile("%40")
 SECRET_NAME = re.compile(r"pass|pw|psw|pas$|token|key|secret|auth|user|login|sig|cred|pin", re.I)
@@ -28,6 +28,8 @@ PUBLIC_OPTIONS = (
     "channels",
     "clock",
     "pair",
+    "endpoint",
+    "domain",
 )
 """Options of this package, whose values are no secret."""
 MIN_LENGTH = 3

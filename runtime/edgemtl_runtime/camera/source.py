@@ -14,10 +14,11 @@ from urllib.parse import unquote
 from ..errors import CameraError, UsageError, flag, nearest_hint
 from .redaction import redact
 
-Kind = Literal["pattern", "recording", "pipeline", "device", "stream", "images", "video"]
+Kind = Literal["pattern", "recording", "pipeline", "device", "stream", "topic", "images", "video"]
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".ts", ".m4v", ".mpg", ".mjpeg", ".wmv")
-LOCAL_SCHEMES = ("pattern", "mcap", "bag", "gst", "csi", "v4l2", "file")
+TOPIC_SCHEMES = ("zenoh", "ros2")
+LOCAL_SCHEMES = ("pattern", "mcap", "bag", "gst", "csi", "v4l2", "file", *TOPIC_SCHEMES)
 STREAM_SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "rtp", "srt", "udp", "tcp")
 WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 HOST = re.compile(
@@ -67,6 +68,8 @@ def source_of(address: str, name: str) -> Source:
         return Source("device", rest.removeprefix("//"))
     if address.isascii() and address.isdigit() and len(address) < 4:
         return Source("device", address)
+    if scheme in TOPIC_SCHEMES:
+        return _topic(scheme, rest, name)
     if scheme in ("mcap", "bag"):
         return _recording(scheme, rest, flag(name, redact(address)))
     if scheme != "file" and "://" in address:
@@ -80,6 +83,13 @@ def _stream(address: str, scheme: str, name: str) -> Source:
     if near and scheme.lower() not in STREAM_SCHEMES:
         raise UsageError(f"{flag(name)}: there are no {scheme}:// streams; did you mean {near[0]}://?")
     return Source("stream", address)
+
+
+def _topic(scheme: str, rest: str, name: str) -> Source:
+    topic = rest.strip("/")
+    if not topic or not re.fullmatch(r"[^\s/*$#?]+(/[^\s/*$#?]+)*", topic):
+        raise UsageError(f"{flag(name, f'{scheme}:{rest}')}: names no topic; give {scheme}://NAME/OF/THE/TOPIC")
+    return Source("topic", f"{scheme}://{topic}")
 
 
 def _local(address: str, name: str) -> Source:
