@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -25,6 +26,7 @@ from .manifest_schema import (
 from .onnx_file import check_onnx
 from .path_kinds import MANIFEST, instead_of_bundle
 from .renamed_names import renamed_attribute
+from .signature import check_signature
 
 TYPE_CHECKING = False
 BUNDLE = "bundle"
@@ -200,11 +202,15 @@ def sha256(path: Path) -> str:
 
 
 class Bundle:
-    """An opened and verified bundle: its ``manifest`` and the folder ``path``. Threads may share it."""
+    """An opened and verified bundle: its ``manifest`` and the folder ``path``. Threads may share it.
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    ``signed_by`` is the public key that it was signed with, where that was asked.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, signed_by: Path | None = None) -> None:
         self.path = path
         self.manifest = manifest
+        self.signed_by = signed_by
 
     @property
     def model(self) -> Path:
@@ -225,13 +231,18 @@ class Bundle:
         return self.path / MODELS[precision]
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Bundle:
-        """Open a bundle and verify its schema version and every file's SHA-256; raises `BundleError`."""
+    def open(cls, path: str | os.PathLike[str], signed_by: Sequence[Path] = ()) -> Bundle:
+        """Open a bundle and verify its schema version and every file's SHA-256; raises `BundleError`.
+
+        With public keys in ``signed_by`` it must be signed with one of them (`signature`).
+        """
         folder = Path(path)
         file = folder / MANIFEST
         if not folder.is_dir() or not file.is_file():
             raise BundleError(f"{folder}: no bundle here {instead_of_bundle(folder)}")
-        manifest = _read_manifest(file)
+        content = read_bounded(file, error=BundleError)
+        key = check_signature(file, content, signed_by) if signed_by else None
+        manifest = _manifest_of(file, content)
         for name, expected in manifest.files.items():
             if not _PLAIN_NAME.fullmatch(name):
                 raise BundleError(f"{file}: {name[:100]!a} is not a plain file name; do not use this bundle")
@@ -245,12 +256,12 @@ class Bundle:
         for name in MODELS.values():
             if name in manifest.files:
                 check_onnx(folder / name)
-        return cls(folder, manifest)
+        return cls(folder, manifest, key)
 
 
-def _read_manifest(file: Path) -> Manifest:
+def _manifest_of(file: Path, content: bytes) -> Manifest:
     try:
-        raw = decode_json(read_bounded(file, error=BundleError))
+        raw = decode_json(content)
     except ValueError as error:
         raise BundleError(f"{file}: not JSON ({error}); copy the bundle again") from error
     version = raw.get("schema_version") if isinstance(raw, dict) else None

@@ -70,11 +70,12 @@ def parser() -> argparse.ArgumentParser:
     from .cli_record import add_record
     from .cli_recover import add_recover
     from .cli_run import add_run
+    from .cli_sign import add_sign
 
     top = program("edgemtl-runtime", description="Run edgemtl bundles on a robot, without torch.", epilog=START)
     top.add_argument("--version", action=Version, distribution="edgemtl-runtime")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    for add in (add_run, add_record, add_calibrate, add_recover, add_board, add_engines, add_profile):
+    for add in (add_run, add_record, add_calibrate, add_recover, add_board, add_engines, add_profile, add_sign):
         add(commands)
     return top
 

@@ -92,6 +92,9 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     run.add_argument(
         "--threshold", metavar="HEAD[.CLASS]=SCORE", action="append", default=[], help="another threshold; repeatable"
     )
+    run.add_argument(
+        "--signed-by", metavar="FILE", type=Path, action="append", default=[], help="a public key: run no other bundle"
+    )
     run.add_argument("--track", action="store_true", help="track objects: boxes get a number that stays")
     run.add_argument("--on-error", choices=("end", "degrade"), default="end", help="of a sink or a camera's thread")
     run.add_argument(
@@ -172,7 +175,7 @@ def command_run(args: argparse.Namespace) -> int:
     log_events(args.quiet)
     limits_of(args)
     with DefaultSignals():
-        bundle = Bundle.open(args.bundle)
+        bundle = Bundle.open(args.bundle, args.signed_by)
         policy = QueuePolicy(args.queue_policy, args.queue_size, args.max_age_ms)
         thresholds = parse_thresholds(args.threshold, bundle.manifest.heads)
         check_inputs(bundle, given_cameras(args))

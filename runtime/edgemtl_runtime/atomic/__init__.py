@@ -8,7 +8,7 @@ replaced, and only with ``--overwrite``. `AtomicFolder` writes folders, `AtomicF
 from .checks import check_file, check_folder
 from .file import AtomicFile, write_file
 from .folder import AtomicFolder
-from .inventory import INVENTORY, Inventory, read_inventory
+from .inventory import INVENTORY, Inventory, list_file, read_inventory
 from .lock import BusyError, Lock
 from .paths import ExistsError, is_free, next_free, numbered, outermost_artefact, resolve_parent, unfinished
 from .recovery import recover
@@ -24,6 +24,7 @@ __all__ = [
     "check_file",
     "check_folder",
     "is_free",
+    "list_file",
     "next_free",
     "numbered",
     "outermost_artefact",

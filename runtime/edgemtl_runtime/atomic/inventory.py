@@ -106,6 +106,24 @@ def walk(folder: Path, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]
             yield from walk(Path(entry.path), f"{name}/")
 
 
+def list_file(folder: Path, name: str) -> None:
+    """List a file that was added to a finished folder of ours: it is then replaced with the folder.
+
+    A folder without an inventory, of which one of ours was copied in part, is left as it is.
+    """
+    inventory = read_inventory(folder)
+    if inventory is None:
+        return
+    listed = msgspec.structs.replace(inventory, files={**inventory.files, name: sha256(folder / name)})
+    partial = folder / f"{INVENTORY}.{os.getpid()}"
+    try:
+        partial.write_bytes(listed.encode())
+        partial.replace(folder / INVENTORY)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+
+
 def sha256(file: Path) -> str:
     """Return the SHA-256 of a file's content, as hexadecimal digits."""
     digest = hashlib.sha256()
