@@ -53,8 +53,8 @@ def test_what_was_signed_is_verified(
     capsys.readouterr()
     words = ["verify", str(signed), "--key", str(other[1]), "--key", str(keys[1])]
     assert main([*words, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["signed_by"] == str(keys[1]) and told["files"] == len(Bundle.open(signed).manifest.files)
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["signed_by"] == str(keys[1]) and answer["files"] == len(Bundle.open(signed).manifest.files)
     assert Bundle.open(signed, [keys[1]]).signed_by == keys[1] and Bundle.open(signed).signed_by is None
 
 
@@ -100,8 +100,8 @@ def test_a_forged_bundle_is_rejected_in_one_line(
     for words in (["verify", str(signed), "--key"], ["run", str(signed), "--rgb", "pattern:", "--signed-by"]):
         capsys.readouterr()
         assert main([*words, str(keys[1])]) == 2
-        told = capsys.readouterr().err
-        assert line in told and told.count("\n") == 1
+        line_written = capsys.readouterr().err
+        assert line in line_written and line_written.count("\n") == 1
 
 
 def test_the_signature_of_another_key_is_none(signed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,8 +141,8 @@ def test_a_wrong_key_is_one_line_and_nothing_is_written(
     (tmp_path / "text.key").write_text("no key")
     make, line = WRONG_KEYS[case]
     assert main(["sign", str(bundle), "--key", str(make(tmp_path))]) == 2
-    told = capsys.readouterr().err
-    assert line in told and told.count("\n") == 1 and not (bundle / SIGNATURE).exists()
+    line_written = capsys.readouterr().err
+    assert line in line_written and line_written.count("\n") == 1 and not (bundle / SIGNATURE).exists()
 
 
 def test_an_encrypted_key_is_told(tmp_path: Path, keys: tuple[Path, Path]) -> None:

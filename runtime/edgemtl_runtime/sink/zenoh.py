@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from ..errors import EdgemtlError, missing
@@ -11,7 +10,7 @@ from ..messages.cameras import Setup
 from ..messages.ros import NO_SETUP, of_pair
 from ..messages.store import serialize
 from ..result import Result
-from .zenoh_keys import ROUTER, Form, PlainKeys, RosKeys, check_namespace
+from .zenoh_keys import ROUTER, Form, PlainKeys, RosKeys, check_namespace, connected
 
 CONNECT_MS = 3000
 """How long a router or peer may take to answer."""
@@ -56,7 +55,7 @@ class Zenoh:
         try:
             if not ros:
                 zenoh.KeyExpr(self.prefix)
-            self.session = zenoh.open(_config(zenoh.Config(), endpoint))
+            self.session = zenoh.open(connected(zenoh.Config(), endpoint, CONNECT_MS))
         except zenoh.ZError as error:
             reason = " ".join(str(error).split())[:200]
             raise EdgemtlError(
@@ -78,12 +77,3 @@ class Zenoh:
     def close(self) -> None:
         """Close the session; what was published is sent first."""
         self.session.close()
-
-
-def _config(config: Any, endpoint: str) -> Any:
-    if endpoint:
-        config.insert_json5("mode", '"client"')
-        config.insert_json5("connect/endpoints", json.dumps([endpoint]))
-        config.insert_json5("connect/timeout_ms", str(CONNECT_MS))
-        config.insert_json5("scouting/multicast/enabled", "false")
-    return config

@@ -7,6 +7,7 @@ and its publishers. Tried between sessions of zenoh on one machine, not with a R
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import struct
@@ -27,6 +28,16 @@ NO_HASH = "TypeHashNotSupported"
 QOS = "::,10:,:,:,,"
 """Reliable, volatile, the last ten kept, no deadlines: what suits every subscription of sensor data."""
 MAX_DOMAIN = 232
+
+
+def connected(config: Any, endpoint: str, connect_ms: int) -> Any:
+    """Return a Zenoh configuration that connects to a router or peer alone; as it is where none is named."""
+    if endpoint:
+        config.insert_json5("mode", '"client"')
+        config.insert_json5("connect/endpoints", json.dumps([endpoint]))
+        config.insert_json5("connect/timeout_ms", str(connect_ms))
+        config.insert_json5("scouting/multicast/enabled", "false")
+    return config
 
 
 class PlainKeys:

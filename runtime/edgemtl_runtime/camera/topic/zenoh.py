@@ -8,7 +8,6 @@ first that gives an image is the camera's.
 from __future__ import annotations
 
 import difflib
-import json
 import socket
 from typing import Any
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from ...errors import CameraError, EdgemtlError, UsageError, missing
 from ...messages.images import image_of
+from ...sink.zenoh_keys import connected, domain
 from ..mcap import COMPRESSED_IMAGE, IMAGE
 from ..options import Options, check_known
 from . import TopicCamera
@@ -46,11 +46,11 @@ class ZenohCamera(TopicCamera):
             hint = "zenoh is missing: pip install 'edgemtl-runtime[zenoh]'"
             raise CameraError(missing(error, "zenoh", hint)) from error
         self.zenoh, self.topic = zenoh, address.partition("://")[2].strip("/")
-        self.domain = options.get("domain") or _domain()
+        self.domain = options.get("domain") or str(domain())
         self.key = ""
         endpoint = options.get("endpoint", "") or _router()
         try:
-            self.session = zenoh.open(_config(zenoh.Config(), endpoint))
+            self.session = zenoh.open(connected(zenoh.Config(), endpoint, CONNECT_MS))
         except zenoh.ZError as error:
             reason = " ".join(str(error).split()).partition(" at /")[0][:200]  # behind it is where zenoh was built
             target = endpoint or "peer discovery"
@@ -103,12 +103,6 @@ class ZenohCamera(TopicCamera):
         self.session.close()
 
 
-def _domain() -> str:
-    from ...sink.zenoh_keys import domain
-
-    return str(domain())
-
-
 def _router() -> str:
     """Return the endpoint of a router on this machine, "" where none answers."""
     try:
@@ -116,12 +110,3 @@ def _router() -> str:
             return f"tcp/{ROUTER[0]}:{ROUTER[1]}"
     except OSError:
         return ""
-
-
-def _config(config: Any, endpoint: str) -> Any:
-    if endpoint:
-        config.insert_json5("mode", '"client"')
-        config.insert_json5("connect/endpoints", json.dumps([endpoint]))
-        config.insert_json5("connect/timeout_ms", str(CONNECT_MS))
-        config.insert_json5("scouting/multicast/enabled", "false")
-    return config
