@@ -55,6 +55,8 @@ class Options:
     """Leave the batch size open, for servers that gather requests; the runtime feeds one image."""
     camera_size: tuple[int, int] | None = None
     """Height and width of images that the graph resizes; None: they are resized before it."""
+    self_test: bool = True
+    """Let a held-out image travel in the bundle, with what the network puts out for it."""
 
     @property
     def channel_multiple(self) -> int:
@@ -108,6 +110,7 @@ def _export_into(
             precisions,
             options.dynamic_batch,
             camera_size=options.camera_size,
+            self_test=options.self_test,
         )
     except (ParityError, NotEqualError, UnsupportedError) as error:
         raise EdgemtlError(f"no bundle written: {error}") from error

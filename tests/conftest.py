@@ -233,8 +233,13 @@ def toy_bundle(tmp_path: Path) -> Path:
     return write_toy_bundle(tmp_path / "toy")
 
 
-def write_toy_bundle(folder: Path, height: int = 64, width: int = 96) -> Path:
-    """Write a bundle whose network needs no training: ``boxes`` (1, 2, 6) fixed, ``semantic`` = rgb's red > 127."""
+def write_toy_bundle(
+    folder: Path, height: int = 64, width: int = 96, classes: tuple[str, str] = ("person", "car"), warmest: int = 255
+) -> Path:
+    """Write a bundle whose network needs no training: ``boxes`` (1, 2, 6) fixed, ``semantic`` = rgb's red > 127.
+
+    It fails on thermal images with a value above ``warmest``.
+    """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -245,6 +250,8 @@ def write_toy_bundle(folder: Path, height: int = 64, width: int = 96) -> Path:
     nodes = [
         helper.make_node("Cast", ["ir"], ["ir_float"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMax", ["ir_float"], ["warmest"], keepdims=0),
+        helper.make_node("Cast", ["warmest"], ["index"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["table", "index"], ["zero"]),
         helper.make_node("Mul", ["warmest", "zero"], ["nothing"]),
         helper.make_node("Add", ["rows", "nothing"], ["boxes"]),
         helper.make_node("Cast", ["rgb"], ["rgb_float"], to=TensorProto.FLOAT),
@@ -254,7 +261,7 @@ def write_toy_bundle(folder: Path, height: int = 64, width: int = 96) -> Path:
     ]
     constants = {
         "rows": rows,
-        "zero": np.float32(0),
+        "table": np.zeros(warmest + 1, np.float32),
         "half": np.float32(127),
         "first": np.int64(0),
     }
@@ -279,7 +286,7 @@ def write_toy_bundle(folder: Path, height: int = 64, width: int = 96) -> Path:
             Input("ir", height, width, 1, (0.0,), (1.0,), "ir"),
         ),
         heads=(
-            Head("boxes", "boxes", "topk_boxes", ("person", "car")),
+            Head("boxes", "boxes", "topk_boxes", classes),
             Head("semantic", "semantic", "label_map", ("dark", "bright")),
         ),
         files={},

@@ -72,6 +72,9 @@ def add(commands: Commands) -> None:
         "--dynamic-batch", action="store_true", help="leave the batch size open (Triton gathers requests)"
     )
     export.add_argument(
+        "--no-self-test", action="store_true", help="put no held-out image, with its outputs, into the bundle"
+    )
+    export.add_argument(
         "--resize-in-graph",
         nargs=2,
         type=int,
@@ -245,6 +248,7 @@ def _options(args: argparse.Namespace, backend: str) -> Options:
         keep_undecided=args.keep_undecided,
         align=args.align or 0,
         dynamic_batch=args.dynamic_batch,
+        self_test=not args.no_self_test,
         camera_size=tuple(args.resize_in_graph) if args.resize_in_graph else None,
     )
 

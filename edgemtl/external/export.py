@@ -91,6 +91,7 @@ def write_network(
         precisions,
         options.dynamic_batch,
         options.camera_size,
+        options.self_test,
     )
 
 

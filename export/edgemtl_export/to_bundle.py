@@ -24,6 +24,7 @@ from .inputs import example_inputs
 from .model_card import MODEL_CARD, model_card
 from .precisions import Precisions, write_precisions
 from .report import Report
+from .self_test import add_self_test
 from .shrink import Shrunk, shrink
 from .to_onnx import dynamic_batch_size, write_onnx
 
@@ -42,6 +43,7 @@ def export_bundle(
     dynamic_batch: bool = False,
     overwrite: bool = False,
     camera_size: Size | None = None,
+    self_test: bool = True,
 ) -> tuple[Bundle, Shrunk]:
     """Write ``network`` as a bundle to the folder ``out``, and return the bundle and the shrunk network.
 
@@ -51,7 +53,8 @@ def export_bundle(
     layouts want multiples of 8 channels. Of ``precisions`` those are shipped that pass their accuracy gate. With
     ``dynamic_batch`` the ONNX has a dynamic batch size. With ``overwrite`` a bundle of ours at ``out`` is replaced.
     ``out`` may be a folder that was claimed before. With a ``camera_size`` (height, width) the bundle takes images of
-    that size, and so are ``frames``: they are resized in the graph, and results are in their pixels.
+    that size, and so are ``frames``: they are resized in the graph, and results are in their pixels. One of ``frames``
+    goes with the bundle, with what the network puts out for it, unless ``self_test`` is off.
     """
     if not isinstance(out, AtomicFolder):
         with AtomicFolder(out, BUNDLE, overwrite) as claimed:
@@ -68,6 +71,7 @@ def export_bundle(
                 precisions,
                 dynamic_batch,
                 camera_size=camera_size,
+                self_test=self_test,
             )
     network = network.eval()
     batch = dynamic_batch_size()
@@ -76,9 +80,10 @@ def export_bundle(
     names = [head.name for head in heads]
     shrunk = shrink(network, (), examples, outputs=names, align=align, dynamic_shapes=shapes)
     compact = Compact(network, shrunk.module(), shrunk.report)
-    return write_compact(
-        out, compact, inputs, heads, frames, name, licence, producer, precisions, dynamic_batch, camera_size
-    ), shrunk
+    bundle = write_compact(
+        out, compact, inputs, heads, frames, name, licence, producer, precisions, dynamic_batch, camera_size, self_test
+    )
+    return bundle, shrunk
 
 
 class Compact(NamedTuple):
@@ -101,6 +106,7 @@ def write_compact(
     precisions: Precisions | None = None,
     dynamic_batch: bool = False,
     camera_size: Size | None = None,
+    self_test: bool = True,
 ) -> Bundle:
     """Write a network that was shrunk already as a bundle; the rest is as of `export_bundle`."""
     if not frames:
@@ -111,6 +117,8 @@ def write_compact(
     write_onnx(deployed, file, dynamic_batch=dynamic_batch)
     compared = compare(Deployed(network, inputs, heads, camera_size), small, file, frames)
     written = write_precisions(out.folder, precisions, heads, frames)
+    if self_test:
+        add_self_test(out.folder, heads, frames)
     manifest = Manifest(
         name=name,
         inputs=deployed.inputs,

@@ -25,10 +25,10 @@ LASTING_NS = 1_000_000_000
 
 @dataclass(frozen=True)
 class Event:
-    """A camera's change of state, or a warning of the whole (``camera`` is empty then)."""
+    """A camera's change of state; or, without a ``camera``, a warning or a change of bundle of the whole."""
 
     camera: str
-    state: State | Literal["warning"]
+    state: State | Literal["warning", "bundle"]
     detail: str
     stamp_ns: int
 

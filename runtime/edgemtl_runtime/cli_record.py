@@ -10,18 +10,8 @@ from typing import TYPE_CHECKING
 
 from .camera.source import IMAGES, VIDEOS
 from .cli_parser import add_examples
-from .cli_run import (
-    add_cameras,
-    add_limits,
-    close_quietly,
-    drops_text,
-    given_cameras,
-    limits_of,
-    log_events,
-    open_given,
-    open_rig,
-    open_setup,
-)
+from .cli_run import add_cameras, drops_text, given_cameras, log_events, open_given, open_rig, open_setup
+from .cli_sinks import add_limits, close_quietly, limits_of
 from .errors import EdgemtlError
 from .renamed_options import renamed
 from .signals import DefaultSignals, Signals

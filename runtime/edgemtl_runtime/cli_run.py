@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import logging
-import sys
-from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from importlib import import_module
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 from .bundle import MODELS, Bundle, is_plain_name
 from .camera import Camera, redact
 from .camera import __doc__ as SOURCES
 from .cli_parser import add_examples, answer_words
+from .cli_sinks import add_sinks, close_quietly, limits_of, open_sinks
 from .errors import SHORT_FLAGS, EdgemtlError, flag
 from .event_log import StandardError
 from .pipeline import DEFAULT_TOLERANCE_MS
@@ -25,12 +23,12 @@ from .renamed_options import renamed
 from .signals import DefaultSignals, Signals
 
 if TYPE_CHECKING:
+    from .bundle_link import Opened
     from .engine.config import EngineConfig
     from .messages.cameras import Setup
-    from .pipeline import Pipeline
     from .rig import Rig
-    from .sink import Sink
-    from .sink.rotation import RotationLimits
+
+log = logging.getLogger("edgemtl_runtime")
 
 
 def add_cameras(command: argparse.ArgumentParser, *, rig: bool = True) -> None:
@@ -62,15 +60,6 @@ def add_cameras(command: argparse.ArgumentParser, *, rig: bool = True) -> None:
     command.add_argument("--json", action="store_true", help="print one JSON object at the end, nothing else")
 
 
-def add_limits(group: argparse._ActionsContainer) -> None:
-    """Add the options of a recording's rotation and retention."""
-    group.add_argument("--split-mb", type=float, default=0.0, metavar="MB", help="begin a new file at this size")
-    group.add_argument("--split-s", type=float, default=0.0, metavar="S", help="begin a new file after so many seconds")
-    group.add_argument(
-        "--keep-mb", type=float, default=0.0, metavar="MB", help="delete a recording's oldest files beyond this size"
-    )
-
-
 def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the ``run`` command to a command line."""
     run = commands.add_parser(
@@ -80,7 +69,7 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         epilog=(SOURCES or "").replace("Cameras by URI", "SRC is a camera by URI", 1),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    run.add_argument("bundle", type=Path, help="folder that `edgemtl export` wrote")
+    run.add_argument("bundle", type=Path, help="folder that `edgemtl export` wrote, or a link to one, which may change")
     add_cameras(run)
     run.add_argument(
         "--queue-policy", choices=get_args(QueueMode), default="auto", help="what waits for the network (%(default)s)"
@@ -104,29 +93,7 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     run.add_argument(
         "--threads", type=int, default=0, help="threads for inference (default: as selected, else all but one)"
     )
-    sinks = run.add_argument_group("where results go")
-    sinks.add_argument("--show", action="store_true", help="a window on this screen")
-    sinks.add_argument("--serve", metavar="HOST:PORT", help="a web page, /metrics, /healthz and /readyz")
-    sinks.add_argument(
-        "--token",
-        default="",
-        help="what the page asks for; others on this machine see it in `ps`, so rather give --token-file, or "
-        "EDGEMTL_TOKEN in the environment (default: made up, except on loopback)",
-    )
-    sinks.add_argument("--token-file", metavar="FILE", type=Path, help="a file that holds the token, of mode 600")
-    sinks.add_argument("--jsonl", metavar="FILE|FOLDER/", help="results as JSON lines")
-    sinks.add_argument("--video", metavar="FILE|FOLDER/", help="an annotated side-by-side video")
-    sinks.add_argument("--mcap", metavar="FILE|FOLDER/", help="images and results as ROS 2 messages")
-    add_limits(sinks)
-    sinks.add_argument("--zenoh", metavar="ENDPOINT", nargs="?", const="", help="publish ROS 2 messages by zenoh")
-    sinks.add_argument("--ros2", action="store_true", help="publish by rclpy, as the node edgemtl")
-    sinks.add_argument(
-        "--zenoh-keys",
-        choices=("plain", "ros2", "humble"),
-        default="plain",
-        help="ros2: as ROS 2's own rmw_zenoh has them",
-    )
-    sinks.add_argument("--prefix", help="first part of zenoh's keys (edgemtl), or a namespace of ROS 2 (none)")
+    add_sinks(run)
     add_examples(
         run,
         "street --rgb 0 --ir 1 --show",
@@ -165,35 +132,32 @@ def camera_hint(name: str, value: str) -> str:
 def command_run(args: argparse.Namespace) -> int:
     """Run a bundle and print the statistics."""
     with DefaultSignals():
+        from .bundle_link import BundleLink, open_target
         from .camera import check_addresses
-        from .engine.config import open_engine
-        from .pipeline import Pipeline, check_inputs
-        from .postprocess import parse_thresholds
+        from .pipeline import Pipeline
 
     if not 0 < args.tolerance_ms < 1e6 or not 0 <= args.threads <= 256:
         raise EdgemtlError("--tolerance-ms is above 0, --threads between 0 (all cores but one) and 256")
     log_events(args.quiet)
     limits_of(args)
+    is_link = args.bundle.absolute() != args.bundle.resolve()
     with DefaultSignals():
-        bundle = Bundle.open(args.bundle, args.signed_by)
-        policy = QueuePolicy(args.queue_policy, args.queue_size, args.max_age_ms)
-        thresholds = parse_thresholds(args.threshold, bundle.manifest.heads)
-        check_inputs(bundle, given_cameras(args))
         check_addresses(given_cameras(args))  # before an engine is opened, which takes a while
         rig = open_rig(args)
         setup = open_setup(args, rig)
-        engine = open_engine(bundle, config_of(args, bundle))
-    with engine, Signals() as signals, ExitStack() as opened:
+        opened = open_target(args.bundle, partial(open_bundle, args), log.warning if is_link else None)
+    with Signals() as signals, ExitStack() as stack:
+        stack.enter_context(opened.engine)
         cameras = open_given(args)
-        opened.callback(close_quietly, cameras.values())
+        stack.callback(close_quietly, cameras.values())
         pipeline = Pipeline(
-            bundle,
-            engine,
+            opened.bundle,
+            opened.engine,
             cameras,
             args.tolerance_ms,
-            policy=policy,
+            policy=QueuePolicy(args.queue_policy, args.queue_size, args.max_age_ms),
             rig=rig,
-            thresholds=thresholds,
+            thresholds=opened.thresholds,
             track=args.track,
             on_error=args.on_error,
         )
@@ -201,6 +165,8 @@ def command_run(args: argparse.Namespace) -> int:
         signals.stop = pipeline.stop
         if signals.stop_requested:
             pipeline.stop()
+        if is_link:
+            stack.callback(BundleLink(args.bundle, pipeline, partial(open_bundle, args)).close)
         stats = pipeline.stats
         try:
             pipeline.run(sinks)
@@ -210,6 +176,27 @@ def command_run(args: argparse.Namespace) -> int:
     if not stats.pairs and not signals.stop_requested:
         raise EdgemtlError(f"no pairs: {drops_text(stats.drops)}; are both cameras running, with clocks that agree?")
     return 0
+
+
+def open_bundle(args: argparse.Namespace, path: Path) -> Opened:
+    """Open and check a bundle and its engine as a command line asks it; raises `EdgemtlError`."""
+    from .bundle_link import Opened
+    from .engine.config import open_engine
+    from .pipeline import check_inputs
+    from .postprocess import parse_thresholds
+    from .self_test import check_self_test
+
+    bundle = Bundle.open(path, args.signed_by)
+    thresholds = parse_thresholds(args.threshold, bundle.manifest.heads)
+    check_inputs(bundle, given_cameras(args))
+    config = config_of(args, bundle)
+    engine = open_engine(bundle, config)
+    try:
+        check_self_test(bundle, engine, config.precision)
+    except BaseException:
+        engine.close()
+        raise
+    return Opened(bundle, engine, thresholds)
 
 
 def config_of(args: argparse.Namespace, bundle: Bundle) -> EngineConfig:
@@ -263,72 +250,8 @@ def open_setup(args: argparse.Namespace, rig: Rig | None) -> Setup:
     return Setup.of(rig, args.frame_id, list(given_cameras(args)))
 
 
-def open_sinks(args: argparse.Namespace, pipeline: Pipeline, setup: Setup) -> list[Sink]:
-    """Open a command line's sinks; when one fails, for whatever reason, the others are closed and leave nothing."""
-    limits = limits_of(args)
-    makers: dict[str, Callable[[Any], Sink]] = {
-        "show": lambda _: _sink_class("window", "Window")(),
-        "video": lambda file: _sink_class("video", "Video")(file, pipeline.frame_rate, limits),
-        "jsonl": lambda file: _sink_class("jsonl", "JsonLines")(file, limits),
-        "mcap": lambda file: _sink_class("mcap", "McapFile")(file, None, limits, setup),
-        "zenoh": lambda endpoint: _sink_class("zenoh", "Zenoh")(
-            endpoint, args.prefix, setup=setup, keys=args.zenoh_keys
-        ),
-        "ros2": lambda _: _sink_class("ros2", "Ros2")(pipeline.status, setup=setup),
-        "serve": lambda address: _serve(address, args, pipeline),
-    }
-    sinks: list[Sink] = []
-    try:
-        for name, make in makers.items():
-            given = getattr(args, name)
-            if given is not None and given is not False:
-                sinks.append(make(given))
-    except BaseException:
-        close_quietly(sinks)
-        raise
-    return sinks
-
-
-def limits_of(args: argparse.Namespace) -> RotationLimits:
-    """Return when recordings begin a new file; raises `EdgemtlError` for what cannot be."""
-    from .sink.rotation import RotationLimits
-
-    return RotationLimits.of(args.split_mb, args.split_s, args.keep_mb)
-
-
-def close_quietly(opened: Iterable[Camera | Sink]) -> None:
-    """Close what is open while another error is on its way."""
-    for resource in opened:
-        with contextlib.suppress(Exception):
-            resource.close()
-
-
-def _sink_class(module: str, name: str) -> Callable[..., Sink]:
-    """Return a sink's class; its libraries are imported only where it is used."""
-    sink_class: Callable[..., Sink] = getattr(import_module(f".sink.{module}", __package__), name)
-    return sink_class
-
-
-def _serve(address: str, args: argparse.Namespace, pipeline: Pipeline) -> Sink:
-    from .sink.web import Web
-    from .sink.web.address import is_loopback
-    from .sink.web.token import generate_token, read_token, serving_message
-
-    token = read_token(args.token, args.token_file)
-    is_generated = not token and not is_loopback(address)
-    token = generate_token() if is_generated else token
-    web = Web(address, token, pipeline.status, lambda: pipeline.running)
-    try:
-        print(serving_message(web.url, web.link, token, is_generated), file=sys.stderr)
-    except EdgemtlError:
-        web.close()
-        raise
-    return web
-
-
 def log_events(quiet: bool) -> None:
     """Log events of cameras and sinks to standard error, one line each."""
-    log = logging.getLogger("edgemtl_runtime")
     log.setLevel(logging.ERROR if quiet else logging.WARNING)
     if not log.handlers:
         handler = StandardError()

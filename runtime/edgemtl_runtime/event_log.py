@@ -19,7 +19,7 @@ MAX_WAITING = 1000
 """Events that may wait for a slow listener; any further one is kept and not delivered."""
 CLOSE_S = 3.0
 """Time that a listener has at the end for the events that wait."""
-WARNING_STATES = ("warning", "lost", "stale")
+WARNING_STATES = ("warning", "bundle", "lost", "stale")
 Listener = Callable[[Event], object]
 log = logging.getLogger("edgemtl_runtime")
 

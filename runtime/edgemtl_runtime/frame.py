@@ -82,6 +82,8 @@ class PreparedFrame(Frame):
 
     network_input: NDArray[np.uint8]
     registered: bool
+    preprocessor: object = None
+    """The `Preprocessor` that prepared it."""
 
 
 @dataclass(frozen=True, eq=False)

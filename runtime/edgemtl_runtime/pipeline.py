@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .alignment_check import AlignmentCheck
 from .bundle import Bundle
 from .camera import Camera
 from .camera.use import check_count
 from .camera.wrappers import with_offsets
 from .camera_state import CameraStatus, Event
 from .capture import Capture
-from .decode import DECODERS, decode
-from .engine import Arrays, Engine, OwnsOutputs
+from .decode import DECODERS
+from .engine import Engine
 from .errors import BundleError, EdgemtlError, flag
 from .event_log import EventLog, Listener, raise_once
-from .frame import FramePair, PreparedFrame, Size
+from .frame import FramePair
+from .loaded_bundle import Exchange, LoadedBundle
 from .pairing import Pairing
 from .policy import QueuePolicy
-from .postprocess import HeadTrackers
-from .preprocess import Preprocessor
 from .reading import Reading
 from .renamed_names import renamed_arguments
 from .result import Result
@@ -33,7 +34,6 @@ from .status import Status
 
 if TYPE_CHECKING:
     from .rig import Rig
-    from .rig.misalignment import Misalignment
 
 DEFAULT_TOLERANCE_MS = 30.0
 AUTO = QueuePolicy()
@@ -75,48 +75,42 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
         on_event: Listener | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self.inputs = bundle.manifest.inputs
-        self.heads = bundle.manifest.heads
-        self.missing_inputs = check_inputs(bundle, cameras)
-        if rig is not None:
-            names = [spec.name for spec in self.inputs]
-            rig.check_names(names)
-            if rig.reference not in names:
-                raise EdgemtlError(
-                    f"the rig's reference is {rig.reference}, which the bundle does not take; leave it out"
-                )
-        self.engine, self.thresholds, self.on_error, self.clock = engine, dict(thresholds or {}), on_error, clock
+        check_inputs(bundle, cameras)
+        self._exchange = Exchange(LoadedBundle(bundle, engine, rig, thresholds, track))
+        self.on_error, self.clock = on_error, clock
         self.stats = Stats()
         event_log = EventLog(on_event)
-        self.owned_outputs = isinstance(engine, OwnsOutputs) and engine.owned_outputs
-        self.preprocessor = Preprocessor(self.inputs, rig)
-        self.trackers = HeadTrackers(self.heads, self.thresholds) if track else None
-        self.misalignment: Misalignment | None = None
-        self.misalignment_size: Size | None = None
-        self.blanks = {s.name: np.full((1, s.height, s.width, s.channels), s.blank, np.uint8) for s in self.inputs}
+        self.alignment = AlignmentCheck()
         check_count(cameras)
-        ordered = {spec.name: cameras[spec.name] for spec in self.inputs if spec.name in cameras}
+        inputs = bundle.manifest.inputs
+        ordered = {spec.name: cameras[spec.name] for spec in inputs if spec.name in cameras}
         ordered = with_offsets(ordered, rig.offset_ms if rig else {})
-        optional = [spec.name for spec in self.inputs if spec.may_be_missing]
+        optional = [spec.name for spec in inputs if spec.may_be_missing]
         pairing = Pairing(list(ordered), round(tolerance_ms * 1e6), optional=optional, drop=self.stats.drop)
         degrade = on_error == "degrade"
         super().__init__(
-            Capture(ordered, pairing, policy, self.stats, event_log, self.preprocessor.prepare, clock, degrade)
+            Capture(ordered, pairing, policy, self.stats, event_log, self._exchange.prepare, clock, degrade)
         )
         self.index = 0
         self.unchecked: FramePair | None = None
         self.last_result_ns = 0
-        self.warned: set[str] = set()
+
+    @property
+    def loaded(self) -> LoadedBundle:
+        """The bundle in use, with its engine."""
+        return self._exchange.current
 
     def _next(self, timeout_s: float | None) -> tuple[FramePair, Result] | None:
         """Return the next pair with its result; the previous pair's alignment is checked before it."""
         begun = time.monotonic()
         if (previous := self.unchecked) is not None:
             self.unchecked = None
-            self._check_alignment(previous)
+            for text in self.alignment.feed(previous, self.loaded.preprocessor):
+                self._warn(text)
         left_s = None if timeout_s is None else max(0.0, begun + timeout_s - time.monotonic())
         if (pair := self.capture.take(left_s)) is None:
             return None
+        self._move_on()
         try:
             result = self._run(pair, self.index)
         except BaseException:
@@ -186,7 +180,11 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
 
     def status(self) -> Status:
         """Return the present status: every camera's state, the statistics, the latest warnings."""
-        missing = dict.fromkeys(self.missing_inputs, CameraStatus(state="absent"))
+        missing = {
+            spec.name: CameraStatus(state="absent")
+            for spec in self.loaded.inputs
+            if spec.name not in self.capture.cameras
+        }
         age_ms = round((self.clock() - self.last_result_ns) / 1e6, 1) if self.last_result_ns else None
         return Status(
             running=self.running,
@@ -206,75 +204,57 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
             self._warn(f"sink {failed.sink.name}: {failed.error}; left out")
             failed.abandon()
 
-    def _check_alignment(self, pair: FramePair) -> None:
-        """Check, after the result, whether registered images are still aligned."""
-        rig = self.preprocessor.rig
-        if rig is None:
-            return
-        rgb, ir = pair.frames.get(rig.rgb.name), pair.frames.get(rig.ir.name)
-        if not isinstance(rgb, PreparedFrame) or not isinstance(ir, PreparedFrame):
-            return
-        registration = self.preprocessor.registration(ir)
-        if registration is None:
-            return
-        if self.misalignment is None or self.misalignment_size != ir.size:  # another size shows another field of view
-            from .rig.misalignment import Misalignment
+    def exchange(
+        self, bundle: Bundle, engine: Engine, thresholds: Mapping[str, NDArray[np.float32]] | None = None
+    ) -> Future[None]:
+        """Take another bundle for the same cameras from the next pair on; any thread may call this.
 
-            valid_mask, self.misalignment_size = registration.valid_mask, ir.size
-            self.misalignment = Misalignment(valid_mask.shape, valid_mask)
-            self._warn_once("coverage", registration.warning())
-        self.misalignment.feed(rgb.network_input, ir.network_input)
-        self._warn_once("shift", self.misalignment.warning())
+        Where it fails within its first `loaded_bundle.PROBATION` pairs the bundle before it is used again, for that
+        pair as well. The returned future has that error, or no result when the bundle is proven; it is cancelled
+        where a third one takes its place before that. Engines that are not used any more are closed.
+        """
+        check_inputs(bundle, dict.fromkeys(self.capture.cameras))
+        used = self.loaded
+        return self._exchange.put(
+            LoadedBundle(bundle, engine, used.preprocessor.rig, thresholds, used.trackers is not None, used)
+        )
 
-    def _warn_once(self, topic: str, text: str | None) -> None:
-        if text and topic not in self.warned:
-            self.warned.add(topic)
-            self._warn(text)
+    def close_engines(self) -> None:
+        """Close the engines of all bundles that this pipeline was given; call it when it has ended."""
+        self._exchange.close()
+
+    def _move_on(self) -> None:
+        """Put a bundle that waits into use."""
+        if self._exchange.move_on():
+            with self.capture.condition:
+                optional = [spec.name for spec in self.loaded.inputs if spec.may_be_missing]
+                self.capture.pairing.optional = frozenset(optional)
 
     def _warn(self, text: str) -> Event:
         event = Event("", "warning", text, self.clock())
-        self.capture.events.put(event)
+        self.put_event(event)
         return event
 
+    def put_event(self, event: Event) -> None:
+        """Add an event to those of the cameras."""
+        self.capture.events.put(event)
+
     def _run(self, pair: FramePair, index: int) -> Result:
+        try:
+            return self._result(pair, index)
+        except Exception as error:
+            if not self._exchange.go_back(error):
+                raise
+        return self._result(pair, index)
+
+    def _result(self, pair: FramePair, index: int) -> Result:
         begun = self.clock()
-        outputs = self.engine.run(self._inputs(pair))
-        if not self.owned_outputs:  # results are shown while the next pair is run
-            outputs = {name: np.array(output) for name, output in outputs.items()}
+        outputs = self.loaded.run(pair)
         inferred = self.clock()
-        result = self._result(pair, outputs, index)
+        result = self.loaded.result(pair, outputs, index)
         self.last_result_ns = self.clock()
         self.stats.pair(pair, (begun, inferred, self.last_result_ns), len(self.capture.cameras))
         return result
-
-    def _inputs(self, pair: FramePair) -> Arrays:
-        """Return the network's inputs; a missing camera's is the blank frame."""
-        inputs: Arrays = {}
-        for name, blank in self.blanks.items():
-            frame = pair.frames.get(name)
-            inputs[name] = frame.network_input[None] if isinstance(frame, PreparedFrame) else blank
-        return inputs
-
-    def _result(self, pair: FramePair, outputs: Arrays, index: int) -> Result:
-        """Decode a pair's outputs, and track the objects where that is asked."""
-        camera, letterbox = self.preprocessor.reference(pair)
-        thresholds = self.trackers.thresholds if self.trackers else self.thresholds
-        heads = decode({name: output[0] for name, output in outputs.items()}, self.heads, letterbox, thresholds)
-        if self.trackers:
-            heads = self.trackers.update(heads, letterbox, pair.stamp_ns)
-        return Result(
-            heads,
-            camera,
-            pair.stamp_ns,
-            pair.skew_ns,
-            index,
-            name=next(iter(pair.frames.values())).name,
-            missing=tuple(spec.name for spec in self.inputs if spec.name not in pair.frames),
-            stamp_sources={name: frame.stamp_source for name, frame in pair.frames.items()},
-            trusted=pair.trusted,
-            uncertainty_ns={name: frame.uncertainty_ns for name, frame in pair.frames.items()},
-            unix_ns=pair.unix_ns,
-        )
 
 
 def check_inputs(bundle: Bundle, cameras: Mapping[str, object]) -> tuple[str, ...]:

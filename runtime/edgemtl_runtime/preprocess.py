@@ -71,8 +71,12 @@ class Preprocessor:
 
     def prepare(self, frame: Frame) -> PreparedFrame:
         """Return a frame with its network input; called in the camera's thread."""
-        registered = self.is_registered(frame.camera)
-        return PreparedFrame(**fields_of(frame), network_input=self.network_input(frame), registered=registered)
+        return PreparedFrame(
+            **fields_of(frame),
+            network_input=self.network_input(frame),
+            registered=self.is_registered(frame.camera),
+            preprocessor=self,
+        )
 
     def is_registered(self, camera: str) -> bool:
         """Whether a camera's images are registered to those of the rig's reference."""

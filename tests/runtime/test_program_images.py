@@ -110,9 +110,11 @@ def test_pictures_of_another_size_are_watched_where_both_see(toy_bundle: Path) -
     watches = []
     with Pipeline(opened, OrtEngine(opened.model, 1), cameras, rig=rig, policy=QueuePolicy("queue")) as pipe:
         while pipe.read() is not None:
-            if pipe.misalignment is not None and (not watches or watches[-1][1] is not pipe.misalignment):
-                watches.append((pipe.misalignment_size, pipe.misalignment))
-        seen = {size: pipe.preprocessor.registrations[size].valid_mask for size, _ in watches}
+            if pipe.alignment.misalignment is not None and (
+                not watches or watches[-1][1] is not pipe.alignment.misalignment
+            ):
+                watches.append((pipe.alignment.size, pipe.alignment.misalignment))
+        seen = {size: pipe.loaded.preprocessor.registrations[size].valid_mask for size, _ in watches}
     assert [size for size, _ in watches] == [(64, 96), (128, 192)]
     assert all(watch.size == seen[size].shape for size, watch in watches)
 

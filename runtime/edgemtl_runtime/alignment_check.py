@@ -1,0 +1,45 @@
+"""Check of a rig while it runs: whether registered images still lie on one another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .frame import FramePair, PreparedFrame, Size
+from .preprocess import Preprocessor
+
+if TYPE_CHECKING:
+    from .rig.misalignment import Misalignment
+
+
+class AlignmentCheck:
+    """Measures the misalignment of the pairs that it is fed, and warns once of each thing that is wrong."""
+
+    def __init__(self) -> None:
+        self.misalignment: Misalignment | None = None
+        self._preprocessor: Preprocessor | None = None
+        self.size: Size | None = None
+        self._warned: set[str] = set()
+
+    def feed(self, pair: FramePair, preprocessor: Preprocessor) -> list[str]:
+        """Take a pair that was prepared, and return new warnings."""
+        rig = preprocessor.rig
+        if rig is None:
+            return []
+        rgb, ir = pair.frames.get(rig.rgb.name), pair.frames.get(rig.ir.name)
+        if not isinstance(rgb, PreparedFrame) or not isinstance(ir, PreparedFrame):
+            return []
+        registration = preprocessor.registration(ir)
+        if registration is None or not rgb.preprocessor is ir.preprocessor is preprocessor:
+            return []
+        warnings: dict[str, str | None] = {}
+        if self.misalignment is None or self.size != ir.size or self._preprocessor is not preprocessor:
+            from .rig.misalignment import Misalignment  # another size shows another field of view
+
+            valid_mask, self.size, self._preprocessor = registration.valid_mask, ir.size, preprocessor
+            self.misalignment = Misalignment(valid_mask.shape, valid_mask)
+            warnings["coverage"] = registration.warning()
+        self.misalignment.feed(rgb.network_input, ir.network_input)
+        warnings["shift"] = self.misalignment.warning()
+        new = {topic: text for topic, text in warnings.items() if text and topic not in self._warned}
+        self._warned |= new.keys()
+        return list(new.values())

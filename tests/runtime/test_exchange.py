@@ -1,0 +1,265 @@
+"""A bundle is exchanged for another while it runs: nothing is lost, and one that is bad is given up."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+from conftest import write_frames, write_toy_bundle
+from onnx import numpy_helper
+from processes import wait_for
+from programs import LIVE
+
+from edgemtl_runtime import Bundle, Pipeline
+from edgemtl_runtime.atomic import AtomicFolder
+from edgemtl_runtime.bundle import BUNDLE, MODEL, write_bundle
+from edgemtl_runtime.bundle_link import LAST_GOOD, BundleLink, Opened, open_target
+from edgemtl_runtime.camera import open_cameras
+from edgemtl_runtime.engine.onnxruntime import OrtEngine
+from edgemtl_runtime.errors import BundleError, EdgemtlError
+from edgemtl_runtime.loaded_bundle import PROBATION
+from edgemtl_runtime.self_test import SELF_TEST, check_self_test, write_self_test
+
+
+def with_self_test(folder: Path, at: Path, edit: Callable[[onnx.ModelProto], None] = lambda _: None) -> Path:
+    """Write a copy of a bundle with a self-test; ``edit`` changes its network afterwards, and the hashes agree."""
+    bundle = Bundle.open(folder)
+    rng = np.random.default_rng(1)
+    frame = {s.name: rng.integers(0, 100, (1, s.height, s.width, s.channels), np.uint8) for s in bundle.manifest.inputs}
+    with OrtEngine(bundle.model) as engine, AtomicFolder(at, BUNDLE) as output:
+        write_self_test(output.folder / SELF_TEST, frame, {"fp32": engine.run(frame)}, bundle.manifest.heads)
+        network = onnx.load(str(bundle.model))
+        edit(network)
+        onnx.save(network, str(output.folder / MODEL))
+        write_bundle(output, msgspec.structs.replace(bundle.manifest, files={}))
+    return at
+
+
+def worse(network: onnx.ModelProto) -> None:
+    """Move the box that the network always finds, as damaged weights do."""
+    rows = next(part for part in network.graph.initializer if part.name == "rows")
+    rows.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(rows) * np.float32(0.8), "rows"))
+
+
+def opened(folder: Path) -> Opened:
+    bundle = Bundle.open(folder)
+    engine = OrtEngine(bundle.model, 1)
+    check_self_test(bundle, engine, "fp32")
+    return Opened(bundle, engine, {})
+
+
+def point(link: Path, target: Path) -> None:
+    """Point a link elsewhere as `ln -sfn` does it, which removes it first."""
+    link.unlink(missing_ok=True)
+    link.symlink_to(target.name)
+
+
+@contextmanager
+def linked(folder: Path, first: Path, uri: str = LIVE) -> Iterator[tuple[Path, Pipeline]]:
+    """Run a pipeline of a link to a bundle."""
+    link = folder / "current"
+    point(link, first)
+    begun = open_target(link, opened, print)
+    with Pipeline(begun.bundle, begun.engine, open_cameras({"rgb": uri, "ir": uri})) as pipe:
+        watching = BundleLink(link, pipe, opened)
+        try:
+            yield link, pipe
+        finally:
+            watching.close()
+
+
+def read_until(pipe: Pipeline, condition: Callable[[], object], seconds: float = 30) -> list[str]:
+    """Read results until a condition holds; returns the name of the box in each."""
+    names, end = [], time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, pipe.events + pipe.warnings
+        pair, result = pipe.read() or (None, None)
+        assert pair is not None and result is not None and not result.missing
+        boxes = result.heads["boxes"]
+        names.append(boxes.names[boxes.classes[0]])  # type: ignore[union-attr]
+    return names
+
+
+def test_the_bundle_of_a_changed_link_takes_over_and_no_pair_is_lost(tmp_path: Path) -> None:
+    first, second = write_toy_bundle(tmp_path / "one"), write_toy_bundle(tmp_path / "two", classes=("human", "truck"))
+    with linked(tmp_path, first) as (link, pipe):
+        good = link.with_name("current" + LAST_GOOD)
+        assert set(read_until(pipe, good.is_symlink)) == {"person"} and good.resolve() == first
+        point(link, second)
+        names = read_until(pipe, lambda: good.resolve() == second)
+        assert names.count("human") >= PROBATION and names == sorted(names, reverse=True)
+        assert pipe.loaded.bundle.path == second and "two takes over" in str(pipe.events[-1])
+        assert not {cause for cause in pipe.stats.drops if cause.startswith("pair: failed")} and not pipe.warnings
+
+
+def test_a_bundle_of_another_size_gets_what_was_prepared_for_the_one_before(tmp_path: Path) -> None:
+    rgb, ir = write_frames(tmp_path / "rgb", 40), write_frames(tmp_path / "ir", 40, channels=1, depth=16)
+    bundles = [Bundle.open(write_toy_bundle(tmp_path / str(width), width=width)) for width in (96, 48)]
+    pipe = Pipeline(bundles[0], OrtEngine(bundles[0].model, 1), open_cameras({"rgb": str(rgb), "ir": str(ir)}))
+    labels = []
+    for _, result in pipe:
+        labels.append(result.heads["semantic"].labels.mean())  # type: ignore[union-attr]
+        if result.index == 20:
+            pipe.exchange(bundles[1], OrtEngine(bundles[1].model, 1))
+    assert labels == [0] * 19 + [1] * 21 and pipe.loaded.bundle is bundles[1] and not pipe.stats.drops
+    pipe.close_engines()
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (
+            lambda folder: with_self_test(write_toy_bundle(folder / "made"), folder / "bad", worse),
+            "fails its self-test",
+        ),
+        (lambda folder: write_toy_bundle(folder / "bad", warmest=120), "runs on"),
+        (lambda folder: damaged(folder / "bad"), "damaged"),
+        (lambda folder: (folder / "bad").mkdir() or folder / "bad", "no bundle here"),
+    ],
+    ids=["another network", "fails on what the cameras see", "damaged", "empty"],
+)
+def test_a_bad_bundle_is_given_up_within_a_second(
+    make: Callable[[Path], Path], reason: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, bad = write_toy_bundle(tmp_path / "one"), make(tmp_path)
+    with linked(tmp_path, first) as (link, pipe):
+        read_until(pipe, lambda: pipe.stats.pairs > 20)
+        point(link, bad)
+        begun = time.monotonic()
+        read_until(pipe, lambda: pipe.warnings)
+        assert time.monotonic() - begun < 1 and pipe.loaded.bundle.path == first and link.resolve() == first
+        assert reason in str(pipe.warnings[0]) and str(pipe.warnings[0]).endswith(
+            f"one runs on, and {link} points to it again"
+        )
+        pairs = pipe.stats.pairs
+        read_until(pipe, lambda: pipe.stats.pairs > pairs + 20)
+        assert len(pipe.warnings) == 1 and not any("failed" in cause for cause in pipe.stats.drops)
+
+
+def damaged(folder: Path) -> Path:
+    write_toy_bundle(folder)
+    with (folder / MODEL).open("ab") as stream:
+        stream.write(b"x")
+    return folder
+
+
+def test_a_third_bundle_goes_back_to_the_last_that_was_proven(tmp_path: Path) -> None:
+    paths = [
+        write_toy_bundle(tmp_path / "good"),
+        write_toy_bundle(tmp_path / "hasty"),
+        write_toy_bundle(tmp_path / "bad", warmest=120),
+    ]
+    bundles = [Bundle.open(path) for path in paths]
+    engines = [OrtEngine(bundle.model, 1) for bundle in bundles]
+    with Pipeline(bundles[0], engines[0], open_cameras({"rgb": LIVE, "ir": LIVE})) as pipe:
+        read_until(pipe, lambda: pipe.stats.pairs > 2)
+        hasty = pipe.exchange(bundles[1], engines[1])
+        read_until(pipe, lambda: pipe.loaded.bundle is bundles[1])
+        bad = pipe.exchange(bundles[2], engines[2])
+        read_until(pipe, bad.done)
+        assert pipe.loaded.bundle is bundles[0] and hasty.cancelled() and bad.exception() is not None
+        read_until(pipe, lambda: pipe.stats.pairs > 20)
+    pipe.close_engines()
+
+
+def test_a_bundle_that_needs_another_camera_is_rejected_at_once(tmp_path: Path) -> None:
+    first = Bundle.open(write_toy_bundle(tmp_path / "one"))
+    manifest = msgspec.structs.replace(first.manifest, inputs=first.manifest.inputs[:1])
+    cameras = open_cameras({"rgb": LIVE, "ir": LIVE})
+    with (
+        OrtEngine(first.model, 1) as engine,
+        Pipeline(first, engine, cameras) as pipe,
+        pytest.raises(EdgemtlError, match="no input ir"),
+    ):
+        pipe.exchange(Bundle(first.path, manifest), engine)
+
+
+def test_a_start_finds_the_last_good_bundle(tmp_path: Path) -> None:
+    good, bad = write_toy_bundle(tmp_path / "good"), damaged(tmp_path / "bad")
+    link, messages = tmp_path / "current", list[str]()
+    point(link, bad)
+    with pytest.raises(BundleError, match="damaged"):
+        open_target(link, opened, messages.append)
+    point(link.with_name("current" + LAST_GOOD), good)
+    begun = open_target(link, opened, messages.append)
+    begun.engine.close()
+    assert begun.bundle.path == good and link.resolve() == good
+    assert "damaged" in messages[0] and messages[0].endswith(f"good is run in its place, and {link} points to it again")
+
+
+def test_a_self_test_knows_its_network(tmp_path: Path) -> None:
+    toy = write_toy_bundle(tmp_path / "toy")
+    same = Bundle.open(with_self_test(toy, tmp_path / "same"))
+    with OrtEngine(same.model) as engine:
+        assert check_self_test(same, engine, "fp32") == {"boxes": 1.0, "semantic": 1.0}
+        assert check_self_test(Bundle.open(toy), engine, "fp32") == {}
+        with pytest.raises(BundleError, match="is no self-test of this bundle"):
+            check_self_test(same, engine, "int8")  # that the bundle has not
+
+
+def npy(header: str, data: bytes = b"") -> bytes:
+    """Return an array as NumPy writes it, with a header of one's own."""
+    return b"\x93NUMPY\x01\x00v\x00" + header.encode().ljust(118) + data
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"no archive",
+        {"input.rgb.npy": b"no array"},
+        {"input.rgb.npy": npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}", b"\x80")},
+        {"input.rgb.npy": npy("{'descr': '|u1', 'fortran_order': False, 'shape': (99999999999,)}")},
+        {"input.rgb.npy": b"0" * (65 << 20)},
+    ],
+    ids=["no archive", "no array", "pickled objects", "a huge shape", "a huge member"],
+)
+def test_a_hostile_self_test_is_one_line(content: bytes | dict[str, bytes], tmp_path: Path) -> None:
+    bundle = Bundle.open(with_self_test(write_toy_bundle(tmp_path / "toy"), tmp_path / "same"))
+    file = bundle.path / SELF_TEST
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, data in content.items():
+                archive.writestr(name, data)
+    with OrtEngine(bundle.model) as engine, pytest.raises(BundleError, match="is no self-test of this bundle") as error:
+        check_self_test(bundle, engine, "fp32")
+    assert "\n" not in str(error.value)
+
+
+def test_the_program_exchanges_and_says_so(tmp_path: Path) -> None:
+    first, second = write_toy_bundle(tmp_path / "one"), write_toy_bundle(tmp_path / "two", classes=("human", "truck"))
+    bad = with_self_test(write_toy_bundle(tmp_path / "made"), tmp_path / "bad", worse)
+    link, lines = tmp_path / "current", tmp_path / "results.jsonl"
+    point(link, first)
+    words = ["run", str(link), "--rgb", LIVE, "--ir", LIVE, "--jsonl", str(lines), "--json", "--threads", "1"]
+    program = subprocess.Popen(
+        [sys.executable, "-m", "edgemtl_runtime", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    good = link.with_name("current" + LAST_GOOD)
+    wait_for(good.is_symlink, program)
+    for target in (second, bad):
+        point(link, target)
+        wait_for(lambda: good.resolve() == second and link.resolve() == second, program)
+    program.send_signal(2)
+    out, err = program.communicate(timeout=30)
+    assert program.returncode in (0, 130), err
+    first_line, second_line = err.splitlines()[:2]
+    assert "two takes over" in first_line and "bad: fails its self-test" in second_line and "two runs on" in second_line
+    names = [
+        json.loads(line)["heads"]["boxes"]["boxes"][0]["class"]
+        for line in lines.read_text().splitlines()
+        if '"heads"' in line
+    ]
+    assert set(names) == {"person", "human"} and json.loads(out)["pairs"] == len(names)
+    assert link.readlink() == Path("two")
