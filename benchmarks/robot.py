@@ -7,7 +7,10 @@
 topics: two publishers of a process each on loopback, whose pictures have the time of their drawing in them; the second
 publishes later after drawing. ``true_skew_ms_p50`` is between the pictures of a pair, ``latency_ms_p50`` from the
 drawing of the later one to the pair. messages: one publisher at 250 a second, read by a camera; ``lost`` are numbers
-that are missing, ``growth_mb`` is the reader's memory between the first tenth and the end. Rows go to
+that are missing, ``growth_mb`` is the reader's memory between the first tenth and the end. processor: the share of a
+core that two cameras of 640x512 at 30 a second take, on one thread, and what of it is inference. exchange: a link to a
+bundle is changed while it runs; ``lost`` pairs, ``gap_ms`` the longest time between two results around an exchange,
+``gap_ms_else`` at any other time, ``answer_ms_max`` from the link to the exchange or to the warning. Rows go to
 results/robot.json.
 """
 
@@ -26,6 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path += [str(ROOT / "tests" / "runtime"), str(ROOT / "tests"), "/usr/lib/python3/dist-packages"]
 
 import robot_page  # noqa: E402
+import robot_run  # noqa: E402
 from common import save_row  # noqa: E402
 from timed import TimedRtsp, watch  # noqa: E402
 from topics import publishing  # noqa: E402
@@ -36,7 +40,7 @@ from edgemtl_runtime.camera.wrappers import complete  # noqa: E402
 from edgemtl_runtime.engine.cpu import cpu_name  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "robot.json"
-IDENTITY = ("case", "transport", "delay_ms")
+IDENTITY = ("case", "transport", "delay_ms", "read")
 TOLERANCE_MS = 30.0
 RATE = 20
 DELAYS_MS = (0, 60)
@@ -103,11 +107,16 @@ def memory_mb() -> float:
 def main() -> None:
     """Write the rows that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--case", choices=("topics", "messages"))
+    parser.add_argument("--case", choices=("topics", "messages", "processor", "exchange"))
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--count", type=int, default=100_000)
     args = parser.parse_args()
-    cases = {"topics": lambda: topics(args.seconds), "messages": lambda: messages(args.count)}
+    cases = {
+        "topics": lambda: topics(args.seconds),
+        "messages": lambda: messages(args.count),
+        "processor": lambda: robot_run.processor(args.seconds),
+        "exchange": robot_run.exchange,
+    }
     for case in [args.case] if args.case else cases:
         for row in cases[case]():
             print_message(str(row))

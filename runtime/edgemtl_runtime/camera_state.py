@@ -6,10 +6,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
 from typing import Any, Literal
 
 import msgspec
-import numpy as np
 
 from .frame import UNKNOWN_NS, Frame, StampSource
 
@@ -69,6 +70,7 @@ class CameraState:
         self.frames = 0
         self.stamp_source: StampSource | None = None
         self.arrivals: deque[int] = deque(maxlen=RECENT)
+        self._interval_ns: int | None = None
         self.uncertainty_ns = 0
         self.clock_trusted = True
         self.changed_ns: int | None = None
@@ -78,6 +80,7 @@ class CameraState:
         self.frames += 1
         self.stamp_source = frame.stamp_source
         self.arrivals.append(self.clock())
+        self._interval_ns = None
         self.set("live")
         self._check_clock(frame.uncertainty_ns)
 
@@ -114,7 +117,10 @@ class CameraState:
     @property
     def interval_ns(self) -> int:
         """Median interval of the recent frames, 0 where there are too few."""
-        return int(np.median(np.diff(np.array(self.arrivals)))) if len(self.arrivals) > 2 else 0
+        if self._interval_ns is None:
+            arrivals = list(self.arrivals)
+            self._interval_ns = int(median(b - a for a, b in pairwise(arrivals))) if len(arrivals) > 2 else 0
+        return self._interval_ns
 
     @property
     def silent_ns(self) -> int:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from .bundle import Head
 from .errors import EngineError
 from .letterbox import Letterbox
+from .network_map import later
 from .nms import suppress
 from .result import (
     Attributes,
@@ -76,25 +77,25 @@ def nms_boxes(output: NDArray[Any], head: Head, letterbox: Letterbox, least: Thr
 def label_map(output: NDArray[Any], head: Head, letterbox: Letterbox, least: Thresholds) -> LabelMap:
     """Decode a (height, width) uint8 map of class ids."""
     _check_ids(output, head)
-    return LabelMap(letterbox.map_to_camera(output), head.classes)
+    return LabelMap(later(output, letterbox), head.classes)
 
 
 @decoder("depth_map")
 def depth_map(output: NDArray[Any], head: Head, letterbox: Letterbox, least: Thresholds) -> DepthMap:
     """Decode a (height, width) map of depths, in metres unless the head's class is ``relative``."""
-    return DepthMap(letterbox.map_to_camera(output), relative="relative" in head.classes)
+    return DepthMap(later(output, letterbox), relative="relative" in head.classes)
 
 
 @decoder("normal_map")
 def normal_map(output: NDArray[Any], head: Head, letterbox: Letterbox, least: Thresholds) -> NormalMap:
     """Decode a (height, width, 3) map of unit vectors."""
-    return NormalMap(letterbox.map_to_camera(output))
+    return NormalMap(later(output, letterbox))
 
 
 @decoder("edge_map")
 def edge_map(output: NDArray[Any], head: Head, letterbox: Letterbox, least: Thresholds) -> EdgeMap:
     """Decode a (height, width) map of edge scores."""
-    return EdgeMap(letterbox.map_to_camera(output), float(least))
+    return EdgeMap(later(output, letterbox), float(least))
 
 
 @decoder("attributes")
@@ -110,7 +111,7 @@ def attributes(output: NDArray[Any], head: Head, letterbox: Letterbox, least: Th
 @decoder("scalar_map")
 def scalar_map(output: NDArray[Any], head: Head, letterbox: Letterbox, least: Thresholds) -> ScalarMap:
     """Decode a (height, width) map of numbers in the head's units."""
-    return ScalarMap(letterbox.map_to_camera(output), head.units, head.value_range)
+    return ScalarMap(later(output, letterbox), head.units, head.value_range)
 
 
 @decoder("vector_map")
@@ -120,7 +121,7 @@ def vector_map(output: NDArray[Any], head: Head, letterbox: Letterbox, least: Th
         raise EngineError(
             f"{head.name}: {output.shape[2]} components for {len(head.classes)} names; export the bundle again"
         )
-    return VectorMap(letterbox.map_to_camera(output), head.classes, head.units, head.value_range)
+    return VectorMap(later(output, letterbox), head.classes, head.units, head.value_range)
 
 
 @decoder("points")

@@ -6,10 +6,12 @@ A head of a task that this runtime has never heard of has one of these: the robo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .network_map import MapResult, NetworkMap, percentiles
 from .result_record import (
     PercentilesRecord,
     PointRecord,
@@ -26,30 +28,33 @@ DIGITS = 4
 
 
 @dataclass(frozen=True, eq=False)
-class ScalarMap(Recorded):
+class ScalarMap(MapResult):
     """A number a pixel: ``values`` (H, W) float32 in ``units``, NaN where not known.
 
     ``value_range`` are the values at the ends of the colour scale; None: each image's 2nd and 98th percentile.
     """
 
+    MAP: ClassVar[str] = "values"
     values: NDArray[np.float32]
     units: str = ""
     value_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        _check_shape("a scalar map", self.values, "(H, W)", 2)
+        _check_shape("a scalar map", self._keep_map(), "(H, W)", 2)
 
     def record(self) -> ScalarMapRecord:
         """Return the image's 5th, 50th and 95th percentile, for JSON; None where no pixel has a value."""
-        known = self.values[np.isfinite(self.values)]
-        percentiles = np.percentile(known, (5, 50, 95)).tolist() if known.size else [None] * 3
-        return ScalarMapRecord(PercentilesRecord(*map(_rounded, percentiles)), self.units)
+        values, counts = self._counted()
+        known = np.isfinite(values) & (counts > 0)
+        ends = percentiles(values[known], counts[known], (5, 50, 95)) if known.any() else [None] * 3
+        return ScalarMapRecord(PercentilesRecord(*map(_rounded, ends)), self.units)
 
 
 @dataclass(frozen=True, eq=False)
-class VectorMap(Recorded):
+class VectorMap(MapResult):
     """A vector a pixel: ``vectors`` (H, W, C) float32 in ``units``, a component a name, NaN where not known."""
 
+    MAP: ClassVar[str] = "vectors"
     vectors: NDArray[np.float32]
     names: tuple[str, ...]
     units: str = ""
@@ -57,12 +62,15 @@ class VectorMap(Recorded):
     """The lengths at the ends of the colour scale; None: each image's 2nd and 98th percentile."""
 
     def __post_init__(self) -> None:
-        _check_shape("a vector map", self.vectors, f"(H, W, {len(self.names)})", 3, len(self.names))
+        _check_shape("a vector map", self._keep_map(), f"(H, W, {len(self.names)})", 3, len(self.names))
 
     def record(self) -> VectorMapRecord:
         """Return the mean of every component over the pixels that are known, for JSON."""
-        known = self.vectors[np.isfinite(self.vectors).all(2)]
-        means = known.mean(0, dtype=np.float64).tolist() if len(known) else [None] * len(self.names)
+        vectors, counts = self._counted()
+        known = np.isfinite(vectors).all(2) & (counts > 0)
+        means = [None] * len(self.names)
+        if known.any():
+            means = np.average(vectors[known].astype(np.float64), 0, counts[known]).tolist()
         return VectorMapRecord(dict(zip(self.names, map(_rounded, means), strict=True)), self.units)
 
 
@@ -134,6 +142,8 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None or not np.isfinite(value) else round(value, DIGITS)
 
 
-def _check_shape(what: str, values: NDArray[np.float32], shape: str, ndim: int, last: int | None = None) -> None:
+def _check_shape(
+    what: str, values: NDArray[np.float32] | NetworkMap, shape: str, ndim: int, last: int | None = None
+) -> None:
     if values.ndim != ndim or values.dtype != np.float32 or (last is not None and values.shape[-1] != last):
         raise ValueError(f"{what} is {shape} float32, not {values.dtype} {values.shape}")

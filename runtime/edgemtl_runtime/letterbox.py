@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .bundle import ThermalRange
 from .errors import EdgemtlError, missing
+from .pixels import luma
 
 
 def to_uint8(image: NDArray[Any], thermal_range: ThermalRange) -> NDArray[np.uint8]:
@@ -96,9 +97,8 @@ def with_channels(image: NDArray[Any], channels: int) -> NDArray[np.uint8]:
         image = image[:, :, None]
     if image.shape[2] == channels:
         return np.asarray(image, np.uint8)
-    if channels == 1:  # a grey camera that delivers colour: ITU-R BT.601 luma
-        luma = np.asarray(image @ np.array([0.299, 0.587, 0.114], np.float32))
-        return (luma + 0.5).astype(np.uint8)[:, :, None]
+    if channels == 1:  # a grey camera that delivers colour
+        return luma(image)[:, :, None]
     return np.asarray(np.repeat(image, channels, axis=2), np.uint8)
 
 
@@ -122,8 +122,12 @@ def _nearest(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
     OpenCV's INTER_NEAREST_EXACT takes the other pixel where two are equally near, so it is not used: with and without
     OpenCV a map is the same. Columns cost more than rows, so they are taken where there are fewer rows.
     """
-    rows = np.minimum((np.arange(height) + 0.5) * image.shape[0] / height, image.shape[0] - 1).astype(np.intp)
-    columns = np.minimum((np.arange(width) + 0.5) * image.shape[1] / width, image.shape[1] - 1).astype(np.intp)
+    rows, columns = nearest_indices(image.shape[0], height), nearest_indices(image.shape[1], width)
     if height < image.shape[0]:
         return np.asarray(image.take(rows, axis=0).take(columns, axis=1))
     return np.asarray(image.take(columns, axis=1).take(rows, axis=0))
+
+
+def nearest_indices(size: int, into: int) -> NDArray[np.intp]:
+    """Return which of ``size`` pixels each of ``into`` pixels shows."""
+    return np.minimum((np.arange(into) + 0.5) * size / into, size - 1).astype(np.intp)

@@ -37,6 +37,8 @@ COLOURED_SHARE = 0.1
 """Share of coloured pixels from which an image is false colour: time and logo over a grey image are fewer."""
 EQUAL_COUNTS = 2
 """Counts by which three equal channels of 16 bits may differ."""
+LUMA = (9798, 19235, 3735)
+"""Weights of red, green and blue in luma, of 2 to the power of 15."""
 SAMPLED = 4
 """Every fourth row and column is looked at for colour."""
 
@@ -153,7 +155,7 @@ def as_modality(image: StoredImage | Array, modality: str) -> Array:
             f"is a colour image; {modality} has one channel of 8 or 16 bits, or three equal ones: colours of a palette "
             f"are no temperatures{where if stored.has_counts else ', so export counts or grey levels'}"
         )
-    return _luma(pixels)
+    return luma(pixels)
 
 
 def describe(pixels: Array) -> str:
@@ -205,14 +207,22 @@ def _unsigned(channel: Array) -> Array:
 
 
 def _is_coloured(pixels: Array) -> bool:
-    sample = pixels[::SAMPLED, ::SAMPLED].astype(np.int16)
-    return bool((np.ptp(sample, axis=2) > LOSSY_SPREAD).mean() > COLOURED_SHARE)
+    red, green, blue = (pixels[::SAMPLED, ::SAMPLED, channel] for channel in range(3))
+    most, least = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
+    return bool((most - least > LOSSY_SPREAD).mean() > COLOURED_SHARE)
 
 
-def _luma(pixels: Array) -> Array:
-    """Return the luma of nearly grey colours (ITU-R BT.601), that of equal channels exactly."""
-    luma = pixels @ np.array([0.299, 0.587, 0.114], np.float32)
-    return np.asarray((luma + 0.5).astype(np.uint8))
+def luma(pixels: Array) -> NDArray[np.uint8]:
+    """Return the luma (H, W) of colours (H, W, 3) uint8 (ITU-R BT.601), in whole numbers of 15 bits as OpenCV has it.
+
+    That of equal channels is their value.
+    """
+    try:
+        import cv2
+    except ImportError:
+        sums = pixels.astype(np.int32) @ np.array(LUMA, np.int32)
+        return ((sums + (1 << 14)) >> 15).astype(np.uint8)
+    return np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 _LOCK = threading.Lock()

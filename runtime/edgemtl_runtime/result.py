@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -17,6 +17,7 @@ from .generic_result import ScalarMap as ScalarMap
 from .generic_result import Scalars as Scalars
 from .generic_result import Tensor as Tensor
 from .generic_result import VectorMap as VectorMap
+from .network_map import MapResult, NetworkMap, percentiles
 from .renamed_names import renamed_fields
 from .result_record import (
     AttributesRecord,
@@ -110,67 +111,76 @@ class Boxes(Recorded):
 
 
 @dataclass(frozen=True, eq=False)
-class LabelMap(Recorded):
+class LabelMap(MapResult):
     """Semantic segmentation: ``labels`` (H, W) uint8, one class id a pixel."""
 
+    MAP: ClassVar[str] = "labels"
     labels: NDArray[np.uint8]
     names: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if self.labels.ndim != 2 or self.labels.dtype != np.uint8:
-            raise ValueError(f"a label map is (H, W) uint8, not {self.labels.dtype} {self.labels.shape}")
+        labels = self._keep_map()
+        if labels.ndim != 2 or labels.dtype != np.uint8:
+            raise ValueError(f"a label map is (H, W) uint8, not {labels.dtype} {labels.shape}")
 
     def record(self) -> LabelMapRecord:
         """Return the share of the image that each class covers, for JSON."""
-        counts = np.bincount(self.labels.ravel(), minlength=len(self.names))[: len(self.names)]
-        return LabelMapRecord(
-            {n: round(float(c) / self.labels.size, 4) for n, c in zip(self.names, counts, strict=True)}
-        )
+        labels, counts = self._counted()
+        pixels = np.bincount(labels.ravel(), counts.ravel(), len(self.names))[: len(self.names)]
+        shares = pixels / counts.sum()
+        return LabelMapRecord({n: round(share, 4) for n, share in zip(self.names, shares.tolist(), strict=True)})
 
 
 @dataclass(frozen=True, eq=False)
-class DepthMap(Recorded):
+class DepthMap(MapResult):
     """Depth along the optical axis: ``depth_m`` (H, W) float32, metres; if ``relative``, up to a factor an image."""
 
+    MAP: ClassVar[str] = "depth_m"
     depth_m: NDArray[np.float32]
     relative: bool = False
 
     def __post_init__(self) -> None:
-        _check_map("a depth map", self.depth_m, 2)
+        _check_map("a depth map", self._keep_map(), 2)
 
     def record(self) -> DepthMapRecord:
         """Return the image's 5th, 50th and 95th percentile, for JSON."""
-        low, middle, high = np.percentile(self.depth_m, (5, 50, 95)).tolist()
+        depth_m, counts = self._counted()
+        low, middle, high = percentiles(depth_m.ravel(), counts.ravel(), (5, 50, 95))
         return DepthMapRecord(DepthRecord(round(low, 3), round(middle, 3), round(high, 3)))
 
 
 @dataclass(frozen=True, eq=False)
-class NormalMap(Recorded):
+class NormalMap(MapResult):
     """Surface normals: ``normals`` (H, W, 3) float32 unit vectors, x right, y down, z forward."""
 
+    MAP: ClassVar[str] = "normals"
     normals: NDArray[np.float32]
 
     def __post_init__(self) -> None:
-        _check_map("a normal map", self.normals, 3)
+        _check_map("a normal map", self._keep_map(), 3)
 
     def record(self) -> NormalMapRecord:
         """Return the mean direction, for JSON."""
-        return NormalMapRecord([round(component, 4) for component in self.normals.mean((0, 1)).tolist()])
+        normals, counts = self._counted()
+        mean = np.tensordot(counts, normals.astype(np.float64)) / counts.sum()
+        return NormalMapRecord([round(component, 4) for component in mean.tolist()])
 
 
 @dataclass(frozen=True, eq=False)
-class EdgeMap(Recorded):
+class EdgeMap(MapResult):
     """Edge probabilities: ``scores`` (H, W) float32 in [0, 1]; an edge from ``threshold`` on."""
 
+    MAP: ClassVar[str] = "scores"
     scores: NDArray[np.float32]
     threshold: float
 
     def __post_init__(self) -> None:
-        _check_map("an edge map", self.scores, 2)
+        _check_map("an edge map", self._keep_map(), 2)
 
     def record(self) -> EdgeMapRecord:
         """Return the share of the image that is edge, for JSON."""
-        return EdgeMapRecord(round(float((self.scores >= self.threshold).mean()), 4))
+        scores, counts = self._counted()
+        return EdgeMapRecord(round(float(counts[scores >= self.threshold].sum() / counts.sum()), 4))
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,7 +220,7 @@ def _check_tracks(tracks: NDArray[Any], count: int) -> None:
         raise ValueError(f"tracks are numbers from 1 on, each once a frame, or {NO_TRACK}: {tracks.tolist()}"[:200])
 
 
-def _check_map(what: str, values: NDArray[Any], ndim: int) -> None:
+def _check_map(what: str, values: NDArray[Any] | NetworkMap, ndim: int) -> None:
     if values.ndim != ndim or values.dtype != np.float32 or (ndim == 3 and values.shape[2] != 3):
         raise ValueError(f"{what} is (H, W{', 3' if ndim == 3 else ''}) float32, not {values.dtype} {values.shape}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from edgemtl_runtime.camera import open_camera
 from edgemtl_runtime.frame import FramePair
 from edgemtl_runtime.image_file import ImageFileError, inspect
 from edgemtl_runtime.letterbox import Letterbox, to_uint8
-from edgemtl_runtime.pixels import as_modality, decode, describe, is_thermal, read_image
+from edgemtl_runtime.pixels import as_modality, decode, describe, is_thermal, luma, read_image
 from edgemtl_runtime.preprocess import Preprocessor
 from edgemtl_runtime.sink.image_folder import ImageFolder
 
@@ -312,8 +313,8 @@ def test_messages_of_every_kind_of_pixels() -> None:
             image = to_array(message)
             assert image.dtype == np.uint8 and (image[2:-2, 2:-2] == colour).all(), message.encoding
     grey = np.full((24, 80), 128, np.uint8)
-    for encoding, luma in (("yuv422", 1), ("uyvy", 1), ("yuv422_yuy2", 0), ("yuyv", 0)):
-        grey[:, 1 - luma :: 2], grey[:, luma::2] = 128, 120
+    for encoding, first in (("yuv422", 1), ("uyvy", 1), ("yuv422_yuy2", 0), ("yuyv", 0)):
+        grey[:, 1 - first :: 2], grey[:, first::2] = 128, 120
         image = to_array(dataclasses.replace(raw(grey, encoding), width=40))
         assert image.shape == (24, 40, 3) and np.ptp(image) == 0 and abs(int(image[0, 0, 0]) - 121) <= 1, encoding
     assert np.array_equal(to_array(raw(stacked(COUNTS), "16UC3")), COUNTS)
@@ -361,3 +362,14 @@ def test_a_run_rejects_another_kind_of_image_in_one_line(
         lines = [line for line in capsys.readouterr().err.splitlines() if expected in line]
         assert len(lines) == 1
     assert main(["run", str(toy_bundle), "--rgb", str(tmp_path / "colour"), "--ir", str(tmp_path / "counts")]) == 0
+
+
+def test_luma_is_the_same_with_and_without_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
+    colours = np.stack(np.meshgrid(*[np.arange(0, 256, 5, np.uint8)] * 3), -1).reshape(52, -1, 3)
+    by_opencv = luma(colours)
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    np.testing.assert_array_equal(luma(colours), by_opencv)
+    exact = colours @ np.array([299, 587, 114]) / 1000
+    assert (
+        np.abs(by_opencv - exact).max() <= 0.51 and (luma(colours[:1, :, :1].repeat(3, 2)) == colours[:1, :, 0]).all()
+    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -22,6 +24,7 @@ from edgemtl_runtime.errors import EdgemtlError, EngineError
 from edgemtl_runtime.frame import Frame, FramePair, StampSource
 from edgemtl_runtime.generic_result import Points, ScalarMap, Scalars, Tensor, VectorMap
 from edgemtl_runtime.letterbox import Letterbox
+from edgemtl_runtime.network_map import later, percentiles
 from edgemtl_runtime.postprocess import parse_thresholds
 from edgemtl_runtime.result import Attributes, Boxes, DepthMap, EdgeMap, HeadResult, LabelMap, NormalMap, Result, schema
 from edgemtl_runtime.sink.jsonl import JsonLines
@@ -317,3 +320,42 @@ def test_a_map_shows_the_nearest_pixel_of_the_network(
     at_row = [min((2 * i + 1) * fit.scaled_height // (2 * h), fit.scaled_height - 1) for i in range(h)]
     at_column = [min((2 * i + 1) * fit.scaled_width // (2 * w), fit.scaled_width - 1) for i in range(w)]
     assert np.array_equal(fit.map_to_camera(values), values[at_row][:, at_column])
+
+
+CAMERA = st.tuples(st.integers(1, 40), st.integers(1, 40))
+
+
+@settings(deadline=None)
+@given(CAMERA, st.integers(0, 2**32 - 1))
+def test_a_map_tells_the_same_enlarged_or_not(camera: tuple[int, int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    letterbox = Letterbox.plan(camera, (12, 16))
+    values = rng.integers(-3, 3, (12, 16)).astype(np.float32)
+    values[rng.random((12, 16)) < 0.1] = np.nan
+    vectors = rng.normal(size=(12, 16, 3)).astype(np.float32)
+    makers: list[Callable[[Any], Any]] = [
+        lambda lay: LabelMap(lay(rng_labels(seed)), ("a", "b", "c")),
+        lambda lay: DepthMap(lay(vectors[..., 0])),
+        lambda lay: NormalMap(lay(vectors)),
+        lambda lay: EdgeMap(lay(vectors[..., 1]), 0.2),
+        lambda lay: ScalarMap(lay(values), "K"),
+        lambda lay: VectorMap(lay(vectors), ("x", "y", "z")),
+    ]
+    for make in makers:
+        kept, enlarged = make(lambda output: later(output, letterbox)), make(letterbox.map_to_camera)
+        untouched = kept.to_dict()
+        assert kept.MAP not in vars(kept)
+        np.testing.assert_array_equal(getattr(kept, kept.MAP), getattr(enlarged, enlarged.MAP))
+        assert json.dumps(untouched) == json.dumps(enlarged.to_dict()) == json.dumps(kept.to_dict())
+        assert getattr(copy.deepcopy(kept), kept.MAP).shape[:2] == camera
+
+
+def rng_labels(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 3, (12, 16), np.uint8)
+
+
+@given(arrays(np.float32, st.integers(1, 30), elements=st.floats(-9, 9, width=32)), st.data())
+def test_percentiles_of_repeated_values(values: np.ndarray, data: st.DataObject) -> None:
+    counts = data.draw(arrays(np.int64, values.shape, elements=st.integers(1, 5)))
+    expected = np.percentile(values.astype(np.float64).repeat(counts), (0, 5, 50, 95, 100))
+    np.testing.assert_allclose(percentiles(values, counts, (0, 5, 50, 95, 100)), expected, atol=1e-9)

@@ -91,6 +91,11 @@ bool is_coloured(const Source &source, const edgemtl_image &image) {
     return static_cast<double>(coloured) / static_cast<double>(looked_at) > COLOURED_SHARE;
 }
 
+/// ITU-R BT.601 in whole numbers of 15 bits, as OpenCV has it.
+std::uint8_t luma(int red, int green, int blue) {
+    return static_cast<std::uint8_t>((9798 * red + 19235 * green + 3735 * blue + (1 << 14)) >> 15);
+}
+
 Pixels grey(const Source &source, const edgemtl_image &image) {
     Pixels out{image.height, image.width, 1,
                std::vector<std::uint8_t>(static_cast<std::size_t>(image.height) * image.width)};
@@ -100,9 +105,7 @@ Pixels grey(const Source &source, const edgemtl_image &image) {
             continue;
         }
         for (int x = 0; x < image.width; ++x) {
-            const float luma =
-                0.299f * source.colour(y, x, 0) + 0.587f * source.colour(y, x, 1) + 0.114f * source.colour(y, x, 2);
-            out.row(y)[x] = static_cast<std::uint8_t>(luma + 0.5f);  // ITU-R BT.601
+            out.row(y)[x] = luma(source.colour(y, x, 0), source.colour(y, x, 1), source.colour(y, x, 2));
         }
     }
     return out;
@@ -153,7 +156,7 @@ Pixels as_modality(const edgemtl_image &image, const Input &input) {
     for (std::size_t i = 0, n = static_cast<std::size_t>(pixels.height) * pixels.width; i < n; ++i) {
         const std::uint8_t *from = &pixels.data[i * pixels.channels];
         if (input.channels == 1)
-            out.data[i] = static_cast<std::uint8_t>(0.299f * from[0] + 0.587f * from[1] + 0.114f * from[2] + 0.5f);
+            out.data[i] = luma(from[0], from[1], from[2]);
         else
             std::fill_n(&out.data[i * 3], 3, from[0]);
     }

@@ -35,6 +35,8 @@ class PatternCamera(PlaybackCamera):
         if not (8 <= width <= 8192 and 8 <= height <= 8192):
             raise CameraError("pattern: width and height lie between 8 and 8192")
         self.count, self.width, self.height = int(count), int(width), int(height)
+        shade = np.linspace(40, 120, self.height, dtype=np.float32).astype(np.uint8)
+        self.background = np.tile(shade[:, None, None], (1, self.width, 1 if self.is_grey else 3))
         self.live = fps > 0
         self.fps = self.rate = fps or NOMINAL_FPS
         self.pace = Pace(epoch, self.fps, self.live)
@@ -51,8 +53,7 @@ class PatternCamera(PlaybackCamera):
     def draw(self, time_s: float) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
         """Return the pattern at a time, (H, W, 3) or (H, W) uint8."""
         h, w = self.height, self.width
-        shade = np.linspace(40, 120, h, dtype=np.float32)[:, None, None] + np.zeros((h, w, 1), np.float32)
-        image = np.repeat(shade, 1 if self.is_grey else 3, 2).astype(np.uint8)
+        image = self.background.copy()
         for x, y, wide, high, speed, colour, warmth in SHAPES:
             left = int(((x + speed * time_s) % (1 + wide) - wide) * w)
             top = int((y - high / 2) * h)
