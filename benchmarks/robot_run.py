@@ -47,7 +47,7 @@ def write_street(folder: Path) -> Path:
 
 
 def write_videos(folder: Path) -> tuple[str, str]:
-    """Write two H.264 videos of a minute, a moving picture in colour and in grey, and return their URIs."""
+    """Write two H.264 videos of a minute, a moving scene in colour and in grey, and return their URIs."""
     import av
     import cv2
 
@@ -60,9 +60,9 @@ def write_videos(folder: Path) -> tuple[str, str]:
             stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
             for index in range(60 * RATE):
                 left = index * 2 * SIZE[0] // (60 * RATE)
-                picture = scene[:, left : left + SIZE[0]]
-                picture = np.repeat(picture[:, :, :1], 3, 2) if name == "ir" else np.ascontiguousarray(picture)
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+                image = scene[:, left : left + SIZE[0]]
+                image = np.repeat(image[:, :, :1], 3, 2) if name == "ir" else np.ascontiguousarray(image)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
             container.mux(stream.encode())
     return f"{folder}/rgb.mp4?fps={RATE}", f"{folder}/ir.mp4?fps={RATE}"
 

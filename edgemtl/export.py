@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +32,8 @@ from .run import Run
 PRODUCER = "edgemtl 0.1.0"
 PARITY_IMAGES = 16
 """Images of the held-out split on which a bundle is compared with its run."""
+REFERENCE_IMAGES = 200
+"""Images of the held-out split from which drift is measured."""
 CALIBRATION_IMAGES = 64
 """Images of the training split from which the ranges of fp16 and int8 are taken."""
 
@@ -111,6 +113,7 @@ def _export_into(
             options.dynamic_batch,
             camera_size=options.camera_size,
             self_test=options.self_test,
+            reference=each_frame(inputs, val, REFERENCE_IMAGES),
         )
     except (ParityError, NotEqualError, UnsupportedError) as error:
         raise EdgemtlError(f"no bundle written: {error}") from error
@@ -127,8 +130,14 @@ def select_heads(run: Run, names: tuple[str, ...]) -> tuple[Head, ...]:
 
 def frames_of(inputs: tuple[Input, ...], samples: Dataset, count: int) -> list[dict[str, NDArray[Any]]]:
     """Return up to ``count`` samples' images, evenly over a dataset, as an engine takes them."""
+    return list(each_frame(inputs, samples, count))
+
+
+def each_frame(inputs: tuple[Input, ...], samples: Dataset, count: int) -> Iterator[dict[str, NDArray[Any]]]:
+    """Yield what `frames_of` returns, one after the other."""
     named = {spec.name: spec for spec in inputs}
-    return [fitted_images(samples[i], named) for i in evenly_spaced(len(samples), min(count, len(samples)))]
+    for index in evenly_spaced(len(samples), min(count, len(samples))):
+        yield fitted_images(samples[index], named)
 
 
 @dataclass(frozen=True)

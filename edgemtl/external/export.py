@@ -20,7 +20,7 @@ from edgemtl_runtime.atomic import AtomicFolder
 from edgemtl_runtime.bundle import BUNDLE, Bundle
 
 from ..errors import EdgemtlError
-from ..export import CALIBRATION_IMAGES, PARITY_IMAGES, PRODUCER, Options, frames_of
+from ..export import CALIBRATION_IMAGES, PARITY_IMAGES, PRODUCER, REFERENCE_IMAGES, Options, each_frame, frames_of
 from ..gate_scores import scorer
 from ..synthetic.streets import HELD_OUT, Streets
 from .images import NetworkImages
@@ -92,6 +92,7 @@ def write_network(
         options.dynamic_batch,
         options.camera_size,
         options.self_test,
+        each_frame(inputs, images.held_out, REFERENCE_IMAGES),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -20,6 +20,7 @@ from edgemtl_runtime.manifest_schema import ParityFigures, PruningFigures
 from . import parity
 from .camera_size import Size
 from .deployed import Deployed
+from .drift_reference import add_drift_reference
 from .inputs import example_inputs
 from .model_card import MODEL_CARD, model_card
 from .precisions import Precisions, write_precisions
@@ -44,6 +45,7 @@ def export_bundle(
     overwrite: bool = False,
     camera_size: Size | None = None,
     self_test: bool = True,
+    reference: Iterable[Arrays] = (),
 ) -> tuple[Bundle, Shrunk]:
     """Write ``network`` as a bundle to the folder ``out``, and return the bundle and the shrunk network.
 
@@ -54,7 +56,8 @@ def export_bundle(
     ``dynamic_batch`` the ONNX has a dynamic batch size. With ``overwrite`` a bundle of ours at ``out`` is replaced.
     ``out`` may be a folder that was claimed before. With a ``camera_size`` (height, width) the bundle takes images of
     that size, and so are ``frames``: they are resized in the graph, and results are in their pixels. One of ``frames``
-    goes with the bundle, with what the network puts out for it, unless ``self_test`` is off.
+    goes with the bundle, with what the network puts out for it, unless ``self_test`` is off. Drift is measured from
+    the images of ``reference``, or of ``frames``.
     """
     if not isinstance(out, AtomicFolder):
         with AtomicFolder(out, BUNDLE, overwrite) as claimed:
@@ -72,6 +75,7 @@ def export_bundle(
                 dynamic_batch,
                 camera_size=camera_size,
                 self_test=self_test,
+                reference=reference,
             )
     network = network.eval()
     batch = dynamic_batch_size()
@@ -81,7 +85,19 @@ def export_bundle(
     shrunk = shrink(network, (), examples, outputs=names, align=align, dynamic_shapes=shapes)
     compact = Compact(network, shrunk.module(), shrunk.report)
     bundle = write_compact(
-        out, compact, inputs, heads, frames, name, licence, producer, precisions, dynamic_batch, camera_size, self_test
+        out,
+        compact,
+        inputs,
+        heads,
+        frames,
+        name,
+        licence,
+        producer,
+        precisions,
+        dynamic_batch,
+        camera_size,
+        self_test,
+        reference,
     )
     return bundle, shrunk
 
@@ -107,6 +123,7 @@ def write_compact(
     dynamic_batch: bool = False,
     camera_size: Size | None = None,
     self_test: bool = True,
+    reference: Iterable[Arrays] = (),
 ) -> Bundle:
     """Write a network that was shrunk already as a bundle; the rest is as of `export_bundle`."""
     if not frames:
@@ -119,6 +136,7 @@ def write_compact(
     written = write_precisions(out.folder, precisions, heads, frames)
     if self_test:
         add_self_test(out.folder, heads, frames)
+    add_drift_reference(out.folder, deployed.inputs, heads, reference or frames)
     manifest = Manifest(
         name=name,
         inputs=deployed.inputs,

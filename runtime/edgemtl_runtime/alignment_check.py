@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from .frame import FramePair, PreparedFrame, Size
@@ -19,6 +20,12 @@ class AlignmentCheck:
         self._preprocessor: Preprocessor | None = None
         self.size: Size | None = None
         self._warned: set[str] = set()
+
+    @property
+    def shift_px(self) -> float | None:
+        """How far the images lie from one another, in the network's pixels; None where it is not known."""
+        shift = self.misalignment and self.misalignment.shift_px
+        return round(math.hypot(*shift), 2) if shift else None
 
     def feed(self, pair: FramePair, preprocessor: Preprocessor) -> list[str]:
         """Take a pair that was prepared, and return new warnings."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .bundle import Bundle
 from .decode import decode
+from .drift import Drift
 from .engine import Arrays, Engine, OwnsOutputs
 from .errors import EdgemtlError
 from .frame import Frame, FramePair, PreparedFrame
@@ -51,6 +52,7 @@ class LoadedBundle:
         self.blanks = {s.name: np.full((1, s.height, s.width, s.channels), s.blank, np.uint8) for s in self.inputs}
         self.trackers = HeadTrackers(self.heads, self.thresholds) if track else None
         self.preprocessor = self._preprocessor(rig, replaces)
+        self.drift = Drift(bundle)
         if replaces and replaces.trackers and self.trackers and self._has_heads_of(replaces):
             self.trackers.trackers = replaces.trackers.trackers
 
@@ -64,22 +66,23 @@ class LoadedBundle:
         same = same and all(np.array_equal(other.thresholds[name], least) for name, least in self.thresholds.items())
         return same and self.heads == other.heads
 
-    def run(self, pair: FramePair) -> Arrays:
-        """Return the network's outputs of a pair, as arrays that stay."""
-        outputs = self.engine.run(self._inputs(pair))
+    def run(self, images: Arrays) -> Arrays:
+        """Return the network's outputs of `images`, as arrays that stay; a missing camera's is the blank frame."""
+        outputs = self.engine.run(self.blanks | images)
         if not self.owned_outputs:  # results are shown while the next pair is run
             outputs = {name: np.array(output) for name, output in outputs.items()}
         return outputs
 
-    def _inputs(self, pair: FramePair) -> Arrays:
-        """Return the network's inputs; a missing camera's is the blank frame."""
-        inputs: Arrays = {}
-        for name, blank in self.blanks.items():
+    def images(self, pair: FramePair) -> Arrays:
+        """Return the network's inputs of the cameras that have a frame."""
+        images: Arrays = {}
+        for name in self.blanks:
             frame = pair.frames.get(name)
             if frame is not None and getattr(frame, "preprocessor", None) is not self.preprocessor:
                 frame = self.preprocessor.prepare(frame)  # it was prepared for the bundle before
-            inputs[name] = frame.network_input[None] if isinstance(frame, PreparedFrame) else blank
-        return inputs
+            if isinstance(frame, PreparedFrame):
+                images[name] = frame.network_input[None]
+        return images
 
     def result(self, pair: FramePair, outputs: Arrays, index: int) -> Result:
         """Decode a pair's outputs, and track the objects where that is asked."""

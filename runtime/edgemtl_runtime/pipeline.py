@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from .camera.wrappers import with_offsets
 from .camera_state import CameraStatus, Event
 from .capture import Capture
 from .decode import DECODERS
-from .engine import Engine
+from .engine import Arrays, Engine
 from .errors import BundleError, EdgemtlError, flag
 from .event_log import EventLog, Listener, raise_once
 from .frame import FramePair
@@ -44,6 +44,14 @@ class AsksToEnd(Protocol):
     """A sink that can ask for the end of the run, as a window that is closed does."""
 
     asks_to_end: bool
+
+
+class Unchecked(NamedTuple):
+    """A pair whose result was given, and whose drift and alignment are still to be checked."""
+
+    pair: FramePair
+    images: Arrays
+    outputs: Arrays
 
 
 class Pipeline(Reading[tuple[FramePair, Result]]):
@@ -92,7 +100,7 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
             Capture(ordered, pairing, policy, self.stats, event_log, self._exchange.prepare, clock, degrade)
         )
         self.index = 0
-        self.unchecked: FramePair | None = None
+        self.unchecked: Unchecked | None = None
         self.last_result_ns = 0
 
     @property
@@ -105,7 +113,8 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
         begun = time.monotonic()
         if (previous := self.unchecked) is not None:
             self.unchecked = None
-            for text in self.alignment.feed(previous, self.loaded.preprocessor):
+            self.loaded.drift.feed(previous.images, previous.outputs)
+            for text in self.alignment.feed(previous.pair, self.loaded.preprocessor):
                 self._warn(text)
         left_s = None if timeout_s is None else max(0.0, begun + timeout_s - time.monotonic())
         if (pair := self.capture.take(left_s)) is None:
@@ -117,7 +126,6 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
             self.stats.drop_pair(pair, "failed")
             raise
         self.index += 1
-        self.unchecked = pair
         return pair, result
 
     def run(self, sinks: Sequence[Sink] = ()) -> Stats:
@@ -192,6 +200,10 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
             stats=self.stats.report(recent=True),
             last_result_age_ms=age_ms,
             warnings=[str(event) for event in self.warnings],
+            bundle=self.loaded.bundle.path.name,
+            drift=self.loaded.drift.values(),
+            missing=self.loaded.drift.missing(),
+            misalignment_px=self.alignment.shift_px,
         )
 
     def _drop_failed(self, used: list[InlineSink]) -> None:
@@ -249,11 +261,13 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
 
     def _result(self, pair: FramePair, index: int) -> Result:
         begun = self.clock()
-        outputs = self.loaded.run(pair)
+        images = self.loaded.images(pair)
+        outputs = self.loaded.run(images)
         inferred = self.clock()
         result = self.loaded.result(pair, outputs, index)
         self.last_result_ns = self.clock()
         self.stats.pair(pair, (begun, inferred, self.last_result_ns), len(self.capture.cameras))
+        self.unchecked = Unchecked(pair, images, outputs)
         return result
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from .drift import DriftValue
 from .renamed_names import warn_renamed
 from .stats import StatsReport
 
@@ -15,13 +16,21 @@ CameraStatus = Mapping[str, Any]
 
 
 class Status(msgspec.Struct, frozen=True):
-    """Status of a `Pipeline` at one time; ``last_result_age_ms`` is None before the first result."""
+    """Status of a `Pipeline` at one time; ``last_result_age_ms`` is None before the first result.
+
+    ``bundle`` is the folder's name, ``drift`` by quantity (`edgemtl_runtime.drift`), ``missing`` by input the share of
+    the latest pairs without its camera, ``misalignment_px`` how far registered images are from one another.
+    """
 
     running: bool
     cameras: dict[str, CameraStatus]
     stats: StatsReport
     last_result_age_ms: float | None
     warnings: list[str]
+    bundle: str = ""
+    drift: dict[str, DriftValue] = {}
+    missing: dict[str, float] = {}
+    misalignment_px: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return one object for JSON."""

@@ -48,6 +48,24 @@ class Collector:
         age_ms = self.status["last_result_age_ms"]
         if age_ms is not None:
             yield _gauge("last_result_age_seconds", "Time since the last result.", (), {(): age_ms / 1e3}.items())
+        yield from self._drift()
+
+    def _drift(self) -> Iterator[GaugeMetricFamily]:
+        """Yield how far the data are from those of the export; a status of an earlier kind has none of it."""
+        if bundle := self.status.get("bundle"):
+            yield _gauge("bundle_info", "1 for the bundle in use.", ("bundle",), {bundle: 1.0}.items())
+        values = self.status.get("drift", {})
+        for key, text in (
+            ("drift", "Drift of a quantity, in standard deviations of the reference."),
+            ("value", "Mean of a quantity over the latest pairs."),
+            ("reference", "Mean of a quantity over the images of the export."),
+        ):
+            name = "drift" if key == "drift" else f"drift_{key}"
+            yield _gauge(name, text, ("quantity",), {q: value[key] for q, value in values.items()}.items())
+        missing = self.status.get("missing", {})
+        yield _gauge("missing_share", "Share of the latest pairs without a camera.", ("camera",), missing.items())
+        if (shift_px := self.status.get("misalignment_px")) is not None:
+            yield _gauge("misalignment_pixels", "Shift between registered images.", (), {(): shift_px}.items())
 
 
 def exposition(status: Mapping[str, Any]) -> bytes:
