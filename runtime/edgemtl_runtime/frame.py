@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .renamed_names import renamed_fields
 from .wall import WALL
+
+if TYPE_CHECKING:
+    from .rig.camera_model import CameraModel
 
 StampSource = Literal["driver", "stream", "file", "rate", "arrival"]
 """Source of a stamp, the best first.
@@ -47,6 +50,10 @@ class Frame:
     """Bound of the stamp's error, except for a constant delay."""
     sample_id: str = ""
     """Identity of the sample, where file names hold it: two frames that have one are paired by it alone."""
+    frame_id: str = ""
+    """The coordinate frame in ROS that the source states."""
+    lens: CameraModel | None = None
+    """The camera's calibration that the source states."""
 
     def __post_init__(self) -> None:
         image = self.image

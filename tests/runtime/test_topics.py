@@ -16,11 +16,16 @@ from servers import free_port
 from timed import watch
 from topics import Publisher, publishing
 
+from edgemtl_runtime.alignment_check import lens_warning
 from edgemtl_runtime.camera import Camera, open_camera
 from edgemtl_runtime.camera.topic import HeaderClock
 from edgemtl_runtime.camera.wrappers import complete
-from edgemtl_runtime.errors import CameraError, UsageError
-from edgemtl_runtime.frame import Frame
+from edgemtl_runtime.errors import CameraError, EdgemtlError, UsageError
+from edgemtl_runtime.frame import Frame, FramePair
+from edgemtl_runtime.messages.cameras import Setup, lens_of
+from edgemtl_runtime.messages.ros import of_pair
+from edgemtl_runtime.messages.store import CameraInfo, RegionOfInterest
+from edgemtl_runtime.rig.camera_model import CameraModel
 from edgemtl_runtime.wall import WALL
 
 pytest.importorskip("zenoh", reason="needs eclipse-zenoh: the extra zenoh")
@@ -172,6 +177,59 @@ def test_a_header_is_the_stamp_where_it_is_plausible(clock: str, delay_ms: int, 
     assert HeaderClock(clock).stamp(0, now_ns)[1] == "arrival"
 
 
+@pytest.mark.parametrize("form", ["ros2", "bridge"])
+@pytest.mark.parametrize("topic", ["front/image_raw", "front/image_raw/compressed"])
+def test_the_calibration_next_to_the_images_is_passed_on(form: str, topic: str) -> None:
+    encoding = "jpeg" if topic.endswith("compressed") else "rgb8"
+    with publishing({"topic": topic, "form": form, "focal_px": 150.0, "encoding": encoding}) as publisher:
+        frame = take(open_camera(publisher.uri(topic), "rgb"), 5)[-1]
+    assert frame.lens is not None and frame.frame_id == "camera_optical_frame"
+    assert frame.lens.size == frame.size and frame.lens.distortion.tolist() == [0.1, -0.2, 0, 0, 0]
+    messages = {topic: message for topic, _, message in of_pair(FramePair({"rgb": frame}), None, 0, Setup())}
+    info = messages["/camera/rgb/camera_info"]
+    assert info.k.tolist() == [150, 0, WIDTH / 2, 0, 150, HEIGHT / 2, 0, 0, 1]  # type: ignore[attr-defined]
+    assert info.header.frame_id == "camera_optical_frame"  # type: ignore[attr-defined]
+    setup = Setup.of(None, ["rgb=mast"], ["rgb"])
+    named = next(message for _, _, message in of_pair(FramePair({"rgb": frame}), None, 0, setup))
+    assert named.header.frame_id == "mast"  # type: ignore[attr-defined]
+
+
+K = [150.0, 0.0, 96.0, 0.0, 150.0, 64.0, 0.0, 0.0, 1.0]
+WHOLE = RegionOfInterest(0, 0, 0, 0, False)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"distortion_model": "equidistant", "d": [0.1] * 4}, "lens model 'equidistant'"),
+        ({"d": [0.1] * 8}, "lens model 'plumb_bob'"),
+        ({"binning_x": 2}, "binned or cropped"),
+        ({"roi": RegionOfInterest(0, 0, 10, 10, False)}, "binned or cropped"),
+        ({"k": [float("nan"), *K[1:]]}, "not finite"),
+        ({"k": [150.0, 0, 0, 9.0, 150.0, 0, 0, 0, 1.0]}, "camera_matrix is not"),
+    ],
+)
+def test_a_calibration_that_cannot_be_used_is_reported(fields: dict[str, Any], reason: str) -> None:
+    plain = {"distortion_model": "plumb_bob", "d": [0.0] * 5, "k": K, "binning_x": 1, "roi": WHOLE, **fields}
+    with pytest.raises(EdgemtlError, match=reason):
+        lens_of(SimpleNamespace(width=192, height=128, binning_y=1, **plain), "rgb")  # type: ignore[arg-type]
+
+
+def test_a_camera_that_is_not_calibrated_says_so_by_zeros() -> None:
+    info = CameraInfo(None, 128, 192, "", [], [0.0] * 9, [], [], 0, 0, WHOLE)  # type: ignore[arg-type]
+    assert lens_of(info, "rgb") is None
+
+
+def test_a_rig_of_another_lens_is_warned_of() -> None:
+    model = CameraModel("rgb", 384, 256, np.array([[300.0, 0, 192], [0, 300, 128], [0, 0, 1]]))
+    image = np.zeros((128, 192, 3), np.uint8)
+    for focal_px, warned in ((150.0, False), (152.0, False), (170.0, True)):
+        lens = CameraModel("rgb", 192, 128, np.array([[focal_px, 0, 96], [0, focal_px, 64], [0, 0, 1]]))
+        warning = lens_warning(model, Frame(image, 0, "rgb", 0, lens=lens))
+        assert (warning is not None) is warned
+    assert warning is not None and "300" not in warning and "focal length of 150 px" in warning and "170 px" in warning
+
+
 class FakeRos:
     """A stand-in for rclpy: a topic by name with its type, and messages as a subscription gets them."""
 
@@ -201,7 +259,10 @@ class FakeRos:
 
         def subscribe(kind: str, topic: str, callback: Any, qos: str) -> None:
             self.calls.append(f"subscribe {kind} {topic} {qos}")
-            self.callback = callback
+            if kind == "CameraInfo":
+                callback(CameraInfo(None, HEIGHT, WIDTH, "plumb_bob", [], K, [], [], 0, 0, WHOLE))
+            else:
+                self.callback = callback
 
         node = SimpleNamespace(
             get_topic_names_and_types=lambda: [(self.topic, [self.kind]), ("/rosout", ["rcl_interfaces/msg/Log"])],
@@ -222,7 +283,7 @@ class FakeRos:
             "rclpy.executors": {"SingleThreadedExecutor": lambda context: executor},
             "rclpy.qos": {"qos_profile_sensor_data": "sensor data"},
             "sensor_msgs": {},
-            "sensor_msgs.msg": {"Image": "Image", "CompressedImage": "CompressedImage"},
+            "sensor_msgs.msg": {"Image": "Image", "CompressedImage": "CompressedImage", "CameraInfo": "CameraInfo"},
         }
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
@@ -240,8 +301,10 @@ def test_a_topic_by_rclpy(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     frames = take(open_camera("ros2://cam/image", "ir"), 5)
     assert max(errors_ms(frames)) < 5 and {frame.stamp_source for frame in frames} == {"driver"}
     assert ros.calls == [
-        "init no signals", f"subscribe {kind} /cam/image sensor data", "executor", "destroy", "shutdown"
+        "init no signals", f"subscribe {kind} /cam/image sensor data",
+        "subscribe CameraInfo /cam/camera_info sensor data", "executor", "destroy", "shutdown",
     ]  # fmt: skip
+    assert frames[-1].lens is not None and frames[-1].lens.camera_matrix.ravel().tolist() == K
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ DEFAULTS = {
     "clock_ns": 0,
     "damage": 0,
     "numbered": 0,
+    "focal_px": 0.0,
 }
 
 
@@ -40,7 +41,7 @@ def message(stamp_ns: int, encoding: str, clock_ns: int) -> tuple[str, bytes]:
     """Return the type and the bytes of a picture drawn at a time of the monotonic clock."""
     unix_ns = time.time_ns() - time.monotonic_ns() + stamp_ns + clock_ns
     stamp = SimpleNamespace(sec=unix_ns // 1_000_000_000, nanosec=unix_ns % 1_000_000_000)
-    header = SimpleNamespace(stamp=stamp, frame_id="camera")
+    header = SimpleNamespace(stamp=stamp, frame_id="camera_optical_frame")
     if encoding == "jpeg":
         fields = SimpleNamespace(header=header, format="rgb8; jpeg compressed bgr8", data=b"")
         return "CompressedImage", with_data(fields, "sensor_msgs/msg/CompressedImage", timed_jpeg(stamp_ns, Painter()))
@@ -52,6 +53,18 @@ def message(stamp_ns: int, encoding: str, clock_ns: int) -> tuple[str, bytes]:
         header=header, height=HEIGHT, width=WIDTH, encoding=encoding, is_bigendian=0, step=step, data=b""
     )
     return "Image", with_data(fields, "sensor_msgs/msg/Image", pixels.tobytes())
+
+
+def calibration(focal_px: float) -> bytes:
+    """Return the bytes of a CameraInfo of this focal length, its middle in that of the image."""
+    header = SimpleNamespace(stamp=SimpleNamespace(sec=0, nanosec=0), frame_id="camera_optical_frame")
+    k = [focal_px, 0.0, WIDTH / 2, 0.0, focal_px, HEIGHT / 2, 0.0, 0.0, 1.0]
+    fields = SimpleNamespace(
+        header=header, height=HEIGHT, width=WIDTH, distortion_model="plumb_bob", d=[0.1, -0.2, 0.0, 0.0, 0.0], k=k,
+        r=[1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0], p=[*k[:3], 0.0, *k[3:6], 0.0, *k[6:], 0.0], binning_x=0, binning_y=0,
+        roi=SimpleNamespace(x_offset=0, y_offset=0, height=0, width=0, do_rectify=False),
+    )  # fmt: skip
+    return encode(fields, "sensor_msgs/msg/CameraInfo")
 
 
 def with_data(fields: SimpleNamespace, type_name: str, data: bytes) -> bytes:
@@ -71,10 +84,15 @@ def publish(session: Any, given: dict[str, Any], number: int) -> None:
     token = f"@ros2_lv/{topic.domain}/{session.zid()}/0/{number}/MP/%/%/camera/{name}/{dds}/{digest}/::,10:,:,:,,"
     kept = None if topic.form == "bridge" else session.liveliness().declare_token(token)
     publisher = session.declare_publisher(key)
+    info_topic = f"{topic.topic.removesuffix('/compressed').rpartition('/')[0]}/camera_info".lstrip("/")
+    info_key = f"{topic.domain}/{info_topic}/sensor_msgs::msg::dds_::CameraInfo_/RIHS01_of_camera_info"
+    infos = session.declare_publisher(info_topic if topic.form == "bridge" else info_key)
     sequence, due_s = 0, time.monotonic()
     while kept is None or kept:
         due_s += 1 / topic.fps
         time.sleep(max(0.0, due_s - time.monotonic()))
+        if topic.focal_px:
+            infos.put(calibration(topic.focal_px))
         drawn_ns = time.monotonic_ns()
         _, data = message(drawn_ns, topic.encoding, topic.clock_ns)
         sequence += 1

@@ -93,7 +93,7 @@ def _decode(path: Path, topic: str, messages: Iterable[RawMessage]) -> Iterator[
         try:
             if encoding != "cdr" or type_name not in IMAGE_TYPES:
                 raise CameraError(f"is {type_name} as '{encoding}', not a ROS 2 image as 'cdr'")
-            stamp_ns, image = image_of(data, IMAGE_TYPES[type_name])
+            stamp_ns, image, _ = image_of(data, IMAGE_TYPES[type_name])
         except EdgemtlError as error:
             raise CameraError(f"{path}: message {index} of {topic}: {error}") from error
         yield stamp_ns or recorded_ns, image

@@ -103,7 +103,8 @@ class Adjusted(CameraWrapper):
         for frame in self.camera.frames(events):
             image = np.ascontiguousarray(np.rot90(frame.image, turns)) if turns else frame.image
             unix_ns = frame.unix_ns and frame.unix_ns + self.offset_ns
-            yield replace(frame, image=image, stamp_ns=frame.stamp_ns + self.offset_ns, unix_ns=unix_ns)
+            lens = None if turns else frame.lens
+            yield replace(frame, image=image, stamp_ns=frame.stamp_ns + self.offset_ns, unix_ns=unix_ns, lens=lens)
 
 
 class Copied(CameraWrapper):

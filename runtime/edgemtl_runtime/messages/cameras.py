@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import EdgemtlError, nearest_hint
+from ..text import printable
 
 if TYPE_CHECKING:
-    from ..frame import Size
+    from ..frame import Frame, Size
     from ..rig import Rig
+    from ..rig.camera_model import CameraModel
     from .store import CameraInfo, Header
 
 FRAME_ID = r"[A-Za-z0-9_][A-Za-z0-9_/.-]{0,199}"
@@ -22,12 +24,17 @@ FRAME_ID = r"[A-Za-z0-9_][A-Za-z0-9_/.-]{0,199}"
 
 @dataclass(frozen=True, eq=False)
 class Setup:
-    """How the cameras are mounted: ``frame_ids`` by camera, its name where none is given, and the ``rig``."""
+    """How the cameras are mounted: ``frame_ids`` by camera and the ``rig``.
+
+    Where these do not have a camera's frame or calibration, those count that its frames state, as topics do.
+    """
 
     rig: Rig | None = None
     frame_ids: Mapping[str, str] = field(default_factory=dict)
     sizes: dict[str, Size] = field(default_factory=dict, init=False)
-    """Of each camera's latest image; `note_size` keeps it."""
+    """Of each camera's latest image; `note` keeps it."""
+    stated: dict[str, tuple[str, CameraModel | None]] = field(default_factory=dict, init=False)
+    """The coordinate frame and the calibration that each camera's latest frame states."""
     resized_rigs: dict[tuple[Size, Size], Rig | None] = field(default_factory=dict, init=False)
 
     @classmethod
@@ -37,11 +44,13 @@ class Setup:
 
     def frame_id(self, camera: str) -> str:
         """Return the frame that a camera looks from."""
-        return self.frame_ids.get(camera, camera)
+        return self.frame_ids.get(camera) or self.stated.get(camera, ("", None))[0] or camera
 
-    def note_size(self, camera: str, size: Size) -> None:
-        """Keep the size of a camera's image."""
-        self.sizes[camera] = size
+    def note(self, frame: Frame) -> None:
+        """Keep the size of a camera's image, and what its frame states."""
+        self.sizes[frame.camera] = frame.size
+        frame_id = frame.frame_id.lstrip("/")
+        self.stated[frame.camera] = frame_id if re.fullmatch(FRAME_ID, frame_id) else "", frame.lens
 
     def camera_info(self, camera: str, size: Size, header: Header) -> CameraInfo | None:
         """Return a camera's calibration for images of ``size``, as they come, distorted; None where it is not known.
@@ -51,7 +60,9 @@ class Setup:
         from .store import CameraInfo, RegionOfInterest
 
         model = self.rig.cameras.get(camera) if self.rig else None
-        if model is None or not model.calibrated or not model.has_shape(size):
+        if model is None or not model.calibrated:
+            model = self.stated.get(camera, ("", None))[1]
+        if model is None or not model.has_shape(size):
             return None
         model = model.resized(size)
         k = model.camera_matrix
@@ -72,6 +83,24 @@ class Setup:
             has_shapes = rig.rgb.has_shape(sizes[0]) and rig.ir.has_shape(sizes[1])
             self.resized_rigs[sizes] = rig.resized(*sizes) if has_shapes else None
         return self.resized_rigs[sizes]
+
+
+def lens_of(info: CameraInfo, name: str) -> CameraModel | None:
+    """Return the calibration that a message holds, None of a camera without one; raises `EdgemtlError`."""
+    from ..rig.camera_model import CameraModel
+
+    if not info.k[0]:
+        return None
+    distortion = np.asarray(info.d, np.float64)
+    if info.distortion_model not in ("plumb_bob", "") or len(distortion) > 5:
+        model = printable(info.distortion_model)[:40]
+        raise EdgemtlError(f"its camera_info is of the lens model '{model}', only plumb_bob is known")
+    if info.binning_x > 1 or info.binning_y > 1 or info.roi.width or info.roi.height:
+        raise EdgemtlError("its camera_info is of binned or cropped images")
+    if not (np.isfinite(distortion).all() and np.isfinite(info.k).all()):
+        raise EdgemtlError("its camera_info holds numbers that are not finite")
+    distortion = np.pad(distortion, (0, 5 - len(distortion)))
+    return CameraModel(name, info.width, info.height, np.reshape(np.asarray(info.k, np.float64), (3, 3)), distortion)
 
 
 def parse_frame_ids(arguments: Sequence[str], cameras: Sequence[str]) -> dict[str, str]:

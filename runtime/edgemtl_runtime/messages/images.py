@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,8 +66,16 @@ ENCODINGS = {
 """By name."""
 
 
-def image_of(data: bytes, type_name: str) -> tuple[int, NDArray[Any]]:
-    """Return (Unix stamp in nanoseconds, pixels) of the bytes of an image message; raises `EdgemtlError`."""
+class ImageMessage(NamedTuple):
+    """What an image message holds: its header's time, Unix nanoseconds, its pixels, and its coordinate frame."""
+
+    stamp_ns: int
+    image: NDArray[Any]
+    frame_id: str
+
+
+def image_of(data: bytes, type_name: str) -> ImageMessage:
+    """Return what the bytes of an image message hold; raises `EdgemtlError`."""
     message = deserialize(data, type_name)
     if isinstance(message, Image):
         image = to_array(message)
@@ -76,7 +84,7 @@ def image_of(data: bytes, type_name: str) -> tuple[int, NDArray[Any]]:
     else:
         raise CameraError(f"{type_name} is no image")
     stamp = message.header.stamp
-    return stamp.sec * 1_000_000_000 + stamp.nanosec, image
+    return ImageMessage(stamp.sec * 1_000_000_000 + stamp.nanosec, image, message.header.frame_id)
 
 
 def to_array(message: Image) -> NDArray[Any]:

@@ -146,7 +146,7 @@ def of_pair(
     """
     wall_offset_ns = WALL.offset_ns() if wall_offset_ns is None else wall_offset_ns
     for name, frame in pair.frames.items():
-        setup.note_size(name, frame.size)
+        setup.note(frame)
         stamp_ns = unix_ns(frame, wall_offset_ns)
         message = of_frame(frame, wall_offset_ns, setup.frame_id(name))
         suffix = "image/compressed" if isinstance(message, CompressedImage) else "image"

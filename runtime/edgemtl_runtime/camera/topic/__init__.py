@@ -7,23 +7,29 @@ delays; where it is far away, its times are mapped by the smallest delay, as a s
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, NamedTuple
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import CameraError, EdgemtlError
 from ...frame import UNKNOWN_NS, Frame, StampSource
+from ...messages.cameras import lens_of
+from ...messages.images import ImageMessage
 from ...wall import WALL
 from ..base import LiveCamera
 from ..clock import FLOOR_NS, ArrivalClock, SourceClock
 from ..options import Options, take_word
 from ..redaction import redact
 
+if TYPE_CHECKING:
+    from ...messages.store import CameraInfo
+    from ...rig.camera_model import CameraModel
+
+log = logging.getLogger("edgemtl_runtime")
 OPEN_S, READ_S = 3.0, 2.0
 """How long the first image may take to come, and any other, before the camera is lost."""
 MOST_WAITING = 30
@@ -38,6 +44,11 @@ class Received(NamedTuple):
 
     content: Any
     arrived_ns: int
+
+
+def info_topic(topic: str) -> str:
+    """Return the topic on which the calibration of a topic's images is published, as image_transport has it."""
+    return f"{topic.removesuffix('/compressed').rpartition('/')[0]}/camera_info".lstrip("/")
 
 
 class HeaderClock:
@@ -71,6 +82,8 @@ class TopicCamera(LiveCamera):
         self.waiting: deque[Received] = deque()
         self.arrival = threading.Condition()
         self.lost = 0
+        self.lens: CameraModel | None = None
+        self.has_odd_lens = False
 
     def wait_for_first(self) -> None:
         """Wait until there is an image; raises `CameraError` where none comes."""
@@ -93,7 +106,7 @@ class TopicCamera(LiveCamera):
         index = 0
         while (received := self._next()) is not None:
             try:
-                header_ns, image = self._decode(received.content)
+                header_ns, image, frame_id = self._decode(received.content)
             except EdgemtlError as error:
                 self.events.frame_dropped(str(error))
                 continue
@@ -108,6 +121,8 @@ class TopicCamera(LiveCamera):
                 "",
                 arrived_ns,
                 uncertainty_ns=min(uncertainty_ns, UNKNOWN_NS),
+                frame_id=frame_id,
+                lens=self.lens,
             )
             index += 1
 
@@ -130,8 +145,17 @@ class TopicCamera(LiveCamera):
             self.arrival.notify()
 
     @abstractmethod
-    def _decode(self, content: Any) -> tuple[int, NDArray[Any]]:
-        """Return the header's time, Unix nanoseconds, and the pixels of a message; raises `EdgemtlError`."""
+    def _decode(self, content: Any) -> ImageMessage:
+        """Return what a message holds; raises `EdgemtlError`."""
+
+    def put_info(self, info: CameraInfo) -> None:
+        """Take the calibration that is published next to the images; one that cannot be used is reported once."""
+        try:
+            self.lens = lens_of(info, self.name)
+        except EdgemtlError as error:
+            if not self.has_odd_lens:
+                self.has_odd_lens = True
+                log.warning("%s: %s; it is not used", self.label, error)
 
     def _hint(self) -> str:
         """Return what there is in place of the topic, as the end of an error."""

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import CameraError, missing
-from ...messages.images import decompress, to_array
+from ...messages.images import ImageMessage, decompress, to_array
 from ..mcap import COMPRESSED_IMAGE, IMAGE
 from ..options import Options, check_known
-from . import OPEN_S, TopicCamera
+from . import OPEN_S, TopicCamera, info_topic
 
 SPIN_S = 0.1
 MOST_LISTED = 8
@@ -40,6 +40,7 @@ class Ros2Camera(TopicCamera):
             messages = self._module("sensor_msgs.msg")
             qos = self._module("rclpy.qos").qos_profile_sensor_data
             self.node.create_subscription(getattr(messages, kind.rpartition("/")[2]), self.topic, self.put, qos)
+            self.node.create_subscription(messages.CameraInfo, f"/{info_topic(self.topic)}", self.put_info, qos)
             self.spinning.start()
             self.wait_for_first()
         except BaseException:
@@ -73,11 +74,11 @@ class Ros2Camera(TopicCamera):
         while not self.closed:
             self.executor.spin_once(timeout_sec=SPIN_S)
 
-    def _decode(self, content: Any) -> tuple[int, NDArray[Any]]:
+    def _decode(self, content: Any) -> ImageMessage:
         stamp = content.header.stamp
         data = np.frombuffer(content.data, np.uint8)
         image = (decompress if hasattr(content, "format") else to_array)(_WithArray(content, data))  # type: ignore[arg-type]
-        return stamp.sec * 1_000_000_000 + stamp.nanosec, image
+        return ImageMessage(stamp.sec * 1_000_000_000 + stamp.nanosec, image, content.header.frame_id)
 
     def _hint(self) -> str:
         """Return the topics of images that there are."""

@@ -7,18 +7,18 @@ first that gives an image is the camera's.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import socket
 from typing import Any
 
-from numpy.typing import NDArray
-
 from ...errors import CameraError, EdgemtlError, UsageError, missing
-from ...messages.images import image_of
+from ...messages.images import ImageMessage, image_of
+from ...messages.store import deserialize
 from ...sink.zenoh_keys import connected, domain
 from ..mcap import COMPRESSED_IMAGE, IMAGE
 from ..options import Options, check_known
-from . import TopicCamera
+from . import TopicCamera, info_topic
 
 CONNECT_MS = 2000
 ROUTER = ("localhost", 7447)
@@ -26,6 +26,7 @@ ROUTER_S = 0.2
 """How long ROS 2's router may take to answer before peers are looked for instead."""
 TYPES = {f"sensor_msgs::msg::dds_::{name}_": f"sensor_msgs/msg/{name}" for name in ("Image", "CompressedImage")}
 """Full type names by those in keys."""
+INFO_TYPE = "sensor_msgs::msg::dds_::CameraInfo_"
 LISTED_S = 0.5
 MOST_LISTED = 8
 
@@ -56,7 +57,14 @@ class ZenohCamera(TopicCamera):
             target = endpoint or "peer discovery"
             raise CameraError(f"{self.label}: {target} does not answer ({reason}); start the router first") from error
         try:
-            self.subscribers = [self.session.declare_subscriber(key, self._take) for key in self._keys()]
+            self.subscribers = [
+                self.session.declare_subscriber(key, taken)
+                for topic, types, taken in (
+                    (self.topic, TYPES, self._take),
+                    (info_topic(self.topic), (INFO_TYPE,), self._take_info),
+                )
+                for key in (topic, *(f"{self.domain}/{topic}/{type_name}/*" for type_name in types))
+            ]
             self.wait_for_first()
         except zenoh.ZError as error:
             self._release()
@@ -67,9 +75,6 @@ class ZenohCamera(TopicCamera):
             self._release()
             raise
 
-    def _keys(self) -> list[str]:
-        return [self.topic, *(f"{self.domain}/{self.topic}/{type_name}/*" for type_name in TYPES)]
-
     def _take(self, sample: Any) -> None:
         """Take a sample, in a thread of Zenoh's."""
         key = str(sample.key_expr)
@@ -77,7 +82,13 @@ class ZenohCamera(TopicCamera):
             self.key = key
             self.put(sample.payload.to_bytes())
 
-    def _decode(self, content: bytes) -> tuple[int, NDArray[Any]]:
+    def _take_info(self, sample: Any) -> None:
+        """Take a calibration, in a thread of Zenoh's; what cannot be read is none."""
+        if sample.kind == self.zenoh.SampleKind.PUT:
+            with contextlib.suppress(EdgemtlError):
+                self.put_info(deserialize(sample.payload.to_bytes(), "sensor_msgs/msg/CameraInfo"))  # type: ignore[arg-type]
+
+    def _decode(self, content: bytes) -> ImageMessage:
         named = next((full for part, full in TYPES.items() if f"/{part}/" in self.key), None)
         if named is not None:
             return image_of(content, named)
