@@ -72,11 +72,15 @@ class BundleLink:
         self._thread = threading.Thread(target=self._watch, name="bundle-link", daemon=True)
         self._thread.start()
 
-    def close(self) -> None:
-        """End the watching, and close the engines of bundles that were opened."""
+    def stop(self) -> None:
+        """End the watching; engines stay as they are."""
         self._ended.set()
         self._thread.join()
-        self.pipeline.close_engines()
+
+    def close(self) -> None:
+        """End the watching, and close the engines of bundles that were opened."""
+        self.stop()
+        self.pipeline.close_other_engines().engine.close()
 
     def _watch(self) -> None:
         while not self._ended.wait(POLL_S):

@@ -6,11 +6,10 @@ import argparse
 import json
 import logging
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from .bundle import MODELS, Bundle, is_plain_name
+from .bundle import MODELS, is_plain_name
 from .camera import Camera, redact
 from .camera import __doc__ as SOURCES
 from .cli_parser import add_examples, answer_words
@@ -23,8 +22,6 @@ from .renamed_options import renamed
 from .signals import DefaultSignals, Signals
 
 if TYPE_CHECKING:
-    from .bundle_link import Opened
-    from .engine.config import EngineConfig
     from .messages.cameras import Setup
     from .rig import Rig
 
@@ -133,6 +130,7 @@ def command_run(args: argparse.Namespace) -> int:
     """Run a bundle and print the statistics."""
     with DefaultSignals():
         from .bundle_link import BundleLink, open_target
+        from .bundle_options import BundleOptions
         from .camera import check_addresses
         from .pipeline import Pipeline
 
@@ -145,7 +143,10 @@ def command_run(args: argparse.Namespace) -> int:
         check_addresses(given_cameras(args))  # before an engine is opened, which takes a while
         rig = open_rig(args)
         setup = open_setup(args, rig)
-        opened = open_target(args.bundle, partial(open_bundle, args), log.warning if is_link else None)
+        options = BundleOptions(
+            given_cameras(args), args.threshold, args.signed_by, args.backend, args.precision or "", args.threads
+        )
+        opened = open_target(args.bundle, options.open, log.warning if is_link else None)
     with Signals() as signals, ExitStack() as stack:
         stack.enter_context(opened.engine)
         cameras = open_given(args)
@@ -166,7 +167,7 @@ def command_run(args: argparse.Namespace) -> int:
         if signals.stop_requested:
             pipeline.stop()
         if is_link:
-            stack.callback(BundleLink(args.bundle, pipeline, partial(open_bundle, args)).close)
+            stack.callback(BundleLink(args.bundle, pipeline, options.open).close)
         stats = pipeline.stats
         try:
             pipeline.run(sinks)
@@ -176,42 +177,6 @@ def command_run(args: argparse.Namespace) -> int:
     if not stats.pairs and not signals.stop_requested:
         raise EdgemtlError(f"no pairs: {drops_text(stats.drops)}; are both cameras running, with clocks that agree?")
     return 0
-
-
-def open_bundle(args: argparse.Namespace, path: Path) -> Opened:
-    """Open and check a bundle and its engine as a command line asks it; raises `EdgemtlError`."""
-    from .bundle_link import Opened
-    from .engine.config import open_engine
-    from .pipeline import check_inputs
-    from .postprocess import parse_thresholds
-    from .self_test import check_self_test
-
-    bundle = Bundle.open(path, args.signed_by)
-    thresholds = parse_thresholds(args.threshold, bundle.manifest.heads)
-    check_inputs(bundle, given_cameras(args))
-    config = config_of(args, bundle)
-    engine = open_engine(bundle, config)
-    try:
-        check_self_test(bundle, engine, config.precision)
-    except BaseException:
-        engine.close()
-        raise
-    return Opened(bundle, engine, thresholds)
-
-
-def config_of(args: argparse.Namespace, bundle: Bundle) -> EngineConfig:
-    """Return the backend configuration of a command line, else the selected one of this machine."""
-    from .engine.config import EngineConfig, unavailable_reason
-    from .engine.selection import selected_config
-
-    config = selected_config(bundle) or EngineConfig()
-    if reason := unavailable_reason(args.backend or config.backend):
-        raise EdgemtlError(f"--backend {args.backend or config.backend}: {reason}")
-    if args.backend:  # another backend's threads and precision are not those that were selected
-        config = EngineConfig(args.backend)
-    return EngineConfig(
-        config.backend, args.precision or config.precision, args.threads or config.threads, config.arena
-    )
 
 
 def given_cameras(args: argparse.Namespace) -> dict[str, str]:

@@ -170,8 +170,10 @@ class Exchange:
         self._outcome.set_exception(error)
         return True
 
-    def close(self) -> None:
-        """Close all engines."""
-        for loaded in (self._next, self.previous, self.current):
+    def close_others(self) -> LoadedBundle:
+        """Close the engines of all bundles but the one in use, and return that."""
+        for loaded in (self._next, self.previous):
             if loaded:
                 loaded.engine.close()
+        self._next = self.previous = None
+        return self.current

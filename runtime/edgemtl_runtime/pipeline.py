@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -225,15 +225,15 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
         pair as well. The returned future has that error, or no result when the bundle is proven; it is cancelled
         where a third one takes its place before that. Engines that are not used any more are closed.
         """
-        check_inputs(bundle, dict.fromkeys(self.capture.cameras))
+        check_inputs(bundle, self.capture.cameras)
         used = self.loaded
         return self._exchange.put(
             LoadedBundle(bundle, engine, used.preprocessor.rig, thresholds, used.trackers is not None, used)
         )
 
-    def close_engines(self) -> None:
-        """Close the engines of all bundles that this pipeline was given; call it when it has ended."""
-        self._exchange.close()
+    def close_other_engines(self) -> LoadedBundle:
+        """Close the engines of all bundles but the one in use, which is returned; call it when the run has ended."""
+        return self._exchange.close_others()
 
     def _move_on(self) -> None:
         """Put a bundle that waits into use."""
@@ -271,12 +271,12 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
         return result
 
 
-def check_inputs(bundle: Bundle, cameras: Mapping[str, object]) -> tuple[str, ...]:
+def check_inputs(bundle: Bundle, cameras: Collection[str]) -> tuple[str, ...]:
     """Return the inputs without a camera; raises `EdgemtlError` where the network needs one, or has no such input."""
     inputs = bundle.manifest.inputs
     missing = tuple(spec.name for spec in inputs if spec.name not in cameras)
     inputs_text = f"it takes {' and '.join(spec.name for spec in inputs)}"
-    extra = sorted(cameras.keys() - {spec.name for spec in inputs})
+    extra = sorted(set(cameras) - {spec.name for spec in inputs})
     if extra:
         raise EdgemtlError(f"the bundle has no input {', '.join(extra)}; {inputs_text}: leave out {flag(extra[0])}")
     required = [spec.name for spec in inputs if spec.name in missing and not spec.may_be_missing]

@@ -112,7 +112,7 @@ def test_a_bundle_of_another_size_gets_what_was_prepared_for_the_one_before(tmp_
         if result.index == 20:
             pipe.exchange(bundles[1], OrtEngine(bundles[1].model, 1))
     assert labels == [0] * 19 + [1] * 21 and pipe.loaded.bundle is bundles[1] and not pipe.stats.drops
-    pipe.close_engines()
+    pipe.close_other_engines().engine.close()
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_a_third_bundle_goes_back_to_the_last_that_was_proven(tmp_path: Path) ->
         read_until(pipe, bad.done)
         assert pipe.loaded.bundle is bundles[0] and hasty.cancelled() and bad.exception() is not None
         read_until(pipe, lambda: pipe.stats.pairs > 20)
-    pipe.close_engines()
+    pipe.close_other_engines().engine.close()
 
 
 def test_a_bundle_that_needs_another_camera_is_rejected_at_once(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from boards import true_rig
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ros_reference import DEFINITIONS, Field, encode, fields_of
+from ros_stand_in import Fake, rclpy_class, stand_in
 
 from edgemtl_runtime.errors import EdgemtlError
 from edgemtl_runtime.frame import Frame, FramePair
@@ -517,84 +518,6 @@ def test_diagnostics_have_a_level_a_camera() -> None:
     assert encode(message, message.__msgtype__) == serialize(message)
 
 
-class Fake:
-    """What the stand-in for rclpy was asked to do."""
-
-    def __init__(self) -> None:
-        self.published: list[tuple[str, Any, Any]] = []
-        self.calls: list[str] = []
-
-
-def rclpy_class(type_name: str) -> type:
-    """Return a class like rosidl's: fields by default values, each set only to what its type takes."""
-    fields = {field.name: field for field in fields_of(type_name)}
-    base_types = {
-        "string": str,
-        "float64": float,
-        "byte": bytes,
-        "bool": bool,
-        "uint8": int,
-        "uint32": int,
-        "int32": int,
-    }
-
-    def setter(self: Any, name: str, value: Any) -> None:
-        field = fields[name]
-        if field.size < 0 and field.base in base_types:
-            assert type(value) is base_types[field.base], (type_name, name, value)
-            assert field.base != "byte" or len(value) == 1
-        elif field.size < 0:
-            assert type(value).__name__ == field.base.rpartition("/")[2]
-        elif (field.base, field.size) == ("uint8", 0):
-            assert value.typecode == "B"
-        else:
-            assert isinstance(value, list) and len(value) == (field.size or len(value))
-            assert all(type(element) is base_types.get(field.base, type(element)) for element in value)
-        object.__setattr__(self, name, value)
-
-    return type(type_name.rpartition("/")[2], (), {"__setattr__": setter})
-
-
-@pytest.fixture
-def ros(monkeypatch: pytest.MonkeyPatch) -> Fake:
-    """A stand-in for rclpy and the message packages."""
-    fake = Fake()
-
-    class Node:
-        def create_publisher(self, message_type: type, topic: str, qos: Any) -> Any:
-            fake.calls.append(f"publisher {topic}")
-            return types.SimpleNamespace(publish=lambda message: fake.published.append((topic, message, qos)))
-
-        def destroy_node(self) -> None:
-            fake.calls.append("destroy")
-
-    def init(*, context: Any, signal_handler_options: str) -> None:
-        fake.calls.append(f"init {signal_handler_options}")
-
-    def create_node(name: str, *, context: Any) -> Node:
-        fake.calls.append(f"node {name}")
-        return Node()
-
-    def shutdown(*, context: Any) -> None:
-        fake.calls.append("shutdown")
-
-    modules: dict[str, dict[str, Any]] = {
-        "rclpy": {"init": init, "create_node": create_node, "shutdown": shutdown},
-        "rclpy.qos": {"qos_profile_sensor_data": "sensor data"},
-        "rclpy.context": {"Context": object},
-        "rclpy.signals": {"SignalHandlerOptions": types.SimpleNamespace(NO="no signals")},
-    }
-    for type_name in DEFINITIONS:
-        package = type_name.partition("/")[0]
-        modules.setdefault(package, {})
-        modules.setdefault(f"{package}.msg", {})[type_name.rpartition("/")[2]] = rclpy_class(type_name)
-    for name, members in modules.items():
-        module = types.ModuleType(name)
-        vars(module).update(members)
-        monkeypatch.setitem(sys.modules, name, module)
-    return fake
-
-
 @settings(max_examples=20, deadline=None)
 @given(st.one_of(*map(messages_of, (DETECTIONS, "diagnostic_msgs/msg/DiagnosticArray", "sensor_msgs/msg/Image"))))
 def test_filling_ros_classes_loses_nothing(message: Message) -> None:
@@ -606,6 +529,11 @@ def test_filling_ros_classes_loses_nothing(message: Message) -> None:
             patch.setitem(sys.modules, f"{package}.msg", types.SimpleNamespace(**classes))
         filled = fill(message)
     assert encode(filled, message.__msgtype__) == serialize(message)
+
+
+@pytest.fixture
+def ros(monkeypatch: pytest.MonkeyPatch) -> Fake:
+    return stand_in(monkeypatch)
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:

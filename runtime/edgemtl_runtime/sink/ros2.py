@@ -32,8 +32,9 @@ class Ros2:
     """A node ``edgemtl`` that publishes with the quality of service of sensor data.
 
     Topics are those of the MCAP file, relative, so that a namespace or a remapping takes them along. ``status`` is
-    read once a second for ``/diagnostics``. The node has its own context and leaves signals alone.
-    Raises `EdgemtlError` where rclpy or a message package is missing.
+    read once a second for ``/diagnostics``. The node has its own context and leaves signals alone; with ``node``
+    that one publishes, and is left to whoever made it. Raises `EdgemtlError` where rclpy or a message package is
+    missing.
     """
 
     name = "ros2"
@@ -44,6 +45,7 @@ class Ros2:
         status: Callable[[], Status | Mapping[str, Any]] | None = None,
         wall_offset_ns: int | None = None,
         setup: Setup = NO_SETUP,
+        node: Any = None,
     ) -> None:
         self.setup = setup
         self.rclpy = _module("rclpy")
@@ -51,10 +53,13 @@ class Ros2:
         self.wall_offset_ns = wall_offset_ns
         self.publishers: dict[str, Any] = {}
         self.error: Exception | None = None
-        self.context = _module("rclpy.context").Context()
-        signals = _module("rclpy.signals").SignalHandlerOptions.NO
-        self.rclpy.init(context=self.context, signal_handler_options=signals)
-        self.node = self.rclpy.create_node("edgemtl", context=self.context)
+        self.context: Any = None
+        if node is None:
+            self.context = _module("rclpy.context").Context()
+            signals = _module("rclpy.signals").SignalHandlerOptions.NO
+            self.rclpy.init(context=self.context, signal_handler_options=signals)
+            node = self.rclpy.create_node("edgemtl", context=self.context)
+        self.node = node
         self.has_annotations = _has_annotations()
         self.ended = threading.Event()
         self.thread: threading.Thread | None = None
@@ -87,10 +92,14 @@ class Ros2:
             self.error = error
 
     def close(self) -> None:
-        """Destroy the node."""
+        """Destroy the node, or the publishers of one that was given."""
         self.ended.set()
         if self.thread:
             self.thread.join()
+        if self.context is None:
+            for publisher in self.publishers.values():
+                self.node.destroy_publisher(publisher)
+            return
         self.node.destroy_node()
         self.rclpy.shutdown(context=self.context)
 

@@ -1,0 +1,1 @@
+"""A bundle of edgemtl as a ROS 2 node."""
