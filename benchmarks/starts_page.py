@@ -52,7 +52,9 @@ def heads(runs: list[Row]) -> list[str]:
         body.append([data, network, *cells, str(len(seeds))])
     head = ["data", "network", "AP50, own head", "AP50, ultralytics' head", "difference", "difference in AP", "seeds"]
     text = (
-        "Drawn streets: the demo's dense network, 400 steps of 16 images; a difference is of one seed's two networks."
+        "Drawn streets: the demo's dense network, 400 steps of 16 images; a difference is of one seed's two networks.\n"
+        "Both heads have the same layers, first weights and losses up to rounding (`tests/models/test_box_head.py`):\n"
+        "what is different in the end is how roundings grow over a training."
     )
     return ["## Own box head next to ultralytics'", "", text, "", *rows(head, body), ""] if body else []
 
