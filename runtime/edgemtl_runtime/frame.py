@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +68,14 @@ class Frame:
     def size(self) -> Size:
         """Height and width in pixels."""
         return self.image.shape[0], self.image.shape[1]
+
+
+class StampedImage(NamedTuple):
+    """An image as another program or library delivers it: its time in Unix nanoseconds, and its coordinate frame."""
+
+    stamp_ns: int
+    image: NDArray[Any]
+    frame_id: str
 
 
 FIELDS = tuple(field.name for field in fields(Frame))

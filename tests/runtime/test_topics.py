@@ -18,7 +18,7 @@ from topics import Publisher, publishing
 
 from edgemtl_runtime.alignment_check import lens_warning
 from edgemtl_runtime.camera import Camera, open_camera
-from edgemtl_runtime.camera.topic import HeaderClock
+from edgemtl_runtime.camera.pushed import HeaderClock
 from edgemtl_runtime.camera.wrappers import complete
 from edgemtl_runtime.errors import CameraError, EdgemtlError, UsageError
 from edgemtl_runtime.frame import Frame, FramePair
@@ -123,7 +123,7 @@ def test_damaged_messages_are_dropped_and_the_rest_is_taken() -> None:
 
 
 def test_a_topic_that_is_not_there_names_those_that_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgemtl_runtime.camera.topic.OPEN_S", 0.5)
+    monkeypatch.setattr("edgemtl_runtime.camera.pushed.OPEN_S", 0.5)
     with (
         publishing({"topic": "camera/image_raw"}, {"topic": "thermal/image_raw"}) as publisher,
         pytest.raises(CameraError, match=r"no image came in 0\.5 s; images are announced on camera/image_raw, ther"),

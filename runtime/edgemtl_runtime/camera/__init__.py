@@ -11,6 +11,11 @@ drive.mp4               a video file; ?fps=20 paces it, ?fps=0 is as fast as it 
 ros2://camera/image_raw an image topic of ROS 2, raw or compressed; zenoh://camera/image_raw the same without ROS here,
                         of nodes with rmw_zenoh, a bridge, or edgemtl; ?endpoint=tcp/HOST:PORT; ?clock=arrival where
                         the publisher's clock does not agree with this machine's
+realsense://            an Intel RealSense, with a serial number behind it that one, or a file that its library recorded
+                        (realsense:drive.db3); ?stream=color|depth|infrared ?width= ?height= ?fps=; depth in
+                        millimetres
+oak://                  a Luxonis OAK, by its id or address; ?stream=color|left|right|depth ?width= ?height= ?fps=
+genicam://              an industrial camera by GenICam, by its serial number; ?cti=FILE is its maker's producer
 frames/night            a folder of images, or some of them (frames/*.png), in the order of their names; ?fps=20 paces
                         it; ?stamps=name: those are nanoseconds of capture, ?stamps=exif: the images hold it; two
                         folders are paired by the names of their images, with ?pair=order by their order
@@ -107,6 +112,8 @@ def _opener(address: str, name: str, epoch: Epoch, options: Options) -> tuple[bo
         return True, _stream(source.address, name, options)
     if source.kind == "topic":
         return True, _topic(source.address, name, options)
+    if source.kind == "sdk":
+        return True, _sdk(source.address, name, options)
     if source.kind == "pipeline":
         from .gstreamer import GStreamerCamera
 
@@ -154,6 +161,20 @@ def _topic(address: str, name: str, options: Options) -> Opener:
     from .topic.zenoh import ZenohCamera
 
     return lambda: ZenohCamera(name, address, options)
+
+
+def _sdk(address: str, name: str, options: Options) -> Opener:
+    if address.startswith("realsense:"):
+        from .sdk.realsense import RealSenseCamera
+
+        return lambda: RealSenseCamera(name, address, options)
+    if address.startswith("oak:"):
+        from .sdk.oak import OakCamera
+
+        return lambda: OakCamera(name, address, options)
+    from .sdk.genicam import GenicamCamera
+
+    return lambda: GenicamCamera(name, address, options)
 
 
 def _video(path: Path, name: str, epoch: Epoch, options: Options) -> Opener:

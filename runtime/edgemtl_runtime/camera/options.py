@@ -15,7 +15,7 @@ COMMON = ("rotate", "offset_ms", "repeats")
 """Options of every source."""
 STREAM_OPTIONS = (*COMMON, "transport", "clock")
 """Options in a stream's URL that are for this package; the rest of its query is the server's."""
-NO_SERVER = ("v4l2:", "csi:", "file:", "zenoh:", "ros2:")
+NO_SERVER = ("v4l2:", "csi:", "file:", "zenoh:", "ros2:", "realsense:", "oak:", "genicam:")
 """Schemes whose query is all for this package."""
 NOMINAL_FPS = 30.0
 """Frame rate of the stamps of an image folder where none is given."""

@@ -30,6 +30,8 @@ PUBLIC_OPTIONS = (
     "pair",
     "endpoint",
     "domain",
+    "stream",
+    "cti",
 )
 """Options of this package, whose values are no secret."""
 MIN_LENGTH = 3

@@ -14,11 +14,12 @@ from urllib.parse import unquote
 from ..errors import CameraError, UsageError, flag, nearest_hint
 from .redaction import redact
 
-Kind = Literal["pattern", "recording", "pipeline", "device", "stream", "topic", "images", "video"]
+Kind = Literal["pattern", "recording", "pipeline", "device", "stream", "topic", "sdk", "images", "video"]
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".ts", ".m4v", ".mpg", ".mjpeg", ".wmv")
 TOPIC_SCHEMES = ("zenoh", "ros2")
-LOCAL_SCHEMES = ("pattern", "mcap", "bag", "gst", "csi", "v4l2", "file", *TOPIC_SCHEMES)
+SDK_SCHEMES = ("realsense", "oak", "genicam")
+LOCAL_SCHEMES = ("pattern", "mcap", "bag", "gst", "csi", "v4l2", "file", *TOPIC_SCHEMES, *SDK_SCHEMES)
 STREAM_SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "rtp", "srt", "udp", "tcp")
 WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 HOST = re.compile(
@@ -70,6 +71,8 @@ def source_of(address: str, name: str) -> Source:
         return Source("device", address)
     if scheme in TOPIC_SCHEMES:
         return _topic(scheme, rest, name)
+    if scheme in SDK_SCHEMES:
+        return _sdk(scheme, rest, name)
     if scheme in ("mcap", "bag"):
         return _recording(scheme, rest, flag(name, redact(address)))
     if scheme != "file" and "://" in address:
@@ -90,6 +93,15 @@ def _topic(scheme: str, rest: str, name: str) -> Source:
     if not topic or not re.fullmatch(r"[^\s/*$#?]+(/[^\s/*$#?]+)*", topic):
         raise UsageError(f"{flag(name, f'{scheme}:{rest}')}: names no topic; give {scheme}://NAME/OF/THE/TOPIC")
     return Source("topic", f"{scheme}://{topic}")
+
+
+def _sdk(scheme: str, rest: str, name: str) -> Source:
+    device = rest.removeprefix("//")
+    if scheme == "realsense" and ("/" in device or Path(device).suffix in (".bag", ".db3")):
+        if not expanded(device).is_file():
+            raise CameraError(f"{flag(name, f'{scheme}:{rest}')}: there is no such file")
+        return Source("sdk", f"{scheme}:{expanded(device)}")
+    return Source("sdk", f"{scheme}://{device.strip('/')}")
 
 
 def _local(address: str, name: str) -> Source:

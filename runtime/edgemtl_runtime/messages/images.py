@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CameraError, missing
+from ..frame import StampedImage
 from ..image_file import ImageFileError
 from ..pixels import as_frame, decode
 from .store import CompressedImage, Image, deserialize
@@ -66,15 +67,7 @@ ENCODINGS = {
 """By name."""
 
 
-class ImageMessage(NamedTuple):
-    """What an image message holds: its header's time, Unix nanoseconds, its pixels, and its coordinate frame."""
-
-    stamp_ns: int
-    image: NDArray[Any]
-    frame_id: str
-
-
-def image_of(data: bytes, type_name: str) -> ImageMessage:
+def image_of(data: bytes, type_name: str) -> StampedImage:
     """Return what the bytes of an image message hold; raises `EdgemtlError`."""
     message = deserialize(data, type_name)
     if isinstance(message, Image):
@@ -84,7 +77,7 @@ def image_of(data: bytes, type_name: str) -> ImageMessage:
     else:
         raise CameraError(f"{type_name} is no image")
     stamp = message.header.stamp
-    return ImageMessage(stamp.sec * 1_000_000_000 + stamp.nanosec, image, message.header.frame_id)
+    return StampedImage(stamp.sec * 1_000_000_000 + stamp.nanosec, image, message.header.frame_id)
 
 
 def to_array(message: Image) -> NDArray[Any]:

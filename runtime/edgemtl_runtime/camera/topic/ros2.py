@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import CameraError, missing
-from ...messages.images import ImageMessage, decompress, to_array
+from ...frame import StampedImage
+from ...messages.images import decompress, to_array
 from ..mcap import COMPRESSED_IMAGE, IMAGE
 from ..options import Options, check_known
-from . import OPEN_S, TopicCamera, info_topic
+from ..pushed import OPEN_S
+from . import TopicCamera, info_topic
 
 SPIN_S = 0.1
 MOST_LISTED = 8
@@ -74,11 +76,11 @@ class Ros2Camera(TopicCamera):
         while not self.closed:
             self.executor.spin_once(timeout_sec=SPIN_S)
 
-    def _decode(self, content: Any) -> ImageMessage:
+    def _decode(self, content: Any) -> StampedImage:
         stamp = content.header.stamp
         data = np.frombuffer(content.data, np.uint8)
         image = (decompress if hasattr(content, "format") else to_array)(_WithArray(content, data))  # type: ignore[arg-type]
-        return ImageMessage(stamp.sec * 1_000_000_000 + stamp.nanosec, image, content.header.frame_id)
+        return StampedImage(stamp.sec * 1_000_000_000 + stamp.nanosec, image, content.header.frame_id)
 
     def _hint(self) -> str:
         """Return the topics of images that there are."""

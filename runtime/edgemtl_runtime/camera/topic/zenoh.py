@@ -13,7 +13,8 @@ import socket
 from typing import Any
 
 from ...errors import CameraError, EdgemtlError, UsageError, missing
-from ...messages.images import ImageMessage, image_of
+from ...frame import StampedImage
+from ...messages.images import image_of
 from ...messages.store import deserialize
 from ...sink.zenoh_keys import connected, domain
 from ..mcap import COMPRESSED_IMAGE, IMAGE
@@ -88,7 +89,7 @@ class ZenohCamera(TopicCamera):
             with contextlib.suppress(EdgemtlError):
                 self.put_info(deserialize(sample.payload.to_bytes(), "sensor_msgs/msg/CameraInfo"))  # type: ignore[arg-type]
 
-    def _decode(self, content: bytes) -> ImageMessage:
+    def _decode(self, content: bytes) -> StampedImage:
         named = next((full for part, full in TYPES.items() if f"/{part}/" in self.key), None)
         if named is not None:
             return image_of(content, named)
