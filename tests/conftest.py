@@ -234,11 +234,16 @@ def toy_bundle(tmp_path: Path) -> Path:
 
 
 def write_toy_bundle(
-    folder: Path, height: int = 64, width: int = 96, classes: tuple[str, str] = ("person", "car"), warmest: int = 255
+    folder: Path,
+    height: int = 64,
+    width: int = 96,
+    classes: tuple[str, str] = ("person", "car"),
+    warmest: int = 255,
+    third: str = "",
 ) -> Path:
     """Write a bundle whose network needs no training: ``boxes`` (1, 2, 6) fixed, ``semantic`` = rgb's red > 127.
 
-    It fails on thermal images with a value above ``warmest``.
+    It fails on thermal images with a value above ``warmest``; ``third`` is an input that changes nothing.
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -271,6 +276,7 @@ def write_toy_bundle(
         [
             helper.make_tensor_value_info("rgb", TensorProto.UINT8, [1, height, width, 3]),
             helper.make_tensor_value_info("ir", TensorProto.UINT8, [1, height, width, 1]),
+            *([helper.make_tensor_value_info(third, TensorProto.UINT8, [1, height, width, 1])] if third else []),
         ],
         [
             helper.make_tensor_value_info("boxes", TensorProto.FLOAT, [1, 2, 6]),
@@ -284,6 +290,7 @@ def write_toy_bundle(
         inputs=(
             Input("rgb", height, width, 3, (0.0,) * 3, (1.0,) * 3, "rgb"),
             Input("ir", height, width, 1, (0.0,), (1.0,), "ir"),
+            *([Input(third, height, width, 1, (0.0,), (1.0,), third)] if third else []),
         ),
         heads=(
             Head("boxes", "boxes", "topk_boxes", classes),

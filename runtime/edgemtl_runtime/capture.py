@@ -17,6 +17,7 @@ from .camera_state import CameraState, CameraStatus, Event, State
 from .errors import CameraError, flag
 from .event_log import EventLog, raise_once
 from .frame import Frame, FramePair
+from .group_pairing import GroupPairing
 from .pairing import Pairing
 from .policy import QueuePolicy
 from .stats import Stats
@@ -50,7 +51,7 @@ class Capture:
     def __init__(
         self,
         cameras: dict[str, Camera],
-        pairing: Pairing,
+        pairing: Pairing | GroupPairing,
         policy: QueuePolicy,
         stats: Stats,
         events: EventLog,

@@ -22,8 +22,8 @@ from .engine import Arrays, Engine
 from .errors import BundleError, EdgemtlError, flag
 from .event_log import EventLog, Listener, raise_once
 from .frame import FramePair
+from .group_pairing import pairing_of
 from .loaded_bundle import Exchange, LoadedBundle
-from .pairing import Pairing
 from .policy import QueuePolicy
 from .reading import Reading
 from .renamed_names import renamed_arguments
@@ -94,7 +94,7 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
         ordered = {spec.name: cameras[spec.name] for spec in inputs if spec.name in cameras}
         ordered = with_offsets(ordered, rig.offset_ms if rig else {})
         optional = [spec.name for spec in inputs if spec.may_be_missing]
-        pairing = Pairing(list(ordered), round(tolerance_ms * 1e6), optional=optional, drop=self.stats.drop)
+        pairing = pairing_of(list(ordered), round(tolerance_ms * 1e6), optional, self.stats.drop)
         degrade = on_error == "degrade"
         super().__init__(
             Capture(ordered, pairing, policy, self.stats, event_log, self._exchange.prepare, clock, degrade)

@@ -12,7 +12,7 @@ from .camera.use import check_count
 from .capture import Capture
 from .event_log import EventLog, Listener
 from .frame import FramePair
-from .pairing import Pairing
+from .group_pairing import pairing_of
 from .policy import QueuePolicy
 from .reading import Reading
 from .renamed_names import renamed_arguments
@@ -56,7 +56,7 @@ class Recording(Reading[FramePair]):
         self.trusted_only = trusted_only
         self.stats, self.min_interval_ns = Stats(), round(1e9 * min_interval_s)
         self.last_ns: int | None = None
-        pairing = Pairing(list(cameras), round(tolerance_ms * 1e6), drop=self.stats.drop)
+        pairing = pairing_of(list(cameras), round(tolerance_ms * 1e6), drop=self.stats.drop)
         live = any(camera.live for camera in cameras.values())
         policy = QueuePolicy("queue" if live else "every", size=64)
         super().__init__(Capture(dict(cameras), pairing, policy, self.stats, EventLog(on_event)))

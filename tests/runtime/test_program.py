@@ -135,9 +135,9 @@ def test_of_two_pipelines_the_first_to_begin_has_the_cameras(toy_bundle: Path) -
     swapped = {"rgb": open_camera(LIVE, "ir"), "ir": open_camera(LIVE, "rgb")}
     with pytest.raises(EdgemtlError, match="--rgb is given a camera of the name 'ir'; open it as 'rgb'"):
         Pipeline(opened, engine, swapped)
-    three = {name: open_camera(LIVE, name) for name in ("rgb", "ir", "depth")}
-    with pytest.raises(EdgemtlError, match="3 cameras are given; one is run alone, or two in pairs"):
-        Recording(three, 30.0)
+    nine = {name: open_camera(LIVE, name) for name in "abcdefghi"}
+    with pytest.raises(EdgemtlError, match="9 cameras are given; give one, or up to 8 that are paired"):
+        Recording(nine, 30.0)
 
 
 @pytest.mark.parametrize("how", ["break", "raise", "close", "with", "drop", "drop unread"])

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from ..errors import EdgemtlError, flag
+from ..group_pairing import MOST_CAMERAS
 from .base import Camera
 from .wrappers import complete
 
@@ -18,8 +19,8 @@ _LOCK = threading.Lock()
 
 def check_count(cameras: Mapping[str, Camera]) -> None:
     """Raise `EdgemtlError` where there are more cameras than are paired, or none."""
-    if not 1 <= len(cameras) <= 2:
-        raise EdgemtlError(f"{len(cameras)} cameras are given; one is run alone, or two in pairs")
+    if not 1 <= len(cameras) <= MOST_CAMERAS:
+        raise EdgemtlError(f"{len(cameras)} cameras are given; give one, or up to {MOST_CAMERAS} that are paired")
 
 
 def check_free(cameras: Mapping[str, Camera]) -> None:

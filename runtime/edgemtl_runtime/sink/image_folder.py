@@ -28,6 +28,8 @@ OURS = re.compile(r"names: \[\]|[\w-]+: \S+/[\w-]+")
 """Lines of a data.yaml that nobody has edited."""
 MODALITIES = ("rgb", "ir")
 """What training reads: colour, and one channel."""
+DEPTH = "depth"
+"""The modality of distances, of a camera of that name: training is told where they are."""
 KEPT_AS_IS = "an MCAP file keeps what cameras give: --out FILE.mcap"
 log = logging.getLogger("edgemtl_runtime")
 
@@ -54,7 +56,8 @@ class ImageFolder:
 
     STAMP is the pair's capture time as Unix nanoseconds, so that a second recording adds to the first; an existing
     image is not replaced, and ``tally`` counts it. Images are those that training would read of the camera's, 16 bits
-    kept: colour of a camera named rgb, one channel of one named ir; of another name the first image tells. With a rig
+    kept: colour of a camera named rgb, one channel of one named ir, distances of one named depth; of another name the
+    first image tells. With a rig
     the thermal image is registered to the colour camera's pixels, as training needs it; without one it is resized to
     them where its size differs. Each image is written as a partial file and renamed when it is complete; the second of
     a pair is renamed last.
@@ -95,7 +98,8 @@ class ImageFolder:
             if self.rig is not None and name == self.rig.ir.name:
                 image = self._registered(image, size)
             elif image.shape[:2] != size:
-                image = np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA))
+                method = cv2.INTER_NEAREST if modality == DEPTH else cv2.INTER_AREA  # no distance is between two
+                image = np.asarray(cv2.resize(image, size[::-1], interpolation=method))
             folder = self.folder / name / self.split
             folder.mkdir(parents=True, exist_ok=True)
             good, data = cv2.imencode(".png", image if image.ndim == 2 else image[:, :, ::-1])
@@ -109,7 +113,7 @@ class ImageFolder:
     def _modalities(self, pair: FramePair) -> dict[str, str]:
         """Return the modality of each camera; raises `EdgemtlError` where the split has images of other cameras."""
         names = sorted(pair.frames)
-        present = sorted(n for n in {*MODALITIES, *names} if any((self.folder / n / self.split).glob("*.png")))
+        present = sorted(n for n in {*MODALITIES, DEPTH, *names} if any((self.folder / n / self.split).glob("*.png")))
         if present and present != names:
             raise EdgemtlError(
                 f"--out {self.folder}: its split {self.split} holds {' and '.join(present)}, this recording is "
@@ -118,7 +122,7 @@ class ImageFolder:
         return {name: self._modality(name, frame.image) for name, frame in pair.frames.items()}
 
     def _modality(self, name: str, image: NDArray[Any]) -> str:
-        if name in MODALITIES:
+        if name in (*MODALITIES, DEPTH):
             return name
         is_reference = self.rig is not None and name == self.rig.reference and image.dtype == np.uint8
         return MODALITIES[image.ndim == 2 and not is_reference]
@@ -129,8 +133,10 @@ class ImageFolder:
         for name, modality in self.modalities.items():
             if modality in described:
                 log.warning("%s: training reads one %s camera, so data.yaml does not name it", flag(name), modality)
-            elif name != modality:
-                lines.append(f"{self.split}{'_ir' if modality == 'ir' else ''}: {name}/{self.split}\n")
+            elif name != modality or modality == DEPTH:
+                lines.append(
+                    f"{self.split}{'' if modality == MODALITIES[0] else f'_{modality}'}: {name}/{self.split}\n"
+                )
             described.add(modality)
         file = self.folder / DATA_YAML
         text = file.read_text() if file.is_file() else NO_CLASSES
