@@ -77,6 +77,7 @@ def processor(seconds: float) -> Iterator[dict[str, Any]]:
                 answer = subprocess.run(words, capture_output=True, text=True, check=True).stdout
                 yield {"case": "processor", "transport": transport, "delay_ms": 0, "read": reads, **json.loads(answer)}
         yield {"case": "scaling", "transport": "h264", "delay_ms": 0, **scaling(Path(folder) / "rgb.mp4")}
+        yield {"case": "scaling", "transport": "jpeg", "delay_ms": 0, **reduced(Path(folder) / "rgb.mp4")}
 
 
 def scaling(video: Path) -> dict[str, Any]:
@@ -98,6 +99,33 @@ def scaling(video: Path) -> dict[str, Any]:
             whole = (frame.to_ndarray(format="rgb24", threads=1) for frame in frames)
             images.append([cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in whole])
         times_ms.append(1e3 * (time.thread_time() - begun) / len(frames))
+    difference = np.abs(np.array(images[0], np.int16) - np.array(images[1], np.int16))
+    return {
+        "whole_ms": round(times_ms[0], 3),
+        "scaled_ms": round(times_ms[1], 3),
+        "difference_mean": round(float(difference.mean()), 2),
+        "difference_max": int(difference.max()),
+    }
+
+
+def reduced(video: Path) -> dict[str, Any]:
+    """Return what ``?reduce=2`` saves of decoding JPEGs of 1280x1024 and of their scaling, and the difference."""
+    import av
+    import cv2
+
+    from edgemtl_runtime.camera.mjpeg import decoded
+
+    with av.open(str(video)) as container:
+        frames = [
+            frame.to_ndarray(format="bgr24") for frame, _ in zip(container.decode(video=0), range(30), strict=False)
+        ]
+    jpegs = [cv2.imencode(".jpg", cv2.resize(frame, (1280, 1024)))[1].tobytes() for frame in frames]
+    images, times_ms = [], []
+    for reduce in (1, 2):
+        begun = time.thread_time()
+        whole = (decoded(data, reduce) for data in jpegs)
+        images.append([cv2.resize(image, (320, 256), interpolation=cv2.INTER_AREA) for image in whole])  # type: ignore[call-overload]
+        times_ms.append(1e3 * (time.thread_time() - begun) / len(jpegs))
     difference = np.abs(np.array(images[0], np.int16) - np.array(images[1], np.int16))
     return {
         "whole_ms": round(times_ms[0], 3),

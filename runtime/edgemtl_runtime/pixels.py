@@ -99,8 +99,11 @@ def read_stored(file: Path) -> StoredImage:
     return decode(data)
 
 
-def decode(data: bytes) -> StoredImage:
-    """Decode the bytes of an image file; raises `ImageFileError` where they are incomplete or no image."""
+def decode(data: bytes, reduce: int = 1) -> StoredImage:
+    """Decode the bytes of an image file; raises `ImageFileError` where they are incomplete or no image.
+
+    With ``reduce`` 2, 4 or 8 an image of 8 bits is decoded at that part of its size, in colour.
+    """
     try:
         import cv2
     except ImportError as error:
@@ -111,7 +114,10 @@ def decode(data: bytes) -> StoredImage:
         data = without_orientation(data)
     pixels: Array | None = None
     with contextlib.suppress(cv2.error), _quiet():
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        flags = cv2.IMREAD_UNCHANGED
+        if reduce > 1:
+            flags = getattr(cv2, f"IMREAD_REDUCED_COLOR_{reduce}") | cv2.IMREAD_IGNORE_ORIENTATION
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if pixels is None or not pixels.size:
         raise ImageFileError(f"cannot be read as an image ({stated.type or 'of no known type'}, {len(data)} bytes)")
     if pixels.ndim == 3 and pixels.dtype in (np.uint8, np.uint16):  # many times faster than NumPy

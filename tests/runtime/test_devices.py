@@ -14,6 +14,7 @@ import pytest
 
 from edgemtl_runtime.camera import open_camera
 from edgemtl_runtime.camera.base import CameraEvents
+from edgemtl_runtime.camera.mjpeg import decoded
 from edgemtl_runtime.camera.opencv import DeviceCamera
 from edgemtl_runtime.camera.v4l2 import V4l2Camera, decode
 from edgemtl_runtime.errors import CameraError
@@ -217,6 +218,18 @@ def test_every_pixel_format_shows_the_same_picture(pixel_format: str) -> None:
         form.bytes_per_line = wide.shape[1] * wide.itemsize
         again = decode(pixel_format, wide.tobytes(), form)
         assert again is not None and np.array_equal(again, image)
+
+
+@pytest.mark.parametrize("reduce", [2, 4, 8])
+def test_a_jpeg_is_decoded_at_a_part_of_its_size(reduce: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
+    image = cv2.GaussianBlur(noise, (0, 0), 12)
+    data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+    by_opencv = decode("MJPG", data, SimpleNamespace(width=128, height=96), reduce)
+    averaged = cv2.resize(image[:, :, ::-1], (128 // reduce, 96 // reduce), interpolation=cv2.INTER_AREA)
+    assert by_opencv is not None and by_opencv.shape == averaged.shape
+    assert np.abs(by_opencv.astype(int) - averaged).mean() < 2 and decoded(data[:-9], reduce) is None
+    assert decode("MJPG", data[: len(data) // 2], SimpleNamespace(width=128, height=96), reduce) is None
 
 
 def test_a_number_is_a_device(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,13 @@ def test_mjpeg_over_http(mjpeg: Mjpeg) -> None:
     assert all(frame.stamp_ns <= frame.arrived_ns for frame in frames)
 
 
+def test_mjpeg_is_decoded_at_half_its_size(mjpeg: Mjpeg) -> None:
+    frames = some(open_camera(f"{mjpeg.url}?reduce=2", "rgb"), 3)
+    assert frames[0].image.shape == (32, 48, 3)
+    with pytest.raises(CameraError, match="option reduce=3 is not one of 1, 2, 4, 8"):
+        open_camera(f"{mjpeg.url}?reduce=3", "rgb")
+
+
 def test_rtsp_is_stamped_by_its_presentation_times() -> None:
     server = Rtsp()
     try:

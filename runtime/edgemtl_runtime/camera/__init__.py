@@ -1,12 +1,13 @@
 """Cameras by URI: a device, a stream, a file, a folder of images, a recording, or a test pattern.
 
 /dev/video0             a camera device, also v4l2:///dev/video0, stamped by its driver; ?width= ?height= ?fps=
-                        ?format=MJPG|YUYV|GREY|Y16
+                        ?format=MJPG|YUYV|GREY|Y16; ?reduce=2|4|8 decodes JPEG at that part of its size, faster
 0                       the same by number
 csi://0                 a CSI camera of a Jetson or Raspberry Pi, by GStreamer; ?width= ?height= ?fps=
 gst:PIPELINE            what a GStreamer pipeline gives; ?format=RGB|GRAY8|GRAY16_LE
 rtsp://host/stream      a stream, also http:// (MJPEG, or one image a request); ?transport=udp; ?clock=ntp where the
-                        camera and this machine are set by one NTP; its own query stays as it is
+                        camera and this machine are set by one NTP; ?reduce= as above for MJPEG; its own query stays as
+                        it is
 drive.mp4               a video file; ?fps=20 paces it, ?fps=0 is as fast as it is used
 ros2://camera/image_raw an image topic of ROS 2, raw or compressed; zenoh://camera/image_raw the same without ROS here,
                         of nodes with rmw_zenoh, a bridge, or edgemtl; ?endpoint=tcp/HOST:PORT; ?clock=arrival where

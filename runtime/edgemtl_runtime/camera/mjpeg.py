@@ -15,14 +15,19 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote
 
+from numpy.typing import NDArray
+
 from ..errors import CameraError, UsageError
 from ..frame import Frame, StampSource
+from ..image_file import ImageFileError
+from ..pixels import as_frame
+from ..pixels import decode as decode_file
 from ..text import shortened
 from .address import split
 from .base import LiveCamera
 from .clock import ArrivalClock, SourceClock
 from .libav import to_image
-from .options import Options, check_known
+from .options import REDUCTIONS, Options, check_known, take_word
 from .redaction import redact
 
 OPEN_S, READ_S = 3.0, 2.0
@@ -50,7 +55,8 @@ class MjpegCamera(LiveCamera):
 
     def __init__(self, name: str, url: str, options: Options) -> None:
         super().__init__(name, redact(url))
-        check_known(options, url, [])
+        check_known(options, url, ["reduce"])
+        self.reduce = int(take_word(options, url, "reduce", REDUCTIONS))
         self.response = open_url(self.label, url)
         content_type = self.response.headers.get_content_type()
         if content_type != "multipart/x-mixed-replace":
@@ -68,7 +74,7 @@ class MjpegCamera(LiveCamera):
 
     def _frames(self) -> Iterator[Frame]:
         clock, arrivals, index = SourceClock(), ArrivalClock(), 0
-        decode = _decoder()
+        decode = _decoder(self.reduce)
         try:
             while not self.closed:
                 data, source_ns, first_ns = self._part()
@@ -206,8 +212,18 @@ def reason(error: BaseException, timeout_s: float = READ_S) -> str:
     return (isinstance(cause, OSError) and cause.strerror) or type(cause).__name__
 
 
-def _decoder() -> Callable[[bytes], Any]:
-    """Return a JPEG decoder: bytes to an image, None where they are damaged."""
+def decoded(data: bytes, reduce: int = 1) -> NDArray[Any] | None:
+    """Return a JPEG's image of its size divided by ``reduce``, by OpenCV; None where it is damaged."""
+    try:
+        return as_frame(decode_file(data, reduce).pixels)
+    except ImageFileError:
+        return None
+
+
+def _decoder(reduce: int) -> Callable[[bytes], Any]:
+    """Return a JPEG decoder: bytes to an image of its size divided by ``reduce``, None where they are damaged."""
+    if reduce > 1:
+        return lambda data: decoded(data, reduce)
     import av
 
     codec: Any = av.CodecContext.create("mjpeg", "r")

@@ -13,10 +13,12 @@ from .redaction import redact
 Options = Mapping[str, str]
 COMMON = ("rotate", "offset_ms", "repeats")
 """Options of every source."""
-STREAM_OPTIONS = (*COMMON, "transport", "clock")
+STREAM_OPTIONS = (*COMMON, "transport", "clock", "reduce")
 """Options in a stream's URL that are for this package; the rest of its query is the server's."""
 NO_SERVER = ("v4l2:", "csi:", "file:", "zenoh:", "ros2:", "realsense:", "oak:", "genicam:")
 """Schemes whose query is all for this package."""
+REDUCTIONS = ("1", "2", "4", "8")
+"""Divisors of a JPEG's size that its decoder reaches by leaving out high frequencies, in a fraction of the time."""
 NOMINAL_FPS = 30.0
 """Frame rate of the stamps of an image folder where none is given."""
 _QUERY = re.compile(r"[^\s!\"']*")

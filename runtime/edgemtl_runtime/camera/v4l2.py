@@ -17,12 +17,10 @@ from numpy.typing import NDArray
 
 from ..errors import CameraError, UsageError, missing
 from ..frame import Frame, StampSource
-from ..image_file import ImageFileError
-from ..pixels import as_frame
-from ..pixels import decode as decode_file
 from .base import LiveCamera
 from .clock import PLAUSIBLE_NS
-from .options import Options, check_known, take
+from .mjpeg import decoded
+from .options import REDUCTIONS, Options, check_known, take, take_word
 from .source import present_devices
 
 READ_S = 2.0
@@ -57,7 +55,9 @@ class V4l2Camera(LiveCamera):
         self.device: Any = None
         self.capture: Any = None
         check_known(options, path, ["width", "height", "fps", "format"])
-        width, height, fps = take({k: v for k, v in options.items() if k != "format"}, path, width=0, height=0, fps=0)
+        sizes = {key: value for key, value in options.items() if key not in ("format", "reduce")}
+        width, height, fps = take(sizes, path, width=0, height=0, fps=0)
+        self.reduce = int(take_word(options, path, "reduce", REDUCTIONS))
         pixel_format = options.get("format", "").upper()
         if pixel_format and pixel_format not in FORMATS:
             raise UsageError(f"{self.label}: option format={pixel_format} is not one of {', '.join(FORMATS)}")
@@ -84,6 +84,9 @@ class V4l2Camera(LiveCamera):
             raise CameraError(
                 f"{self.label}: gives {self.pixel_format}; ask for one of {', '.join(FORMATS)} by ?format="
             )
+        if self.reduce > 1 and self.drops_repeats:
+            self._release()
+            raise UsageError(f"{self.label}: gives {self.pixel_format}, and ?reduce= is of JPEG; add &format=MJPG")
 
     @property
     def drops_repeats(self) -> bool:
@@ -105,7 +108,7 @@ class V4l2Camera(LiveCamera):
                 if buffer.flags & self.v4l2.BufferFlag.ERROR:
                     self.events.frame_dropped("corrupt frame")
                     continue
-                image = decode(self.pixel_format, bytes(buffer.data), self.format)
+                image = decode(self.pixel_format, bytes(buffer.data), self.format, self.reduce)
                 if image is None:
                     self.events.frame_dropped("corrupt frame")
                     continue
@@ -130,15 +133,15 @@ class V4l2Camera(LiveCamera):
                 opened.close()
 
 
-def decode(pixel_format: str, data: bytes, layout: Any) -> NDArray[Any] | None:
-    """Return a buffer as an RGB or grey image, None if incomplete; ``layout`` holds width, height and stride."""
+def decode(pixel_format: str, data: bytes, layout: Any, reduce: int = 1) -> NDArray[Any] | None:
+    """Return a buffer as an RGB or grey image, None if incomplete; ``layout`` holds width, height and stride.
+
+    A JPEG's size is divided by ``reduce``.
+    """
     import cv2
 
     if pixel_format in ("MJPG", "JPEG"):
-        try:
-            return as_frame(decode_file(data).pixels)
-        except ImageFileError:
-            return None
+        return decoded(data, reduce)
     height, width = int(layout.height), int(layout.width)
     bytes_per_pixel = {"GREY": 1, "RGB3": 3, "BGR3": 3}.get(pixel_format, 2)
     stride = int(getattr(layout, "bytes_per_line", 0)) or width * bytes_per_pixel
