@@ -154,7 +154,7 @@ def untrained_file(config: Config, file: Path) -> Path:
 
 def deployed_file(run: Run) -> Path:
     """Return the deployed network of a run after removal, written next to the run."""
-    file = run.path.with_suffix(".onnx")
+    file = run.path.with_name(f"{run.path.name}.onnx")  # a name may end in a budget, as in demo-half-0.5-1
     if not file.is_file():
         small = shrink(run.network, (), example_inputs(run.interface.inputs), align=8).module()
         write_onnx(Deployed(small, run.interface.inputs, run.interface.heads), file)
