@@ -27,6 +27,8 @@ from .pipeline import Pipeline
 
 POLL_S = 0.2
 """How often the link is read."""
+JOIN_S = 3.0
+"""How long the end of a run waits for a bundle that is being opened."""
 LAST_GOOD = ".last-good"
 
 
@@ -73,9 +75,9 @@ class BundleLink:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the watching; engines stay as they are."""
+        """End the watching; engines stay as they are. A bundle that is being opened, as one that is built, is left."""
         self._ended.set()
-        self._thread.join()
+        self._thread.join(JOIN_S)
 
     def close(self) -> None:
         """End the watching, and close the engines of bundles that were opened."""
@@ -94,6 +96,9 @@ class BundleLink:
         begun_s = time.monotonic()
         try:
             opened = self.open_bundle(target)
+            if self._ended.is_set():
+                opened.engine.close()
+                return
             try:
                 self._pending = self.pipeline.exchange(*opened)
             except BaseException:

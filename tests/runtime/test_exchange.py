@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ from edgemtl_runtime.bundle import BUNDLE, MODEL, write_bundle
 from edgemtl_runtime.bundle_link import LAST_GOOD, BundleLink, Opened, open_target
 from edgemtl_runtime.camera import open_cameras
 from edgemtl_runtime.engine.onnxruntime import OrtEngine
-from edgemtl_runtime.errors import BundleError, EdgemtlError
+from edgemtl_runtime.errors import BundleError, EdgemtlError, EngineError
 from edgemtl_runtime.loaded_bundle import PROBATION
 from edgemtl_runtime.self_test import SELF_TEST, check_self_test, write_self_test
 
@@ -151,6 +152,38 @@ def damaged(folder: Path) -> Path:
     with (folder / MODEL).open("ab") as stream:
         stream.write(b"x")
     return folder
+
+
+def test_the_end_does_not_wait_for_a_bundle_that_is_being_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgemtl_runtime.bundle_link.JOIN_S", 0.1)
+    first, second = write_toy_bundle(tmp_path / "one"), write_toy_bundle(tmp_path / "two")
+    begun, built, engines = threading.Event(), threading.Event(), list[OrtEngine]()
+
+    def slow(folder: Path) -> Opened:
+        answer = opened(folder)
+        engines.append(answer.engine)  # type: ignore[arg-type]
+        if folder == second:
+            begun.set()
+            built.wait(20)
+        return answer
+
+    link = tmp_path / "current"
+    point(link, first)
+    start = slow(first)
+    with Pipeline(start.bundle, start.engine, open_cameras({"rgb": LIVE, "ir": LIVE})) as pipe:
+        watching = BundleLink(link, pipe, slow)
+        point(link, second)
+        read_until(pipe, begun.is_set)
+    begun_s = time.monotonic()
+    watching.close()
+    assert time.monotonic() - begun_s < 2 and pipe.loaded.bundle.path == first
+    built.set()
+    watching._thread.join(10)
+    for engine in engines:
+        with pytest.raises(EngineError, match="is closed"):
+            engine.run({})
 
 
 def test_a_third_bundle_goes_back_to_the_last_that_was_proven(tmp_path: Path) -> None:
