@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from .bundle import Bundle
 from .camera_state import Event
 from .engine import Engine
-from .errors import EdgemtlError
+from .errors import BundleError, EdgemtlError
 from .loaded_bundle import PROBATION
 from .pipeline import Pipeline
 
@@ -50,16 +50,33 @@ def open_target(link: Path, open_bundle: Open, on_fallback: Callable[[str], None
     """
     if on_fallback is None:
         return open_bundle(link)
-    target = link.resolve()
+    target, last_good = resolved(link), resolved(_last_good(link))
+    if target is None:
+        raise BundleError(f"{link}: points to itself; point it to a bundle")
     try:
         return open_bundle(target)
     except EdgemtlError as error:
-        last_good = _last_good(link).resolve()
-        if not link.is_symlink() or last_good == target or not last_good.is_dir():
+        if not link.is_symlink() or last_good in (None, target) or not last_good.is_dir():
             raise
-        opened = open_bundle(last_good)
+        try:
+            opened = open_bundle(last_good)
+        except EdgemtlError as other:
+            raise BundleError(f"{error}; nor does {last_good.name}, the last good one, open ({other})") from error
         on_fallback(f"{error}; {last_good.name} is run in its place{_point_back(link, target, last_good)}")
         return opened
+
+
+def resolved(path: Path) -> Path | None:
+    """Return where a link points to, None of one that points to itself."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):
+        return None
+
+
+def is_link(path: Path) -> bool:
+    """Whether a path leads through a link."""
+    return resolved(path) != path.absolute()
 
 
 class BundleLink:
@@ -68,8 +85,8 @@ class BundleLink:
     def __init__(self, link: Path, pipeline: Pipeline, open_bundle: Open) -> None:
         self.link, self.pipeline, self.open_bundle = link, pipeline, open_bundle
         self.target = self.good = pipeline.loaded.bundle.path
-        self._pending: Future[None] | None = None
-        self._marked: Path | None = None
+        self._pending: tuple[Path, Future[None]] | None = None
+        self._is_marked = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="bundle-link", daemon=True)
         self._thread.start()
@@ -86,11 +103,18 @@ class BundleLink:
 
     def _watch(self) -> None:
         while not self._ended.wait(POLL_S):
-            self._read_outcome()
-            target = self.link.resolve()
-            if target != self.target and target.is_dir():  # a link that is being replaced points nowhere for a moment
-                self.target = target
-                self._exchange(target)
+            try:
+                self._follow()
+            except Exception as error:  # of a file system, whatever it is: the link may be mended
+                self._put("warning", f"{self.link}: cannot be followed now ({error})")
+
+    def _follow(self) -> None:
+        """Exchange the bundle where the link has changed; one that is being replaced points nowhere for a moment."""
+        self._read_outcome()
+        target = resolved(self.link)
+        if target is not None and target != self.target and target.is_dir():
+            self.target = target
+            self._exchange(target)
 
     def _exchange(self, target: Path) -> None:
         begun_s = time.monotonic()
@@ -99,12 +123,14 @@ class BundleLink:
             if self._ended.is_set():
                 opened.engine.close()
                 return
+            self._read_outcome()
             try:
-                self._pending = self.pipeline.exchange(*opened)
+                self._pending = target, self.pipeline.exchange(*opened)
             except BaseException:
                 opened.engine.close()
                 raise
         except Exception as error:  # whatever is wrong with it, the bundle in use runs on
+            self._read_outcome()
             self._give_up(target, error)
         else:
             self._put("bundle", f"{target.name} takes over, {1e3 * (time.monotonic() - begun_s):.0f} ms after the link")
@@ -112,25 +138,30 @@ class BundleLink:
     def _read_outcome(self) -> None:
         """Note that the bundle in use is proven, or that it was given up."""
         if self._pending is None:
-            if self._marked is None and self.pipeline.stats.pairs >= PROBATION:
+            if not self._is_marked and self.pipeline.stats.pairs >= PROBATION:
                 self._mark_good()
-        elif self._pending.done():
-            pending, self._pending = self._pending, None
-            if pending.cancelled():
-                return
-            if (error := pending.exception()) is not None:
-                self._give_up(self.target, error)
-            else:
-                self.good = self.target
-                self._mark_good()
+            return
+        target, outcome = self._pending
+        if not outcome.done():
+            return
+        self._pending = None
+        if outcome.cancelled():
+            return
+        if (error := outcome.exception()) is not None:
+            self._give_up(target, error)
+        else:
+            self.good = target
+            self._mark_good()
 
     def _give_up(self, target: Path, error: BaseException) -> None:
-        self._put("warning", f"{error}; {self.good.name} runs on{_point_back(self.link, target, self.good)}")
-        if self.link.resolve() == self.good:
-            self.target = self.good
+        """Report a bundle that is not run, and point the link to the one that is."""
+        used = self._pending[0] if self._pending else self.pipeline.loaded.bundle.path
+        self._put("warning", f"{error}; {used.name} runs on{_point_back(self.link, target, used)}")
+        if resolved(self.link) == used:
+            self.target = used
 
     def _mark_good(self) -> None:
-        self._marked = self.good
+        self._is_marked = True
         if self.link.is_symlink() and (reason := _point(_last_good(self.link), self.good)):
             self._put("warning", f"{_last_good(self.link)}: cannot be written ({reason}); a start has no last good one")
 
@@ -144,7 +175,7 @@ def _last_good(link: Path) -> Path:
 
 def _point_back(link: Path, failed: Path, good: Path) -> str:
     """Point a link that still points to a failed bundle to a good one; returns what to add to a message."""
-    if not link.is_symlink() or link.resolve() != failed:
+    if not link.is_symlink() or resolved(link) != failed:
         return ""
     if reason := _point(link, good):
         return f", and {link} cannot be pointed back to it ({reason})"

@@ -58,6 +58,9 @@ class BundleOptions:
             raise EdgemtlError(f"--backend {self.backend or config.backend}: {reason}")
         if self.backend:  # another backend's threads and precision are not those that were selected
             config = EngineConfig(self.backend)
-        return EngineConfig(
-            config.backend, self.precision or config.precision, self.threads or config.threads, config.arena
-        )
+        try:
+            return EngineConfig(
+                config.backend, self.precision or config.precision, self.threads or config.threads, config.arena
+            )
+        except ValueError as error:
+            raise EdgemtlError(str(error)) from error

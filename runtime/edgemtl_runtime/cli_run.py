@@ -129,7 +129,7 @@ def camera_hint(name: str, value: str) -> str:
 def command_run(args: argparse.Namespace) -> int:
     """Run a bundle and print the statistics."""
     with DefaultSignals():
-        from .bundle_link import BundleLink, open_target
+        from .bundle_link import BundleLink, is_link, open_target
         from .bundle_options import BundleOptions
         from .camera import check_addresses
         from .pipeline import Pipeline
@@ -138,7 +138,6 @@ def command_run(args: argparse.Namespace) -> int:
         raise EdgemtlError("--tolerance-ms is above 0, --threads between 0 (all cores but one) and 256")
     log_events(args.quiet)
     limits_of(args)
-    is_link = args.bundle.absolute() != args.bundle.resolve()
     with DefaultSignals():
         check_addresses(given_cameras(args))  # before an engine is opened, which takes a while
         rig = open_rig(args)
@@ -146,7 +145,7 @@ def command_run(args: argparse.Namespace) -> int:
         options = BundleOptions(
             given_cameras(args), args.threshold, args.signed_by, args.backend, args.precision or "", args.threads
         )
-        opened = open_target(args.bundle, options.open, log.warning if is_link else None)
+        opened = open_target(args.bundle, options.open, log.warning if is_link(args.bundle) else None)
     with Signals() as signals, ExitStack() as stack:
         stack.enter_context(opened.engine)
         cameras = open_given(args)
@@ -166,7 +165,7 @@ def command_run(args: argparse.Namespace) -> int:
         signals.stop = pipeline.stop
         if signals.stop_requested:
             pipeline.stop()
-        if is_link:
+        if is_link(args.bundle):
             stack.callback(BundleLink(args.bundle, pipeline, options.open).close)
         stats = pipeline.stats
         try:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from functools import partial
 
 from .frame import Frame, FramePair
 from .pairing import Pairing
 
 MOST_CAMERAS = 8
-NOT_RISING = "stamp did not rise"
 NO_PARTNER = "no partner"
 
 
@@ -36,6 +34,21 @@ class Group:
     is_dropped: bool = False
 
 
+class _FirstPairing(Pairing):
+    """The pairing of the first camera with another, whose drops of the first are decisions about a group."""
+
+    def __init__(self, cameras: list[str], tolerance_ns: int, groups: GroupPairing) -> None:
+        super().__init__(cameras, tolerance_ns, optional=groups.optional, drop=groups.drop)
+        self.groups = groups
+
+    def report_drop(self, frame: Frame, cause: str) -> None:
+        """Report a frame that has no match."""
+        if frame.camera == self.groups.first:
+            self.groups.decide(frame, self.cameras[1], None, cause)
+        else:
+            super().report_drop(frame, cause)
+
+
 class GroupPairing:
     """Matching of the frames of three cameras and more, as `Pairing` does it for two.
 
@@ -51,16 +64,11 @@ class GroupPairing:
             raise ValueError(f"groups are of 3 to {MOST_CAMERAS} cameras, not {len(cameras)}")
         self.cameras, self.tolerance_ns, self.drop = cameras, tolerance_ns, drop
         self.first, *self.others = cameras
-        self.pairings = {
-            other: Pairing([self.first, other], tolerance_ns, optional=optional, drop=partial(self._dropped, other))
-            for other in self.others
-        }
+        self._optional = frozenset(optional)
+        self.pairings = {other: _FirstPairing([self.first, other], tolerance_ns, self) for other in self.others}
         self.rest = pairing_of(self.others, tolerance_ns, optional, drop)
-        self.undecided: dict[str, deque[Group]] = {other: deque() for other in self.others}
-        """Groups that each other camera has not decided on, the oldest first."""
-        self.groups: deque[Group] = deque()
-        self.pushed: Group | None = None
-        self.optional = frozenset(optional)
+        self.groups: dict[int, Group] = {}
+        """Groups that are not decided, by the identity of the first camera's frame, the oldest first."""
 
     @property
     def optional(self) -> frozenset[str]:
@@ -96,9 +104,9 @@ class GroupPairing:
     @property
     def waiting(self) -> dict[str, deque[Frame]]:
         """The frames that wait, by camera."""
-        waiting = {self.first: deque(group.frame for group in self.groups if not group.is_dropped)}
+        waiting = {self.first: deque(group.frame for group in self.groups.values() if not group.is_dropped)}
         for other, pairing in self.pairings.items():
-            matched = (partner for group in self.groups if (partner := group.partners.get(other)) is not None)
+            matched = (partner for group in self.groups.values() if (partner := group.partners.get(other)) is not None)
             waiting[other] = deque([*matched, *self.rest.waiting[other], *pairing.waiting[other]])
         return waiting
 
@@ -107,12 +115,9 @@ class GroupPairing:
         if frame.camera != self.first:
             return self._settle(frame.camera, self.pairings[frame.camera].push(frame))
         emitted = self._clear_rest()
-        group = self.pushed = Group(frame)
-        self.groups.append(group)
+        self.groups[id(frame)] = Group(frame)
         for other, pairing in self.pairings.items():
-            self.undecided[other].append(group)
             emitted += self._settle(other, pairing.push(frame))
-        self.pushed = None
         return emitted + self._emit()
 
     def end(self, name: str) -> list[FramePair]:
@@ -143,27 +148,24 @@ class GroupPairing:
             if self.first not in pair.frames:  # the first camera is silent
                 emitted += self.rest.push(pair.frames[other])
                 continue
-            group = self.undecided[other].popleft()
-            group.partners[other] = pair.frames.get(other)
+            self.decide(pair.frames[self.first], other, pair.frames.get(other))
         return emitted + self._emit()
 
-    def _dropped(self, other: str, camera: str, cause: str) -> None:
-        """Take a drop of a pairing: the first camera's frames are dropped once, however many pairings do it."""
-        if camera != self.first:
-            self.drop(camera, cause)
-            return
-        queue = self.undecided[other]
-        group = queue.pop() if cause == NOT_RISING and queue[-1] is self.pushed else queue.popleft()
-        group.partners[other] = None
-        if not group.is_dropped:
+    def decide(self, frame: Frame, other: str, partner: Frame | None, drop_cause: str = "") -> None:
+        """Note what another camera has for a frame of the first: a partner, none as it is silent, or none at all."""
+        group = self.groups[id(frame)]
+        group.partners[other] = partner
+        if drop_cause and not group.is_dropped:
             group.is_dropped = True
-            self.drop(camera, cause)
+            self.drop(self.first, drop_cause)
 
     def _emit(self) -> list[FramePair]:
         """Return the groups that all cameras have decided on, in the order of the first camera."""
-        emitted = []
-        while self.groups and len(self.groups[0].partners) == len(self.others):
-            group = self.groups.popleft()
+        emitted: list[FramePair] = []
+        for key, group in list(self.groups.items()):
+            if len(group.partners) < len(self.others):
+                break
+            del self.groups[key]
             frames = {self.first: group.frame}
             frames |= {name: part for name in self.others if (part := group.partners[name]) is not None}
             pair = FramePair(frames)

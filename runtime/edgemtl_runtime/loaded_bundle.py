@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,8 +31,8 @@ PROBATION = 100
 class LoadedBundle:
     """A bundle's inputs and heads, the engine that runs it, and the preprocessing and tracking that belong to it.
 
-    Of ``replaces``, the bundle that it will stand for, what fits is used on: plans of images, and the tracks of the
-    same heads.
+    Of ``replaces``, the bundle that it will stand for, what fits is used on where the inputs are the same: plans of
+    images, and the tracks of the same heads.
     """
 
     def __init__(
@@ -62,9 +63,14 @@ class LoadedBundle:
         return Preprocessor(self.inputs, rig)
 
     def _has_heads_of(self, other: LoadedBundle) -> bool:
-        same = self.thresholds.keys() == other.thresholds.keys()
+        # objects are tracked in the network's pixels
+        same = self.inputs == other.inputs and self.thresholds.keys() == other.thresholds.keys()
         same = same and all(np.array_equal(other.thresholds[name], least) for name, least in self.thresholds.items())
         return same and self.heads == other.heads
+
+    def takes(self, pair: FramePair) -> bool:
+        """Whether a pair has a frame of every camera that the network cannot do without."""
+        return all(spec.may_be_missing or spec.name in pair.frames for spec in self.inputs)
 
     def run(self, images: Arrays) -> Arrays:
         """Return the network's outputs of `images`, as arrays that stay; a missing camera's is the blank frame."""
@@ -157,7 +163,8 @@ class Exchange:
         elif self.previous and self.num_pairs >= PROBATION:
             self.previous.engine.close()
             self.previous = None
-            self._outcome.set_result(None)
+            with contextlib.suppress(InvalidStateError):  # the program has cancelled it
+                self._outcome.set_result(None)
         self.num_pairs += 1
         return waiting is not None
 
@@ -167,13 +174,16 @@ class Exchange:
             return False
         failed, self.current, self.previous = self.current, self.previous, None
         failed.engine.close()
-        self._outcome.set_exception(error)
+        with contextlib.suppress(InvalidStateError):
+            self._outcome.set_exception(error)
         return True
 
     def close_others(self) -> LoadedBundle:
-        """Close the engines of all bundles but the one in use, and return that."""
+        """Close the engines of all bundles but the one in use, and return that; cancel outcomes that are open."""
         for loaded in (self._next, self.previous):
             if loaded:
                 loaded.engine.close()
         self._next = self.previous = None
+        self._outcome.cancel()
+        self._next_outcome.cancel()
         return self.current

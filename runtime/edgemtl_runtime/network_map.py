@@ -76,10 +76,10 @@ class MapResult(Recorded):
 
     def _counted(self) -> tuple[NDArray[Any], NDArray[np.int64]]:
         """Return values a pixel, and how often each counts (height, width)."""
-        kept = self.__dict__.get("_map")
-        if kept is not None:
+        array = self.__dict__.get(self.MAP)  # once it was read it may have been changed
+        if array is None:
+            kept = self.__dict__["_map"]
             return kept.values, kept.counts
-        array = getattr(self, self.MAP)
         return array, np.ones(array.shape[:2], np.int64)
 
 

@@ -72,7 +72,7 @@ class Pairing:
         name = frame.camera
         self.silent.discard(name)
         if not self._rises(frame):
-            self.drop(name, "stamp did not rise")
+            self.report_drop(frame, "stamp did not rise")
             return []
         self.waiting[name].append(frame)
         self.eras[name].append(self.era[name])
@@ -230,5 +230,9 @@ class Pairing:
         if other in self.silent and other in self.optional and cause == "no partner":
             return [self._single(frame)]
         self.unmatched[name] += 1
-        self.drop(name, cause)
+        self.report_drop(frame, cause)
         return []
+
+    def report_drop(self, frame: Frame, cause: str) -> None:
+        """Report a frame that has no match."""
+        self.drop(frame.camera, cause)

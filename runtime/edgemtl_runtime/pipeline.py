@@ -84,6 +84,8 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         check_inputs(bundle, cameras)
+        if not 0 < tolerance_ms < 1e6:
+            raise EdgemtlError(f"tolerance_ms is {tolerance_ms}; give milliseconds above 0, up to a million")
         self._exchange = Exchange(LoadedBundle(bundle, engine, rig, thresholds, track))
         self.on_error, self.clock = on_error, clock
         self.stats = Stats()
@@ -120,6 +122,9 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
         if (pair := self.capture.take(left_s)) is None:
             return None
         self._move_on()
+        if not self.loaded.takes(pair):  # it was paired while a bundle was in use that can do without a camera
+            self.stats.drop_pair(pair, "without a camera")
+            return self._next(None if timeout_s is None else max(0.0, begun + timeout_s - time.monotonic()))
         try:
             result = self._run(pair, self.index)
         except BaseException:
@@ -238,9 +243,13 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
     def _move_on(self) -> None:
         """Put a bundle that waits into use."""
         if self._exchange.move_on():
-            with self.capture.condition:
-                optional = [spec.name for spec in self.loaded.inputs if spec.may_be_missing]
-                self.capture.pairing.optional = frozenset(optional)
+            self._set_optional()
+
+    def _set_optional(self) -> None:
+        """Let the cameras be missing that the bundle in use can do without."""
+        with self.capture.condition:
+            optional = [spec.name for spec in self.loaded.inputs if spec.may_be_missing]
+            self.capture.pairing.optional = frozenset(optional)
 
     def _warn(self, text: str) -> Event:
         event = Event("", "warning", text, self.clock())
@@ -257,6 +266,7 @@ class Pipeline(Reading[tuple[FramePair, Result]]):
         except Exception as error:
             if not self._exchange.go_back(error):
                 raise
+            self._set_optional()
         return self._result(pair, index)
 
     def _result(self, pair: FramePair, index: int) -> Result:

@@ -168,6 +168,15 @@ def test_v4l2_gives_the_driver_s_stamps_and_counts_what_it_calls_corrupt(monkeyp
     assert not list(frames) and calls["closed"] == 1
 
 
+def test_v4l2_decodes_jpeg_at_half_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    linuxpy(monkeypatch, MJPG, cv2.imencode(".jpg", np.full((48, 64, 3), 90, np.uint8))[1].tobytes())
+    frame = next(V4l2Camera("rgb", "/dev/video0", {"reduce": "2"}).frames())
+    assert frame.image.shape == (24, 32, 3) and abs(int(frame.image.mean()) - 90) <= 1
+    linuxpy(monkeypatch, YUYV, bytes([100, 128] * 64 * 48))
+    with pytest.raises(CameraError, match=r"gives YUYV, and \?reduce= is of JPEG"):
+        V4l2Camera("rgb", "/dev/video0", {"reduce": "2"})
+
+
 def test_a_driver_s_nought_is_no_stamp(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = linuxpy(monkeypatch, Y16, np.arange(64 * 48, dtype="<u2").tobytes())
     calls["first_ns"] = -1_000_000

@@ -17,19 +17,24 @@ import numpy as np
 import onnx
 import pytest
 from conftest import write_frames, write_toy_bundle
+from mcap.reader import make_reader
 from onnx import numpy_helper
 from processes import wait_for
 from programs import LIVE
+from servers import allow_absence
 
 from edgemtl_runtime import Bundle, Pipeline
 from edgemtl_runtime.atomic import AtomicFolder
 from edgemtl_runtime.bundle import BUNDLE, MODEL, write_bundle
-from edgemtl_runtime.bundle_link import LAST_GOOD, BundleLink, Opened, open_target
+from edgemtl_runtime.bundle_link import LAST_GOOD, BundleLink, Opened, is_link, open_target, resolved
 from edgemtl_runtime.camera import open_cameras
 from edgemtl_runtime.engine.onnxruntime import OrtEngine
 from edgemtl_runtime.errors import BundleError, EdgemtlError, EngineError
-from edgemtl_runtime.loaded_bundle import PROBATION
+from edgemtl_runtime.frame import Frame, FramePair
+from edgemtl_runtime.loaded_bundle import PROBATION, LoadedBundle
+from edgemtl_runtime.result import Boxes, LabelMap, Result
 from edgemtl_runtime.self_test import SELF_TEST, check_self_test, write_self_test
+from edgemtl_runtime.sink.mcap import McapFile
 
 
 def with_self_test(folder: Path, at: Path, edit: Callable[[onnx.ModelProto], None] = lambda _: None) -> Path:
@@ -152,6 +157,95 @@ def damaged(folder: Path) -> Path:
     with (folder / MODEL).open("ab") as stream:
         stream.write(b"x")
     return folder
+
+
+def test_what_may_be_missing_and_tracks_are_of_the_bundle_in_use(tmp_path: Path) -> None:
+    first = Bundle.open(write_toy_bundle(tmp_path / "one"))
+    lenient = Bundle.open(allow_absence(write_toy_bundle(tmp_path / "two", warmest=120)))
+    wide = Bundle.open(write_toy_bundle(tmp_path / "wide", width=192, height=128))
+    engines = [OrtEngine(bundle.model, 1) for bundle in (first, lenient, wide)]
+    with Pipeline(first, engines[0], open_cameras({"rgb": LIVE, "ir": LIVE}), track=True) as pipe:
+        read_until(pipe, lambda: pipe.stats.pairs > 3)
+        tracks = pipe.loaded.trackers
+        failed = pipe.exchange(lenient, engines[1])
+        read_until(pipe, failed.done)
+        assert failed.exception() is not None and pipe.capture.pairing.optional == frozenset()
+        pipe.exchange(wide, engines[2])
+        read_until(pipe, lambda: pipe.loaded.bundle is wide)
+        assert tracks is not None and pipe.loaded.trackers is not None
+        assert pipe.loaded.trackers.trackers is not tracks.trackers  # which are in the pixels of another network
+    pipe.close_other_engines().engine.close()
+
+
+def test_the_link_is_pointed_to_what_really_runs(tmp_path: Path) -> None:
+    first, second, empty = write_toy_bundle(tmp_path / "one"), write_toy_bundle(tmp_path / "two"), tmp_path / "empty"
+    empty.mkdir()
+    with linked(tmp_path, first) as (link, pipe):
+        read_until(pipe, lambda: pipe.stats.pairs > 5)
+        point(link, second)
+        read_until(pipe, lambda: pipe.loaded.bundle.path == second)
+        point(link, empty)  # while the second one is not proven yet
+        read_until(pipe, lambda: pipe.warnings)
+        assert "two runs on" in str(pipe.warnings[0]) and link.resolve() == second
+        read_until(pipe, lambda: link.with_name("current" + LAST_GOOD).resolve() == second)
+
+
+def test_a_link_that_points_to_itself_is_no_end_of_the_watching(tmp_path: Path) -> None:
+    first, second = write_toy_bundle(tmp_path / "one"), write_toy_bundle(tmp_path / "two")
+    with linked(tmp_path, first) as (link, pipe):
+        read_until(pipe, lambda: pipe.stats.pairs > 5)
+        point(link, link)
+        pairs = pipe.stats.pairs
+        read_until(pipe, lambda: pipe.stats.pairs > pairs + 60)
+        point(link, second)
+        read_until(pipe, lambda: pipe.loaded.bundle.path == second)
+    point(link, link)
+    assert is_link(link) and resolved(link) is None
+    with pytest.raises(BundleError, match="points to itself"):
+        open_target(link, opened, print)
+
+
+def test_where_neither_bundle_opens_both_are_named(tmp_path: Path) -> None:
+    link, bad = tmp_path / "current", damaged(tmp_path / "bad")
+    (tmp_path / "empty").mkdir()
+    point(link, tmp_path / "empty")
+    point(link.with_name("current" + LAST_GOOD), bad)
+    with pytest.raises(BundleError, match=r"empty: no bundle here.*nor does bad, the last good one, open \(.*damaged"):
+        open_target(link, opened, print)
+
+
+def test_the_future_of_an_exchange_may_be_cancelled_and_always_ends(tmp_path: Path) -> None:
+    bundles = [Bundle.open(write_toy_bundle(tmp_path / name, warmest=most)) for name, most in (("a", 255), ("b", 120))]
+    with Pipeline(bundles[0], OrtEngine(bundles[0].model, 1), open_cameras({"rgb": LIVE, "ir": LIVE})) as pipe:
+        for bundle in (bundles[1], bundles[0]):
+            pipe.exchange(bundle, OrtEngine(bundle.model, 1)).cancel()
+            pairs = pipe.stats.pairs
+            read_until(pipe, lambda pairs=pairs: pipe.stats.pairs > pairs + PROBATION + 5)
+        last = pipe.exchange(bundles[0], OrtEngine(bundles[0].model, 1))
+        read_until(pipe, lambda: pipe.stats.pairs > pairs + 2)
+    pipe.close_other_engines().engine.close()
+    assert last.cancelled()
+
+
+def test_a_head_of_the_same_name_and_another_type_has_a_channel_of_its_own(tmp_path: Path) -> None:
+    frame = Frame(np.zeros((8, 8, 3), np.uint8), 1, "rgb", 0)
+    sink = McapFile(tmp_path / "x.mcap", 0)
+    boxes = Boxes(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), ("a",))
+    for index, head in enumerate((boxes, LabelMap(np.zeros((8, 8), np.uint8), ("a",)))):
+        sink.write(FramePair({"rgb": frame}), Result({"out": head}, "rgb", 1 + index, 0, index))
+    sink.close()
+    with (tmp_path / "x.mcap").open("rb") as stream:
+        kinds = [(schema.name) for schema, channel, _ in make_reader(stream).iter_messages(topics="/out") if schema]
+    assert kinds == ["vision_msgs/msg/Detection2DArray", "sensor_msgs/msg/Image"]
+
+
+def test_a_pair_without_a_camera_that_the_new_bundle_needs_is_not_run(tmp_path: Path) -> None:
+    lenient, strict = allow_absence(write_toy_bundle(tmp_path / "lenient")), write_toy_bundle(tmp_path / "strict")
+    loaded = [LoadedBundle(Bundle.open(path), OrtEngine(path / MODEL, 1)) for path in (lenient, strict)]
+    alone = FramePair({"rgb": Frame(np.zeros((8, 8, 3), np.uint8), 1, "rgb", 0)})
+    assert [part.takes(alone) for part in loaded] == [True, False]
+    for part in loaded:
+        part.engine.close()
 
 
 def test_the_end_does_not_wait_for_a_bundle_that_is_being_built(
@@ -296,3 +390,38 @@ def test_the_program_exchanges_and_says_so(tmp_path: Path) -> None:
     ]
     assert set(names) == {"person", "human"} and json.loads(out)["pairs"] == len(names)
     assert link.readlink() == Path("two")
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((1, 1, 96), np.uint8),  # of one row, which would be compared with all
+        np.zeros((1, 5, 96), np.uint8),
+        np.zeros((2, 64, 96), np.uint8),
+        np.full((1, 64, 96), b"a", "S1"),
+        np.zeros((1, 64, 96), bool),
+        np.zeros((1, 64, 96), "M8[s]"),
+    ],
+    ids=["one row", "five rows", "two images", "text", "truth", "times"],
+)
+def test_a_self_test_of_another_shape_or_type_is_one_line(array: np.ndarray, tmp_path: Path) -> None:
+    bundle = Bundle.open(with_self_test(write_toy_bundle(tmp_path / "toy"), tmp_path / "same"))
+    with np.load(bundle.path / SELF_TEST) as kept:
+        arrays = {**kept, "fp32.semantic": array}
+    np.savez_compressed(bundle.path / SELF_TEST, **arrays)
+    with (
+        OrtEngine(bundle.model) as engine,
+        pytest.raises(BundleError, match=r"its semantic is|is no self-test") as error,
+    ):
+        check_self_test(bundle, engine, "fp32")
+    assert "\n" not in str(error.value)
+
+
+def test_a_self_test_whose_compressed_bytes_are_damaged_is_one_line(tmp_path: Path) -> None:
+    bundle = Bundle.open(with_self_test(write_toy_bundle(tmp_path / "toy"), tmp_path / "same"))
+    data = bytearray((bundle.path / SELF_TEST).read_bytes())
+    start = data.index(b"input.rgb.npy") + 33
+    data[start : start + 6] = bytes(value ^ 255 for value in data[start : start + 6])
+    (bundle.path / SELF_TEST).write_bytes(data)
+    with OrtEngine(bundle.model) as engine, pytest.raises(BundleError, match="is no self-test of this bundle"):
+        check_self_test(bundle, engine, "fp32")

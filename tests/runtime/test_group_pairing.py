@@ -173,6 +173,44 @@ def test_samples_are_grouped_by_their_identity() -> None:
 
 
 @settings(deadline=None, max_examples=200)
+@given(st.lists(st.tuples(st.sampled_from(["rgb", "ir"]), st.integers(1, 60)), max_size=60), st.booleans())
+def test_a_third_camera_that_always_fits_changes_nothing(events: list[tuple[str, int]], ends: bool) -> None:
+    """With a frame of it for every frame of the first, the other two are paired as without it."""
+    two, three, now = Fed(NAMES[:2], tolerance_ms=30), Fed(tolerance_ms=30), dict.fromkeys(NAMES, 0)
+    for name, step in events:
+        now[name] += step
+        two.push(name, now[name])
+        three.push(name, now[name])
+        if name == "rgb":
+            three.push("depth", now[name])
+    if ends:
+        two.end()
+        three.end()
+        expected = [(group.get("rgb"), group.get("ir")) for group in two.stamps]
+        assert [(group.get("rgb"), group.get("ir")) for group in three.stamps] == expected
+    three.check()
+
+
+def test_a_drop_after_a_pair_is_of_the_right_frame() -> None:
+    fed = Fed(["b", "a", "c"], tolerance_ms=30)
+    for name, stamp in (
+        ("a", 0),
+        ("b", 5),
+        ("c", 5),
+        ("a", 25),
+        ("b", 25),
+        ("c", 25),
+        ("a", 45),
+        ("b", 100),
+        ("c", 101),
+    ):
+        fed.push(name, stamp)
+    fed.end()
+    fed.check()
+    assert fed.stamps[0]["b"] - fed.stamps[0]["a"] == 5 and fed.stamps[0]["c"] == 5
+
+
+@settings(deadline=None, max_examples=200)
 @given(
     st.lists(
         st.one_of(

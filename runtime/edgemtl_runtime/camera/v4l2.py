@@ -54,7 +54,7 @@ class V4l2Camera(LiveCamera):
         self.v4l2 = v4l2
         self.device: Any = None
         self.capture: Any = None
-        check_known(options, path, ["width", "height", "fps", "format"])
+        check_known(options, path, ["width", "height", "fps", "format", "reduce"])
         sizes = {key: value for key, value in options.items() if key not in ("format", "reduce")}
         width, height, fps = take(sizes, path, width=0, height=0, fps=0)
         self.reduce = int(take_word(options, path, "reduce", REDUCTIONS))

@@ -82,7 +82,8 @@ class McapSegment:
 
         self.partial, self.wall_offset_ns, self.setup = partial, wall_offset_ns, setup
         self.schemas: dict[str, int] = {}
-        self.channels: dict[str, int] = {}
+        self.channels: dict[tuple[str, str], int] = {}
+        """By topic and type: heads of two bundles may have one name."""
         self.counts: Counter[str] = Counter()
         self.buffered_bytes = self.index_bytes = self.written_bytes = 0
         self.writer = Writer(cast(IO[bytes], partial), chunk_bytes)
@@ -122,6 +123,7 @@ class McapSegment:
             text = definition(type_name).encode()
             self.schemas[type_name] = self.writer.register_schema(type_name, "ros2msg", text)
             self.index_bytes += 2 * len(text)
-        if topic not in self.channels:
-            self.channels[topic] = self.writer.register_channel(topic, "cdr", self.schemas[type_name])
-        return self.channels[topic]
+        if (topic, type_name) not in self.channels:
+            channel = self.writer.register_channel(topic, "cdr", self.schemas[type_name])
+            self.channels[topic, type_name] = channel
+        return self.channels[topic, type_name]

@@ -51,7 +51,7 @@ class Ros2:
         self.rclpy = _module("rclpy")
         self.qos = _module("rclpy.qos").qos_profile_sensor_data
         self.wall_offset_ns = wall_offset_ns
-        self.publishers: dict[str, Any] = {}
+        self.publishers: dict[str, tuple[type | None, Any]] = {}
         self.error: Exception | None = None
         self.context: Any = None
         if node is None:
@@ -78,9 +78,13 @@ class Ros2:
 
     def _publish(self, topic: str, message: Message, qos: Any) -> None:
         filled = fill(message)
-        if topic not in self.publishers:
-            self.publishers[topic] = self.node.create_publisher(type(filled), topic, qos)
-        self.publishers[topic].publish(filled)
+        kind, publisher = self.publishers.get(topic, (None, None))
+        if kind is not type(filled):  # another bundle's head may have the same name
+            if publisher is not None:
+                self.node.destroy_publisher(publisher)
+            publisher = self.node.create_publisher(type(filled), topic, qos)
+            self.publishers[topic] = type(filled), publisher
+        publisher.publish(filled)
 
     def _diagnose(self, status: Callable[[], Status | Mapping[str, Any]]) -> None:
         try:
@@ -97,7 +101,7 @@ class Ros2:
         if self.thread:
             self.thread.join()
         if self.context is None:
-            for publisher in self.publishers.values():
+            for _, publisher in self.publishers.values():
                 self.node.destroy_publisher(publisher)
             return
         self.node.destroy_node()

@@ -50,7 +50,7 @@ class Zenoh:
             check_namespace(self.prefix)
             endpoint = endpoint or ROUTER
         self.wall_offset_ns = wall_offset_ns
-        self.publishers: dict[str, Any] = {}
+        self.publishers: dict[str, tuple[str, Any]] = {}
         target = endpoint or "peer discovery"
         try:
             if not ros:
@@ -70,9 +70,13 @@ class Zenoh:
     def write(self, pair: FramePair, result: Result | None) -> None:
         """Publish one pair's images and, where there is one, its result."""
         for topic, _, message in of_pair(pair, result, self.wall_offset_ns, self.setup):
-            if topic not in self.publishers:
-                self.publishers[topic] = self.keys.publisher(topic, message.__msgtype__)
-            self.publishers[topic].put(serialize(message), attachment=self.keys.attachment(topic))
+            kind, publisher = self.publishers.get(topic, ("", None))
+            if kind != message.__msgtype__:  # another bundle's head may have the same name
+                if publisher is not None:
+                    publisher.undeclare()
+                publisher = self.keys.publisher(topic, message.__msgtype__)
+                self.publishers[topic] = message.__msgtype__, publisher
+            publisher.put(serialize(message), attachment=self.keys.attachment(topic))
 
     def close(self) -> None:
         """Close the session; what was published is sent first."""

@@ -68,7 +68,9 @@ class RosKeys:
         self.gids: dict[str, bytes] = {}
         self.begin = f"@ros2_lv/{self.domain}/{session.zid()}/0"
         self.node = f"%/{_mangled(self.namespace)}/{NODE}"
-        self.tokens = [session.liveliness().declare_token(f"{self.begin}/0/NN/{self.node}")]
+        self.tokens = {"": session.liveliness().declare_token(f"{self.begin}/0/NN/{self.node}")}
+        """The node's, and each topic's."""
+        self.count = 0
 
     def key(self, topic: str, type_name: str) -> str:
         """Return the key of a topic."""
@@ -76,11 +78,14 @@ class RosKeys:
 
     def publisher(self, topic: str, type_name: str) -> Any:
         """Declare a topic's publisher and its liveliness token."""
-        number = len(self.gids) + 1
+        self.count += 1
+        number = self.count
         parts = _mangled(self.namespace + topic), dds_name(type_name), self._hash(type_name), QOS
         token = f"{self.begin}/{number}/MP/{self.node}/{'/'.join(parts)}"
         self.gids[topic] = gid(token)
-        self.tokens.append(self.session.liveliness().declare_token(token))
+        if topic in self.tokens:
+            self.tokens.pop(topic).undeclare()
+        self.tokens[topic] = self.session.liveliness().declare_token(token)
         return self.session.declare_publisher(self.key(topic, type_name))
 
     def attachment(self, topic: str) -> bytes:

@@ -14,9 +14,9 @@ from typing import Any
 import rclpy
 from rclpy.lifecycle import Node, State, TransitionCallbackReturn
 
-from edgemtl_runtime.bundle_link import BundleLink, Opened, open_target
+from edgemtl_runtime.bundle_link import BundleLink, Opened, is_link, open_target
 from edgemtl_runtime.bundle_options import BundleOptions
-from edgemtl_runtime.camera import check_addresses, open_cameras
+from edgemtl_runtime.camera import Camera, check_addresses, open_cameras
 from edgemtl_runtime.errors import EdgemtlError
 from edgemtl_runtime.messages.cameras import Setup
 from edgemtl_runtime.pipeline import Pipeline
@@ -78,8 +78,7 @@ class Detector(Node):
             if not self._value("bundle"):
                 raise EdgemtlError("the parameter 'bundle' is empty: give the folder of a bundle")
             self.path = Path(self._value("bundle"))
-            self.is_link = self.path.absolute() != self.path.resolve()
-            warn = self.get_logger().warning if self.is_link else None
+            warn = self.get_logger().warning if is_link(self.path) else None
             self.opened = open_target(self.path, self.options.open, warn)
         except EdgemtlError as error:
             self.get_logger().error(str(error))
@@ -89,11 +88,13 @@ class Detector(Node):
     def on_activate(self, state: State) -> TransitionCallbackReturn:
         """Open the cameras and run."""
         assert self.opened is not None
+        cameras: dict[str, Camera] = {}
         try:
+            cameras = open_cameras(self.uris, wait=True)
             self.pipeline = Pipeline(
                 self.opened.bundle,
                 self.opened.engine,
-                open_cameras(self.uris, wait=True),
+                cameras,
                 self._value("tolerance_ms"),
                 policy=QueuePolicy("auto", max_age_ms=self._value("max_age_ms")),
                 rig=self.rig,
@@ -105,8 +106,10 @@ class Detector(Node):
         except EdgemtlError as error:
             self.get_logger().error(str(error))
             self._end()
+            for camera in cameras.values():
+                camera.close()
             return TransitionCallbackReturn.FAILURE
-        if self.is_link:
+        if is_link(self.path):
             self.link = BundleLink(self.path, self.pipeline, self.options.open)
         self.error = None
         self.thread = threading.Thread(target=self._run, args=(self.pipeline, sink), name="detector", daemon=True)
