@@ -109,7 +109,7 @@ class BundleLink:
                 self._put("warning", f"{self.link}: cannot be followed now ({error})")
 
     def _follow(self) -> None:
-        """Exchange the bundle where the link has changed; one that is being replaced points nowhere for a moment."""
+        """Exchange the bundle where the link has changed; while it is replaced it points nowhere."""
         self._read_outcome()
         target = resolved(self.link)
         if target is not None and target != self.target and target.is_dir():
