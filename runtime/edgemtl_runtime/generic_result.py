@@ -45,8 +45,9 @@ class ScalarMap(MapResult):
     def record(self) -> ScalarMapRecord:
         """Return the image's 5th, 50th and 95th percentile, for JSON; None where no pixel has a value."""
         values, counts = self._counted()
-        known = np.isfinite(values) & (counts > 0)
-        ends = percentiles(values[known], counts[known], (5, 50, 95)) if known.any() else [None] * 3
+        known = np.isfinite(values) if counts is None else np.isfinite(values) & (counts > 0)
+        weights = None if counts is None else counts[known]
+        ends = percentiles(values[known], weights, (5, 50, 95)) if known.any() else [None] * 3
         return ScalarMapRecord(PercentilesRecord(*map(_rounded, ends)), self.units)
 
 
@@ -67,10 +68,13 @@ class VectorMap(MapResult):
     def record(self) -> VectorMapRecord:
         """Return the mean of every component over the pixels that are known, for JSON."""
         vectors, counts = self._counted()
-        known = np.isfinite(vectors).all(2) & (counts > 0)
+        known = np.isfinite(vectors).all(2)
+        if counts is not None:
+            known &= counts > 0
         means = [None] * len(self.names)
         if known.any():
-            means = np.average(vectors[known].astype(np.float64), 0, counts[known]).tolist()
+            weights = None if counts is None else counts[known]
+            means = np.average(vectors[known].astype(np.float64), 0, weights).tolist()
         return VectorMapRecord(dict(zip(self.names, map(_rounded, means), strict=True)), self.units)
 
 

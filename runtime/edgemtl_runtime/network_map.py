@@ -74,17 +74,20 @@ class MapResult(Recorded):
             object.__setattr__(self, name, enlarged)
             return enlarged
 
-    def _counted(self) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        """Return values a pixel, and how often each counts (height, width)."""
+    def _counted(self) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
+        """Return values a pixel, and how often each counts (height, width); None: once."""
         array = self.__dict__.get(self.MAP)  # once it was read it may have been changed
         if array is None:
             kept = self.__dict__["_map"]
             return kept.values, kept.counts
-        return array, np.ones(array.shape[:2], np.int64)
+        return array, None
 
 
-def percentiles(values: NDArray[Any], counts: NDArray[np.int64], percents: Sequence[float]) -> list[float]:
+def percentiles(values: NDArray[Any], counts: NDArray[np.int64] | None, percents: Sequence[float]) -> list[float]:
     """Return percentiles of (N,) values, each as often as its count, interpolated linearly; of at least one value."""
+    if counts is None:
+        known: list[float] = np.percentile(values.astype(np.float64), percents).tolist()
+        return known
     order = np.argsort(values, kind="stable")
     ends = np.cumsum(counts[order])
     ranks = np.asarray(percents) / 100 * (ends[-1] - 1)

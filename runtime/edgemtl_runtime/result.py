@@ -126,8 +126,9 @@ class LabelMap(MapResult):
     def record(self) -> LabelMapRecord:
         """Return the share of the image that each class covers, for JSON."""
         labels, counts = self._counted()
-        pixels = np.bincount(labels.ravel(), counts.ravel(), len(self.names))[: len(self.names)]
-        shares = pixels / counts.sum()
+        weights = None if counts is None else counts.ravel()
+        pixels = np.bincount(labels.ravel(), weights, len(self.names))[: len(self.names)]
+        shares = pixels / (labels.size if counts is None else counts.sum())
         return LabelMapRecord({n: round(share, 4) for n, share in zip(self.names, shares.tolist(), strict=True)})
 
 
@@ -145,7 +146,7 @@ class DepthMap(MapResult):
     def record(self) -> DepthMapRecord:
         """Return the image's 5th, 50th and 95th percentile, for JSON."""
         depth_m, counts = self._counted()
-        low, middle, high = percentiles(depth_m.ravel(), counts.ravel(), (5, 50, 95))
+        low, middle, high = percentiles(depth_m.ravel(), None if counts is None else counts.ravel(), (5, 50, 95))
         return DepthMapRecord(DepthRecord(round(low, 3), round(middle, 3), round(high, 3)))
 
 
@@ -162,7 +163,9 @@ class NormalMap(MapResult):
     def record(self) -> NormalMapRecord:
         """Return the mean direction, for JSON."""
         normals, counts = self._counted()
-        mean = np.tensordot(counts, normals.astype(np.float64)) / counts.sum()
+        mean = normals.mean((0, 1), np.float64)
+        if counts is not None:
+            mean = np.tensordot(counts, normals.astype(np.float64)) / counts.sum()
         return NormalMapRecord([round(component, 4) for component in mean.tolist()])
 
 
@@ -180,7 +183,9 @@ class EdgeMap(MapResult):
     def record(self) -> EdgeMapRecord:
         """Return the share of the image that is edge, for JSON."""
         scores, counts = self._counted()
-        return EdgeMapRecord(round(float(counts[scores >= self.threshold].sum() / counts.sum()), 4))
+        edges = scores >= self.threshold
+        share = edges.mean() if counts is None else counts[edges].sum() / counts.sum()
+        return EdgeMapRecord(round(float(share), 4))
 
 
 @dataclass(frozen=True, eq=False)

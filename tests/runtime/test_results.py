@@ -359,3 +359,10 @@ def test_percentiles_of_repeated_values(values: np.ndarray, data: st.DataObject)
     counts = data.draw(arrays(np.int64, values.shape, elements=st.integers(1, 5)))
     expected = np.percentile(values.astype(np.float64).repeat(counts), (0, 5, 50, 95, 100))
     np.testing.assert_allclose(percentiles(values, counts, (0, 5, 50, 95, 100)), expected, atol=1e-9)
+
+
+def test_a_map_that_was_changed_tells_what_it_holds_now() -> None:
+    labels = LabelMap(later(np.zeros((12, 16), np.uint8), Letterbox.plan((24, 32), (12, 16))), ("a", "b"))
+    assert labels.to_dict()["share"] == {"a": 1.0, "b": 0.0}
+    labels.labels[:12] = 1
+    assert labels.to_dict()["share"] == {"a": 0.5, "b": 0.5}
