@@ -99,13 +99,7 @@ def scaling(video: Path) -> dict[str, Any]:
             whole = (frame.to_ndarray(format="rgb24", threads=1) for frame in frames)
             images.append([cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in whole])
         times_ms.append(1e3 * (time.thread_time() - begun) / len(frames))
-    difference = np.abs(np.array(images[0], np.int16) - np.array(images[1], np.int16))
-    return {
-        "whole_ms": round(times_ms[0], 3),
-        "scaled_ms": round(times_ms[1], 3),
-        "difference_mean": round(float(difference.mean()), 2),
-        "difference_max": int(difference.max()),
-    }
+    return difference(images, times_ms)
 
 
 def reduced(video: Path) -> dict[str, Any]:
@@ -126,12 +120,17 @@ def reduced(video: Path) -> dict[str, Any]:
         whole = (decoded(data, reduce) for data in jpegs)
         images.append([cv2.resize(image, (320, 256), interpolation=cv2.INTER_AREA) for image in whole])  # type: ignore[call-overload]
         times_ms.append(1e3 * (time.thread_time() - begun) / len(jpegs))
-    difference = np.abs(np.array(images[0], np.int16) - np.array(images[1], np.int16))
+    return difference(images, times_ms)
+
+
+def difference(images: list[Any], times_ms: list[float]) -> dict[str, Any]:
+    """Return the times of whole and of scaled decoding, and by how much their images differ."""
+    levels = np.abs(np.array(images[0], np.int16) - np.array(images[1], np.int16))
     return {
         "whole_ms": round(times_ms[0], 3),
         "scaled_ms": round(times_ms[1], 3),
-        "difference_mean": round(float(difference.mean()), 2),
-        "difference_max": int(difference.max()),
+        "difference_mean": round(float(levels.mean()), 2),
+        "difference_max": int(levels.max()),
     }
 
 

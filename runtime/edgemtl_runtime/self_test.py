@@ -13,13 +13,11 @@ from numpy.typing import NDArray
 
 from .bundle import Bundle, Head
 from .engine import Arrays, Engine
-from .engine.agreement import AGREEMENTS, SAME, SIMILAR
+from .engine.agreement import AGREEMENTS, MIN_AGREEMENT, SAME, SIMILAR
 from .errors import BundleError
 from .limits import reason
 
 SELF_TEST = "self_test.npz"
-MIN_AGREEMENT = 0.99
-"""Share of every head's values that must be as at the export."""
 GRID = 64
 """Maps are compared at about so many rows and columns."""
 MOST_BYTES = 64 << 20

@@ -15,8 +15,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from topics import take
 
-from edgemtl_runtime.camera import Camera, open_camera, open_cameras
+from edgemtl_runtime.camera import open_camera, open_cameras
 from edgemtl_runtime.camera.sdk import Session, in_millimetres
 from edgemtl_runtime.camera.sdk.genicam import FORMATS, decoded
 from edgemtl_runtime.camera.wrappers import complete
@@ -30,17 +31,6 @@ WIDTH, HEIGHT = 64, 48
 def no_session_is_left() -> Iterator[None]:
     yield
     assert not Session.open_sessions
-
-
-def take(camera: Camera, count: int) -> list[Frame]:
-    """Return the first frames of a camera, and close it."""
-    frames: list[Frame] = []
-    for frame in complete(camera).frames():
-        frames.append(frame)
-        if len(frames) == count:
-            break
-    camera.close()
-    return frames
 
 
 class SoftwareDevice:

@@ -14,10 +14,10 @@ import pytest
 from clockface import BLOCK, HEIGHT, ROWS, WIDTH, face, read_face
 from servers import free_port
 from timed import watch
-from topics import Publisher, publishing
+from topics import Publisher, publishing, take
 
 from edgemtl_runtime.alignment_check import lens_warning
-from edgemtl_runtime.camera import Camera, open_camera
+from edgemtl_runtime.camera import open_camera
 from edgemtl_runtime.camera.pushed import HeaderClock
 from edgemtl_runtime.camera.wrappers import complete
 from edgemtl_runtime.errors import CameraError, EdgemtlError, UsageError
@@ -30,16 +30,6 @@ from edgemtl_runtime.wall import WALL
 
 pytest.importorskip("zenoh", reason="needs eclipse-zenoh: the extra zenoh")
 MS = 1_000_000
-
-
-def take(camera: Camera, count: int) -> list[Frame]:
-    frames = []
-    for frame in complete(camera).frames():
-        frames.append(frame)
-        if len(frames) == count:
-            break
-    camera.close()
-    return frames
 
 
 def errors_ms(frames: list[Frame]) -> list[float]:

@@ -12,6 +12,10 @@ from typing import Any
 
 from servers import free_port
 
+from edgemtl_runtime.camera import Camera
+from edgemtl_runtime.camera.wrappers import complete
+from edgemtl_runtime.frame import Frame
+
 HERE = Path(__file__).parent
 
 
@@ -41,3 +45,14 @@ def publishing(*topics: dict[str, Any]) -> Iterator[Publisher]:
         yield publisher
     finally:
         publisher.kill()
+
+
+def take(camera: Camera, count: int) -> list[Frame]:
+    """Return the first frames of a camera, and close it."""
+    frames: list[Frame] = []
+    for frame in complete(camera).frames():
+        frames.append(frame)
+        if len(frames) == count:
+            break
+    camera.close()
+    return frames

@@ -32,6 +32,8 @@ SAME = Tolerance(0.99, 1e-3, 0.01, 0.5)
 """For the same arithmetic in another program."""
 SIMILAR = Tolerance(0.9, 0.02, 0.03, 2.0)
 """For a lower precision."""
+MIN_AGREEMENT = 0.99
+"""Share of every head's values that must agree: of an engine with ONNX Runtime, of a bundle with its self-test."""
 SCORE = 0.05
 """Boxes below are not compared; a match may lie a little below, so that none is lost at the edge."""
 TOP = 10

@@ -11,15 +11,13 @@ from ..atomic import write_file
 from ..bundle import Bundle
 from ..errors import EngineError
 from . import Arrays, Engine
-from .agreement import SAME, SIMILAR, agreement
+from .agreement import MIN_AGREEMENT, SAME, SIMILAR, agreement
 from .benchmark import noise, open_engines, time_interleaved
 from .cache import PRIVATE, Cache
 from .config import EngineConfig
 from .onnxruntime import OrtEngine
 from .selection import Selection, device
 
-MIN_AGREEMENT = 0.99
-"""Share of every head's values that an engine must have in common with ONNX Runtime's of the same network."""
 TIE_FACTOR = 1.03
 """Configurations whose medians lie within this factor are a tie: the one of more digits and fewer threads is taken."""
 ORDER = ("fp32", "fp16", "int8")
